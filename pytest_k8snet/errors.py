@@ -1,0 +1,206 @@
+"""The one tree of errors. Each says what is wrong, what was found, and what to do.
+
+    K8sNetError
+    ├── SettingsError            an option, ini value, marker or argument that cannot work
+    ├── ClusterError
+    │   ├── KubeconfigError      no kubeconfig, unreadable, malformed, unknown context
+    │   ├── ConnectError         the API server cannot be reached, or its certificate is not trusted
+    │   ├── ApiError             the API server refused: carries .status and .reason
+    │   │   ├── UnauthorizedError  401
+    │   │   ├── ForbiddenError     403: names verb and resource
+    │   │   ├── NotFoundError      404
+    │   │   ├── ConflictError      409
+    │   │   └── InvalidError       400, 422
+    │   ├── NodesError           too few ready nodes, or none that fit the pair asked for
+    │   ├── PodError             a pod that did not start, vanished or was evicted
+    │   └── ExecError            a command that could not be run to its end in a pod
+    │       ├── ExecTimeoutError
+    │       └── ConnectionLostError
+    ├── ToolError                iperf3, curl or ip gave nothing that can be used
+    │   ├── ToolMissingError     the image (or machine) has no such program
+    │   ├── Iperf3Error          (its kinds are in pytest_k8snet.tools.iperf3)
+    │   └── CurlError            (its kinds are in pytest_k8snet.tools.curl)
+    ├── CalicoError
+    │   ├── ModeUnavailableError this cluster cannot have the mode, or may not be changed
+    │   ├── NotConvergedError    the dataplane did not reach the mode in time
+    │   ├── PathError            the traffic did not take the path that the mode promises
+    │   ├── LockedError          another run holds the cluster
+    │   └── RestoreError         the cluster could not be put back
+    ├── ResultsError             a results file or baseline that cannot be used
+    └── LabError                 the embedded lab cannot start or has died
+
+    Inconclusive(AssertionError) the measurement did not decide: neither a pass nor a fault
+
+``K8sNetError`` is infrastructure trouble: raised in a fixture it makes a test an ERROR, never a
+FAILED. A missed target is an ordinary ``AssertionError``.
+
+Imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+#: Longest piece of foreign text (tool output, API message) that an error quotes, in characters.
+QUOTE_LIMIT = 2000
+
+
+def quote(text: str, limit: int = QUOTE_LIMIT) -> str:
+    """Cut foreign text short enough for a message, and say how much was cut."""
+    text = text.strip()
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]} ... ({len(text) - limit} more characters)"
+
+
+class K8sNetError(Exception):
+    """Base of every error of this plugin.
+
+    Args:
+        problem: what is wrong, one sentence without a full stop.
+        found: the evidence: what was seen instead of what was expected.
+        remedy: what the reader can do about it.
+    """
+
+    def __init__(self, problem: str, *, found: str = "", remedy: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.found = quote(found)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        lines = [self.problem]
+        if self.found:
+            lines.append("  found: " + self.found.replace("\n", "\n         "))
+        if self.remedy:
+            lines.append("  to do: " + self.remedy.replace("\n", "\n         "))
+        return "\n".join(lines)
+
+
+class SettingsError(K8sNetError):
+    """An option, ini value, marker or argument that cannot work."""
+
+
+class ClusterError(K8sNetError):
+    """Trouble with the Kubernetes cluster or on the way to it."""
+
+
+class KubeconfigError(ClusterError):
+    """No kubeconfig, or one that cannot be used."""
+
+
+class ConnectError(ClusterError):
+    """The API server cannot be reached or trusted."""
+
+
+class ApiError(ClusterError):
+    """The API server answered with an error Status.
+
+    Attributes:
+        status: the HTTP status code.
+        reason: the Status object's reason, e.g. ``NotFound``.
+    """
+
+    def __init__(
+        self, problem: str, *, status: int, reason: str = "", found: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(problem, found=found, remedy=remedy)
+        self.status = status
+        self.reason = reason
+
+
+class UnauthorizedError(ApiError):
+    """401: the credentials are not accepted."""
+
+
+class ForbiddenError(ApiError):
+    """403: the user lacks a permission; the message names verb and resource."""
+
+
+class NotFoundError(ApiError):
+    """404: no such object or resource."""
+
+
+class ConflictError(ApiError):
+    """409: the object exists already, or was changed by someone else."""
+
+
+class InvalidError(ApiError):
+    """400 or 422: the API server refuses the object."""
+
+
+class NodesError(ClusterError):
+    """Too few ready nodes, or none that fit what was asked for."""
+
+
+class PodError(ClusterError):
+    """A pod that did not start, vanished or was evicted."""
+
+
+class ExecError(ClusterError):
+    """A command that could not be run to its end in a pod."""
+
+
+class ExecTimeoutError(ExecError):
+    """The command was still running at its deadline; ``stdout`` and ``stderr`` hold what came."""
+
+    def __init__(
+        self, problem: str, *, stdout: str = "", stderr: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(problem, found=(stderr or stdout), remedy=remedy)
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class ConnectionLostError(ExecError):
+    """The exec stream broke off without an exit status."""
+
+
+class ToolError(K8sNetError):
+    """A measuring tool gave nothing that can be used."""
+
+
+class ToolMissingError(ToolError):
+    """The image or machine has no such program."""
+
+
+class Iperf3Error(ToolError):
+    """iperf3 gave no usable figure."""
+
+
+class CurlError(ToolError):
+    """curl gave no usable figure."""
+
+
+class CalicoError(K8sNetError):
+    """Trouble with Calico: its state, or what was asked of it."""
+
+
+class ModeUnavailableError(CalicoError):
+    """This cluster cannot have the mode, or may not be changed."""
+
+
+class NotConvergedError(CalicoError):
+    """The dataplane did not reach the mode in time."""
+
+
+class PathError(CalicoError):
+    """The traffic did not take the path that the mode promises."""
+
+
+class LockedError(CalicoError):
+    """Another run holds the cluster."""
+
+
+class RestoreError(CalicoError):
+    """The cluster could not be put back."""
+
+
+class ResultsError(K8sNetError):
+    """A results file or baseline that cannot be used."""
+
+
+class LabError(K8sNetError):
+    """The embedded lab cannot start, or has died."""
+
+
+class Inconclusive(AssertionError):  # noqa: N818 -- an outcome beside pass and fail, not a fault
+    """The measurement did not decide. Not a pass, and not a regression either."""

@@ -1,0 +1,1 @@
+"""pytest hooks only; each is a few lines."""

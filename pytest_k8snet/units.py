@@ -1,0 +1,197 @@
+"""Figures that know their unit: bit rates, durations and ratios.
+
+Each is a ``float`` in base units (bit/s, seconds, 1), so that it goes through ``json``, ``min``,
+``sorted`` and ``statistics`` as it is. It prints with its unit, and it refuses to be compared
+with a bare number, because ``pod.bandwidth >= 900`` hides a factor of a million.
+
+    >>> from pytest_k8snet import Gbit, ms
+    >>> 2.85 * Gbit
+    2.85 Gbit/s
+    >>> 5 * ms < 0.010 * second
+    True
+
+Imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Self, SupportsFloat, overload
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+
+
+class _Figure(float):
+    """A float with a dimension; sums and differences keep it, comparisons insist on it."""
+
+    __slots__ = ()
+    _dimension = ""
+    _example = ""
+
+    def _same(self, other: object, action: str) -> float:
+        if isinstance(other, type(self)):
+            return float(other)
+        # Zero and infinity are the same in every unit.
+        if isinstance(other, (int, float)) and not isinstance(other, _Figure):
+            if other == 0 or math.isinf(other):
+                return float(other)
+            raise TypeError(
+                f"cannot {action} {self._dimension} ({self}) and the bare number {other!r}: "
+                f"give it a unit, as in {self._example}"
+            )
+        raise TypeError(
+            f"cannot {action} {self._dimension} ({self}) and {type(other).__name__} ({other})"
+        )
+
+    def __add__(self, other: float) -> Self:
+        return type(self)(float(self) + self._same(other, "add"))
+
+    def __radd__(self, other: float) -> Self:
+        return type(self)(self._same(other, "add") + float(self))
+
+    def __sub__(self, other: float) -> Self:
+        return type(self)(float(self) - self._same(other, "subtract"))
+
+    def __rsub__(self, other: float) -> Self:
+        return type(self)(self._same(other, "subtract") - float(self))
+
+    def __mul__(self, factor: float) -> Self:
+        if isinstance(factor, _Figure):
+            raise TypeError(f"cannot multiply {self} by {factor}: the product has no meaning here")
+        return type(self)(float(self) * factor)
+
+    __rmul__ = __mul__
+
+    @overload
+    def __truediv__(self, other: Self) -> Ratio: ...  # type: ignore[overload-overlap]
+    @overload
+    def __truediv__(self, other: float) -> Self: ...
+    def __truediv__(self, other: float) -> Ratio | Self:
+        if isinstance(other, type(self)):
+            if float(other) == 0:
+                raise ZeroDivisionError(f"{self} / {other}: a ratio to a zero figure says nothing")
+            return Ratio(float(self) / float(other))
+        if isinstance(other, _Figure):
+            raise TypeError(f"cannot divide {self} by {other}: the units differ")
+        return type(self)(float(self) / other)
+
+    def __neg__(self) -> Self:
+        return type(self)(-float(self))
+
+    def __abs__(self) -> Self:
+        return type(self)(abs(float(self)))
+
+    def __lt__(self, other: float) -> bool:
+        return float(self) < self._same(other, "compare")
+
+    def __le__(self, other: float) -> bool:
+        return float(self) <= self._same(other, "compare")
+
+    def __gt__(self, other: float) -> bool:
+        return float(self) > self._same(other, "compare")
+
+    def __ge__(self, other: float) -> bool:
+        return float(self) >= self._same(other, "compare")
+
+    # Equality stays the float's: figures are keys of dicts, and == never orders anything.
+    __hash__ = float.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return float.__eq__(self, other) if isinstance(other, (int, float)) else NotImplemented
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class BitRate(_Figure):
+    """A bit rate in bit/s (decimal prefixes, as iperf3 and the RFCs use them)."""
+
+    __slots__ = ()
+    _dimension = "a bit rate"
+    _example = "900 * Mbit"
+
+    @classmethod
+    def parse(cls, text: str) -> BitRate:
+        """Read ``300M``, ``2.85 Gbit/s``, ``1000000``: a number with k, M or G, in bit/s.
+
+        Raises:
+            ValueError: the text is no bit rate.
+        """
+        match = re.fullmatch(
+            r"\s*(\d+(?:\.\d+)?)\s*([kKmMgG]?)(?:bit)?(?:/s|ps)?\s*", text, flags=re.ASCII
+        )
+        if match is None:
+            raise ValueError(f"not a bit rate: {text!r} (write 300M, 2.5G or 300Mbit/s)")
+        scale = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}[match[2].lower()]
+        return cls(float(match[1]) * scale)
+
+    def __str__(self) -> str:
+        value = float(self)
+        for scale, prefix in _PREFIXES:
+            if abs(value) >= scale:
+                return f"{_three_digits(value / scale)} {prefix}bit/s"
+        return f"{_three_digits(value)} bit/s"
+
+
+class Seconds(_Figure):
+    """A duration in seconds."""
+
+    __slots__ = ()
+    _dimension = "a duration"
+    _example = "5 * ms"
+
+    @classmethod
+    def parse(cls, text: str) -> Seconds:
+        """Read ``5ms``, ``250 us``, ``1.5s``, ``2min``; a number alone means seconds.
+
+        Raises:
+            ValueError: the text is no duration.
+        """
+        match = re.fullmatch(
+            r"\s*(\d+(?:\.\d+)?)\s*(us|µs|ms|s|sec|min|h)?\s*", text, flags=re.ASCII
+        )
+        if match is None:
+            raise ValueError(f"not a duration: {text!r} (write 250us, 5ms, 1.5s or 2min)")
+        scale = {"us": 1e-6, "ms": 1e-3, "min": 60.0, "h": 3600.0}.get(match[2] or "s", 1.0)
+        return cls(float(match[1]) * scale)
+
+    def __str__(self) -> str:
+        value = abs(float(self))
+        if value == 0 or value >= 1:
+            return f"{_three_digits(float(self))} s"
+        if value >= 1e-3:
+            return f"{_three_digits(float(self) * 1e3)} ms"
+        return f"{_three_digits(float(self) * 1e6)} us"
+
+
+class Ratio(float):
+    """A dimensionless quotient of two figures of one kind; compares with plain numbers."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"{float(self):.3f}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _three_digits(value: SupportsFloat) -> str:
+    number = float(value)
+    if math.isinf(number) or math.isnan(number):
+        return str(number)
+    magnitude = abs(number)
+    decimals = 0 if magnitude >= 100 else 1 if magnitude >= 10 else 2
+    text = f"{number:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text and magnitude == int(magnitude) else text
+
+
+bit = BitRate(1.0)
+kbit = BitRate(1e3)
+Mbit = BitRate(1e6)
+Gbit = BitRate(1e9)
+
+second = Seconds(1.0)
+ms = Seconds(1e-3)
+us = Seconds(1e-6)
