@@ -1,0 +1,141 @@
+"""Where a client or server runs: in a pod, on a node (host network), or outside the cluster."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ..cluster.exec import Completed
+from ..errors import ExecTimeoutError, ToolMissingError
+
+if TYPE_CHECKING:
+    from ..cluster.api import Api
+    from ..cluster.pods import Pod
+    from ..tools.curl import CurlSamples
+    from .sampler import Sampler
+
+#: How long a command may go on after its own time limit before the exec is given up, in seconds.
+GRACE_SECONDS = 10.0
+
+
+class Shell(Protocol):
+    """Runs a command somewhere and waits for its end."""
+
+    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+        """Run ``argv``; raises ExecError when it could not be run to its end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PodShell:
+    """Runs commands in a pod by the API's exec."""
+
+    api: Api
+    pod: Pod
+
+    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+        """Run ``argv`` in the pod."""
+        return self.api.exec(
+            self.pod.namespace, self.pod.name, argv, timeout_seconds=timeout_seconds
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LocalShell:
+    """Runs commands on this machine, or wherever a command prefix (``ssh bastion``) leads."""
+
+    prefix: tuple[str, ...] = ()
+
+    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+        """Run ``argv`` behind the prefix."""
+        command = (*self.prefix, *argv)
+        begun = time.monotonic()
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout_seconds,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise ToolMissingError(
+                f"the outside client has no program {command[0]!r}",
+                found=f"command: {' '.join(command)}",
+                remedy="install it, or name another outside client with --k8snet-outside",
+            ) from None
+        except subprocess.TimeoutExpired as exc:
+            raise ExecTimeoutError(
+                f"the outside client did not finish within {timeout_seconds:g} s: {argv[0]}",
+                stdout=_text(exc.stdout),
+                stderr=_text(exc.stderr),
+                remedy="check that the outside client (--k8snet-outside) answers",
+            ) from None
+        return Completed(
+            argv=tuple(argv),
+            exit_code=done.returncode,
+            stdout=done.stdout,
+            stderr=done.stderr,
+            seconds=time.monotonic() - begun,
+        )
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One place to measure from or to.
+
+    Attributes:
+        kind: ``pod``, ``node`` (a host-network pod) or ``outside``.
+        name: the pod's, node's or machine's name.
+        node: the node it is on; empty outside.
+        address: the IP address that a peer connects to; empty outside.
+        pool: the IPPool of a pod's address, where one was asked for.
+    """
+
+    kind: Literal["pod", "node", "outside"]
+    name: str
+    shell: Shell = field(repr=False)
+    sampler: Sampler = field(repr=False, compare=False)
+    node: str = ""
+    address: str = ""
+    pool: str | None = None
+
+    def run(self, argv: Sequence[str], *, timeout_seconds: float = 30.0) -> Completed:
+        """Run a command here and wait for its end.
+
+        Raises:
+            ExecError: it could not be run to its end.
+        """
+        return self.shell(argv, timeout_seconds=timeout_seconds)
+
+    def curl(self, url: str, *, requests: int = 10, **options: Any) -> CurlSamples:
+        """Request a URL several times, each on a fresh connection, by one curl process.
+
+        Args:
+            url: what to request; its characters mean themselves (no globbing).
+            requests: how many requests.
+            options: the other fields of :class:`pytest_k8snet.tools.curl.CurlOptions`.
+
+        Returns:
+            Every request's times in seconds; failures are counted apart.
+
+        Raises:
+            CurlError: curl gave nothing that can be used.
+        """
+        return self.sampler.curl(self, url, requests=requests, **options).result
+
+    def facts(self) -> dict[str, str]:
+        """What a record says of this endpoint."""
+        return {"kind": self.kind, "name": self.name, "node": self.node, "address": self.address}
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"

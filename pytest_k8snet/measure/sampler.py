@@ -1,0 +1,185 @@
+"""Takes one sample at a time: server up, client run, output parsed, path proved, record told."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..errors import K8sNetError, PathError
+from ..tools import curl, iperf3
+from .endpoint import GRACE_SECONDS, Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .observer import Observer
+    from .pair import Pair
+    from .prover import Prover
+
+#: Server ports lie below the NodePort range (30000-32767) and below Linux's ephemeral ports.
+_PORTS = range(20000, 29999)
+#: How often a server that finds its port in use is tried again on the next one.
+_PORT_TRIES = 3
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample(Generic[Result]):
+    """One parsed result and the record that was told of it."""
+
+    result: Result
+    record: Mapping[str, Any]
+
+
+class Sampler:
+    """Takes samples one after the other, and tells the observer of each.
+
+    Between the start and the end of a sample it makes no API call besides the sample's own exec.
+    """
+
+    def __init__(self, observer: Observer, prover: Prover | None = None) -> None:
+        self._observer = observer
+        self.prover = prover
+        first = random.randrange(len(_PORTS))
+        self._ports = itertools.cycle([*_PORTS[first:], *_PORTS[:first]])
+
+    def iperf3(self, pair: Pair, **options: Any) -> Sample[iperf3.Iperf3Result]:
+        """Run iperf3 once between the two ends of a pair.
+
+        Raises:
+            Iperf3Error: no usable figure.
+            PathError: the traffic did not take the path that the mode promises.
+            ExecError: a command could not be run to its end.
+        """
+        port = self._start_server(pair)
+        wanted = iperf3.Iperf3Options(server=pair.server.address, port=port, **options)
+        seconds = wanted.seconds + wanted.omit_seconds
+        context = {
+            "tool": "iperf3",
+            "label": pair.label,
+            "scene": pair.scene,
+            "placement": pair.placement,
+            "mode": str(pair.mode) if pair.mode is not None else None,
+            "client": pair.client.facts(),
+            "server": pair.server.facts(),
+            "url": None,
+        }
+        argv = iperf3.client_argv(wanted)
+        watch = self.prover.watch(pair) if self.prover is not None else None
+        with self._telling(context, argv, pair.label, seconds):
+            started = _now()
+            done = pair.client.run(argv, timeout_seconds=wanted.timeout_seconds + GRACE_SECONDS)
+            result = iperf3.parse(
+                done.stdout, expected=wanted, stderr=done.stderr, exit_code=done.exit_code
+            )
+        proof = watch.judge(result) if watch is not None else None
+        path = proof.to_record() if proof is not None else None
+        contradicted = path is not None and path["state"] == "contradicted"
+        record = self._observer.record(
+            "sample",
+            **context,
+            started=started,
+            seconds=result.seconds,
+            figures=result.figures(),
+            series=result.series(),
+            path=path,
+            command=list(argv),
+            raw=done.stdout,
+            error=path["text"] if contradicted and path is not None else None,
+        )
+        if contradicted and path is not None:
+            raise PathError(
+                f"{pair.label}: the traffic did not take the path that the mode promises",
+                found=path["text"],
+                remedy="the figure is kept in the report as an error; check routes and tunnel "
+                "devices on both nodes before trusting any figure of this mode",
+            )
+        return Sample(result=result, record=record)
+
+    def curl(self, client: Endpoint, url: str, **options: Any) -> Sample[curl.CurlSamples]:
+        """Request a URL from an endpoint, several times in one exec.
+
+        Raises:
+            CurlError: no usable figure.
+            ExecError: curl could not be run to its end.
+        """
+        wanted = curl.CurlOptions(url=url, **options)
+        argv = curl.argv(wanted)
+        context = {
+            "tool": "curl",
+            "label": f"{client} -> {url}",
+            "scene": f"{client.kind}-{scene_of_url(url)}",
+            "placement": "",
+            "mode": None,
+            "client": client.facts(),
+            "server": None,
+            "url": url,
+        }
+        with self._telling(context, argv, f"curl {client} -> {url}", 1.0):
+            started = _now()
+            done = client.run(argv, timeout_seconds=wanted.timeout_seconds + GRACE_SECONDS)
+            result = curl.parse(
+                done.stdout,
+                expected_requests=wanted.requests,
+                stderr=done.stderr,
+                exit_code=done.exit_code,
+            )
+        record = self._observer.record(
+            "sample",
+            **context,
+            started=started,
+            seconds=done.seconds,
+            figures=result.figures(),
+            distribution=result.distribution(),
+            path=None,
+            command=list(argv),
+            raw=done.stdout,
+            error=None,
+        )
+        return Sample(result=result, record=record)
+
+    def _start_server(self, pair: Pair) -> int:
+        for attempt in range(1, _PORT_TRIES + 1):
+            port = next(self._ports)
+            done = pair.server.run(iperf3.server_argv(port), timeout_seconds=30.0)
+            try:
+                iperf3.check_server(done.stdout, done.stderr, done.exit_code, port=port)
+            except iperf3.PortInUse:
+                if attempt == _PORT_TRIES:
+                    raise
+            else:
+                return port
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _telling(
+        self, context: dict[str, Any], argv: tuple[str, ...], text: str, seconds: float
+    ) -> Iterator[None]:
+        """Show progress, and leave a record of a sample that gave an error instead of a figure."""
+        self._observer.started(text, seconds)
+        try:
+            yield
+        except K8sNetError as exc:
+            self._observer.record(
+                "sample", **context, started=_now(), command=list(argv), error=str(exc)
+            )
+            raise
+        finally:
+            self._observer.finished()
+
+
+def scene_of_url(url: str) -> str:
+    """Name what a URL leads to by its host: a cluster DNS name or an address."""
+    host = url.split("://", 1)[-1].split("/", 1)[0].rsplit(":", 1)[0].strip("[]").rstrip(".")
+    return "dns" if ".svc" in host else host
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
