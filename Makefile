@@ -1,0 +1,52 @@
+# One command each; every target sets up what it needs in .venv and asks the system for the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_SECONDS ?= 2
+
+.PHONY: demo test lint bench soak clean
+
+## demo: the study on the embedded lab; writes report.html and prints the table
+demo: $(VENV)/.lab system-packages
+	$(BIN)/python -m pytest -p no:cacheprovider -c conftest_examples/calico_study/pytest.ini \
+	  --rootdir=conftest_examples/calico_study conftest_examples/calico_study \
+	  --k8snet-lab --k8snet-report=report.html --k8snet-results=results.jsonl
+
+## test: unit tests and end-to-end tests on the lab
+test: $(VENV)/.dev system-packages
+	$(BIN)/python -m pytest $(ARGS)
+
+## lint: style, types and the direction of dependencies
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+## bench: the figures the project promises, as paired ratios
+bench: $(VENV)/.dev system-packages
+	$(BIN)/python -m benchmarks
+
+## soak: the long series of the guarantees
+soak: $(VENV)/.dev system-packages
+	K8SNET_SOAK=1 $(BIN)/python -m pytest -m soak $(ARGS)
+
+clean:
+	rm -rf $(VENV) report.html results.jsonl summary.md
+
+.PHONY: system-packages
+system-packages:
+	@scripts/system-packages
+
+$(VENV)/bin/python:
+	@scripts/system-packages python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.lab: pyproject.toml $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lab]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lab]' --group dev
+	@touch $@ $(VENV)/.lab
