@@ -1,0 +1,99 @@
+"""What Felix is told explicitly: FelixConfigurations of every scope, and its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from pytest_k8snet.calico import groups
+from pytest_k8snet.calico.groups import Group
+from pytest_k8snet.calico.installation import FelixSetting
+from pytest_k8snet.calico.node_daemon import DaemonFacts
+from pytest_k8snet.calico.reader import Reader
+
+
+class FelixFacts(TypedDict, total=False):
+    """The fields of an Installation that Felix's settings decide."""
+
+    vxlan_enabled: tuple[FelixSetting, ...]
+    ipip_enabled: tuple[FelixSetting, ...]
+    felix_cluster_routes: str
+    wireguard: bool
+    dataplane: str
+
+
+def felix_facts(
+    reader: Reader,
+    group: Group | None,
+    daemon: DaemonFacts,
+    operator: Mapping[str, Any] | None,
+) -> FelixFacts:
+    """Read every FelixConfiguration: ``default``, ``node.<name>`` and those with a selector."""
+    if group is None:
+        return {}
+    configs = reader.list(groups.path(group, "felixconfigurations"), "FelixConfigurations") or []
+    environment = daemon.environment
+    facts: FelixFacts = {
+        "vxlan_enabled": _explicit(configs, "vxlanEnabled", environment, "FELIX_VXLANENABLED"),
+        "ipip_enabled": _explicit(configs, "ipipEnabled", environment, "FELIX_IPINIPENABLED"),
+        "felix_cluster_routes": _routes(configs, environment, operator),
+        "wireguard": any(
+            not setting.off
+            for setting in _explicit(
+                configs, "wireguardEnabled", environment, "FELIX_WIREGUARDENABLED"
+            )
+        ),
+    }
+    dataplane = _dataplane(configs, environment)
+    told = ((operator or {}).get("spec") or {}).get("calicoNetwork") or {}
+    if dataplane and not told.get("linuxDataplane") and not daemon.vpp:
+        facts["dataplane"] = dataplane
+    return facts
+
+
+def _explicit(
+    configs: list[dict[str, Any]], key: str, environment: Mapping[str, str], variable: str
+) -> tuple[FelixSetting, ...]:
+    if environment.get(variable):
+        # The environment wins over every FelixConfiguration.
+        return (
+            FelixSetting(value=environment[variable], where=f"{variable} of DaemonSet calico-node"),
+        )
+    return tuple(
+        FelixSetting(
+            value=str(config["spec"][key]),
+            where=f"{key} of FelixConfiguration {config['metadata']['name']}",
+        )
+        for config in configs
+        if (config.get("spec") or {}).get(key) is not None
+    )
+
+
+def _routes(
+    configs: list[dict[str, Any]],
+    environment: Mapping[str, str],
+    operator: Mapping[str, Any] | None,
+) -> str:
+    settings = _explicit(configs, "programClusterRoutes", environment, "FELIX_PROGRAMCLUSTERROUTES")
+    if settings:
+        return settings[0].value
+    network = ((operator or {}).get("spec") or {}).get("calicoNetwork") or {}
+    routing = str(network.get("clusterRoutingMode") or "")
+    return {"Felix": "Enabled", "BIRD": "Disabled", "FelixIPIPOnly": "EnabledIPIPOnly"}.get(
+        routing, ""
+    )
+
+
+def _dataplane(configs: list[dict[str, Any]], environment: Mapping[str, str]) -> str:
+    def on(key: str, variable: str) -> bool:
+        return any(not one.off for one in _explicit(configs, key, environment, variable))
+
+    internal = _explicit(
+        configs, "useInternalDataplaneDriver", environment, "FELIX_USEINTERNALDATAPLANEDRIVER"
+    )
+    if any(setting.off for setting in internal):
+        return "VPP"
+    if on("bpfEnabled", "FELIX_BPFENABLED"):
+        return "eBPF"
+    modes = _explicit(configs, "nftablesMode", environment, "FELIX_NFTABLESMODE")
+    return "nftables" if any(mode.value == "Enabled" for mode in modes) else ""
