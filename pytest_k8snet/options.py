@@ -21,8 +21,8 @@ from typing import Any, Literal, cast
 
 import pytest
 
-from .errors import SettingsError
-from .units import BitRate, Seconds
+from pytest_k8snet.errors import SettingsError
+from pytest_k8snet.units import BitRate, Seconds
 
 #: Set to ``off`` where another conftest registers ``--kubeconfig`` itself: ours is then only
 #: ``--k8snet-kubeconfig``. It has to be an environment variable, because plugins register their
@@ -379,3 +379,13 @@ def _refuse_contradictions(settings: Settings) -> None:
                 found=str(path),
                 remedy=f"make it first: mkdir -p {path.parent}",
             )
+
+
+def header(settings: Settings) -> list[str]:
+    """The lines of pytest's header: what was set, and where. Nothing where nothing was."""
+    described = [
+        f"{name} {entry['value']} ({entry['origin']})"
+        for name, entry in settings.described().items()
+        if entry["origin"] != "default"
+    ]
+    return ["k8snet: " + ", ".join(described)] if described else []

@@ -1,1 +1,99 @@
-"""pytest hooks only; each is a few lines."""
+"""pytest hooks only; each is a few lines. The ``pytest11`` entry point: nothing heavy here."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_k8snet import options, outcome, selection
+from pytest_k8snet.errors import SettingsError
+from pytest_k8snet.stash import RECORDER, SETTINGS
+
+pytest_plugins = ["pytest_k8snet.fixtures"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register options and ini keys."""
+    options.register(parser)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-html reads its own options
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the settings; a bad one ends the run with one line."""
+    selection.register_markers(config)
+    try:
+        settings = options.read(config)
+    except SettingsError as exc:
+        raise pytest.UsageError(str(exc)) from None
+    config.stash[SETTINGS] = settings
+    if settings.report is not None and config.pluginmanager.hasplugin("html"):
+        config.option.htmlpath = str(settings.report)
+        config.option.self_contained_html = True
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Show what was set and where it came from."""
+    return options.header(config.stash[SETTINGS])
+
+
+@pytest.hookimpl(trylast=True)  # after other plugins have chosen and ordered
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the modes asked for, and group the tests by mode."""
+    selection.apply(config, items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell failures, errors and undecided measurements apart."""
+    report = yield
+    outcome.mark(report, call)
+    if RECORDER in item.config.stash:
+        from pytest_k8snet.report import testcase
+
+        testcase.attach(item.config.stash[RECORDER], item, report, outcome.of(report))
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> Any:
+    """Show ``I`` for inconclusive and ``E`` for infrastructure errors."""
+    return outcome.status(report)
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Explain a failed comparison of a measurement."""
+    explain = getattr(left, "explain_comparison", None)
+    return explain(op, right) if callable(explain) else None
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the last record and the summary."""
+    if RECORDER in session.config.stash:
+        from pytest_k8snet.report import session as report_session
+
+        report_session.finish(session.config.stash[RECORDER], int(exitstatus))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the table, and the inconclusive tests' explanations."""
+    if RECORDER in config.stash:
+        from pytest_k8snet.report import terminal
+
+        terminal.summary(terminalreporter, config.stash[RECORDER].records)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_html_results_summary(
+    prefix: list[str], summary: list[str], postfix: list[str], session: pytest.Session
+) -> None:
+    """Put the static report before pytest-html's own rows."""
+    if RECORDER in session.config.stash:
+        from pytest_k8snet.report import html
+
+        prefix.append(html.render_fragment(session.config.stash[RECORDER].records))

@@ -119,7 +119,7 @@ class BitRate(_Figure):
             ValueError: the text is no bit rate.
         """
         match = re.fullmatch(
-            r"\s*(\d+(?:\.\d+)?)\s*([kKmMgG]?)(?:bit)?(?:/s|ps)?\s*", text, flags=re.ASCII
+            r"\s*(\d+(?:\.\d+)?)\s*([kKmMgG]?)(?:bit|b)?(?:/s|ps)?\s*", text, flags=re.ASCII
         )
         if match is None:
             raise ValueError(f"not a bit rate: {text!r} (write 300M, 2.5G or 300Mbit/s)")
@@ -184,7 +184,7 @@ def _three_digits(value: SupportsFloat) -> str:
     magnitude = abs(number)
     decimals = 0 if magnitude >= 100 else 1 if magnitude >= 10 else 2
     text = f"{number:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text and magnitude == int(magnitude) else text
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 bit = BitRate(1.0)

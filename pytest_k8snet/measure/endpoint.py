@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ..cluster.exec import Completed
-from ..errors import ExecTimeoutError, ToolMissingError
+from pytest_k8snet.cluster.exec import Completed
+from pytest_k8snet.errors import ExecTimeoutError, ToolMissingError
 
 if TYPE_CHECKING:
-    from ..cluster.api import Api
-    from ..cluster.pods import Pod
-    from ..tools.curl import CurlSamples
-    from .sampler import Sampler
+    from pytest_k8snet.cluster.api import Api
+    from pytest_k8snet.cluster.pods import Pod
+    from pytest_k8snet.measure.sampler import Sampler
+    from pytest_k8snet.tools.curl import CurlSamples
 
 #: How long a command may go on after its own time limit before the exec is given up, in seconds.
 GRACE_SECONDS = 10.0

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..calico.modes import CalicoMode
-    from ..tools.iperf3 import Iperf3Result
-    from .endpoint import Endpoint
-    from .sampler import Sampler
+    from pytest_k8snet.calico.modes import CalicoMode
+    from pytest_k8snet.measure.endpoint import Endpoint
+    from pytest_k8snet.measure.sampler import Sampler
+    from pytest_k8snet.tools.iperf3 import Iperf3Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

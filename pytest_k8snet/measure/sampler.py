@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..errors import K8sNetError, PathError
-from ..tools import curl, iperf3
-from .endpoint import GRACE_SECONDS, Endpoint
+from pytest_k8snet.errors import K8sNetError, PathError
+from pytest_k8snet.measure.endpoint import GRACE_SECONDS, Endpoint
+from pytest_k8snet.tools import curl, iperf3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .observer import Observer
-    from .pair import Pair
-    from .prover import Prover
+    from pytest_k8snet.measure.observer import Observer
+    from pytest_k8snet.measure.pair import Pair
+    from pytest_k8snet.measure.prover import Prover
 
 #: Server ports lie below the NodePort range (30000-32767) and below Linux's ephemeral ports.
 _PORTS = range(20000, 29999)
@@ -181,5 +181,3 @@ def scene_of_url(url: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-

@@ -1,0 +1,169 @@
+"""The fixtures; thin. A user's own fixture of the same name wins.
+
+A test that asks for none of them never touches a cluster: everything starts in :func:`k8snet`.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode
+from pytest_k8snet.errors import ModeUnavailableError, NodesError, SettingsError
+from pytest_k8snet.stash import MODES_WANTED, RECORDER, SETTINGS
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.services import WebService
+    from pytest_k8snet.measure.endpoint import Endpoint
+    from pytest_k8snet.measure.pair import Pair
+    from pytest_k8snet.measure.run import Run
+
+
+@pytest.fixture(scope="session")
+def k8snet(pytestconfig: pytest.Config) -> Iterator[Run]:
+    """The run itself: nodes, facts, and factories for pairs that no fixture covers.
+
+    Connects on first use, or starts the lab (``--k8snet-lab``); at the end it deletes what it
+    made and puts back what it changed.
+
+    Raises:
+        K8sNetError: no usable cluster; the message says why and what to do.
+    """
+    _refuse_parallel_workers(pytestconfig)
+    from pytest_k8snet.report.recorder import start
+
+    settings = pytestconfig.stash[SETTINGS]
+    recorder = start(pytestconfig, settings)
+    pytestconfig.stash[RECORDER] = recorder
+    with ExitStack() as stack:
+        stack.enter_context(_terminated_like_interrupted())
+        from pytest_k8snet.opening import opened
+
+        modes = tuple(map(CalicoMode.parse, pytestconfig.stash[MODES_WANTED]))
+        yield stack.enter_context(opened(settings, recorder, modes))
+
+
+@pytest.fixture(scope="session", params=STUDY_ORDER, ids=str)
+def calico_mode(request: pytest.FixtureRequest, k8snet: Run) -> CalicoMode:
+    """One Calico encapsulation mode after the other; pods asked for with it live in such a pool.
+
+    The five states of an IPPool: ``Never``, ``VXLAN-CrossSubnet``, ``VXLAN-Always``,
+    ``IPIP-CrossSubnet``, ``IPIP-Always``. A mode that the cluster cannot have, or that the run
+    may not make (``--k8snet-change``), is skipped with the reason.
+    """
+    mode = request.param if isinstance(request.param, CalicoMode) else None
+    mode = mode or CalicoMode.parse(str(request.param))
+    try:
+        k8snet.enter(mode)
+    except ModeUnavailableError as exc:
+        pytest.skip(str(exc))
+    return mode
+
+
+def _current_mode(request: pytest.FixtureRequest) -> CalicoMode | None:
+    """The test's mode, where it (or one of its fixtures) asks for one."""
+    if "calico_mode" not in request.fixturenames:
+        return None
+    mode = request.getfixturevalue("calico_mode")
+    return mode if isinstance(mode, CalicoMode) else CalicoMode.parse(str(mode))
+
+
+@pytest.fixture
+def pod_pair(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
+    """A client pod and a server pod on two distinct nodes, in the pool of the current mode."""
+    return k8snet.pod_pair(_current_mode(request))
+
+
+@pytest.fixture
+def node_pair(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
+    """The nodes of ``pod_pair`` by their host network: the baseline."""
+    return k8snet.node_pair(_current_mode(request))
+
+
+@pytest.fixture
+def pod_to_node(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
+    """A client pod and, on the other node, a server in the host network."""
+    return k8snet.pod_to_node(_current_mode(request))
+
+
+@pytest.fixture
+def node_to_pod(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
+    """A client in the host network and, on the other node, a server pod."""
+    return k8snet.node_to_pod(_current_mode(request))
+
+
+@pytest.fixture
+def same_node_pair(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
+    """Two pods on one node: the control that shows what the wire costs."""
+    return k8snet.same_node_pair(_current_mode(request))
+
+
+@pytest.fixture
+def cross_subnet_pair(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
+    """A pod pair whose nodes lie in different subnets; skipped with the reason if none do."""
+    mode = _current_mode(request)
+    try:
+        return k8snet.cross_subnet_pair(mode)
+    except NodesError as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture
+def pod(request: pytest.FixtureRequest, k8snet: Run) -> Endpoint:
+    """A client pod to curl from."""
+    return k8snet.pod(_current_mode(request))
+
+
+@pytest.fixture
+def node(k8snet: Run) -> Endpoint:
+    """A node (host network) to curl from."""
+    return k8snet.node()
+
+
+@pytest.fixture
+def outside(k8snet: Run) -> Endpoint:
+    """The client outside the cluster: this machine, or where ``--k8snet-outside`` leads."""
+    return k8snet.outside
+
+
+@pytest.fixture(scope="session")
+def web_service(k8snet: Run) -> WebService:
+    """The HTTP target: three replicas made for the run, or the Service of ``--k8snet-service``.
+
+    ``cluster_ip_url``, ``dns_url``, ``node_port_url`` and ``external_url`` lead to it.
+    """
+    return k8snet.web_service
+
+
+def _refuse_parallel_workers(config: pytest.Config) -> None:
+    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if worker is not None:
+        raise SettingsError(
+            "measurements cannot run in pytest-xdist workers: they would share the wire",
+            found=f"worker {worker.get('workerid', '?')} of {worker.get('workercount', '?')}",
+            remedy="run the measuring tests without -n (or with -n 0), in a run of their own",
+        )
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Generator[None]:
+    """Make SIGTERM end the run as Ctrl-C does: pytest itself would skip every teardown."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: object) -> None:
+        # A second signal must not cut the restoring short.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt(f"signal {signal.Signals(signum).name}")
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

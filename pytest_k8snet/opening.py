@@ -1,0 +1,96 @@
+"""From settings to a run on a cluster: the given one, or a lab started for it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
+
+from pytest_k8snet.calico.session import ChangeSettings
+from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.errors import SettingsError
+from pytest_k8snet.measure.run import Run, RunSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_k8snet.calico.modes import CalicoMode
+    from pytest_k8snet.lab import LabProcess
+    from pytest_k8snet.measure.observer import Observer
+    from pytest_k8snet.options import Settings
+
+
+@contextmanager
+def opened(
+    settings: Settings, observer: Observer, modes: Sequence[CalicoMode]
+) -> Generator[Run]:
+    """A run on the cluster that the settings name; everything is put back on leaving.
+
+    Raises:
+        K8sNetError: no usable cluster.
+    """
+    if settings.lab:
+        with _started_lab(settings, observer) as lab:
+            on_lab = replace(
+                settings,
+                kubeconfig=lab.kubeconfig,
+                outside=settings.outside or lab.outside_prefix,
+            )
+            with _opened_cluster(on_lab, observer, modes) as run:
+                yield run
+    else:
+        with _opened_cluster(settings, observer, modes) as run:
+            yield run
+
+
+@contextmanager
+def _started_lab(settings: Settings, observer: Observer) -> Generator[LabProcess]:
+    # The one place above the lab that knows it.
+    from pytest_k8snet import lab
+    from pytest_k8snet.lab.spec import LabSpec, study_nodes
+
+    spec = LabSpec(nodes=study_nodes(settings.lab_nodes), link_rate=settings.lab_rate)
+    observer.started(f"starting the lab ({settings.lab_nodes} nodes)", 2.0)
+    try:
+        process = lab.start(spec)
+    finally:
+        observer.finished()
+    with process:
+        yield process
+
+
+@contextmanager
+def _opened_cluster(
+    settings: Settings, observer: Observer, modes: Sequence[CalicoMode]
+) -> Generator[Run]:
+    api = connect(kubeconfig=settings.kubeconfig, context=settings.context)
+    spec = RunSpec(
+        change=ChangeSettings(
+            strategy=settings.change.strategy,
+            pool=settings.change.pool,
+            cidr=_network(settings),
+        ),
+        modes=tuple(modes),
+        node_names=settings.nodes,
+        namespace=settings.namespace,
+        image=settings.image,
+        web_image=settings.web_image,
+        pod_timeout=settings.pod_timeout,
+        service=settings.service,
+        outside_prefix=settings.outside,
+    )
+    with Run(api, spec, observer) as run:
+        yield run
+
+
+def _network(settings: Settings) -> IPv4Network:
+    try:
+        return IPv4Network(settings.pool_cidr)
+    except ValueError as exc:
+        raise SettingsError(
+            "the addresses for dedicated pools are no IPv4 network",
+            found=f"{exc} (from {settings.origins['pool_cidr']})",
+            remedy="write an address and a prefix length, as in 198.18.0.0/15",
+        ) from None

@@ -1,0 +1,50 @@
+"""What became of a test: passed, failed, error, inconclusive or skipped.
+
+pytest knows only passed, failed and skipped, and says "error" for trouble outside the test body.
+Here an infrastructure error is an ERROR wherever it is raised, and an undecided measurement is
+INCONCLUSIVE; for the exit status both count as failures.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_k8snet.errors import Inconclusive, K8sNetError
+
+#: Attribute of a report that carries our outcome where it differs from pytest's. Plain text, so
+#: that it crosses processes.
+ATTRIBUTE = "k8snet_outcome"
+
+
+def mark(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
+    """Tell the report what kind of failure it is, and shorten an infrastructure error's text."""
+    if call.excinfo is None or report.outcome != "failed":
+        return
+    error = call.excinfo.value
+    if isinstance(error, Inconclusive):
+        setattr(report, ATTRIBUTE, "inconclusive")
+    elif isinstance(error, K8sNetError):
+        setattr(report, ATTRIBUTE, "error")
+        # Where in our code it arose helps nobody; the test's own line does.
+        where = f"{report.location[0]}:{(report.location[1] or 0) + 1}"
+        report.longrepr = f"{type(error).__name__}: {error}\n  test:  {where} ({report.when})"
+
+
+def of(report: pytest.TestReport) -> str:
+    """The outcome of one phase of a test, in our words."""
+    special = getattr(report, ATTRIBUTE, None)
+    if special is not None:
+        return str(special)
+    if report.outcome == "failed" and report.when != "call":
+        return "error"
+    return report.outcome
+
+
+def status(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """The category, letter and word that the terminal shows; None where pytest's own are right."""
+    special = getattr(report, ATTRIBUTE, None)
+    if special == "inconclusive":
+        return "inconclusive", "I", ("INCONCLUSIVE", {"yellow": True})
+    if special == "error":
+        return "error", "E", ("ERROR", {"red": True})
+    return None

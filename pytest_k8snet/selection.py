@@ -1,0 +1,63 @@
+"""Which tests run in which Calico modes, and in what order."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.errors import K8sNetError
+from pytest_k8snet.stash import MODES_WANTED, SETTINGS
+
+MARKERS = (
+    "k8snet_modes(*modes): run the test only in these calico_mode values, "
+    "e.g. @pytest.mark.k8snet_modes('Never', 'VXLAN-Always')",
+)
+
+
+def register_markers(config: pytest.Config) -> None:
+    """Make the markers known, so that strict runs accept them."""
+    for line in MARKERS:
+        config.addinivalue_line("markers", line)
+
+
+def mode_of(item: pytest.Item) -> CalicoMode | None:
+    """The value of ``calico_mode`` that a test is collected with."""
+    callspec = getattr(item, "callspec", None)
+    value = callspec.params.get("calico_mode") if callspec is not None else None
+    if isinstance(value, str):
+        return CalicoMode.parse(value)
+    return value if isinstance(value, CalicoMode) else None
+
+
+def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the modes not asked for, and sort stably by mode, so that each is set up once.
+
+    Raises:
+        pytest.UsageError: an option or marker names an unknown mode.
+    """
+    try:
+        asked = tuple(map(CalicoMode.parse, config.stash[SETTINGS].modes))
+        kept = [item for item in items if _wanted(item, asked)]
+        order = list(CalicoMode)
+        modes = {item: mode_of(item) for item in kept}
+    except K8sNetError as exc:
+        raise pytest.UsageError(str(exc)) from None
+    if len(kept) < len(items):
+        keep = set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item not in keep])
+    if config.stash[SETTINGS].change.strategy == "in-place":
+        # Switching costs then: one visit per mode. Otherwise everyone's own order stands.
+        kept.sort(key=lambda item: order.index(mode) if (mode := modes[item]) else -1)
+    items[:] = kept
+    wanted = {str(mode) for mode in modes.values() if mode is not None}
+    config.stash[MODES_WANTED] = tuple(str(mode) for mode in order if str(mode) in wanted)
+
+
+def _wanted(item: pytest.Item, asked: tuple[CalicoMode, ...]) -> bool:
+    mode = mode_of(item)
+    if mode is None:
+        return True
+    if asked and mode not in asked:
+        return False
+    marker = item.get_closest_marker("k8snet_modes")
+    return marker is None or mode in map(CalicoMode.parse, marker.args)

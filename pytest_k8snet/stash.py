@@ -1,0 +1,18 @@
+"""The keys under which the plugin keeps its state on pytest's config and items."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_k8snet.options import Settings
+    from pytest_k8snet.report.recorder import Recorder
+
+#: What the user set; there from ``pytest_configure`` on.
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+#: What the run records; there once a test asks for a cluster.
+RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
+#: The names of the Calico modes that the selected tests ask for.
+MODES_WANTED: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
