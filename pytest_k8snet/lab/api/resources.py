@@ -1,0 +1,207 @@
+"""What the API server serves: one table, and a registry that answers questions about it.
+
+An object's *storage key* is its plural with its group (``pods``, ``ippools.crd.projectcalico.org``)
+and never changes; the *groups it is served in* depend on how Calico is installed:
+
+=====  ==========================  =======================
+shape  ``crd.projectcalico.org``   ``projectcalico.org/v3``
+=====  ==========================  =======================
+A      served                      absent
+B      served                      the same objects (aggregated API server)
+C      absent                      the same objects (native custom resources)
+=====  ==========================  =======================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pytest_k8snet.lab.spec import CalicoSpec
+
+CALICO_V1 = "crd.projectcalico.org"
+CALICO_V3 = "projectcalico.org"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One row of the table.
+
+    Attributes:
+        kind: ``Pod``.
+        plural: ``pods``: the name in paths.
+        group: the API group, empty for the core.
+        version: the API version within the group.
+        namespaced: whether objects live in namespaces.
+        short_names: what kubectl accepts too, e.g. ``po``.
+        subresources: what can follow the name in a path.
+        verbs: what may be done with it.
+        in_all: whether ``kubectl get all`` shows it.
+        custom: whether it is defined by a CustomResourceDefinition: no strategic merge patch, and
+            every update needs a resourceVersion.
+        key: the storage key.
+    """
+
+    kind: str
+    plural: str
+    group: str = ""
+    version: str = "v1"
+    namespaced: bool = True
+    short_names: tuple[str, ...] = ()
+    subresources: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
+    in_all: bool = False
+    custom: bool = False
+    key: str = ""
+
+    @property
+    def api_version(self) -> str:
+        """``v1`` or ``apps/v1``."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def qualified_plural(self) -> str:
+        """``pods`` or ``deployments.apps``, as error messages name it."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def qualified_kind(self) -> str:
+        """``Pod`` or ``Deployment.apps``, as error messages name it."""
+        return f"{self.kind}.{self.group}" if self.group else self.kind
+
+    @property
+    def singular(self) -> str:
+        """``pod``."""
+        return self.kind.lower()
+
+    @property
+    def has_status(self) -> bool:
+        """Whether ``status`` is written through a subresource of its own."""
+        return "status" in self.subresources
+
+    @property
+    def counts_generations(self) -> bool:
+        """Whether ``metadata.generation`` grows with each change of the spec."""
+        return self.custom or self.group == "apps"
+
+
+_ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+_READ = ("get", "list", "watch")
+_CREATE = ("create",)
+
+_OPERATOR = "operator.tigera.io"
+_AUTHZ = "authorization.k8s.io"
+
+# kind, plural, group/version, scope, verbs, short names, subresources, flags
+_TABLE: tuple[tuple[str, str, str, str, tuple[str, ...], str, str, str], ...] = (
+    ("Namespace", "namespaces", "v1", "cluster", _ALL, "ns", "status finalize", ""),
+    ("Node", "nodes", "v1", "cluster", _ALL, "no", "status", ""),
+    ("Pod", "pods", "v1", "ns", _ALL, "po", "status log exec attach portforward binding eviction"
+     " ephemeralcontainers", "all"),
+    ("Service", "services", "v1", "ns", _ALL, "svc", "status", "all"),
+    ("Endpoints", "endpoints", "v1", "ns", _ALL, "ep", "", ""),
+    ("ConfigMap", "configmaps", "v1", "ns", _ALL, "cm", "", ""),
+    ("Secret", "secrets", "v1", "ns", _ALL, "", "", ""),
+    ("ServiceAccount", "serviceaccounts", "v1", "ns", _ALL, "sa", "", ""),
+    ("Event", "events", "v1", "ns", _ALL, "ev", "", ""),
+    ("Deployment", "deployments", "apps/v1", "ns", _ALL, "deploy", "status scale", "all"),
+    ("ReplicaSet", "replicasets", "apps/v1", "ns", _ALL, "rs", "status scale", "all"),
+    ("DaemonSet", "daemonsets", "apps/v1", "ns", _ALL, "ds", "status", "all"),
+    ("EndpointSlice", "endpointslices", "discovery.k8s.io/v1", "ns", _ALL, "", "", ""),
+    ("Lease", "leases", "coordination.k8s.io/v1", "ns", _ALL, "", "", ""),
+    ("SelfSubjectAccessReview", "selfsubjectaccessreviews", f"{_AUTHZ}/v1", "cluster", _CREATE, "",
+     "", ""),
+    ("SelfSubjectRulesReview", "selfsubjectrulesreviews", f"{_AUTHZ}/v1", "cluster", _CREATE, "",
+     "", ""),
+    ("CustomResourceDefinition", "customresourcedefinitions", "apiextensions.k8s.io/v1", "cluster",
+     _READ, "crd crds", "", ""),
+    ("APIService", "apiservices", "apiregistration.k8s.io/v1", "cluster", _READ, "", "", ""),
+    ("IPPool", "ippools", f"{CALICO_V1}/v1", "cluster", _ALL, "", "", "custom"),
+    ("IPAMBlock", "ipamblocks", f"{CALICO_V1}/v1", "cluster", _ALL, "", "", "custom"),
+    ("BlockAffinity", "blockaffinities", f"{CALICO_V1}/v1", "cluster", _ALL, "", "", "custom"),
+    ("FelixConfiguration", "felixconfigurations", f"{CALICO_V1}/v1", "cluster", _ALL, "", "",
+     "custom"),
+    ("BGPConfiguration", "bgpconfigurations", f"{CALICO_V1}/v1", "cluster", _ALL, "", "",
+     "custom"),
+    ("ClusterInformation", "clusterinformations", f"{CALICO_V1}/v1", "cluster", _ALL, "", "",
+     "custom"),
+    ("CalicoNodeStatus", "caliconodestatuses", f"{CALICO_V1}/v1", "cluster", _ALL, "", "status",
+     "custom"),
+    ("Installation", "installations", f"{_OPERATOR}/v1", "cluster", _ALL, "", "status",
+     "custom operator"),
+    ("TigeraStatus", "tigerastatuses", f"{_OPERATOR}/v1", "cluster", _ALL, "", "status",
+     "custom operator"),
+)  # fmt: skip
+
+
+def _rows() -> list[tuple[Resource, str]]:
+    rows = []
+    for kind, plural, group_version, scope, verbs, short, subresources, flags in _TABLE:
+        group, _, version = group_version.rpartition("/")
+        resource = Resource(
+            kind=kind,
+            plural=plural,
+            group=group,
+            version=version,
+            namespaced=scope == "ns",
+            short_names=tuple(short.split()),
+            subresources=tuple(subresources.split()),
+            verbs=verbs,
+            in_all="all" in flags.split(),
+            custom="custom" in flags.split(),
+            key=f"{plural}.{group}" if group else plural,
+        )
+        rows.append((resource, flags))
+    return rows
+
+
+class Registry:
+    """The resources of one lab: what is stored, and where it is served.
+
+    Args:
+        calico: decides the groups that Calico's and the operator's resources are served in.
+    """
+
+    def __init__(self, calico: CalicoSpec) -> None:
+        self._stored: dict[str, Resource] = {}
+        self._served: dict[tuple[str, str, str], Resource] = {}
+        for resource, flags in _rows():
+            if "operator" in flags.split() and calico.install != "operator":
+                continue
+            views = self._views(resource, calico.api_shape)
+            self._stored[resource.key] = views[0]
+            for view in views:
+                self._served[view.group, view.version, view.plural] = view
+
+    @staticmethod
+    def _views(resource: Resource, api_shape: str) -> list[Resource]:
+        if resource.group != CALICO_V1 or api_shape == "A":
+            return [resource]
+        native = replace(resource, group=CALICO_V3, version="v3")
+        return [resource, native] if api_shape == "B" else [native]
+
+    def stored(self, key: str) -> Resource:
+        """The resource with this storage key, in the version it is stored in.
+
+        Raises:
+            KeyError: the lab has no such resource.
+        """
+        return self._stored[key]
+
+    def find(self, group: str, version: str, plural: str) -> Resource | None:
+        """The resource served at this place, or None."""
+        return self._served.get((group, version, plural))
+
+    def served(self) -> list[Resource]:
+        """Everything served, in the order of the table."""
+        return list(self._served.values())
+
+    def of_kind(self, api_version: str, kind: str) -> Resource | None:
+        """The resource whose objects say this ``apiVersion`` and ``kind``, or None."""
+        for resource in self._served.values():
+            if resource.kind == kind and resource.api_version == api_version:
+                return resource
+        return None
+
+    def group_versions(self) -> list[tuple[str, str]]:
+        """Each served (group, version) once, the core first."""
+        return list(dict.fromkeys((group, version) for group, version, _ in self._served))

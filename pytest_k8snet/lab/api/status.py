@@ -1,0 +1,183 @@
+"""The errors of an API server: Status objects in Kubernetes' own words, with their HTTP codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_k8snet.lab.api.objects import Object
+from pytest_k8snet.lab.api.resources import Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One reason why an object is refused.
+
+    Attributes:
+        reason: ``FieldValueRequired``, ``FieldValueInvalid``, ...
+        field: the dotted path of the field.
+        message: what is wrong, without the path.
+    """
+
+    reason: str
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class StatusError(Exception):
+    """A request refused: carries the Status object that the client gets.
+
+    Attributes:
+        code: the HTTP status code.
+        reason: the machine-readable reason, e.g. ``NotFound``.
+        message: the sentence a person reads.
+        details: what it concerns: group, kind, name, causes.
+        retry_after_seconds: sent as ``Retry-After`` when not None.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        details: Object | None = None,
+        *,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details or {}
+        self.retry_after_seconds = retry_after_seconds
+
+    def to_dict(self) -> Object:
+        """The Status object."""
+        status: Object = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+        }
+        if self.reason:
+            status["reason"] = self.reason
+        if self.details:
+            status["details"] = self.details
+        status["code"] = self.code
+        return status
+
+
+def _about(resource: Resource, name: str, *, kind: str = "", **more: Any) -> Object:
+    details: Object = {"name": name} if name else {}
+    if resource.group:
+        details["group"] = resource.group
+    details["kind"] = kind or resource.plural
+    return details | more
+
+
+def not_found(resource: Resource, name: str) -> StatusError:
+    """404: no object of that name."""
+    return StatusError(
+        404, "NotFound", f'{resource.qualified_plural} "{name}" not found', _about(resource, name)
+    )
+
+
+def no_such_resource() -> StatusError:
+    """404: the path leads to nothing that is served."""
+    return StatusError(404, "NotFound", "the server could not find the requested resource")
+
+
+def already_exists(resource: Resource, name: str) -> StatusError:
+    """409: the name is taken."""
+    return StatusError(
+        409,
+        "AlreadyExists",
+        f'{resource.qualified_plural} "{name}" already exists',
+        _about(resource, name),
+    )
+
+
+def conflict(resource: Resource, name: str, why: str = "") -> StatusError:
+    """409: a stale resourceVersion, or a precondition that does not hold."""
+    why = why or (
+        "the object has been modified; please apply your changes to the latest version"
+        " and try again"
+    )
+    return StatusError(
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {resource.qualified_plural} "{name}": {why}',
+        _about(resource, name),
+    )
+
+
+def invalid(resource: Resource, name: str, causes: Iterable[Cause]) -> StatusError:
+    """422: the object is refused, with one cause for each bad field."""
+    causes = list(causes)
+    text = ", ".join(str(cause) for cause in causes)
+    if len(causes) > 1:
+        text = f"[{text}]"
+    return StatusError(
+        422,
+        "Invalid",
+        f'{resource.qualified_kind} "{name}" is invalid: {text}',
+        _about(
+            resource,
+            name,
+            kind=resource.kind,
+            causes=[
+                {"reason": cause.reason, "message": cause.message, "field": cause.field}
+                for cause in causes
+            ],
+        ),
+    )
+
+
+def forbidden(resource: Resource, name: str, why: str) -> StatusError:
+    """403: not allowed, for the reason given."""
+    subject = f'{resource.qualified_plural} "{name}"' if name else resource.qualified_plural
+    return StatusError(403, "Forbidden", f"{subject} is forbidden: {why}", _about(resource, name))
+
+
+def bad_request(message: str) -> StatusError:
+    """400: the request itself cannot be understood."""
+    return StatusError(400, "BadRequest", message)
+
+
+def unauthorized() -> StatusError:
+    """401: the token is not known."""
+    return StatusError(401, "Unauthorized", "Unauthorized")
+
+
+def method_not_allowed() -> StatusError:
+    """405: the path is served, but not with this method."""
+    return StatusError(
+        405,
+        "MethodNotAllowed",
+        "the server does not allow this method on the requested resource",
+    )
+
+
+def unsupported_media_type(accepted: Iterable[str]) -> StatusError:
+    """415: the body's type is not one of those accepted."""
+    return StatusError(
+        415,
+        "UnsupportedMediaType",
+        "the body of the request was in an unknown format - accepted media types include: "
+        + ", ".join(accepted),
+    )
+
+
+def expired(message: str) -> StatusError:
+    """410: a resourceVersion or continue token that is older than what is remembered."""
+    return StatusError(410, "Expired", message)
+
+
+def internal_error(message: str) -> StatusError:
+    """500: the server's own trouble."""
+    return StatusError(500, "InternalError", f"Internal error occurred: {message}")

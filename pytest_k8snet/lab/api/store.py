@@ -1,0 +1,317 @@
+"""The objects of the cluster: in memory, versioned, validated, watched.
+
+One event loop, no locks: every method but :meth:`Store.watch` is synchronous and atomic. What is
+handed out is a copy; what is handed in is copied. Resources are named by their storage key
+(``pods``, ``ippools.crd.projectcalico.org``), or by a :class:`Resource` for another group's view.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from pytest_k8snet.lab.api import patch as patches
+from pytest_k8snet.lab.api import selectors, status
+from pytest_k8snet.lab.api.history import Event, EventType, History
+from pytest_k8snet.lab.api.lifecycle import (
+    Admission,
+    prepare_create,
+    prepare_delete,
+    prepare_update,
+    unchanged,
+)
+from pytest_k8snet.lab.api.objects import Object, clone, dig, metadata, name_of, namespace_of
+from pytest_k8snet.lab.api.resources import Registry, Resource
+from pytest_k8snet.lab.api.status import StatusError
+from pytest_k8snet.lab.spec import CalicoSpec
+
+__all__ = ["StatusError", "Store"]
+
+Key = tuple[str, str]
+
+
+class Store:
+    """All objects of one lab.
+
+    Args:
+        calico: which Calico is played: decides what exists and how strictly pools are checked.
+
+    Attributes:
+        registry: the resources there are.
+        admission: hooks by storage key, called as ``hook(new, old)`` with ``old`` None on creation,
+            after the defaults and before validation; they change ``new`` in place or raise
+            StatusError.
+    """
+
+    def __init__(self, *, calico: CalicoSpec | None = None) -> None:
+        self.calico = calico or CalicoSpec()
+        self.registry = Registry(self.calico)
+        self.admission: dict[str, list[Admission]] = defaultdict(list)
+        self._objects: dict[str, dict[Key, Object]] = defaultdict(dict)
+        self._history: dict[str, History] = defaultdict(History)
+        self._version = 1
+
+    @property
+    def version(self) -> int:
+        """The resourceVersion of the latest change."""
+        return self._version
+
+    def resource(self, resource: str | Resource) -> Resource:
+        """The registry's row for a storage key (a row is returned as it is).
+
+        Raises:
+            StatusError: 404, there is no such resource.
+        """
+        if isinstance(resource, Resource):
+            return resource
+        try:
+            return self.registry.stored(resource)
+        except KeyError:
+            raise status.no_such_resource() from None
+
+    def get(self, resource: str | Resource, name: str, namespace: str | None = None) -> Object:
+        """One object.
+
+        Raises:
+            StatusError: 404.
+        """
+        row = self.resource(resource)
+        return self._seen_as(row, self._existing(row, name, namespace))
+
+    def list(
+        self,
+        resource: str | Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+    ) -> list[Object]:
+        """The objects that the selectors choose, ordered by namespace and name.
+
+        No namespace (None or "") means all of them.
+        """
+        row = self.resource(resource)
+        chosen = selectors.matcher(row.key, labels, fields)
+        return [
+            self._seen_as(row, obj)
+            for key, obj in sorted(self._objects[row.key].items())
+            if (not namespace or key[0] == namespace) and chosen(obj)
+        ]
+
+    def create(
+        self,
+        resource: str | Resource,
+        body: Object,
+        namespace: str | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> Object:
+        """Store a new object: named, defaulted, admitted, validated.
+
+        Raises:
+            StatusError: 400, 403, 404 (the namespace), 409 or 422.
+        """
+        row = self.resource(resource)
+        obj = clone(body)
+        if row.namespaced:
+            metadata(obj).setdefault("namespace", namespace or "default")
+            self._check_namespace(row, obj)
+        prepare_create(row, obj, hooks=self.admission[row.key], calico=self.calico)
+        if self._key(row, name_of(obj), namespace_of(obj)) in self._objects[row.key]:
+            raise status.already_exists(row, name_of(obj))
+        return self._put(row, obj, None, dry_run=dry_run)
+
+    def update(
+        self,
+        resource: str | Resource,
+        body: Object,
+        namespace: str | None = None,
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Object:
+        """Replace an object; with ``subresource="status"`` only its status.
+
+        A ``metadata.resourceVersion`` in the body must be the current one. An update that changes
+        nothing makes no new version and no event.
+
+        Raises:
+            StatusError: 404, 409 (stale) or 422.
+        """
+        row = self.resource(resource)
+        new = clone(body)
+        old = self._existing(row, name_of(new), namespace or namespace_of(new))
+        prepare_update(
+            row,
+            new,
+            old,
+            subresource=subresource,
+            hooks=self.admission[row.key],
+            calico=self.calico,
+        )
+        if unchanged(new, old):
+            return self._seen_as(row, old)
+        return self._put(row, new, old, dry_run=dry_run)
+
+    def patch(
+        self,
+        resource: str | Resource,
+        name: str,
+        patch: Any,
+        kind: str,
+        namespace: str | None = None,
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Object:
+        """Change an object by a patch of the kind ``merge``, ``json``, ``strategic`` or ``apply``.
+
+        A JSON patch is a list of operations, the others are dicts. ``apply`` creates what is
+        missing.
+
+        Raises:
+            StatusError: 400 (the patch itself), 404, 409, 415 or 422.
+        """
+        row = self.resource(resource)
+        if kind == "apply" and self._key(row, name, namespace) not in self._objects[row.key]:
+            return self.create(row, patch, namespace, dry_run=dry_run)
+        old = self._existing(row, name, namespace)
+        new = patches.apply(row, self._seen_as(row, old), patch, kind)
+        return self.update(row, new, namespace, subresource=subresource, dry_run=dry_run)
+
+    def mutate(
+        self,
+        resource: str | Resource,
+        name: str,
+        namespace: str | None,
+        change: Callable[[Object], None],
+        *,
+        subresource: str = "",
+    ) -> Object:
+        """Read, change in place, write: cannot conflict, since nothing runs in between."""
+        obj = self.get(resource, name, namespace)
+        change(obj)
+        return self.update(resource, obj, namespace, subresource=subresource)
+
+    def delete(
+        self,
+        resource: str | Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        grace_seconds: int | None = None,
+        propagation: str | None = None,
+        preconditions: Object | None = None,
+        dry_run: bool = False,
+    ) -> Object:
+        """Delete an object, or mark it for deletion, and return its last state.
+
+        - A pod on a node is marked with ``deletionTimestamp`` for its grace period; the kubelet
+          removes it with ``grace_seconds=0``. Without a node, or with no grace at all, it is
+          removed at once, so a kubelet must also act on DELETED.
+        - A namespace becomes Terminating until its ``spec.finalizers`` are emptied
+          (``subresource="finalize"``).
+        - Finalizers keep any object until an update has removed them.
+        - ``propagation="Orphan"`` takes the object out of its dependents' ownerReferences;
+          ``Foreground`` is treated as ``Background``: the garbage collector follows.
+
+        Raises:
+            StatusError: 404, or 409 when a precondition does not hold.
+        """
+        row = self.resource(resource)
+        old = self._existing(row, name, namespace)
+        new = prepare_delete(row, old, grace_seconds=grace_seconds, preconditions=preconditions)
+        if dry_run:
+            return self._seen_as(row, new or old)
+        if propagation == "Orphan":
+            self._orphan_dependents(str(dig(old, "metadata.uid")))
+        if new is None:
+            return self._remove(row, old)
+        if unchanged(new, old):
+            return self._seen_as(row, old)
+        return self._put(row, new, old)
+
+    async def watch(self, resource: str | Resource) -> AsyncIterator[tuple[EventType, Object]]:
+        """Every object as ADDED, then every change, for ever; for controllers."""
+        row = self.resource(resource)
+        with self._history[row.key].subscription() as queue:
+            for obj in self.list(row):
+                yield "ADDED", obj
+            while True:
+                event = await queue.get()
+                yield event.type, self._seen_as(row, event.object)
+
+    def history(self, resource: str | Resource) -> History:
+        """The events of a resource, for the watch of the HTTP server."""
+        return self._history[self.resource(resource).key]
+
+    @staticmethod
+    def _seen_as(row: Resource, obj: Object) -> Object:
+        return {**clone(obj), "apiVersion": row.api_version}
+
+    @staticmethod
+    def _key(row: Resource, name: str, namespace: str | None) -> Key:
+        return ((namespace or "default") if row.namespaced else "", name)
+
+    def _existing(self, row: Resource, name: str, namespace: str | None) -> Object:
+        try:
+            return self._objects[row.key][self._key(row, name, namespace)]
+        except KeyError:
+            raise status.not_found(row, name) from None
+
+    def _check_namespace(self, row: Resource, obj: Object) -> None:
+        spaces = self.registry.stored("namespaces")
+        namespace = namespace_of(obj)
+        if dig(self._existing(spaces, namespace, None), "metadata.deletionTimestamp"):
+            raise status.forbidden(
+                row,
+                name_of(obj),
+                f"unable to create new content in namespace {namespace}"
+                " because it is being terminated",
+            )
+
+    def _put(
+        self, row: Resource, new: Object, old: Object | None, *, dry_run: bool = False
+    ) -> Object:
+        if dry_run:
+            return self._seen_as(row, new)
+        if _is_finished(row, new):
+            return self._remove(row, new, previous=old)
+        new["apiVersion"] = self.registry.stored(row.key).api_version
+        self._objects[row.key][self._key(row, name_of(new), namespace_of(new))] = new
+        self._record(row, "MODIFIED" if old else "ADDED", new, old)
+        return self._seen_as(row, new)
+
+    def _remove(self, row: Resource, obj: Object, *, previous: Object | None = None) -> Object:
+        del self._objects[row.key][self._key(row, name_of(obj), namespace_of(obj))]
+        # A copy: watchers may still hold the snapshot of the last state, with its own version.
+        gone = clone(obj)
+        self._record(row, "DELETED", gone, previous or obj)
+        return self._seen_as(row, gone)
+
+    def _record(self, row: Resource, kind: EventType, obj: Object, old: Object | None) -> None:
+        self._version += 1
+        metadata(obj)["resourceVersion"] = str(self._version)
+        event = Event(type=kind, version=self._version, object=obj, previous=old)
+        self._history[row.key].append(event)
+
+    def _orphan_dependents(self, uid: str) -> None:
+        for key, objects in list(self._objects.items()):
+            for obj in list(objects.values()):
+                owners = dig(obj, "metadata.ownerReferences", [])
+                if any(owner.get("uid") == uid for owner in owners):
+                    changed = clone(obj)
+                    kept = [owner for owner in owners if owner.get("uid") != uid]
+                    changed["metadata"]["ownerReferences"] = kept
+                    self._put(self.registry.stored(key), changed, obj)
+
+
+def _is_finished(row: Resource, obj: Object) -> bool:
+    """Whether the last finalizer of an object marked for deletion has just gone."""
+    meta = obj["metadata"]
+    if "deletionTimestamp" not in meta or meta.get("finalizers"):
+        return False
+    if row.key == "namespaces":
+        return not dig(obj, "spec.finalizers", [])
+    return not meta.get("deletionGracePeriodSeconds")
