@@ -72,6 +72,14 @@ class IPPool:
         return self.labels.get("app.kubernetes.io/managed-by") == "tigera-operator"
 
     @property
+    def both_families(self) -> bool:
+        """Whether both encapsulations are set, which old versions accept as a raw write."""
+        spec = self.raw.get("spec") or {}
+        return all(
+            spec.get(name) in ("Always", "CrossSubnet") for name in ("ipipMode", "vxlanMode")
+        )
+
+    @property
     def offers_pod_addresses(self) -> bool:
         """Whether a pod that names this pool gets an address from it."""
         return not self.disabled and "Workload" in self.allowed_uses

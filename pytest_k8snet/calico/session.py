@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.modes import CalicoMode
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.exec import Completed
     from pytest_k8snet.cluster.nodes import Node
 
-#: What a run may change: nothing; pools of its own; the encapsulation of one named pool.
-Strategy = Literal["none", "dedicated", "in-place"]
 #: Runs a command in a host-network pod on one node.
 Shell = Callable[[Sequence[str]], "Completed"]
 

@@ -1,0 +1,241 @@
+"""What to write so that pods can be in a mode, or why it is refused. Pure.
+
+First what makes the mode impossible (``refusals``), then what the strategy allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from pytest_k8snet.calico.groups import V1, Group
+from pytest_k8snet.calico.installation import Installation
+from pytest_k8snet.calico.ippool import IPPool
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.refusals import refuse_impossible
+from pytest_k8snet.errors import ModeUnavailableError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.nodes import Node
+
+#: What a run may change: nothing; pools of its own; the encapsulation of one named pool.
+Strategy = Literal["none", "dedicated", "in-place"]
+#: What is written: nothing, a pool of our own, an existing pool, or the operator's Installation.
+Writer = Literal["nothing", "own-pool", "ippool", "installation"]
+
+#: Fabrics that deliver no packets to addresses that they don't know.
+_CLOUD_FABRICS = ("azure", "gce", "aws")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """How a mode is to be had.
+
+    Attributes:
+        writer: what is written.
+        group: the group that pools are written through.
+        also_v1: the v1 pool must be written beside the Installation, as nobody would carry the
+            Installation's change over to it.
+        pool: the existing pool that serves or is edited; None for a pool of our own.
+        notes: what the plan and the report should say about it.
+    """
+
+    mode: CalicoMode
+    writer: Writer
+    group: Group | None
+    also_v1: bool = False
+    pool: IPPool | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def decide(
+    installation: Installation,
+    *,
+    strategy: Strategy,
+    mode: CalicoMode,
+    nodes: Sequence[Node],
+    pool_name: str = "",
+    fabric_routes_pods: bool = False,
+) -> Decision:
+    """Decide how pods on these nodes can be in a mode.
+
+    Args:
+        installation: what the cluster runs.
+        strategy: what may be changed.
+        mode: the mode that is wanted.
+        nodes: the nodes under test.
+        pool_name: the pool that ``in-place`` names.
+        fabric_routes_pods: the user's word that the underlay delivers bare pod addresses between
+            all nodes, which no API can tell.
+
+    Raises:
+        ModeUnavailableError: the cluster cannot have it, or may not be changed so.
+    """
+    refuse_impossible(installation, mode, nodes)
+    if strategy == "none":
+        return _use_existing(installation, mode)
+    if installation.group is None:  # refused above; said again for the type checker
+        raise AssertionError("no Calico API group")
+    if strategy == "dedicated":
+        return Decision(
+            mode=mode,
+            writer="own-pool",
+            group=installation.group,
+            notes=_side_effects(installation, mode) + _fabric_note(installation, mode, nodes),
+        )
+    pool = _named_pool(installation, pool_name, mode)
+    _refuse_unroutable(installation, pool, mode, nodes, fabric_routes_pods)
+    return _edit(installation, pool, mode)
+
+
+def _use_existing(installation: Installation, mode: CalicoMode) -> Decision:
+    candidates = [
+        pool
+        for pool in installation.pools
+        if pool.mode is mode and pool.offers_pod_addresses and not pool.both_families
+    ]
+    if not candidates:
+        present = sorted(
+            f"{pool.name} ({pool.mode})" for pool in installation.pools if pool.offers_pod_addresses
+        )
+        raise ModeUnavailableError(
+            f"No pool of this cluster is in mode {mode}, and nothing may be changed",
+            found="pools: " + (", ".join(present) or "none that gives addresses to pods"),
+            remedy="Allow pools of the run's own with --k8snet-change=dedicated, or the change of "
+            "one pool with --k8snet-change=in-place:POOL.",
+        )
+    # A pool for all nodes serves any pair; then the name, so that every run takes the same.
+    pool = min(candidates, key=lambda one: (one.node_selector != "all()", one.name))
+    return Decision(mode=mode, writer="nothing", group=installation.group, pool=pool)
+
+
+def _named_pool(installation: Installation, name: str, mode: CalicoMode) -> IPPool:
+    if name in installation.ipv6_pools:
+        what = "IPIP does not carry IPv6" if mode.family == "ipip" else "the tests are IPv4 only"
+        raise ModeUnavailableError(
+            f"{mode} cannot be set on pool {name}: {what}",
+            found=f"{name} is an IPv6 pool",
+            remedy="Name an IPv4 pool in --k8snet-change=in-place:POOL.",
+        )
+    pool = installation.pool(name)
+    if pool is None:
+        raise ModeUnavailableError(
+            f"There is no IPPool {name!r} to change",
+            found="pools: " + (", ".join(one.name for one in installation.pools) or "none"),
+            remedy="Name one of them in --k8snet-change=in-place:POOL.",
+        )
+    if not pool.offers_pod_addresses:
+        raise ModeUnavailableError(
+            f"IPPool {name} gives no addresses to pods",
+            found="disabled: true" if pool.disabled else f"allowedUses: {pool.allowed_uses}",
+            remedy="Name another pool in --k8snet-change=in-place:POOL.",
+        )
+    if pool.both_families:
+        raise ModeUnavailableError(
+            f"IPPool {name} has both encapsulations, a state that could not be restored",
+            found=f"ipipMode {pool.raw['spec']['ipipMode']}, "
+            f"vxlanMode {pool.raw['spec']['vxlanMode']}",
+            remedy="Set one of the two to Never first.",
+        )
+    return pool
+
+
+def _refuse_unroutable(
+    installation: Installation,
+    pool: IPPool,
+    mode: CalicoMode,
+    nodes: Sequence[Node],
+    fabric_routes_pods: bool,
+) -> None:
+    if mode is pool.mode or fabric_routes_pods or installation.bgp_peers:
+        return
+    risks = []
+    if mode is CalicoMode.NEVER:
+        risks += [
+            f"{one.name} and {other.name} are in different subnets"
+            for index, one in enumerate(nodes)
+            for other in nodes[index + 1 :]
+            if not (one.same_subnet(other) and other.same_subnet(one))
+        ]
+    if mode is CalicoMode.NEVER or mode.cross_subnet:
+        risks += [
+            f"the provider is {name}, whose fabric delivers no unknown addresses"
+            for name in _CLOUD_FABRICS
+            if name in installation.provider.split(",")
+        ]
+    if risks:
+        raise ModeUnavailableError(
+            f"{mode} on pool {pool.name} could cut the pods of this cluster off from each other",
+            found=risks[0],
+            remedy="Test the mode with --k8snet-change=dedicated, which touches no other pods, or "
+            "confirm that the underlay routes pod addresses: -o k8snet_fabric_routes_pods=true.",
+        )
+
+
+def _edit(installation: Installation, pool: IPPool, mode: CalicoMode) -> Decision:
+    notes = _side_effects(installation, mode)
+    if installation.operator_degraded and installation.install == "operator":
+        raise ModeUnavailableError(
+            "The operator's pools are degraded, so a change may not be applied or undone",
+            found=installation.operator_degraded,
+            remedy="Bring TigeraStatus 'ippools' back to Available first.",
+        )
+    entry = installation.operator_entry(pool)
+    if installation.install == "unknown" or (
+        installation.install == "operator" and installation.version is None
+    ):
+        raise ModeUnavailableError(
+            f"It is unknown who owns pool {pool.name}, so it is not changed",
+            found="; ".join(f"{topic}: {why}" for topic, why in installation.unknown.items())
+            or "the Installation names no version",
+            remedy="Permit get on installations.operator.tigera.io and clusterinformations.",
+        )
+    if not installation.operator_reverts(pool):
+        if not installation.v3_reachable:
+            notes += ("the Calico API server is unreachable: written as crd.projectcalico.org/v1",)
+        group = installation.group if installation.v3_reachable else V1
+        return Decision(mode=mode, writer="ippool", group=group, pool=pool, notes=notes)
+    if entry is None:
+        raise ModeUnavailableError(
+            f"Pool {pool.name} is labelled as the operator's, but no longer in its Installation",
+            found="app.kubernetes.io/managed-by: tigera-operator",
+            remedy="Name a pool of the Installation's list, or one that the operator doesn't own.",
+        )
+    carried = installation.shape == "C" or (
+        installation.api_server_ready and installation.v3_reachable
+    )
+    if not carried:
+        notes += ("the operator has no Calico API server, so the pool is written as well",)
+    return Decision(
+        mode=mode,
+        writer="installation",
+        group=installation.group if carried else V1,
+        also_v1=not carried,
+        pool=pool,
+        notes=notes,
+    )
+
+
+def _side_effects(installation: Installation, mode: CalicoMode) -> tuple[str, ...]:
+    notes = []
+    if mode.family != "none" and mode.family not in installation.families():
+        notes.append(
+            f"{mode.family.upper()} gets enabled on every node: Felix restarts, and new pods get "
+            f"a smaller MTU"
+        )
+    for setting in (*installation.vxlan_enabled, *installation.ipip_enabled):
+        if not setting.off:
+            notes.append(f"{setting.where} is {setting.value}: its device stays in every mode")
+    return tuple(notes)
+
+
+def _fabric_note(
+    installation: Installation, mode: CalicoMode, nodes: Sequence[Node]
+) -> tuple[str, ...]:
+    if mode.family != "none":
+        return ()
+    subnets = {node.interface.network for node in nodes if node.interface is not None}
+    if len(subnets) < 2 or installation.bgp_peers:
+        return ()
+    return ("Never between different subnets works only if the underlay routes pod addresses",)
