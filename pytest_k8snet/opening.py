@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(
-    settings: Settings, observer: Observer, modes: Sequence[CalicoMode]
-) -> Generator[Run]:
+def opened(settings: Settings, observer: Observer, modes: Sequence[CalicoMode]) -> Generator[Run]:
     """A run on the cluster that the settings name; everything is put back on leaving.
 
     Raises:

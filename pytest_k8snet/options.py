@@ -296,16 +296,10 @@ def _add_flags(group: Any, option: Option) -> None:
         if option.switch
         else {"metavar": option.flags[-1].removeprefix("--k8snet-").upper()}
     )
-    short = [flag for flag in option.flags if not flag.startswith("--k8snet-")]
-    long = [flag for flag in option.flags if flag not in short]
-    if short and os.environ.get(SHORT_OPTION_VARIABLE, "").lower() not in ("off", "0", "no"):
-        try:
-            group.addoption(*short, *long, help=option.help, **settings)
-            return
-        except ValueError:
-            # Another installed plugin owns the short form: ours stays reachable by the long one.
-            pass
-    group.addoption(*long, help=option.help, **settings)
+    flags = list(option.flags)
+    if os.environ.get(SHORT_OPTION_VARIABLE, "").lower() in ("off", "0", "no"):
+        flags = [flag for flag in flags if flag.startswith("--k8snet-")]
+    group.addoption(*flags, help=option.help, **settings)
 
 
 def read(config: pytest.Config) -> Settings:

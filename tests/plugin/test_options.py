@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import pytest
+
+PROBE = """
+    from pytest_k8snet.stash import SETTINGS
+
+    def test_show(pytestconfig):
+        for name, entry in pytestconfig.stash[SETTINGS].described().items():
+            print(f"<{name}> {entry['value']} <{entry['origin']}>")
+"""
+
+
+def shown(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
+    pytester.makepyfile(PROBE)
+    return pytester.runpytest_inprocess("-s", *args)
+
+
+def test_defaults_change_nothing_and_print_no_header(pytester: pytest.Pytester) -> None:
+    result = shown(pytester)
+    result.stdout.fnmatch_lines(["*<pod_timeout> 120 s <default>", "*<change> none <default>"])
+    result.stdout.no_fnmatch_line("k8snet: *")
+
+
+def test_the_header_names_each_value_and_its_origin(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nk8snet_nodes = node1 node2\n")
+    result = shown(pytester, "--k8snet-change=dedicated")
+    result.stdout.fnmatch_lines(
+        ["k8snet: nodes node1 node2 (ini k8snet_nodes), change dedicated (--k8snet-change)"]
+    )
+
+
+def test_the_command_line_wins_over_the_ini_file(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nk8snet_context = from-ini\n")
+    shown(pytester, "--k8snet-context=from-flag").stdout.fnmatch_lines(
+        ["*<context> from-flag <--k8snet-context>"]
+    )
+
+
+def test_the_outside_prefix_comes_from_the_environment_too(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("K8SNET_OUTSIDE", "ssh 'my bastion'")
+    shown(pytester).stdout.fnmatch_lines(["*<outside> ssh my bastion <K8SNET_OUTSIDE>"])
+
+
+def test_the_lab_allows_dedicated_pools_by_itself(pytester: pytest.Pytester) -> None:
+    shown(pytester, "--k8snet-lab").stdout.fnmatch_lines(
+        ["*<change> dedicated <the lab allows it>"]
+    )
+
+
+def test_every_option_without_a_flag_is_set_by_o(pytester: pytest.Pytester) -> None:
+    shown(pytester, "-o", "k8snet_pod_timeout=2min").stdout.fnmatch_lines(
+        ["*<pod_timeout> 120 s <ini k8snet_pod_timeout>"]
+    )
+
+
+def test_a_relative_path_counts_from_where_pytest_was_called(pytester: pytest.Pytester) -> None:
+    shown(pytester, "--kubeconfig=prod.yaml").stdout.fnmatch_lines(
+        [f"*<kubeconfig> {pytester.path / 'prod.yaml'} <--kubeconfig>"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--k8snet-change=all"], "*--k8snet-change cannot be read*'all' is none of*"),
+        (["--k8snet-change=in-place"], "*in-place needs the name of the pool*"),
+        (["-o", "k8snet_lab_rate=fast"], "*ini k8snet_lab_rate cannot be read*"),
+        (["--k8snet-lab", "--kubeconfig=x"], "*both a lab and a cluster were asked for*"),
+        (["--k8snet-nodes=node1"], "*one node makes no pair*"),
+        (["--k8snet-baseline=none.jsonl"], "*the baseline file does not exist*none.jsonl*"),
+        (["--k8snet-results=no/such/r.jsonl"], "*the folder of the results file does not exist*"),
+        (["--k8snet-ticket=: title"], "*has no ticket id*"),
+    ],
+)
+def test_a_bad_value_is_one_usage_error_with_the_way_out(
+    pytester: pytest.Pytester, args: list[str], message: str
+) -> None:
+    result = shown(pytester, *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = " ".join(result.stderr.str().split())
+    assert "Traceback" not in text
+    assert "to do:" in text
+    for part in filter(None, message.split("*")):
+        assert part in text
+
+
+def test_an_unknown_mode_is_refused_with_the_five_names(pytester: pytest.Pytester) -> None:
+    result = shown(pytester, "--k8snet-modes=Sometimes")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*Sometimes*", "*VXLAN-CrossSubnet*"])
+
+
+def test_the_short_option_can_be_left_to_another_conftest(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--kubeconfig')")
+    monkeypatch.setenv("K8SNET_SHORT_OPTIONS", "off")
+    pytester.makepyfile(PROBE)
+    result = pytester.runpytest_subprocess("-s", "--kubeconfig=a", "--k8snet-kubeconfig=b")
+    result.stdout.fnmatch_lines([f"*<kubeconfig> {pytester.path / 'b'} <--kubeconfig>"])
+
+
+def test_modes_not_asked_for_are_deselected(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_mode(calico_mode): pass")
+    result = pytester.runpytest_inprocess("--collect-only", "-q", "--k8snet-modes=never,vxlan")
+    result.stdout.fnmatch_lines(["*test_mode?Never?", "*test_mode?VXLAN-Always?"])
+    result.stdout.fnmatch_lines(["2/5 tests collected (3 deselected)*"])
+
+
+def test_the_marker_picks_modes_for_one_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+        import pytest
+
+        @pytest.mark.k8snet_modes("IPIP-Always")
+        def test_mode(calico_mode): pass
+    """)
+    result = pytester.runpytest_inprocess("--collect-only", "-q", "--strict-markers")
+    result.stdout.fnmatch_lines(["*test_mode?IPIP-Always?", "1/5 tests collected*"])
+
+
+def test_a_fixture_of_the_users_own_wins(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+        import pytest
+
+        @pytest.fixture
+        def calico_mode(): return "mine"
+
+        def test_mode(calico_mode): assert calico_mode == "mine"
+    """)
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)
+
+
+def test_help_lists_the_options_and_touches_no_cluster(
+    pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing.yaml"))
+    result = pytester.runpytest_inprocess("--help")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*--kubeconfig=KUBECONFIG*", "*--k8snet-change=CHANGE*"])
