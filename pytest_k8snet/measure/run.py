@@ -87,7 +87,7 @@ class Run:
         every_node = list_nodes(self.api)
         self.nodes = usable_nodes(every_node)
         self.installation = inspect(self.api)
-        self._observer.record("facts", phase="before", **cluster_facts(self))
+        self._record_facts("before")
         self._workspace = self._stack.enter_context(
             Workspace(
                 self.api,
@@ -123,6 +123,10 @@ class Run:
         )
         self._stack.callback(self._close_calico)
         self.sampler.prover = Prover(self.calico, {node.name: node for node in self.nodes})
+
+    def _record_facts(self, phase: str) -> None:
+        facts = cluster_facts(self.api, self.installation, self.nodes)
+        self._observer.record("facts", phase=phase, **facts)
 
     def _record_change(self, change: dict[str, object]) -> None:
         self._observer.record("change", **change)
@@ -239,9 +243,7 @@ class Run:
     ) -> Pair:
         """A client pod, and a server in the other node's host network."""
         client, server = self._two_nodes(nodes)
-        return self._pair(
-            "pod-node", self.pod(mode, client.name), self.node(server.name), mode
-        )
+        return self._pair("pod-node", self.pod(mode, client.name), self.node(server.name), mode)
 
     def node_to_pod(
         self, mode: CalicoMode | None = None, nodes: tuple[str, str] | None = None
@@ -250,9 +252,7 @@ class Run:
         client, server = self._two_nodes(nodes)
         pool = self.enter(mode).name if mode is not None else None
         (pod,) = self._ensure([PodRequest(role="server", node=server.name, pool=pool)])
-        return self._pair(
-            "node-pod", self.node(client.name), self._pod_endpoint(pod, pool), mode
-        )
+        return self._pair("node-pod", self.node(client.name), self._pod_endpoint(pod, pool), mode)
 
     def same_node_pair(self, mode: CalicoMode | None = None, node: str | None = None) -> Pair:
         """Two pods on one node."""
