@@ -1,0 +1,279 @@
+"""The Kubernetes API by path: plain dicts in and out, bounded, repeated where that is safe.
+
+Paths instead of typed calls, because they serve every resource and version (Calico's too), keep
+fields that a client library does not know, and cost none of its 850 ms of imports.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+from pytest_k8snet.cluster import exec as podexec
+from pytest_k8snet.cluster.exec import Completed
+from pytest_k8snet.cluster.rest import Rest, as_object
+from pytest_k8snet.cluster.retry import PATIENCE_SECONDS
+from pytest_k8snet.cluster.status import ServerBusyError
+from pytest_k8snet.cluster.target import collection
+from pytest_k8snet.cluster.transport import Transport
+from pytest_k8snet.cluster.unreachable import UnreachableError
+from pytest_k8snet.errors import ApiError, ConflictError, NotFoundError
+
+Object: TypeAlias = dict[str, Any]
+# In the class, `list` is the method.
+Objects: TypeAlias = list[Object]
+JsonPatch: TypeAlias = list[Any]
+
+_PATCH_TYPES = {
+    "merge": "application/merge-patch+json",
+    "json": "application/json-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+}
+_PAGE = "500"
+_ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+class Api:
+    """One API server as one user; safe to use from several threads.
+
+    Attributes:
+        host: the server's URL.
+        context: the kubeconfig context's name.
+        user: who the server says this is, else the kubeconfig's user entry.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        context: str,
+        user: str,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.host = transport.host
+        self.context = context
+        self.user = user
+        self._rest = Rest(transport=transport, user=user, patience_seconds=patience_seconds)
+
+    def get(self, path: str, **query: str) -> Object:
+        """Read one object.
+
+        Raises:
+            NotFoundError: there is no such object or resource.
+            ApiError: the server refuses.
+            ConnectError: the server does not answer.
+        """
+        return as_object(self._rest.send("GET", path, query=[*query.items()]), self.host)
+
+    def list(self, path: str, *, labels: str = "", fields: str = "") -> Objects:
+        """Read a collection, whole, however many pages it has.
+
+        Args:
+            path: the collection's path.
+            labels: a label selector.
+            fields: a field selector.
+        """
+        selectors = [("labelSelector", labels)] if labels else []
+        if fields:
+            selectors.append(("fieldSelector", fields))
+        items: Objects = []
+        token = ""
+        while True:
+            query = [*selectors, ("limit", _PAGE)] + ([("continue", token)] if token else [])
+            try:
+                page = as_object(self._rest.send("GET", path, query=query), self.host)
+            except ApiError as error:
+                if error.status != 410 or not token:
+                    raise
+                # The list has changed too much since its first page: begin again.
+                items, token = [], ""
+                continue
+            items += page.get("items") or []
+            token = (page.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return items
+
+    def create(self, path: str, body: Object) -> Object:
+        """Create an object.
+
+        When an answer got lost and the object is there at the next try, it is read back and
+        returned if it carries every label that was sent: then it is this very object.
+
+        Raises:
+            ConflictError: an object of that name exists already.
+        """
+        name = (body.get("metadata") or {}).get("name") or ""
+        unsure = False
+
+        def once() -> Object:
+            nonlocal unsure
+            try:
+                return as_object(self._rest.once("POST", path, body=_bytes(body)), self.host)
+            except (UnreachableError, ServerBusyError):
+                unsure = True
+                raise
+            except ConflictError as error:
+                if not unsure or error.reason != "AlreadyExists":
+                    raise
+                there = as_object(self._rest.once("GET", f"{path}/{name}"), self.host)
+                if not _has_labels(there, body):
+                    raise
+                return there
+
+        # Without a name a second object would appear; only reviews leave nothing behind.
+        return self._rest.repeat(once, idempotent=bool(name) or path.endswith("reviews"))
+
+    def patch(
+        self,
+        path: str,
+        body: Object | JsonPatch,
+        *,
+        kind: Literal["merge", "json", "strategic"] = "merge",
+    ) -> Object:
+        """Patch an object.
+
+        With ``metadata.resourceVersion`` in a merge patch, a change by someone else since then is
+        a ``ConflictError``; without it, theirs is overwritten silently.
+        """
+        answer = self._rest.send(
+            "PATCH",
+            path,
+            body=_bytes(body),
+            content_type=_PATCH_TYPES[kind],
+            idempotent=kind == "merge",
+        )
+        return as_object(answer, self.host)
+
+    def replace(self, path: str, body: Object) -> Object:
+        """Replace an object; a stale ``metadata.resourceVersion`` is a ``ConflictError``."""
+        return as_object(self._rest.send("PUT", path, body=_bytes(body)), self.host)
+
+    def delete(
+        self, path: str, *, grace_seconds: int | None = None, propagation: str | None = None
+    ) -> None:
+        """Delete an object; one that is missing is fine.
+
+        Args:
+            path: the object's path.
+            grace_seconds: time for a pod to end; 0 drops it without the kubelet's word.
+            propagation: ``Foreground``, ``Background`` or ``Orphan``.
+        """
+        try:
+            self._rest.send("DELETE", path, body=_delete_options(grace_seconds, propagation))
+        except NotFoundError:
+            return
+
+    def delete_collection(
+        self, path: str, *, labels: str, grace_seconds: int | None = None
+    ) -> None:
+        """Delete every object of a collection that a label selector matches.
+
+        Raises:
+            ValueError: the selector is empty, which would delete everything.
+        """
+        if not labels.strip():
+            raise ValueError("a collection is never deleted without a label selector")
+        options = _delete_options(grace_seconds, None)
+        self._rest.send("DELETE", path, query=[("labelSelector", labels)], body=options)
+
+    def can(
+        self,
+        verb: str,
+        resource: str,
+        *,
+        group: str = "",
+        subresource: str = "",
+        namespace: str = "",
+    ) -> bool:
+        """Whether this user may do something (SelfSubjectAccessReview).
+
+        Args:
+            verb: an RBAC verb.
+            resource: the plural resource.
+            group: its API group; empty for core.
+            subresource: e.g. ``exec``.
+            namespace: empty asks for all namespaces.
+        """
+        attributes = {
+            "verb": verb,
+            "resource": resource,
+            "group": group,
+            "subresource": subresource,
+            "namespace": namespace,
+        }
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {k: v for k, v in attributes.items() if v}},
+        }
+        return bool((self.create(_ACCESS_REVIEWS, body).get("status") or {}).get("allowed"))
+
+    def exec(
+        self,
+        namespace: str,
+        pod: str,
+        argv: Sequence[str],
+        *,
+        container: str = "",
+        stdin: str | None = None,
+        timeout_seconds: float = 30.0,
+    ) -> Completed:
+        """Run a command in a pod and wait for its end.
+
+        The command goes on in the pod when this gives up: bound it by ``timeout``.
+
+        Args:
+            namespace: the pod's namespace.
+            pod: the pod's name.
+            argv: the command, no shell.
+            container: needed when the pod has several.
+            stdin: what the command reads; None gives it no stdin.
+            timeout_seconds: for all of it, the connection included.
+
+        Raises:
+            ExecTimeoutError: still running at the deadline; carries the output so far.
+            ConnectionLostError: the stream broke off.
+            PodError: the pod is gone, was evicted or does not run.
+            ToolMissingError: the program is not in the image.
+            ExecError: the command could not be run.
+            ForbiddenError: the user may not exec.
+        """
+        return podexec.run(
+            self._rest,
+            namespace,
+            pod,
+            argv,
+            container=container,
+            stdin=stdin,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def logs(self, namespace: str, pod: str, *, tail_lines: int = 50) -> str:
+        """The last lines that a pod's container wrote."""
+        path = f"{collection('pods', namespace=namespace)}/{pod}/log"
+        answer = self._rest.send("GET", path, query=[("tailLines", str(tail_lines))])
+        return answer.body.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Close the idle connections; the object works on and opens new ones when needed."""
+        self._rest.transport.close()
+
+
+def _bytes(body: Object | JsonPatch) -> bytes:
+    return json.dumps(body).encode()
+
+
+def _has_labels(there: Object, sent: Object) -> bool:
+    wanted = (sent.get("metadata") or {}).get("labels") or {}
+    labels = (there.get("metadata") or {}).get("labels") or {}
+    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+
+
+def _delete_options(grace_seconds: int | None, propagation: str | None) -> bytes:
+    options: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
+    if grace_seconds is not None:
+        options["gracePeriodSeconds"] = grace_seconds
+    if propagation is not None:
+        options["propagationPolicy"] = propagation
+    return _bytes(options)

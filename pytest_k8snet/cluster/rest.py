@@ -1,0 +1,109 @@
+"""Requests by path with plain bytes and dicts: one error each, repeated where that is safe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pytest_k8snet.cluster.retry import PATIENCE_SECONDS, is_repeatable, repeat
+from pytest_k8snet.cluster.status import error_of
+from pytest_k8snet.cluster.target import parse
+from pytest_k8snet.cluster.transport import Answer, Transport
+from pytest_k8snet.errors import ApiError, ConnectError
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Rest:
+    """The way to one API server as one user.
+
+    Attributes:
+        transport: makes the connections.
+        user: named in errors.
+        patience_seconds: how long an unreachable or overloaded server is asked again.
+    """
+
+    transport: Transport
+    user: str
+    patience_seconds: float = PATIENCE_SECONDS
+
+    @property
+    def host(self) -> str:
+        """The server's URL."""
+        return self.transport.host
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        idempotent: bool = True,
+    ) -> Answer:
+        """Send a request, again where that is safe.
+
+        Raises:
+            ApiError: the server refuses.
+            ConnectError: the server does not answer.
+        """
+        return self.repeat(
+            lambda: self.once(method, path, query=query, body=body, content_type=content_type),
+            idempotent=idempotent,
+        )
+
+    def once(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> Answer:
+        """Send a request a single time."""
+        answer = self.transport.request(
+            method, path, query=query, body=body, content_type=content_type
+        )
+        if answer.status >= 300:
+            raise self.error(answer, method, path)
+        return answer
+
+    def repeat(
+        self, request: Callable[[], T], *, idempotent: bool, limit_seconds: float | None = None
+    ) -> T:
+        """Call until it works or cannot work, within this way's patience."""
+        patience = self.patience_seconds
+        return repeat(
+            request,
+            repeatable=lambda error: is_repeatable(error, idempotent=idempotent),
+            patience_seconds=patience if limit_seconds is None else min(patience, limit_seconds),
+        )
+
+    def error(self, answer: Answer, method: str, path: str) -> ApiError:
+        """The error that an answer stands for."""
+        target = parse(method, path)
+        return error_of(answer.status, answer.body, target, user=self.user, headers=answer.headers)
+
+
+def as_object(answer: Answer, host: str) -> dict[str, Any]:
+    """The JSON object of an answer.
+
+    Raises:
+        ConnectError: it is none, so this is no Kubernetes API server.
+    """
+    try:
+        value = json.loads(answer.body)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ConnectError(
+            f"{host} does not answer like a Kubernetes API server",
+            found=answer.body[:200].decode("utf-8", "replace") or "an empty answer",
+            remedy="check the server's URL in the kubeconfig, and any proxy in between",
+        )
+    return value
