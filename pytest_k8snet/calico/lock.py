@@ -1,0 +1,241 @@
+"""One switcher at a time: a Lease that a run holds while it has changed a cluster."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.errors import ApiError, ConflictError, K8sNetError, LockedError, NotFoundError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
+LEASE_NAME = "k8snet-switcher"
+#: A holder that has not renewed for so long is gone, in seconds.
+LEASE_SECONDS = 15
+_RENEW_SECONDS = 5.0
+_POLL_SECONDS = 0.5
+_PROCESS_ANNOTATION = "k8snet/process"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds the cluster.
+
+    Attributes:
+        identity: run, user, host and process id, for people.
+        process: the machine's boot, PID namespace, process id and start time, for telling
+            whether the process still lives, from the same machine.
+    """
+
+    identity: str
+    process: str
+
+    @classmethod
+    def of_this_process(cls, run_id: str) -> Holder:
+        """Describe the running process."""
+        pid = os.getpid()
+        user = os.environ.get("USER") or f"uid {os.getuid()}"
+        return cls(
+            identity=f"{run_id} ({user}@{socket.gethostname()}, process {pid})",
+            process=f"{_machine()}/{pid}/{_start_time(pid)}",
+        )
+
+    @property
+    def surely_dead(self) -> bool:
+        """Whether the process ran on this very machine and is gone. False if that's unknown."""
+        machine, _, rest = self.process.rpartition("/")[0].rpartition("/")
+        if not machine or machine != _machine() or not rest.isdigit():
+            return False
+        return _start_time(int(rest)) != self.process.rpartition("/")[2]
+
+
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str:
+    """The start time of a live process in clock ticks; empty for none, or for a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    # The name in parentheses may hold spaces; what follows it is regular.
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in ("Z", "X") else fields[19]
+
+
+class Lock:
+    """A held Lease, renewed by a thread until it is released."""
+
+    def __init__(self, api: Api, *, holder: Holder, namespace: str) -> None:
+        self._api = api
+        self._holder = holder
+        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._path = f"{self._collection}/{LEASE_NAME}"
+        self._stop = threading.Event()
+        self._renewer: threading.Thread | None = None
+        self._lost: str = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the Lease."""
+        return self._renewer is not None and not self._lost
+
+    def acquire(
+        self,
+        *,
+        wait_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Take the Lease.
+
+        A holder that renews is waited for as long as is allowed. One that doesn't is given the
+        Lease's own duration to do so, measured by this machine's clock: the holder's may differ.
+        One whose process is known to be dead is not waited for.
+
+        Raises:
+            LockedError: somebody else holds the cluster, and who.
+        """
+        begun = clock()
+        seen_version, seen_at = "", begun
+        while True:
+            lease = self._read()
+            if lease is None:
+                if self._create():
+                    break
+                continue
+            version = str(lease["metadata"]["resourceVersion"])
+            if version != seen_version:
+                renewed = bool(seen_version)
+                seen_version, seen_at = version, clock()
+                if renewed and clock() - begun >= wait_seconds:
+                    raise self._locked(lease)
+            if self._gone(lease, clock() - seen_at):
+                if self._take_over(lease):
+                    break
+                continue
+            sleep(_POLL_SECONDS)
+        self._start()
+
+    def check(self) -> None:
+        """Insist that the Lease is still ours; asked before every write.
+
+        Raises:
+            LockedError: it was lost to somebody else.
+        """
+        if self._lost:
+            raise LockedError(
+                "This run no longer holds the cluster",
+                found=f"the Lease {LEASE_NAME} is now held by {self._lost}",
+                remedy="Wait for that run, then run `k8snet restore`.",
+            )
+
+    def release(self) -> None:
+        """Give the Lease back; fine if it isn't held."""
+        renewer, self._renewer = self._renewer, None
+        if renewer is None:
+            return
+        self._stop.set()
+        renewer.join()
+        lease = self._read()
+        if lease is not None and _identity(lease) == self._holder.identity:
+            self._api.delete(self._path)
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            return self._api.get(self._path)
+        except NotFoundError:
+            return None
+
+    def _body(self, transitions: int) -> dict[str, Any]:
+        now = _timestamp()
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": LEASE_NAME,
+                "annotations": {_PROCESS_ANNOTATION: self._holder.process},
+            },
+            "spec": {
+                "holderIdentity": self._holder.identity,
+                "leaseDurationSeconds": LEASE_SECONDS,
+                "acquireTime": now,
+                "renewTime": now,
+                "leaseTransitions": transitions,
+            },
+        }
+
+    def _create(self) -> bool:
+        try:
+            created = self._api.create(self._collection, self._body(0))
+        except ConflictError:
+            return False
+        return _identity(created) == self._holder.identity
+
+    def _gone(self, lease: dict[str, Any], unchanged_seconds: float) -> bool:
+        identity = _identity(lease)
+        annotations = lease["metadata"].get("annotations") or {}
+        holder = Holder(identity=identity, process=annotations.get(_PROCESS_ANNOTATION, ""))
+        duration = float((lease.get("spec") or {}).get("leaseDurationSeconds") or LEASE_SECONDS)
+        return not identity or holder.surely_dead or unchanged_seconds > duration
+
+    def _take_over(self, lease: dict[str, Any]) -> bool:
+        body = self._body(int((lease.get("spec") or {}).get("leaseTransitions") or 0) + 1)
+        body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
+        try:
+            self._api.replace(self._path, body)
+        except (ConflictError, NotFoundError):
+            return False
+        return True
+
+    def _locked(self, lease: dict[str, Any]) -> LockedError:
+        spec = lease.get("spec") or {}
+        return LockedError(
+            f"Another run holds this cluster: {_identity(lease)}",
+            found=f"Lease {LEASE_NAME}, taken {spec.get('acquireTime')}, "
+            f"renewed {spec.get('renewTime')}",
+            remedy="Wait until that run has ended.",
+        )
+
+    def _start(self) -> None:
+        self._stop.clear()
+        self._lost = ""
+        self._renewer = threading.Thread(target=self._renew, name="k8snet-lease", daemon=True)
+        self._renewer.start()
+
+    def _renew(self) -> None:
+        while not self._stop.wait(_RENEW_SECONDS):
+            try:
+                lease = self._api.get(self._path)
+                if _identity(lease) != self._holder.identity:
+                    self._lost = _identity(lease)
+                    return
+                lease["spec"]["renewTime"] = _timestamp()
+                self._api.replace(self._path, lease)
+            except NotFoundError:
+                self._lost = "nobody (it was deleted)"
+                return
+            except (ApiError, K8sNetError):
+                # An API server that is away for a moment takes no Lease from anyone either.
+                continue
+
+
+def _identity(lease: dict[str, Any]) -> str:
+    return str((lease.get("spec") or {}).get("holderIdentity") or "")
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
