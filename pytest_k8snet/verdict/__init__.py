@@ -1,1 +1,41 @@
-"""."""
+"""Verdicts that may gate a change: statistics, plans, and the objects a test compares.
+
+Pure: knows neither pytest nor a cluster. Measuring hands in an :class:`Arm` whose ``take`` takes
+one sample; a test writes ``assert bandwidth / baseline >= 0.90``; the comparison takes samples
+until the verdict is certain.
+"""
+
+from __future__ import annotations
+
+from pytest_k8snet.verdict.engine import Judging, Progress
+from pytest_k8snet.verdict.lazy import explanation
+from pytest_k8snet.verdict.measurement import (
+    Bandwidth,
+    Latency,
+    PairedRatio,
+    PairShare,
+    Percentile,
+    Phase,
+)
+from pytest_k8snet.verdict.observation import Arm, Observation, Turn
+from pytest_k8snet.verdict.plan import Plan
+from pytest_k8snet.verdict.rejudge import judge
+from pytest_k8snet.verdict.verdict import Verdict
+
+__all__ = [
+    "Arm",
+    "Bandwidth",
+    "Judging",
+    "Latency",
+    "Observation",
+    "PairShare",
+    "PairedRatio",
+    "Percentile",
+    "Phase",
+    "Plan",
+    "Progress",
+    "Turn",
+    "Verdict",
+    "explanation",
+    "judge",
+]

@@ -1,0 +1,108 @@
+"""Settles a claim: takes rounds until the verdict is certain or the plan is spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pytest_k8snet.verdict.observation import Observation
+from pytest_k8snet.verdict.plan import Plan
+from pytest_k8snet.verdict.question import Finding, Round
+from pytest_k8snet.verdict.sampler import Sampler, too_many_discards
+from pytest_k8snet.verdict.text import claim_text, figure_text
+from pytest_k8snet.verdict.verdict import Claim, Evidence, Verdict, conclude
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a claim is: after each round."""
+
+    claim: Claim
+    taken: int
+    most: int
+    finding: Finding | None
+
+    def __str__(self) -> str:
+        text = f"{claim_text(self.claim)}: {self.taken} of at most {self.most} "
+        text += self.claim.question.noun
+        if self.finding is not None:
+            interval, unit = self.finding.interval, self.claim.question.unit
+            text += f", [{figure_text(interval.low, unit)}, {figure_text(interval.high, unit)}]"
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """Under what terms claims are settled, and who hears of it.
+
+    Attributes:
+        plan: what may be spent, at what risk.
+        observer: told of each round.
+        recorder: told of each verdict.
+        clock: seconds that only rise, for the time budget.
+    """
+
+    plan: Plan = field(default_factory=Plan)
+    observer: Callable[[Progress], None] | None = None
+    recorder: Callable[[Verdict], None] | None = None
+    clock: Callable[[], float] = time.monotonic
+
+
+def settle(claim: Claim, sampler: Sampler, judging: Judging) -> Verdict:
+    """Take rounds until the claim is decided, and return the verdict.
+
+    Rounds that the sampler already holds, from an earlier comparison, count from the start.
+
+    Raises:
+        SettingsError: the plan could never decide the claim; nothing was measured.
+    """
+    question, plan = claim.question, sampler.plan
+    question.check(plan, claim.relation, claim.limit)
+    stopped = ""
+    while True:
+        rounds = values(sampler.rounds, question.figure)
+        finding = question.find(rounds, plan, claim.relation, claim.limit)
+        taken = sum(len(arms[0]) for arms in rounds) if question.noun == "requests" else len(rounds)
+        if judging.observer is not None and rounds:
+            judging.observer(
+                Progress(claim=claim, taken=taken, most=question.most(plan), finding=finding)
+            )
+        decided = finding is not None and finding.state != "open"
+        if decided and not too_many_discards(sampler.discards, len(rounds)):
+            break
+        if stopped or taken >= question.most(plan):
+            break
+        stopped = sampler.take(
+            requests=question.requests(plan), rounds_at_most=question.rounds_at_most(plan)
+        )
+    verdict = conclude(claim, _evidence(sampler, rounds, stopped), plan)
+    if judging.recorder is not None:
+        judging.recorder(verdict)
+    return verdict
+
+
+def values(rounds: Sequence[Sequence[Observation]], figure: str) -> tuple[Round, ...]:
+    """Return one figure of each observation, round by round."""
+    return tuple(
+        tuple(tuple(observation.figures[figure]) for observation in observations)
+        for observations in rounds
+    )
+
+
+def _evidence(sampler: Sampler, rounds: tuple[Round, ...], stopped: str) -> Evidence:
+    by_arm = [[taken[i] for taken in sampler.rounds] for i in range(len(sampler.arms))]
+    pairs = list(zip(sampler.arms, by_arm, strict=True))
+    hints = [hint for arm, taken in pairs if arm.hints for hint in arm.hints(taken)]
+    return Evidence(
+        rounds=rounds,
+        samples=tuple(
+            tuple(observation.sample_id for observation in taken) for taken in sampler.rounds
+        ),
+        discards=tuple(sampler.discards),
+        seed=sampler.seed,
+        stopped=stopped,
+        labels=tuple(arm.label for arm in sampler.arms),
+        notes=tuple(arm.describe(taken) if arm.describe else "" for arm, taken in pairs),
+        hints=tuple(dict.fromkeys(hints)),
+    )

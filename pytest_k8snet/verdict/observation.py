@@ -1,0 +1,89 @@
+"""One turn of an arm, what came of it, and the arm itself: where measuring and judging meet.
+
+Judging knows a measurement only by this: a label, and a callable that takes one sample when asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What is asked of an arm: one sample, on a fresh connection.
+
+    Attributes:
+        number: which pair (or round) this is, from 0; a retake has the same number.
+        attempt: 0, or how many times this pair was discarded before.
+        arm: 0 for the numerator (or the only arm), 1 for the baseline.
+        warmup: the sample will be left out.
+        seconds: length of a bandwidth sample after the omitted start.
+        omit_seconds: start to be left out of a bandwidth sample.
+        requests: how many requests a latency sample holds; 0 for bandwidth.
+        requests_per_second: rate of their schedule.
+        seed: for whatever the sample draws at random (port, jitter); differs between turns.
+    """
+
+    number: int
+    attempt: int
+    arm: int
+    warmup: bool
+    seconds: int
+    omit_seconds: int
+    requests: int
+    requests_per_second: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What came of a turn.
+
+    Attributes:
+        figures: by name (``bandwidth``, ``connect``, ...), in base units: one value for a
+            connection, one per scheduled request for latency. A request that got no complete
+            answer, or was never sent, is ``math.inf``.
+        sample_id: under which the sample is recorded.
+        discard: why the sample may not count, or empty. A cause that was seen apart from the
+            figures, such as CPU steal or a restarted pod; never the figure itself.
+        detail: the measurer's own sample, for :attr:`Arm.describe` and :attr:`Arm.hints`.
+    """
+
+    figures: Mapping[str, Sequence[float]]
+    sample_id: str = ""
+    discard: str = ""
+    detail: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One thing that can be measured, and how.
+
+    Attributes:
+        label: how it is called in claims, e.g. ``pod-pod``.
+        take: takes one sample, now.
+        context: what else to say about it, e.g. ``VXLAN-Always, node1 -> node2``.
+        scene: name of the scene, for the record.
+        mode: name of the Calico mode, for the record.
+        describe: sums up what samples had beside their figures (``retransmits 0.01 %``).
+        hints: known causes that the samples or the cluster's facts point to.
+    """
+
+    label: str
+    take: Callable[[Turn], Observation]
+    context: str = ""
+    scene: str = ""
+    mode: str | None = None
+    describe: Callable[[Sequence[Observation]], str] | None = None
+    hints: Callable[[Sequence[Observation]], Sequence[str]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard:
+    """Why a pair was left out and taken again: one cause, of one arm."""
+
+    number: int
+    attempt: int
+    label: str
+    cause: str

@@ -1,0 +1,193 @@
+"""The plan of a verdict: how much is measured at most, and at what risk. Said before measuring.
+
+A plan that cannot decide is refused when it is made, or when it meets the limit it should decide.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from pytest_k8snet.errors import SettingsError
+from pytest_k8snet.units import Seconds
+from pytest_k8snet.verdict.levels import per_look_level
+
+#: Fewer pairs than this show no spread worth the name.
+FEWEST_PAIRS = 3
+#: More looks than this would make the level too strict, and its calculation slow.
+MOST_PAIRS = 120
+#: More chances of error than this are not worth the name of a verdict.
+LARGEST_ALPHA = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a gate may spend, and what risk it may run.
+
+    Attributes:
+        first: pairs before the first look.
+        last: pairs at most.
+        seconds: length of one bandwidth sample, without the omitted start.
+        omit_seconds: start of each bandwidth sample that is left out (TCP's slow start).
+        alpha: the risk of a wrong verdict on each side, when the true figure is at the limit.
+        budget_seconds: wall time at most, or None.
+        seed: of the order of the arms and the jitter of requests; None draws one and records it.
+        warmup_pairs: pairs measured first and left out.
+        requests: requests at most for one percentile; None takes what the percentile needs.
+        requests_per_second: rate of the schedule of requests.
+        monitor: report the verdict, but let nothing fail.
+    """
+
+    first: int = 4
+    last: int = 20
+    seconds: int = 5
+    omit_seconds: int = 1
+    alpha: float = 0.05
+    budget_seconds: float | None = None
+    seed: int | None = None
+    warmup_pairs: int = 1
+    requests: int | None = None
+    requests_per_second: float = 50.0
+    monitor: bool = False
+
+    def __post_init__(self) -> None:
+        for name, holds, need in self._rules():
+            if not holds:
+                raise SettingsError(
+                    f"the plan cannot work: {name} must be {need}",
+                    found=f"{name}={getattr(self, name)} in the plan {self}",
+                )
+        cheapest = 2 * self.first * (self.seconds + self.omit_seconds)
+        if self.budget_seconds is not None and self.budget_seconds < cheapest:
+            raise SettingsError(
+                "the plan cannot decide anything within its time budget",
+                found=f"budget {Seconds(self.budget_seconds)}, but the first look comes after "
+                f"{self.first} pairs of 2 x {self.seconds + self.omit_seconds} s = {cheapest} s",
+                remedy="raise the budget, or shorten the samples (seconds=...)",
+            )
+
+    def _rules(self) -> tuple[tuple[str, bool, str], ...]:
+        budget, requests = self.budget_seconds, self.requests
+        return (
+            ("first", self.first >= FEWEST_PAIRS, f"{FEWEST_PAIRS} or more"),
+            ("last", self.last >= self.first, f"first ({self.first}) or more"),
+            ("last", self.last <= MOST_PAIRS, f"{MOST_PAIRS} or less"),
+            ("seconds", self.seconds >= 1, "1 or more"),
+            ("omit_seconds", self.omit_seconds >= 0, "0 or more"),
+            ("alpha", 0 < self.alpha <= LARGEST_ALPHA, f"above 0 and at most {LARGEST_ALPHA}"),
+            ("budget_seconds", budget is None or 0 < budget < math.inf, "positive"),
+            ("warmup_pairs", self.warmup_pairs >= 0, "0 or more"),
+            ("requests", requests is None or requests >= 1, "1 or more"),
+            ("requests_per_second", 0 < self.requests_per_second <= 1000, "above 0, at most 1000"),
+        )
+
+    @property
+    def level(self) -> float:
+        """The one-sided level of the looks after every pair from first to last."""
+        return per_look_level(self.first, self.last, self.alpha)
+
+    @classmethod
+    def parse(cls, text: str, base: Plan | None = None) -> Plan:
+        """Read ``last=12 seconds=3, budget=10min``: names and values, over those of ``base``.
+
+        ``omit``, ``budget``, ``warmup`` and ``rate`` may stand for the long names.
+
+        Raises:
+            SettingsError: an unknown name, a value that cannot be read, or no workable plan.
+        """
+        changes: dict[str, Any] = {}
+        for word in re.split(r"[,\s]+", text.strip()):
+            if not word:
+                continue
+            name, equals, value = word.partition("=")
+            name = _SHORT.get(name, name)
+            if not equals or name not in _READERS:
+                raise SettingsError(
+                    f"the plan has no setting {word!r}",
+                    found=f"{text!r}",
+                    remedy="write name=value with the names " + ", ".join(_READERS),
+                )
+            try:
+                changes[name] = _READERS[name](value)
+            except ValueError as error:
+                raise SettingsError(
+                    f"the plan's {name} cannot be {value!r}", found=str(error) or repr(text)
+                ) from error
+        return replace(base or cls(), **changes)
+
+    def with_changes(self, **changes: Any) -> Plan:
+        """Return this plan with some fields changed.
+
+        Raises:
+            SettingsError: an unknown field, or no workable plan.
+        """
+        unknown = sorted(set(changes) - {field.name for field in fields(self)})
+        if unknown:
+            raise SettingsError(
+                f"the plan has no field {unknown[0]!r}",
+                remedy="the fields are " + ", ".join(_READERS),
+            )
+        return replace(self, **changes)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the plan as a JSON-safe dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Plan:
+        """Return the plan that :meth:`to_record` stored; unknown names are left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in record.items() if name in known})
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.first} to {self.last} pairs x {self.seconds} s "
+            f"(+ {self.omit_seconds} s omitted), {self.alpha:g} risk each side"
+        )
+        if self.requests is not None:
+            text += f", {self.requests} requests at most"
+        if self.budget_seconds is not None:
+            text += f", within {Seconds(self.budget_seconds)}"
+        return text + (", monitored only" if self.monitor else "")
+
+
+def _optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: None if text in ("", "none") else read(text)
+
+
+def _yes_or_no(text: str) -> bool:
+    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError("write yes or no")
+    return words[text.lower()]
+
+
+def _whole_seconds(text: str) -> int:
+    seconds = float(Seconds.parse(text))
+    if seconds != int(seconds):
+        raise ValueError("iperf3 counts whole seconds")
+    return int(seconds)
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "first": int,
+    "last": int,
+    "seconds": _whole_seconds,
+    "omit_seconds": _whole_seconds,
+    "alpha": float,
+    "budget_seconds": _optional(lambda text: float(Seconds.parse(text))),
+    "seed": _optional(int),
+    "warmup_pairs": int,
+    "requests": _optional(int),
+    "requests_per_second": float,
+    "monitor": _yes_or_no,
+}
+_SHORT = {
+    "omit": "omit_seconds",
+    "budget": "budget_seconds",
+    "warmup": "warmup_pairs",
+    "rate": "requests_per_second",
+}

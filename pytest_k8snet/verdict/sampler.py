@@ -1,0 +1,121 @@
+"""Takes rounds from the arms: warm-up, order, discards with their partner, time budget."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+
+from pytest_k8snet.verdict.observation import Arm, Discard, Observation, Turn
+from pytest_k8snet.verdict.order import abba, new_seed
+from pytest_k8snet.verdict.plan import Plan
+
+#: Share of rounds that may be discarded before the measurement is no longer to be trusted.
+MOST_DISCARDED = 0.25
+#: Requests of a warm-up sample: enough to fill caches of names, neighbours and connections.
+_WARMUP_REQUESTS = 10
+
+
+class Sampler:
+    """The rounds of one or two arms, kept between the comparisons that use them.
+
+    A round is one turn of each arm, in ABBA order. When either sample has a cause for discard, the
+    whole round is taken again: pairs stay pairs, and the choice never looks at a figure.
+    """
+
+    def __init__(self, arms: Sequence[Arm], plan: Plan, clock: Callable[[], float]) -> None:
+        self.arms = tuple(arms)
+        self.plan = plan
+        self.seed = new_seed() if plan.seed is None else plan.seed
+        self.rounds: list[tuple[Observation, ...]] = []
+        self.discards: list[Discard] = []
+        self._clock = clock
+        self._started: float | None = None
+        self._longest_seconds = 0.0
+
+    def take(self, *, requests: int, rounds_at_most: int) -> str:
+        """Take one more round, with retakes; return why none could be had, or nothing."""
+        if self._started is None:
+            self._started = self._clock()
+            for number in range(self.plan.warmup_pairs):
+                self._turns(number, 0, min(requests, _WARMUP_REQUESTS), warmup=True)
+        number = len(self.rounds)
+        for attempt in itertools.count():
+            reason = self._refusal(requests, rounds_at_most)
+            if reason:
+                return reason
+            observations = self._turns(number, attempt, requests, warmup=False)
+            causes = [
+                Discard(number=number, attempt=attempt, label=arm.label, cause=observation.discard)
+                for arm, observation in zip(self.arms, observations, strict=True)
+                if observation.discard
+            ]
+            if not causes:
+                self.rounds.append(observations)
+                return ""
+            self.discards.extend(causes)
+        raise AssertionError("unreachable: the count of attempts has no end")
+
+    def _turns(
+        self, number: int, attempt: int, requests: int, *, warmup: bool
+    ) -> tuple[Observation, ...]:
+        order = abba(number, self.seed) if len(self.arms) == 2 else (0,)
+        plan = self.plan
+        begun = self._clock()
+        taken: dict[int, Observation] = {}
+        for arm in order:
+            turn = Turn(
+                number=number,
+                attempt=attempt,
+                arm=arm,
+                warmup=warmup,
+                seconds=plan.seconds,
+                omit_seconds=plan.omit_seconds,
+                requests=requests,
+                requests_per_second=plan.requests_per_second,
+                # Any map of the turn onto distinct numbers will do.
+                seed=((self.seed * 1000 + number) * 100 + attempt) * 4 + 2 * arm + warmup,
+            )
+            taken[arm] = self.arms[arm].take(turn)
+        if not warmup:
+            self._longest_seconds = max(self._longest_seconds, self._clock() - begun)
+        return tuple(taken[arm] for arm in sorted(taken))
+
+    def _refusal(self, requests: int, rounds_at_most: int) -> str:
+        """Say why the next round must not be taken, or nothing."""
+        discarded = discarded_rounds(self.discards)
+        # Even if every further round were good, the share would stay too large.
+        if _too_many(discarded, rounds_at_most):
+            return (
+                f"{discarded} of {len(self.rounds) + discarded} rounds had to be discarded: "
+                + ", ".join(sorted({discard.cause for discard in self.discards}))
+            )
+        budget = self.plan.budget_seconds
+        if budget is None or self._started is None:
+            return ""
+        planned = (
+            requests / self.plan.requests_per_second
+            if requests
+            else self.plan.seconds + self.plan.omit_seconds
+        )
+        next_seconds = self._longest_seconds or planned * len(self.arms)
+        spent = self._clock() - self._started
+        if spent + next_seconds > budget:
+            return (
+                f"the time budget of {budget:g} s is spent: {spent:.0f} s used, and one more round "
+                f"takes {next_seconds:.0f} s"
+            )
+        return ""
+
+
+def discarded_rounds(discards: Iterable[Discard]) -> int:
+    """Count the rounds that were discarded (in one round, both arms may have a cause)."""
+    return len({(discard.number, discard.attempt) for discard in discards})
+
+
+def too_many_discards(discards: Iterable[Discard], rounds: int) -> bool:
+    """Tell whether more was discarded than a verdict on so many good rounds may bear."""
+    return _too_many(discarded_rounds(discards), rounds)
+
+
+def _too_many(discarded: int, good: int) -> bool:
+    return discarded > MOST_DISCARDED * (good + discarded)
