@@ -1,0 +1,113 @@
+"""Reads fields of a tool's JSON with their types checked, and names the field that is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pytest_k8snet.errors import K8sNetError
+
+#: Makes the tool's own error from one sentence about what is wrong with the JSON.
+Complaint = Callable[[str], K8sNetError]
+
+
+class Section:
+    """One object within a tool's JSON.
+
+    An absent field and ``null`` (how C writers print NaN) both read as None: unknown, never 0.
+
+    Args:
+        value: what the JSON has at ``path``; absent reads as an empty section.
+        path: where it lies, for messages, e.g. ``end.sum_received``.
+        complain: makes the error for a field of the wrong type.
+    """
+
+    __slots__ = ("_complain", "_fields", "path")
+
+    def __init__(self, value: object, path: str, complain: Complaint) -> None:
+        if value is not None and not isinstance(value, Mapping):
+            raise complain(f"{path or 'the document'} is no JSON object")
+        self._fields: Mapping[str, Any] = value or {}
+        self._complain = complain
+        self.path = path
+
+    def __bool__(self) -> bool:
+        return bool(self._fields)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._fields
+
+    def number(self, key: str) -> float | None:
+        """A finite number that is not negative, or None where there is none."""
+        value = self._fields.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self._complain(f"{self._name(key)} is no number: {value!r:.80}")
+        if isinstance(value, int) and value.bit_length() > 1000:
+            raise self._complain(f"{self._name(key)} is too large to be true")
+        if not math.isfinite(value) or value < 0:
+            raise self._complain(f"{self._name(key)} cannot be {value!r:.80}")
+        return float(value)
+
+    def required_number(self, key: str) -> float:
+        """Like :meth:`number`, but absence is an error as well."""
+        value = self.number(key)
+        if value is None:
+            raise self._complain(f"{self._name(key)} is missing")
+        return value
+
+    def integer(self, key: str) -> int | None:
+        """A whole number of any sign, or None where there is none."""
+        value = self._fields.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self._complain(f"{self._name(key)} is no whole number: {value!r:.80}")
+        return value
+
+    def count(self, key: str) -> int | None:
+        """A count, or None where it is absent or negative: tools write -1 for "cannot tell"."""
+        value = self.integer(key)
+        return None if value is None or value < 0 else value
+
+    def text(self, key: str) -> str | None:
+        """A string, or None where there is none."""
+        value = self._fields.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise self._complain(f"{self._name(key)} is no text: {value!r:.80}")
+        return printable(value)
+
+    def flag(self, key: str) -> bool:
+        """A boolean, also one written as 0 or 1; absent means False."""
+        value = self._fields.get(key)
+        if value is None:
+            return False
+        if not isinstance(value, (bool, int)):
+            raise self._complain(f"{self._name(key)} is neither true nor false: {value!r:.80}")
+        return bool(value)
+
+    def section(self, key: str) -> Section:
+        """The object below ``key``; an empty section where there is none."""
+        return Section(self._fields.get(key), self._name(key), self._complain)
+
+    def sections(self, key: str) -> Iterator[Section]:
+        """The objects of the list below ``key``; none where there is no list."""
+        value = self._fields.get(key)
+        if value is None:
+            return
+        if not isinstance(value, list):
+            raise self._complain(f"{self._name(key)} is no list")
+        for index, item in enumerate(value):
+            yield Section(item, f"{self._name(key)}[{index}]", self._complain)
+
+    def _name(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+
+def printable(text: str) -> str:
+    """Replace lone surrogates, which JSON can escape and no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
