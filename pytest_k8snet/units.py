@@ -82,16 +82,25 @@ class _Figure(float):
     def __abs__(self) -> Self:
         return type(self)(abs(float(self)))
 
+    # A gate (pytest_k8snet.verdict) measures in its own reflected comparison.
     def __lt__(self, other: float) -> bool:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
         return float(self) < self._same(other, "compare")
 
     def __le__(self, other: float) -> bool:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
         return float(self) <= self._same(other, "compare")
 
     def __gt__(self, other: float) -> bool:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
         return float(self) > self._same(other, "compare")
 
     def __ge__(self, other: float) -> bool:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
         return float(self) >= self._same(other, "compare")
 
     # Equality stays the float's: figures are keys of dicts, and == never orders anything.
