@@ -11,11 +11,11 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from pytest_k8snet.lab.api import status
-from pytest_k8snet.lab.api.defaults import set_defaults
+from pytest_k8snet.lab.api.defaults import keep_allocated, set_defaults
 from pytest_k8snet.lab.api.objects import Object, clone, dig, metadata, name_of, timestamp
 from pytest_k8snet.lab.api.resources import Resource
 from pytest_k8snet.lab.api.status import Cause
-from pytest_k8snet.lab.api.validate import check_new, check_update
+from pytest_k8snet.lab.api.validation import check_new, check_update
 from pytest_k8snet.lab.spec import CalicoSpec
 
 #: A hook that sees an object before it is validated: ``hook(new, old)``, old None on creation.
@@ -101,6 +101,7 @@ def prepare_update(
     _keep_other_half(resource, new, old, subresource)
     if subresource != "status":
         set_defaults(resource, new)
+        keep_allocated(resource, new, old)
         for hook in hooks:
             hook(new, old)
         check_update(resource, new, old, subresource, calico)

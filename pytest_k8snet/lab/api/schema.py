@@ -1,0 +1,169 @@
+"""What the type table means: the fields of a type, and checking an object against it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from pytest_k8snet.lab.api.kinds import TYPES
+from pytest_k8snet.lab.api.objects import Object
+
+Shape = Literal["value", "map", "list"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The type of one field.
+
+    Attributes:
+        of: the type's letter or name: of the value, or of each element.
+        shape: a single value, a map of them or a list of them.
+        merge_key: of a list that strategic merge patches element by element: the key, or ``+``
+            for a set of strings; empty for a list that is replaced.
+    """
+
+    of: str
+    shape: Shape = "value"
+    merge_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """One type: its fields, and whether it may have others."""
+
+    name: str
+    fields: Mapping[str, Field]
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What does not fit: an unknown field, or a value of the wrong type.
+
+    Attributes:
+        kind: which of the two.
+        path: the field with list indices, ``spec.containers[0].image``.
+        owner: the type that has the field, ``Container``.
+        wanted: the type that belongs there, in Go's words; empty for an unknown field.
+        found: the JSON type that is there instead.
+    """
+
+    kind: Literal["unknown", "type"]
+    path: str
+    owner: str
+    wanted: str = ""
+    found: str = ""
+
+
+@cache
+def types() -> Mapping[str, Type]:
+    """Every type of the table by its name."""
+    logical_lines = re.sub(r"\n +", " ", TYPES).splitlines()
+    parsed = [_parse_type(line) for line in logical_lines if line.strip()]
+    return {parsed_type.name: parsed_type for parsed_type in parsed}
+
+
+def _parse_type(line: str) -> Type:
+    name, _, rest = line.partition(":")
+    words = rest.split()
+    fields = {}
+    for word in words:
+        if word != "...":
+            field, _, notation = word.partition(":")
+            fields[field] = _parse_field(notation)
+    return Type(name.strip(), fields, open="..." in words)
+
+
+def _parse_field(notation: str) -> Field:
+    if notation.startswith("{"):
+        return Field(notation[1:-1], "map")
+    if notation.startswith("["):
+        of, _, merge_key = notation[1:-1].partition("|")
+        return Field(of, "list", merge_key)
+    return Field(notation)
+
+
+def field_of(type_name: str, name: str) -> Field | None:
+    """The field of a type, or None where the table does not know it."""
+    found = types().get(type_name)
+    return found.fields.get(name) if found else None
+
+
+def conform(kind: str, obj: Object) -> list[Problem]:
+    """Remove the unknown fields of an object in place, as decoding into a Go type would.
+
+    Returns:
+        What was removed, and what has the wrong type (that is left as it is).
+    """
+    return list(_conform_type(kind, obj, "")) if kind in types() else []
+
+
+def _conform_type(type_name: str, value: Object, path: str) -> Iterator[Problem]:
+    known = types()[type_name]
+    for name in list(value):
+        field = known.fields.get(name)
+        where = f"{path}.{name}" if path else name
+        if field is not None:
+            yield from _conform_field(field, value[name], where, type_name)
+        elif not known.open:
+            del value[name]
+            yield Problem("unknown", where, type_name)
+
+
+def _conform_field(field: Field, value: Any, path: str, owner: str) -> Iterator[Problem]:
+    if value is None:
+        return
+    if field.shape == "list":
+        if not isinstance(value, list):
+            yield Problem("type", path, owner, f"[]{_go_type(field.of)}", json_type(value))
+            return
+        for index, item in enumerate(value):
+            yield from _conform_value(field.of, item, f"{path}[{index}]", owner)
+    elif field.shape == "map":
+        if not isinstance(value, dict):
+            wanted = f"map[string]{_go_type(field.of)}"
+            yield Problem("type", path, owner, wanted, json_type(value))
+            return
+        for item in value.values():
+            yield from _conform_value(field.of, item, path, owner)
+    else:
+        yield from _conform_value(field.of, value, path, owner)
+
+
+def _conform_value(of: str, value: Any, path: str, owner: str) -> Iterator[Problem]:
+    if of == "*" or value is None:
+        return
+    if of in types():
+        if isinstance(value, dict):
+            yield from _conform_type(of, value, path)
+            return
+    elif _is_a(of, value):
+        return
+    yield Problem("type", path, owner, _go_type(of), json_type(value))
+
+
+def _is_a(letter: str, value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    whole = number and float(value).is_integer()
+    text = isinstance(value, str)
+    fits = {"s": text, "i": whole, "b": isinstance(value, bool), "is": whole or text}
+    return fits.get(letter, number or text)
+
+
+def _go_type(of: str) -> str:
+    letters = {"s": "string", "i": "int32", "b": "bool", "q": "resource.Quantity"}
+    return letters.get(of, "intstr.IntOrString" if of == "is" else f"v1.{of}")
+
+
+def json_type(value: Any) -> str:
+    """The JSON type of a value, as Go's decoder names it."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, dict):
+        return "object"
+    if isinstance(value, list):
+        return "array"
+    return "string" if isinstance(value, str) else "number"
