@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pytest_k8snet import __version__
 from pytest_k8snet.cluster import kubeconfig as files
 from pytest_k8snet.cluster import tls
 from pytest_k8snet.cluster.api import Api
@@ -193,7 +193,7 @@ def _transport(load: Load, proxy_url: str | None, environ: Mapping[str, str]) ->
         server_name=configuration.tls_server_name,
         proxy=proxy,
         credentials=Credentials(configuration, lambda: _reload(load)),
-        user_agent=f"pytest-k8snet/{__version__}",
+        user_agent=f"pytest-k8snet/{version('pytest-k8snet')}",
     )
 
 

@@ -1,0 +1,286 @@
+"""Nodes: what they are, which of them can be used, and which two to measure between."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from pytest_k8snet.errors import NodesError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
+Placement: TypeAlias = Literal["same-node", "same-subnet", "cross-subnet", ""]
+
+#: The node's address with its subnet's prefix, as Calico's node agent has found it.
+CALICO_ADDRESS = "projectcalico.org/IPv4Address"
+#: Taints that the pods of a run tolerate.
+TOLERATED_TAINTS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
+_REPELLING = frozenset({"NoSchedule", "NoExecute"})
+#: Conditions that hold a node back when they are True, in the kubelet's words.
+_PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One node.
+
+    Attributes:
+        name: the Node object's name.
+        internal_ip: its InternalIP address (IPv4 when it has one).
+        interface: its address with the prefix of its subnet, from Calico's annotation; None when
+            Calico has not written it.
+        labels: the Node object's labels.
+        annotations: the Node object's annotations.
+        kernel_version: e.g. ``6.1.0-18-amd64``.
+        os_image: e.g. ``Debian GNU/Linux 12 (bookworm)``.
+        kubelet_version: e.g. ``v1.32.1``.
+        container_runtime: e.g. ``containerd://1.7.2``.
+        architecture: e.g. ``amd64``.
+        cpu: the capacity as Kubernetes writes it, e.g. ``8``.
+        memory: likewise, e.g. ``32Gi``.
+        ready: whether the Ready condition is True.
+        schedulable: whether a run's pods can be placed on it.
+        trouble: why it cannot be used; empty when it can.
+        control_plane: whether it is a control-plane node.
+    """
+
+    name: str
+    internal_ip: str
+    interface: IPv4Interface | None = None
+    labels: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    kernel_version: str = ""
+    os_image: str = ""
+    kubelet_version: str = ""
+    container_runtime: str = ""
+    architecture: str = ""
+    cpu: str = ""
+    memory: str = ""
+    ready: bool = True
+    schedulable: bool = True
+    trouble: str = ""
+    control_plane: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is ready and a run's pods can be placed on it."""
+        return self.ready and self.schedulable
+
+    @property
+    def hostname(self) -> str:
+        """The value of its hostname label, by which pods choose it."""
+        return self.labels.get("kubernetes.io/hostname", self.name)
+
+    def same_subnet(self, other: Node) -> bool:
+        """Whether this node's own subnet contains the other node.
+
+        This is how Calico decides for packets that *this* node sends in a CrossSubnet mode. With
+        this node's subnet unknown the answer is False, as Calico's is: it encapsulates.
+        """
+        if self.interface is None:
+            return False
+        address = other.interface.ip if other.interface is not None else None
+        if address is None:
+            try:
+                address = IPv4Address(other.internal_ip)
+            except ValueError:
+                return False
+        return address in self.interface.network
+
+
+def read_node(node: Mapping[str, Any]) -> Node:
+    """A ``Node`` from a Kubernetes Node object. Pure."""
+    metadata, status = node.get("metadata") or {}, node.get("status") or {}
+    info = status.get("nodeInfo") or {}
+    capacity = status.get("capacity") or {}
+    labels = dict(metadata.get("labels") or {})
+    annotations = dict(metadata.get("annotations") or {})
+    not_ready = _not_ready(status.get("conditions") or [])
+    repelled = _repelled(node.get("spec") or {})
+    return Node(
+        name=metadata["name"],
+        internal_ip=_internal_ip(status.get("addresses") or []),
+        interface=_interface(annotations.get(CALICO_ADDRESS, "")),
+        labels=labels,
+        annotations=annotations,
+        kernel_version=info.get("kernelVersion", ""),
+        os_image=info.get("osImage", ""),
+        kubelet_version=info.get("kubeletVersion", ""),
+        container_runtime=info.get("containerRuntimeVersion", ""),
+        architecture=info.get("architecture", ""),
+        cpu=str(capacity.get("cpu", "")),
+        memory=str(capacity.get("memory", "")),
+        ready=not not_ready,
+        schedulable=not repelled,
+        trouble="; ".join(filter(None, (not_ready, repelled))),
+        control_plane=any(label in labels for label in TOLERATED_TAINTS),
+    )
+
+
+def list_nodes(api: Api) -> list[Node]:
+    """All nodes of the cluster, in natural order of their names."""
+    return sorted(map(read_node, api.list("/api/v1/nodes")), key=lambda node: _natural(node.name))
+
+
+def usable_nodes(source: Api | Iterable[Node], *, at_least: int = 2) -> list[Node]:
+    """The nodes that are ready and take a run's pods.
+
+    Args:
+        source: the cluster, or its nodes.
+        at_least: how many are needed.
+
+    Raises:
+        NodesError: there are fewer; each unusable one is named with its reason.
+    """
+    nodes = list(source) if isinstance(source, Iterable) else list_nodes(source)
+    usable = [node for node in nodes if node.usable]
+    if len(usable) < at_least:
+        raise NodesError(
+            f"{at_least} usable nodes are needed and this cluster has {len(usable)}",
+            found=_roll_call(nodes),
+            remedy="make nodes ready (kubectl describe node), uncordon them, or remove the taints",
+        )
+    return usable
+
+
+def placement(a: Node, b: Node) -> Placement:
+    """How two nodes lie to each other; empty when Calico does not know a subnet of them."""
+    if a.name == b.name:
+        return "same-node"
+    if a.interface is None or b.interface is None:
+        return ""
+    return "same-subnet" if a.same_subnet(b) and b.same_subnet(a) else "cross-subnet"
+
+
+def choose_nodes(
+    nodes: Sequence[Node],
+    wanted: Literal["same-node", "same-subnet", "cross-subnet", "any"] = "any",
+    names: Sequence[str] = (),
+) -> tuple[Node, Node]:
+    """Two nodes to measure between, client's first; the same answer for the same cluster.
+
+    Workers come before control-plane nodes, then the order of names counts. ``any`` takes two
+    nodes of one subnet where there are such.
+
+    Args:
+        nodes: the cluster's nodes, usable or not.
+        wanted: how the two shall lie to each other.
+        names: nodes to choose among, in order of preference; two names mean just this pair.
+
+    Raises:
+        NodesError: no two nodes fit; each unusable one is named with its reason.
+    """
+    candidates = _candidates(nodes, names)
+    if wanted == "same-node":
+        if candidates:
+            return candidates[0], candidates[0]
+        raise _none_fit("no node is usable", nodes)
+    pairs = [(a, b) for i, a in enumerate(candidates) for b in candidates[i + 1 :]]
+    if wanted == "any":
+        if not pairs:
+            raise _none_fit("there are no two usable nodes", nodes)
+        near = [pair for pair in pairs if placement(*pair) == "same-subnet"]
+        return (near or pairs)[0]
+    for pair in pairs:
+        if placement(*pair) == wanted:
+            return pair
+    where = "in one subnet" if wanted == "same-subnet" else "in different subnets"
+    raise _none_fit(f"no two usable nodes lie {where}", nodes)
+
+
+def _candidates(nodes: Sequence[Node], names: Sequence[str]) -> list[Node]:
+    usable = [node for node in nodes if node.usable]
+    if not names:
+        return sorted(usable, key=lambda node: (node.control_plane, _natural(node.name)))
+    by_name = {node.name: node for node in nodes}
+    chosen = []
+    for name in dict.fromkeys(names):
+        node = by_name.get(name)
+        if node is None:
+            raise NodesError(
+                f'there is no usable node "{name}"',
+                found=_roll_call(nodes),
+                remedy="name nodes as `kubectl get nodes` does",
+            )
+        if not node.usable:
+            raise NodesError(
+                f'the node "{name}" cannot be used: {node.trouble}',
+                found=_roll_call(nodes),
+                remedy="make it ready, uncordon it or remove the taint, or name another node",
+            )
+        chosen.append(node)
+    return chosen
+
+
+def _none_fit(problem: str, nodes: Sequence[Node]) -> NodesError:
+    return NodesError(
+        problem,
+        found=_roll_call(nodes),
+        remedy="add or repair nodes, or name others; a node's subnet is what Calico writes into "
+        f"its annotation {CALICO_ADDRESS}",
+    )
+
+
+def _roll_call(nodes: Sequence[Node]) -> str:
+    return (
+        "\n".join(
+            f"{node.name}: {node.trouble or 'usable'}"
+            + (f", {node.interface}" if node.interface else ", subnet unknown")
+            for node in nodes
+        )
+        or "no nodes"
+    )
+
+
+def _not_ready(conditions: Sequence[Mapping[str, Any]]) -> str:
+    for condition in conditions:
+        if condition.get("type") == "Ready":
+            if condition.get("status") == "True":
+                return ""
+            words = [condition.get("reason"), condition.get("message")]
+            for other in conditions:
+                if other.get("type") in _PRESSURES and other.get("status") == "True":
+                    words.append(other["type"])
+            reason = ", ".join(str(word) for word in words if word)
+            return f"not ready ({reason})" if reason else "not ready"
+    return "not ready (the kubelet has not reported)"
+
+
+def _repelled(spec: Mapping[str, Any]) -> str:
+    reasons = ["cordoned"] if spec.get("unschedulable") else []
+    for taint in spec.get("taints") or []:
+        key, effect = taint.get("key", ""), taint.get("effect", "")
+        # Cordoning and missing readiness show as taints, too, and have been said.
+        if key.startswith("node.kubernetes.io/") and key.split("/")[1] in (
+            "unschedulable",
+            "not-ready",
+            "unreachable",
+        ):
+            continue
+        if effect in _REPELLING and key not in TOLERATED_TAINTS:
+            value = f"={taint['value']}" if taint.get("value") else ""
+            reasons.append(f"taint {key}{value}:{effect}")
+    return "; ".join(reasons)
+
+
+def _internal_ip(addresses: Sequence[Mapping[str, Any]]) -> str:
+    internal = [str(a["address"]) for a in addresses if a.get("type") == "InternalIP"]
+    return next((address for address in internal if ":" not in address), "".join(internal[:1]))
+
+
+def _interface(text: str) -> IPv4Interface | None:
+    try:
+        return IPv4Interface(text) if "/" in text else None
+    except ValueError:
+        return None
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A sort key by which node2 comes before node10."""
+    return [
+        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)
+    ]

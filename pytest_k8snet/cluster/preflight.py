@@ -1,0 +1,233 @@
+"""What a run needs of a cluster, checked before it starts: permissions, versions, nodes.
+
+``k8snet doctor`` prints the report; nothing in the cluster is changed by making it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from pytest_k8snet.cluster.nodes import Node, list_nodes
+from pytest_k8snet.errors import ApiError, ClusterError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
+#: What a run may be allowed to do: each level needs those before it.
+Level: TypeAlias = Literal["measure", "service", "dedicated", "in-place"]
+LEVELS: tuple[Level, ...] = ("measure", "service", "dedicated", "in-place")
+
+#: The oldest Kubernetes whose API has all that is used.
+OLDEST_MINOR = 21
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permission:
+    """One thing that the user must be allowed to do, in the words of RBAC.
+
+    Attributes:
+        level: what it is needed for.
+        cluster_wide: whether a Role in the run's namespace is not enough.
+        optional: whether a run works without it, with less to say.
+        own_namespace: whether it is needed only when the run makes its namespace.
+    """
+
+    verb: str
+    resource: str
+    group: str = ""
+    subresource: str = ""
+    level: Level = "measure"
+    cluster_wide: bool = False
+    optional: bool = False
+    own_namespace: bool = False
+
+    def __str__(self) -> str:
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        return f"{self.verb} {resource}" + (f"/{self.subresource}" if self.subresource else "")
+
+
+def _several(verbs: str, resource: str, **rest: object) -> list[Permission]:
+    return [Permission(verb=verb, resource=resource, **rest) for verb in verbs.split()]  # type: ignore[arg-type]
+
+
+def permissions(calico_group: str = "crd.projectcalico.org") -> list[Permission]:
+    """Everything that runs of all levels need.
+
+    Args:
+        calico_group: the API group that serves Calico's resources in this cluster.
+    """
+    calico, leases = calico_group, "coordination.k8s.io"
+    return [
+        *_several("get list", "nodes", cluster_wide=True),
+        *_several("create get list delete", "pods"),
+        # get until 1.34, create as well from 1.35: exec comes by WebSocket.
+        *_several("create get", "pods", subresource="exec"),
+        *_several("get", "pods", subresource="log", optional=True),
+        *_several("list", "events", optional=True),
+        *_several("create get list delete", "namespaces", cluster_wide=True, own_namespace=True),
+        *_several("get list", "ippools", group=calico, cluster_wide=True),
+        *_several("get list", "felixconfigurations", group=calico, cluster_wide=True),
+        *_several(
+            "get list", "clusterinformations", group=calico, cluster_wide=True, optional=True
+        ),
+        *_several("create get list delete", "deployments", group="apps", level="service"),
+        *_several("list delete", "replicasets", group="apps", level="service", optional=True),
+        *_several("create get list delete", "services", level="service"),
+        *_several("list", "endpointslices", group="discovery.k8s.io", level="service"),
+        *_several("create delete", "ippools", group=calico, level="dedicated", cluster_wide=True),
+        *_several("create get update patch delete", "configmaps", level="dedicated"),
+        *_several("create get update delete", "leases", group=leases, level="dedicated"),
+        *_several("patch", "ippools", group=calico, level="in-place", cluster_wide=True),
+        *_several(
+            "get patch",
+            "installations",
+            group="operator.tigera.io",
+            level="in-place",
+            cluster_wide=True,
+            optional=True,
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        host: the API server's URL.
+        context: the kubeconfig's context.
+        user: who the server says this is.
+        kubernetes_version: e.g. ``v1.32.1``.
+        allowed: each permission and whether it is granted.
+        nodes: all nodes, usable or not.
+        problems: what keeps a run of the level asked for from working, one sentence each.
+    """
+
+    host: str
+    context: str
+    user: str
+    kubernetes_version: str
+    level: Level
+    allowed: Mapping[Permission, bool]
+    nodes: tuple[Node, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether a run of the level can work."""
+        return not self.problems
+
+    def missing(self) -> list[Permission]:
+        """Permissions that are needed and not granted."""
+        return [p for p, granted in self.allowed.items() if not granted and not p.optional]
+
+    def lines(self) -> list[str]:
+        """The report as text, one fact a line."""
+        usable = [node for node in self.nodes if node.usable]
+        out = [
+            f"server      {self.host} (context {self.context}, user {self.user})",
+            f"kubernetes  {self.kubernetes_version}",
+            f"nodes       {len(usable)} of {len(self.nodes)} usable",
+        ]
+        out += [
+            f"  {node.name:<20} {node.interface or node.internal_ip}  {node.trouble or 'usable'}"
+            for node in self.nodes
+        ]
+        granted = sum(self.allowed.values())
+        out.append(f"permissions {granted} of {len(self.allowed)} granted for level {self.level}")
+        out += [
+            f"  no: {permission}" + (" (optional)" if permission.optional else "")
+            for permission, yes in self.allowed.items()
+            if not yes
+        ]
+        out += [f"problem     {problem}" for problem in self.problems]
+        return out
+
+
+def check(
+    api: Api,
+    *,
+    level: Level = "measure",
+    namespace: str | None = None,
+    calico_group: str = "crd.projectcalico.org",
+) -> Report:
+    """Look whether a run of a level can work.
+
+    Args:
+        api: the cluster.
+        level: what the run may do.
+        namespace: the namespace it would use; None stands for one of its own.
+        calico_group: the API group that serves Calico's resources.
+
+    Raises:
+        ConnectError: the server does not answer.
+    """
+    needed = [
+        permission
+        for permission in permissions(calico_group)
+        if LEVELS.index(permission.level) <= LEVELS.index(level)
+        and not (permission.own_namespace and namespace is not None)
+    ]
+
+    def ask(permission: Permission) -> bool:
+        return api.can(
+            permission.verb,
+            permission.resource,
+            group=permission.group,
+            subresource=permission.subresource,
+            namespace="" if permission.cluster_wide else namespace or "",
+        )
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        allowed = dict(zip(needed, pool.map(ask, needed), strict=True))
+    version = str(api.get("/version").get("gitVersion", ""))
+    problems = [
+        f'user "{api.user}" may not {permission}'
+        for permission, yes in allowed.items()
+        if not yes and not permission.optional
+    ]
+    nodes: list[Node] = []
+    try:
+        nodes = list_nodes(api)
+    except ApiError as error:
+        problems.append(error.problem)
+    else:
+        if (count := sum(node.usable for node in nodes)) < 2:
+            problems.append(f"two usable nodes are needed and there are {count}")
+    if _minor(version) < OLDEST_MINOR:
+        problems.append(f"Kubernetes {version} is older than 1.{OLDEST_MINOR}")
+    return Report(
+        host=api.host,
+        context=api.context,
+        user=api.user,
+        kubernetes_version=version,
+        level=level,
+        allowed=allowed,
+        nodes=tuple(nodes),
+        problems=tuple(problems),
+    )
+
+
+def require(report: Report) -> None:
+    """Raise when a report has problems.
+
+    Raises:
+        ClusterError: names them all.
+    """
+    if not report.ok:
+        raise ClusterError(
+            f"this cluster cannot be used as it is ({len(report.problems)} problems)",
+            found="\n".join(report.problems),
+            remedy="`k8snet doctor` shows all that was checked; the permissions are listed in the "
+            "documentation as a ready ClusterRole",
+        )
+
+
+def _minor(version: str) -> int:
+    parts = version.removeprefix("v").split(".")
+    digits = "".join(c for c in parts[1] if c.isdigit()) if len(parts) > 1 else ""
+    # A version that cannot be read is no reason to stop.
+    return int(digits) if digits else OLDEST_MINOR

@@ -1,0 +1,322 @@
+"""The HTTP target of measurements: a Service made for the run, or one that exists.
+
+A ``WebService`` gives the URL of each way to it, or says why there is no such way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.cluster import manifests
+from pytest_k8snet.cluster.nodes import usable_nodes
+from pytest_k8snet.cluster.pods import Trouble
+from pytest_k8snet.cluster.readiness import pauses, wait_ready
+from pytest_k8snet.cluster.target import collection
+from pytest_k8snet.errors import ClusterError, ConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+    from pytest_k8snet.cluster.workspace import Workspace
+
+#: How long a load balancer may take to give an address. Clouds take a minute or two.
+EXTERNAL_SECONDS = 120.0
+#: How long a load balancer's controller may stay silent before it is taken to be missing.
+_SILENCE_SECONDS = 30.0
+_ENDPOINTS_SECONDS = 30.0
+_HTTPS_PORT = 443
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebService:
+    """A Service that speaks HTTP.
+
+    Attributes:
+        namespace: its namespace.
+        name: its name.
+        port: the Service's port number.
+        path: the path to ask for.
+        scheme: ``http`` or ``https``.
+        cluster_domain: the domain of the cluster's DNS.
+        external_seconds: how long ``external_url`` waits for an address.
+    """
+
+    namespace: str
+    name: str
+    port: int = 80
+    path: str = "/"
+    scheme: str = "http"
+    cluster_domain: str = "cluster.local"
+    external_seconds: float = EXTERNAL_SECONDS
+    _api: Api = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return f"service {self.namespace}/{self.name}"
+
+    @property
+    def cluster_ip_url(self) -> str:
+        """By the cluster IP, without DNS.
+
+        Raises:
+            ClusterError: the Service is headless or an ExternalName.
+        """
+        address = self._spec().get("clusterIP") or ""
+        if not address or address == "None":
+            raise ClusterError(
+                f"{self} has no cluster IP",
+                found=f"clusterIP: {address or 'none'}, type: {self._spec().get('type')}",
+                remedy="a headless Service is reached by its name only: use dns_url",
+            )
+        return self._url(address, self.port)
+
+    @property
+    def dns_url(self) -> str:
+        """By its full name; the final dot keeps resolvers from trying search domains first."""
+        return self._url(f"{self.name}.{self.namespace}.svc.{self.cluster_domain}.", self.port)
+
+    @property
+    def node_port_url(self) -> str:
+        """By the first usable node's address and the node port.
+
+        Raises:
+            ClusterError: the Service has no node port.
+        """
+        number = self._port_entry().get("nodePort")
+        if not number:
+            raise ClusterError(
+                f"{self} has no node port",
+                found=f"type: {self._spec().get('type', 'ClusterIP')}",
+                remedy="only Services of type NodePort or LoadBalancer have one",
+            )
+        (node, *_) = usable_nodes(self._api, at_least=1)
+        return self._url(node.internal_ip, int(number))
+
+    @property
+    def external_url(self) -> str:
+        """By the load balancer's address; waits for it.
+
+        Raises:
+            ClusterError: the Service is of another type, or no address came in time.
+        """
+        began = time.monotonic()
+        sleep = pauses(2.0)
+        while True:
+            service = self._read()
+            spec = service.get("spec") or {}
+            if spec.get("type") != "LoadBalancer":
+                raise ClusterError(
+                    f"{self} has no external address",
+                    found=f"type: {spec.get('type', 'ClusterIP')}",
+                    remedy="only Services of type LoadBalancer have one",
+                )
+            balancer = (service.get("status") or {}).get("loadBalancer") or {}
+            for ingress in balancer.get("ingress") or []:
+                if address := ingress.get("ip") or ingress.get("hostname"):
+                    return self._url(address, self.port)
+            said = self._events()
+            waited = time.monotonic() - began
+            if waited >= min(self.external_seconds, EXTERNAL_SECONDS if said else _SILENCE_SECONDS):
+                raise ClusterError(
+                    f"{self} got no external address within {waited:.0f} s",
+                    found=said or "no load balancer controller has reported anything about it",
+                    remedy="the cluster needs a load balancer controller (a cloud's, MetalLB, "
+                    "kube-vip ...); without one, leave tests from outside out",
+                )
+            sleep()
+
+    def _url(self, host: str, port: int) -> str:
+        host = f"[{host}]" if ":" in host else host
+        usual = _HTTPS_PORT if self.scheme == "https" else 80
+        return f"{self.scheme}://{host}{'' if port == usual else f':{port}'}{self.path}"
+
+    def _read(self) -> dict[str, Any]:
+        return self._api.get(f"{collection('services', namespace=self.namespace)}/{self.name}")
+
+    def _spec(self) -> dict[str, Any]:
+        return dict(self._read().get("spec") or {})
+
+    def _port_entry(self) -> Mapping[str, Any]:
+        for entry in self._spec().get("ports") or []:
+            if entry.get("port") == self.port:
+                return dict(entry)
+        raise ClusterError(f"{self} has no port {self.port} any more")
+
+    def _events(self) -> str:
+        try:
+            events = self._api.list(
+                collection("events", namespace=self.namespace),
+                fields=f"involvedObject.name={self.name}",
+            )
+        except ClusterError:
+            return ""
+        return "\n".join(f"event {e.get('reason')}: {e.get('message')}" for e in events[-3:])
+
+
+def make_web_service(
+    workspace: Workspace, *, replicas: int = 3, pool: str | None = None
+) -> WebService:
+    """Make a Deployment of a small HTTP server and a Service before it, and wait until it serves.
+
+    Args:
+        workspace: what it belongs to, and is deleted with.
+        replicas: how many pods serve.
+        pool: the Calico IPPool of their addresses; None takes the cluster's choice.
+
+    Raises:
+        PodError: a replica does not start, with the scheduler's or kubelet's reason.
+        ClusterError: the Service found no endpoints.
+    """
+    api, space, run_id = workspace.api, workspace.namespace, workspace.run_id
+    name = manifests.web_name(pool)
+    deployments = collection("deployments", namespace=space, group="apps")
+    made = [
+        (
+            deployments,
+            manifests.web_deployment(
+                name, space, run_id, image=workspace.web_image, replicas=replicas, pool=pool
+            ),
+        ),
+        (collection("services", namespace=space), manifests.web_service(name, space, run_id)),
+    ]
+    for path, body in made:
+        try:
+            api.create(path, body)
+        except ConflictError as error:
+            there = api.get(f"{path}/{name}")
+            # Made by an earlier call of this run.
+            if there["metadata"].get("labels", {}).get(manifests.RUN_LABEL) != run_id:
+                raise error from None
+    wait_ready(
+        api,
+        space,
+        labels=f"{manifests.selector(run_id)},{manifests.ROLE_LABEL}={name}",
+        count=replicas,
+        timeout_seconds=workspace.pod_timeout_seconds,
+        maker=lambda: _replica_failure(api.get(f"{deployments}/{name}")),
+    )
+    service = WebService(namespace=space, name=name, _api=api)
+    _wait_endpoints(api, service, replicas)
+    return service
+
+
+def existing_web_service(
+    api: Api, reference: str, *, cluster_domain: str = "cluster.local"
+) -> WebService:
+    """A Service that exists already.
+
+    Args:
+        api: the cluster.
+        reference: ``namespace/name`` or ``namespace/name:port``; the port by number or name.
+        cluster_domain: the domain of the cluster's DNS.
+
+    Raises:
+        ClusterError: the reference is malformed, there is no such Service, or its port is not
+            clear.
+    """
+    space, slash, rest = reference.partition("/")
+    name, _, port = rest.partition(":")
+    if not space or not slash or not name or "/" in rest:
+        raise ClusterError(
+            f'"{reference}" names no Service',
+            remedy="write namespace/name or namespace/name:port",
+        )
+    services = collection("services", namespace=space)
+    try:
+        service = api.get(f"{services}/{name}")
+    except NotFoundError as error:
+        known = ", ".join(sorted(item["metadata"]["name"] for item in api.list(services)))
+        raise ClusterError(
+            f'there is no Service "{name}" in namespace "{space}"',
+            found=f"Services there: {known or 'none'}",
+            remedy="name one of these, as namespace/name or namespace/name:port",
+        ) from error
+    entry = _choose_port(service, reference, port)
+    number = int(entry["port"])
+    secure = number == _HTTPS_PORT or entry.get("name") == "https"
+    return WebService(
+        namespace=space,
+        name=name,
+        port=number,
+        scheme="https" if secure else "http",
+        cluster_domain=cluster_domain,
+        _api=api,
+    )
+
+
+def _choose_port(service: Mapping[str, Any], reference: str, wanted: str) -> Mapping[str, Any]:
+    ports = [
+        port
+        for port in (service.get("spec") or {}).get("ports") or []
+        if port.get("protocol", "TCP") == "TCP"
+    ]
+    known = ", ".join(
+        f"{port['port']}" + (f" ({port['name']})" if port.get("name") else "") for port in ports
+    )
+    if wanted:
+        for port in ports:
+            if wanted in (str(port["port"]), port.get("name")):
+                return dict(port)
+        raise ClusterError(
+            f'the Service of "{reference}" has no TCP port {wanted}',
+            found=f"its TCP ports: {known or 'none'}",
+            remedy="name one of these after the colon",
+        )
+    if len(ports) == 1:
+        return dict(ports[0])
+    http = [port for port in ports if port.get("name") == "http" or port["port"] == 80]
+    if len(http) == 1:
+        return dict(http[0])
+    raise ClusterError(
+        f'the Service "{reference}" does not tell by itself which port to use',
+        found=f"its TCP ports: {known or 'none'}",
+        remedy="write namespace/name:port",
+    )
+
+
+def _replica_failure(deployment: Mapping[str, Any]) -> Trouble | None:
+    for condition in (deployment.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return Trouble(
+                reason=condition.get("reason", "ReplicaFailure"),
+                message=condition.get("message", ""),
+                remedy="quota or admission rules of the namespace refuse the pods: change them, "
+                "or use another namespace",
+            )
+    return None
+
+
+def _wait_endpoints(api: Api, service: WebService, count: int) -> None:
+    deadline = time.monotonic() + _ENDPOINTS_SECONDS
+    sleep = pauses()
+    while (ready := _ready_endpoints(api, service)) < count:
+        if time.monotonic() >= deadline:
+            raise ClusterError(
+                f"{service} has {ready} of {count} endpoints after {_ENDPOINTS_SECONDS:g} s",
+                remedy="its pods are ready, so the endpoint controller is behind: see "
+                "kube-controller-manager",
+            )
+        sleep()
+
+
+def _ready_endpoints(api: Api, service: WebService) -> int:
+    try:
+        slices = api.list(
+            collection("endpointslices", namespace=service.namespace, group="discovery.k8s.io"),
+            labels=f"kubernetes.io/service-name={service.name}",
+        )
+    except NotFoundError:
+        # Before Kubernetes 1.21.
+        path = f"{collection('endpoints', namespace=service.namespace)}/{service.name}"
+        try:
+            subsets = api.get(path).get("subsets") or []
+        except NotFoundError:
+            return 0
+        return sum(len(subset.get("addresses") or []) for subset in subsets)
+    return sum(
+        len(endpoint.get("addresses") or [])
+        for piece in slices
+        for endpoint in piece.get("endpoints") or []
+        if (endpoint.get("conditions") or {}).get("ready", True)
+    )
