@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, KernelState, Link, Route
 from pytest_k8snet.calico.modes import Family, Path
@@ -16,6 +16,7 @@ from pytest_k8snet.calico.modes import Family, Path
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node
 
+_FAMILIES: tuple[Literal["vxlan", "ipip"], ...] = ("vxlan", "ipip")
 #: The VNI that Calico uses for every pool.
 _VNI = 4096
 
@@ -140,27 +141,34 @@ def vxlan_peer_complaints(sender: Station, receiver: Station) -> list[str]:
 
 
 def device_complaints(
-    families: Collection[Family], station: Station, *, flow_based: bool = False
+    station: Station,
+    *,
+    required: Collection[Family],
+    allowed: Collection[Family],
+    flow_based: bool = False,
 ) -> list[str]:
-    """What keeps a node's tunnel devices from being those of a set of families.
+    """What keeps a node's tunnel devices from being those of the modes that are wanted.
 
     Args:
-        families: the encapsulations that are enabled, by whatever pool.
         station: the node.
+        required: the encapsulations that must work on it.
+        allowed: those that other pools or settings enable beside; they may have a device or not.
         flow_based: the eBPF dataplane, whose VXLAN device carries no VNI and may be there and
             without address in every mode.
     """
     complaints: list[str] = []
-    node, state = station.node, station.state
-    for family, device in TUNNEL_DEVICES.items():
-        link = state.links.get(device)
-        if family in families:
-            complaints += _wanted_tunnel(device, link, node, flow_based=flow_based)
-        elif flow_based:
+    for family in _FAMILIES:
+        device = TUNNEL_DEVICES[family]
+        link = station.state.links.get(device)
+        if family in required:
+            complaints += _wanted_tunnel(device, link, station.node, flow_based=flow_based)
+        elif flow_based or family in allowed or link is None:
             continue
         # vxlan.calico is deleted when its family goes; tunl0 stays and only loses its address.
-        elif link is not None and (device == "vxlan.calico" or link.addresses):
-            complaints.append(f"{node.name} still has {device} {' '.join(link.addresses)}".rstrip())
+        elif device == "vxlan.calico" or link.addresses:
+            complaints.append(
+                f"{station.node.name} still has {device} {' '.join(link.addresses)}".rstrip()
+            )
     return complaints
 
 

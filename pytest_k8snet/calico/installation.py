@@ -102,10 +102,11 @@ class Installation:
         )
 
     def families(self) -> frozenset[Family]:
-        """The encapsulation families that are enabled now, by pools or explicitly."""
-        enabled: set[Family] = set(
-            families_of(pool.mode for pool in self.pools if not pool.disabled)
-        )
+        """The encapsulation families that are enabled now, by pools or explicitly.
+
+        Felix looks at every pool for this, also at disabled ones.
+        """
+        enabled: set[Family] = set(families_of(pool.mode for pool in self.pools))
         for family, settings in (("vxlan", self.vxlan_enabled), ("ipip", self.ipip_enabled)):
             if any(not setting.off for setting in settings):
                 enabled.add(family)  # type: ignore[arg-type]  # the literals above

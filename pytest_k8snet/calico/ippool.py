@@ -10,9 +10,7 @@ from typing import Any
 
 from pytest_k8snet.calico.groups import METADATA_ANNOTATION
 from pytest_k8snet.calico.modes import CalicoMode
-
-#: The label that every object of a run carries; its value is the run's id.
-RUN_LABEL = "k8snet/run"
+from pytest_k8snet.cluster.manifests import RUN_LABEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,12 +49,13 @@ class Holder:
         )
 
     @property
-    def surely_dead(self) -> bool:
-        """Whether the process ran on this very machine and is gone. False if that's unknown."""
-        machine, _, rest = self.process.rpartition("/")[0].rpartition("/")
-        if not machine or machine != _machine() or not rest.isdigit():
-            return False
-        return _start_time(int(rest)) != self.process.rpartition("/")[2]
+    def alive(self) -> bool | None:
+        """Whether the process lives, if it ran on this very machine; None if that's unknown."""
+        place, _, started = self.process.rpartition("/")
+        machine, _, pid = place.rpartition("/")
+        if not machine or machine != _machine() or not pid.isdigit():
+            return None
+        return _start_time(int(pid)) == started
 
 
 def _machine() -> str:
@@ -123,7 +124,9 @@ class Lock:
                 seen_version, seen_at = version, clock()
                 if renewed and clock() - begun >= wait_seconds:
                     raise self._locked(lease)
-            if self._gone(lease, clock() - seen_at):
+            if _holder(lease).alive and clock() - begun >= wait_seconds:
+                raise self._locked(lease)
+            if _gone(lease, clock() - seen_at):
                 if self._take_over(lease):
                     break
                 continue
@@ -185,13 +188,6 @@ class Lock:
             return False
         return _identity(created) == self._holder.identity
 
-    def _gone(self, lease: dict[str, Any], unchanged_seconds: float) -> bool:
-        identity = _identity(lease)
-        annotations = lease["metadata"].get("annotations") or {}
-        holder = Holder(identity=identity, process=annotations.get(_PROCESS_ANNOTATION, ""))
-        duration = float((lease.get("spec") or {}).get("leaseDurationSeconds") or LEASE_SECONDS)
-        return not identity or holder.surely_dead or unchanged_seconds > duration
-
     def _take_over(self, lease: dict[str, Any]) -> bool:
         body = self._body(int((lease.get("spec") or {}).get("leaseTransitions") or 0) + 1)
         body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
@@ -231,6 +227,19 @@ class Lock:
             except (ApiError, K8sNetError):
                 # An API server that is away for a moment takes no Lease from anyone either.
                 continue
+
+
+def _holder(lease: dict[str, Any]) -> Holder:
+    annotations = lease["metadata"].get("annotations") or {}
+    return Holder(identity=_identity(lease), process=annotations.get(_PROCESS_ANNOTATION, ""))
+
+
+def _gone(lease: dict[str, Any], unchanged_seconds: float) -> bool:
+    holder = _holder(lease)
+    duration = float((lease.get("spec") or {}).get("leaseDurationSeconds") or LEASE_SECONDS)
+    # A live process that doesn't renew is stuck; what it holds may still be half done, so the
+    # duration counts for it as for any other.
+    return not holder.identity or holder.alive is False or unchanged_seconds > duration
 
 
 def _identity(lease: dict[str, Any]) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico.addressing import BLOCK_SIZE
 from pytest_k8snet.calico.groups import Group
-from pytest_k8snet.calico.ippool import RUN_LABEL
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.version import MANUAL_ASSIGNMENT, Version
+from pytest_k8snet.cluster.manifests import run_labels
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node
@@ -64,6 +64,6 @@ def pool_object(
     return {
         "apiVersion": group,
         "kind": "IPPool",
-        "metadata": {"name": pool_name(run_id, mode), "labels": {RUN_LABEL: run_id}},
+        "metadata": {"name": pool_name(run_id, mode), "labels": run_labels(run_id)},
         "spec": spec,
     }

@@ -5,21 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_k8snet.calico.decision import Strategy
+from pytest_k8snet.calico.changes import Changes, OnChange
+from pytest_k8snet.calico.convergence import Convergence, wait_until_good
+from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.pairwatch import (
+    pair_complaints,
+    pair_questions,
+    snapshot_of,
+)
+from pytest_k8snet.calico.prober import Prober, Shell
+from pytest_k8snet.calico.proof import (
+    PathContext,
+    PathEnd,
+    PathProof,
+    PathSnapshot,
+    Transfer,
+    claim_complaints,
+    judge,
+)
+from pytest_k8snet.calico.recovery import STATE_NAMESPACE
+from pytest_k8snet.calico.switcher import PoolRef, Switcher
+from pytest_k8snet.errors import ModeUnavailableError, PathError
 
 if TYPE_CHECKING:
-    from pytest_k8snet.calico.convergence import Convergence
     from pytest_k8snet.calico.installation import Installation
-    from pytest_k8snet.calico.proof import PathEnd, PathProof, PathSnapshot, Transfer
     from pytest_k8snet.cluster.api import Api
-    from pytest_k8snet.cluster.exec import Completed
     from pytest_k8snet.cluster.nodes import Node
 
-#: Runs a command in a host-network pod on one node.
-Shell = Callable[[Sequence[str]], "Completed"]
+__all__ = ["CalicoSession", "ChangeSettings", "ModeOffer", "PoolRef", "Shell", "Strategy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +47,14 @@ class ChangeSettings:
     pool: str = ""
     #: Where ``dedicated`` takes its addresses from (RFC 2544's benchmarking range).
     cidr: IPv4Network = IPv4Network("198.18.0.0/15")
+    #: The user's word that the underlay delivers bare pod addresses between all nodes.
+    fabric_routes_pods: bool = False
     timeout_seconds: float = 180.0
     #: How long a mode must stay good; None: twice the time that it took to become good.
     stability_seconds: float | None = None
     lock_wait_seconds: float = 0.0
     #: Where the Lease and the journal live.
-    state_namespace: str = "kube-system"
+    state_namespace: str = STATE_NAMESPACE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +65,8 @@ class ModeOffer:
     available: bool
     reason: str = ""
     remedy: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolRef:
-    """The pool that pods name to be in a mode."""
-
-    name: str
-    cidr: str
-    mode: CalicoMode
-    #: Counts the flips of this pool: pods made in an earlier epoch have a stale MTU.
-    epoch: int = 0
+    #: What entering it does beside, for plan and report.
+    notes: tuple[str, ...] = ()
 
 
 class CalicoSession:
@@ -84,14 +93,42 @@ class CalicoSession:
         run_id: str,
         change: ChangeSettings,
         shells: Mapping[str, Shell],
-        on_change: Callable[[dict[str, Any]], None],
+        on_change: OnChange,
         modes: Iterable[CalicoMode] = tuple(CalicoMode),
     ) -> None:
-        raise NotImplementedError
+        self.change = change
+        self._wanted = tuple(modes) or tuple(CalicoMode)
+        self._nodes = tuple(nodes)
+        self._prober = Prober(shells)
+        self._switcher = Switcher(
+            api,
+            installation=installation,
+            nodes=self._nodes,
+            run_id=run_id,
+            change=change,
+            prober=self._prober,
+            changes=Changes(on_change),
+        )
+
+    @property
+    def installation(self) -> Installation:
+        """What the cluster runs, with the pools as they are now."""
+        return self._switcher.installation
 
     def modes(self) -> list[ModeOffer]:
         """All five modes, in canonical order, each available or with the reason why not."""
-        raise NotImplementedError
+        offers = []
+        for mode in CalicoMode:
+            try:
+                decision = self._decide(mode)
+            except ModeUnavailableError as exc:
+                reason = f"{exc.problem}: {exc.found}" if exc.found else exc.problem
+                offers.append(
+                    ModeOffer(mode=mode, available=False, reason=reason, remedy=exc.remedy)
+                )
+            else:
+                offers.append(ModeOffer(mode=mode, available=True, notes=decision.notes))
+        return offers
 
     def enter(self, mode: CalicoMode) -> PoolRef:
         """Make the mode ready for pods: pool written, tunnel devices up. Make pods after this.
@@ -100,8 +137,30 @@ class CalicoSession:
             ModeUnavailableError: the cluster cannot have it, or may not be changed.
             NotConvergedError: the nodes did not get there in time.
             LockedError: another run holds the cluster.
+            RestoreError: an earlier run's changes could not be taken back.
         """
-        raise NotImplementedError
+        return self._switcher.enter(
+            mode,
+            [one for one in dict.fromkeys((*self._wanted, mode)) if self._can(one)],
+            self._decide,
+        )
+
+    def _decide(self, mode: CalicoMode) -> Decision:
+        return decide(
+            self.installation,
+            strategy=self.change.strategy,
+            mode=mode,
+            nodes=self._nodes,
+            pool_name=self.change.pool,
+            fabric_routes_pods=self.change.fabric_routes_pods,
+        )
+
+    def _can(self, mode: CalicoMode) -> bool:
+        try:
+            self._decide(mode)
+        except ModeUnavailableError:
+            return False
+        return True
 
     def converge(
         self,
@@ -118,12 +177,40 @@ class CalicoSession:
             client: one end.
             server: the other end.
             probe: sends TCP payload between the two; returns what went wrong, or None.
+
+        Raises:
+            PathError: the pair can't show the mode: its pods are in other pools, or have a stale
+                MTU. Waiting would not help.
+            NotConvergedError: what was expected and what was found at the time-out.
         """
-        raise NotImplementedError
+        context = self._context()
+        wrong = claim_complaints(mode, client, server, context.pools)
+        if wrong:
+            raise PathError(
+                f"This pair of pods cannot show {mode}",
+                found="\n".join(wrong),
+                remedy="Make the pods name the mode's pool by the annotation "
+                "cni.projectcalico.org/ipv4pools.",
+            )
+
+        def check() -> list[str]:
+            complaints = pair_complaints(self.snapshot(client, server), context)
+            if not complaints and probe is not None:
+                trouble = probe()
+                return [trouble] if trouble else []
+            return complaints
+
+        return wait_until_good(
+            check,
+            what=f"{mode} between {client.node.name} and {server.node.name}",
+            timeout_seconds=self.change.timeout_seconds,
+            stability_seconds=self.change.stability_seconds,
+            remedy="If one node lags, delete its calico-node pod; if all do, allow more time.",
+        )
 
     def snapshot(self, client: PathEnd, server: PathEnd) -> PathSnapshot:
         """Routes, counters and MTUs on both nodes now: take one before and one after a sample."""
-        raise NotImplementedError
+        return snapshot_of(self._prober.ask(pair_questions(client, server)), client, server)
 
     def prove(
         self,
@@ -133,7 +220,19 @@ class CalicoSession:
         transfer: Transfer,
     ) -> PathProof:
         """Judge which path a sample took; ``.require()`` raises PathError if contradicted."""
-        raise NotImplementedError
+        return judge(mode, before, after, transfer, self._context())
+
+    def _context(self) -> PathContext:
+        installation = self.installation
+        return PathContext(
+            pools=installation.pools,
+            families=installation.families(),
+            routes_prove=installation.dataplane != "eBPF",
+            wireguard=installation.wireguard,
+            mtu_bytes=installation.mtu_bytes,
+            mtu_known="calico-config" not in installation.unknown
+            and "Installation" not in installation.unknown,
+        )
 
     def close(self) -> None:
         """Put everything back; safe to call twice and after any failure.
@@ -141,7 +240,10 @@ class CalicoSession:
         Raises:
             RestoreError: something could not be put back; the journal stays.
         """
-        raise NotImplementedError
+        try:
+            self._switcher.close()
+        finally:
+            self._prober.close()
 
     def __enter__(self) -> CalicoSession:
         return self

@@ -1,0 +1,59 @@
+"""Tells of every change to the cluster: what, on which object, from what to what, how long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+#: Receives the fields of a "change" record.
+OnChange = Callable[[dict[str, Any]], None]
+
+
+class Changes:
+    """The run's list of changes, told one by one as they happen.
+
+    Attributes:
+        told: every change so far, oldest first.
+    """
+
+    def __init__(self, on_change: OnChange) -> None:
+        self._on_change = on_change
+        self.told: list[dict[str, Any]] = []
+
+    @contextmanager
+    def recording(
+        self,
+        what: str,
+        *,
+        object_path: str,
+        before: object,
+        after: object,
+        state: Literal["applied", "restored"] = "applied",
+    ) -> Iterator[None]:
+        """Do one change inside; it is told as ``failed`` if it raises.
+
+        Args:
+            what: the change in words.
+            object_path: the object, e.g. ``ippools/default-ipv4-ippool``.
+            before: what was there, JSON-safe.
+            after: what is wanted, JSON-safe.
+            state: whether it applies a change or takes one back.
+        """
+        begun = time.monotonic()
+        outcome: str = "failed"
+        try:
+            yield
+            outcome = state
+        finally:
+            change = {
+                "what": what,
+                "object": object_path,
+                "state": outcome,
+                "before": before,
+                "after": after,
+                "seconds": round(time.monotonic() - begun, 3),
+            }
+            self.told.append(change)
+            self._on_change(change)

@@ -1,0 +1,85 @@
+"""The strategy that flips one existing pool from mode to mode."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_k8snet.calico import groups
+from pytest_k8snet.calico.changes import Changes
+from pytest_k8snet.calico.decision import Decision
+from pytest_k8snet.calico.groups import V1, ApiShape, Group
+from pytest_k8snet.calico.ippool import IPPool
+from pytest_k8snet.calico.journal import OriginalPool
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.pool_writer import (
+    read_pool,
+    write_installation_entry,
+    write_mode_fields,
+)
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
+
+def capture(api: Api, pool: IPPool, shape: ApiShape, group: Group, *, owned: bool) -> OriginalPool:
+    """Read the pool as it is now, in every view that a flip may touch.
+
+    Args:
+        api: the connection.
+        pool: the pool that will be flipped.
+        shape: how Calico's objects are served.
+        group: the group that pools are written through.
+        owned: whether the operator owns the pool.
+    """
+    raw = api.get(groups.path(group, "ippools", pool.name))
+    v1 = api.get(groups.path(V1, "ippools", pool.name)) if shape == "B" else None
+    entry = None
+    if owned:
+        network = (api.get(groups.INSTALLATION_PATH).get("spec") or {}).get("calicoNetwork") or {}
+        cidr = str(raw["spec"]["cidr"])
+        entry = next((one for one in network.get("ipPools") or () if one.get("cidr") == cidr), None)
+    return OriginalPool(
+        name=pool.name,
+        cidr=str(raw["spec"]["cidr"]),
+        spec=raw["spec"],
+        v1_spec=v1["spec"] if v1 is not None else None,
+        installation_entry=entry,
+    )
+
+
+def flip(api: Api, decision: Decision, changes: Changes) -> None:
+    """Write a mode as it was decided.
+
+    Raises:
+        CalicoError: others change the same object.
+        ApiError: the API server refuses.
+    """
+    assert decision.pool is not None
+    assert decision.group is not None
+    pool, mode = decision.pool, decision.mode
+    cidr = str(pool.raw["spec"]["cidr"])
+    if decision.writer == "installation":
+        with changes.recording(
+            f"set encapsulation {mode.encapsulation} of pool {cidr} in the Installation",
+            object_path="installations/default",
+            before=str(pool.mode),
+            after=str(mode),
+        ):
+            write_installation_entry(api, cidr, mode.encapsulation)
+        if not decision.also_v1:
+            return
+    with changes.recording(
+        f"set mode {mode} on IPPool {pool.name} by {decision.group}",
+        object_path=f"ippools/{pool.name}",
+        before=str(pool.mode),
+        after=str(mode),
+    ):
+        write_mode_fields(api, decision.group, pool.name, mode.pool_fields, cidr=cidr)
+
+
+def pool_complaints(api: Api, group: Group, name: str, mode: CalicoMode) -> list[str]:
+    """Whether the pool is in a mode; an operator may not have followed yet, or have reverted."""
+    found = read_pool(api, group, name).mode
+    if found is mode:
+        return []
+    return [f"IPPool {name} is in mode {found}, expected {mode}: not yet applied, or reverted"]

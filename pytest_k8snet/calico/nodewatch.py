@@ -1,0 +1,184 @@
+"""Whether the nodes under test are ready for a mode before there are pods to ask about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from ipaddress import IPv4Address, IPv4Network, ip_network
+from typing import TYPE_CHECKING
+
+from pytest_k8snet.calico import groups
+from pytest_k8snet.calico.expectation import (
+    Station,
+    device_complaints,
+    route_complaints,
+    vxlan_peer_complaints,
+)
+from pytest_k8snet.calico.groups import V1, V3, Group
+from pytest_k8snet.calico.headers import families_of
+from pytest_k8snet.calico.in_place import pool_complaints
+from pytest_k8snet.calico.installation import Installation
+from pytest_k8snet.calico.ippool import IPPool
+from pytest_k8snet.calico.modes import CalicoMode, Family
+from pytest_k8snet.calico.prober import Prober, Question
+from pytest_k8snet.cluster.manifests import selector
+from pytest_k8snet.cluster.nodes import list_nodes
+from pytest_k8snet.errors import ForbiddenError, NotFoundError, RestoreError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+    from pytest_k8snet.cluster.nodes import Node
+
+#: The node annotation by which calico-node tells its tunnel address, per family.
+_TUNNEL_ANNOTATIONS: dict[Family, str] = {
+    "vxlan": "projectcalico.org/IPv4VXLANTunnelAddr",
+    "ipip": "projectcalico.org/IPv4IPIPTunnelAddr",
+}
+#: How long a run's own pods may take to vanish, in seconds.
+_PODS_GONE_SECONDS = 60.0
+
+
+class NodeWatch:
+    """Looks at the nodes under test."""
+
+    def __init__(self, api: Api, *, nodes: Sequence[Node], prober: Prober) -> None:
+        self._api = api
+        self._nodes = {node.name: node for node in nodes}
+        self._prober = prober
+
+    def complaints(
+        self,
+        installation: Installation,
+        modes: Collection[CalicoMode],
+        *,
+        pool: IPPool | None = None,
+        group: Group | None = None,
+    ) -> list[str]:
+        """What is still missing for pods to be made in these modes.
+
+        Args:
+            installation: with the pools as they shall be.
+            modes: the modes that were just written.
+            pool: the pool that is flipped in place; its blocks' routes are looked at, too.
+            group: the group that this pool is read through.
+        """
+        if pool is not None and group is not None:
+            wrong = pool_complaints(self._api, group, pool.name, pool.mode)
+            if wrong:
+                return wrong
+        required = families_of(modes)
+        complaints = self._annotation_complaints(required, installation)
+        blocks = self._blocks(installation, pool) if pool is not None else {}
+        destinations = {
+            name: tuple(str(one[-1]) for other, one in blocks.items() if other != name)
+            for name in self._nodes
+        }
+        answers = self._prober.ask(
+            {
+                name: Question(destinations=destinations[name])
+                for name in self._nodes
+                if self._prober.can_ask(name)
+            }
+        )
+        complaints += [f"{node}: {why}" for node, why in answers.missing.items()]
+        stations = {
+            name: Station(node=self._nodes[name], state=state)
+            for name, state in answers.states.items()
+        }
+        flow_based = installation.dataplane == "eBPF"
+        for station in stations.values():
+            complaints += device_complaints(
+                station,
+                required=required,
+                allowed=installation.families(),
+                flow_based=flow_based,
+            )
+        for sender, receiver in _pairs(stations):
+            if "vxlan" in required and not flow_based:
+                complaints += vxlan_peer_complaints(sender, receiver)
+            block = blocks.get(receiver.node.name)
+            if block is not None and pool is not None and not flow_based:
+                path = pool.mode.path(sender.node.same_subnet(receiver.node))
+                complaints += route_complaints(path, str(block[-1]), sender, receiver)
+        return complaints
+
+    def _annotation_complaints(
+        self, required: Collection[Family], installation: Installation
+    ) -> list[str]:
+        complaints = []
+        for node in list_nodes(self._api):
+            if node.name not in self._nodes:
+                continue
+            for family, annotation in _TUNNEL_ANNOTATIONS.items():
+                address = node.annotations.get(annotation)
+                if family in required and not address:
+                    complaints.append(f"{node.name} has no {family.upper()} tunnel address yet")
+                elif address and family not in installation.families():
+                    complaints.append(f"{node.name} still has {family.upper()} address {address}")
+        return complaints
+
+    def _blocks(self, installation: Installation, pool: IPPool) -> dict[str, IPv4Network]:
+        """One block of the pool per node under test, as far as the API tells."""
+        group = V3 if installation.shape == "C" else V1
+        try:
+            blocks = self._api.list(groups.path(group, "ipamblocks"))
+        except (ForbiddenError, NotFoundError):
+            return {}
+        found: dict[str, IPv4Network] = {}
+        for block in blocks:
+            spec = block.get("spec") or {}
+            network = ip_network(str(spec.get("cidr")), strict=False)
+            node = str(spec.get("affinity") or "").removeprefix("host:")
+            if (
+                node in self._nodes
+                and isinstance(network, IPv4Network)
+                and network.subnet_of(pool.cidr)
+            ):
+                found.setdefault(node, network)
+        return found
+
+    def await_no_pods(self, run_id: str, pools: Sequence[IPPool]) -> None:
+        """Delete the run's pods with addresses of its own pools, and wait until they are gone.
+
+        Raises:
+            RestoreError: one does not go away.
+        """
+        if not pools:
+            return
+        deadline = time.monotonic() + _PODS_GONE_SECONDS
+        asked: set[str] = set()
+        pause = 0.03
+        while True:
+            left = [
+                pod
+                for pod in self._api.list("/api/v1/pods", labels=selector(run_id))
+                if _address_in(pod, pools)
+            ]
+            if not left:
+                return
+            for pod in left:
+                metadata = pod["metadata"]
+                path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+                if path not in asked:
+                    self._api.delete(path, grace_seconds=1)
+                    asked.add(path)
+            if time.monotonic() > deadline:
+                raise RestoreError(
+                    f"Pods of run {run_id} do not go away, so their pools cannot either",
+                    found=", ".join(sorted(asked)),
+                    remedy="Delete them by force, then run `k8snet restore`.",
+                )
+            time.sleep(pause)
+            pause = min(1.0, pause * 1.5)
+
+
+def _pairs(stations: dict[str, Station]) -> list[tuple[Station, Station]]:
+    return [(a, b) for a in stations.values() for b in stations.values() if a is not b]
+
+
+def _address_in(pod: dict[str, object], pools: Sequence[IPPool]) -> bool:
+    status = pod.get("status")
+    address = status.get("podIP") if isinstance(status, dict) else None
+    if not address or ":" in str(address):
+        return False
+    return any(IPv4Address(str(address)) in pool.cidr for pool in pools)

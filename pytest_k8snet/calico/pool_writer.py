@@ -1,0 +1,139 @@
+"""Writes the mode of an existing pool, through the right object and never over anyone's change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.calico import groups
+from pytest_k8snet.calico.groups import Group
+from pytest_k8snet.calico.ippool import IPPool
+from pytest_k8snet.errors import (
+    ApiError,
+    CalicoError,
+    ConflictError,
+    ConnectError,
+    InvalidError,
+    NotFoundError,
+)
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
+#: The two fields of a pool's spec that make its mode.
+MODE_FIELDS = ("ipipMode", "vxlanMode")
+#: How often a write is tried again when others write the same object.
+_TRIES = 5
+
+
+def read_pool(api: Api, group: Group, name: str) -> IPPool:
+    """Read a pool.
+
+    Raises:
+        NotFoundError: there is none of that name.
+    """
+    pool = IPPool.of(api.get(groups.path(group, "ippools", name)))
+    if pool is None:
+        raise CalicoError(f"IPPool {name} is no IPv4 pool")
+    return pool
+
+
+def write_mode_fields(
+    api: Api, group: Group, name: str, fields: Mapping[str, str | None], *, cidr: str
+) -> None:
+    """Write both mode fields of a pool in one patch; None removes a field.
+
+    Args:
+        api: the connection.
+        group: the group to write through.
+        name: the pool.
+        fields: the value of each of the two fields.
+        cidr: the pool's addresses; one of the same name with others is left alone.
+
+    Raises:
+        CalicoError: the pool was replaced by another, or others keep changing it.
+    """
+    for _ in range(_TRIES):
+        raw = api.get(groups.path(group, "ippools", name))
+        spec = raw.get("spec") or {}
+        if str(spec.get("cidr")) != cidr:
+            raise CalicoError(
+                f"IPPool {name} is no longer the pool that it was",
+                found=f"cidr {spec.get('cidr')}, expected {cidr}",
+                remedy="Somebody replaced it: compare it with the journal by hand.",
+            )
+        if all(spec.get(field) == value for field, value in fields.items()):
+            return
+        body = {
+            "metadata": {"resourceVersion": raw["metadata"]["resourceVersion"]},
+            "spec": dict(fields),
+        }
+        try:
+            api.patch(groups.path(group, "ippools", name), body)
+        except ConflictError:
+            continue
+        return
+    raise CalicoError(
+        f"IPPool {name} could not be written: others change it all the time",
+        found=f"{_TRIES} conflicts in a row",
+        remedy="Find out who else changes it.",
+    )
+
+
+def write_installation_entry(api: Api, cidr: str, encapsulation: str | None) -> Mapping[str, Any]:
+    """Write the encapsulation of one pool of the operator's Installation; None removes it.
+
+    Returns:
+        The raw entry as it was before.
+
+    Raises:
+        CalicoError: the Installation has no such pool, or others keep changing it.
+    """
+    for _ in range(_TRIES):
+        network = (api.get(groups.INSTALLATION_PATH).get("spec") or {}).get("calicoNetwork") or {}
+        entries = network.get("ipPools") or []
+        index = next((i for i, one in enumerate(entries) if one.get("cidr") == cidr), None)
+        if index is None:
+            raise CalicoError(
+                f"The operator's Installation lists no pool {cidr}",
+                found="pools: " + (", ".join(str(one.get("cidr")) for one in entries) or "none"),
+                remedy="Test with --k8snet-change=dedicated.",
+            )
+        entry: dict[str, Any] = entries[index]
+        if entry.get("encapsulation") == encapsulation:
+            return entry
+        place = f"/spec/calicoNetwork/ipPools/{index}"
+        # The tests keep the patch from hitting another pool if the list changes meanwhile.
+        patch: list[dict[str, Any]] = [{"op": "test", "path": f"{place}/cidr", "value": cidr}]
+        if "encapsulation" in entry:
+            patch.append(
+                {
+                    "op": "test",
+                    "path": f"{place}/encapsulation",
+                    "value": entry["encapsulation"],
+                }
+            )
+        patch.append(
+            {"op": "remove", "path": f"{place}/encapsulation"}
+            if encapsulation is None
+            else {"op": "add", "path": f"{place}/encapsulation", "value": encapsulation}
+        )
+        try:
+            api.patch(groups.INSTALLATION_PATH, patch, kind="json")
+        except (ConflictError, InvalidError):
+            continue
+        return entry
+    raise CalicoError(
+        "The operator's Installation could not be written: others change it all the time",
+        found=f"{_TRIES} failed patches in a row",
+        remedy="Find out who else changes it.",
+    )
+
+
+def v3_is_cut_off(error: Exception) -> bool:
+    """Whether an error means that the aggregated Calico API server cannot be reached."""
+    if isinstance(error, NotFoundError):
+        return False
+    return isinstance(error, ConnectError) or (
+        isinstance(error, ApiError) and error.status in (500, 502, 503, 504)
+    )

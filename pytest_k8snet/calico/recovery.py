@@ -1,0 +1,66 @@
+"""Restoring a cluster after a run that could not do it itself: `k8snet restore`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_k8snet.calico.changes import Changes, OnChange
+from pytest_k8snet.calico.journal import Journal, JournalStore
+from pytest_k8snet.calico.lock import Holder, Lock
+from pytest_k8snet.calico.restore import take_back
+from pytest_k8snet.cluster.sweep import sweep
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
+#: Where Lease and journal are kept.
+STATE_NAMESPACE = "kube-system"
+
+
+def restore_cluster(
+    api: Api,
+    *,
+    on_change: OnChange,
+    wait_seconds: float = 0.0,
+    state_namespace: str = STATE_NAMESPACE,
+) -> str:
+    """Take back what a run has left, if there is anything to take back.
+
+    Args:
+        api: the connection.
+        on_change: receives the fields of each "change" record.
+        wait_seconds: how long to wait for a run that is still at work.
+        state_namespace: where Lease and journal are kept.
+
+    Returns:
+        The id of the run whose changes were taken back; empty if there was nothing to do.
+
+    Raises:
+        LockedError: a run is at work; its changes are its own business.
+        RestoreError: something could not be taken back, or the journal isn't understood.
+    """
+    store = JournalStore(api, state_namespace)
+    lock = Lock(api, holder=Holder.of_this_process("restore"), namespace=state_namespace)
+    lock.acquire(wait_seconds=wait_seconds)
+    try:
+        journal = store.read()
+        if journal is None:
+            return ""
+        finish(api, store, journal, Changes(on_change))
+        return journal.run_id
+    finally:
+        lock.release()
+
+
+def finish(api: Api, store: JournalStore, journal: Journal, changes: Changes) -> None:
+    """Take a dead run's changes back: its pods, its pools, the original pool, the journal.
+
+    The caller holds the Lease.
+
+    Raises:
+        RestoreError: something could not be taken back; the journal stays.
+    """
+    # Pods first: a pool of the run's own can only go after them.
+    sweep(api, journal.run_id)
+    take_back(api, journal, changes)
+    store.delete(journal.run_id)
