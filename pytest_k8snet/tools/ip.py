@@ -1,0 +1,241 @@
+"""iproute2's ``ip``: command lines out; routes, links and addresses with their counters in. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from pytest_k8snet.errors import K8sNetError, SettingsError, ToolError, quote
+from pytest_k8snet.tools.fields import Section, printable
+from pytest_k8snet.tools.process import missing_program
+
+_DEVICE = re.compile(r"[^\s/-][^\s/]{0,14}")
+#: Route types that drop a packet instead of sending it.
+_DEAD_TYPES = frozenset({"blackhole", "unreachable", "prohibit"})
+
+
+class NoRouteError(ToolError):
+    """The kernel has no way to the address, or a route that drops what goes there."""
+
+
+class NoDeviceError(ToolError):
+    """There is no such network device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """The way that the kernel would send a packet.
+
+    Attributes:
+        destination: the address asked for.
+        device: the device it leaves by.
+        gateway: the next hop; empty where the destination is on the link.
+        source: the source address it would get; empty where the kernel did not say.
+        mtu_bytes: where the route has one of its own.
+        protocol: who put it there, e.g. ``bird`` or ``80`` for Calico; only with ``match``.
+        prefix: the prefix of the route that was matched; only with ``match``.
+    """
+
+    destination: str
+    device: str
+    gateway: str = ""
+    source: str = ""
+    mtu_bytes: int | None = None
+    protocol: str = ""
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """What a device counted in one direction since it came up."""
+
+    bytes: int
+    packets: int
+    errors: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One network device.
+
+    Attributes:
+        kind: ``vxlan``, ``ipip``, ``veth``, ...; empty for a physical one.
+        state: the operational state, e.g. ``UP``; tunnels say ``UNKNOWN`` when they work.
+        addresses: with prefix length; only from :func:`address_argv`.
+        received: None where the device has no statistics.
+        sent: None where the device has no statistics.
+    """
+
+    name: str
+    kind: str
+    mtu_bytes: int
+    state: str
+    mac: str
+    addresses: tuple[str, ...] = ()
+    received: Counters | None = None
+    sent: Counters | None = None
+
+
+def route_get_argv(address: str, *, match: bool = False) -> tuple[str, ...]:
+    """Ask where a packet to an address goes.
+
+    Args:
+        address: the destination.
+        match: tell the matched route with its protocol and prefix instead of the looked-up one.
+    """
+    try:
+        family = "-6" if ip_address(address).version == 6 else "-4"
+    except ValueError:
+        raise SettingsError(f"no IP address: {address!r}", remedy="write e.g. 10.244.1.3") from None
+    return ("ip", "-j", family, "route", "get", *(("fibmatch",) if match else ()), address)
+
+
+def link_argv(device: str | None = None) -> tuple[str, ...]:
+    """Read one device, or all, with counters."""
+    return ("ip", "-j", "-d", "-s", "link", "show", *_only(device))
+
+
+def address_argv(device: str | None = None) -> tuple[str, ...]:
+    """Read one device, or all, with counters and addresses."""
+    return ("ip", "-j", "-d", "-s", "address", "show", *_only(device))
+
+
+def parse_route(
+    text: str, address: str, *, stderr: str = "", exit_code: int | None = None
+) -> Route:
+    """Read what the command of :func:`route_get_argv` printed.
+
+    Raises:
+        NoRouteError: there is no way to the address.
+        ToolError: the output cannot be read.
+        ToolMissingError: there is no ``ip``.
+    """
+    for entry in _entries(text, stderr, exit_code, asked=f"the route to {address}"):
+        kind = entry.text("type") or "unicast"
+        if kind in _DEAD_TYPES:
+            raise _no_route(address, f"a {kind} route")
+        device = entry.text("dev")
+        if not device:
+            break
+        metrics = next(entry.sections("metrics"), Section(None, "", _not_ip))
+        prefix = entry.text("dst") or ""
+        return Route(
+            destination=address,
+            device=device,
+            gateway=entry.text("gateway") or entry.section("via").text("host") or "",
+            source=entry.text("prefsrc") or "",
+            mtu_bytes=metrics.count("mtu"),
+            protocol=entry.text("protocol") or "",
+            prefix="" if prefix == address else prefix,
+        )
+    raise _no_route(address, quote(text, 200))
+
+
+def parse_links(text: str, *, stderr: str = "", exit_code: int | None = None) -> dict[str, Link]:
+    """Read what the command of :func:`link_argv` or :func:`address_argv` printed, by name.
+
+    Raises:
+        NoDeviceError: there is no such device.
+        ToolError: the output cannot be read.
+        ToolMissingError: there is no ``ip``.
+    """
+    entries = _entries(text, stderr, exit_code, asked="the network devices")
+    links = [_link(entry, name) for entry in entries if (name := entry.text("ifname"))]
+    return {link.name: link for link in links}
+
+
+def _only(device: str | None) -> tuple[str, ...]:
+    if device is None:
+        return ()
+    if not _DEVICE.fullmatch(device):
+        raise SettingsError(f"no name of a network device: {device!r}", remedy="write e.g. eth0")
+    return ("dev", device)
+
+
+def _link(entry: Section, name: str) -> Link:
+    # ``stats`` has 32-bit counters, which a test of ten seconds can wrap on a fast link.
+    statistics = entry.section("stats64") or entry.section("stats")
+    return Link(
+        name=name,
+        kind=entry.section("linkinfo").text("info_kind") or "",
+        mtu_bytes=int(entry.required_number("mtu")),
+        state=entry.text("operstate") or "",
+        mac=entry.text("address") or "",
+        addresses=tuple(
+            f"{one.text('local')}/{one.count('prefixlen')}"
+            for one in entry.sections("addr_info")
+            if "local" in one
+        ),
+        received=_counters(statistics.section("rx")),
+        sent=_counters(statistics.section("tx")),
+    )
+
+
+def _counters(section: Section) -> Counters | None:
+    if not section:
+        return None
+    return Counters(
+        bytes=int(section.required_number("bytes")),
+        packets=int(section.required_number("packets")),
+        errors=section.count("errors") or 0,
+        dropped=section.count("dropped") or 0,
+    )
+
+
+def _entries(text: str, stderr: str, exit_code: int | None, *, asked: str) -> list[Section]:
+    missing = missing_program("ip", stderr, exit_code)
+    if missing is not None:
+        raise missing
+    try:
+        entries: Any = json.loads(text)
+    # RecursionError: nested too deeply; ValueError: also a number of too many digits.
+    except (ValueError, RecursionError):
+        raise _no_json(text, stderr, exit_code, asked) from None
+    if not isinstance(entries, list) or not all(isinstance(one, Mapping) for one in entries):
+        raise _not_ip("it is no list of objects")
+    # Older versions print {} for what a filter left out.
+    return [Section(one, f"[{index}]", _not_ip) for index, one in enumerate(entries) if one]
+
+
+def _no_json(text: str, stderr: str, exit_code: int | None, asked: str) -> K8sNetError:
+    said = printable(stderr.strip() or text.strip())
+    if "RTNETLINK answers" in said or "is unreachable" in said:
+        return _no_route(asked.removeprefix("the route to "), said)
+    if "does not exist" in said or "can't find device" in said:
+        return NoDeviceError(
+            "there is no such network device",
+            found=said,
+            remedy="list what there is with `ip link`",
+        )
+    if re.search(r"BusyBox|(?:invalid|unrecognized|unknown) option|Option \"-j\"", said):
+        return ToolError(
+            f"ip cannot tell {asked}: it has no JSON output",
+            found=said,
+            remedy="use an image with iproute2 4.14 or later; busybox's ip is not enough",
+        )
+    return ToolError(
+        f"ip did not tell {asked}",
+        found=said or f"no output, exit status {exit_code}",
+        remedy="run the command by hand in the same place; use an image with iproute2",
+    )
+
+
+def _no_route(address: str, found: str) -> NoRouteError:
+    return NoRouteError(
+        f"there is no route to {address}",
+        found=found,
+        remedy="check the routes on this node and whether calico-node has programmed them",
+    )
+
+
+def _not_ip(problem: str) -> ToolError:
+    return ToolError(
+        "ip's JSON is not as iproute2 writes it",
+        found=problem,
+        remedy="check the version of iproute2 where the command runs",
+    )
