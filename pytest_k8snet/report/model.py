@@ -1,0 +1,280 @@
+"""What the report shows, as values: made from records by :mod:`.summary`, drawn by the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_k8snet.report.intervals import Estimate
+from pytest_k8snet.report.record import Record
+
+#: Worst first: what a cell, a test or a run with several verdicts is called by.
+STATES = ("error", "fail", "inconclusive", "pass", "monitor", "")
+State = Literal["error", "fail", "inconclusive", "pass", "monitor", ""]
+
+WORDS: Mapping[str, str] = {
+    "error": "ERROR",
+    "fail": "FAIL",
+    "inconclusive": "INCONCLUSIVE",
+    "pass": "PASS",
+    "monitor": "monitor only",
+    "": "not judged",
+}
+
+SCENES = (
+    "node-node",
+    "pod-pod",
+    "pod-node",
+    "node-pod",
+    "same-node",
+    "node-clusterip",
+    "pod-dns",
+    "outside-loadbalancer",
+)
+PLACEMENTS = ("same-subnet", "cross-subnet", "same-node", "")
+MODES = ("Never", "VXLAN-CrossSubnet", "VXLAN-Always", "IPIP-CrossSubnet", "IPIP-Always", "")
+BASELINE_SCENE = "node-node"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which cell of the study a sample belongs to."""
+
+    scene: str
+    placement: str
+    mode: str
+
+    @property
+    def order(self) -> tuple[int, str, int, str, int, str]:
+        """The study's order of rows and columns; what is unknown comes last, by name."""
+        return (
+            *_rank(SCENES, self.scene),
+            *_rank(PLACEMENTS, self.placement),
+            *_rank(MODES, self.mode),
+        )
+
+    @property
+    def row(self) -> tuple[str, str]:
+        """The row of the table."""
+        return self.scene, self.placement
+
+    @property
+    def row_text(self) -> str:
+        """The row's heading, without repeating ``same-node``."""
+        if not self.placement or self.placement == self.scene:
+            return self.scene
+        return f"{self.scene}, {self.placement}"
+
+    @property
+    def text(self) -> str:
+        """Row and mode in one line."""
+        return f"{self.row_text} [{self.mode}]" if self.mode else self.row_text
+
+
+def _rank(known: tuple[str, ...], name: str) -> tuple[int, str]:
+    return (known.index(name), "") if name in known else (len(known), name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One verdict, as the tables show it.
+
+    Attributes:
+        margin: how far the estimate lies from the limit, as a share of the limit; positive on
+            the good side, negative beyond the limit. None where it cannot be said.
+        path: the worst state of the path proofs of its samples; empty where none has one.
+    """
+
+    claim: str
+    test: str
+    key: Key
+    quantity: str
+    unit: str
+    state: State
+    estimate: float | None
+    low: float | None
+    high: float | None
+    relation: str
+    limit: float | None
+    margin: float | None
+    count: int
+    discarded: int
+    path: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathTally:
+    """How many samples' paths were proven, contradicted, or have no proof."""
+
+    proven: int = 0
+    contradicted: int = 0
+    missing: int = 0
+    text: str = ""
+
+    @property
+    def state(self) -> str:
+        """The worst of the states; empty where there is none."""
+        if self.contradicted:
+            return "contradicted"
+        if self.missing:
+            return "missing"
+        return "proven" if self.proven else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandwidthCell:
+    """One scene in one mode: all its iperf3 samples.
+
+    Attributes:
+        figure: mean goodput in bit/s; None where every sample is an error.
+        ratio: to node-node of the same placement: a verdict's own where one judged it, otherwise
+            the ratio of the two means.
+        ceiling: the most that headers and link rate leave, in bit/s.
+        ceiling_kind: ``link`` where the link's rate is known, ``headers`` where only the share
+            that headers take is known and node-node stands for the link.
+        outcome: of the tests that took the samples, where no verdict judges the cell.
+    """
+
+    key: Key
+    values: tuple[float, ...]
+    figure: Estimate | None
+    ratio: Estimate | None
+    judged: tuple[Judged, ...]
+    outcome: State
+    path: PathTally
+    retransmit_ratio: float | None
+    rtt_seconds: float | None
+    mss_bytes: int | None
+    ceiling: float | None
+    ceiling_kind: str
+    errors: int
+    samples: tuple[Record, ...]
+
+    @property
+    def state(self) -> State:
+        """The worst verdict on the cell, else the outcome of its tests."""
+        return min((one.state for one in self.judged), key=STATES.index, default=self.outcome)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One of curl's times over all requests of a row, in seconds."""
+
+    mean: float | None
+    median: float | None
+    p95: float | None
+    ordered: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyRow:
+    """One scene's curl samples. Phases are named as curl does: connect, starttransfer, total."""
+
+    key: Key
+    requests: int
+    failed: int
+    phases: Mapping[str, Phase]
+    judged: tuple[Judged, ...]
+    outcome: State
+    errors: int
+    url: str
+    samples: tuple[Record, ...]
+
+    @property
+    def state(self) -> State:
+        """The worst verdict on the row, else the outcome of its tests."""
+        return min((one.state for one in self.judged), key=STATES.index, default=self.outcome)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """One test: its worst outcome over set-up, call and teardown."""
+
+    name: str
+    outcome: str
+    phase: str
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """One object that the run changed: first applied, at the end (one hopes) restored."""
+
+    object: str
+    what: str
+    state: str
+    applied: str
+    restored: str
+    seconds: float
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """Goodput from every node to every other in one mode; rows send, columns receive."""
+
+    scene: str
+    mode: str
+    nodes: tuple[str, ...]
+    figures: Mapping[tuple[str, str], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One figure before (baseline file) and now."""
+
+    key: Key
+    quantity: str
+    unit: str
+    before: Estimate
+    now: Estimate
+    ratio: Estimate | None
+    count_before: int
+    count_now: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One fact that is not the same in two places."""
+
+    fact: str
+    before: str
+    now: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The whole run as the report shows it.
+
+    Attributes:
+        outcome: ``passed``, ``failed``, ``inconclusive``, ``cut`` (no end record) or ``empty``.
+        counts: tests by outcome.
+        restored: whether everything changed was put back; None where nothing was changed.
+        tools: how many samples each tool took.
+        drift: facts that changed while the run measured.
+    """
+
+    run: Record
+    outcome: str
+    counts: Mapping[str, int]
+    tests: tuple[Tested, ...]
+    judged: tuple[Judged, ...]
+    bandwidth: tuple[BandwidthCell, ...]
+    latency: tuple[LatencyRow, ...]
+    meshes: tuple[Mesh, ...]
+    changes: tuple[Changed, ...]
+    restored: bool | None
+    facts: Record | None
+    drift: tuple[Difference, ...]
+    baseline: Record | None
+    compared: tuple[Compared, ...]
+    tools: Mapping[str, int]
+    discarded: int
+    path: PathTally
+    begun: str
+    ended: str
+    seconds: float | None
+    samples: tuple[Record, ...]
