@@ -1,1 +1,117 @@
-"""The ``k8snet`` command."""
+"""The ``k8snet`` command: lab, doctor, restore, judge, report.
+
+Each sub-command imports what it needs when it is called, so that ``k8snet --help`` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pytest_k8snet import __version__
+from pytest_k8snet.errors import K8sNetError
+
+#: Exit status of trouble (an error of ours), apart from 1: a verdict that is not a pass.
+TROUBLE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    try:
+        if arguments[:1] == ["lab"]:
+            # `k8snet lab -- CMD...` passes on everything behind the dashes.
+            from pytest_k8snet.lab.cli import main as lab_main
+
+            return lab_main(arguments[1:])
+        options = parser.parse_args(arguments)
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except K8sNetError as exc:
+        print(f"k8snet: {exc}", file=sys.stderr)
+        return TROUBLE
+    except KeyboardInterrupt:
+        print("k8snet: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="k8snet", description="Network SLOs on Kubernetes clusters with Calico."
+    )
+    parser.add_argument("--version", action="version", version=f"pytest-k8snet {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    commands.add_parser("lab", help="start the embedded lab (k8snet lab --help)", add_help=False)
+
+    doctor = commands.add_parser(
+        "doctor", help="say what the cluster is, which modes it can have, and what is missing"
+    )
+    _add_cluster(doctor)
+    doctor.set_defaults(run=_doctor)
+
+    restore = commands.add_parser(
+        "restore", help="put a cluster back that an interrupted run has left changed"
+    )
+    _add_cluster(restore)
+    restore.set_defaults(run=_restore)
+
+    report = commands.add_parser("report", help="draw the HTML report of a results file again")
+    report.add_argument("results", type=Path, help="the file of --k8snet-results")
+    report.add_argument("-o", "--output", type=Path, required=True, help="the HTML file to write")
+    report.set_defaults(run=_report)
+
+    judge = commands.add_parser("judge", help="repeat the verdicts of a results file offline")
+    judge.add_argument("results", type=Path, help="the file of --k8snet-results")
+    judge.add_argument("--limits", type=Path, help="other limits: a TOML file, claim = limit")
+    judge.set_defaults(run=_judge)
+    return parser
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kubeconfig", type=Path, help="default: KUBECONFIG, ~/.kube/config")
+    parser.add_argument("--context", help="default: the kubeconfig's current context")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from pytest_k8snet.calico.doctor import examine
+    from pytest_k8snet.cluster.connection import connect
+
+    examination = examine(connect(kubeconfig=options.kubeconfig, context=options.context))
+    print(examination.text())
+    return 0 if examination.usable else 1
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from pytest_k8snet.calico.restore import restore_cluster
+    from pytest_k8snet.cluster.connection import connect
+
+    api = connect(kubeconfig=options.kubeconfig, context=options.context)
+    for line in restore_cluster(api):
+        print(line)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from pytest_k8snet.report.html import render_page
+    from pytest_k8snet.report.results import read
+
+    records = read(options.results).records
+    options.output.write_text(render_page(records), encoding="utf-8")
+    print(f"wrote {options.output}")
+    return 0
+
+
+def _judge(options: argparse.Namespace) -> int:
+    from pytest_k8snet.report.judge import rejudge
+
+    judgement = rejudge(options.results, options.limits)
+    print(judgement.text())
+    return 0 if judgement.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

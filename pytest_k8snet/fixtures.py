@@ -44,7 +44,8 @@ def k8snet(pytestconfig: pytest.Config) -> Iterator[Run]:
         stack.enter_context(_terminated_like_interrupted())
         from pytest_k8snet.opening import opened
 
-        modes = tuple(map(CalicoMode.parse, pytestconfig.stash[MODES_WANTED]))
+        names = pytestconfig.stash[MODES_WANTED]
+        modes = tuple(map(CalicoMode.parse, names))
         yield stack.enter_context(opened(settings, recorder, modes))
 
 

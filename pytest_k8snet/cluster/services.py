@@ -29,6 +29,22 @@ _ENDPOINTS_SECONDS = 30.0
 _HTTPS_PORT = 443
 
 
+class ServiceUrl(str):
+    """A URL that remembers which of a Service's ways it takes.
+
+    Attributes:
+        way: ``clusterip``, ``dns``, ``nodeport`` or ``loadbalancer``.
+    """
+
+    way: str
+
+    def __new__(cls, url: str, way: str) -> ServiceUrl:
+        """Make one of a URL and its way."""
+        self = super().__new__(cls, url)
+        self.way = way
+        return self
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebService:
     """A Service that speaks HTTP.
@@ -56,7 +72,7 @@ class WebService:
         return f"service {self.namespace}/{self.name}"
 
     @property
-    def cluster_ip_url(self) -> str:
+    def cluster_ip_url(self) -> ServiceUrl:
         """By the cluster IP, without DNS.
 
         Raises:
@@ -69,15 +85,16 @@ class WebService:
                 found=f"clusterIP: {address or 'none'}, type: {self._spec().get('type')}",
                 remedy="a headless Service is reached by its name only: use dns_url",
             )
-        return self._url(address, self.port)
+        return self._url("clusterip", address, self.port)
 
     @property
-    def dns_url(self) -> str:
+    def dns_url(self) -> ServiceUrl:
         """By its full name; the final dot keeps resolvers from trying search domains first."""
-        return self._url(f"{self.name}.{self.namespace}.svc.{self.cluster_domain}.", self.port)
+        host = f"{self.name}.{self.namespace}.svc.{self.cluster_domain}."
+        return self._url("dns", host, self.port)
 
     @property
-    def node_port_url(self) -> str:
+    def node_port_url(self) -> ServiceUrl:
         """By the first usable node's address and the node port.
 
         Raises:
@@ -91,10 +108,10 @@ class WebService:
                 remedy="only Services of type NodePort or LoadBalancer have one",
             )
         (node, *_) = usable_nodes(self._api, at_least=1)
-        return self._url(node.internal_ip, int(number))
+        return self._url("nodeport", node.internal_ip, int(number))
 
     @property
-    def external_url(self) -> str:
+    def external_url(self) -> ServiceUrl:
         """By the load balancer's address; waits for it.
 
         Raises:
@@ -114,7 +131,7 @@ class WebService:
             balancer = (service.get("status") or {}).get("loadBalancer") or {}
             for ingress in balancer.get("ingress") or []:
                 if address := ingress.get("ip") or ingress.get("hostname"):
-                    return self._url(address, self.port)
+                    return self._url("loadbalancer", address, self.port)
             said = self._events()
             waited = time.monotonic() - began
             if waited >= min(self.external_seconds, EXTERNAL_SECONDS if said else _SILENCE_SECONDS):
@@ -126,10 +143,11 @@ class WebService:
                 )
             sleep()
 
-    def _url(self, host: str, port: int) -> str:
+    def _url(self, way: str, host: str, port: int) -> ServiceUrl:
         host = f"[{host}]" if ":" in host else host
         usual = _HTTPS_PORT if self.scheme == "https" else 80
-        return f"{self.scheme}://{host}{'' if port == usual else f':{port}'}{self.path}"
+        colon_port = "" if port == usual else f":{port}"
+        return ServiceUrl(f"{self.scheme}://{host}{colon_port}{self.path}", way)
 
     def _read(self) -> dict[str, Any]:
         return self._api.get(f"{collection('services', namespace=self.namespace)}/{self.name}")

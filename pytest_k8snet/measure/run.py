@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
-from pytest_k8snet.calico.installation import inspect
+from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef
 from pytest_k8snet.cluster.nodes import choose_nodes, list_nodes, placement, usable_nodes
 from pytest_k8snet.cluster.pods import PodRequest
@@ -132,9 +132,13 @@ class Run:
         self._observer.record("change", **change)
 
     def _close_calico(self) -> None:
-        # Pods of own pools have to go before the pools; the namespace can wait.
-        self._workspace.delete_pods(self._workspace.pods())
+        # Pods have to go before the pools that their addresses are from; the host-network pods
+        # are still needed to see the routes go back.
+        self._delete_pods()
         self.calico.close()
+
+    def _delete_pods(self) -> None:
+        self._workspace.delete_pods([pod for pod in self._workspace.pods() if not pod.host_network])
 
     def _in_host_pod(self, host: Pod, argv: Sequence[str]) -> Completed:
         return self.api.exec(host.namespace, host.name, argv, timeout_seconds=10.0)
@@ -160,9 +164,7 @@ class Run:
             self._observer.finished()
         if self._mode is not mode and self.spec.change.strategy == "in-place":
             # Pods keep the MTU of the mode that they were made in.
-            self._workspace.delete_pods(
-                [pod for pod in self._workspace.pods() if not pod.host_network]
-            )
+            self._delete_pods()
         self._mode = mode
         return pool
 
@@ -296,13 +298,14 @@ class Run:
     def _pods_between(self, client: Node, server: Node, mode: CalicoMode | None) -> Pair:
         pool = self.enter(mode) if mode is not None else None
         name = pool.name if pool is not None else None
-        pods = self._ensure(
+        near, far = self._ensure(
             [
                 PodRequest(role="client", node=client.name, pool=name),
                 PodRequest(role="server", node=server.name, pool=name),
             ]
         )
-        pair = self._pair("pod-pod", *(self._pod_endpoint(pod, name) for pod in pods), mode)
+        ends = self._pod_endpoint(near, name), self._pod_endpoint(far, name)
+        pair = self._pair("pod-pod", *ends, mode)
         if pool is not None and mode is not None and client is not server:
             self._converge(pool, mode, pair)
         return pair

@@ -174,9 +174,9 @@ class Sampler:
 
 
 def scene_of_url(url: str) -> str:
-    """Name what a URL leads to by its host: a cluster DNS name or an address."""
-    host = url.split("://", 1)[-1].split("/", 1)[0].rsplit(":", 1)[0].strip("[]").rstrip(".")
-    return "dns" if ".svc" in host else host
+    """Name what a URL leads to: a Service's way where it says so, else its host."""
+    way = getattr(url, "way", None)
+    return str(way) if way else url.split("://", 1)[-1].split("/", 1)[0]
 
 
 def _now() -> str:
