@@ -1,0 +1,102 @@
+"""The lab's object store behind the plugin's Api, in one process: real versions and refusals.
+
+No HTTP in between, so that tests of what is written to a cluster take microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pytest_k8snet.cluster import target as client_target
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.status import error_of
+from pytest_k8snet.errors import NotFoundError
+from pytest_k8snet.lab.api.requests import Target, parse
+from pytest_k8snet.lab.api.status import StatusError
+from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.spec import CalicoSpec
+
+Body = dict[str, Any]
+
+
+class StoreApi(Api):
+    """An Api whose server is a Store. ``refuse`` may raise before each request, as faults do."""
+
+    def __init__(self, calico: CalicoSpec | None = None) -> None:
+        self.host, self.context, self.user = "https://store", "store", "tester"
+        self.store = Store(calico=calico)
+        self.requests: list[tuple[str, str]] = []
+        self.refuse: Callable[[str, str], None] = lambda method, path: None
+        self.create("/api/v1/namespaces", {"metadata": {"name": "kube-system"}})
+
+    def _target(self, method: str, path: str) -> Target:
+        self.requests.append((method, path))
+        self.refuse(method, path)
+        try:
+            return parse(self.store.registry, method, path, {})
+        except StatusError as exc:
+            raise self._error(exc, method, path) from None
+
+    def _error(self, exc: StatusError, method: str, path: str) -> Exception:
+        import json
+
+        body = json.dumps(exc.to_dict()).encode()
+        return error_of(exc.code, body, client_target.parse(method, path), user=self.user)
+
+    def get(self, path: str, **query: str) -> Body:
+        if path == "/apis":
+            self.requests.append(("GET", path))
+            names = {group for group, _ in self.store.registry.group_versions() if group}
+            return {"groups": [{"name": name} for name in sorted(names)]}
+        if path == "/version":
+            return {"gitVersion": "v1.32.1"}
+        target = self._target("GET", path)
+        try:
+            return self.store.get(target.resource, target.name, target.namespace)
+        except StatusError as exc:
+            raise self._error(exc, "GET", path) from None
+
+    def list(self, path: str, *, labels: str = "", fields: str = "") -> list[Body]:
+        target = self._target("GET", path)
+        try:
+            return self.store.list(target.resource, target.namespace, labels=labels, fields=fields)
+        except StatusError as exc:
+            raise self._error(exc, "GET", path) from None
+
+    def create(self, path: str, body: Body) -> Body:
+        target = self._target("POST", path)
+        try:
+            return self.store.create(target.resource, body, target.namespace)
+        except StatusError as exc:
+            raise self._error(exc, "POST", path) from None
+
+    def patch(
+        self,
+        path: str,
+        body: Body | list[Any],  # type: ignore[valid-type]  # `list` is the method above
+        *,
+        kind: Literal["merge", "json", "strategic"] = "merge",
+    ) -> Body:
+        target = self._target("PATCH", path)
+        try:
+            return self.store.patch(target.resource, target.name, body, kind, target.namespace)
+        except StatusError as exc:
+            raise self._error(exc, "PATCH", path) from None
+
+    def replace(self, path: str, body: Body) -> Body:
+        target = self._target("PUT", path)
+        try:
+            return self.store.update(target.resource, body, target.namespace)
+        except StatusError as exc:
+            raise self._error(exc, "PUT", path) from None
+
+    def delete(
+        self, path: str, *, grace_seconds: int | None = None, propagation: str | None = None
+    ) -> None:
+        target = self._target("DELETE", path)
+        try:
+            self.store.delete(target.resource, target.name, target.namespace)
+        except StatusError as exc:
+            if not isinstance(self._error(exc, "DELETE", path), NotFoundError):
+                raise self._error(exc, "DELETE", path) from None

@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cluster_shapes import FAR, NODE1, NODE2, installation, pool
+
+from pytest_k8snet.calico.decision import Decision, Strategy, decide
+from pytest_k8snet.calico.installation import FelixSetting, OperatorPool
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.version import Version
+from pytest_k8snet.cluster.nodes import Node
+from pytest_k8snet.errors import ModeUnavailableError
+
+NEVER = CalicoMode.NEVER
+VXLAN, VXLAN_CS = CalicoMode.VXLAN_ALWAYS, CalicoMode.VXLAN_CROSS_SUBNET
+IPIP, IPIP_CS = CalicoMode.IPIP_ALWAYS, CalicoMode.IPIP_CROSS_SUBNET
+POOL = "default-ipv4-ippool"
+
+
+def decided(
+    mode: CalicoMode = VXLAN,
+    strategy: Strategy = "dedicated",
+    nodes: tuple[Node, ...] = (NODE1, NODE2),
+    pool_name: str = POOL,
+    fabric_routes_pods: bool = False,
+    **found: Any,
+) -> Decision:
+    return decide(
+        installation(**found),
+        strategy=strategy,
+        mode=mode,
+        nodes=nodes,
+        pool_name=pool_name,
+        fabric_routes_pods=fabric_routes_pods,
+    )
+
+
+def refusal(*args: Any, **kwargs: Any) -> ModeUnavailableError:
+    with pytest.raises(ModeUnavailableError) as caught:
+        decided(*args, **kwargs)
+    assert caught.value.remedy
+    return caught.value
+
+
+# Row 1: Calico does not route this pair in Linux.
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ({"shape": None, "group": None}, "no Calico API group is served"),
+        ({"datastore": "etcdv3"}, "its datastore is etcdv3"),
+        ({"backend": "none"}, "CALICO_NETWORKING_BACKEND is none"),
+        ({"cni": "AmazonVPC"}, "the CNI plugin is AmazonVPC"),
+        ({"dataplane": "VPP"}, "the dataplane is VPP"),
+        ({"windows_nodes": ("node2",)}, "node2 run Windows"),
+    ],
+)
+@pytest.mark.parametrize("strategy", ["none", "dedicated", "in-place"])
+def test_row_1_a_cluster_that_calico_does_not_route_is_refused(
+    found: dict[str, Any], reason: str, strategy: Strategy
+) -> None:
+    error = refusal(strategy=strategy, **found)
+    assert "does not route these nodes' pods" in error.problem
+    assert error.found.startswith(reason)
+
+
+# Row 2: WireGuard.
+
+
+def test_row_2_nodes_that_both_have_wireguard_keys_are_refused() -> None:
+    keyed = [
+        replace(one, annotations={"projectcalico.org/WireguardPublicKey": "k="})
+        for one in (NODE1, NODE2)
+    ]
+    error = refusal(nodes=tuple(keyed), wireguard=True)
+    assert error.problem.startswith("WireGuard carries the pods' traffic")
+    # One key alone leaves the pair to the pools.
+    assert decided(nodes=(keyed[0], NODE2), wireguard=True).writer == "own-pool"
+
+
+# Row 3: a datastore migration. (Lease and journal are the session's business.)
+
+
+def test_row_3_an_unfinished_migration_is_refused() -> None:
+    error = refusal(unfinished_migration="v1-to-v3 (phase Migrating)")
+    assert error.found == "DatastoreMigration v1-to-v3 (phase Migrating)"
+
+
+# Row 5: explicit off.
+
+
+@pytest.mark.parametrize(("mode", "field"), [(VXLAN_CS, "vxlan_enabled"), (IPIP, "ipip_enabled")])
+@pytest.mark.parametrize("strategy", ["none", "dedicated", "in-place"])
+def test_row_5_a_family_that_felix_keeps_off_is_a_black_hole(
+    mode: CalicoMode, field: str, strategy: Strategy
+) -> None:
+    setting = FelixSetting(value="false", where="ipipEnabled of FelixConfiguration node.node1")
+    error = refusal(mode, strategy=strategy, **{field: (setting,)})
+    assert "would be a black hole" in error.problem
+    assert error.found == "ipipEnabled of FelixConfiguration node.node1 is false"
+
+
+def test_row_5_the_other_family_is_not_concerned() -> None:
+    setting = FelixSetting(value="false", where="vxlanEnabled of FelixConfiguration default")
+    assert decided(IPIP, vxlan_enabled=(setting,)).writer == "own-pool"
+
+
+def test_a_family_that_is_pinned_on_is_noted() -> None:
+    setting = FelixSetting(value="true", where="vxlanEnabled of FelixConfiguration default")
+    notes = decided(NEVER, vxlan_enabled=(setting,)).notes
+    assert notes == (
+        "vxlanEnabled of FelixConfiguration default is true: its device stays in every mode",
+    )
+
+
+# Row 6: dedicated pools.
+
+
+@pytest.mark.parametrize("mode", list(CalicoMode))
+@pytest.mark.parametrize(
+    ("shape", "group"),
+    [
+        ("A", "crd.projectcalico.org/v1"),
+        ("B", "projectcalico.org/v3"),
+        ("C", "projectcalico.org/v3"),
+    ],
+)
+def test_row_6_dedicated_pools_are_written_through_the_shapes_group(
+    mode: CalicoMode, shape: str, group: str
+) -> None:
+    decision = decided(mode, shape=shape, group=group)
+    assert (decision.writer, decision.group, decision.also_v1) == ("own-pool", group, False)
+
+
+def test_row_6_a_family_that_appears_is_announced() -> None:
+    assert decided(VXLAN).notes == (
+        "VXLAN gets enabled on every node: Felix restarts, and new pods get a smaller MTU",
+    )
+    assert decided(VXLAN_CS, pools=(pool(mode=VXLAN),)).notes == ()
+
+
+# Rows 7 and 8: in place.
+
+OPERATOR = {
+    "install": "operator",
+    "operator_pools": (OperatorPool(index=0, cidr=pool().cidr, encapsulation="None"),),
+}
+
+
+def test_row_7_an_operators_pool_is_changed_through_the_installation_from_3_28_on() -> None:
+    decision = decided(strategy="in-place", **OPERATOR, version=Version(3, 28, 0))
+    assert (decision.writer, decision.also_v1) == ("installation", False)
+
+
+def test_row_7_without_an_api_server_the_v1_pool_is_written_as_well() -> None:
+    decision = decided(strategy="in-place", **OPERATOR, api_server_ready=False)
+    assert (decision.writer, decision.also_v1) == ("installation", True)
+    assert decision.group == "crd.projectcalico.org/v1"
+
+
+def test_row_7_native_v3_needs_no_api_server() -> None:
+    decision = decided(
+        strategy="in-place",
+        **OPERATOR,
+        api_server_ready=False,
+        shape="C",
+        group="projectcalico.org/v3",
+    )
+    assert (decision.writer, decision.also_v1) == ("installation", False)
+
+
+def test_row_7_a_pool_that_left_the_installation_is_refused() -> None:
+    mine = pool(labels={"app.kubernetes.io/managed-by": "tigera-operator"})
+    error = refusal(strategy="in-place", install="operator", operator_pools=(), pools=(mine,))
+    assert "no longer in its Installation" in error.problem
+
+
+def test_row_7_degraded_pools_are_not_touched() -> None:
+    error = refusal(
+        strategy="in-place", **OPERATOR, operator_degraded="Cannot update an IP pool not owned"
+    )
+    assert error.found == "Cannot update an IP pool not owned"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"install": "manifest"},
+        {**OPERATOR, "version": Version(3, 27, 5)},
+        {"install": "operator", "operator_pools": ()},
+    ],
+)
+def test_row_8_every_other_pool_is_written_directly(found: dict[str, Any]) -> None:
+    decision = decided(strategy="in-place", **found)
+    assert (decision.writer, decision.pool and decision.pool.name) == ("ippool", POOL)
+
+
+def test_row_8_an_unreachable_v3_server_leaves_the_v1_pool() -> None:
+    decision = decided(
+        strategy="in-place", shape="B", group="projectcalico.org/v3", v3_reachable=False
+    )
+    assert decision.group == "crd.projectcalico.org/v1"
+
+
+def test_row_8_an_unknown_owner_is_refused() -> None:
+    error = refusal(
+        strategy="in-place",
+        install="unknown",
+        unknown={"Installation": "not permitted: may not get installations"},
+    )
+    assert "It is unknown who owns pool" in error.problem
+    assert error.found == "Installation: not permitted: may not get installations"
+
+
+# Rows 9 and 10: backend vxlan.
+
+
+@pytest.mark.parametrize(
+    ("version", "setting", "possible"),
+    [
+        ((3, 30), "Enabled", False),
+        ((3, 31), "", False),
+        ((3, 31), "Enabled", True),
+        ((3, 32), "Disabled", False),
+        ((3, 33), "", True),
+        ((3, 33), "EnabledIPIPOnly", True),
+        ((3, 33), "EnabledNoEncapOnly", False),
+        ((3, 33), "Disabled", False),
+    ],
+)
+def test_row_9_ipip_without_bgp(version: tuple[int, int], setting: str, possible: bool) -> None:
+    found = {
+        "backend": "vxlan",
+        "version": Version(*version),
+        "version_text": f"v{version[0]}.{version[1]}",
+        "felix_cluster_routes": setting,
+    }
+    if possible:
+        assert decided(IPIP, **found).writer == "own-pool"
+    else:
+        error = refusal(IPIP, **found)
+        assert "IPIP-Always has no routes here: BGP is disabled" in error.problem
+        assert error.found == (
+            f"backend vxlan, Calico v{version[0]}.{version[1]}, "
+            f"programClusterRoutes {setting or 'unset'}"
+        )
+
+
+@pytest.mark.parametrize(
+    ("version", "setting", "others", "possible"),
+    [
+        ((3, 30), "", NEVER, False),
+        ((3, 31), "Enabled", NEVER, True),
+        ((3, 31), "Enabled", VXLAN, False),
+        ((3, 32), "", NEVER, False),
+        ((3, 33), "", NEVER, False),
+        ((3, 33), "Enabled", VXLAN, True),
+        ((3, 33), "EnabledNoEncapOnly", VXLAN, True),
+        ((3, 33), "EnabledIPIPOnly", NEVER, False),
+    ],
+)
+def test_row_10_never_without_bgp(
+    version: tuple[int, int], setting: str, others: CalicoMode, possible: bool
+) -> None:
+    found = {
+        "backend": "vxlan",
+        "version": Version(*version),
+        "felix_cluster_routes": setting,
+        "pools": (pool(mode=others),),
+    }
+    if possible:
+        assert decided(NEVER, **found).writer == "own-pool"
+    else:
+        assert "Never has no routes here" in refusal(NEVER, **found).problem
+
+
+def test_row_10_names_the_family_that_bars_felix_from_never() -> None:
+    error = refusal(
+        NEVER, backend="vxlan", felix_cluster_routes="Enabled", pools=(pool(mode=VXLAN),)
+    )
+    assert error.found.endswith("; vxlan enabled elsewhere, which bars it before v3.33")
+
+
+@pytest.mark.parametrize("mode", [VXLAN, VXLAN_CS])
+def test_vxlan_needs_no_bgp(mode: CalicoMode) -> None:
+    assert decided(mode, backend="vxlan", version=Version(3, 25, 0)).writer == "own-pool"
+
+
+# Row 11.
+
+
+def test_row_11_vxlan_with_host_local_ipam_is_refused() -> None:
+    assert refusal(VXLAN, ipam="HostLocal").found == "the IPAM plugin is host-local"
+    assert decided(IPIP, ipam="HostLocal").writer == "own-pool"
+
+
+def test_row_11_ipip_on_azure_is_refused() -> None:
+    assert "Azure's fabric drops IP-in-IP" in refusal(IPIP_CS, provider="azure").problem
+    assert decided(VXLAN, provider="azure").writer == "own-pool"
+
+
+def test_row_11_ipip_on_an_ipv6_pool_is_refused() -> None:
+    error = refusal(IPIP, strategy="in-place", pool_name="v6", ipv6_pools=("v6",))
+    assert "IPIP does not carry IPv6" in error.problem
+
+
+# Row 12: direct paths that the fabric may not carry.
+
+
+def test_row_12_never_across_subnets_is_not_forced_on_existing_pods() -> None:
+    found = {"pools": (pool(mode=VXLAN),)}
+    error = refusal(NEVER, "in-place", (NODE1, NODE2, FAR), **found)
+    assert "could cut the pods of this cluster off" in error.problem
+    assert error.found == "node1 and node3 are in different subnets"
+    assert "k8snet_fabric_routes_pods" in error.remedy
+    assert decided(NEVER, "in-place", (NODE1, NODE2), **found).writer == "ippool"
+
+
+def test_row_12_gives_way_to_the_users_word_or_to_peering_with_the_fabric() -> None:
+    found: dict[str, Any] = {"pools": (pool(mode=VXLAN),)}
+    nodes = (NODE1, FAR)
+    assert decided(NEVER, "in-place", nodes, fabric_routes_pods=True, **found).writer == "ippool"
+    assert decided(NEVER, "in-place", nodes, bgp_peers=2, **found).writer == "ippool"
+
+
+def test_row_12_a_cloud_fabric_bars_cross_subnet_modes_in_place() -> None:
+    error = refusal(VXLAN_CS, "in-place", provider="gce", pools=(pool(mode=VXLAN),))
+    assert error.found == "the provider is gce, whose fabric delivers no unknown addresses"
+
+
+def test_row_12_a_dedicated_pool_may_try_and_says_so() -> None:
+    assert decided(NEVER, nodes=(NODE1, FAR)).notes == (
+        "Never between different subnets works only if the underlay routes pod addresses",
+    )
+
+
+# Strategy none.
+
+
+def test_without_permission_an_existing_pool_of_the_mode_serves() -> None:
+    decision = decided(IPIP, "none", pools=(pool(), pool("ipip", "10.9.0.0/16", IPIP)))
+    assert (decision.writer, decision.pool and decision.pool.name) == ("nothing", "ipip")
+
+
+def test_without_permission_a_mode_that_no_pool_has_is_refused_with_the_way_to_allow_it() -> None:
+    error = refusal(VXLAN, "none")
+    assert error.found == "pools: default-ipv4-ippool (Never)"
+    assert "--k8snet-change=dedicated" in error.remedy
+
+
+def test_a_disabled_pool_serves_nobody() -> None:
+    error = refusal(NEVER, "none", pools=(pool(disabled=True),))
+    assert error.found == "pools: none that gives addresses to pods"
+    assert (
+        "gives no addresses to pods"
+        in refusal(NEVER, "in-place", pools=(pool(disabled=True),)).problem
+    )
+
+
+def test_a_pool_with_two_families_is_neither_used_nor_edited() -> None:
+    both = pool(mode=None, ipipMode="Always", vxlanMode="Always")
+    refusal(VXLAN, "none", pools=(both,))
+    error = refusal(NEVER, "in-place", pools=(both,))
+    assert error.found == "ipipMode Always, vxlanMode Always"
+
+
+def test_an_unknown_pool_is_answered_with_those_that_exist() -> None:
+    error = refusal(VXLAN, "in-place", pool_name="nope")
+    assert error.problem == "There is no IPPool 'nope' to change"
+    assert error.found == "pools: default-ipv4-ippool"

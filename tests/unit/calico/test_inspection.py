@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+import pytest
+from cluster_shapes import calico_node_daemon, cluster, installation_object, raw_pool
+from store_api import StoreApi
+
+from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.errors import ForbiddenError
+
+CRD = "/apis/crd.projectcalico.org/v1"
+
+
+def test_a_manifest_install_is_understood() -> None:
+    found = inspect(cluster(pools=(raw_pool(mode=CalicoMode.IPIP_ALWAYS),)))
+    assert (found.install, found.version_text, found.shape, found.backend) == (
+        "manifest",
+        "v3.31.2",
+        "A",
+        "bird",
+    )
+    assert found.group == "crd.projectcalico.org/v1"
+    assert [(pool.name, pool.mode) for pool in found.pools] == [
+        ("default-ipv4-ippool", CalicoMode.IPIP_ALWAYS)
+    ]
+    assert found.dataplane == "iptables"
+    assert found.operator_pools is None
+    assert found.mtu_bytes is None
+    assert not found.unknown
+
+
+@pytest.mark.parametrize(
+    ("shape", "group"),
+    [
+        ("A", "crd.projectcalico.org/v1"),
+        ("B", "projectcalico.org/v3"),
+        ("C", "projectcalico.org/v3"),
+    ],
+)
+def test_the_api_shape_decides_the_group(shape: str, group: str) -> None:
+    found = inspect(cluster(shape=shape))  # type: ignore[arg-type]
+    assert (found.shape, found.group) == (shape, group)
+    assert [pool.name for pool in found.pools] == ["default-ipv4-ippool"]
+
+
+def test_a_cluster_without_calico_has_no_shape() -> None:
+    api = StoreApi()
+    # The store always serves Calico's groups, so a listing without them stands in for it.
+    listing = {"groups": [{"name": "apps"}]}
+    api.get = lambda path, **query: (  # type: ignore[method-assign]
+        listing if path == "/apis" else StoreApi.get(api, path)
+    )
+    found = inspect(api)
+    assert (found.shape, found.group, found.pools) == (None, None, ())
+
+
+def test_absent_mode_fields_mean_never() -> None:
+    found = inspect(cluster(pools=(raw_pool(mode=None),)))
+    assert found.pools[0].mode is CalicoMode.NEVER
+
+
+def test_ipv6_pools_are_kept_apart() -> None:
+    six = raw_pool("six", "fd00:10::/48", None, blockSize=122)
+    found = inspect(cluster(pools=(raw_pool(), six)))
+    assert found.ipv6_pools == ("six",)
+    assert len(found.pools) == 1
+
+
+def test_an_operator_install_is_understood() -> None:
+    api = cluster(install="operator", shape="B", version="v3.28.1")
+    installation = installation_object(encapsulation="VXLAN", mtu=1430, linuxDataplane="BPF")
+    api.create("/apis/operator.tigera.io/v1/installations", installation)
+    found = inspect(api)
+    assert (found.install, found.dataplane, found.mtu_bytes) == ("operator", "eBPF", 1430)
+    assert found.operator_pools is not None
+    (entry,) = found.operator_pools
+    assert (entry.index, str(entry.cidr), entry.encapsulation) == (0, "10.244.0.0/16", "VXLAN")
+    assert found.operator_entry(found.pools[0]) is entry
+    assert found.operator_reverts(found.pools[0])
+
+
+def test_an_operator_without_bgp_has_the_vxlan_backend() -> None:
+    api = cluster(install="operator", shape="B", backend="bird")
+    api.create("/apis/operator.tigera.io/v1/installations", installation_object(bgp="Disabled"))
+    assert inspect(api).backend == "vxlan"
+
+
+def test_explicit_felix_settings_of_every_scope_are_found() -> None:
+    api = cluster()
+    for name, spec in (
+        ("default", {"vxlanEnabled": False, "wireguardEnabled": True}),
+        ("node.node1", {"ipipEnabled": True}),
+    ):
+        api.create(f"{CRD}/felixconfigurations", {"metadata": {"name": name}, "spec": spec})
+    found = inspect(api)
+    assert [(one.where, one.off) for one in found.vxlan_enabled] == [
+        ("vxlanEnabled of FelixConfiguration default", True)
+    ]
+    assert [(one.where, one.off) for one in found.ipip_enabled] == [
+        ("ipipEnabled of FelixConfiguration node.node1", False)
+    ]
+    assert found.wireguard
+    assert found.families() == {"ipip"}
+
+
+def test_felix_environment_wins_over_its_configuration() -> None:
+    api = cluster()
+    path = "/apis/apps/v1/namespaces/kube-system/daemonsets"
+    api.delete(f"{path}/calico-node")
+    api.create(path, calico_node_daemon("vxlan", "v3.31.2", FELIX_VXLANENABLED="true"))
+    api.create(
+        f"{CRD}/felixconfigurations",
+        {"metadata": {"name": "default"}, "spec": {"vxlanEnabled": False, "bpfEnabled": True}},
+    )
+    found = inspect(api)
+    assert [one.where for one in found.vxlan_enabled] == [
+        "FELIX_VXLANENABLED of DaemonSet calico-node"
+    ]
+    assert (found.backend, found.dataplane) == ("vxlan", "eBPF")
+
+
+def test_the_config_map_gives_backend_mtu_and_ipam() -> None:
+    api = cluster()
+    daemons = "/apis/apps/v1/namespaces/kube-system/daemonsets"
+    daemon = calico_node_daemon("bird", "v3.31.2")
+    daemon["spec"]["template"]["spec"]["containers"][0]["env"] = [
+        {
+            "name": "CALICO_NETWORKING_BACKEND",
+            "valueFrom": {"configMapKeyRef": {"name": "calico-config", "key": "calico_backend"}},
+        }
+    ]
+    api.delete(f"{daemons}/calico-node")
+    api.create(daemons, daemon)
+    config = '{"plugins": [{"type": "calico", "mtu": __CNI_MTU__, "ipam": {"type": "host-local"}}]}'
+    api.create(
+        "/api/v1/namespaces/kube-system/configmaps",
+        {
+            "metadata": {"name": "calico-config"},
+            "data": {
+                "calico_backend": "vxlan",
+                "veth_mtu": "1440",
+                "cni_network_config": config,
+            },
+        },
+    )
+    found = inspect(api)
+    assert (found.backend, found.mtu_bytes, found.ipam) == ("vxlan", 1440, "HostLocal")
+
+
+def test_what_may_not_be_read_is_unknown_with_its_reason_and_stops_nothing() -> None:
+    api = cluster(install="operator", shape="B")
+
+    def refuse(method: str, path: str) -> None:
+        if "installations" in path or path == "/api/v1/nodes":
+            raise ForbiddenError('user "tester" may not get it', status=403)
+
+    api.refuse = refuse
+    found = inspect(api)
+    assert found.install == "unknown"
+    assert found.unknown == {
+        "Installation": 'not permitted: user "tester" may not get it',
+        "nodes": 'not permitted: user "tester" may not get it',
+    }
+    assert [pool.name for pool in found.pools] == ["default-ipv4-ippool"]
+
+
+def test_a_cut_off_v3_server_is_noticed_and_the_v1_objects_are_read() -> None:
+    api = cluster(shape="B")
+
+    def refuse(method: str, path: str) -> None:
+        if path.startswith("/apis/projectcalico.org/v3"):
+            from pytest_k8snet.errors import ApiError
+
+            raise ApiError("service unavailable", status=503)
+
+    api.refuse = refuse
+    found = inspect(api)
+    assert not found.v3_reachable
+    assert [pool.name for pool in found.pools] == ["default-ipv4-ippool"]
+    assert found.version_text == "v3.31.2"
+
+
+def test_service_addresses_are_learnt_from_services_where_nothing_else_tells() -> None:
+    api = cluster()
+    api.create(
+        "/api/v1/namespaces/kube-system/services",
+        {
+            "metadata": {"name": "kube-dns"},
+            "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 53, "protocol": "UDP"}]},
+        },
+    )
+    assert inspect(api).service_networks == (IPv4Network("10.96.0.10/32"),)
+
+
+def test_the_facts_are_flat() -> None:
+    facts = inspect(cluster()).facts()
+    assert facts["calico_version"] == "v3.31.2"
+    assert facts["pools"] == "default-ipv4-ippool 10.244.0.0/16 Never"
+    assert all(isinstance(value, (str, int, float, bool)) for value in facts.values())
+
+
+def test_the_ownership_label_is_also_found_inside_the_v1_metadata_blob() -> None:
+    raw = raw_pool()
+    raw["metadata"]["annotations"] = {
+        "projectcalico.org/metadata": '{"labels":{"app.kubernetes.io/managed-by":'
+        '"tigera-operator"}}'
+    }
+    api = cluster(pools=(raw,))
+    assert inspect(api).pools[0].operator_owned
