@@ -1,0 +1,18 @@
+"""One promised figure: what was measured, what was promised, and whether it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A figure with its promise; ``holds`` says whether it is kept."""
+
+    name: str
+    measured: str
+    promised: str
+    holds: bool
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.holds else 'MISS'}  {self.name:<58} {self.measured:<30} {self.promised}"
