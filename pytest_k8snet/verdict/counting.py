@@ -26,7 +26,7 @@ from pytest_k8snet.verdict.question import (
 
 #: Requests are spread over at least so many rounds, since slow requests come in bursts.
 FEWEST_ROUNDS = 5
-#: Without a number of requests in the plan: how often the first look's number may double.
+#: How often the first look's number of requests may double.
 _DOUBLINGS = 3
 #: A burst: this many slow requests or more, over half of them in one round.
 _BURST = 5
@@ -79,17 +79,18 @@ class Quantile:
     def looks(self, plan: Plan) -> tuple[int, ...]:
         """Return the numbers of requests at which the verdict may fall, each twice the one before.
 
-        The first is the smallest at which requests without an exceedance can show the limit kept.
+        At the first, requests without an exceedance can show the limit kept. A plan that names
+        many requests looks later too, not more often: it asks to watch for longer.
         """
-        clean = fewest_trials(self.share, 0.6 * plan.alpha)
-        if plan.requests is None:
-            start = FEWEST_ROUNDS * max(FEWEST_REQUESTS, math.ceil(clean / FEWEST_ROUNDS))
-            return tuple(start << i for i in range(_DOUBLINGS + 1))
-        doublings = 0
-        while plan.requests >> (doublings + 1) >= max(clean, FEWEST_ROUNDS * FEWEST_REQUESTS):
-            doublings += 1
-        # Rounded up to rounds of equal size, so never below what was asked for.
-        start = FEWEST_ROUNDS * math.ceil(plan.requests / (FEWEST_ROUNDS << doublings))
+        # Two fifths of alpha are what the first of four looks, each twice as far, may spend.
+        clean = fewest_trials(self.share, 0.4 * plan.alpha)
+        start = FEWEST_ROUNDS * max(FEWEST_REQUESTS, math.ceil(clean / FEWEST_ROUNDS))
+        doublings = _DOUBLINGS
+        if plan.requests is not None:
+            while doublings and plan.requests >> doublings < start:
+                doublings -= 1
+            # Rounded up to rounds of equal size, so never below what was asked for.
+            start = FEWEST_ROUNDS * math.ceil(plan.requests / (FEWEST_ROUNDS << doublings))
         return tuple(start << i for i in range(doublings + 1))
 
     def requests(self, plan: Plan) -> int:

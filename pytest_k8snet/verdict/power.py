@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 
 from pytest_k8snet.verdict.intervals import LEAST_DEVIATION, deviation
+from pytest_k8snet.verdict.plan import MOST_PAIRS
 from pytest_k8snet.verdict.student import normal_quantile, student_quantile
 
 #: The chance to decide that the estimates aim at.
 POWER = 0.8
-#: More than this many samples are not worth naming.
-MOST_NAMED = 1000
+#: More pairs than this are not worth naming: no plan may have them.
+MOST_NAMED = MOST_PAIRS
 
 
 def pairs_needed(sd: float, margin: float, level: float, *, power: float = POWER) -> int | None:

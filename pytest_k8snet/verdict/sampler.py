@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from pytest_k8snet.verdict.observation import Arm, Discard, Observation, Turn
-from pytest_k8snet.verdict.order import abba, new_seed
+from pytest_k8snet.verdict.order import new_seed, order_of
 from pytest_k8snet.verdict.plan import Plan
 
 #: Share of rounds that may be discarded before the measurement is no longer to be trusted.
@@ -18,7 +18,7 @@ _WARMUP_REQUESTS = 10
 class Sampler:
     """The rounds of one or two arms, kept between the comparisons that use them.
 
-    A round is one turn of each arm, in ABBA order. When either sample has a cause for discard, the
+    A round is one turn of each arm, in an order drawn from the seed. When either sample has a cause for discard, the
     whole round is taken again: pairs stay pairs, and the choice never looks at a figure.
     """
 
@@ -58,7 +58,7 @@ class Sampler:
     def _turns(
         self, number: int, attempt: int, requests: int, *, warmup: bool
     ) -> tuple[Observation, ...]:
-        order = abba(number, self.seed) if len(self.arms) == 2 else (0,)
+        order = order_of(number, self.seed) if len(self.arms) == 2 else (0,)
         plan = self.plan
         begun = self._clock()
         taken: dict[int, Observation] = {}

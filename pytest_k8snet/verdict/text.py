@@ -112,10 +112,11 @@ def _sample_lines(verdict: Verdict) -> list[str]:
     arms = [[_middle(arms[i]) for arms in evidence.rounds] for i in range(len(evidence.rounds[0]))]
     unit = "s" if question.requests(verdict.plan) else "bit/s"
     scale, name = _scale([value for values in arms for value in values], unit)
+    decimals = 0 if max(map(max, arms)) / scale >= 100 else 2
     width = max(len(label) for label in evidence.labels)
     lines = []
     for label, values, note in zip(evidence.labels, arms, evidence.notes, strict=True):
-        shown = " ".join(_shown([f"{value / scale:.3g}" for value in values]))
+        shown = " ".join(_shown([f"{value / scale:.{decimals}f}" for value in values]))
         lines.append(f"{label:<{width}} {shown} {name}" + (f"   {note}" if note else ""))
     return lines
 

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import random
+
+from simulated_cluster import scripted
+
+from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, Turn
+
+
+def judging(**changes: object) -> Judging:
+    return Judging(plan=Plan(seed=1, warmup_pairs=0).with_changes(**changes))
+
+
+def test_a_discarded_sample_takes_its_partner_with_it() -> None:
+    terms = judging()
+    # The third node sample is bad: its pair is taken again, and the pod's third figure is lost.
+    pod = scripted(1.0, 2.0, 3.0, 4.0, 5.0)
+    node = scripted(10.0, 20.0, 30.0, 40.0, 50.0, discards={2: "CPU steal 9 %"})
+    verdict = Bandwidth(pod, terms) / Bandwidth(node, terms) <= 0.5
+    assert verdict
+    assert verdict.evidence.rounds == tuple(((v,), (10 * v,)) for v in (1.0, 2.0, 4.0, 5.0))
+    assert verdict.evidence.samples[2] == ("s0003", "s0003")
+    assert [(d.number, d.attempt, d.cause) for d in verdict.evidence.discards] == [
+        (2, 0, "CPU steal 9 %")
+    ]
+    assert "4 pairs x 5 s, 1 discarded" in verdict.text
+    assert "\n  discarded: scripted: CPU steal 9 %" in verdict.text
+
+
+def test_causes_in_both_arms_count_as_one_pair() -> None:
+    terms = judging()
+    bad = {0: "calico-node restarted"}
+    verdict = (
+        Bandwidth(scripted(1.0, discards=bad), terms)
+        / Bandwidth(scripted(2.0, discards=bad), terms)
+        <= 0.6
+    )
+    assert verdict
+    assert len(verdict.evidence.discards) == 2
+    assert ", 1 discarded" in verdict.text
+
+
+def test_more_than_a_quarter_of_discards_postpones_the_verdict() -> None:
+    terms = judging()
+    bad = {0: "steal", 1: "steal"}
+    verdict = Bandwidth(scripted(1.0, discards=bad), terms) / Bandwidth(scripted(2.0), terms) <= 0.6
+    assert verdict
+    # Clear after 4 pairs, but 2 of 6 rounds were discarded; 2 of 8 are not too many.
+    assert verdict.finding is not None
+    assert verdict.finding.n == 6
+
+
+def test_hopeless_discards_end_undecided_with_their_causes() -> None:
+    terms = judging(last=12)
+    always = dict.fromkeys(range(100), "CPU throttled")
+    taken = 0
+
+    def take(turn: Turn) -> Observation:
+        nonlocal taken
+        taken += 1
+        return Observation(figures={"bandwidth": (1.0,)}, discard=always[turn.number])
+
+    verdict = Bandwidth(Arm(label="pod-pod", take=take), terms) / Bandwidth(scripted(2.0), terms)
+    outcome = verdict <= 0.6
+    assert outcome.state == "inconclusive"
+    assert taken == 5
+    assert outcome.text == (
+        "INCONCLUSIVE: pod-pod / scripted <= 0.60\n"
+        "  0 pairs, 5 discarded\n"
+        "  undecided: 5 of 5 rounds had to be discarded: CPU throttled\n"
+        "  discarded: pod-pod: CPU throttled"
+    )
+
+
+def test_discards_depend_on_causes_and_never_on_figures() -> None:
+    bad = {3: "steal", 5: "pod moved"}
+    sets = []
+    for seed in range(20):
+        figures = [1.0 + i / 100 for i in range(12)]
+        random.Random(seed).shuffle(figures)
+        terms = judging(first=10, last=10)
+        ratio = Bandwidth(scripted(*figures, discards=bad), terms) / Bandwidth(scripted(1.0), terms)
+        verdict = ratio >= 0.5
+        sets.append({(d.number, d.attempt, d.cause) for d in verdict.evidence.discards})
+    assert all(found == {(3, 0, "steal"), (4, 0, "pod moved")} for found in sets)
+
+
+class Clock:
+    """A clock that samples move forward."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def arm(self, value: float, seconds: float) -> Arm:
+        def take(turn: Turn) -> Observation:
+            self.now += seconds
+            return Observation(figures={"bandwidth": (value,)})
+
+        return Arm(label="timed", take=take)
+
+
+def test_the_budget_ends_before_a_pair_that_would_not_fit() -> None:
+    clock = Clock()
+    terms = Judging(plan=Plan(seed=1, warmup_pairs=0, budget_seconds=100), clock=clock)
+    ratio = Bandwidth(clock.arm(0.905, 10.0), terms) / Bandwidth(clock.arm(1.0, 10.0), terms)
+    verdict = ratio >= 0.9
+    assert verdict.state == "inconclusive"
+    assert clock.now == 100.0
+    assert (
+        "undecided: the time budget of 100 s is spent: 100 s used, and one more round takes 20 s"
+        in verdict.text
+    )
+
+
+def test_a_warmup_counts_for_the_budget_and_not_for_the_verdict() -> None:
+    clock = Clock()
+    terms = Judging(plan=Plan(seed=1, warmup_pairs=1, budget_seconds=90), clock=clock)
+    ratio = Bandwidth(clock.arm(0.905, 10.0), terms) / Bandwidth(clock.arm(1.0, 10.0), terms)
+    verdict = ratio >= 0.9
+    assert verdict.state == "inconclusive"
+    assert (clock.now, len(verdict.evidence.rounds)) == (80.0, 3)
+    assert "3 pairs, 0 discarded" in verdict.text

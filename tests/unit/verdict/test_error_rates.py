@@ -1,0 +1,53 @@
+"""The promise: a verdict is wrong with a probability of at most alpha, whatever the noise.
+
+Few runs here, for every commit; ``benchmarks/verdict_errors.py`` has 20,000 of each.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+
+import pytest
+from simulated_cluster import SimulatedCluster
+
+from pytest_k8snet.verdict import Plan
+
+RUNS = 400
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.01])
+@pytest.mark.parametrize("noise", ["normal", "heavy", "autocorrelated"])
+def test_at_the_limit_each_error_is_rarer_than_alpha(noise: str, drift: float) -> None:
+    rng = random.Random(f"{noise} {drift}")
+    states: Counter[str] = Counter()
+    estimates = []
+    for seed in range(RUNS):
+        cluster = SimulatedCluster(rng, ratio=0.9, noise=noise, drift=drift)
+        verdict = cluster.ratio(Plan(seed=seed, warmup_pairs=0)) >= 0.9
+        states[verdict.state] += 1
+        assert verdict.finding is not None
+        estimates.append(math.log(verdict.finding.interval.estimate / 0.9))
+    alpha = Plan().alpha
+    three_errors = 3 * math.sqrt(alpha * (1 - alpha) / RUNS)
+    assert 0 < states["pass"] <= RUNS * (alpha + three_errors)
+    assert 0 < states["fail"] <= RUNS * (alpha + three_errors)
+    mean = sum(estimates) / RUNS
+    spread = math.sqrt(sum((x - mean) ** 2 for x in estimates) / RUNS)
+    assert abs(mean) < 4 * spread / math.sqrt(RUNS)
+
+
+@pytest.mark.parametrize(
+    ("margin", "expected_pairs"), [(0.5, 15.3), (1.0, 8.8), (2.0, 4.9), (3.0, 4.2)]
+)
+def test_expected_pairs_are_those_of_the_table(margin: float, expected_pairs: float) -> None:
+    rng = random.Random(7)
+    ratio = 0.9 * math.exp(0.04 * margin)
+    pairs = []
+    for seed in range(RUNS):
+        cluster = SimulatedCluster(rng, ratio=ratio)
+        verdict = cluster.ratio(Plan(seed=seed, warmup_pairs=0)) >= 0.9
+        assert verdict.finding is not None
+        pairs.append(verdict.finding.n)
+    assert sum(pairs) / RUNS == pytest.approx(expected_pairs, rel=0.05)

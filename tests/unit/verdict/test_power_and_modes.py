@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pytest_k8snet.verdict.levels import per_look_level
+from pytest_k8snet.verdict.modes import two_modes
+from pytest_k8snet.verdict.power import MOST_NAMED, pairs_needed, requests_needed, resolution
+
+
+def test_fewer_pairs_are_needed_further_from_the_limit() -> None:
+    level = per_look_level(4, 20, 0.05)
+    needed = [pairs_needed(0.04, margin, level) for margin in (0.02, 0.04, 0.08)]
+    assert needed == [43, 13, 6]
+    assert pairs_needed(0.04, -0.04, level) == 13
+
+
+def test_hopeless_margins_name_no_number() -> None:
+    assert pairs_needed(0.04, 0.001, 0.01) is None
+    assert pairs_needed(0.04, 0.0, 0.01) is None
+    largest = next(m for m in range(1, 99) if pairs_needed(0.04, m / 1000, 0.01) is not None)
+    assert (pairs_needed(0.04, largest / 1000, 0.01) or 0) <= MOST_NAMED
+
+
+def test_equal_samples_are_not_believed() -> None:
+    assert pairs_needed(0.0, 0.02, 0.01) == pairs_needed(0.01, 0.02, 0.01)
+
+
+def test_requests_needed_grow_towards_the_allowed_share() -> None:
+    assert requests_needed(0.10, 0.05, 0.025) == 185
+    assert (requests_needed(0.06, 0.05, 0.025) or 0) > 3000
+    assert requests_needed(0.0, 0.01, 0.025) is not None
+    assert requests_needed(0.0101, 0.01, 0.025) is None
+
+
+def test_resolution_is_the_spread_of_one_pair() -> None:
+    rng = random.Random(1)
+    logs = [rng.gauss(0, 0.04) for _ in range(2000)]
+    assert resolution(logs) == pytest.approx(0.04, abs=0.004)
+    assert resolution([0.0] * 5) == pytest.approx(0.01005, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "groups"),
+    [
+        ([1, 2, 9, 10, 1, 2, 9, 10], (4, 4)),
+        ([1, 1.1, 9, 9.1, 9.2, 9.3, 9.4, 9.5, 9.6], (2, 7)),
+        ([1, 9, 9.1, 9.2, 9.3, 9.4, 9.5, 9.6], None),  # one lone value is no mode
+        ([1, 2, 9, 10, 1, 2, 9], None),  # too few to tell
+        ([1, 2, 3, 4, 5, 6, 7, 8], None),
+        ([5, 5, 5, 5, 5, 5, 5, 5], None),
+    ],
+)
+def test_two_modes_are_two_groups_far_apart(
+    values: list[float], groups: tuple[int, int] | None
+) -> None:
+    assert two_modes(values) == groups
+
+
+def test_one_group_rarely_looks_like_two() -> None:
+    rng = random.Random(2)
+    runs = 4000
+    alarms = sum(two_modes([rng.gauss(0, 1) for _ in range(8)]) is not None for _ in range(runs))
+    assert alarms / runs < 0.045
