@@ -1,0 +1,302 @@
+"""Requests by path: what is sent, what comes back, what is repeated and what never is."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from small_api import SmallApi, cut_off, running, status
+
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.retry import is_repeatable, repeat
+from pytest_k8snet.cluster.status import ServerBusyError
+from pytest_k8snet.cluster.unreachable import UnreachableError
+from pytest_k8snet.errors import (
+    ApiError,
+    ConflictError,
+    ConnectError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+)
+
+PODS = "/api/v1/namespaces/x/pods"
+BUSY = status(503, "ServiceUnavailable", "the server is starting")
+
+
+@pytest.fixture
+def server() -> Generator[SmallApi]:
+    with running() as api:
+        yield api
+
+
+@pytest.fixture
+def api(server: SmallApi, tmp_path: Path) -> Generator[Api]:
+    made = connect(kubeconfig=server.kubeconfig(tmp_path))
+    server.seen.clear()
+    server.bodies.clear()
+    yield made
+    made.close()
+
+
+def test_get_returns_the_servers_own_json(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {PODS}/a", {"metadata": {"name": "a"}, "aFieldOfTomorrow": None})
+    assert api.get(f"{PODS}/a") == {"metadata": {"name": "a"}, "aFieldOfTomorrow": None}
+
+
+def test_list_follows_pages_and_passes_selectors(server: SmallApi, api: Api) -> None:
+    server.on(
+        f"GET {PODS}",
+        {"metadata": {"continue": "next"}, "items": [{"a": 1}]},
+        {"metadata": {}, "items": [{"a": 2}]},
+    )
+    assert api.list(PODS, labels="k8snet/run=r", fields="spec.nodeName=n") == [{"a": 1}, {"a": 2}]
+    first, second = server.seen
+    assert "labelSelector=k8snet%2Frun%3Dr&fieldSelector=spec.nodeName%3Dn&limit=500" in first
+    assert second.endswith("&continue=next")
+
+
+def test_a_list_that_expires_between_pages_begins_again(server: SmallApi, api: Api) -> None:
+    server.on(
+        f"GET {PODS}",
+        {"metadata": {"continue": "old"}, "items": [{"a": 1}]},
+        status(410, "Expired", "too old"),
+        {"metadata": {}, "items": [{"a": 3}]},
+    )
+    assert api.list(PODS) == [{"a": 3}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content_type"),
+    [
+        ("merge", "application/merge-patch+json"),
+        ("json", "application/json-patch+json"),
+        ("strategic", "application/strategic-merge-patch+json"),
+    ],
+)
+def test_each_patch_has_its_content_type(
+    server: SmallApi, api: Api, kind: str, content_type: str
+) -> None:
+    server.on(f"PATCH {PODS}/a", {})
+    api.patch(f"{PODS}/a", {"a": None}, kind=kind)  # type: ignore[arg-type]
+    assert server.headers["content-type"] == content_type
+    assert server.bodies[-1] == b'{"a": null}'
+
+
+def test_delete_says_how_and_takes_a_missing_object_as_done(server: SmallApi, api: Api) -> None:
+    server.on(f"DELETE {PODS}/a", {})
+    api.delete(f"{PODS}/a", grace_seconds=0, propagation="Background")
+    options = json.loads(server.bodies[-1])
+    assert (options["gracePeriodSeconds"], options["propagationPolicy"]) == (0, "Background")
+    server.on(f"DELETE {PODS}/b", status(404, "NotFound", 'pods "b" not found'))
+    api.delete(f"{PODS}/b")
+
+
+def test_a_collection_is_never_deleted_without_a_selector(server: SmallApi, api: Api) -> None:
+    with pytest.raises(ValueError, match="never deleted without a label selector"):
+        api.delete_collection(PODS, labels=" ")
+    assert server.seen == []
+
+
+def test_can_asks_the_server(server: SmallApi, api: Api) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    server.on(f"POST {path}", {"status": {"allowed": True}})
+    assert api.can("create", "pods", subresource="exec", namespace="x")
+    assert json.loads(server.bodies[-1])["spec"]["resourceAttributes"] == {
+        "verb": "create",
+        "resource": "pods",
+        "subresource": "exec",
+        "namespace": "x",
+    }
+
+
+def test_errors_are_told_by_status_and_name_what_was_asked(server: SmallApi, api: Api) -> None:
+    cases: list[tuple[int, str, str, type[ApiError], str]] = [
+        (404, "NotFound", 'pods "a" not found', NotFoundError, 'there is no pods "a" in namespace'),
+        (
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+            NotFoundError,
+            "the API server does not know pods",
+        ),
+        (409, "Conflict", "modified", ConflictError, "was changed by someone else"),
+        (422, "Invalid", "spec.x: Required value", InvalidError, "refuses to get pods"),
+        (400, "BadRequest", "bad", InvalidError, r"\(HTTP 400 Bad Request\)"),
+    ]
+    for code, reason, message, kind, text in cases:
+        server.on(f"GET {PODS}/a", status(code, reason, message))
+        with pytest.raises(kind, match=text) as caught:
+            api.get(f"{PODS}/a")
+        assert (caught.value.status, caught.value.reason) == (code, reason)
+        assert caught.value.found == message
+
+
+def test_a_missing_permission_names_verb_resource_namespace_and_user(
+    server: SmallApi, api: Api
+) -> None:
+    server.on(
+        f"POST {PODS}",
+        status(
+            403,
+            "Forbidden",
+            'pods is forbidden: User "system:serviceaccount:ci:net" cannot create resource "pods" '
+            'in API group "" in the namespace "x"',
+        ),
+    )
+    with pytest.raises(ForbiddenError) as caught:
+        api.create(PODS, {"metadata": {"name": "a"}})
+    assert caught.value.problem == (
+        'user "system:serviceaccount:ci:net" may not create pods in namespace "x"'
+    )
+    assert "kubectl auth can-i create pods -n x" in caught.value.remedy
+
+
+def test_anonymous_access_is_told_from_a_missing_permission(server: SmallApi, api: Api) -> None:
+    message = 'nodes is forbidden: User "system:anonymous" cannot list resource "nodes"'
+    server.on("GET /api/v1/nodes", status(403, "Forbidden", message))
+    with pytest.raises(ForbiddenError) as caught:
+        api.list("/api/v1/nodes")
+    assert "arrived without credentials" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        ('violates PodSecurity "restricted:latest": hostNetwork', "the level privileged"),
+        ("exceeded quota: small, requested: pods=1, used: pods=2", "ResourceQuota"),
+        ('admission webhook "policy" denied the request: no', "owner of the admission policy"),
+    ],
+)
+def test_admission_is_told_from_permission(
+    server: SmallApi, api: Api, message: str, remedy: str
+) -> None:
+    server.on(f"POST {PODS}", status(403, "Forbidden", f'pods "a" is forbidden: {message}'))
+    with pytest.raises(ForbiddenError, match="admission rules refuse to create pods") as caught:
+        api.create(PODS, {"metadata": {"name": "a"}})
+    assert message in caught.value.found
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("trouble", [BUSY, status(500, "InternalError", "etcdserver"), cut_off])
+def test_reading_is_repeated_until_the_server_answers(
+    server: SmallApi, api: Api, trouble: web.Response
+) -> None:
+    server.on(f"GET {PODS}/a", trouble, trouble, {"ok": 1})
+    assert api.get(f"{PODS}/a") == {"ok": 1}
+    assert len(server.seen) == 3
+
+
+def test_a_server_that_stays_broken_is_given_up(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {PODS}/a", status(500, "InternalError", "the disk is full"))
+    with pytest.raises(ServerBusyError, match="could not get pods") as caught:
+        api.get(f"{PODS}/a")
+    assert caught.value.found == "the disk is full"
+    assert len(server.seen) == 5
+
+
+@pytest.mark.parametrize("code", [400, 403, 404, 409, 422])
+def test_a_refusal_is_never_repeated(server: SmallApi, api: Api, code: int) -> None:
+    server.on(f"PUT {PODS}/a", status(code, "Reason", "no"))
+    with pytest.raises(ApiError):
+        api.replace(f"{PODS}/a", {})
+    assert len(server.seen) == 1
+
+
+def test_a_json_patch_with_a_lost_answer_is_not_repeated(server: SmallApi, api: Api) -> None:
+    server.on(f"PATCH {PODS}/a", cut_off)
+    with pytest.raises(UnreachableError, match="broke off"):
+        api.patch(f"{PODS}/a", [{"op": "add", "path": "/x/-", "value": 1}], kind="json")
+    assert len(server.seen) == 1
+
+
+def test_a_create_with_a_lost_answer_finds_its_own_object(server: SmallApi, api: Api) -> None:
+    body = {"metadata": {"name": "a", "labels": {"k8snet/run": "r"}}}
+    server.on(f"POST {PODS}", cut_off, status(409, "AlreadyExists", "exists"))
+    server.on(f"GET {PODS}/a", body | {"spec": "made"})
+    assert api.create(PODS, body)["spec"] == "made"
+
+
+def test_a_create_with_a_lost_answer_takes_no_strangers_object(server: SmallApi, api: Api) -> None:
+    body = {"metadata": {"name": "a", "labels": {"k8snet/run": "r"}}}
+    server.on(f"POST {PODS}", cut_off, status(409, "AlreadyExists", "exists"))
+    server.on(f"GET {PODS}/a", {"metadata": {"name": "a", "labels": {"k8snet/run": "other"}}})
+    with pytest.raises(ConflictError, match="exists already"):
+        api.create(PODS, body)
+
+
+def test_an_object_that_exists_is_a_conflict_at_once(server: SmallApi, api: Api) -> None:
+    body = {"metadata": {"name": "a", "labels": {"k8snet/run": "r"}}}
+    server.on(f"POST {PODS}", status(409, "AlreadyExists", "exists"))
+    server.on(f"GET {PODS}/a", body)
+    with pytest.raises(ConflictError, match="exists already"):
+        api.create(PODS, body)
+
+
+def test_pauses_grow_and_honour_retry_after_up_to_a_limit() -> None:
+    waits: list[float] = []
+    asked = iter([None, None, 3.0, 600.0])
+
+    def request() -> str:
+        try:
+            after = next(asked)
+        except StopIteration:
+            return "done"
+        raise ServerBusyError("busy", status=429, retry_after_seconds=after)
+
+    answer = repeat(
+        request,
+        repeatable=lambda error: is_repeatable(error, idempotent=False),
+        patience_seconds=60,
+        sleep=waits.append,
+    )
+    assert answer == "done"
+    assert 0.1 <= waits[0] <= 0.2 < waits[1] <= 0.3
+    assert waits[2:] == [3.0, 10.0]
+
+
+def test_without_patience_a_request_is_sent_once() -> None:
+    sent: list[int] = []
+
+    def request() -> None:
+        sent.append(1)
+        raise UnreachableError("gone", sent=False)
+
+    with pytest.raises(ConnectError, match="gone"):
+        repeat(request, repeatable=lambda _: True, patience_seconds=0, sleep=lambda _: None)
+    assert sent == [1]
+
+
+def test_a_request_that_never_left_may_be_repeated_whatever_it_does() -> None:
+    assert is_repeatable(UnreachableError("refused", sent=False), idempotent=False)
+    assert not is_repeatable(UnreachableError("reset", sent=True), idempotent=False)
+    assert is_repeatable(UnreachableError("reset", sent=True), idempotent=True)
+    assert not is_repeatable(ServerBusyError("timeout", status=504), idempotent=False)
+    assert not is_repeatable(ConnectError("certificate"), idempotent=True)
+
+
+def test_threads_share_one_api(server: SmallApi, api: Api) -> None:
+    async def echo(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({"number": request.query["number"]})
+
+    server.on(f"GET {PODS}/a", echo)
+    wrong: list[object] = []
+
+    def work(thread: int) -> None:
+        for i in range(20):
+            number = f"{thread}-{i}"
+            if (got := api.get(f"{PODS}/a", number=number)) != {"number": number}:
+                wrong.append(got)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(server.seen) == 160
