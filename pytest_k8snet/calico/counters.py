@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.calico.expectation import calico_address
-from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, KernelState, Link
+from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, KernelState
+from pytest_k8snet.tools.ip import Counters, Link
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.legs import Leg
     from pytest_k8snet.calico.proof import PathEnd, PathSnapshot
+
+Way = Literal["sent", "received"]
+Unit = Literal["bytes", "packets"]
+_SENT: Way = "sent"
+_RECEIVED: Way = "received"
 
 #: The share of the payload that a device must have counted to have carried it. Headers only add;
 #: what is missing covers the moment between the sample's end and the snapshot.
@@ -28,23 +34,22 @@ def counter_complaints(leg: Leg, before: PathSnapshot, after: PathSnapshot) -> l
 
 def _tunnel_complaints(leg: Leg, before: PathSnapshot, after: PathSnapshot) -> Iterator[str]:
     device = TUNNEL_DEVICES[leg.path]
-    for end, way in ((leg.sender, "tx"), (leg.receiver, "rx")):
+    for end, way in ((leg.sender, _SENT), (leg.receiver, _RECEIVED)):
         node = end.node.name
         earlier = before.states[node].links.get(device)
         later = after.states[node].links.get(device)
         if later is None:
             yield f"{node} has no {device}"
             continue
-        packets = _grown(earlier, later, f"{way}_packets")
-        grown = _grown(earlier, later, f"{way}_bytes")
-        verb = "sent" if way == "tx" else "received"
+        packets = _grown(earlier, later, way, "packets")
+        grown = _grown(earlier, later, way, "bytes")
         if packets < 0 or (earlier is None):
             yield f"{device} of {node} was made anew during the sample"
         elif packets == 0:
-            yield f"{device} of {node} {verb} no packet of this direction during the sample"
+            yield f"{device} of {node} {way} no packet of this direction during the sample"
         elif leg.countable and grown < _SHARE * leg.payload_bytes:
             yield (
-                f"{device} of {node} {verb} only {grown} bytes, of a payload of "
+                f"{device} of {node} {way} only {grown} bytes, of a payload of "
                 f"{leg.payload_bytes}: the rest took another path"
             )
 
@@ -52,12 +57,12 @@ def _tunnel_complaints(leg: Leg, before: PathSnapshot, after: PathSnapshot) -> I
 def _direct_complaints(leg: Leg, before: PathSnapshot, after: PathSnapshot) -> Iterator[str]:
     if not leg.countable:
         return
-    for end, way in ((leg.sender, "tx"), (leg.receiver, "rx")):
+    for end, way in ((leg.sender, _SENT), (leg.receiver, _RECEIVED)):
         node = end.node.name
         nic = _nic(before, end, leg.destination if end is leg.sender else "")
         if nic is None or nic.name not in after.states[node].links:
             continue
-        total = _grown(nic, after.states[node].links[nic.name], f"{way}_bytes")
+        total = _grown(nic, after.states[node].links[nic.name], way, "bytes")
         tunnelled = {
             device: _tunnel_growth(before.states[node], after.states[node], device, way)
             for device in TUNNEL_DEVICES.values()
@@ -65,16 +70,15 @@ def _direct_complaints(leg: Leg, before: PathSnapshot, after: PathSnapshot) -> I
         # The NIC counts tunnelled packets too, with their outer headers; what is left is direct.
         if total - sum(tunnelled.values()) >= _SHARE * leg.payload_bytes:
             continue
-        verb = "sent" if way == "tx" else "received"
         device = max(tunnelled, key=lambda name: tunnelled[name])
         if tunnelled[device] >= leg.payload_bytes / 2:
             yield (
-                f"{device} of {node} {verb} {tunnelled[device]} bytes during the sample, of a "
+                f"{device} of {node} {way} {tunnelled[device]} bytes during the sample, of a "
                 f"payload of {leg.payload_bytes} that was promised to go direct"
             )
         else:
             yield (
-                f"{nic.name} of {node} {verb} only {total} bytes, of a payload of "
+                f"{nic.name} of {node} {way} only {total} bytes, of a payload of "
                 f"{leg.payload_bytes}: the rest took another path"
             )
 
@@ -84,7 +88,7 @@ def _same_node_complaints(leg: Leg, before: PathSnapshot, after: PathSnapshot) -
         return
     node = leg.sender.node.name
     for device in TUNNEL_DEVICES.values():
-        grown = _tunnel_growth(before.states[node], after.states[node], device, "tx")
+        grown = _tunnel_growth(before.states[node], after.states[node], device, "sent")
         if grown >= leg.payload_bytes / 2:
             yield f"{device} of {node} sent {grown} bytes, though both pods are on that node"
 
@@ -96,14 +100,22 @@ def _nic(snapshot: PathSnapshot, end: PathEnd, destination: str) -> Link | None:
     return state.link_of(calico_address(end.node)) or state.link_of(end.node.internal_ip)
 
 
-def _tunnel_growth(earlier: KernelState, later: KernelState, device: str, way: str) -> int:
+def _tunnel_growth(earlier: KernelState, later: KernelState, device: str, way: Way) -> int:
     if device not in later.links:
         return 0
-    return max(0, _grown(earlier.links.get(device), later.links[device], f"{way}_bytes"))
+    return max(0, _grown(earlier.links.get(device), later.links[device], way, "bytes"))
 
 
-def _grown(earlier: Link | None, later: Link, counter: str) -> int:
-    return int(getattr(later, counter)) - (int(getattr(earlier, counter)) if earlier else 0)
+def _grown(earlier: Link | None, later: Link, way: Way, what: Unit) -> int:
+    """How much a counter has grown; from zero if the device was not there."""
+    return _count(later, way, what) - (_count(earlier, way, what) if earlier is not None else 0)
+
+
+def _count(link: Link, way: Way, what: Unit) -> int:
+    counters: Counters | None = link.sent if way == "sent" else link.received
+    if counters is None:
+        return 0
+    return counters.packets if what == "packets" else counters.bytes
 
 
 def counter_record(before: PathSnapshot, after: PathSnapshot) -> dict[str, Any]:
@@ -115,8 +127,8 @@ def counter_record(before: PathSnapshot, after: PathSnapshot) -> dict[str, Any]:
         names = [*TUNNEL_DEVICES.values(), *([nic.name] if nic is not None else [])]
         record[node] = {
             name: {
-                "tx_bytes": _grown(before.states[node].links.get(name), link, "tx_bytes"),
-                "rx_bytes": _grown(before.states[node].links.get(name), link, "rx_bytes"),
+                "tx_bytes": _grown(before.states[node].links.get(name), link, "sent", "bytes"),
+                "rx_bytes": _grown(before.states[node].links.get(name), link, "received", "bytes"),
             }
             for name in names
             if (link := after.states[node].links.get(name)) is not None

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, KernelState, Link, Route
+from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, KernelState, Route, hosts
 from pytest_k8snet.calico.modes import Family, Path
+from pytest_k8snet.tools.ip import Link
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node
@@ -102,10 +103,10 @@ def _vxlan_route_complaints(
         yield (f"{receiver.node.name} has no vxlan.calico to receive what {sender.node.name} sends")
     elif not route.gateway:
         return  # a borrowed or /32 tunnel address: scope link, nothing to compare
-    elif route.gateway not in remote.addresses:
+    elif route.gateway not in hosts(remote):
         yield (
             f"{found}, expected {receiver.node.name}'s tunnel address "
-            f"{', '.join(remote.addresses) or '(it has none)'}: a stale route"
+            f"{', '.join(hosts(remote)) or '(it has none)'}: a stale route"
         )
     else:
         yield from _endpoint_complaints(route.gateway, remote, sender, receiver.node)
@@ -134,7 +135,7 @@ def vxlan_peer_complaints(sender: Station, receiver: Station) -> list[str]:
     of the receiving node's tunnel device.
     """
     remote = receiver.state.links.get(TUNNEL_DEVICES["vxlan"])
-    address = next((one for one in remote.addresses if ":" not in one), "") if remote else ""
+    address = next(iter(hosts(remote)), "") if remote else ""
     if remote is None or not address:
         return []  # device_complaints says so
     return list(_endpoint_complaints(address, remote, sender, receiver.node))
@@ -165,9 +166,9 @@ def device_complaints(
         elif flow_based or family in allowed or link is None:
             continue
         # vxlan.calico is deleted when its family goes; tunl0 stays and only loses its address.
-        elif device == "vxlan.calico" or link.addresses:
+        elif device == "vxlan.calico" or hosts(link):
             complaints.append(
-                f"{station.node.name} still has {device} {' '.join(link.addresses)}".rstrip()
+                f"{station.node.name} still has {device} {' '.join(hosts(link))}".rstrip()
             )
     return complaints
 
@@ -178,13 +179,13 @@ def _wanted_tunnel(
     if link is None:
         yield f"{node.name} has no {device} yet"
         return
-    if not link.up:
+    if link.state == "DOWN":
         yield f"{device} of {node.name} is down"
-    if not link.addresses and not flow_based:
+    if not hosts(link) and not flow_based:
         yield f"{device} of {node.name} has no tunnel address yet"
-    local = link.info.get("local")
-    if link.kind == "vxlan" and not flow_based:
-        if link.info.get("id") not in (None, _VNI):
-            yield f"{device} of {node.name} has VNI {link.info['id']}, expected {_VNI}"
-        if local and local != calico_address(node):
-            yield f"{device} of {node.name} is bound to {local}, expected {calico_address(node)}"
+    if flow_based:
+        return
+    if link.vni not in (None, _VNI):
+        yield f"{device} of {node.name} has VNI {link.vni}, expected {_VNI}"
+    if link.kind == "vxlan" and link.local not in ("", calico_address(node)):
+        yield f"{device} of {node.name} is bound to {link.local}, expected {calico_address(node)}"

@@ -6,12 +6,13 @@ Read by one command in a host-network pod, without privileges; parsed here. Pure
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from pytest_k8snet.calico.modes import Path
-from pytest_k8snet.errors import ToolError, ToolMissingError, quote
+from pytest_k8snet.errors import ToolError
+from pytest_k8snet.tools import ip
+from pytest_k8snet.tools.ip import Link
 
 #: The devices of the tunnelled paths; Calico gives them these names everywhere.
 TUNNEL_DEVICES: dict[Path, str] = {"vxlan": "vxlan.calico", "ipip": "tunl0"}
@@ -48,24 +49,6 @@ def argv(*, pod_address: str | None, destinations: Sequence[str]) -> list[str]:
         destinations: addresses whose routes are of interest.
     """
     return ["sh", "-c", _SCRIPT, "k8snet", pod_address or "-", *dict.fromkeys(destinations)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """A network device with its counters."""
-
-    name: str
-    kind: str
-    mtu_bytes: int
-    up: bool
-    mac: str
-    addresses: tuple[str, ...]
-    tx_bytes: int
-    rx_bytes: int
-    tx_packets: int
-    rx_packets: int
-    #: What ``ip -d`` says of its kind, e.g. ``id``, ``local`` and ``port`` of a VXLAN.
-    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,67 +90,40 @@ class KernelState:
 
     def link_of(self, address: str) -> Link | None:
         """The device that owns an address, e.g. the NIC of the node's own."""
-        return next((link for link in self.links.values() if address in link.addresses), None)
+        return next((link for link in self.links.values() if address in hosts(link)), None)
 
 
-def parse(node: str, stdout: str, *, stderr: str = "", exit_code: int = 0) -> KernelState:
+def hosts(link: Link) -> list[str]:
+    """A device's IPv4 addresses without their prefix lengths."""
+    return [one.partition("/")[0] for one in link.addresses if ":" not in one]
+
+
+def parse(node: str, stdout: str, *, stderr: str = "", exit_code: int | None = None) -> KernelState:
     """Read what the command of :func:`argv` printed.
 
     Raises:
-        ToolMissingError: the image has no ``ip`` that can print JSON.
         ToolError: the output cannot be read.
+        ToolMissingError: the image has no ``ip``.
     """
     sections = dict(_sections(stdout))
-    if not sections.get("links", "").startswith("["):
-        raise ToolMissingError(
-            f"The state of node {node} cannot be read: no 'ip' with JSON output in the image",
-            found=stderr or stdout or f"exit code {exit_code}",
-            remedy="Use a probe image with iproute2 (busybox's ip is not enough).",
-        )
-    try:
-        return KernelState(
-            node=node,
-            links={link.name: link for link in map(_link, json.loads(sections["links"])) if link},
-            routes=_routes(sections, "route "),
-            forwarded=_routes(sections, "forward "),
-            neighbours=_neighbours(sections.get("neighbours", "")),
-            fdb=_fdb(sections.get("fdb", "")),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise ToolError(
-            f"The state of node {node} cannot be understood",
-            found=f"{exc!r} in: {quote(stdout, 400)}",
-            remedy="Check the version of iproute2 in the probe image.",
-        ) from None
+    links = ip.parse_links(sections.get("links", ""), stderr=stderr, exit_code=exit_code)
+    return KernelState(
+        node=node,
+        links=links,
+        routes=_routes(sections, "route "),
+        forwarded=_routes(sections, "forward "),
+        neighbours=dict(_pairs(sections.get("neighbours", ""), "dst", "lladdr")),
+        fdb=(
+            dict(_pairs(sections["fdb"], "mac", "dst"))
+            if sections.get("fdb", "").startswith("[")
+            else None
+        ),
+    )
 
 
 def _sections(stdout: str) -> list[tuple[str, str]]:
     pieces = stdout.split("\x1e")[1:]
     return [(head.strip(), body.strip()) for head, _, body in (p.partition("\n") for p in pieces)]
-
-
-def _link(entry: Mapping[str, Any]) -> Link | None:
-    if "ifname" not in entry:  # ip prints {} for what a filter left out
-        return None
-    # Containers without statistics support have neither key.
-    stats = entry.get("stats64") or entry.get("stats") or {}
-    received, sent = stats.get("rx") or {}, stats.get("tx") or {}
-    info = entry.get("linkinfo") or {}
-    return Link(
-        name=str(entry["ifname"]),
-        kind=str(info.get("info_kind", "")),
-        mtu_bytes=int(entry["mtu"]),
-        up="UP" in (entry.get("flags") or ()),
-        mac=str(entry.get("address", "")),
-        addresses=tuple(
-            str(one["local"]) for one in entry.get("addr_info") or () if one.get("local")
-        ),
-        tx_bytes=int(sent.get("bytes", 0)),
-        rx_bytes=int(received.get("bytes", 0)),
-        tx_packets=int(sent.get("packets", 0)),
-        rx_packets=int(received.get("packets", 0)),
-        info=info.get("info_data") or {},
-    )
 
 
 def _routes(sections: Mapping[str, str], prefix: str) -> dict[str, Route]:
@@ -179,35 +135,23 @@ def _routes(sections: Mapping[str, str], prefix: str) -> dict[str, Route]:
 
 
 def _route(destination: str, body: str) -> Route:
-    if not body.startswith("["):
-        return Route(destination=destination, error=body or "no answer")
-    entries = json.loads(body)
-    entry = entries[0] if entries else {}
-    if entry.get("type") in ("blackhole", "unreachable", "prohibit"):
-        return Route(destination=destination, error=str(entry["type"]))
+    try:
+        found = ip.parse_route(body, destination)
+    except ToolError as exc:
+        return Route(destination=destination, error=exc.found or exc.problem)
     return Route(
         destination=destination,
-        device=str(entry.get("dev", "")),
-        gateway=str(entry.get("gateway", "")),
-        source=str(entry.get("prefsrc", "")),
+        device=found.device,
+        gateway=found.gateway,
+        source=found.source,
     )
 
 
-def _neighbours(body: str) -> dict[str, str]:
-    if not body.startswith("["):
-        return {}
-    return {
-        str(entry["dst"]): str(entry["lladdr"])
-        for entry in json.loads(body)
-        if "dst" in entry and "lladdr" in entry
-    }
-
-
-def _fdb(body: str) -> dict[str, str] | None:
-    if not body.startswith("["):
-        return None
-    return {
-        str(entry["mac"]): str(entry["dst"])
-        for entry in json.loads(body)
-        if "mac" in entry and "dst" in entry
-    }
+def _pairs(body: str, key: str, value: str) -> Iterator[tuple[str, str]]:
+    try:
+        entries = json.loads(body)
+    except ValueError:
+        return  # the device does not exist, or the image has no such command
+    for entry in entries:
+        if key in entry and value in entry:
+            yield str(entry[key]), str(entry[value])

@@ -22,7 +22,7 @@ def host_mtu_bytes(state: KernelState) -> int:
     found = [
         link.mtu_bytes
         for link in state.links.values()
-        if link.up and _HOST_INTERFACES.fullmatch(link.name)
+        if link.state != "DOWN" and _HOST_INTERFACES.fullmatch(link.name)
     ]
     return min(found, default=FALLBACK_HOST_MTU_BYTES)
 

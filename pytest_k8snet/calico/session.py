@@ -26,7 +26,7 @@ from pytest_k8snet.calico.proof import (
     claim_complaints,
     judge,
 )
-from pytest_k8snet.calico.recovery import STATE_NAMESPACE
+from pytest_k8snet.calico.restore import STATE_NAMESPACE
 from pytest_k8snet.calico.switcher import PoolRef, Switcher
 from pytest_k8snet.errors import ModeUnavailableError, PathError
 

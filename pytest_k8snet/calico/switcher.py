@@ -22,8 +22,8 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.nodewatch import NodeWatch
 from pytest_k8snet.calico.own_pool import pool_name
 from pytest_k8snet.calico.prober import Prober
-from pytest_k8snet.calico.recovery import finish
-from pytest_k8snet.calico.restore import mode_of, take_back
+from pytest_k8snet.calico.restore import finish
+from pytest_k8snet.calico.undo import mode_of, take_back
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.errors import ForbiddenError, LockedError, RestoreError
 

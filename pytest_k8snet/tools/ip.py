@@ -1,4 +1,4 @@
-"""iproute2's ``ip``: command lines out; routes, links and addresses with their counters in. Pure."""
+"""iproute2's ``ip``: command lines out; routes, links and their counters in. Pure."""
 
 from __future__ import annotations
 
@@ -69,6 +69,8 @@ class Link:
         addresses: with prefix length; only from :func:`address_argv`.
         received: None where the device has no statistics.
         sent: None where the device has no statistics.
+        vni: a VXLAN's network identifier; None for others, and for flow-based ones.
+        local: the outer address that a tunnel sends from; empty where it has none.
     """
 
     name: str
@@ -79,6 +81,8 @@ class Link:
     addresses: tuple[str, ...] = ()
     received: Counters | None = None
     sent: Counters | None = None
+    vni: int | None = None
+    local: str = ""
 
 
 def route_get_argv(address: str, *, match: bool = False) -> tuple[str, ...]:
@@ -160,6 +164,7 @@ def _only(device: str | None) -> tuple[str, ...]:
 def _link(entry: Section, name: str) -> Link:
     # ``stats`` has 32-bit counters, which a test of ten seconds can wrap on a fast link.
     statistics = entry.section("stats64") or entry.section("stats")
+    tunnel = entry.section("linkinfo").section("info_data")
     return Link(
         name=name,
         kind=entry.section("linkinfo").text("info_kind") or "",
@@ -173,6 +178,8 @@ def _link(entry: Section, name: str) -> Link:
         ),
         received=_counters(statistics.section("rx")),
         sent=_counters(statistics.section("tx")),
+        vni=tunnel.count("id"),
+        local=tunnel.text("local") or "",
     )
 
 

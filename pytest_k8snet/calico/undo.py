@@ -1,0 +1,166 @@
+"""Takes a run's changes back from its journal alone, however often it is tried."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.calico import groups
+from pytest_k8snet.calico.changes import Changes
+from pytest_k8snet.calico.dedicated import remove_pool
+from pytest_k8snet.calico.groups import V1, V3, Group
+from pytest_k8snet.calico.journal import Journal, OriginalPool
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.pool_writer import (
+    MODE_FIELDS,
+    read_pool,
+    v3_is_cut_off,
+    write_installation_entry,
+    write_mode_fields,
+)
+from pytest_k8snet.errors import ApiError, ConnectError, K8sNetError, NotFoundError, RestoreError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
+#: How long the operator gets to carry a restored Installation over to its pool, in seconds.
+_OPERATOR_SECONDS = 20.0
+
+
+def take_back(api: Api, journal: Journal, changes: Changes) -> None:
+    """Undo everything that a journal tells of, except the journal itself.
+
+    Every step looks first whether it is still needed, so it can be repeated after any failure.
+    One step that fails doesn't keep the others from being tried.
+
+    Raises:
+        RestoreError: names everything that could not be undone.
+    """
+    troubles: list[str] = []
+    steps: list[Callable[[], None]] = []
+    if journal.original is not None:
+        original = journal.original
+        steps.append(lambda: _put_back(api, journal, original, changes))
+    for name in journal.own_pools:
+        steps.append(lambda name=name: _remove(api, journal, name, changes))  # type: ignore[misc]
+    for step in steps:
+        try:
+            step()
+        except K8sNetError as exc:
+            troubles.append(str(exc))
+    if troubles:
+        raise RestoreError(
+            f"The changes of run {journal.run_id} could not all be taken back",
+            found="\n".join(troubles),
+            remedy="Run `k8snet restore` when the cause is gone; the journal stays until then.",
+        )
+
+
+def _remove(api: Api, journal: Journal, name: str, changes: Changes) -> None:
+    group = journal.group
+    try:
+        remove_pool(
+            api, name, run_id=journal.run_id, shape=journal.shape, group=group, changes=changes
+        )
+    except (ApiError, ConnectError) as exc:
+        if journal.shape != "B" or group != V3 or not v3_is_cut_off(exc):
+            raise
+        remove_pool(
+            api, name, run_id=journal.run_id, shape=journal.shape, group=V1, changes=changes
+        )
+
+
+def _put_back(api: Api, journal: Journal, original: OriginalPool, changes: Changes) -> None:
+    if _is_back(api, journal, original):
+        return
+    mode = mode_of(original)
+    entry = original.installation_entry
+    with changes.recording(
+        f"put IPPool {original.name} back to {mode}",
+        object_path=f"ippools/{original.name}",
+        before=None,
+        after=str(mode),
+        state="restored",
+    ):
+        if entry is not None:
+            write_installation_entry(api, original.cidr, entry.get("encapsulation"))
+        if entry is None or not _operator_follows(api, journal, original):
+            _write_pool(api, journal, original)
+        _write_v1_details(api, original)
+
+
+def mode_of(original: OriginalPool) -> CalicoMode:
+    """The mode that a journalled pool was in."""
+    return CalicoMode.of_pool(original.spec.get("ipipMode"), original.spec.get("vxlanMode"))
+
+
+def _mode_fields(spec: Mapping[str, Any]) -> dict[str, str | None]:
+    return {field: spec.get(field) for field in MODE_FIELDS}
+
+
+def _is_back(api: Api, journal: Journal, original: OriginalPool) -> bool:
+    views = [(journal.group, original.spec)]
+    if original.v1_spec is not None:
+        views.append((V1, original.v1_spec))
+    for group, spec in views:
+        try:
+            found = api.get(groups.path(group, "ippools", original.name))
+        except NotFoundError:
+            raise RestoreError(
+                f"IPPool {original.name} has been deleted, so its mode cannot be put back",
+                found=f"it was {dict(original.spec)}",
+                remedy="Make it anew if it is missed; then delete the journal.",
+            ) from None
+        except (ApiError, ConnectError):
+            return False
+        if _mode_fields(found.get("spec") or {}) != _mode_fields(spec):
+            return False
+    if original.installation_entry is None:
+        return True
+    installation = api.get(groups.INSTALLATION_PATH)
+    network = (installation.get("spec") or {}).get("calicoNetwork") or {}
+    return any(
+        entry.get("cidr") == original.cidr
+        and entry.get("encapsulation") == original.installation_entry.get("encapsulation")
+        for entry in network.get("ipPools") or ()
+    )
+
+
+def _operator_follows(api: Api, journal: Journal, original: OriginalPool) -> bool:
+    """Wait until the operator has carried the Installation over to the pool, if it can."""
+    deadline = time.monotonic() + _OPERATOR_SECONDS
+    pause = 0.05
+    while time.monotonic() < deadline:
+        try:
+            if read_pool(api, journal.group, original.name).mode is mode_of(original):
+                return True
+        except (ApiError, ConnectError) as exc:
+            if v3_is_cut_off(exc):
+                return False
+            raise
+        time.sleep(pause)
+        pause = min(1.0, pause * 1.5)
+    return False
+
+
+def _write_pool(api: Api, journal: Journal, original: OriginalPool) -> None:
+    fields = _mode_fields(original.spec)
+    try:
+        write_mode_fields(api, journal.group, original.name, fields, cidr=original.cidr)
+    except (ApiError, ConnectError) as exc:
+        # With the pods' network broken, the aggregated API server may be cut off: the CRD below
+        # it is served by kube-apiserver itself.
+        group: Group = journal.group
+        if journal.shape != "B" or group != V3 or not v3_is_cut_off(exc):
+            raise
+        v1_fields = _mode_fields(original.v1_spec or original.spec)
+        write_mode_fields(api, V1, original.name, v1_fields, cidr=original.cidr)
+
+
+def _write_v1_details(api: Api, original: OriginalPool) -> None:
+    """Absent means Never, but absent it shall be again: the v3 view fills the default in."""
+    if original.v1_spec is not None:
+        write_mode_fields(
+            api, V1, original.name, _mode_fields(original.v1_spec), cidr=original.cidr
+        )
