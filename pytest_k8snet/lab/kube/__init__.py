@@ -1,0 +1,1 @@
+"""What Kubernetes' own components do: scheduler, kubelet, controllers, DNS."""

@@ -1,0 +1,216 @@
+"""Endpoints and EndpointSlices of services, and the addresses of their load balancers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+
+from pytest_k8snet.lab.api.objects import Object, dig, name_of, namespace_of
+from pytest_k8snet.lab.api.store import StatusError, Store
+from pytest_k8snet.lab.kube.events import Recorder
+from pytest_k8snet.lab.kube.ownership import is_over, is_ready, owner_reference
+from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
+from pytest_k8snet.lab.spec import LabSpec
+
+# One address of one pod with the ports that the service has there: (name, port, protocol).
+_Ports = tuple[tuple[str, int, str], ...]
+
+
+def target_port(port: Object, pod: Object) -> int | None:
+    """The container port that a service port leads to; None when the pod has no such name."""
+    target = port.get("targetPort") or port["port"]
+    if str(target).isdigit():
+        return int(target)
+    for container in dig(pod, "spec.containers", []):
+        for own in container.get("ports") or []:
+            same_protocol = own.get("protocol", "TCP") == port.get("protocol", "TCP")
+            if own.get("name") == target and same_protocol:
+                return int(own["containerPort"])
+    return None
+
+
+def _ports(service: Object, pod: Object) -> _Ports:
+    return tuple(
+        (port.get("name") or "", number, port.get("protocol", "TCP"))
+        for port in dig(service, "spec.ports", [])
+        if (number := target_port(port, pod))
+    )
+
+
+def _usable(service: Object, pods: Sequence[Object]) -> list[Object]:
+    early = dig(service, "spec.publishNotReadyAddresses", False)
+    return [
+        pod
+        for pod in pods
+        if dig(pod, "status.podIP")
+        and not is_over(pod)
+        and not dig(pod, "metadata.deletionTimestamp")
+        and (is_ready(pod) or early)
+    ]
+
+
+def subsets(service: Object, pods: Sequence[Object]) -> list[Object]:
+    """The ``subsets`` of the Endpoints: addresses by the ports they have, ready apart."""
+    early = dig(service, "spec.publishNotReadyAddresses", False)
+    groups: dict[_Ports, dict[str, list[Object]]] = defaultdict(lambda: defaultdict(list))
+    for pod in sorted(pods, key=lambda pod: str(dig(pod, "status.podIP"))):
+        gone = dig(pod, "metadata.deletionTimestamp") or is_over(pod)
+        if not dig(pod, "status.podIP") or gone:
+            continue
+        kind = "addresses" if is_ready(pod) or early else "notReadyAddresses"
+        groups[_ports(service, pod)][kind].append(
+            {
+                "ip": pod["status"]["podIP"],
+                "nodeName": pod["spec"]["nodeName"],
+                "targetRef": _reference(pod),
+            }
+        )
+    return [
+        {**kinds, "ports": [_named(name, port=number, protocol=protocol)
+                            for name, number, protocol in ports]}
+        for ports, kinds in sorted(groups.items())
+    ]  # fmt: skip
+
+
+def slice_endpoints(service: Object, pods: Sequence[Object]) -> tuple[list[Object], list[Object]]:
+    """The ``endpoints`` and ``ports`` of the EndpointSlice."""
+    usable = {id(pod) for pod in _usable(service, pods)}
+    endpoints: list[Object] = []
+    ports: set[tuple[str, int, str]] = set()
+    for pod in sorted(pods, key=lambda pod: str(dig(pod, "status.podIP"))):
+        if not dig(pod, "status.podIP") or is_over(pod):
+            continue
+        ending = bool(dig(pod, "metadata.deletionTimestamp"))
+        ready = id(pod) in usable
+        ports.update(_ports(service, pod))
+        endpoints.append(
+            {
+                "addresses": [pod["status"]["podIP"]],
+                "conditions": {
+                    "ready": ready,
+                    "serving": is_ready(pod),
+                    "terminating": ending,
+                },
+                "nodeName": pod["spec"]["nodeName"],
+                "targetRef": _reference(pod),
+            }
+        )
+    return endpoints, [
+        {"name": name, "port": number, "protocol": protocol}
+        for name, number, protocol in sorted(ports)
+    ]
+
+
+def _named(name: str, **facts: object) -> Object:
+    return ({"name": name} if name else {}) | facts
+
+
+def _reference(pod: Object) -> Object:
+    meta = pod["metadata"]
+    return {
+        "kind": "Pod",
+        "namespace": meta["namespace"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+    }
+
+
+class ServiceEndpoints:
+    """Keeps what services lead to up to date.
+
+    Args:
+        store: the cluster's objects.
+        spec: the range of load balancer addresses.
+    """
+
+    def __init__(self, store: Store, spec: LabSpec) -> None:
+        self._store = store
+        self._spec = spec
+        self._events = Recorder(store, "service-controller")
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        await reconcile_on_change(self._store, ("services", "pods"), self._reconcile)
+
+    def _reconcile(self) -> None:
+        services = self._store.list("services")
+        for service in services:
+            if dig(service, "spec.selector"):
+                self._write_endpoints(service)
+        self._balance(services)
+        kept = {(namespace_of(one), name_of(one)) for one in services}
+        for endpoints in self._store.list("endpoints"):
+            if (namespace_of(endpoints), name_of(endpoints)) not in kept:
+                self._store.delete("endpoints", name_of(endpoints), namespace_of(endpoints))
+
+    def _write_endpoints(self, service: Object) -> None:
+        name, namespace = name_of(service), namespace_of(service)
+        labels = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
+        pods = self._store.list("pods", namespace, labels=labels)
+        body: Object = {"metadata": {"name": name}, "subsets": subsets(service, pods)}
+        self._put("endpoints", body, namespace)
+        endpoints, ports = slice_endpoints(service, pods)
+        body = {
+            "metadata": {
+                "name": f"{name}-slice",
+                "labels": {
+                    "kubernetes.io/service-name": name,
+                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                },
+                "ownerReferences": [owner_reference(service)],
+            },
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+            "ports": ports,
+        }
+        self._put("endpointslices.discovery.k8s.io", body, namespace)
+
+    def _put(self, resource: str, body: Object, namespace: str) -> None:
+        try:
+            old = self._store.get(resource, name_of(body), namespace)
+        except StatusError:
+            self._store.create(resource, body, namespace)
+            return
+        if any(old.get(key) != value for key, value in body.items() if key != "metadata"):
+            self._store.update(resource, {**old, **body, "metadata": old["metadata"]}, namespace)
+
+    def _balance(self, services: Sequence[Object]) -> None:
+        """Give each LoadBalancer service an address, and take it from what is none any more."""
+        taken = {address for one in services for address in load_balancer_addresses(one)}
+        for service in services:
+            has = load_balancer_addresses(service)
+            wants = dig(service, "spec.type") == "LoadBalancer"
+            if wants == bool(has):
+                continue
+            address = self._free_address(service, taken) if wants else None
+            if wants and address is None:
+                text = "Error syncing load balancer: no address is left in the lab's range"
+                self._events.record(service, "SyncLoadBalancerFailed", text, kind="Warning")
+                continue
+            ingress = [{"ip": address, "ipMode": "VIP"}] if address else []
+            if address:
+                taken.add(address)
+            self._write_ingress(service, ingress)
+
+    def _free_address(self, service: Object, taken: set[str]) -> str | None:
+        first, last = (int(address) for address in self._spec.load_balancer_range)
+        every = [str(IPv4Address(number)) for number in range(first, last + 1)]
+        wanted = dig(service, "spec.loadBalancerIP")
+        free = [address for address in every if address not in taken]
+        return wanted if wanted in free else next(iter(free), None)
+
+    def _write_ingress(self, service: Object, ingress: list[Object]) -> None:
+        def change(found: Object) -> None:
+            found["status"] = {"loadBalancer": {"ingress": ingress} if ingress else {}}
+
+        name, namespace = name_of(service), namespace_of(service)
+        self._store.mutate("services", name, namespace, change, subresource="status")
+        if ingress:
+            self._events.record(service, "EnsuredLoadBalancer", "Ensured load balancer")
+
+
+def load_balancer_addresses(service: Object) -> list[str]:
+    """The addresses that a service's load balancer has."""
+    ingress = dig(service, "status.loadBalancer.ingress", [])
+    return [entry["ip"] for entry in ingress if entry.get("ip")]

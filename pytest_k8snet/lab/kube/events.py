@@ -1,0 +1,93 @@
+"""Event objects: what ``kubectl describe`` and ``kubectl get events`` show."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Literal
+
+from pytest_k8snet.lab.api.objects import Object, name_of, namespace_of, timestamp
+from pytest_k8snet.lab.api.store import StatusError, Store
+
+_numbers = itertools.count(time.time_ns())
+
+
+class Recorder:
+    """Writes the events of one component; the same event again only counts up.
+
+    Args:
+        store: where the events go.
+        component: ``kubelet``, ``default-scheduler``, ...
+        host: the node the component runs on, if it belongs to one.
+    """
+
+    def __init__(self, store: Store, component: str, host: str = "") -> None:
+        self._store = store
+        self._source = {"component": component} | ({"host": host} if host else {})
+        self._known: dict[tuple[str, ...], str] = {}
+
+    def record(
+        self,
+        about: Object,
+        reason: str,
+        message: str,
+        *,
+        kind: Literal["Normal", "Warning"] = "Normal",
+        container: str = "",
+    ) -> None:
+        """Say that something happened to an object.
+
+        Args:
+            about: the object.
+            reason: one CamelCase word: ``Started``.
+            message: the sentence for people.
+            kind: ``Warning`` for trouble.
+            container: the name of the container it concerns, if any.
+        """
+        meta = about["metadata"]
+        key = (meta["uid"], container, reason, message)
+        namespace = namespace_of(about) or "default"
+        try:
+            if key in self._known:
+                self._store.mutate("events", self._known[key], namespace, _again)
+                return
+            name = f"{name_of(about)}.{next(_numbers):x}"
+            event = self._event(about, reason, message, kind, container)
+            event["metadata"] = {"name": name, "namespace": namespace}
+            self._store.create("events", event, namespace)
+            self._known[key] = name
+        except StatusError:
+            # Its namespace is going away, or somebody deleted the event: nobody will miss it.
+            self._known.pop(key, None)
+
+    def _event(self, about: Object, reason: str, message: str, kind: str, container: str) -> Object:
+        meta = about["metadata"]
+        involved = {
+            "kind": about["kind"],
+            "namespace": meta.get("namespace", ""),
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "apiVersion": about["apiVersion"],
+            "resourceVersion": meta["resourceVersion"],
+        }
+        if container:
+            involved["fieldPath"] = f"spec.containers{{{container}}}"
+        now = timestamp()
+        return {
+            "involvedObject": involved,
+            "reason": reason,
+            "message": message,
+            "source": self._source,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+            "type": kind,
+            "eventTime": None,
+            "reportingComponent": self._source["component"],
+            "reportingInstance": self._source.get("host", ""),
+        }
+
+
+def _again(event: Object) -> None:
+    event["count"] = int(event.get("count") or 1) + 1
+    event["lastTimestamp"] = timestamp()

@@ -1,0 +1,208 @@
+"""The scheduler: which node a pod can go to, or why none, in kube-scheduler's own words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from pytest_k8snet.lab.api.objects import Object, dig, name_of, timestamp
+from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.kube.events import Recorder
+from pytest_k8snet.lab.kube.ownership import is_over
+from pytest_k8snet.lab.kube.quantities import parse_quantity
+from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
+
+_UNSCHEDULABLE_TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+
+
+def obstacle(pod: Object, node: Object, pods_there: Sequence[Object]) -> str:
+    """Why the pod cannot go to the node, or nothing.
+
+    Args:
+        pod: the pod to place.
+        node: the node.
+        pods_there: the pods that the node has already.
+    """
+    if dig(node, "spec.unschedulable") and not _tolerates(pod, _UNSCHEDULABLE_TAINT):
+        return "node(s) were unschedulable"
+    for taint in dig(node, "spec.taints", []):
+        if taint["effect"] != "PreferNoSchedule" and not _tolerates(pod, taint):
+            text = f"{taint['key']}: {taint.get('value', '')}"
+            return f"node(s) had untolerated taint {{{text}}}"
+    if not _matches_labels(pod, node):
+        return "node(s) didn't match Pod's node affinity/selector"
+    return _shortage(pod, node, pods_there)
+
+
+def _tolerates(pod: Object, taint: Object) -> bool:
+    for toleration in dig(pod, "spec.tolerations", []):
+        effect, key = toleration.get("effect"), toleration.get("key")
+        if effect and effect != taint["effect"]:
+            continue
+        if not key and toleration.get("operator") == "Exists":
+            return True
+        if key != taint["key"]:
+            continue
+        if toleration.get("operator") == "Exists":
+            return True
+        if (toleration.get("value") or "") == (taint.get("value") or ""):
+            return True
+    return False
+
+
+def _matches_labels(pod: Object, node: Object) -> bool:
+    labels = dig(node, "metadata.labels", {})
+    wanted = dig(pod, "spec.nodeSelector", {})
+    if any(labels.get(key) != value for key, value in wanted.items()):
+        return False
+    required = dig(pod, "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution")
+    if not required:
+        return True
+    fields = {"metadata.name": name_of(node)}
+    return any(
+        all(_meets(entry, labels) for entry in term.get("matchExpressions") or [])
+        and all(_meets(entry, fields) for entry in term.get("matchFields") or [])
+        for term in required.get("nodeSelectorTerms") or []
+    )
+
+
+def _meets(requirement: Object, labels: Object) -> bool:
+    value, values = labels.get(requirement["key"]), requirement.get("values") or []
+    match requirement["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt":
+            return value is not None and int(value) > int(values[0])
+        case "Lt":
+            return value is not None and int(value) < int(values[0])
+    return False
+
+
+def _shortage(pod: Object, node: Object, pods_there: Sequence[Object]) -> str:
+    room = dig(node, "status.allocatable", {})
+    if len(pods_there) + 1 > int(room.get("pods", 110)):
+        return "Too many pods"
+    for resource in ("cpu", "memory"):
+        asked = _requested(pod, resource)
+        taken = sum(_requested(other, resource) for other in pods_there)
+        if asked and asked + taken > parse_quantity(room.get(resource, "0")):
+            return f"Insufficient {resource}"
+    return ""
+
+
+def _requested(pod: Object, resource: str) -> float:
+    asked = [
+        parse_quantity(dig(container, "resources.requests", {}).get(resource, "0"))
+        for container in dig(pod, "spec.containers", [])
+    ]
+    return sum(asked)
+
+
+def unschedulable_text(obstacles: Iterable[str]) -> str:
+    """kube-scheduler's sentence about the obstacles on all nodes."""
+    counted = Counter(obstacles)
+    total = sum(counted.values())
+    if total == 0:
+        return "no nodes available to schedule pods"
+    reasons = ", ".join(sorted(f"{count} {reason}" for reason, count in counted.items()))
+    return (
+        f"0/{total} nodes are available: {reasons}. preemption: 0/{total} nodes are available: "
+        f"{total} Preemption is not helpful for scheduling."
+    )
+
+
+class Scheduler:
+    """Binds pods to nodes.
+
+    Args:
+        store: the cluster's objects.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._events = Recorder(store, "default-scheduler")
+
+    async def run(self) -> None:
+        """Schedule for ever."""
+        await reconcile_on_change(self._store, ("pods", "nodes"), self._reconcile)
+
+    def _reconcile(self) -> None:
+        waiting = self._store.list("pods", fields="spec.nodeName=,status.phase=Pending")
+        if not waiting:
+            return
+        nodes = self._store.list("nodes")
+        placed: dict[str, list[Object]] = {name_of(node): [] for node in nodes}
+        for pod in self._store.list("pods", fields="spec.nodeName!="):
+            if not is_over(pod):
+                placed.setdefault(dig(pod, "spec.nodeName"), []).append(pod)
+        for pod in waiting:
+            if not dig(pod, "metadata.deletionTimestamp"):
+                self._schedule(pod, nodes, placed)
+
+    def _schedule(
+        self, pod: Object, nodes: Sequence[Object], placed: dict[str, list[Object]]
+    ) -> None:
+        obstacles = {name_of(node): obstacle(pod, node, placed[name_of(node)]) for node in nodes}
+        possible = [name for name, reason in obstacles.items() if not reason]
+        if not possible:
+            self._refuse(pod, unschedulable_text(obstacles.values()))
+            return
+        labels = dig(pod, "metadata.labels", {})
+
+        def crowding(name: str) -> tuple[int, int]:
+            alike = [
+                one for one in placed[name] if labels and dig(one, "metadata.labels", {}) == labels
+            ]
+            return len(alike), len(placed[name])
+
+        chosen = min(possible, key=crowding)
+        self._bind(pod, chosen)
+        placed[chosen].append(pod)
+
+    def _bind(self, pod: Object, node: str) -> None:
+        def change(found: Object) -> None:
+            found["spec"]["nodeName"] = node
+
+        meta = pod["metadata"]
+        self._store.mutate("pods", meta["name"], meta["namespace"], change, subresource="binding")
+        self._set_condition(pod, {"status": "True"})
+        where = f"{meta['namespace']}/{meta['name']}"
+        self._events.record(pod, "Scheduled", f"Successfully assigned {where} to {node}")
+
+    def _refuse(self, pod: Object, text: str) -> None:
+        old = _scheduled(pod)
+        if old is None or old.get("message") != text:
+            self._set_condition(
+                pod, {"status": "False", "reason": "Unschedulable", "message": text}
+            )
+            self._events.record(pod, "FailedScheduling", text, kind="Warning")
+
+    def _set_condition(self, pod: Object, facts: Object) -> None:
+        now = timestamp()
+        condition = {
+            "type": "PodScheduled",
+            "lastProbeTime": None,
+            "lastTransitionTime": now,
+            **facts,
+        }
+
+        def change(found: Object) -> None:
+            conditions = dig(found, "status.conditions", [])
+            others = [entry for entry in conditions if entry["type"] != "PodScheduled"]
+            found.setdefault("status", {})["conditions"] = [*others, condition]
+
+        meta = pod["metadata"]
+        self._store.mutate("pods", meta["name"], meta["namespace"], change, subresource="status")
+
+
+def _scheduled(pod: Object) -> Object | None:
+    for entry in dig(pod, "status.conditions", []):
+        if entry["type"] == "PodScheduled":
+            return dict(entry)
+    return None

@@ -1,0 +1,144 @@
+"""The lab's own process: builds the network, starts every component, answers, runs for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pytest_k8snet.lab import credentials, isolation
+from pytest_k8snet.lab.api.objects import dig, namespace_of
+from pytest_k8snet.lab.api.server import serve
+from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.calico.calico_node import CalicoNode
+from pytest_k8snet.lab.calico.cni import Cni
+from pytest_k8snet.lab.dataplane import underlay
+from pytest_k8snet.lab.kube import system
+from pytest_k8snet.lab.kube.cleanup import GarbageCollector, Namespaces
+from pytest_k8snet.lab.kube.deployments import Deployments
+from pytest_k8snet.lab.kube.dns import Zone
+from pytest_k8snet.lab.kube.endpoints import ServiceEndpoints
+from pytest_k8snet.lab.kube.images import PROGRAMS
+from pytest_k8snet.lab.kube.kubelet import Kubelet
+from pytest_k8snet.lab.kube.ownership import is_ready
+from pytest_k8snet.lab.kube.podworker import Kit
+from pytest_k8snet.lab.kube.replicasets import DaemonSets, ReplicaSets
+from pytest_k8snet.lab.kube.runtime import Runtime
+from pytest_k8snet.lab.kube.scheduler import Scheduler
+from pytest_k8snet.lab.kube.serviceaddresses import ServiceAddresses
+from pytest_k8snet.lab.spec import LabSpec
+
+#: How the lab tells its launcher what it has become.
+Report = Callable[[dict[str, Any]], None]
+
+
+def run(spec: LabSpec, listener: socket.socket, report: Report) -> None:
+    """Be the lab until killed; does not return.
+
+    Args:
+        spec: what the lab consists of.
+        listener: the API's socket, bound in the host's network namespace.
+        report: called once, when the lab answers, with kubeconfig, server and ipip.
+
+    Raises:
+        LabError: something cannot be made.
+    """
+    if sys.version_info < (3, 12):
+        # The default before 3.12 starts a thread for every child.
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+    asyncio.run(_Lab(spec).run(listener, report))
+
+
+class _Lab:
+    def __init__(self, spec: LabSpec) -> None:
+        self._spec = spec
+        self._store = Store(calico=spec.calico)
+        self._kit = Kit(
+            store=self._store,
+            spec=spec,
+            cni=Cni(self._store, spec),
+            any_user=isolation.may_become_any_user(),
+            api={
+                "KUBERNETES_SERVICE_HOST": str(spec.service_cidr[1]),
+                "KUBERNETES_SERVICE_PORT": "443",
+                "KUBERNETES_SERVICE_PORT_HTTPS": "443",
+            },
+        )
+
+    async def run(self, listener: socket.socket, report: Report) -> None:
+        """Start everything, report, and go on for ever; any component's failure ends it."""
+        _install_programs()
+        self._populate()
+        async with asyncio.TaskGroup() as components:
+            building = asyncio.create_task(underlay.build(self._spec))
+            secrets = credentials.make()
+            host, port = listener.getsockname()
+            kubelet = Kubelet(self._kit)
+            await serve(
+                self._store,
+                Runtime(kubelet),
+                sock=listener,
+                tls=secrets.tls(),
+                token=secrets.token,
+            )
+            await building
+            for component in self._components(kubelet):
+                components.create_task(component)
+            await self._until_ready()
+            server = f"https://{host}:{port}"
+            report(
+                {
+                    "kubeconfig": secrets.kubeconfig(server),
+                    "server": server,
+                    "ipip": self._ipip(),
+                }
+            )
+
+    def _populate(self) -> None:
+        ServiceAddresses(self._store, self._spec).register()
+        for resource, body in system.objects(self._spec):
+            made = self._store.create(resource, body)
+            if "status" in body and resource != "nodes":
+                made["status"] = body["status"]
+                self._store.update(resource, made, namespace_of(made) or None, subresource="status")
+
+    def _components(self, kubelet: Kubelet) -> Iterable[Any]:
+        store, spec = self._store, self._spec
+        yield CalicoNode(store, spec).run()
+        yield kubelet.run()
+        for controller in (
+            Scheduler(store),
+            Deployments(store),
+            ReplicaSets(store),
+            DaemonSets(store),
+            ServiceEndpoints(store, spec),
+            Zone(store, spec),
+            Namespaces(store),
+            GarbageCollector(store),
+        ):
+            yield controller.run()
+
+    async def _until_ready(self) -> None:
+        """Every pod that the cluster itself consists of is up, so it answers."""
+        async for _ in self._store.watch("pods"):
+            pods = self._store.list("pods")
+            wanted = len(self._spec.nodes) + sum(
+                int(dig(one, "spec.replicas", 1)) for one in self._store.list("deployments.apps")
+            )
+            if len(pods) >= wanted and all(map(is_ready, pods)):
+                return
+
+    def _ipip(self) -> str:
+        return "kernel"
+
+
+def _install_programs() -> None:
+    """Put the lab's own servers where every container finds them."""
+    PROGRAMS.mkdir(parents=True)
+    source = Path(__file__).parent / "kube"
+    for name in ("webserver.py", "dnsserver.py"):
+        shutil.copy(source / name, PROGRAMS / name)
