@@ -15,4 +15,5 @@ class Figure:
     holds: bool
 
     def __str__(self) -> str:
-        return f"{'ok  ' if self.holds else 'MISS'}  {self.name:<58} {self.measured:<30} {self.promised}"
+        word = "ok  " if self.holds else "MISS"
+        return f"{word}  {self.name:<70} {self.measured:<26} {self.promised}"

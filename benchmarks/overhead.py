@@ -93,8 +93,10 @@ def _exec(endpoint: Endpoint) -> Figure:
 
 
 def _curl(endpoint: Endpoint, url: str) -> Figure:
-    script = f"curl -s -o /dev/null -H 'Connection: close' -w '%{{time_total}}\\n' '{url}#[1-{REQUESTS}]'"
-    plugin, hand = [], []
+    form = "%{time_total}\\n"
+    script = f"curl -s -o /dev/null -H 'Connection: close' -w '{form}' '{url}#[1-{REQUESTS}]'"
+    plugin: list[float] = []
+    hand: list[float] = []
     for turn in range(4):
         arms = [
             (plugin, lambda: endpoint.curl(url, requests=REQUESTS)),

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode
-from pytest_k8snet.errors import ModeUnavailableError, NodesError, SettingsError
-from pytest_k8snet.stash import MODES_WANTED, RECORDER, SETTINGS
+from pytest_k8snet.stash import MODES_WANTED, RECORDER
 
 if TYPE_CHECKING:
+    from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.cluster.services import WebService
     from pytest_k8snet.measure.endpoint import Endpoint
     from pytest_k8snet.measure.pair import Pair
     from pytest_k8snet.measure.run import Run
+
+#: The values of ``calico_mode``; as text, because every pytest run of the environment reads this.
+MODES = ("Never", "VXLAN-CrossSubnet", "VXLAN-Always", "IPIP-CrossSubnet", "IPIP-Always")
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +37,11 @@ def k8snet(pytestconfig: pytest.Config) -> Iterator[Run]:
         K8sNetError: no usable cluster; the message says why and what to do.
     """
     _refuse_parallel_workers(pytestconfig)
+    from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.report.recorder import start
+    from pytest_k8snet.settings import of as settings_of
 
-    settings = pytestconfig.stash[SETTINGS]
+    settings = settings_of(pytestconfig)
     recorder = start(pytestconfig, settings)
     pytestconfig.stash[RECORDER] = recorder
     with ExitStack() as stack:
@@ -49,7 +53,7 @@ def k8snet(pytestconfig: pytest.Config) -> Iterator[Run]:
         yield stack.enter_context(opened(settings, recorder, modes))
 
 
-@pytest.fixture(scope="session", params=STUDY_ORDER, ids=str)
+@pytest.fixture(scope="session", params=MODES)
 def calico_mode(request: pytest.FixtureRequest, k8snet: Run) -> CalicoMode:
     """One Calico encapsulation mode after the other; pods asked for with it live in such a pool.
 
@@ -57,8 +61,10 @@ def calico_mode(request: pytest.FixtureRequest, k8snet: Run) -> CalicoMode:
     ``IPIP-CrossSubnet``, ``IPIP-Always``. A mode that the cluster cannot have, or that the run
     may not make (``--k8snet-change``), is skipped with the reason.
     """
-    mode = request.param if isinstance(request.param, CalicoMode) else None
-    mode = mode or CalicoMode.parse(str(request.param))
+    from pytest_k8snet.calico.modes import CalicoMode
+    from pytest_k8snet.errors import ModeUnavailableError
+
+    mode = CalicoMode.parse(str(request.param))
     try:
         k8snet.enter(mode)
     except ModeUnavailableError as exc:
@@ -70,8 +76,9 @@ def _current_mode(request: pytest.FixtureRequest) -> CalicoMode | None:
     """The test's mode, where it (or one of its fixtures) asks for one."""
     if "calico_mode" not in request.fixturenames:
         return None
-    mode = request.getfixturevalue("calico_mode")
-    return mode if isinstance(mode, CalicoMode) else CalicoMode.parse(str(mode))
+    from pytest_k8snet.calico.modes import CalicoMode
+
+    return CalicoMode.parse(str(request.getfixturevalue("calico_mode")))
 
 
 @pytest.fixture
@@ -107,6 +114,8 @@ def same_node_pair(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
 @pytest.fixture
 def cross_subnet_pair(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
     """A pod pair whose nodes lie in different subnets; skipped with the reason if none do."""
+    from pytest_k8snet.errors import NodesError
+
     mode = _current_mode(request)
     try:
         return k8snet.cross_subnet_pair(mode)
@@ -144,6 +153,8 @@ def web_service(k8snet: Run) -> WebService:
 def _refuse_parallel_workers(config: pytest.Config) -> None:
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker is not None:
+        from pytest_k8snet.errors import SettingsError
+
         raise SettingsError(
             "measurements cannot run in pytest-xdist workers: they would share the wire",
             found=f"worker {worker.get('workerid', '?')} of {worker.get('workercount', '?')}",

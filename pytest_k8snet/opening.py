@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.lab import LabProcess
     from pytest_k8snet.measure.observer import Observer
-    from pytest_k8snet.options import Settings
+    from pytest_k8snet.settings import Settings
 
 
 @contextmanager

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.errors import Inconclusive, K8sNetError
-
 #: Attribute of a report that carries our outcome where it differs from pytest's. Plain text, so
 #: that it crosses processes.
 ATTRIBUTE = "k8snet_outcome"
@@ -20,6 +18,9 @@ def mark(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
     """Tell the report what kind of failure it is, and shorten an infrastructure error's text."""
     if call.excinfo is None or report.outcome != "failed":
         return
+    # Only a failure pays for the import.
+    from pytest_k8snet.errors import Inconclusive, K8sNetError
+
     error = call.excinfo.value
     if isinstance(error, Inconclusive):
         setattr(report, ATTRIBUTE, "inconclusive")

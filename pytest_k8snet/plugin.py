@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet import options, outcome, selection
-from pytest_k8snet.errors import SettingsError
-from pytest_k8snet.stash import RECORDER, SETTINGS
+from pytest_k8snet import options, outcome
+from pytest_k8snet.stash import RECORDER
 
 pytest_plugins = ["pytest_k8snet.fixtures"]
 
@@ -21,27 +20,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-html reads its own options
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the settings; a bad one ends the run with one line."""
-    selection.register_markers(config)
-    try:
-        settings = options.read(config)
-    except SettingsError as exc:
-        raise pytest.UsageError(str(exc)) from None
-    config.stash[SETTINGS] = settings
-    if settings.report is not None and config.pluginmanager.hasplugin("html"):
-        config.option.htmlpath = str(settings.report)
-        config.option.self_contained_html = True
+    """Check what is set; a bad value ends the run with one line."""
+    options.register_markers(config)
+    if options.given(config):
+        from pytest_k8snet import setup
+
+        setup.configure(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Show what was set and where it came from."""
-    return options.header(config.stash[SETTINGS])
+    if not options.given(config):
+        return []
+    from pytest_k8snet import settings
+
+    return settings.header(settings.of(config))
 
 
 @pytest.hookimpl(trylast=True)  # after other plugins have chosen and ordered
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the modes asked for, and group the tests by mode."""
-    selection.apply(config, items)
+    if any("k8snet" in getattr(item, "fixturenames", ()) for item in items):
+        from pytest_k8snet import selection
+
+        selection.apply(config, items)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,27 +6,15 @@ import pytest
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import K8sNetError
-from pytest_k8snet.stash import MODES_WANTED, SETTINGS
-
-MARKERS = (
-    "k8snet_modes(*modes): run the test only in these calico_mode values, "
-    "e.g. @pytest.mark.k8snet_modes('Never', 'VXLAN-Always')",
-)
-
-
-def register_markers(config: pytest.Config) -> None:
-    """Make the markers known, so that strict runs accept them."""
-    for line in MARKERS:
-        config.addinivalue_line("markers", line)
+from pytest_k8snet.settings import of as settings_of
+from pytest_k8snet.stash import MODES_WANTED
 
 
 def mode_of(item: pytest.Item) -> CalicoMode | None:
     """The value of ``calico_mode`` that a test is collected with."""
     callspec = getattr(item, "callspec", None)
     value = callspec.params.get("calico_mode") if callspec is not None else None
-    if isinstance(value, str):
-        return CalicoMode.parse(value)
-    return value if isinstance(value, CalicoMode) else None
+    return None if value is None else CalicoMode.parse(str(value))
 
 
 def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -36,7 +24,8 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
         pytest.UsageError: an option or marker names an unknown mode.
     """
     try:
-        asked = tuple(map(CalicoMode.parse, config.stash[SETTINGS].modes))
+        settings = settings_of(config)
+        asked = tuple(map(CalicoMode.parse, settings.modes))
         kept = [item for item in items if _wanted(item, asked)]
         order = list(CalicoMode)
         modes = {item: mode_of(item) for item in kept}
@@ -45,7 +34,7 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
     if len(kept) < len(items):
         keep = set(kept)
         config.hook.pytest_deselected(items=[item for item in items if item not in keep])
-    if config.stash[SETTINGS].change.strategy == "in-place":
+    if settings.change.strategy == "in-place":
         # Switching costs then: one visit per mode. Otherwise everyone's own order stands.
         kept.sort(key=lambda item: order.index(mode) if (mode := modes[item]) else -1)
     items[:] = kept

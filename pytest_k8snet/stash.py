@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_k8snet.options import Settings
     from pytest_k8snet.report.recorder import Recorder
+    from pytest_k8snet.settings import Settings
 
 #: What the user set; there from ``pytest_configure`` on.
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()

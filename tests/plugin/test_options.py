@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 PROBE = """
-    from pytest_k8snet.stash import SETTINGS
+    from pytest_k8snet import settings
 
     def test_show(pytestconfig):
-        for name, entry in pytestconfig.stash[SETTINGS].described().items():
+        for name, entry in settings.of(pytestconfig).described().items():
             print(f"<{name}> {entry['value']} <{entry['origin']}>")
 """
 
