@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +38,7 @@ def lab_run(
     """A run on a fresh lab."""
     with lab.start(LabSpec(nodes=study_nodes(nodes), link_rate=rate)) as process:
         spec = RunSpec(
+            run_id=f"k8snet-{secrets.token_hex(3)}",
             change=ChangeSettings(strategy="dedicated"),
             modes=modes or tuple(CalicoMode),
             node_names=(),

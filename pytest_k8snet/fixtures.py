@@ -38,12 +38,14 @@ def k8snet(pytestconfig: pytest.Config) -> Iterator[Run]:
     """
     _refuse_parallel_workers(pytestconfig)
     from pytest_k8snet.calico.modes import CalicoMode
+    from pytest_k8snet.report.pytest_html import register_html
     from pytest_k8snet.report.recorder import start
     from pytest_k8snet.settings import of as settings_of
 
     settings = settings_of(pytestconfig)
     recorder = start(pytestconfig, settings)
     pytestconfig.stash[RECORDER] = recorder
+    register_html(pytestconfig, recorder)
     with ExitStack() as stack:
         stack.enter_context(_terminated_like_interrupted())
         from pytest_k8snet.opening import opened

@@ -18,53 +18,54 @@ if TYPE_CHECKING:
 
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.lab import LabProcess
-    from pytest_k8snet.measure.observer import Observer
+    from pytest_k8snet.report.recorder import Recorder
     from pytest_k8snet.settings import Settings
 
 
 @contextmanager
-def opened(settings: Settings, observer: Observer, modes: Sequence[CalicoMode]) -> Generator[Run]:
+def opened(settings: Settings, recorder: Recorder, modes: Sequence[CalicoMode]) -> Generator[Run]:
     """A run on the cluster that the settings name; everything is put back on leaving.
 
     Raises:
         K8sNetError: no usable cluster.
     """
     if settings.lab:
-        with _started_lab(settings, observer) as lab:
+        with _started_lab(settings, recorder) as lab:
             on_lab = replace(
                 settings,
                 kubeconfig=lab.kubeconfig,
                 outside=settings.outside or lab.outside_prefix,
             )
-            with _opened_cluster(on_lab, observer, modes) as run:
+            with _opened_cluster(on_lab, recorder, modes) as run:
                 yield run
     else:
-        with _opened_cluster(settings, observer, modes) as run:
+        with _opened_cluster(settings, recorder, modes) as run:
             yield run
 
 
 @contextmanager
-def _started_lab(settings: Settings, observer: Observer) -> Generator[LabProcess]:
+def _started_lab(settings: Settings, recorder: Recorder) -> Generator[LabProcess]:
     # The one place above the lab that knows it.
     from pytest_k8snet import lab
     from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
     spec = LabSpec(nodes=study_nodes(settings.lab_nodes), link_rate=settings.lab_rate)
-    observer.started(f"starting the lab ({settings.lab_nodes} nodes)", 2.0)
+    recorder.started(f"starting the lab ({settings.lab_nodes} nodes)", 2.0)
     try:
         process = lab.start(spec)
     finally:
-        observer.finished()
+        recorder.finished()
     with process:
         yield process
 
 
 @contextmanager
 def _opened_cluster(
-    settings: Settings, observer: Observer, modes: Sequence[CalicoMode]
+    settings: Settings, recorder: Recorder, modes: Sequence[CalicoMode]
 ) -> Generator[Run]:
     api = connect(kubeconfig=settings.kubeconfig, context=settings.context)
     spec = RunSpec(
+        run_id=recorder.run_id,
         change=ChangeSettings(
             strategy=settings.change.strategy,
             pool=settings.change.pool,
@@ -79,7 +80,7 @@ def _opened_cluster(
         service=settings.service,
         outside_prefix=settings.outside,
     )
-    with Run(api, spec, observer) as run:
+    with Run(api, spec, recorder) as run:
         yield run
 
 

@@ -88,14 +88,3 @@ def pytest_terminal_summary(
         from pytest_k8snet.report import terminal
 
         terminal.summary(terminalreporter, config.stash[RECORDER].records)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_results_summary(
-    prefix: list[str], summary: list[str], postfix: list[str], session: pytest.Session
-) -> None:
-    """Put the static report before pytest-html's own rows."""
-    if RECORDER in session.config.stash:
-        from pytest_k8snet.report import html
-
-        prefix.append(html.render_fragment(session.config.stash[RECORDER].records))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,8 +36,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """What a run was asked for."""
+    """What a run was asked for.
 
+    Attributes:
+        run_id: ``k8snet-xxxxxx``; names and labels everything that the run makes.
+    """
+
+    run_id: str
     change: ChangeSettings
     modes: tuple[CalicoMode, ...]
     node_names: tuple[str, ...]
@@ -54,14 +58,14 @@ class Run:
     """A run on a cluster. A context manager: leaving it deletes and restores everything.
 
     Attributes:
-        run_id: ``k8snet-`` and six hexadecimal digits; the label of everything the run makes.
+        run_id: the label of everything that the run makes.
         nodes: the cluster's usable nodes.
         installation: what Calico is here.
         sampler: takes the samples.
     """
 
     def __init__(self, api: Api, spec: RunSpec, observer: Observer) -> None:
-        self.run_id = f"k8snet-{secrets.token_hex(3)}"
+        self.run_id = spec.run_id
         self.api = api
         self.spec = spec
         self._observer = observer
