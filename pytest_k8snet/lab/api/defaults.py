@@ -20,7 +20,7 @@ def keep_allocated(resource: Resource, new: Object, old: Object) -> None:
     """Carry over what was allocated for a service, where its replacement does not name it."""
     if resource.key != "services":
         return
-    spec, before = mapping(new, "spec"), mapping(old, "spec")
+    spec, before = mapping(new, "spec"), dig(old, "spec", {})
     if spec.get("type") == "ExternalName":
         return
     for field in ("clusterIP", "clusterIPs"):

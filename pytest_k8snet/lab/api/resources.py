@@ -95,8 +95,8 @@ _AUTHZ = "authorization.k8s.io"
 _TABLE: tuple[tuple[str, str, str, str, tuple[str, ...], str, str, str], ...] = (
     ("Namespace", "namespaces", "v1", "cluster", _ALL, "ns", "status finalize", ""),
     ("Node", "nodes", "v1", "cluster", _ALL, "no", "status", ""),
-    ("Pod", "pods", "v1", "ns", _ALL, "po", "status log exec attach portforward binding eviction"
-     " ephemeralcontainers", "all"),
+    ("Pod", "pods", "v1", "ns", _ALL, "po", "status log exec attach portforward binding eviction",
+     "all"),
     ("Service", "services", "v1", "ns", _ALL, "svc", "status", "all"),
     ("Endpoints", "endpoints", "v1", "ns", _ALL, "ep", "", ""),
     ("ConfigMap", "configmaps", "v1", "ns", _ALL, "cm", "", ""),

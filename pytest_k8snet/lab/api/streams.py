@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol
+
+from aiohttp import web
+
+from pytest_k8snet.lab.api import status
+from pytest_k8snet.lab.api.objects import dig
+from pytest_k8snet.lab.api.target import Target, integer, is_true
+from pytest_k8snet.lab.api.store import Store
+
+#: How long the headers of a log wait for the kubelet to refuse.
+_REFUSAL_SECONDS = 0.05
 
 
 class ExecutableNotFound(Exception):  # noqa: N818 -- the OCI runtime's own words
@@ -69,3 +79,70 @@ class ContainerRuntime(Protocol):
         previous: bool,
     ) -> AsyncIterator[bytes]:
         """The container's output; with ``follow`` until it ends."""
+
+
+def container_of(store: Store, target: Target, wanted: str) -> str:
+    """The container that a request means: the one named, or the only one there is.
+
+    Raises:
+        StatusError: 404, no such pod; 400, no such container, a choice not made, or no node yet.
+    """
+    pod = store.get(target.resource, target.name, target.namespace)
+    listed = [
+        str(container["name"])
+        for group in ("containers", "initContainers")
+        for container in dig(pod, f"spec.{group}", [])
+    ]
+    if not wanted:
+        if len(dig(pod, "spec.containers", [])) > 1:
+            raise status.bad_request(
+                f"a container name must be specified for pod {target.name},"
+                f" choose one of: [{' '.join(listed)}]"
+            )
+        wanted = listed[0]
+    if wanted not in listed:
+        raise status.bad_request(f"container {wanted} is not valid for pod {target.name}")
+    if not dig(pod, "spec.nodeName"):
+        raise status.bad_request(f"pod {target.name} does not have a host assigned")
+    return wanted
+
+
+async def send_logs(
+    request: web.Request, store: Store, runtime: ContainerRuntime, target: Target
+) -> web.StreamResponse:
+    """Stream a container's output as plain text.
+
+    Raises:
+        StatusError: the request, or the kubelet, refuses.
+    """
+    query = request.query
+    limit = integer(query, "limitBytes")
+    chunks = runtime.logs(
+        target.namespace,
+        target.name,
+        container_of(store, target, query.get("container", "")),
+        follow=is_true(query.get("follow")),
+        tail_lines=integer(query, "tailLines"),
+        timestamps=is_true(query.get("timestamps")),
+        previous=is_true(query.get("previous")),
+    )
+    # A refusal comes before the first chunk; but a silent container must not hold up the headers.
+    first = asyncio.ensure_future(anext(chunks, None))
+    await asyncio.wait({first}, timeout=_REFUSAL_SECONDS)
+    if first.done():
+        first.result()
+    response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+    response.enable_chunked_encoding()
+    try:
+        await response.prepare(request)
+        chunk = await first
+        while chunk is not None and (limit is None or limit > 0):
+            if limit is not None:
+                chunk, limit = chunk[:limit], limit - len(chunk)
+            await response.write(chunk)
+            chunk = await anext(chunks, None)
+    finally:
+        first.cancel()
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+    return response

@@ -6,10 +6,15 @@ from typing import Any
 
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.resources import Resource
+from pytest_k8snet.lab.api.selectors import match_labels
 from pytest_k8snet.lab.api.validation import names
 from pytest_k8snet.lab.api.validation.causes import Causes, objects
 
-_FORMS = {"namespaces": names.DNS_LABEL, "services": names.SERVICE}
+_FORMS = {
+    "namespaces": names.DNS_LABEL,
+    "services": names.SERVICE,
+    "apiservices.apiregistration.k8s.io": names.API_SERVICE,
+}
 
 #: Annotations may be this large together.
 _ANNOTATIONS_LIMIT_BYTES = 256 * 1024
@@ -63,8 +68,6 @@ def _check_annotations(causes: Causes, annotations: dict[str, str]) -> None:
 
 def check_selector_matches(causes: Causes, spec: Object) -> None:
     """A workload's selector: there, not empty, and fitting its own template."""
-    from pytest_k8snet.lab.api.selectors import match_labels
-
     selector = spec.get("selector")
     if not selector:
         causes.required("spec.selector")

@@ -86,3 +86,7 @@ PORT_NAME = Form(
     "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
     ("http",),
 )
+# The API service of the core group is called "v1.", which is no domain name.
+API_SERVICE = Form(
+    r"[a-z0-9]+\.[-a-z0-9.]*", 253, "must be a version and a group", ("v1.apps", "v1.")
+)

@@ -1,0 +1,222 @@
+"""Commands in containers over a WebSocket: Kubernetes' protocols v4 and v5 ``.channel.k8s.io``.
+
+Each message begins with a byte that names its channel. As on a real cluster, a command goes on when
+its client hangs up, and a stream ends only when the command has ended *and* everyone who inherited
+its output has closed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+from aiohttp import WSMsgType, web
+
+from pytest_k8snet.lab.api import status
+from pytest_k8snet.lab.api.faults import Faults
+from pytest_k8snet.lab.api.objects import Object
+from pytest_k8snet.lab.api.target import Target, is_true
+from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.api.streams import (
+    ContainerRuntime,
+    ExecutableNotFound,
+    RunningProcess,
+    container_of,
+)
+
+PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+
+STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+
+_CHUNK_BYTES = 32 * 1024
+
+
+class Commands:
+    """The commands that run for clients, or for nobody any more."""
+
+    def __init__(self, store: Store, runtime: ContainerRuntime, faults: Faults) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._faults = faults
+        self._running: dict[asyncio.Task[None], RunningProcess] = {}
+
+    async def serve(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Run a command for a client and stream it.
+
+        Raises:
+            StatusError: the request, or the kubelet, refuses; before the WebSocket opens.
+        """
+        query = request.query
+        argv = query.getall("command", [])
+        container = container_of(self._store, target, query.get("container", ""))
+        if not argv:
+            raise status.bad_request("you must specify at least 1 command for the container")
+        wants = {name: is_true(query.get(name)) for name in ("stdin", "stdout", "stderr", "tty")}
+        if not any(wants[name] for name in ("stdin", "stdout", "stderr")):
+            raise status.bad_request("you must specify at least 1 of stdin, stdout, stderr")
+        socket = web.WebSocketResponse(protocols=PROTOCOLS, compress=False, max_msg_size=0)
+        ready = socket.can_prepare(request)
+        if not ready.ok or ready.protocol is None:
+            raise status.bad_request(
+                "unable to upgrade: the lab streams over WebSocket only, by the protocols "
+                + ", ".join(PROTOCOLS)
+            )
+        process: RunningProcess | None = None
+        outcome: Object = {}
+        try:
+            process = await self._runtime.exec(
+                target.namespace,
+                target.name,
+                container,
+                list(argv),
+                stdin=wants["stdin"],
+                tty=wants["tty"],
+            )
+        except ExecutableNotFound as error:
+            outcome = not_started(error)
+        await socket.prepare(request)
+        client = _Client(socket, request)
+        if process is not None:
+            await self._converse(process, client, argv, wants)
+        elif not self._faults.takes_exec_stream():
+            await client.send(STATUS, json.dumps(outcome).encode())
+        await socket.close()
+        return socket
+
+    async def _converse(
+        self,
+        process: RunningProcess,
+        client: _Client,
+        argv: Sequence[str],
+        wants: dict[str, bool],
+    ) -> None:
+        output = asyncio.create_task(self._outlive(process, client, argv, wants))
+        self._running[output] = process
+        output.add_done_callback(lambda task: self._running.pop(task, None))
+        incoming = asyncio.create_task(_receive(client.socket, process))
+        try:
+            # The client's leave ends this conversation, not the command.
+            await asyncio.wait({output, incoming}, return_when=asyncio.FIRST_COMPLETED)
+            if not client.gone:
+                await asyncio.shield(output)
+        finally:
+            incoming.cancel()
+            if not output.done():
+                client.leave()
+
+    async def _outlive(
+        self,
+        process: RunningProcess,
+        client: _Client,
+        argv: Sequence[str],
+        wants: dict[str, bool],
+    ) -> None:
+        """Pass on all output, then the status; read on when nobody listens, so nothing blocks."""
+        streams = [_pump(process.stdout, client, STDOUT, wanted=wants["stdout"])]
+        if process.stderr is not None:
+            streams.append(_pump(process.stderr, client, STDERR, wanted=wants["stderr"]))
+        await asyncio.gather(*streams)
+        code = await process.wait()
+        if self._faults.takes_exec_stream():
+            client.cut()
+        else:
+            await client.send(STATUS, json.dumps(ended(argv, code)).encode())
+
+    async def close(self) -> None:
+        """End every command that still runs."""
+        running = dict(self._running)
+        for task, process in running.items():
+            process.kill()
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+class _Client:
+    """The other end of a stream, until it goes."""
+
+    def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+        self.socket = socket
+        self._request = request
+        self.gone = False
+
+    async def send(self, channel: int, data: bytes) -> None:
+        if self.gone or self.socket.closed:
+            return
+        try:
+            await self.socket.send_bytes(bytes([channel]) + data)
+        except (ConnectionError, RuntimeError):
+            self.gone = True
+
+    def leave(self) -> None:
+        self.gone = True
+
+    def cut(self) -> None:
+        """Break the connection off, as a lost network would."""
+        self.gone = True
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+class _Reader(Protocol):
+    async def read(self, n: int = -1) -> bytes: ...
+
+
+async def _pump(reader: _Reader, client: _Client, channel: int, *, wanted: bool) -> None:
+    while chunk := await reader.read(_CHUNK_BYTES):
+        if wanted:
+            await client.send(channel, chunk)
+
+
+async def _receive(socket: web.WebSocketResponse, process: RunningProcess) -> None:
+    """Pass on what the client sends, until it hangs up."""
+    stdin = process.stdin
+    async for message in socket:
+        if message.type is WSMsgType.TEXT:
+            data = message.data.encode()
+        elif message.type is WSMsgType.BINARY:
+            data = message.data
+        else:
+            continue
+        channel, payload = data[:1], data[1:]
+        if channel == bytes([STDIN]) and stdin is not None:
+            try:
+                stdin.write(payload)
+                await stdin.drain()
+            except ConnectionError:
+                # The command does not read any more; what is sent to it is lost, as in a pipe.
+                stdin = None
+        elif channel == bytes([CLOSE]) and payload[:1] == bytes([STDIN]) and stdin is not None:
+            stdin.close()
+            stdin = None
+        elif channel == bytes([RESIZE]):
+            size = json.loads(payload)
+            process.resize(int(size["Width"]), int(size["Height"]))
+
+
+def ended(argv: Sequence[str], code: int) -> Object:
+    """The Status of a command that has ended."""
+    if code == 0:
+        return {"metadata": {}, "status": "Success"}
+    command = " ".join(argv)
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "message": "command terminated with non-zero exit code: error executing command"
+        f" [{command}], exit code {code}",
+        "reason": "NonZeroExitCode",
+        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
+    }
+
+
+def not_started(error: ExecutableNotFound) -> Object:
+    """The Status of a command that the container does not have: no exit code, as none was run."""
+    why = (
+        "error executing command in container: failed to exec in container: failed to start exec:"
+        f" OCI runtime exec failed: exec failed: unable to start container process: {error}:"
+        " unknown"
+    )
+    refused = status.internal_error(why)
+    refused.details = {"causes": [{"message": why}]}
+    return refused.to_dict()
