@@ -1,0 +1,215 @@
+"""Nodes: read, judged and chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.cluster.nodes import (
+    Node,
+    choose_nodes,
+    placement,
+    read_node,
+    usable_nodes,
+)
+from pytest_k8snet.errors import NodesError
+
+PLANE = {"node-role.kubernetes.io/control-plane": ""}
+
+
+def node(
+    name: str,
+    address: str = "192.168.0.9/24",
+    *,
+    ready: str = "True",
+    labels: dict[str, str] | None = None,
+    spec: dict[str, Any] | None = None,
+    conditions: list[dict[str, str]] | None = None,
+) -> Node:
+    ip, _, prefix = address.partition("/")
+    annotations = {"projectcalico.org/IPv4Address": address} if prefix else {}
+    return read_node(
+        {
+            "metadata": {"name": name, "labels": labels or {}, "annotations": annotations},
+            "spec": spec or {},
+            "status": {
+                "addresses": [
+                    {"type": "Hostname", "address": name},
+                    {"type": "InternalIP", "address": ip},
+                ],
+                "conditions": conditions
+                or [{"type": "Ready", "status": ready, "reason": "R", "message": "M"}],
+                "nodeInfo": {"kernelVersion": "6.1.0", "kubeletVersion": "v1.32.1"},
+                "capacity": {"cpu": "8", "memory": "32Gi"},
+            },
+        }
+    )
+
+
+def study() -> list[Node]:
+    return [
+        node("master", "192.168.0.10/24", labels=PLANE),
+        node("node1", "192.168.0.11/24"),
+        node("node2", "192.168.0.12/24"),
+        node("node3", "192.168.1.13/24"),
+    ]
+
+
+def test_a_node_is_read_with_its_subnet_and_its_versions() -> None:
+    found = node("node1", "192.168.0.11/24")
+    assert found.internal_ip == "192.168.0.11"
+    assert str(found.interface) == "192.168.0.11/24"
+    assert (found.kernel_version, found.kubelet_version) == ("6.1.0", "v1.32.1")
+    assert (found.cpu, found.memory) == ("8", "32Gi")
+    assert found.usable
+
+
+def test_an_ipv4_address_is_preferred_on_a_dual_stack_node() -> None:
+    addresses = [
+        {"type": "InternalIP", "address": "fd00::1"},
+        {"type": "InternalIP", "address": "10.0.0.1"},
+    ]
+    assert (
+        read_node({"metadata": {"name": "a"}, "status": {"addresses": addresses}}).internal_ip
+        == "10.0.0.1"
+    )
+
+
+def test_the_senders_prefix_decides_on_one_subnet() -> None:
+    wide, narrow = node("a", "10.0.0.1/16"), node("b", "10.0.9.1/24")
+    assert wide.same_subnet(narrow)
+    assert not narrow.same_subnet(wide)
+    assert placement(wide, narrow) == "cross-subnet"
+
+
+def test_an_unknown_subnet_is_never_taken_for_the_same() -> None:
+    known, unknown = node("a", "10.0.0.1/16"), node("b", "10.0.0.2")
+    assert known.same_subnet(unknown)
+    assert not unknown.same_subnet(known)
+    assert placement(known, unknown) == ""
+    assert placement(unknown, unknown) == "same-node"
+
+
+@pytest.mark.parametrize("text", ["nonsense", "10.0.0.1", "10.0.0.300/24", ""])
+def test_an_annotation_that_is_no_address_with_prefix_is_no_subnet(text: str) -> None:
+    raw = {"metadata": {"name": "a", "annotations": {"projectcalico.org/IPv4Address": text}}}
+    assert read_node(raw).interface is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "trouble"),
+    [
+        ({"ready": "False"}, "not ready (R, M)"),
+        ({"ready": "Unknown"}, "not ready (R, M)"),
+        ({"conditions": [{"type": "Other", "status": "True"}]}, "not ready (the kubelet has not"),
+        (
+            {
+                "conditions": [
+                    {"type": "DiskPressure", "status": "True"},
+                    {"type": "Ready", "status": "False", "message": "no space"},
+                ]
+            },
+            "not ready (no space, DiskPressure)",
+        ),
+        ({"spec": {"unschedulable": True}}, "cordoned"),
+        (
+            {"spec": {"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]}},
+            "taint gpu=yes:NoSchedule",
+        ),
+        ({"spec": {"taints": [{"key": "old", "effect": "NoExecute"}]}}, "taint old:NoExecute"),
+        (
+            {
+                "spec": {
+                    "unschedulable": True,
+                    "taints": [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}],
+                }
+            },
+            "cordoned",
+        ),
+    ],
+)
+def test_an_unusable_node_says_why(changes: dict[str, Any], trouble: str) -> None:
+    found = node("a", **changes)
+    assert not found.usable
+    assert found.trouble.startswith(trouble)
+    assert found.trouble.count(";") == 0
+
+
+@pytest.mark.parametrize(
+    "taint",
+    [
+        {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"},
+        {"key": "soft", "effect": "PreferNoSchedule"},
+    ],
+)
+def test_taints_that_the_pods_tolerate_do_not_matter(taint: dict[str, str]) -> None:
+    assert node("a", spec={"taints": [taint]}).usable
+
+
+def test_too_few_usable_nodes_names_each_with_its_reason() -> None:
+    nodes = [node("a"), node("b", ready="False"), node("c", spec={"unschedulable": True})]
+    with pytest.raises(NodesError) as caught:
+        usable_nodes(nodes)
+    assert caught.value.problem == "2 usable nodes are needed and this cluster has 1"
+    assert caught.value.found == (
+        "a: usable, 192.168.0.9/24\n"
+        "b: not ready (R, M), 192.168.0.9/24\n"
+        "c: cordoned, 192.168.0.9/24"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ("any", ("node1", "node2")),
+        ("same-subnet", ("node1", "node2")),
+        ("cross-subnet", ("node1", "node3")),
+        ("same-node", ("node1", "node1")),
+    ],
+)
+def test_the_study_gets_its_workers(wanted: Any, names: tuple[str, str]) -> None:
+    for nodes in (study(), study()[::-1]):
+        client, server = choose_nodes(nodes, wanted)
+        assert (client.name, server.name) == names
+
+
+def test_names_are_ordered_as_people_count() -> None:
+    nodes = [node(f"node{i}") for i in (10, 2, 1)]
+    assert [n.name for n in choose_nodes(nodes)] == ["node1", "node2"]
+
+
+def test_a_control_plane_is_used_when_there_is_nothing_else() -> None:
+    assert [n.name for n in choose_nodes(study()[:2])] == ["node1", "master"]
+
+
+def test_any_takes_two_subnets_where_there_is_no_pair_in_one() -> None:
+    assert [n.name for n in choose_nodes(study()[2:])] == ["node2", "node3"]
+
+
+def test_named_nodes_are_taken_in_their_order() -> None:
+    assert [n.name for n in choose_nodes(study(), names=["node3", "master"])] == [
+        "node3",
+        "master",
+    ]
+
+
+def test_unknown_and_unusable_names_are_explained() -> None:
+    nodes = [*study(), node("sick", ready="False")]
+    with pytest.raises(NodesError, match='no usable node "nodeX"') as caught:
+        choose_nodes(nodes, names=["nodeX", "node1"])
+    assert "node2: usable" in caught.value.found
+    with pytest.raises(NodesError, match=r'node "sick" cannot be used: not ready \(R, M\)'):
+        choose_nodes(nodes, names=["sick", "node1"])
+
+
+def test_a_placement_that_does_not_exist_is_explained() -> None:
+    with pytest.raises(NodesError, match="no two usable nodes lie in different subnets") as caught:
+        choose_nodes(study()[:3], "cross-subnet")
+    assert "node2: usable, 192.168.0.12/24" in caught.value.found
+    with pytest.raises(NodesError, match="in one subnet"):
+        choose_nodes(study(), "same-subnet", ["node1", "node3"])
+    with pytest.raises(NodesError, match="there are no two usable nodes"):
+        choose_nodes(study()[:1])
+    with pytest.raises(NodesError, match="no node is usable"):
+        choose_nodes([], "same-node")
