@@ -11,6 +11,9 @@ from pytest_k8snet.errors import K8sNetError
 #: Makes the tool's own error from one sentence about what is wrong with the JSON.
 Complaint = Callable[[str], K8sNetError]
 
+#: An exabyte, an exabit a second: sums and quotients of what is below stay finite.
+_LARGEST = 10**18
+
 
 class Section:
     """One object within a tool's JSON.
@@ -45,9 +48,9 @@ class Section:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self._complain(f"{self._name(key)} is no number: {value!r:.80}")
-        if isinstance(value, int) and value.bit_length() > 1000:
+        if value > _LARGEST:
             raise self._complain(f"{self._name(key)} is too large to be true")
-        if not math.isfinite(value) or value < 0:
+        if math.isnan(value) or value < 0:
             raise self._complain(f"{self._name(key)} cannot be {value!r:.80}")
         return float(value)
 
@@ -65,6 +68,8 @@ class Section:
             return None
         if isinstance(value, bool) or not isinstance(value, int):
             raise self._complain(f"{self._name(key)} is no whole number: {value!r:.80}")
+        if value > _LARGEST:
+            raise self._complain(f"{self._name(key)} is too large to be true")
         return value
 
     def count(self, key: str) -> int | None:

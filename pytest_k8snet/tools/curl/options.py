@@ -105,9 +105,15 @@ class CurlOptions:
 
 def argv(options: CurlOptions) -> tuple[str, ...]:
     """The command line: one process, one line of JSON per request on stdout."""
-    words = ["curl", "-q", "-sS", "-o", "/dev/null", "-w", "%{json}\\n"]
+    words = ["curl", "-q", "-sS", "-o", "/dev/null", "-w", "%{json}\\n", *request_words(options)]
+    words.append(f"{_without_globs(options.url)}#[1-{options.requests}]")
+    return under_timeout(options.timeout_seconds, *words)
+
+
+def request_words(options: CurlOptions) -> list[str]:
+    """What makes one request what it is, apart from its URL: every way to run curl shares it."""
     # HTTP/2 would ignore the header and carry every request on one connection.
-    words += ["--http1.1", "-H", "Connection: close"]
+    words = ["--http1.1", "-H", "Connection: close"]
     # A proxy named by the environment would be measured in the service's place.
     words += ["--noproxy", "*"]
     words += ["--connect-timeout", f"{options.connect_timeout_seconds:g}"]
@@ -126,8 +132,7 @@ def argv(options: CurlOptions) -> tuple[str, ...]:
         words.append("-L")
     if options.ipv6 is not None:
         words.append("-6" if options.ipv6 else "-4")
-    words.append(f"{_without_globs(options.url)}#[1-{options.requests}]")
-    return under_timeout(options.timeout_seconds, *words)
+    return words
 
 
 def _without_globs(url: str) -> str:

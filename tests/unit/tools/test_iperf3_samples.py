@@ -1,0 +1,240 @@
+"""Every recorded iperf3 output gives its own figures, or the error that names what happened."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from recorded import Recording, recordings
+
+from pytest_k8snet.errors import Iperf3Error
+from pytest_k8snet.tools import iperf3
+
+SAMPLES = recordings("iperf3")
+
+#: By case, for both versions; a version's own answer comes first.
+ERRORS: dict[str, type[Iperf3Error]] = {
+    "3.12-err-bad-duration": iperf3.Refused,  # 3.12 took -5 and went on to connect
+    "3.12-err-server-bitrate-limit": iperf3.ServerDied,  # 3.12 gives no reason
+    "3.12-err-server-frozen-midtest-snd-timeout": iperf3.CutOff,
+    "3.22-err-server-frozen-midtest-snd-timeout": iperf3.Empty,  # the option did not help
+    "err-bad-congestion": iperf3.BadOption,
+    "err-bad-duration": iperf3.BadOption,
+    "err-bad-option-mix": iperf3.BadOption,
+    "err-busy": iperf3.Busy,
+    "err-client-coreutils-timeout": iperf3.Interrupted,
+    "err-client-int-midtest": iperf3.Interrupted,
+    "err-client-int-serverside": iperf3.Interrupted,
+    "err-client-kill-midtest": iperf3.Interrupted,
+    "err-client-term-midtest": iperf3.Interrupted,
+    "err-dns": iperf3.NameNotResolved,
+    "err-json-stream-client-kill": iperf3.CutOff,
+    "err-json-stream-forceflush-client-kill": iperf3.CutOff,
+    "err-json-stream-refused": iperf3.Refused,
+    "err-json-stream-server-kill": iperf3.ServerDied,
+    "err-mtu-blackhole": iperf3.NoData,
+    "err-refused": iperf3.Refused,
+    "err-reverse-rcv-timeout": iperf3.CutOff,
+    "err-server-bitrate-limit": iperf3.ServerLimit,
+    "err-server-frozen": iperf3.Empty,
+    "err-server-frozen-midtest": iperf3.Empty,
+    "err-server-idle-timeout": iperf3.Empty,
+    "err-server-int-midtest": iperf3.ServerDied,
+    "err-server-kill-midtest": iperf3.ServerDied,
+    "err-server-max-duration": iperf3.ServerLimit,
+    "err-server-port-in-use": iperf3.PortInUse,
+    "err-server-term-midtest": iperf3.ServerDied,
+    "err-tcp-blackhole-connect-timeout": iperf3.TimedOut,
+    "err-tcp-icmp-reject": iperf3.Unreachable,
+    "err-tcp-reset": iperf3.Refused,
+    "err-udp-blocked": iperf3.UdpBlocked,
+    "err-udp-rejected": iperf3.UdpBlocked,
+    "err-udp-server-kill-midtest": iperf3.ServerDied,
+    "err-unknown-option": iperf3.BadOption,
+    "sctp-unsupported": iperf3.BadOption,
+    "udp-data-dropped-100pct": iperf3.NoData,
+}
+
+
+def expected_error(sample: Recording) -> type[Iperf3Error] | None:
+    return ERRORS.get(f"{sample.version}-{sample.case}") or ERRORS.get(sample.case)
+
+
+FAILED = [sample for sample in SAMPLES if expected_error(sample)]
+GOOD = [sample for sample in SAMPLES if not expected_error(sample)]
+
+
+def parse(sample: Recording) -> iperf3.Iperf3Result:
+    return iperf3.parse(sample.text, stderr=sample.stderr, exit_code=sample.exit_code)
+
+
+def raw_end(sample: Recording) -> dict[str, Any]:
+    """The document's "end", read without any code under test."""
+    for line in sample.text.splitlines():
+        if line.startswith('{"event":"end"'):
+            end: dict[str, Any] = json.loads(line)["data"]
+            return end
+    end = json.loads(sample.text)["end"]
+    return end
+
+
+def test_the_table_and_the_recordings_cover_each_other() -> None:
+    cases = {sample.case for sample in SAMPLES} | {
+        f"{sample.version}-{sample.case}" for sample in SAMPLES
+    }
+    assert set(ERRORS) <= cases
+    assert (len(SAMPLES), len(GOOD)) == (144, 77)
+
+
+@pytest.mark.parametrize("sample", FAILED, ids=lambda sample: sample.name)
+def test_an_unusable_output_raises_the_error_that_names_what_happened(sample: Recording) -> None:
+    with pytest.raises(Iperf3Error) as caught:
+        parse(sample)
+    assert type(caught.value) is expected_error(sample)
+    assert caught.value.found
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("sample", GOOD, ids=lambda sample: sample.name)
+def test_a_good_output_gives_the_figures_of_its_receiver(sample: Recording) -> None:
+    result, end = parse(sample), raw_end(sample)
+    received = end["sum_received"]
+    assert float(result.bandwidth) == received["bits_per_second"]
+    assert float(result.seconds) == received["seconds"]
+    assert result.flow.bytes_received == received["bytes"]
+    assert result.version == tuple(int(part) for part in sample.version.split("."))
+    assert result.raw == sample.text
+    if result.protocol == "TCP" and "server-side" not in sample.name:
+        assert result.retransmits == end["sum_sent"]["retransmits"]
+        assert result.sender_congestion == end["sender_tcp_congestion"]
+        assert result.mss_bytes in (1000, 1448, 32768)
+        assert result.lost_ratio is None
+        assert result.jitter is None
+    if result.protocol == "UDP":
+        sent, lost = end["sum_sent"]["packets"], received["lost_packets"]
+        assert result.lost_ratio == pytest.approx(
+            (sent - received["packets"] + lost) / sent, abs=1e-12
+        )
+        assert result.retransmits is None
+        assert result.jitter == pytest.approx(received["jitter_ms"] / 1000)
+
+
+@pytest.mark.parametrize("sample", GOOD, ids=lambda sample: sample.name)
+def test_the_direction_is_that_of_the_arguments(sample: Recording) -> None:
+    words = sample.arguments.split()
+    result = parse(sample)
+    if "--bidir" in words:
+        assert result.direction == "bidirectional"
+        reverse = raw_end(sample)["sum_received_bidir_reverse"]["bits_per_second"]
+        assert result.reverse_bandwidth == reverse
+        assert result.to_client_bytes > 0
+        assert result.to_server_bytes > 0
+    elif "-R" in words:
+        assert result.direction == "reverse"
+        assert result.to_server_bytes == 0
+        assert result.rtt_mean is None  # printed as 0, which means "not measured"
+    else:
+        assert result.direction == "forward"
+        assert result.to_client_bytes == 0
+        assert result.reverse_bandwidth is None
+
+
+@pytest.mark.parametrize("sample", GOOD, ids=lambda sample: sample.name)
+def test_records_are_plain_json(sample: Recording) -> None:
+    result = parse(sample)
+    for record in (result.figures(), result.series()):
+        assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert all(type(value) in (int, float) for value in result.figures().values())
+    assert result.figures()["bandwidth_bits_per_second"] == float(result.bandwidth)
+
+
+def sample_result(name: str) -> iperf3.Iperf3Result:
+    return parse(next(sample for sample in SAMPLES if sample.name == name))
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.22"])
+def test_omitted_intervals_are_not_in_the_series(version: str) -> None:
+    result = sample_result(f"{version}-tcp-omit1.json")
+    assert [round(float(one.start)) for one in result.intervals] == [0, 1]
+
+
+def test_intervals_have_rtt_window_and_retransmits() -> None:
+    first, second = sample_result("3.12-tcp.json").intervals
+    assert (first.retransmits, second.retransmits) == (0, 1)
+    assert (str(first.rtt), str(second.rtt)) == ("52 us", "86 us")
+    assert first.cwnd_bytes == 1047728
+    assert sample_result("3.12-tcp.json").series() == {
+        "bandwidth_bits_per_second": [18515223400.726677, 16863813919.88975],
+        "retransmits": [0, 1],
+        "rtt_seconds": pytest.approx([52e-6, 86e-6]),
+        "cwnd_bytes": [1047728, 1047728],
+    }
+
+
+def test_round_trip_times_are_seconds() -> None:
+    result = sample_result("3.12-tcp.json")
+    assert [str(rtt) for rtt in (result.rtt_min, result.rtt_mean, result.rtt_max)] == [
+        "52 us",
+        "69 us",
+        "86 us",
+    ]
+
+
+def test_retransmit_ratio_is_of_the_segments_sent() -> None:
+    result = sample_result("3.12-tcp-loss5pct.json")
+    sent = raw_end(next(s for s in SAMPLES if s.name == "3.12-tcp-loss5pct.json"))["sum_sent"]
+    assert result.retransmit_ratio == pytest.approx(sent["retransmits"] * 1448 / sent["bytes"])
+    assert result.retransmit_ratio == pytest.approx(0.05, abs=0.01)
+
+
+def test_udp_bandwidth_is_what_arrived_and_not_what_was_sent() -> None:
+    result = sample_result("3.12-udp-flood-loss.json")
+    assert float(result.bandwidth) == pytest.approx(3.67e9, rel=0.01)
+    assert result.sent_bandwidth is not None
+    assert float(result.sent_bandwidth) == pytest.approx(11.2e9, rel=0.01)
+    assert result.lost_ratio == pytest.approx(0.672, abs=0.001)
+    assert float(result.streams[0].bandwidth) == pytest.approx(float(result.bandwidth), rel=0.01)
+
+
+def test_datagrams_lost_at_the_very_end_count_as_lost() -> None:
+    # The receiver saw number 20191 of 20192 last, and calls nothing lost.
+    assert sample_result("3.12-udp-overrate.json").lost_ratio == pytest.approx(1 / 20192)
+
+
+def test_each_direction_of_a_bidirectional_udp_test_has_its_own_loss() -> None:
+    result = sample_result("3.12-udp-loss5pct-bidir.json")
+    assert result.lost_ratio == pytest.approx(0.05, abs=0.001)
+    assert result.opposite is not None
+    assert result.opposite.lost_ratio == 0
+    assert result.figures()["reverse_lost_ratio"] == 0
+
+
+def test_out_of_order_is_known_only_where_the_client_receives() -> None:
+    assert sample_result("3.12-udp.json").out_of_order is None
+    assert sample_result("3.12-udp-reverse.json").out_of_order == 0
+
+
+def test_parallel_streams_are_told_one_by_one() -> None:
+    result = sample_result("3.12-tcp-P4.json")
+    assert len(result.streams) == 4
+    assert sum(float(one.bandwidth) for one in result.streams) == pytest.approx(
+        float(result.bandwidth), rel=0.01
+    )
+    both = sample_result("3.12-tcp-bidir-P2.json").streams
+    assert [one.from_client for one in both] == [True, True, False, False]
+    assert {one.from_client for one in sample_result("3.12-tcp-reverse-P2.json").streams} == {False}
+
+
+def test_what_a_server_did_not_tell_is_unknown_and_not_zero() -> None:
+    result = sample_result("3.12-server-side.json")
+    assert result.sent_bandwidth is None
+    assert result.retransmits is None
+    assert result.retransmit_ratio is None
+    assert "sent_bandwidth_bits_per_second" not in result.figures()
+
+
+def test_a_last_interval_of_a_clock_tick_is_not_in_the_series() -> None:
+    result = sample_result("3.12-server-side.json")
+    assert len(result.intervals) == 2
+    assert len(result.series()["bandwidth_bits_per_second"]) == 1
