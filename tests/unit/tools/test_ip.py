@@ -149,5 +149,5 @@ def test_what_is_no_device_name_is_refused(name: str) -> None:
 
 
 def test_what_is_no_address_is_refused() -> None:
-    with pytest.raises(SettingsError, match="no IP address: 'example.test'"):
+    with pytest.raises(SettingsError, match=r"no IP address: 'example\.test'"):
         ip.route_get_argv("example.test")
