@@ -1,0 +1,220 @@
+"""What kube-proxy makes of services: one nftables table per node, the same on all. Pure but apply.
+
+A packet for a service's address and port is sent on to one of its ready endpoints, chosen by
+chance; one without endpoints is refused. Traffic that comes from outside the pods' networks (a
+node, the world behind a load balancer), and a pod that reaches itself, is masqueraded, so that
+the reply finds its way back through this node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_k8snet.lab.dataplane import netns
+from pytest_k8snet.lab.dataplane.underlay import node_namespace
+from pytest_k8snet.lab.spec import LabSpec
+
+TABLE = "k8snet-services"
+#: The bit that kube-proxy marks packets with that shall be masqueraded.
+_MASQUERADE = "0x4000"
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicePort:
+    """One port of one service, and where it leads.
+
+    Attributes:
+        name: namespace, service and port, for people who read the ruleset.
+        protocol: ``tcp`` or ``udp``.
+        port: the service's own port.
+        cluster_ips: its addresses inside the cluster.
+        external_ips: its addresses for the outside: load balancer and external IPs.
+        node_port: the port on every node's address; 0 for none.
+        backends: address and port of each ready endpoint.
+    """
+
+    name: str
+    protocol: str
+    port: int
+    cluster_ips: tuple[str, ...] = ()
+    external_ips: tuple[str, ...] = ()
+    node_port: int = 0
+    backends: tuple[tuple[str, int], ...] = ()
+
+
+def service_ports(services: Sequence[Object], endpoints: Mapping[str, Object]) -> list[ServicePort]:
+    """Read services and their Endpoints.
+
+    Args:
+        services: Service objects.
+        endpoints: Endpoints objects by ``namespace/name``.
+    """
+    found = []
+    for service in services:
+        spec, meta = service.get("spec", {}), service["metadata"]
+        cluster_ips = tuple(ip for ip in spec.get("clusterIPs", [spec.get("clusterIP")]) if ip)
+        if spec.get("type") == "ExternalName" or "None" in cluster_ips or not cluster_ips:
+            continue
+        ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+        external = [entry["ip"] for entry in ingress if entry.get("ip")]
+        external += spec.get("externalIPs", [])
+        key = f"{meta['namespace']}/{meta['name']}"
+        subsets = endpoints.get(key, {}).get("subsets") or []
+        for port in spec.get("ports", []):
+            found.append(
+                ServicePort(
+                    name=f"{key}:{port.get('name') or port['port']}",
+                    protocol=port.get("protocol", "TCP").lower(),
+                    port=port["port"],
+                    cluster_ips=cluster_ips,
+                    external_ips=tuple(external),
+                    node_port=port.get("nodePort", 0),
+                    backends=_backends(subsets, port.get("name", "")),
+                )
+            )
+    return found
+
+
+def _backends(subsets: Sequence[Object], port_name: str) -> tuple[tuple[str, int], ...]:
+    return tuple(
+        (address["ip"], port["port"])
+        for subset in subsets
+        for port in subset.get("ports", [])
+        if port.get("name", "") == port_name
+        for address in subset.get("addresses", [])
+    )
+
+
+def external_addresses(ports: Sequence[ServicePort]) -> list[str]:
+    """The addresses that a node must answer for on its subnet."""
+    return sorted({address for port in ports for address in port.external_ips})
+
+
+def ruleset(ports: Sequence[ServicePort], pod_networks: Sequence[str]) -> str:
+    """The whole table as nft reads it; applying it replaces what was there in one step.
+
+    Args:
+        ports: what there is.
+        pod_networks: the IPPools' CIDRs; traffic from elsewhere is masqueraded.
+    """
+    chains, inside, outside, refused = [], [], [], []
+    for index, port in enumerate(ports):
+        entries = [f"{ip} . {port.protocol} . {port.port}" for ip in port.cluster_ips]
+        exposed = [f"{ip} . {port.protocol} . {port.port}" for ip in port.external_ips]
+        if not port.backends:
+            refused += entries + exposed
+            continue
+        chains.append(_service_chain(index, port))
+        inside += [f"{entry} : goto service-{index}" for entry in entries]
+        outside += [f"{entry} : goto service-{index}-outside" for entry in exposed]
+    node_ports = [
+        f"{port.protocol} . {port.node_port} : goto service-{index}-outside"
+        for index, port in enumerate(ports)
+        if port.node_port and port.backends
+    ]
+    refused_node_ports = [
+        f"{port.protocol} . {port.node_port}"
+        for port in ports
+        if port.node_port and not port.backends
+    ]
+    pods = f"ip saddr {{ {', '.join(pod_networks)} }} return" if pod_networks else ""
+    lines = [
+        f"table ip {TABLE}",
+        f"delete table ip {TABLE}",
+        f"table ip {TABLE} {{",
+        "chain mark-unless-pod {",
+        pods,
+        f"meta mark set meta mark or {_MASQUERADE}",
+        "}",
+        *chains,
+        "chain services {",
+        _map("ip daddr . meta l4proto . th dport", inside + outside),
+        _map("fib daddr type local meta l4proto . th dport", node_ports),
+        "}",
+        "chain prerouting { type nat hook prerouting priority dstnat; jump services; }",
+        "chain output { type nat hook output priority -100; jump services; }",
+        "chain postrouting {",
+        "type nat hook postrouting priority srcnat - 10;",
+        f"meta mark and {_MASQUERADE} == {_MASQUERADE} masquerade",
+        "}",
+        "chain refuse {",
+        _set("ip daddr . meta l4proto . th dport", refused),
+        _set("fib daddr type local meta l4proto . th dport", refused_node_ports),
+        "}",
+        # Before the nat hooks' routing: an address without endpoints leads nowhere.
+        *(
+            f"chain refuse-{hook} {{ type filter hook {hook} priority 0; jump refuse; }}"
+            for hook in ("input", "forward", "output")
+        ),
+        "}",
+    ]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _service_chain(index: int, port: ServicePort) -> str:
+    choices = ", ".join(
+        f"{number} : {address} . {target}" for number, (address, target) in enumerate(port.backends)
+    )
+    hairpins = "\n".join(
+        f"ip saddr {address} meta mark set meta mark or {_MASQUERADE}"
+        for address in dict.fromkeys(address for address, _ in port.backends)
+    )
+    count = len(port.backends)
+    return (
+        f"# {port.name}\n"
+        f"chain service-{index} {{\n"
+        "jump mark-unless-pod\n"
+        f"{hairpins}\n"
+        f"meta l4proto {port.protocol} "
+        f"dnat ip to numgen random mod {count} map {{ {choices} }}\n"
+        "}\n"
+        f"chain service-{index}-outside {{\n"
+        f"meta mark set meta mark or {_MASQUERADE}\n"
+        f"goto service-{index}\n"
+        "}"
+    )
+
+
+def _map(key: str, entries: Sequence[str]) -> str:
+    return f"{key} vmap {{ {', '.join(entries)} }}" if entries else ""
+
+
+def _set(key: str, entries: Sequence[str]) -> str:
+    if not entries:
+        return ""
+    return f"{key} {{ {', '.join(entries)} }} reject with icmp type port-unreachable"
+
+
+async def apply(spec: LabSpec, text: str) -> None:
+    """Load a ruleset into every node.
+
+    Raises:
+        DataplaneError: nft refuses it.
+    """
+    await asyncio.gather(
+        *(
+            netns.output(node_namespace(node.name), ["nft", "-f", "-"], text=text)
+            for node in spec.nodes
+        )
+    )
+
+
+async def announce(spec: LabSpec, addresses: Sequence[str], stale: Sequence[str]) -> None:
+    """Make the first node answer for load balancer addresses on its subnet, as a speaker does.
+
+    Args:
+        spec: the lab.
+        addresses: all that are in use.
+        stale: those that no longer are.
+
+    Raises:
+        DataplaneError: the kernel refuses one.
+    """
+    lines = [f"addr del {address}/32 dev lo" for address in stale]
+    lines += [f"addr replace {address}/32 dev lo" for address in addresses]
+    await netns.batch(node_namespace(spec.nodes[0].name), lines)
