@@ -127,7 +127,7 @@ class Answers(BaseHTTPRequestHandler):
 def web() -> Iterator[str]:
     Answers.seen.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
