@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_k8snet.lab import credentials, isolation
+from pytest_k8snet.lab.api.faults import NAME as FAULTS
+from pytest_k8snet.lab.api.faults import NAMESPACE as FAULTS_NAMESPACE
 from pytest_k8snet.lab.api.objects import dig, namespace_of
 from pytest_k8snet.lab.api.server import serve
 from pytest_k8snet.lab.api.store import Store
@@ -105,6 +107,13 @@ class _Lab:
             if "status" in body and resource != "nodes":
                 made["status"] = body["status"]
                 self._store.update(resource, made, namespace_of(made) or None, subresource="status")
+
+        if self._spec.faults:
+            self._store.create(
+                "configmaps",
+                {"metadata": {"name": FAULTS}, "data": dict(self._spec.faults)},
+                FAULTS_NAMESPACE,
+            )
 
     def _components(self, kubelet: Kubelet) -> Iterable[Any]:
         store, spec = self._store, self._spec

@@ -50,6 +50,10 @@ class LabProcess:
         """Whether the lab still runs."""
         return self._child.poll() is None
 
+    def wait(self) -> None:
+        """Wait until the lab has ended."""
+        self._child.wait()
+
     def check(self) -> None:
         """Do nothing while the lab runs.
 

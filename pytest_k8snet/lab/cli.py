@@ -1,0 +1,219 @@
+"""``k8snet lab``: a lab in the foreground, or around one command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.process import LabProcess, start
+from pytest_k8snet.lab.spec import DEFAULT_LINK_RATE, CalicoSpec, LabSpec, study_nodes
+from pytest_k8snet.units import BitRate
+
+_T = TypeVar("_T")
+
+_MODES = ("Never", "CrossSubnet", "Always")
+_START_SECONDS = 60.0
+# What a shell says of a command that it cannot find.
+_NOT_FOUND_STATUS = 127
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``k8snet lab``; returns its exit status.
+
+    Raises:
+        LabError: the lab cannot start, or died.
+    """
+    arguments, command = _split(argv)
+    options = _parser().parse_args(arguments)
+    spec = _spec(options)
+    with start(spec, port=options.port, timeout_seconds=_START_SECONDS) as lab:
+        if options.kubeconfig is None:
+            return _run(lab, command) if command else _stay(lab, lab.kubeconfig)
+        _copy(lab.kubeconfig, options.kubeconfig)
+        try:
+            return _run(lab, command) if command else _stay(lab, options.kubeconfig)
+        finally:
+            options.kubeconfig.unlink(missing_ok=True)
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our options, and the command after ``--``."""
+    words = list(argv)
+    if "--" not in words:
+        return words, []
+    index = words.index("--")
+    return words[:index], words[index + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="k8snet lab",
+        usage="k8snet lab [OPTIONS] [-- COMMAND ...]",
+        description="Start the embedded lab: a Kubernetes cluster with Calico whose nodes are "
+        "network namespaces of this machine. It stays until Ctrl-C; with a COMMAND it runs that "
+        "with KUBECONFIG and K8SNET_OUTSIDE set, and ends with its exit status.",
+    )
+    defaults = CalicoSpec()
+    add = parser.add_argument
+    add("--nodes", type=_reader(int), default=4, metavar="N", help="how many nodes (default: 4)")
+    add(
+        "--rate",
+        type=_reader(_rate),
+        default=DEFAULT_LINK_RATE,
+        help="rate of each node's link: 300M (default), 1G, unlimited",
+    )
+    add(
+        "--calico-version",
+        default=defaults.version,
+        metavar="VERSION",
+        help=f"the Calico version to play (default: {defaults.version})",
+    )
+    add(
+        "--calico-install",
+        choices=("manifest", "operator"),
+        default=defaults.install,
+        help="how Calico was installed",
+    )
+    add(
+        "--api-shape",
+        choices=("A", "B", "C"),
+        default=defaults.api_shape,
+        help="A: crd.projectcalico.org only (default); B: with the aggregated "
+        "projectcalico.org/v3; C: native projectcalico.org/v3",
+    )
+    add(
+        "--backend",
+        choices=("bird", "vxlan"),
+        default=defaults.backend,
+        help="what programs routes beside Felix",
+    )
+    add("--ipip", choices=_MODES, default=defaults.ipip_mode, help="ipipMode of the default pool")
+    add(
+        "--vxlan", choices=_MODES, default=defaults.vxlan_mode, help="vxlanMode of the default pool"
+    )
+    add(
+        "--fault",
+        type=_reader(_fault),
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="faults",
+        help="trouble from the start; may be given several times",
+    )
+    add("--port", type=_reader(int), default=0, help="port of the API (default: any free one)")
+    add("--kubeconfig", type=Path, metavar="FILE", help="write the kubeconfig here, too")
+    return parser  # fmt: skip
+
+
+def _reader(read: Callable[[str], _T]) -> Callable[[str], _T]:
+    """Have argparse show what exactly is wrong with a value."""
+
+    def convert(text: str) -> _T:
+        try:
+            return read(text)
+        except ValueError as exc:
+            raise argparse.ArgumentTypeError(str(exc)) from None
+
+    return convert
+
+
+def _rate(text: str) -> BitRate | None:
+    return None if text == "unlimited" else BitRate.parse(text)
+
+
+def _fault(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def _spec(options: argparse.Namespace) -> LabSpec:
+    if options.ipip != "Never" and options.vxlan != "Never":
+        raise LabError(
+            "the default pool cannot use IPIP and VXLAN at once",
+            found=f"--ipip {options.ipip} --vxlan {options.vxlan}",
+            remedy="give one of them",
+        )
+    try:
+        nodes = study_nodes(options.nodes)
+    except ValueError as exc:
+        raise LabError(str(exc), remedy="give another number to --nodes") from None
+    calico = CalicoSpec(
+        version=options.calico_version,
+        install=options.calico_install,
+        api_shape=options.api_shape,
+        backend=options.backend,
+        ipip_mode=options.ipip,
+        vxlan_mode=options.vxlan,
+    )
+    return LabSpec(nodes=nodes, link_rate=options.rate, calico=calico, faults=tuple(options.faults))
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise LabError(
+            "the kubeconfig would overwrite a file",
+            found=f"{target} exists",
+            remedy="remove it, or give another --kubeconfig",
+        ) from None
+    with open(descriptor, "w") as file:
+        file.write(source.read_text())
+
+
+def _run(lab: LabProcess, command: Sequence[str]) -> int:
+    """Run the command; its exit status, 128 + n after signal n."""
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(lab.kubeconfig),
+        "K8SNET_OUTSIDE": shlex.join(lab.outside_prefix),
+    }
+    try:
+        child = subprocess.Popen(command, env=environment)
+    except FileNotFoundError:
+        print(f"k8snet lab: there is no program {command[0]!r}", file=sys.stderr)
+        return _NOT_FOUND_STATUS
+    signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
+    while True:
+        try:
+            status = child.wait()
+        except KeyboardInterrupt:
+            # The command got it as well, from the terminal: its answer counts.
+            continue
+        lab.check()
+        return status if status >= 0 else 128 - status
+
+
+def _stay(lab: LabProcess, kubeconfig: Path) -> int:
+    """Say how to use the lab, and wait for Ctrl-C or SIGTERM."""
+    print(
+        f"The lab is up: {lab.server}   (IPIP: {lab.ipip})\n"
+        "\n"
+        f"  export KUBECONFIG={shlex.quote(str(kubeconfig.absolute()))}\n"
+        "  kubectl get nodes -o wide\n"
+        "  pytest conftest_examples/calico_study\n"
+        "\n"
+        "The client outside the cluster:\n"
+        "\n"
+        f"  {shlex.join(lab.outside_prefix)} curl http://192.168.0.240/\n"
+        "\n"
+        "Ctrl-C ends it.",
+        flush=True,
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        lab.wait()
+    except KeyboardInterrupt:
+        return 0
+    lab.check()
+    return 0
