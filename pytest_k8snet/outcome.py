@@ -7,6 +7,9 @@ INCONCLUSIVE; for the exit status both count as failures.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import pytest
 
 #: Attribute of a report that carries our outcome where it differs from pytest's. Plain text, so
@@ -24,11 +27,31 @@ def mark(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
     error = call.excinfo.value
     if isinstance(error, Inconclusive):
         setattr(report, ATTRIBUTE, "inconclusive")
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if crash is not None:
+            # What the short summary and JUnit show.
+            crash.message = f"inconclusive: {error}"
     elif isinstance(error, K8sNetError):
         setattr(report, ATTRIBUTE, "error")
         # Where in our code it arose helps nobody; the test's own line does.
         where = f"{report.location[0]}:{(report.location[1] or 0) + 1}"
         report.longrepr = f"{type(error).__name__}: {error}\n  test:  {where} ({report.when})"
+
+
+@contextmanager
+def shown_as_error(report: pytest.TestReport) -> Generator[None]:
+    """While others log the report, let them take an infrastructure error for one.
+
+    JUnit and pytest-html call every failure outside the test body an error, and no other.
+    """
+    if getattr(report, ATTRIBUTE, None) != "error" or report.when != "call":
+        yield
+        return
+    report.when = "setup"
+    try:
+        yield
+    finally:
+        report.when = "call"
 
 
 def of(report: pytest.TestReport) -> str:

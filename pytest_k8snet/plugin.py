@@ -60,6 +60,13 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> Generator[None]:
+    """Let JUnit and pytest-html count an infrastructure error as one."""
+    with outcome.shown_as_error(report):
+        return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport) -> Any:
     """Show ``I`` for inconclusive and ``E`` for infrastructure errors."""
