@@ -61,7 +61,7 @@ def _attribute(key: str, value: object) -> str:
         return f" {name}"
     if isinstance(value, float):
         value = number(value)
-    return f' {name}="{escape(visible(value), quote=True)}"'
+    return f' {name}="{escape(visible(value, None), quote=True)}"'
 
 
 def _parts(contents: Iterable[object]) -> Iterable[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,16 @@ WORDS: Mapping[str, str] = {
     "pass": "PASS",
     "monitor": "monitor only",
     "": "not judged",
+}
+
+#: The same for figures that no gate judged: what became of their tests.
+TEST_WORDS: Mapping[str, str] = {
+    "error": "in a test with an error",
+    "fail": "in a failed test",
+    "inconclusive": "in an undecided test",
+    "pass": "tests passed",
+    "monitor": "",
+    "": "",
 }
 
 SCENES = (
@@ -156,6 +166,17 @@ class BandwidthCell:
     def state(self) -> State:
         """The worst verdict on the cell, else the outcome of its tests."""
         return min((one.state for one in self.judged), key=STATES.index, default=self.outcome)
+
+    @property
+    def word(self) -> str:
+        """The state in words: a gate's verdict is more than a test that passed."""
+        return WORDS[self.state] if self.judged else TEST_WORDS[self.outcome]
+
+
+def modes_of(cells: Iterable[BandwidthCell]) -> list[str]:
+    """The columns of the study: what has no mode first, as the others are compared with it."""
+    modes = {cell.key.mode: cell.key.order[4:] for cell in cells}
+    return sorted(modes, key=lambda mode: (bool(mode), modes[mode]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from pytest_k8snet.report.charts.svg import (
 )
 from pytest_k8snet.report.figures import Unit, bit_unit, ratio
 from pytest_k8snet.report.markup import Markup
-from pytest_k8snet.report.model import BASELINE_SCENE, WORDS, BandwidthCell
+from pytest_k8snet.report.model import BASELINE_SCENE, BandwidthCell, Key
 
-_WIDTH = 760
+_WIDTH = 800
 _LEFT, _RIGHT = 190, 520
 _ROW, _HEAD, _TOP = 24, 26, 14
 
@@ -28,8 +28,10 @@ def bandwidth_chart(cells: Sequence[BandwidthCell], name: str = "chart-bandwidth
     drawn = [cell for cell in cells if cell.figure is not None]
     if not drawn:
         return Markup("")
-    unit = bit_unit(max(_extent(cell)) for cell in drawn)
-    marks = ticks(max(max(_extent(cell)) for cell in drawn) / unit.scale)
+    # Two pods on one node cross no wire: ten times the figure would squeeze all others.
+    wired = [cell for cell in drawn if not is_local(cell.key)] or drawn
+    unit = bit_unit(max(_extent(cell)) for cell in wired)
+    marks = ticks(max(max(_extent(cell)) for cell in wired) / unit.scale)
     scale = Scale(0, marks[-1] * unit.scale, _LEFT, _RIGHT)
     parts: list[Markup] = []
     y = float(_TOP)
@@ -59,6 +61,11 @@ def bandwidth_chart(cells: Sequence[BandwidthCell], name: str = "chart-bandwidth
         description="; ".join(_words(cell, unit) for cell in sorted(drawn, key=_by_mode)[:24])
         + ". The table of the study holds every figure.",
     )
+
+
+def is_local(key: Key) -> bool:
+    """Whether both ends are on one node."""
+    return "same-node" in (key.scene, key.placement)
 
 
 def _by_mode(cell: BandwidthCell) -> tuple[object, ...]:
@@ -108,6 +115,8 @@ def _row(
             "axis" if is_base else "bar",
         )
     )
+    if cell.figure.value > scale.high:
+        parts.append(label(_RIGHT - 4, middle + 4, "»", anchor="end", weight="600"))
     if cell.ceiling is not None:
         at = scale(cell.ceiling)
         parts.append(line(at, y + 2, at, y + _ROW - 2, "ink", width=1.5, dash="2 2"))
@@ -120,13 +129,14 @@ def _row(
         parts.append(
             label(_RIGHT + 120, middle + 4, ratio(cell.ratio.value), anchor="end", kind="muted")
         )
-    if cell.state:
-        parts.append(label(_RIGHT + 132, middle + 4, WORDS[cell.state], kind=cell.state))
+    if cell.word:
+        kind = cell.state if cell.judged or cell.state != "pass" else "muted"
+        parts.append(label(_RIGHT + 132, middle + 4, cell.word, kind=kind))
     return parts
 
 
 def _words(cell: BandwidthCell, unit: Unit) -> str:
     assert cell.figure is not None
     share = f", {ratio(cell.ratio.value)} of node-node" if cell.ratio is not None else ""
-    state = f", {WORDS[cell.state]}" if cell.state else ""
+    state = f", {cell.word}" if cell.word else ""
     return f"{cell.key.text} {unit.text(cell.figure.value)}{share}{state}"

@@ -9,8 +9,8 @@ from pytest_k8snet.report.figures import in_unit, ratio
 from pytest_k8snet.report.markup import Markup
 from pytest_k8snet.report.model import Compared
 
-_WIDTH = 760
-_LEFT, _RIGHT = 250, 560
+_WIDTH = 860
+_LEFT, _RIGHT = 300, 600
 _ROW, _TOP = 26, 30
 
 

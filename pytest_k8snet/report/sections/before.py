@@ -44,7 +44,7 @@ def baseline_section(summary: Summary) -> list[Markup]:
     rows = [_compared_row(one) for one in summary.compared]
     compared = (
         table(
-            "Before and now",
+            "Every figure that both runs have",
             [
                 "Figure",
                 ("Then", "num"),

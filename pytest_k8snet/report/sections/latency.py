@@ -25,10 +25,10 @@ def latency_table(rows: Sequence[LatencyRow]) -> Markup:
     if not rows:
         return Markup("")
     headings: list[str | tuple[str, str]] = ["Scene", ("Requests", "num"), ("Failed", "num")]
-    headings += [(f"time_{phase} mean", "num") for phase in PHASES]
+    headings += [(f"time_{phase}", "num") for phase in PHASES]
     headings += [("total median", "num"), ("total p95", "num"), "Verdict"]
     return table(
-        "Latency, curl on fresh connections, in ms",
+        "Latency in ms: means of curl's times over fresh connections; median and p95 of time_total",
         headings,
         [_latency_row(row) for row in rows],
         class_="k-latency",

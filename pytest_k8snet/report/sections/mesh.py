@@ -20,7 +20,7 @@ def mesh_table(mesh: Mesh) -> Markup:
     return table(
         f"Mesh {mesh.scene}{mode}: goodput in {unit.name}; rows send, columns receive; "
         "the darker, the further below the best",
-        ["from \\ to", *mesh.nodes],
+        ["from \\ to", *((node, "num") for node in mesh.nodes)],
         [
             element(
                 "tr",

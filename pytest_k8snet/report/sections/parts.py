@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pytest_k8snet.report.figures import NONE, in_unit, unit_of
 from pytest_k8snet.report.intervals import Estimate
 from pytest_k8snet.report.markup import Markup, element, join, text
-from pytest_k8snet.report.model import WORDS
+from pytest_k8snet.report.model import TEST_WORDS, WORDS
 from pytest_k8snet.report.text import NAME_LIMIT, visible_line
 
 #: A sign beside the word: no state is told by colour alone.
@@ -53,10 +53,8 @@ def outcome_mark(outcome: str) -> Markup:
 
 def tests_mark(outcome: str) -> Markup | None:
     """What became of the tests that took a figure which no gate judged."""
-    if not outcome:
-        return None
-    word = {"pass": "tests passed", "fail": "in a failed test"}.get(outcome)
-    return state_mark(outcome, word or f"test: {outcome}")
+    word = TEST_WORDS.get(outcome)
+    return state_mark(outcome, word) if word else None
 
 
 def path_mark(state: str) -> Markup:
@@ -93,7 +91,7 @@ def table(
         caption,
         element(
             "table",
-            element("caption", caption),
+            element("caption", element("span", caption)),
             element("thead", element("tr", cells)),
             element("tbody", rows),
             class_=f"k-table {class_}".strip(),
@@ -135,7 +133,7 @@ def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
     )
 
 
-def figure_box(caption: object, drawing: Markup, note: object = None) -> Markup:
+def figure_box(caption: str, drawing: Markup, note: object = None) -> Markup:
     """A chart with its caption; nothing where there is no drawing."""
     if not drawing:
         return Markup("")
@@ -147,7 +145,7 @@ def figure_box(caption: object, drawing: Markup, note: object = None) -> Markup:
             drawing,
             class_="k-scroll",
             role="region",
-            aria_label="chart, scrolls sideways",
+            aria_label=f"chart: {caption}",
             tabindex="0",
         ),
     )

@@ -13,7 +13,7 @@ from pytest_k8snet.report.figures import (
     percent,
 )
 from pytest_k8snet.report.markup import Markup, element
-from pytest_k8snet.report.model import BandwidthCell, Judged
+from pytest_k8snet.report.model import BandwidthCell, Judged, modes_of
 from pytest_k8snet.report.phrases import limit_text, margin_text
 from pytest_k8snet.report.sections.parts import (
     estimate_text,
@@ -35,7 +35,7 @@ def study_table(cells: Sequence[BandwidthCell]) -> Markup:
     if not cells:
         return Markup("")
     unit = bit_unit(cell.figure.value for cell in cells if cell.figure is not None)
-    modes = list(dict.fromkeys(cell.key.mode for cell in sorted(cells, key=_by_mode)))
+    modes = modes_of(cells)
     rows: dict[tuple[str, str], dict[str, BandwidthCell]] = {}
     for cell in cells:
         rows.setdefault(cell.key.row, {})[cell.key.mode] = cell
@@ -59,10 +59,6 @@ def study_table(cells: Sequence[BandwidthCell]) -> Markup:
     )
 
 
-def _by_mode(cell: BandwidthCell) -> tuple[object, ...]:
-    return cell.key.order[4:]
-
-
 def _cell(cell: BandwidthCell | None, unit: Unit, span: int | None = None) -> Markup:
     if cell is None:
         return element("td", element("span", "not measured", class_="k-muted"), class_="k-cell")
@@ -79,7 +75,7 @@ def _cell(cell: BandwidthCell | None, unit: Unit, span: int | None = None) -> Ma
 
 
 def _figure(cell: BandwidthCell, unit: Unit) -> Markup:
-    count = counted(len(cell.values), "sample")
+    count = f"n = {len(cell.values):,}"
     errors = f", {counted(cell.errors, 'error')}" if cell.errors else ""
     if cell.figure is None:
         return element("div", element("strong", "no figure"), f" ({count}{errors})")

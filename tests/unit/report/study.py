@@ -428,3 +428,42 @@ def _plain(made: Study) -> None:
         "no two nodes lie in different subnets",
         "setup",
     )
+
+
+def with_mesh() -> list[Record]:
+    """A mesh of three nodes, one link of which is slow; every gate passed."""
+    made = Study(11)
+    made.begin()
+    name = "acceptance/test_mesh.py::test_no_slow_link"
+    nodes = ("master", "node1", "node2")
+    for client in nodes:
+        for server in nodes:
+            if client != server:
+                slow = (client, server) == ("node2", "master")
+                made.iperf3(name, "node-node", None, nodes=(client, server))
+                made.iperf3(
+                    name, "pod-pod", "Never", nodes=(client, server), gbit=1.9 if slow else 2.75
+                )
+    made.test(name, "passed")
+    made.end(exit_status=0, restored=None)
+    return made.records
+
+
+def with_baseline() -> list[Record]:
+    """The study again after a change of kernel, compared with the run before it."""
+    from pytest_k8snet.report.baseline import Baseline
+
+    earlier = study()
+    records = study()
+    later = Study(99)
+    later.begin()
+    later.records.pop()
+    later.facts("before", kernel="6.12.1-amd64")
+    content = Baseline("before.jsonl", earlier).to_record(later.records[-1])
+    later.add(**content)
+    _bandwidth(later)
+    _latency(later)
+    _plain(later)
+    later.end(restored=None)
+    assert len(records) == len(earlier)
+    return later.records

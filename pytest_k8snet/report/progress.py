@@ -1,0 +1,159 @@
+"""One live line in the terminal while something is measured: what, sample k of n, seconds left.
+
+It is drawn only on a terminal, not in quiet runs, and not in a worker process. The line is written
+straight to the terminal, past pytest's capturing, by a thread that wakes once a second: the
+measurement itself runs elsewhere and is not disturbed by it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import IO
+
+import pytest
+
+from pytest_k8snet.report.figures import duration
+from pytest_k8snet.report.text import clipped, visible_line
+
+_TICK_SECONDS = 1.0
+
+
+class Progress:
+    """The live line. Every method does nothing where there is no terminal to draw on.
+
+    Args:
+        config: pytest's; decides whether the line is drawn.
+        stream: where to draw instead of this process's standard output.
+    """
+
+    def __init__(self, config: pytest.Config, stream: IO[str] | None = None) -> None:
+        self._config = config
+        self._text = ""
+        self._note = ""
+        self._ends = 0.0
+        self._drawn = 0
+        self._stop: threading.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._stream = stream if stream is not None else _terminal(config)
+
+    @property
+    def active(self) -> bool:
+        """Whether the line is drawn at all."""
+        return self._stream is not None
+
+    def start(self, text: str, seconds: float) -> None:
+        """Something that takes about so many seconds begins."""
+        if self._stream is None:
+            return
+        self.finish()
+        self._begin_line()
+        self._text, self._ends = visible_line(text), time.monotonic() + seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._tick, args=(self._stop,), name="k8snet-progress", daemon=True
+        )
+        self._draw()
+        self._thread.start()
+
+    def update(self, *, sample: int | None = None, most: int | None = None, note: str = "") -> None:
+        """Say which sample it is and where the figure stands; holds until the next update.
+
+        Args:
+            sample: the number of the sample being taken, from 1.
+            most: how many there will be at most.
+            note: e.g. the current interval and the limit.
+        """
+        parts = []
+        if sample is not None:
+            parts.append(f"sample {sample}" + (f" of at most {most}" if most else ""))
+        if note:
+            parts.append(visible_line(note))
+        self._note = ", ".join(parts)
+        if self._thread is not None:
+            self._draw()
+
+    def finish(self) -> None:
+        """It has ended: the line is wiped."""
+        if self._thread is None or self._stop is None:
+            return
+        self._stop.set()
+        self._thread.join()
+        self._thread = self._stop = None
+        with self._lock:
+            self._write("\r" + " " * self._drawn + "\r")
+            self._drawn = 0
+
+    def close(self) -> None:
+        """Wipe the line and give the terminal back."""
+        self.finish()
+        self._note = ""
+        if self._stream is not None:
+            with suppress(OSError):
+                self._stream.close()
+            self._stream = None
+
+    def _tick(self, stop: threading.Event) -> None:
+        while not stop.wait(_TICK_SECONDS):
+            self._draw()
+
+    def _draw(self) -> None:
+        with self._lock:
+            left = max(0.0, self._ends - time.monotonic())
+            parts = [self._text, self._note, f"{duration(round(left))} left" if left else "..."]
+            line = "  " + " · ".join(part for part in parts if part)
+            line = clipped(line, shutil.get_terminal_size().columns - 1)
+            # Spaces wipe what was longer before; escape sequences would be colour to some.
+            self._write("\r" + line + " " * max(0, self._drawn - len(line)))
+            self._drawn = len(line)
+
+    def _write(self, text: str) -> None:
+        if self._stream is not None:
+            # A terminal that went away must not end a measurement.
+            with suppress(OSError, ValueError):
+                self._stream.write(text)
+                self._stream.flush()
+
+    def _begin_line(self) -> None:
+        """Leave the line on which pytest counts its dots."""
+        manager = self._config.pluginmanager
+        reporter, capture = (
+            manager.get_plugin("terminalreporter"),
+            manager.get_plugin("capturemanager"),
+        )
+        if reporter is None:
+            return
+        if capture is None:
+            reporter.ensure_newline()
+            return
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+
+
+def _terminal(config: pytest.Config) -> IO[str] | None:
+    """This process's terminal, if the line is wanted there."""
+    if hasattr(config, "workerinput") or config.get_verbosity() < 0:
+        return None
+    if os.environ.get("TERM") == "dumb" or os.environ.get("CI"):
+        return None
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if capture is None:
+        return _duplicate()
+    with capture.global_and_fixture_disabled():
+        return _duplicate()
+
+
+def _duplicate() -> IO[str] | None:
+    try:
+        if not sys.stdout.isatty():
+            return None
+        return os.fdopen(
+            os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding, errors="replace"
+        )
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,183 @@
+"""Collects the records of a run, completes them, and writes them to the results file as it goes."""
+
+from __future__ import annotations
+
+import getpass
+import itertools
+import os
+import secrets
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+import pytest_k8snet
+from pytest_k8snet.report.progress import Progress
+from pytest_k8snet.report.record import Record, complete, now
+from pytest_k8snet.report.results import ResultsWriter
+
+
+class RunSettings(Protocol):
+    """What a recorder needs of the settings; :class:`pytest_k8snet.options.Settings` has it."""
+
+    @property
+    def results(self) -> Path | None:
+        """The results file."""
+
+    @property
+    def summary(self) -> Path | None:
+        """The Markdown summary."""
+
+    @property
+    def ticket(self) -> Any:
+        """The change ticket: has ``id`` and ``title``."""
+
+    @property
+    def plan(self) -> Any:
+        """The sampling plan."""
+
+    def described(self) -> Mapping[str, Mapping[str, str]]:
+        """Each setting as text, with its origin."""
+
+
+class Recorder:
+    """The records of one run, in the order they are made; an observer of what measures.
+
+    Args:
+        results_path: the results file; None to keep the records in memory only.
+        run_id: the run, ``k8snet-xxxxxx``.
+        progress: the live line; None for none.
+        summary_path: where the Markdown summary goes at the end; None for none.
+
+    Raises:
+        ResultsError: the results file cannot be written.
+    """
+
+    def __init__(
+        self,
+        results_path: Path | None,
+        run_id: str,
+        *,
+        progress: Progress | None = None,
+        summary_path: Path | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.records: list[Record] = []
+        self.progress = progress
+        self.summary_path = summary_path
+        self._writer = ResultsWriter(results_path) if results_path is not None else None
+        self._ids = itertools.count(1)
+        self._taken = 0
+
+    def add(self, record: Mapping[str, Any]) -> Record:
+        """Keep one record and write it to the results file.
+
+        Args:
+            record: its kind and content; schema, run, time, and for samples and verdicts the test
+                and the id, are added where they are missing.
+
+        Returns:
+            The whole record, as it was written.
+
+        Raises:
+            ResultsError: it is no record, or the file cannot be written.
+        """
+        content = dict(record)
+        if content.get("kind") in ("sample", "verdict"):
+            content.setdefault("test", current_test())
+        if content.get("kind") == "sample" and "id" not in content:
+            content["id"] = f"s{next(self._ids):04d}"
+        whole = complete(content, run=self.run_id, time=now())
+        self.records.append(whole)
+        if self._writer is not None:
+            self._writer.write(whole)
+        return whole
+
+    def record(self, kind: str, **content: Any) -> Record:
+        """The same, as those below call it who measure."""
+        return self.add({"kind": kind, **content})
+
+    def started(self, text: str, seconds: float) -> None:
+        """Something that takes about this long begins."""
+        if self.progress is not None:
+            self.progress.start(text, seconds)
+
+    def finished(self) -> None:
+        """It has ended, whatever the outcome."""
+        if self.progress is not None:
+            self.progress.finish()
+
+    def take(self) -> list[Record]:
+        """The records made since the last call."""
+        start, self._taken = self._taken, len(self.records)
+        return self.records[start:]
+
+    def close(self) -> None:
+        """Close the results file and the live line; safe to call twice."""
+        if self.progress is not None:
+            self.progress.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def start(
+    config: pytest.Config, settings: RunSettings, *, plan: Mapping[str, Any] | None = None
+) -> Recorder:
+    """A recorder for this pytest run, with its "run" record made.
+
+    Args:
+        config: pytest's.
+        settings: where results and summary go, ticket and origins.
+        plan: the sampling plan in force, for the report; otherwise as the user wrote it.
+
+    Raises:
+        ResultsError: the results file cannot be written.
+    """
+    recorder = Recorder(
+        settings.results,
+        new_run_id(),
+        progress=Progress(config),
+        summary_path=settings.summary,
+    )
+    ticket = settings.ticket
+    recorder.add(
+        {
+            "kind": "run",
+            "tool_version": pytest_k8snet.__version__,
+            "command_line": _command_line(config.invocation_params.args),
+            "settings": settings.described(),
+            "user": _user(),
+            "host": socket.gethostname(),
+            "ticket": {"id": ticket.id, "title": ticket.title} if ticket is not None else None,
+            "plan": plan if plan is not None else _plan(settings.plan),
+        }
+    )
+    return recorder
+
+
+def new_run_id() -> str:
+    """A run's id; also the label of everything that it makes in the cluster."""
+    return f"k8snet-{secrets.token_hex(3)}"
+
+
+def current_test() -> str:
+    """The test that runs now, as pytest tells every process by this variable."""
+    return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
+
+
+def _command_line(arguments: Sequence[str | os.PathLike[str]]) -> list[str]:
+    return [os.fspath(argument) for argument in arguments]
+
+
+def _plan(plan: object) -> Mapping[str, Any] | None:
+    return {"as given": str(plan)} if plan else None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())

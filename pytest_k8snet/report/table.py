@@ -1,0 +1,213 @@
+"""The study's table in plain text, as the terminal shows it: scenes down, modes across. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pytest_k8snet.report.figures import MILLISECONDS, Unit, bit_unit, ratio
+from pytest_k8snet.report.latency import PHASES
+from pytest_k8snet.report.model import (
+    STATES,
+    TEST_WORDS,
+    WORDS,
+    BandwidthCell,
+    Judged,
+    LatencyRow,
+    Summary,
+    modes_of,
+)
+from pytest_k8snet.report.phrases import (
+    OUTCOME_WORDS,
+    changed_text,
+    counts_text,
+    figure_texts,
+    limit_text,
+    margin_text,
+    measured_text,
+    path_text,
+    restored_text,
+)
+from pytest_k8snet.report.text import clipped, columns, padded, visible_line
+
+_GAP = "  "
+_LABEL_WIDTH = 34
+_CLAIM_WIDTH = 44
+_NARROWEST = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: its heading and, per column, one or more lines of text."""
+
+    heading: str
+    cells: tuple[tuple[str, ...], ...]
+
+
+def text_report(summary: Summary, width: int = 100) -> list[str]:
+    """The run in lines of text, none of them holding a character that steers a terminal.
+
+    Args:
+        summary: the run.
+        width: columns of the terminal.
+    """
+    width = max(width, _NARROWEST)
+    blocks = [
+        _bandwidth(summary.bandwidth, width),
+        _latency(summary.latency, width),
+        _gates(summary.judged, width),
+        _facts(summary),
+    ]
+    lines: list[str] = []
+    for block in blocks:
+        if block:
+            lines += [*([""] if lines else []), *block]
+    return lines
+
+
+def _bandwidth(cells: Sequence[BandwidthCell], width: int) -> list[str]:
+    if not cells:
+        return []
+    unit = bit_unit(cell.figure.value for cell in cells if cell.figure is not None)
+    modes = modes_of(cells)
+    found = {(cell.key.row, cell.key.mode): cell for cell in cells}
+    texts = {cell.key.row: cell.key.row_text for cell in cells}
+    rows = [
+        Row(
+            visible_line(text),
+            tuple(_cell(found.get((row, mode)), unit) for mode in modes),
+        )
+        for row, text in texts.items()
+    ]
+    title = f"Bandwidth in {unit.name}: mean, in brackets the ratio to node-node"
+    return [title, *_table("scene", [mode or "no mode" for mode in modes], rows, width)]
+
+
+def _cell(cell: BandwidthCell | None, unit: Unit) -> tuple[str, ...]:
+    if cell is None:
+        return ("-",)
+    if cell.figure is None:
+        return ("no figure",)
+    share = f" ({ratio(cell.ratio.value)})" if cell.ratio is not None else ""
+    lines = [f"{unit.number(cell.figure.value)}{share}"]
+    if cell.judged:
+        lines.append(f"{WORDS[cell.state]} {limit_text(cell.judged[0])}")
+    elif cell.word:
+        lines.append(cell.word)
+    if cell.path.state not in ("", "proven"):
+        lines.append(f"path {cell.path.state}")
+    return tuple(lines)
+
+
+def _latency(rows: Sequence[LatencyRow], width: int) -> list[str]:
+    if not rows:
+        return []
+    headings = ["requests", "failed", *PHASES, "p95 total", "verdict"]
+    made = []
+    for row in rows:
+        means = [MILLISECONDS.number(row.phases[phase].mean) for phase in PHASES]
+        made.append(
+            Row(
+                visible_line(row.key.text),
+                (
+                    (f"{row.requests:,}",),
+                    (f"{row.failed:,}",),
+                    *((mean,) for mean in means),
+                    (MILLISECONDS.number(row.phases["total"].p95),),
+                    tuple(_verdict(one) for one in row.judged) or (TEST_WORDS[row.outcome] or "-",),
+                ),
+            )
+        )
+    return [
+        "Latency by curl in ms: means of time_connect, time_starttransfer, time_total",
+        *_table("scene", headings, made, width),
+    ]
+
+
+def _verdict(one: Judged) -> str:
+    return f"{WORDS[one.state]} {visible_line(one.quantity, 40)} {limit_text(one)}"
+
+
+def _gates(judged: Sequence[Judged], width: int) -> list[str]:
+    if not judged:
+        return []
+    rows = []
+    for one in sorted(judged, key=lambda one: STATES.index(one.state)):
+        estimate, interval = figure_texts(one)
+        mode = f" [{one.key.mode}]" if one.key.mode else ""
+        rows.append(
+            Row(
+                clipped(visible_line(f"{one.claim}{mode}"), _CLAIM_WIDTH),
+                (
+                    (WORDS[one.state],),
+                    (f"{estimate} {interval}".strip(),),
+                    (margin_text(one),),
+                    (f"{one.count:,}",),
+                ),
+            )
+        )
+    return ["Gates", *_table("claim", ["verdict", "measured", "margin", "n"], rows, width)]
+
+
+def _facts(summary: Summary) -> list[str]:
+    return [
+        f"{OUTCOME_WORDS[summary.outcome]}: {counts_text(summary)}",
+        f"  measured  {visible_line(measured_text(summary), 400)}",
+        f"  path      {visible_line(path_text(summary), 400)}",
+        f"  changed   {visible_line(changed_text(summary), 400)}",
+        f"  put back  {visible_line(restored_text(summary), 400)}",
+    ]
+
+
+def _table(first: str, headings: Sequence[str], rows: Sequence[Row], width: int) -> list[str]:
+    """Aligned columns; where they do not fit side by side they continue below."""
+    headings = [visible_line(heading, 40) for heading in headings]
+    labels = [clipped(row.heading, max(_LABEL_WIDTH, _CLAIM_WIDTH)) for row in rows]
+    label_width = max(map(columns, [first, *labels]))
+    widths = [
+        max(columns(text) for text in [heading, *(line for row in rows for line in row.cells[at])])
+        for at, heading in enumerate(headings)
+    ]
+    lines: list[str] = []
+    for group in _groups(widths, width - label_width):
+        lines += [""] if lines else []
+        chosen = [headings[at] for at in group]
+        lines.append(_line(first, chosen, label_width, [widths[at] for at in group]))
+        lines.append(_line("", ["-" * widths[at] for at in group], label_width, [], fill="-"))
+        for label, row in zip(labels, rows, strict=True):
+            height = max(len(row.cells[at]) for at in group)
+            for number in range(height):
+                texts = [
+                    row.cells[at][number] if number < len(row.cells[at]) else "" for at in group
+                ]
+                lines.append(
+                    _line(
+                        label if number == 0 else "",
+                        texts,
+                        label_width,
+                        [widths[at] for at in group],
+                    )
+                )
+    return lines
+
+
+def _line(
+    label: str, texts: Iterable[str], label_width: int, widths: Sequence[int], fill: str = " "
+) -> str:
+    cells = [
+        padded(text, widths[at]) if at < len(widths) else text for at, text in enumerate(texts)
+    ]
+    start = padded(label, label_width) if fill == " " else fill * label_width
+    return (start + _GAP + _GAP.join(cells)).rstrip()
+
+
+def _groups(widths: Sequence[int], room: int) -> list[list[int]]:
+    groups: list[list[int]] = [[]]
+    used = 0
+    for at, width in enumerate(widths):
+        if groups[-1] and used + width + len(_GAP) > room:
+            groups.append([])
+            used = 0
+        groups[-1].append(at)
+        used += width + len(_GAP)
+    return groups

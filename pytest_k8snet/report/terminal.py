@@ -1,0 +1,64 @@
+"""What pytest's terminal shows at the end: the study's table, and what was left undecided."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+
+import pytest
+
+from pytest_k8snet.report.model import Summary
+from pytest_k8snet.report.record import Record
+from pytest_k8snet.report.summary import summarise
+from pytest_k8snet.report.table import text_report
+from pytest_k8snet.report.text import visible, visible_line
+
+_COLOURS: dict[str, dict[str, bool]] = {
+    "PASS": {"green": True},
+    "FAIL": {"red": True, "bold": True},
+    "ERROR": {"red": True, "bold": True},
+    "INCONCLUSIVE": {"yellow": True, "bold": True},
+    "Not passed": {"red": True, "bold": True},
+    "Passed": {"green": True, "bold": True},
+    "Inconclusive": {"yellow": True, "bold": True},
+    "Cut off before its end": {"red": True, "bold": True},
+    "NO": {"red": True, "bold": True},
+}
+_COLOURED = re.compile(
+    r"(\b(?:PASS|FAIL|ERROR|INCONCLUSIVE)\b|^(?:Not passed|Passed|Inconclusive|Cut off before its"
+    r" end)(?=:)|(?<=put back  )NO\b)"
+)
+
+
+def summary(terminalreporter: pytest.TerminalReporter, records: Sequence[Record]) -> None:
+    """Print the table of the run; nothing where no record was made, or under ``-qq``."""
+    if not records or terminalreporter.config.get_verbosity() < -1:
+        return
+    run = summarise(records)
+    _undecided(terminalreporter, run)
+    terminalreporter.section("k8snet")
+    for line in text_report(run, shutil.get_terminal_size((100, 24)).columns):
+        _write_line(terminalreporter, line)
+
+
+#: The same under the name that tells what it prints, for those who import it alone.
+terminal_summary = summary
+
+
+def _undecided(terminalreporter: pytest.TerminalReporter, run: Summary) -> None:
+    """Pytest expands failures and errors itself; a category of our own it only counts."""
+    tests = [test for test in run.tests if test.outcome == "inconclusive"]
+    if not tests:
+        return
+    terminalreporter.section("INCONCLUSIVE", yellow=True)
+    for test in tests:
+        terminalreporter.write_sep("_", visible_line(test.name), yellow=True)
+        terminalreporter.write_line(visible(test.reason))
+
+
+def _write_line(terminalreporter: pytest.TerminalReporter, line: str) -> None:
+    for part in _COLOURED.split(line):
+        if part:
+            terminalreporter.write(part, **_COLOURS.get(part, {}))
+    terminalreporter.write("\n")
