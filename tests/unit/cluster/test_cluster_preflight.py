@@ -1,0 +1,103 @@
+"""Preflight: what a run of a level needs, and what of it is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from small_api import SmallApi, running
+
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.preflight import check, permissions, require
+from pytest_k8snet.errors import ClusterError
+
+
+@pytest.fixture
+def server() -> Generator[SmallApi]:
+    with running() as api:
+        api.on("GET /version", {"gitVersion": "v1.32.1"})
+        api.on("GET /api/v1/nodes", {"items": [_node("a"), _node("b")]})
+        yield api
+
+
+@pytest.fixture
+def api(server: SmallApi, tmp_path: Path) -> Generator[Api]:
+    made = connect(kubeconfig=server.kubeconfig(tmp_path))
+    yield made
+    made.close()
+
+
+def _node(name: str) -> dict[str, object]:
+    ready = {"type": "Ready", "status": "True"}
+    return {"metadata": {"name": name}, "status": {"conditions": [ready]}}
+
+
+def grant(server: SmallApi, *denied: tuple[str, str]) -> None:
+    async def review(request: web.BaseRequest) -> web.StreamResponse:
+        asked = json.loads(await request.read())["spec"]["resourceAttributes"]
+        what = asked["resource"] + (f"/{asked['subresource']}" if "subresource" in asked else "")
+        return web.json_response({"status": {"allowed": (asked["verb"], what) not in denied}})
+
+    server.on("POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+
+
+def test_a_cluster_that_grants_all_is_fine(server: SmallApi, api: Api) -> None:
+    grant(server)
+    report = check(api, level="in-place")
+    assert report.ok
+    assert report.missing() == []
+    require(report)
+    lines = report.lines()
+    assert lines[0] == f"server      {server.url} (context small, user jane)"
+    assert lines[1] == "kubernetes  v1.32.1"
+    assert lines[2] == "nodes       2 of 2 usable"
+
+
+def test_missing_permissions_are_named(server: SmallApi, api: Api) -> None:
+    grant(server, ("create", "pods/exec"), ("list", "events"))
+    report = check(api)
+    assert report.problems == ('user "jane" may not create pods/exec',)
+    assert [str(permission) for permission in report.missing()] == ["create pods/exec"]
+    text = "\n".join(report.lines())
+    assert "no: create pods/exec\n" in text
+    assert "no: list events (optional)" in text
+    with pytest.raises(ClusterError, match=r"cannot be used as it is \(1 problems\)") as caught:
+        require(report)
+    assert caught.value.found == 'user "jane" may not create pods/exec'
+
+
+def test_a_level_asks_for_what_it_needs_alone(server: SmallApi, api: Api) -> None:
+    grant(server)
+    asked = {level: set(map(str, check(api, level=level).allowed)) for level in ("measure",)}
+    assert "create pods/exec" in asked["measure"]
+    assert not any("leases" in text or "services" in text for text in asked["measure"])
+    change = set(map(str, check(api, level="dedicated").allowed))
+    assert "create ippools.crd.projectcalico.org" in change
+    assert "patch ippools.crd.projectcalico.org" not in change
+    other = set(map(str, check(api, level="in-place", calico_group="projectcalico.org").allowed))
+    assert "patch ippools.projectcalico.org" in other
+
+
+def test_a_given_namespace_needs_no_permission_to_make_one(server: SmallApi, api: Api) -> None:
+    grant(server)
+    assert "create namespaces" in map(str, check(api).allowed)
+    assert "create namespaces" not in map(str, check(api, namespace="x").allowed)
+
+
+def test_too_few_nodes_and_old_versions_are_problems(server: SmallApi, api: Api) -> None:
+    grant(server)
+    server.on("GET /version", {"gitVersion": "v1.18.20+k3s1"})
+    server.on("GET /api/v1/nodes", {"items": [_node("a")]})
+    assert check(api).problems == (
+        "two usable nodes are needed and there are 1",
+        "Kubernetes v1.18.20+k3s1 is older than 1.21",
+    )
+
+
+def test_no_permission_is_listed_twice() -> None:
+    everything = permissions()
+    assert len(set(everything)) == len(everything)

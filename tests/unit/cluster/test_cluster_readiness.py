@@ -1,0 +1,253 @@
+"""Waiting for pods: early ends with Kubernetes' own reasons, and what is said at the time limit.
+
+The lab shows the common reasons for real (tests/e2e). Here a scripted server plays those that
+need a cluster in trouble.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from small_api import SmallApi, running, status
+
+from pytest_k8snet.cluster import readiness, sweep
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.pods import PodRequest, Trouble
+from pytest_k8snet.cluster.readiness import wait_ready
+from pytest_k8snet.cluster.workspace import Workspace
+from pytest_k8snet.errors import ClusterError, ForbiddenError, PodError
+
+PODS = "/api/v1/namespaces/x/pods"
+READY = {
+    "phase": "Running",
+    "podIP": "10.244.1.2",
+    "conditions": [{"type": "Ready", "status": "True"}],
+}
+
+
+@pytest.fixture
+def server() -> Generator[SmallApi]:
+    with running() as api:
+        yield api
+
+
+@pytest.fixture
+def api(server: SmallApi, tmp_path: Path) -> Generator[Api]:
+    made = connect(kubeconfig=server.kubeconfig(tmp_path))
+    server.seen.clear()
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three seconds of tolerance are for clusters; the tests need only that there is some."""
+    monkeypatch.setattr(readiness, "TOLERANCE_SECONDS", 0.2)
+
+
+def pod(pod_status: dict[str, Any], name: str = "a") -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": "x", "uid": f"uid-{name}"},
+        "spec": {"nodeName": "node1", "containers": [{"name": "k8snet"}]},
+        "status": pod_status,
+    }
+
+
+def pods(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": {}, "items": [*items]}
+
+
+def waiting(reason: str, message: str) -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return pod({"phase": "Pending", "containerStatuses": [{"image": "img:1", "state": state}]})
+
+
+def unschedulable() -> dict[str, Any]:
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/2 nodes are available: 2 Insufficient cpu.",
+    }
+    return pod({"phase": "Pending", "conditions": [condition]})
+
+
+def wait(api: Api, **changes: Any) -> list[dict[str, Any]]:
+    options: dict[str, Any] = {"labels": "l", "count": 1, "names": {"a"}, "timeout_seconds": 10}
+    return wait_ready(api, "x", **(options | changes))
+
+
+def test_pods_that_become_ready_are_returned(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {PODS}", pods(pod({})), pods(pod({"phase": "Pending"})), pods(pod(READY)))
+    assert [p["metadata"]["name"] for p in wait(api)] == ["a"]
+
+
+def test_trouble_that_passes_is_no_trouble(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {PODS}", pods(unschedulable()), pods(pod({})), pods(pod(READY)))
+    assert len(wait(api)) == 1
+
+
+def test_trouble_that_stays_ends_the_wait_early(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {PODS}", pods(unschedulable()))
+    with pytest.raises(PodError) as caught:
+        wait(api, timeout_seconds=600)
+    assert caught.value.problem == "pod x/a on node1 does not start: Unschedulable"
+    assert caught.value.found == "0/2 nodes are available: 2 Insufficient cpu."
+
+
+def test_the_registrys_words_outlive_the_back_off(server: SmallApi, api: Api) -> None:
+    server.on(
+        f"GET {PODS}",
+        pods(waiting("ErrImagePull", "img:1: dial tcp 10.9.9.9:443: i/o timeout (and more)")),
+        pods(waiting("ImagePullBackOff", 'Back-off pulling image "img:1"')),
+    )
+    with pytest.raises(PodError, match="does not start: ImagePullBackOff") as caught:
+        wait(api)
+    assert caught.value.found == "img:1: dial tcp 10.9.9.9:443: i/o timeout (and more)"
+
+
+def test_a_crashing_container_shows_its_last_lines(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {PODS}", pods(waiting("CrashLoopBackOff", "back-off 10s")))
+    server.on(f"GET {PODS}/a/log", web.Response(text="cannot open /etc/x\n"))
+    with pytest.raises(PodError, match="CrashLoopBackOff") as caught:
+        wait(api)
+    assert caught.value.found == "back-off 10s\nlast lines of its log:\ncannot open /etc/x"
+
+
+def test_a_pod_that_vanishes_is_told(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {PODS}", pods(pod({})), pods())
+    with pytest.raises(PodError, match="pod x/a has vanished before it was ready"):
+        wait(api)
+
+
+def test_the_time_limit_quotes_state_and_events(server: SmallApi, api: Api) -> None:
+    creating = {
+        "phase": "Pending",
+        "conditions": [{"type": "PodReadyToStartContainers", "status": "False"}],
+        "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}],
+    }
+    server.on(f"GET {PODS}", pods(pod(creating)))
+    event = {"reason": "FailedCreatePodSandBox", "message": "no IP addresses available"}
+    server.on("GET /api/v1/namespaces/x/events", {"items": [event]})
+    with pytest.raises(PodError) as caught:
+        wait(api, timeout_seconds=0.1)
+    assert caught.value.problem == "pod x/a on node1 is not ready after 0.1 s"
+    assert "ContainerCreating" in caught.value.found
+    assert "event FailedCreatePodSandBox: no IP addresses available" in caught.value.found
+    assert any("involvedObject.name%3Da" in seen for seen in server.seen)
+
+
+def test_events_that_may_not_be_read_do_not_hide_the_error(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {PODS}", pods(pod({"phase": "Pending"})))
+    server.on(
+        "GET /api/v1/namespaces/x/events",
+        status(403, "Forbidden", 'User "jane" cannot list resource "events"'),
+    )
+    with pytest.raises(PodError, match=r"is not ready after 0.1 s"):
+        wait(api, timeout_seconds=0.1)
+
+
+def test_a_deployment_that_makes_no_pods_says_why(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {PODS}", pods())
+    with pytest.raises(PodError, match=r"3 pods are wanted .* and 0 were made") as caught:
+        wait(api, count=3, names=None, maker=lambda: Trouble(reason="R", message="exceeded quota"))
+    assert caught.value.found == "exceeded quota"
+
+
+def test_no_pod_at_all_points_at_the_control_plane(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {PODS}", pods())
+    with pytest.raises(PodError, match=r"no pod has appeared in namespace x within 0.1 s"):
+        wait(api, names=None, timeout_seconds=0.1)
+
+
+def workspace(api: Api, namespace: str | None = "x") -> Workspace:
+    return Workspace(
+        api,
+        run_id="k8snet-abc123",
+        namespace=namespace,
+        image="img:1",
+        web_image="web:1",
+        pod_timeout_seconds=5,
+    )
+
+
+def test_a_young_namespace_is_given_time_for_its_service_account(
+    server: SmallApi, api: Api
+) -> None:
+    young = 'error looking up service account x/default: serviceaccount "default" not found'
+    name = "k8snet-abc123-client-node1-1"
+    server.on("GET /api/v1/namespaces/x", {"status": {"phase": "Active"}})
+    server.on("GET /api/v1/nodes", {"items": []})
+    server.on(f"POST {PODS}", status(403, "Forbidden", f'pods "p" is forbidden: {young}'), {})
+    server.on(f"GET {PODS}", pods(pod(READY, name)))
+    (made,) = workspace(api).ensure_pods([PodRequest(role="client", node="node1")])
+    assert made.name == name
+
+
+def test_admission_that_refuses_a_pod_is_told_at_once(server: SmallApi, api: Api) -> None:
+    server.on("GET /api/v1/namespaces/x", {"status": {"phase": "Active"}})
+    server.on("GET /api/v1/nodes", {"items": []})
+    message = 'pods "p" is forbidden: violates PodSecurity "restricted:latest": host namespaces'
+    server.on(f"POST {PODS}", status(403, "Forbidden", message))
+    with pytest.raises(ForbiddenError, match="admission rules refuse") as caught:
+        workspace(api).ensure_pods([PodRequest(role="host", node="node1", host_network=True)])
+    assert caught.value.found == message
+    assert any(seen.startswith(f"DELETE {PODS}/") for seen in server.seen)
+
+
+def test_a_namespace_that_is_missing_or_going_is_refused(server: SmallApi, api: Api) -> None:
+    server.on("GET /api/v1/namespaces/x", status(404, "NotFound", 'namespaces "x" not found'))
+    with pytest.raises(ClusterError, match='the namespace "x" does not exist'):
+        _ = workspace(api).namespace
+    server.on("GET /api/v1/namespaces/x", {"status": {"phase": "Terminating"}})
+    with pytest.raises(ClusterError, match='the namespace "x" is being deleted'):
+        _ = workspace(api).namespace
+
+
+def test_a_workspace_that_made_nothing_asks_nothing(server: SmallApi, api: Api) -> None:
+    with workspace(api, None) as space:
+        assert space.pods() == []
+    assert server.seen == []
+
+
+def test_a_pod_that_does_not_end_is_dropped_and_then_told(
+    server: SmallApi, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The limits are there to bound a wait; the test need not wait that long.
+    monkeypatch.setattr(sweep, "POD_END_SECONDS", 0.1)
+    server.on(f"GET {PODS}/a", pod(READY))
+    server.on(f"DELETE {PODS}/a", {})
+    with pytest.raises(ClusterError, match="1 pods could not be deleted") as caught:
+        sweep.delete_pods(api, [("x", "a", "uid-a")])
+    assert caught.value.found == f"{PODS}/a"
+    graces = [body for body in server.bodies if b"gracePeriodSeconds" in body]
+    assert [b'"gracePeriodSeconds": 0' in body for body in graces] == [False, True]
+
+
+def test_a_later_pod_of_the_same_name_is_left_alone(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {PODS}/a", pod(READY))
+    sweep.delete_pods(api, [("x", "a", "uid-of-an-earlier-one")])
+    assert not any(seen.startswith("DELETE") for seen in server.seen)
+
+
+def test_a_namespace_that_stays_is_told_with_its_conditions(
+    server: SmallApi, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The limits are there to bound a wait; the test need not wait that long.
+    monkeypatch.setattr(sweep, "NAMESPACE_END_SECONDS", 0.1)
+    server.on("GET /api/v1/namespaces", {"items": [{"metadata": {"name": "x"}}]})
+    for path in ("/api/v1/pods", "/api/v1/services", "/apis/apps/v1/deployments"):
+        server.on(f"GET {path}", {"items": []})
+    server.on("DELETE /api/v1/namespaces/x", {})
+    condition = {"type": "NamespaceContentRemaining", "message": "Some resources remain: foos"}
+    server.on(
+        "GET /api/v1/namespaces/x", {"status": {"phase": "Terminating", "conditions": [condition]}}
+    )
+    with pytest.raises(ClusterError, match=r"namespace x is still there after 0.1 s") as caught:
+        sweep.sweep(api, "k8snet-abc123")
+    assert caught.value.found == "Some resources remain: foos"

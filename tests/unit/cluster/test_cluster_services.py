@@ -1,0 +1,142 @@
+"""Services: the URL of each way to one, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_api import SmallApi, running, status
+
+from pytest_k8snet.cluster import services
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.services import existing_web_service
+from pytest_k8snet.errors import ClusterError
+
+SERVICES = "/api/v1/namespaces/shop/services"
+HTTP = {"name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP"}
+
+
+@pytest.fixture
+def server() -> Generator[SmallApi]:
+    with running() as api:
+        yield api
+
+
+@pytest.fixture
+def api(server: SmallApi, tmp_path: Path) -> Generator[Api]:
+    made = connect(kubeconfig=server.kubeconfig(tmp_path))
+    server.seen.clear()
+    yield made
+    made.close()
+
+
+def offer(server: SmallApi, *ports: dict[str, Any], ingress: Any = None, **spec: Any) -> None:
+    body = {
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.96.7.7", "ports": [*ports]} | spec,
+        "status": {"loadBalancer": {"ingress": ingress} if ingress else {}},
+    }
+    server.on(f"GET {SERVICES}/web", body)
+
+
+def test_each_way_to_a_service_has_its_url(server: SmallApi, api: Api) -> None:
+    offer(server, HTTP, ingress=[{"ip": "192.168.0.240"}])
+    node = {
+        "metadata": {"name": "node1"},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": "192.168.0.11"}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+    server.on("GET /api/v1/nodes", {"items": [node]})
+    web = existing_web_service(api, "shop/web")
+    assert web.cluster_ip_url == "http://10.96.7.7/"
+    assert web.dns_url == "http://web.shop.svc.cluster.local./"
+    assert web.node_port_url == "http://192.168.0.11:30080/"
+    assert web.external_url == "http://192.168.0.240/"
+
+
+def test_other_ports_hostnames_and_ipv6_are_written_right(server: SmallApi, api: Api) -> None:
+    offer(
+        server,
+        {"name": "api", "port": 8080},
+        {"name": "https", "port": 8443},
+        ingress=[{"hostname": "lb.example.com"}],
+        clusterIP="fd00::7",
+    )
+    web = existing_web_service(api, "shop/web:api", cluster_domain="corp.internal")
+    assert web.cluster_ip_url == "http://[fd00::7]:8080/"
+    assert web.dns_url == "http://web.shop.svc.corp.internal.:8080/"
+    assert web.external_url == "http://lb.example.com:8080/"
+    secure = existing_web_service(api, "shop/web:8443")
+    assert secure.external_url == "https://lb.example.com:8443/"
+
+
+@pytest.mark.parametrize("reference", ["web", "/web", "shop/", "a/b/c", ""])
+def test_a_malformed_reference_shows_the_form(api: Api, reference: str) -> None:
+    with pytest.raises(ClusterError, match="names no Service") as caught:
+        existing_web_service(api, reference)
+    assert caught.value.remedy == "write namespace/name or namespace/name:port"
+
+
+def test_a_missing_service_lists_those_that_exist(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {SERVICES}/web", status(404, "NotFound", 'services "web" not found'))
+    items = [{"metadata": {"name": "site"}}, {"metadata": {"name": "api"}}]
+    server.on(f"GET {SERVICES}", {"items": items})
+    with pytest.raises(ClusterError, match='no Service "web" in namespace "shop"') as caught:
+        existing_web_service(api, "shop/web")
+    assert caught.value.found == "Services there: api, site"
+
+
+def test_an_unclear_port_lists_the_choice(server: SmallApi, api: Api) -> None:
+    offer(server, {"name": "a", "port": 8080}, {"port": 9090}, {"port": 53, "protocol": "UDP"})
+    with pytest.raises(ClusterError, match="does not tell by itself which port") as caught:
+        existing_web_service(api, "shop/web")
+    assert caught.value.found == "its TCP ports: 8080 (a), 9090"
+    with pytest.raises(ClusterError, match="has no TCP port 53"):
+        existing_web_service(api, "shop/web:53")
+
+
+def test_port_80_among_several_is_meant(server: SmallApi, api: Api) -> None:
+    offer(server, {"name": "metrics", "port": 9090}, HTTP)
+    assert existing_web_service(api, "shop/web").port == 80
+
+
+def test_a_headless_service_has_no_cluster_ip(server: SmallApi, api: Api) -> None:
+    offer(server, HTTP, type="ClusterIP", clusterIP="None")
+    web = existing_web_service(api, "shop/web")
+    with pytest.raises(ClusterError, match="service shop/web has no cluster IP") as caught:
+        _ = web.cluster_ip_url
+    assert "use dns_url" in caught.value.remedy
+
+
+def test_a_cluster_ip_service_has_no_other_way_in(server: SmallApi, api: Api) -> None:
+    offer(server, {"port": 80}, type="ClusterIP")
+    web = existing_web_service(api, "shop/web")
+    with pytest.raises(ClusterError, match="has no node port") as caught:
+        _ = web.node_port_url
+    assert caught.value.found == "type: ClusterIP"
+    with pytest.raises(ClusterError, match="has no external address"):
+        _ = web.external_url
+
+
+def test_a_load_balancer_that_never_comes_is_told(
+    server: SmallApi, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The limits are there to bound a wait; the test need not wait that long.
+    monkeypatch.setattr(services, "_SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(services, "EXTERNAL_SECONDS", 0.1)
+    offer(server, HTTP)
+    web = existing_web_service(api, "shop/web")
+    with pytest.raises(ClusterError, match="got no external address within") as caught:
+        _ = web.external_url
+    assert caught.value.found == "no load balancer controller has reported anything about it"
+    assert "MetalLB" in caught.value.remedy
+    event = {"reason": "SyncLoadBalancerFailed", "message": "quota exceeded"}
+    server.on("GET /api/v1/namespaces/shop/events", {"items": [event]})
+    with pytest.raises(ClusterError) as caught:
+        _ = web.external_url
+    assert caught.value.found == "event SyncLoadBalancerFailed: quota exceeded"
