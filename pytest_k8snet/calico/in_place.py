@@ -8,7 +8,6 @@ from pytest_k8snet.calico import groups
 from pytest_k8snet.calico.changes import Changes
 from pytest_k8snet.calico.decision import Decision
 from pytest_k8snet.calico.groups import V1, ApiShape, Group
-from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.journal import OriginalPool
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.pool_writer import (
@@ -21,29 +20,31 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
 
 
-def capture(api: Api, pool: IPPool, shape: ApiShape, group: Group, *, owned: bool) -> OriginalPool:
+def capture(api: Api, decision: Decision, shape: ApiShape) -> OriginalPool:
     """Read the pool as it is now, in every view that a flip may touch.
 
     Args:
         api: the connection.
-        pool: the pool that will be flipped.
+        decision: how the pool will be flipped.
         shape: how Calico's objects are served.
-        group: the group that pools are written through.
-        owned: whether the operator owns the pool.
     """
-    raw = api.get(groups.path(group, "ippools", pool.name))
-    v1 = api.get(groups.path(V1, "ippools", pool.name)) if shape == "B" else None
+    assert decision.pool is not None
+    assert decision.group is not None
+    name = decision.pool.name
+    raw = api.get(groups.path(decision.group, "ippools", name))
+    v1 = api.get(groups.path(V1, "ippools", name)) if shape == "B" else None
+    cidr = str(raw["spec"]["cidr"])
     entry = None
-    if owned:
+    if decision.writer == "installation":
         network = (api.get(groups.INSTALLATION_PATH).get("spec") or {}).get("calicoNetwork") or {}
-        cidr = str(raw["spec"]["cidr"])
         entry = next((one for one in network.get("ipPools") or () if one.get("cidr") == cidr), None)
     return OriginalPool(
-        name=pool.name,
-        cidr=str(raw["spec"]["cidr"]),
+        name=name,
+        cidr=cidr,
         spec=raw["spec"],
         v1_spec=v1["spec"] if v1 is not None else None,
         installation_entry=entry,
+        written_directly=decision.writer == "ippool" or decision.also_v1,
     )
 
 

@@ -185,12 +185,11 @@ def _degraded(reader: Reader) -> str:
 
 
 def _api_server_ready(reader: Reader) -> bool:
+    status = reader.get("/apis/operator.tigera.io/v1/tigerastatuses/apiserver", "TigeraStatus")
+    if status is not None:
+        return _conditions(status).get("Available", {}).get("status") == "True"
     servers = reader.list("/apis/operator.tigera.io/v1/apiservers", "APIServer") or ()
-    return any(
-        (server.get("status") or {}).get("state") == "Ready"
-        or _conditions(server).get("Ready", {}).get("status") == "True"
-        for server in servers
-    )
+    return any((server.get("status") or {}).get("state") == "Ready" for server in servers)
 
 
 def _with_nodes(reader: Reader, found: Installation) -> Installation:

@@ -35,6 +35,7 @@ class OriginalPool:
         v1_spec: the raw spec of the v1 object beneath it (shape B); None elsewhere.
         installation_entry: the raw entry of the operator's Installation; None if the operator
             doesn't own the pool.
+        written_directly: whether the pool itself was written, beside the Installation or without.
     """
 
     name: str
@@ -42,6 +43,7 @@ class OriginalPool:
     spec: Mapping[str, Any]
     v1_spec: Mapping[str, Any] | None = None
     installation_entry: Mapping[str, Any] | None = None
+    written_directly: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ class Journal:
                     "spec": original.spec,
                     "v1_spec": original.v1_spec,
                     "installation_entry": original.installation_entry,
+                    "written_directly": original.written_directly,
                 },
             },
             indent=1,

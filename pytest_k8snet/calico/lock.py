@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.errors import ApiError, ConflictError, K8sNetError, LockedError, NotFoundError
+from pytest_k8snet.errors import ConflictError, K8sNetError, LockedError, NotFoundError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -213,20 +213,24 @@ class Lock:
         self._renewer.start()
 
     def _renew(self) -> None:
-        while not self._stop.wait(_RENEW_SECONDS):
+        while not self._lost and not self._stop.wait(_RENEW_SECONDS):
             try:
-                lease = self._api.get(self._path)
-                if _identity(lease) != self._holder.identity:
-                    self._lost = _identity(lease)
-                    return
-                lease["spec"]["renewTime"] = _timestamp()
-                self._api.replace(self._path, lease)
-            except NotFoundError:
-                self._lost = "nobody (it was deleted)"
-                return
-            except (ApiError, K8sNetError):
-                # An API server that is away for a moment takes no Lease from anyone either.
+                self._renew_once()
+            except K8sNetError:
+                # An API server that is away for a moment gives the Lease to no one else either.
                 continue
+
+    def _renew_once(self) -> None:
+        try:
+            lease = self._api.get(self._path)
+        except NotFoundError:
+            self._lost = "nobody (it was deleted)"
+            return
+        if _identity(lease) != self._holder.identity:
+            self._lost = _identity(lease)
+            return
+        lease["spec"]["renewTime"] = _timestamp()
+        self._api.replace(self._path, lease)
 
 
 def _holder(lease: dict[str, Any]) -> Holder:

@@ -132,7 +132,7 @@ class Switcher:
 
     def _begin(self) -> None:
         """Before the first change: hold the Lease, and take back what a dead run has left."""
-        if self._lock.held:
+        if self._lock.held or self._journal is not None:
             self._lock.check()
             return
         self._lock.acquire(wait_seconds=self._change.lock_wait_seconds)
@@ -191,8 +191,7 @@ class Switcher:
         if self._journal is None:
             shape = self.installation.shape
             assert shape is not None
-            owned = decision.writer == "installation"
-            original = capture(self._api, pool, shape, group, owned=owned)
+            original = capture(self._api, decision, shape)
             journal = replace(self._new_journal(), group=group, original=original)
             self._write_journal(journal)
         self._lock.check()

@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 #: How long the operator gets to carry a restored Installation over to its pool, in seconds.
 _OPERATOR_SECONDS = 20.0
+#: What the v3 view of a pool fills in for absent fields.
+_DEFAULTS: dict[str, Any] = {
+    "allowedUses": ["Workload", "Tunnel"],
+    "assignmentMode": "Automatic",
+    "blockSize": 26,
+    "disableBGPExport": False,
+    "disabled": False,
+    "ipipMode": "Never",
+    "natOutgoing": False,
+    "nodeSelector": "all()",
+    "vxlanMode": "Never",
+}
 
 
 def take_back(api: Api, journal: Journal, changes: Changes) -> None:
@@ -85,7 +97,7 @@ def _put_back(api: Api, journal: Journal, original: OriginalPool, changes: Chang
     ):
         if entry is not None:
             write_installation_entry(api, original.cidr, entry.get("encapsulation"))
-        if entry is None or not _operator_follows(api, journal, original):
+        if original.written_directly or not _operator_follows(api, journal, original):
             _write_pool(api, journal, original)
         _write_v1_details(api, original)
 
@@ -114,7 +126,10 @@ def _is_back(api: Api, journal: Journal, original: OriginalPool) -> bool:
             ) from None
         except (ApiError, ConnectError):
             return False
-        if _mode_fields(found.get("spec") or {}) != _mode_fields(spec):
+        now = found.get("spec") or {}
+        if _mode_fields(now) != _mode_fields(spec):
+            return False
+        if group == V1 and original.v1_spec is not None and set(now) - set(spec):
             return False
     if original.installation_entry is None:
         return True
@@ -159,8 +174,21 @@ def _write_pool(api: Api, journal: Journal, original: OriginalPool) -> None:
 
 
 def _write_v1_details(api: Api, original: OriginalPool) -> None:
-    """Absent means Never, but absent it shall be again: the v3 view fills the default in."""
-    if original.v1_spec is not None:
-        write_mode_fields(
-            api, V1, original.name, _mode_fields(original.v1_spec), cidr=original.cidr
-        )
+    """Remove what a write through the v3 view has filled in: absent it shall be again.
+
+    Only fields that were absent and now hold Calico's own default are removed, which changes
+    nothing in meaning; whatever else has changed meanwhile is somebody's will.
+    """
+    if original.v1_spec is None:
+        return
+    path = groups.path(V1, "ippools", original.name)
+    raw = api.get(path)
+    found = raw.get("spec") or {}
+    filled: dict[str, Any] = {
+        field: None
+        for field, value in found.items()
+        if field not in original.v1_spec and value == _DEFAULTS.get(field)
+    }
+    if filled:
+        version = raw["metadata"]["resourceVersion"]
+        api.patch(path, {"metadata": {"resourceVersion": version}, "spec": filled})

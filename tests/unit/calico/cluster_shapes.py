@@ -107,8 +107,8 @@ def cluster(
         f"/apis/{group}/clusterinformations",
         {"metadata": {"name": "default"}, "spec": {"calicoVersion": version}},
     )
-    for one in pools if pools is not None else (raw_pool(),):
-        body = {**one, "metadata": {**one["metadata"]}}
+    for raw in pools if pools is not None else (raw_pool(),):
+        body = {**raw, "metadata": {**raw["metadata"]}}
         body["metadata"].pop("resourceVersion", None)
         api.create(f"/apis/{group}/ippools", body)
     api.create(

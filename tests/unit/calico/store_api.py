@@ -8,27 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pytest_k8snet.lab.api.target import Target, parse
-
 from pytest_k8snet.cluster import target as client_target
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.status import error_of
 from pytest_k8snet.errors import NotFoundError
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.api.target import Target, parse
 from pytest_k8snet.lab.spec import CalicoSpec
 
 Body = dict[str, Any]
 
 
 class StoreApi(Api):
-    """An Api whose server is a Store. ``refuse`` may raise before each request, as faults do."""
+    """An Api whose server is a Store.
+
+    ``refuse`` may raise before each request, as a fault does; ``after_write`` is called after
+    each change, for what controllers do then.
+    """
 
     def __init__(self, calico: CalicoSpec | None = None) -> None:
         self.host, self.context, self.user = "https://store", "store", "tester"
         self.store = Store(calico=calico)
         self.requests: list[tuple[str, str]] = []
         self.refuse: Callable[[str, str], None] = lambda method, path: None
+        self.after_write: Callable[[], None] = lambda: None
         self.create("/api/v1/namespaces", {"metadata": {"name": "kube-system"}})
 
     def _target(self, method: str, path: str) -> Target:
@@ -68,9 +72,11 @@ class StoreApi(Api):
     def create(self, path: str, body: Body) -> Body:
         target = self._target("POST", path)
         try:
-            return self.store.create(target.resource, body, target.namespace)
+            changed = self.store.create(target.resource, body, target.namespace)
         except StatusError as exc:
             raise self._error(exc, "POST", path) from None
+        self.after_write()
+        return changed
 
     def patch(
         self,
@@ -81,16 +87,20 @@ class StoreApi(Api):
     ) -> Body:
         target = self._target("PATCH", path)
         try:
-            return self.store.patch(target.resource, target.name, body, kind, target.namespace)
+            changed = self.store.patch(target.resource, target.name, body, kind, target.namespace)
         except StatusError as exc:
             raise self._error(exc, "PATCH", path) from None
+        self.after_write()
+        return changed
 
     def replace(self, path: str, body: Body) -> Body:
         target = self._target("PUT", path)
         try:
-            return self.store.update(target.resource, body, target.namespace)
+            changed = self.store.update(target.resource, body, target.namespace)
         except StatusError as exc:
             raise self._error(exc, "PUT", path) from None
+        self.after_write()
+        return changed
 
     def delete(
         self, path: str, *, grace_seconds: int | None = None, propagation: str | None = None
@@ -101,3 +111,5 @@ class StoreApi(Api):
         except StatusError as exc:
             if not isinstance(self._error(exc, "DELETE", path), NotFoundError):
                 raise self._error(exc, "DELETE", path) from None
+        else:
+            self.after_write()

@@ -144,7 +144,7 @@ def test_row_6_a_family_that_appears_is_announced() -> None:
 
 # Rows 7 and 8: in place.
 
-OPERATOR = {
+OPERATOR: dict[str, Any] = {
     "install": "operator",
     "operator_pools": (OperatorPool(index=0, cidr=pool().cidr, encapsulation="None"),),
 }
@@ -232,7 +232,7 @@ def test_row_8_an_unknown_owner_is_refused() -> None:
     ],
 )
 def test_row_9_ipip_without_bgp(version: tuple[int, int], setting: str, possible: bool) -> None:
-    found = {
+    found: dict[str, Any] = {
         "backend": "vxlan",
         "version": Version(*version),
         "version_text": f"v{version[0]}.{version[1]}",
@@ -265,7 +265,7 @@ def test_row_9_ipip_without_bgp(version: tuple[int, int], setting: str, possible
 def test_row_10_never_without_bgp(
     version: tuple[int, int], setting: str, others: CalicoMode, possible: bool
 ) -> None:
-    found = {
+    found: dict[str, Any] = {
         "backend": "vxlan",
         "version": Version(*version),
         "felix_cluster_routes": setting,
@@ -311,7 +311,7 @@ def test_row_11_ipip_on_an_ipv6_pool_is_refused() -> None:
 
 
 def test_row_12_never_across_subnets_is_not_forced_on_existing_pods() -> None:
-    found = {"pools": (pool(mode=VXLAN),)}
+    found: dict[str, Any] = {"pools": (pool(mode=VXLAN),)}
     error = refusal(NEVER, "in-place", (NODE1, NODE2, FAR), **found)
     assert "could cut the pods of this cluster off" in error.problem
     assert error.found == "node1 and node3 are in different subnets"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from ipaddress import IPv4Interface
+from typing import Any
 
 import pytest
 from cluster_shapes import FAR, NODE1, NODE2, pool
@@ -21,6 +23,7 @@ from kernel_shapes import (
     state,
 )
 
+from pytest_k8snet.calico.counters import Way
 from pytest_k8snet.calico.kernel import Route
 from pytest_k8snet.calico.modes import CalicoMode, Path
 from pytest_k8snet.calico.proof import (
@@ -180,15 +183,16 @@ def test_lie_9_a_stale_route_to_a_node_that_has_gone() -> None:
 
 def test_lie_10_a_neighbour_or_fdb_entry_that_points_elsewhere() -> None:
     before = snapshot("vxlan")
-    for change, expected in (
+    changes: tuple[tuple[dict[str, Any], str], ...] = (
         ({"neighbours": {TUNNEL["node2"]: MAC["node3"]}}, f"expected {MAC['node2']} of node2"),
         (
             {"fdb": {MAC["node2"]: "192.168.0.99"}},
             "to 192.168.0.99, expected 192.168.0.12 of node2",
         ),
         ({"fdb": {}}, "to nowhere, expected 192.168.0.12 of node2"),
-    ):
-        bent = replace(before.states["node1"], **change)  # type: ignore[arg-type]
+    )
+    for change, expected in changes:
+        bent = replace(before.states["node1"], **change)
         lying = replace(before, states={**before.states, "node1": bent})
         assert expected in contradiction(proof(VXLAN, lying))
 
@@ -287,7 +291,7 @@ def test_a_node_that_cannot_be_read_leaves_the_proof_missing_never_given() -> No
 
 
 def far_pair(prefix: int, there: Path, back: Path) -> PathSnapshot:
-    far = replace(FAR, interface=type(FAR.interface)(f"192.168.1.13/{prefix}"))  # type: ignore[misc,call-arg]
+    far = replace(FAR, interface=IPv4Interface(f"192.168.1.13/{prefix}"))
     client, server = ends()
     return PathSnapshot(
         client=client,
@@ -317,9 +321,10 @@ def test_differing_prefixes_make_an_asymmetric_pair_which_is_said() -> None:
     before = far_pair(16, "vxlan", "direct")
     small = Transfer(to_server_bytes=1000)
     states = dict(before.states)
-    for name, way in (("node1", "sent"), ("node3", "received")):
+    ways: tuple[tuple[str, Way], ...] = (("node1", "sent"), ("node3", "received"))
+    for name, way in ways:
         links = dict(states[name].links)
-        links["vxlan.calico"] = grow(links["vxlan.calico"], way, 9000)  # type: ignore[arg-type]
+        links["vxlan.calico"] = grow(links["vxlan.calico"], way, 9000)
         states[name] = replace(states[name], links=links)
     found = judge(VXLAN_CS, before, replace(before, states=states), small, context(VXLAN_CS))
     assert found.state == "proven", found.text
@@ -327,7 +332,7 @@ def test_differing_prefixes_make_an_asymmetric_pair_which_is_said() -> None:
 
 
 def test_a_host_prefix_of_32_encapsulates_everything_in_cross_subnet() -> None:
-    lonely = replace(NODE1, interface=type(NODE1.interface)("192.168.0.11/32"))  # type: ignore[misc,call-arg]
+    lonely = replace(NODE1, interface=IPv4Interface("192.168.0.11/32"))
     assert VXLAN_CS.path(lonely.same_subnet(NODE2)) == "vxlan"
 
 
