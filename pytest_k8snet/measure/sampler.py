@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytest_k8snet.errors import K8sNetError, PathError
 from pytest_k8snet.measure.endpoint import GRACE_SECONDS, Endpoint
-from pytest_k8snet.tools import curl, iperf3
+from pytest_k8snet.tools import curl, iperf3, schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ class Sampler:
         self._observer = observer
         self.prover = prover
         first = random.randrange(len(_PORTS))
-        self._ports = itertools.cycle([*_PORTS[first:], *_PORTS[:first]])
+        self._ports: Iterator[int] = itertools.cycle([*_PORTS[first:], *_PORTS[:first]])
 
     def iperf3(self, pair: Pair, **options: Any) -> Sample[iperf3.Iperf3Result]:
         """Run iperf3 once between the two ends of a pair.
@@ -110,16 +110,7 @@ class Sampler:
         """
         wanted = curl.CurlOptions(url=url, **options)
         argv = curl.argv(wanted)
-        context = {
-            "tool": "curl",
-            "label": f"{client} -> {url}",
-            "scene": f"{client.kind}-{scene_of_url(url)}",
-            "placement": "",
-            "mode": None,
-            "client": client.facts(),
-            "server": None,
-            "url": url,
-        }
+        context = _curl_context(client, url)
         with self._telling(context, argv, f"curl {client} -> {url}", 1.0):
             started = _now()
             done = client.run(argv, timeout_seconds=wanted.timeout_seconds + GRACE_SECONDS)
@@ -136,6 +127,44 @@ class Sampler:
             seconds=done.seconds,
             figures=result.figures(),
             distribution=result.distribution(),
+            path=None,
+            command=list(argv),
+            raw=done.stdout,
+            error=None,
+        )
+        return Sample(result=result, record=record)
+
+    def scheduled(
+        self, client: Endpoint, wanted: schedule.Schedule
+    ) -> Sample[schedule.ScheduledSamples]:
+        """Request a URL on a fixed schedule, in one exec.
+
+        Raises:
+            CurlError: no usable figure.
+            ExecError: the script could not be run to its end.
+        """
+        url = wanted.options.url
+        argv = schedule.argv(wanted)
+        context = _curl_context(client, url)
+        seconds = wanted.due_seconds[-1]
+        with self._telling(context, argv, f"curl {client} -> {url}", seconds):
+            started = _now()
+            done = client.run(argv, timeout_seconds=wanted.timeout_seconds + GRACE_SECONDS)
+            result = schedule.parse(
+                done.stdout, wanted, stderr=done.stderr, exit_code=done.exit_code
+            )
+        made = result.samples()
+        record = self._observer.record(
+            "sample",
+            **context,
+            started=started,
+            seconds=done.seconds,
+            figures={
+                **made.figures(),
+                "missed": result.missed,
+                "latest_start_seconds": float(result.latest),
+            },
+            distribution=made.distribution(),
             path=None,
             command=list(argv),
             raw=done.stdout,
@@ -171,6 +200,19 @@ class Sampler:
             raise
         finally:
             self._observer.finished()
+
+
+def _curl_context(client: Endpoint, url: str) -> dict[str, Any]:
+    return {
+        "tool": "curl",
+        "label": f"{client} -> {url}",
+        "scene": f"{client.kind}-{scene_of_url(url)}",
+        "placement": "",
+        "mode": None,
+        "client": client.facts(),
+        "server": None,
+        "url": url,
+    }
 
 
 def scene_of_url(url: str) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pytest_k8snet.errors import ToolError
 from pytest_k8snet.verdict.observation import Observation
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.question import Finding, Round
@@ -83,11 +84,22 @@ def settle(claim: Claim, sampler: Sampler, judging: Judging) -> Verdict:
 
 
 def values(rounds: Sequence[Sequence[Observation]], figure: str) -> tuple[Round, ...]:
-    """Return one figure of each observation, round by round."""
-    return tuple(
-        tuple(tuple(observation.figures[figure]) for observation in observations)
-        for observations in rounds
-    )
+    """Return one figure of each observation, round by round.
+
+    Raises:
+        ToolError: the samples do not have it.
+    """
+    try:
+        return tuple(
+            tuple(tuple(observation.figures[figure]) for observation in observations)
+            for observations in rounds
+        )
+    except KeyError:
+        raise ToolError(
+            f"the samples have no {figure} time to judge",
+            found="there are: " + ", ".join(rounds[0][0].figures),
+            remedy="tls exists with an https URL only",
+        ) from None
 
 
 def _evidence(sampler: Sampler, rounds: tuple[Round, ...], stopped: str) -> Evidence:

@@ -18,8 +18,9 @@ _WARMUP_REQUESTS = 10
 class Sampler:
     """The rounds of one or two arms, kept between the comparisons that use them.
 
-    A round is one turn of each arm, in an order drawn from the seed. When either sample has a cause for discard, the
-    whole round is taken again: pairs stay pairs, and the choice never looks at a figure.
+    A round is one turn of each arm, in an order drawn from the seed. When either sample has a cause
+    for discard, the whole round is taken again: pairs stay pairs, and the choice never looks at a
+    figure.
     """
 
     def __init__(self, arms: Sequence[Arm], plan: Plan, clock: Callable[[], float]) -> None:

@@ -1,0 +1,248 @@
+"""The gates: measurements that are taken while they are compared with a limit.
+
+Ties the arms that verdicts know (a label, and a callable that takes one sample) to pairs and
+endpoints. Nothing here knows a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.errors import SettingsError
+from pytest_k8snet.measure.guards import Guard
+from pytest_k8snet.measure.sampler import Sample, scene_of_url
+from pytest_k8snet.tools.curl import CurlOptions
+from pytest_k8snet.tools.iperf3 import Iperf3Result
+from pytest_k8snet.tools.schedule import Schedule, ScheduledSamples
+from pytest_k8snet.verdict import (
+    Arm,
+    Bandwidth,
+    Judging,
+    Latency,
+    Observation,
+    Plan,
+    Progress,
+    Turn,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from pytest_k8snet.measure.endpoint import Endpoint
+    from pytest_k8snet.measure.observer import Observer
+    from pytest_k8snet.measure.pair import Pair
+    from pytest_k8snet.units import BitRate
+
+#: How long one scheduled request may take before it counts as unanswered, in seconds.
+REQUEST_SECONDS = 2.0
+#: Share of a round's slots that the client may miss before the round says nothing of the network.
+MOST_MISSED = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gates:
+    """Makes gates under one plan, and tells an observer of their verdicts.
+
+    Attributes:
+        observer: receives each verdict's record.
+        plan: in force where a gate names none.
+        progress: hears of each round, for the terminal.
+    """
+
+    observer: Observer
+    plan: Plan
+    progress: Callable[[Progress], None] | None = None
+
+    def bandwidth(
+        self,
+        pair: Pair,
+        *,
+        streams: int = 1,
+        reverse: bool = False,
+        udp: bool = False,
+        bitrate: BitRate | None = None,
+        both_directions: bool = False,
+        plan: Plan | str | None = None,
+    ) -> Bandwidth:
+        """Return the bandwidth between a pair, to be compared or divided by another.
+
+        Each sample is one fresh iperf3 test on a new port.
+
+        Args:
+            pair: between whom.
+            streams: parallel connections, which hide what one connection pays.
+            reverse: from the pair's server to its client.
+            udp: measure UDP at ``bitrate``, as received.
+            bitrate: target of each stream.
+            both_directions: one test each way, one after the other; the slower one counts.
+            plan: instead of the run's: a plan, or changes to it such as ``"last=12 seconds=3"``.
+
+        Raises:
+            SettingsError: options that exclude each other, or a plan that cannot work.
+        """
+        if reverse and both_directions:
+            raise SettingsError(
+                "reverse and both_directions exclude each other",
+                remedy="both_directions measures the reverse direction too",
+            )
+        options = {"streams": streams, "udp": udp, "bitrate": bitrate}
+        directions = (False, True) if both_directions else (reverse,)
+        arm = Arm(
+            label=pair.scene + _variant(streams, udp, directions),
+            take=lambda turn: _bandwidth_turn(pair, turn, directions, options),
+            context=_context(pair),
+            scene=pair.scene,
+            mode=str(pair.mode) if pair.mode is not None else None,
+            describe=_describe_bandwidth,
+        )
+        return Bandwidth(arm, self._terms(plan))
+
+    def latency(
+        self,
+        client: Endpoint,
+        url: str,
+        *,
+        max_time_seconds: float = REQUEST_SECONDS,
+        plan: Plan | str | None = None,
+        **options: Any,
+    ) -> Latency:
+        """Return the latency of requests from an endpoint, to be compared phase by phase.
+
+        Requests start on a fixed, jittered schedule, whatever became of those before, each by its
+        own curl process on a fresh connection. One that gets no complete answer in time, or is
+        not accepted, exceeds every limit.
+
+        Args:
+            client: from where.
+            url: what to request.
+            max_time_seconds: how long a request may take before it counts as unanswered.
+            plan: instead of the run's: a plan, or changes to it such as ``"requests=600"``.
+            options: the other fields of :class:`pytest_k8snet.tools.curl.CurlOptions`.
+
+        Raises:
+            SettingsError: options that curl cannot take, or a plan that cannot work.
+        """
+        request = CurlOptions(url=url, max_time_seconds=max_time_seconds, **options)
+        terms = self._terms(plan)
+        # Refuses a rate that could swamp the client, before anything is measured.
+        Schedule.jittered(request, terms.plan.requests_per_second, seed=0)
+        arm = Arm(
+            label=f"{client} -> {url}",
+            take=lambda turn: _latency_turn(client, request, turn),
+            scene=f"{client.kind}-{scene_of_url(url)}",
+            describe=_describe_latency,
+        )
+        return Latency(arm, terms)
+
+    def _terms(self, plan: Plan | str | None) -> Judging:
+        if isinstance(plan, str):
+            plan = Plan.parse(plan, self.plan)
+        return Judging(plan=plan or self.plan, observer=self.progress, recorder=self._record)
+
+    def _record(self, verdict: Verdict) -> None:
+        record = verdict.to_record()
+        self.observer.record(record.pop("kind"), **record)
+
+
+def _bandwidth_turn(
+    pair: Pair, turn: Turn, directions: Sequence[bool], options: dict[str, Any]
+) -> Observation:
+    guard = Guard((pair.client, pair.server))
+    samples = [
+        pair.sampler.iperf3(
+            pair,
+            seconds=turn.seconds,
+            omit_seconds=turn.omit_seconds,
+            reverse=reverse,
+            **options,
+        )
+        for reverse in directions
+    ]
+    slower = min(samples, key=lambda sample: sample.result.bandwidth)
+    return Observation(
+        figures={"bandwidth": (float(slower.result.bandwidth),)},
+        sample_id=str(slower.record.get("id", "")),
+        discard=guard.cause(),
+        detail=slower,
+    )
+
+
+def _latency_turn(client: Endpoint, request: CurlOptions, turn: Turn) -> Observation:
+    wanted = Schedule.jittered(
+        replace(request, requests=turn.requests), turn.requests_per_second, seed=turn.seed
+    )
+    guard = Guard((client,))
+    sample = client.sampler.scheduled(client, wanted)
+    result = sample.result
+    phases = {"dns": "dns", "connect": "tcp", "first_byte": "ttfb", "total": "total"}
+    if request.url.lower().startswith("https:"):
+        phases["tls"] = "tls"
+    cause = guard.cause()
+    if not cause and result.missed > MOST_MISSED * len(result.slots):
+        cause = (
+            f"{client} could not keep the schedule: {result.missed} of {len(result.slots)} "
+            f"requests started too late (up to {result.latest}) or never"
+        )
+    return Observation(
+        figures={name: result.values(phase) for name, phase in phases.items()},
+        sample_id=str(sample.record.get("id", "")),
+        discard=cause,
+        detail=sample,
+    )
+
+
+def _describe_bandwidth(observations: Sequence[Observation]) -> str:
+    results = [sample.result for sample in _details(observations, Iperf3Result)]
+    parts = []
+    retransmits = [float(r.retransmit_ratio) for r in results if r.retransmit_ratio is not None]
+    if retransmits:
+        parts.append(f"retransmits {_mean(retransmits):.2%}")
+    lost = [float(r.lost_ratio) for r in results if r.lost_ratio is not None]
+    if lost:
+        parts.append(f"lost {_mean(lost):.2%}")
+    loads = [r.cpu_remote_percent for r in results if r.cpu_remote_percent is not None]
+    if loads:
+        parts.append(f"receiver's iperf3 at {_mean(loads):.0f} % of a core")
+    return ", ".join(parts)
+
+
+def _describe_latency(observations: Sequence[Observation]) -> str:
+    results = [sample.result for sample in _details(observations, ScheduledSamples)]
+    if not results:
+        return ""
+    slots = sum(len(result.slots) for result in results)
+    missed = sum(result.missed for result in results)
+    latest = max(result.latest for result in results)
+    return f"schedule kept to {latest}" + (f", {missed} of {slots} missed" if missed else "")
+
+
+def _details(observations: Sequence[Observation], kind: type[Any]) -> list[Sample[Any]]:
+    return [
+        observation.detail
+        for observation in observations
+        if isinstance(observation.detail, Sample) and isinstance(observation.detail.result, kind)
+    ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _variant(streams: int, udp: bool, directions: Sequence[bool]) -> str:
+    """Say what sets a measurement apart from the usual one: one TCP stream, client to server."""
+    words = []
+    if udp:
+        words.append("UDP")
+    if streams != 1:
+        words.append(f"{streams} streams")
+    if len(directions) == 2:
+        words.append("slower direction")
+    elif directions[0]:
+        words.append("reverse")
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _context(pair: Pair) -> str:
+    nodes = f"{pair.client.node} -> {pair.server.node}"
+    return f"{pair.mode}, {nodes}" if pair.mode is not None else nodes
