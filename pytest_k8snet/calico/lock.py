@@ -77,6 +77,15 @@ def _start_time(pid: int) -> str:
     return "" if fields[0] in ("Z", "X") else fields[19]
 
 
+def current_holder(api: Api, namespace: str) -> Holder | None:
+    """Who holds the cluster, dead or alive; None if nobody does."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE_NAME}"
+    try:
+        return _holder(api.get(path))
+    except NotFoundError:
+        return None
+
+
 class Lock:
     """A held Lease, renewed by a thread until it is released."""
 

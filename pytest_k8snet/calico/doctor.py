@@ -1,0 +1,252 @@
+"""What a cluster is, which modes its pairs can have, what that would change, what is missing."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_k8snet.calico.decision import Decision, Strategy, decide
+from pytest_k8snet.calico.dedicated import plan_pools
+from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.installation import Installation
+from pytest_k8snet.calico.journal import JournalStore
+from pytest_k8snet.calico.lock import current_holder
+from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode
+from pytest_k8snet.calico.restore import STATE_NAMESPACE
+from pytest_k8snet.calico.session import ChangeSettings
+from pytest_k8snet.cluster import preflight
+from pytest_k8snet.cluster.nodes import Node, choose_nodes, placement
+from pytest_k8snet.errors import ApiError, K8sNetError, ModeUnavailableError, NodesError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
+_STRATEGIES: tuple[Strategy, ...] = ("none", "dedicated", "in-place")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What was found; nothing was changed.
+
+    Attributes:
+        usable: whether a run can measure here at all, in at least one mode.
+        sections: title and lines of each part.
+    """
+
+    usable: bool
+    sections: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def text(self) -> str:
+        """All of it, for a terminal."""
+        blocks = [
+            "\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in self.sections
+        ]
+        return "\n\n".join(blocks)
+
+
+def examine(api: Api) -> Examination:
+    """Examine a cluster. Changes nothing.
+
+    Raises:
+        ConnectError: the API server doesn't answer.
+        UnauthorizedError: the credentials are not accepted.
+    """
+    installation = inspect(api)
+    group = (installation.group or "crd.projectcalico.org/v1").partition("/")[0]
+    report = preflight.check(api, level="in-place", calico_group=group)
+    nodes = [node for node in report.nodes if node.usable]
+    table, possible = _modes(installation, nodes)
+    basics = [p for p in report.missing() if p.level == "measure"]
+    state, free = _state(api)
+    return Examination(
+        usable=possible and free and not basics and len(nodes) >= 2,
+        sections=(
+            ("Cluster", tuple(report.lines()[: 3 + len(report.nodes)])),
+            ("Calico", tuple(_calico(installation))),
+            ("Pairs", tuple(_pairs(nodes))),
+            ("Modes", tuple(table)),
+            ("What --k8snet-change=dedicated would do", tuple(_dedicated(installation, nodes))),
+            ("What --k8snet-change=in-place:POOL would do", tuple(_in_place(installation, nodes))),
+            ("Permissions", tuple(_permissions(report))),
+            ("Other runs", tuple(state)),
+        ),
+    )
+
+
+def _calico(installation: Installation) -> Iterator[str]:
+    if installation.shape is None:
+        yield "none that the API shows"
+        return
+    yield (
+        f"{installation.version_text or 'unknown version'}, {installation.install} install, "
+        f"backend {installation.backend}, dataplane {installation.dataplane}"
+    )
+    yield f"API shape {installation.shape}: pools are written through {installation.group}"
+    yield f"pod MTU {installation.mtu_bytes or 'derived from the host and the families enabled'}"
+    on = sorted(installation.families()) + (["wireguard"] if installation.wireguard else [])
+    yield f"enabled: {', '.join(on) or 'no encapsulation'}"
+    for pool in installation.pools:
+        owner = "the operator's" if installation.operator_reverts(pool) else "nobody reconciles it"
+        marks = [owner, *(["disabled"] if pool.disabled else [])]
+        yield f"pool {pool.name} {pool.cidr} {pool.mode} ({', '.join(marks)})"
+    if not installation.v3_reachable:
+        yield "the Calico API server does not answer: pools were read from their CRDs"
+    if installation.operator_degraded:
+        yield f"the operator's pools are degraded: {installation.operator_degraded}"
+    for topic, reason in sorted(installation.unknown.items()):
+        yield f"unknown: {topic}: {reason}"
+
+
+def _pairs(nodes: Sequence[Node]) -> Iterator[str]:
+    for wanted in ("same-subnet", "cross-subnet"):
+        try:
+            client, server = choose_nodes(nodes, wanted)
+        except NodesError as exc:
+            yield f"{wanted:<13} none: {exc.problem}"
+        else:
+            yield f"{wanted:<13} {client.name} -> {server.name}"
+    for index, one in enumerate(nodes):
+        if one.interface is not None and one.interface.network.prefixlen == 32:
+            yield (
+                f"{one.name} has a /32 prefix, so CrossSubnet modes encapsulate all that it sends"
+            )
+        for other in nodes[index + 1 :]:
+            if placement(one, other) and one.same_subnet(other) != other.same_subnet(one):
+                yield (
+                    f"{one.name} and {other.name} have prefixes that differ: CrossSubnet modes "
+                    "encapsulate in one direction only"
+                )
+
+
+def _modes(installation: Installation, nodes: Sequence[Node]) -> tuple[list[str], bool]:
+    notes: list[str] = []
+    rows = [["mode", "same subnet", "between subnets", "in pool", "dedicated", "in-place"]]
+    possible = False
+    pool = _editable_pool(installation)
+    for mode in STUDY_ORDER:
+        row = [str(mode), mode.path(same_subnet=True), mode.path(same_subnet=False)]
+        for strategy in _STRATEGIES:
+            answer = _attempt(installation, strategy, mode, nodes, pool)
+            if isinstance(answer, Decision):
+                row.append(answer.pool.name if strategy == "none" and answer.pool else "yes")
+                possible = True
+            elif strategy == "none":
+                row.append("-")
+            else:
+                if answer not in notes:
+                    notes.append(answer)
+                row.append(f"no ({notes.index(answer) + 1})")
+        rows.append(row)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    for number, note in enumerate(notes, 1):
+        lines += textwrap.wrap(f"({number}) {note}", 92, subsequent_indent="    ")
+    return lines, possible
+
+
+def _attempt(
+    installation: Installation,
+    strategy: Strategy,
+    mode: CalicoMode,
+    nodes: Sequence[Node],
+    pool: str,
+) -> Decision | str:
+    try:
+        return decide(installation, strategy=strategy, mode=mode, nodes=nodes, pool_name=pool)
+    except ModeUnavailableError as exc:
+        return f"{exc.problem}: {exc.found}. {exc.remedy}" if exc.found else exc.problem
+
+
+def _editable_pool(installation: Installation) -> str:
+    for pool in installation.pools:
+        if pool.offers_pod_addresses and not pool.run_id:
+            return pool.name
+    return ""
+
+
+def _dedicated(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
+    group = installation.group
+    if group is None or len(nodes) < 2:
+        yield "nothing: there is nothing to do it on"
+        return
+    modes = [
+        mode
+        for mode in STUDY_ORDER
+        if isinstance(_attempt(installation, "dedicated", mode, nodes, ""), Decision)
+    ]
+    try:
+        pools = plan_pools(
+            installation,
+            group=group,
+            modes=modes,
+            nodes=nodes,
+            every_node=nodes,
+            run_id="RUN",
+            within=ChangeSettings().cidr,
+        )
+    except ModeUnavailableError as exc:
+        yield f"{exc.problem}: {exc.found}. {exc.remedy}"
+        return
+    for pool in pools:
+        yield f"create IPPool {pool['metadata']['name']} {pool['spec']['cidr']}, deleted at the end"
+    appearing = {mode.family for mode in modes} - {"none"} - installation.families()
+    if appearing:
+        yield (
+            f"{' and '.join(sorted(family.upper() for family in appearing))} gets enabled on "
+            "every node meanwhile: Felix restarts at the start and at the end (seconds, in which "
+            "routes may be missing), and pods made meanwhile get a smaller MTU"
+        )
+    yield "takes about 5 s to 30 s at the start and at the end; existing pools are not touched"
+
+
+def _in_place(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
+    pool = _editable_pool(installation)
+    for mode in STUDY_ORDER:
+        answer = _attempt(installation, "in-place", mode, nodes, pool)
+        if not isinstance(answer, Decision):
+            continue
+        where = {
+            "installation": "the encapsulation of its entry in the operator's Installation",
+            "ippool": f"both mode fields of the pool, through {answer.group}",
+        }[answer.writer]
+        yield f"on pool {pool}: write {where}, and the original back at the end"
+        break
+    else:
+        yield "nothing: see above"
+        return
+    yield (
+        "each change of family restarts Felix on every node; expect 3 s to 20 s per mode, and "
+        "connections through the pool to stall meanwhile"
+    )
+
+
+def _permissions(report: preflight.Report) -> Iterator[str]:
+    for level in preflight.LEVELS:
+        missing = [str(one) for one in report.missing() if one.level == level]
+        yield f"{level:<10} {'all granted' if not missing else 'missing: ' + ', '.join(missing)}"
+    absent = [str(one) for one, yes in report.allowed.items() if one.optional and not yes]
+    if absent:
+        yield f"optional   missing: {', '.join(absent)}"
+
+
+def _state(api: Api) -> tuple[list[str], bool]:
+    try:
+        holder = current_holder(api, STATE_NAMESPACE)
+        journal = JournalStore(api, STATE_NAMESPACE).read()
+    except ApiError as exc:
+        return [f"unknown: {exc.problem}"], True
+    except K8sNetError as exc:
+        return [exc.problem, f"to do: {exc.remedy}"], False
+    if journal is not None:
+        told = f"{journal.owner} has changed this cluster since {journal.time}"
+        if holder is not None and holder.alive is not False:
+            return [f"{told}, and may be at work: Lease of {holder.identity}"], False
+        return [f"{told} and is gone", "to do: k8snet restore"], False
+    if holder is not None:
+        return [f"{holder.identity} holds this cluster"], False
+    return ["none"], True
