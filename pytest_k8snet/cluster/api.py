@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from pytest_k8snet.cluster import exec as podexec
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.rest import Rest, as_object
-from pytest_k8snet.cluster.retry import PATIENCE_SECONDS
+from pytest_k8snet.cluster.retry import PATIENCE_SECONDS, is_repeatable
 from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.cluster.target import collection
 from pytest_k8snet.cluster.transport import Transport
@@ -122,7 +123,8 @@ class Api:
                 return there
 
         # Without a name a second object would appear; only reviews leave nothing behind.
-        return self._rest.repeat(once, idempotent=bool(name) or path.endswith("reviews"))
+        safe = bool(name) or path.endswith("reviews")
+        return self._rest.repeat(once, repeatable=partial(is_repeatable, idempotent=safe))
 
     def patch(
         self,

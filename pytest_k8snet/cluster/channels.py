@@ -7,7 +7,7 @@ and the command's status have channels of their own, named by the first byte of 
 from __future__ import annotations
 
 import json
-import select
+import selectors
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -124,47 +124,44 @@ def converse(
     waiting = memoryview(stdin or b"")
     must_end_stdin = stdin is not None
     ended = False
-    poll = select.poll()
-    poll.register(stream.fileno(), select.POLLIN)
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            if ended:
-                return
-            raise TimeoutError
-        if must_end_stdin and not waiting:
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream.fileno(), selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                if ended:
+                    return
+                raise TimeoutError
+            # The time limit holds within a frame, too: half a frame and silence must not hang.
             stream.settimeout(left)
-            # A message of its own, and only in v5: on v4 stdin stays open for ever.
-            stream.send_binary(bytes([CLOSE, STDIN]))
-            must_end_stdin = False
-        if not _readable(stream):
-            poll.modify(stream.fileno(), select.POLLIN | (select.POLLOUT if waiting else 0))
-            events = poll.poll(left * 1000)
-            if not events:
+            if must_end_stdin and not waiting:
+                stream.send_binary(bytes([CLOSE, STDIN]))
+                must_end_stdin = False
+            if not _buffered(stream):
+                write = selectors.EVENT_WRITE if waiting else 0
+                selector.modify(stream.fileno(), selectors.EVENT_READ | write)
+                ready = selector.select(left)
+                if not ready:
+                    continue
+                if not ready[0][1] & selectors.EVENT_READ:
+                    stream.send_binary(bytes([STDIN]) + waiting[:_CHUNK_BYTES])
+                    waiting = waiting[_CHUNK_BYTES:]
+                    continue
+            try:
+                opcode, data = stream.recv_data(control_frame=True)
+            except websocket.WebSocketTimeoutException:
                 continue
-            if not events[0][1] & ~select.POLLOUT:
-                chunk = bytes(waiting[:_CHUNK_BYTES])
-                waiting = waiting[_CHUNK_BYTES:]
-                stream.settimeout(left)
-                stream.send_binary(bytes([STDIN]) + chunk)
-                continue
-        # The time limit holds within a frame, too: half a frame and then silence must not hang.
-        stream.settimeout(left)
-        try:
-            opcode, data = stream.recv_data(control_frame=True)
-        except websocket.WebSocketTimeoutException:
-            continue
-        if opcode == websocket.ABNF.OPCODE_CLOSE:
-            return
-        if opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT):
-            message = data.encode() if isinstance(data, str) else bytes(data)
-            channels.feed(message)
-            if not ended and message[:1] == bytes([STATUS]) and channels.status is not None:
-                ended = True
-                deadline = min(deadline, time.monotonic() + _FAREWELL_SECONDS)
+            if opcode == websocket.ABNF.OPCODE_CLOSE:
+                return
+            if opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT):
+                message = data.encode() if isinstance(data, str) else bytes(data)
+                channels.feed(message)
+                if not ended and message[:1] == bytes([STATUS]) and channels.status is not None:
+                    ended = True
+                    deadline = min(deadline, time.monotonic() + _FAREWELL_SECONDS)
 
 
-def _readable(stream: WebSocket) -> bool:
-    # Messages that arrived in one TLS record are in the TLS layer already, unseen by poll().
+def _buffered(stream: WebSocket) -> bool:
+    # Messages that came in one TLS record are in the TLS layer already, unseen by the selector.
     pending = getattr(stream.sock, "pending", None)
     return bool(pending and pending())

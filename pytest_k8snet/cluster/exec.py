@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.cluster import channels as protocol
 from pytest_k8snet.cluster.rest import Rest, as_object
+from pytest_k8snet.cluster.retry import is_repeatable
+from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.cluster.target import collection
-from pytest_k8snet.cluster.transport import HandshakeRefusedError
+from pytest_k8snet.cluster.transport import READ_SECONDS, HandshakeRefusedError
 from pytest_k8snet.errors import (
     ApiError,
     ConnectError,
@@ -128,15 +130,24 @@ def _open(
     query = protocol.query(argv, container=container, stdin=stdin)
 
     def once() -> WebSocket:
-        left = max(0.1, deadline - time.monotonic())
+        left = min(READ_SECONDS, max(0.1, deadline - time.monotonic()))
         try:
             return rest.transport.open_stream(path, query, timeout_seconds=left)
         except HandshakeRefusedError as refused:
             raise rest.error(refused.answer, "GET", path) from None
 
-    # The command has not started when a handshake is refused, so it may be tried again; it may
-    # have started when the answer got lost, so then it may not.
-    return rest.repeat(once, idempotent=False, limit_seconds=deadline - time.monotonic())
+    return rest.repeat(once, repeatable=_never_started, limit_seconds=deadline - time.monotonic())
+
+
+def _never_started(error: BaseException) -> bool:
+    """Whether a failed handshake may be tried again without running the command twice.
+
+    It may have started when the answer got lost. It has not when the API server says that it
+    could not reach the kubelet, which it words as an internal error.
+    """
+    if isinstance(error, ServerBusyError) and "dialing backend" in error.found:
+        return True
+    return is_repeatable(error, idempotent=False)
 
 
 def _pod_trouble(

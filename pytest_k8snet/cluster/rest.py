@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from pytest_k8snet.cluster.retry import PATIENCE_SECONDS, is_repeatable, repeat
@@ -53,7 +54,7 @@ class Rest:
         """
         return self.repeat(
             lambda: self.once(method, path, query=query, body=body, content_type=content_type),
-            idempotent=idempotent,
+            repeatable=partial(is_repeatable, idempotent=idempotent),
         )
 
     def once(
@@ -74,13 +75,17 @@ class Rest:
         return answer
 
     def repeat(
-        self, request: Callable[[], T], *, idempotent: bool, limit_seconds: float | None = None
+        self,
+        request: Callable[[], T],
+        *,
+        repeatable: Callable[[BaseException], bool],
+        limit_seconds: float | None = None,
     ) -> T:
         """Call until it works or cannot work, within this way's patience."""
         patience = self.patience_seconds
         return repeat(
             request,
-            repeatable=lambda error: is_repeatable(error, idempotent=idempotent),
+            repeatable=repeatable,
             patience_seconds=patience if limit_seconds is None else min(patience, limit_seconds),
         )
 

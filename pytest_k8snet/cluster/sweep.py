@@ -51,7 +51,7 @@ def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
         ClusterError: something is still there after the time allowed.
     """
     labels = selector(run_id)
-    own = _own_namespaces(api, labels)
+    own = _own_namespaces(api, run_id, namespace)
     places = _places(own, namespace)
     deleted: list[str] = []
     for kind in _MAKERS:
@@ -127,12 +127,22 @@ def delete_pods(api: Api, pods: list[tuple[str, str, str]]) -> None:
         )
 
 
-def _own_namespaces(api: Api, labels: str) -> list[str]:
+def _own_namespaces(api: Api, run_id: str, namespace: str | None) -> list[str]:
     try:
-        return [item["metadata"]["name"] for item in api.list(_NAMESPACES, labels=labels)]
+        found = api.list(_NAMESPACES, labels=selector(run_id))
     except ForbiddenError:
-        # A user without this permission cannot have made a namespace.
-        return []
+        if namespace is None:
+            return []
+        try:
+            found = [api.get(f"{_NAMESPACES}/{namespace}")]
+        except (ForbiddenError, NotFoundError):
+            return []
+    names = [item["metadata"]["name"] for item in found if _is_of(run_id, item)]
+    return sorted(names)
+
+
+def _is_of(run_id: str, item: dict[str, Any]) -> bool:
+    return bool((item["metadata"].get("labels") or {}).get(RUN_LABEL) == run_id)
 
 
 def _places(own: list[str], namespace: str | None) -> list[str]:

@@ -15,6 +15,7 @@ from small_api import SmallApi, failure, running, status, success
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.errors import (
     ConnectionLostError,
     ExecError,
@@ -250,9 +251,12 @@ def test_refused_handshakes_are_proper_errors(server: SmallApi, api: Api) -> Non
         api.exec("x", "a", ["true"])
 
 
-def test_a_handshake_is_repeated_while_the_kubelet_is_away(server: SmallApi, api: Api) -> None:
+@pytest.mark.parametrize("code", [500, 503])
+def test_a_handshake_is_repeated_while_the_kubelet_is_away(
+    server: SmallApi, api: Api, code: int
+) -> None:
     server.script = greet
-    away = status(503, "ServiceUnavailable", "error dialing backend: connection refused")
+    away = status(code, "InternalError", "error dialing backend: connection refused")
 
     async def exec_now(request: web.BaseRequest) -> web.StreamResponse:
         assert server.script is not None
@@ -260,6 +264,14 @@ def test_a_handshake_is_repeated_while_the_kubelet_is_away(server: SmallApi, api
 
     server.on(f"GET {POD}/exec", away, away, exec_now)
     assert api.exec("x", "a", ["true"]).exit_code == 0
+
+
+def test_an_internal_error_of_the_kubelet_is_not_repeated(server: SmallApi, api: Api) -> None:
+    server.on(f"GET {POD}/exec", status(500, "InternalError", 'container not found ("main")'))
+    with pytest.raises(ServerBusyError, match="could not get pods/exec") as caught:
+        api.exec("x", "a", ["true"], container="main")
+    assert caught.value.found == 'container not found ("main")'
+    assert len([seen for seen in server.seen if "/exec" in seen]) == 1
 
 
 def test_threads_may_exec_and_read_at_once(server: SmallApi, api: Api) -> None:

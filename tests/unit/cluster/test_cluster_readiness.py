@@ -240,7 +240,8 @@ def test_a_namespace_that_stays_is_told_with_its_conditions(
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
     monkeypatch.setattr(sweep, "NAMESPACE_END_SECONDS", 0.1)
-    server.on("GET /api/v1/namespaces", {"items": [{"metadata": {"name": "x"}}]})
+    mine = {"metadata": {"name": "x", "labels": {"k8snet/run": "k8snet-abc123"}}}
+    server.on("GET /api/v1/namespaces", {"items": [mine]})
     for path in ("/api/v1/pods", "/api/v1/services", "/apis/apps/v1/deployments"):
         server.on(f"GET {path}", {"items": []})
     server.on("DELETE /api/v1/namespaces/x", {})
@@ -251,3 +252,17 @@ def test_a_namespace_that_stays_is_told_with_its_conditions(
     with pytest.raises(ClusterError, match=r"namespace x is still there after 0.1 s") as caught:
         sweep.sweep(api, "k8snet-abc123")
     assert caught.value.found == "Some resources remain: foos"
+
+
+@pytest.mark.parametrize(("owner", "deleted"), [("k8snet-abc123", True), ("k8snet-ffffff", False)])
+def test_a_user_who_may_not_list_namespaces_still_removes_his_own(
+    server: SmallApi, api: Api, owner: str, deleted: bool
+) -> None:
+    message = 'User "jane" cannot list resource "namespaces"'
+    server.on("GET /api/v1/namespaces", status(403, "Forbidden", message))
+    mine = {"metadata": {"name": "x", "labels": {"k8snet/run": owner}}}
+    server.on("GET /api/v1/namespaces/x", mine, status(404, "NotFound", "not found"))
+    server.on(f"GET {PODS}", pods())
+    server.on("DELETE /api/v1/namespaces/x", {})
+    assert sweep.sweep(api, "k8snet-abc123", namespace="x") == ["namespaces x"] * deleted
+    assert ("DELETE /api/v1/namespaces/x" in server.seen) == deleted
