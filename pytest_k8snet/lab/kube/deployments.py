@@ -120,14 +120,18 @@ class Deployments:
         old_pods = sum(int(dig(one, "spec.replicas", 0)) for one in old)
         room = max(0, wanted + surge - old_pods)
         self._scale(deployment, current, min(wanted, room))
-        ready = sum(int(dig(one, "status.readyReplicas", 0)) for one in [current, *old])
-        spare = max(0, ready - (wanted - unavailable))
+        least = wanted - unavailable
+        # By what is asked for, not by what is seen: the sets' statuses lag behind.
+        starting = int(dig(current, "spec.replicas", 0)) - _ready(current)
+        budget = max(0, old_pods + int(dig(current, "spec.replicas", 0)) - least - starting)
+        spare = max(0, sum(map(_ready, [current, *old])) - least)
         for one in old:
-            size, well = int(dig(one, "spec.replicas", 0)), dig(one, "status.readyReplicas", 0)
+            size = int(dig(one, "spec.replicas", 0))
             # Pods that never became ready are nobody's loss.
-            goes = min(size, spare + max(0, size - well))
-            spare -= min(spare, goes)
-            self._scale(deployment, one, size - goes)
+            unready = min(max(0, size - _ready(one)), budget)
+            ready = min(size - unready, spare, budget - unready)
+            budget, spare = budget - unready - ready, spare - ready
+            self._scale(deployment, one, size - unready - ready)
 
     def _scale(self, deployment: Object, replicaset: Object, size: int) -> None:
         before = int(dig(replicaset, "spec.replicas", 0))
@@ -148,6 +152,10 @@ class Deployments:
         )
 
 
+def _ready(replicaset: Object) -> int:
+    return int(dig(replicaset, "status.readyReplicas", 0))
+
+
 def _hash_of(replicaset: Object) -> str:
     return str(dig(replicaset, "metadata.labels", {}).get(_HASH_LABEL, ""))
 
@@ -157,7 +165,7 @@ def deployment_status(deployment: Object, current: Object, old: list[Object]) ->
     wanted = int(dig(deployment, "spec.replicas", 1))
     updated = int(dig(current, "status.replicas", 0))
     total = updated + sum(int(dig(one, "status.replicas", 0)) for one in old)
-    ready = sum(int(dig(one, "status.readyReplicas", 0)) for one in [current, *old])
+    ready = sum(map(_ready, [current, *old]))
     name = name_of(current)
     complete = updated == total == wanted == ready
     counts = {

@@ -1,0 +1,18 @@
+"""What all tests share: one lab for those that need a cluster, started for the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[LabProcess]:
+    """The study's four nodes. Shared: a test removes what it makes, and leaves nodes and pools."""
+    with start(LabSpec(nodes=study_nodes())) as running:
+        yield running
+        # A lab that died under the tests is a failure of its own, not only theirs.
+        running.check()

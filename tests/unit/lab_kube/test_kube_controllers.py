@@ -1,0 +1,355 @@
+"""The controllers against a real store: what kubectl would see, without nodes or packets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.lab.api.objects import Object, dig, name_of
+from pytest_k8snet.lab.api.store import StatusError, Store
+from pytest_k8snet.lab.kube import system
+from pytest_k8snet.lab.kube.cleanup import GarbageCollector, Namespaces
+from pytest_k8snet.lab.kube.deployments import Deployments
+from pytest_k8snet.lab.kube.endpoints import ServiceEndpoints, slice_endpoints, subsets
+from pytest_k8snet.lab.kube.nodes import node_objects
+from pytest_k8snet.lab.kube.replicasets import DaemonSets, ReplicaSets
+from pytest_k8snet.lab.kube.scheduler import Scheduler
+from pytest_k8snet.lab.kube.serviceaddresses import ServiceAddresses
+from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, study_nodes
+
+SPEC = LabSpec(nodes=study_nodes())
+
+
+@pytest.fixture
+def store() -> Store:
+    made = Store()
+    ServiceAddresses(made, SPEC).register()
+    for name in ("default", "shop"):
+        made.create("namespaces", {"metadata": {"name": name}})
+    for node in node_objects(SPEC):
+        made.create("nodes", node)
+    return made
+
+
+def play(store: Store, scene: Callable[[], Awaitable[None]], controllers: Iterable[Any]) -> None:
+    """Run the scene while the controllers run."""
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(controller.run()) for controller in controllers]
+        try:
+            async with asyncio.timeout(10):
+                await scene()
+        finally:
+            for task in tasks:
+                task.cancel()
+        for end in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(end, asyncio.CancelledError), end
+
+    asyncio.run(main())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0)
+
+
+def template(**labels: str) -> Object:
+    return {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
+
+
+def deployment(replicas: int, **spec: Any) -> Object:
+    selector = {"matchLabels": {"app": "web"}}
+    body = {"replicas": replicas, "selector": selector, "template": template(app="web"), **spec}
+    return {"metadata": {"name": "web"}, "spec": body}
+
+
+def make_ready(store: Store, pod: Object, address: str = "10.244.0.5") -> None:
+    def change(found: Object) -> None:
+        found["status"]["phase"] = "Running"
+        found["status"]["podIP"] = address
+        found["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+
+    store.mutate("pods", name_of(pod), pod["metadata"]["namespace"], change, subresource="status")
+
+
+class AllReady:
+    """A kubelet that has every pod ready at once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def run(self) -> None:
+        async for kind, pod in self._store.watch("pods"):
+            if kind == "ADDED":
+                make_ready(self._store, pod)
+            elif kind == "MODIFIED" and dig(pod, "metadata.deletionTimestamp"):
+                self._store.delete("pods", name_of(pod), "default", grace_seconds=0)
+
+
+class TestServiceAddresses:
+    def service(self, name: str, **spec: Any) -> Object:
+        return {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], **spec}}
+
+    def test_a_service_has_its_address_as_soon_as_it_is_made(self, store: Store) -> None:
+        one, two = (store.create("services", self.service(name)) for name in ("a", "b"))
+        addresses = {dig(one, "spec.clusterIP"), dig(two, "spec.clusterIP")}
+        assert len(addresses) == 2
+        assert all(address.startswith("10.96.0.") for address in addresses)
+        assert one["spec"]["clusterIPs"] == [one["spec"]["clusterIP"]]
+
+    def test_an_address_that_is_taken_is_refused(self, store: Store) -> None:
+        taken = dig(store.create("services", self.service("a")), "spec.clusterIP")
+        with pytest.raises(StatusError, match="provided IP is already allocated") as caught:
+            store.create("services", self.service("b", clusterIP=taken))
+        assert caught.value.code == 422
+
+    def test_an_address_is_free_again_when_its_service_has_gone(self, store: Store) -> None:
+        address = dig(store.create("services", self.service("a")), "spec.clusterIP")
+        store.delete("services", "a", "default")
+        again = store.create("services", self.service("b", clusterIP=address))
+        assert dig(again, "spec.clusterIP") == address
+
+    def test_a_headless_service_has_no_address(self, store: Store) -> None:
+        made = store.create("services", self.service("a", clusterIP="None"))
+        assert made["spec"]["clusterIP"] == "None"
+
+    def test_node_ports_are_given_where_the_type_has_them(self, store: Store) -> None:
+        made = store.create("services", self.service("a", type="NodePort"))
+        port = made["spec"]["ports"][0]["nodePort"]
+        assert 30000 <= port <= 32767
+        wish = [{"port": 80, "nodePort": port}]
+        with pytest.raises(StatusError, match="provided port is already allocated"):
+            store.create("services", self.service("b", type="NodePort", ports=wish))
+
+    def test_a_service_that_becomes_internal_loses_its_node_port(self, store: Store) -> None:
+        store.create("services", self.service("a", type="NodePort"))
+        patch = {"spec": {"type": "ClusterIP"}}
+        changed = store.patch("services", "a", patch, "merge", "default")
+        assert "nodePort" not in changed["spec"]["ports"][0]
+
+
+class TestScheduler:
+    def test_a_pod_is_bound_and_the_binding_told(self, store: Store) -> None:
+        async def scene() -> None:
+            store.create("pods", {**template(), "metadata": {"name": "p"}})
+            await until(lambda: bool(store.list("events")))
+
+        play(store, scene, [Scheduler(store)])
+        assert dig(store.get("pods", "p", "default"), "spec.nodeName") == "node1"
+        event = store.list("events")[0]
+        assert event["message"] == "Successfully assigned default/p to node1"
+
+    def test_equal_pods_spread_over_the_nodes(self, store: Store) -> None:
+        async def scene() -> None:
+            for number in range(3):
+                body = {"metadata": {"name": f"p{number}", "labels": {"app": "x"}}}
+                store.create("pods", {**body, "spec": template()["spec"]})
+            await until(lambda: len(store.list("pods", fields="spec.nodeName!=")) == 3)
+
+        play(store, scene, [Scheduler(store)])
+        nodes = {dig(pod, "spec.nodeName") for pod in store.list("pods")}
+        assert nodes == {"node1", "node2", "node3"}
+
+    def test_a_pod_without_a_place_waits_until_there_is_one(self, store: Store) -> None:
+        spec = {**template()["spec"], "nodeSelector": {"disk": "ssd"}}
+
+        async def scene() -> None:
+            store.create("pods", {"metadata": {"name": "p"}, "spec": spec})
+            await until(lambda: bool(store.list("events")))
+            condition = dig(store.get("pods", "p", "default"), "status.conditions")[0]
+            assert (condition["status"], condition["reason"]) == ("False", "Unschedulable")
+            assert "3 node(s) didn't match Pod's node affinity/selector" in condition["message"]
+            assert store.list("events")[0]["reason"] == "FailedScheduling"
+            store.patch("nodes", "node2", {"metadata": {"labels": {"disk": "ssd"}}}, "merge")
+            await until(lambda: bool(dig(store.get("pods", "p", "default"), "spec.nodeName")))
+
+        play(store, scene, [Scheduler(store)])
+        assert dig(store.get("pods", "p", "default"), "spec.nodeName") == "node2"
+
+
+class TestWorkloads:
+    def controllers(self, store: Store) -> list[Any]:
+        return [Deployments(store), ReplicaSets(store), GarbageCollector(store), AllReady(store)]
+
+    def is_complete(self, store: Store, replicas: int) -> bool:
+        found = store.get("deployments.apps", "web", "default")
+        status = found.get("status") or {}
+        counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")]
+        current = status.get("observedGeneration") == found["metadata"]["generation"]
+        return current and counts == [replicas] * 3
+
+    def test_a_deployment_makes_its_pods_and_scales(self, store: Store) -> None:
+        async def scene() -> None:
+            store.create("deployments.apps", deployment(3))
+            await until(lambda: self.is_complete(store, 3))
+            assert len(store.list("pods", labels="app=web")) == 3
+            patch = {"spec": {"replicas": 1}}
+            store.patch("deployments.apps", "web", patch, "merge", "default")
+            await until(lambda: self.is_complete(store, 1))
+
+        play(store, scene, self.controllers(store))
+        assert len(store.list("pods", labels="app=web")) == 1
+        conditions = dig(store.get("deployments.apps", "web", "default"), "status.conditions")
+        assert [entry["reason"] for entry in conditions] == [
+            "MinimumReplicasAvailable",
+            "NewReplicaSetAvailable",
+        ]
+
+    def test_a_new_template_replaces_the_pods_and_never_has_too_few(self, store: Store) -> None:
+        fewest = 4
+
+        async def watch() -> None:
+            nonlocal fewest
+            async for _ in store.watch("pods"):
+                living = [
+                    pod
+                    for pod in store.list("pods", labels="app=web")
+                    if dig(pod, "status.podIP") and not dig(pod, "metadata.deletionTimestamp")
+                ]
+                fewest = min(fewest, len(living))
+
+        async def scene() -> None:
+            store.create("deployments.apps", deployment(4))
+            await until(lambda: self.is_complete(store, 4))
+            watching = asyncio.create_task(watch())
+            container = [{"name": "c", "image": "y"}]
+            patch = {"spec": {"template": {"spec": {"containers": container}}}}
+            store.patch("deployments.apps", "web", patch, "merge", "default")
+            await until(lambda: self.is_complete(store, 4))
+            watching.cancel()
+
+        play(store, scene, self.controllers(store))
+        images = {dig(pod, "spec.containers")[0]["image"] for pod in store.list("pods")}
+        assert images == {"y"}
+        # 25 % of 4 may be unavailable.
+        assert fewest == 3
+
+    def test_what_a_deployment_owned_goes_with_it(self, store: Store) -> None:
+        async def scene() -> None:
+            store.create("deployments.apps", deployment(2))
+            await until(lambda: self.is_complete(store, 2))
+            store.delete("deployments.apps", "web", "default")
+            await until(lambda: not store.list("pods") and not store.list("replicasets.apps"))
+
+        play(store, scene, self.controllers(store))
+
+    def test_a_daemon_set_has_a_pod_on_every_node(self, store: Store) -> None:
+        selector = {"matchLabels": {"app": "agent"}}
+        spec = {"selector": selector, "template": template(app="agent")}
+
+        async def scene() -> None:
+            store.create("daemonsets.apps", {"metadata": {"name": "agent"}, "spec": spec})
+            await until(
+                lambda: dig(
+                    store.get("daemonsets.apps", "agent", "default"), "status.numberReady"
+                ) == 4
+            )  # fmt: skip
+
+        play(store, scene, [DaemonSets(store), AllReady(store)])
+        nodes = [dig(pod, "spec.nodeName") for pod in store.list("pods")]
+        assert sorted(nodes) == ["master", "node1", "node2", "node3"]
+
+
+class TestEndpoints:
+    service: Object = {  # noqa: RUF012 -- never changed
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"ports": [{"name": "http", "port": 80, "targetPort": "web"}]},
+    }
+
+    def pod(self, address: str, *, ready: bool, port: int = 8080) -> Object:
+        return {
+            "metadata": {"name": address, "namespace": "default", "uid": address},
+            "spec": {
+                "nodeName": "node1",
+                "containers": [{"ports": [{"name": "web", "containerPort": port}]}],
+            },
+            "status": {
+                "podIP": address,
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": str(ready)}],
+            },
+        }
+
+    def test_ready_pods_and_others_are_told_apart(self) -> None:
+        found = subsets(
+            self.service, [self.pod("10.0.0.1", ready=True), self.pod("10.0.0.2", ready=False)]
+        )
+        assert [entry["ip"] for entry in found[0]["addresses"]] == ["10.0.0.1"]
+        assert [entry["ip"] for entry in found[0]["notReadyAddresses"]] == ["10.0.0.2"]
+        assert found[0]["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
+
+    def test_pods_with_another_port_of_that_name_are_a_subset_of_their_own(self) -> None:
+        pods = [self.pod("10.0.0.1", ready=True), self.pod("10.0.0.2", ready=True, port=9090)]
+        found = subsets(self.service, pods)
+        assert [entry["ports"][0]["port"] for entry in found] == [8080, 9090]
+
+    def test_the_slice_has_their_conditions(self) -> None:
+        endpoints, ports = slice_endpoints(self.service, [self.pod("10.0.0.2", ready=False)])
+        assert endpoints[0]["conditions"] == {
+            "ready": False,
+            "serving": False,
+            "terminating": False,
+        }
+        assert ports == [{"name": "http", "port": 8080, "protocol": "TCP"}]
+
+    def test_a_load_balancer_gets_an_address_and_gives_it_back(self, store: Store) -> None:
+        spec = {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]}
+
+        def ingress() -> list[Object]:
+            service = store.get("services", "web", "default")
+            found: list[Object] = dig(service, "status.loadBalancer.ingress", [])
+            return found
+
+        async def scene() -> None:
+            store.create("services", {"metadata": {"name": "web"}, "spec": spec})
+            await until(lambda: bool(ingress()))
+            assert ingress()[0]["ip"] == "192.168.0.240"
+            store.patch("services", "web", {"spec": {"type": "ClusterIP"}}, "merge", "default")
+            await until(lambda: not ingress())
+
+        play(store, scene, [ServiceEndpoints(store, SPEC)])
+
+
+class TestNamespaces:
+    def test_each_has_its_service_account(self, store: Store) -> None:
+        async def scene() -> None:
+            await until(lambda: bool(store.list("serviceaccounts", "shop")))
+
+        play(store, scene, [Namespaces(store)])
+
+    def test_deleting_one_empties_it_and_then_removes_it(self, store: Store) -> None:
+        async def scene() -> None:
+            store.create("configmaps", {"metadata": {"name": "c"}}, "shop")
+            store.create("services", {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 1}]}},
+                         "shop")  # fmt: skip
+            pod = {"metadata": {"name": "p"}, "spec": {**template()["spec"], "nodeName": "node1"}}
+            store.create("pods", pod, "shop")
+            store.delete("namespaces", "shop")
+            assert dig(store.get("namespaces", "shop"), "status.phase") == "Terminating"
+            await until(lambda: not store.list("configmaps", "shop"))
+            # The pod has still to end on its node, and holds the namespace until then.
+            assert dig(store.get("pods", "p", "shop"), "metadata.deletionTimestamp")
+            assert store.list("namespaces", fields="metadata.name=shop")
+            store.delete("pods", "p", "shop", grace_seconds=0)
+            await until(lambda: not store.list("namespaces", fields="metadata.name=shop"))
+
+        play(store, scene, [Namespaces(store)])
+
+
+@pytest.mark.parametrize("install", ["manifest", "operator"])
+@pytest.mark.parametrize("shape", ["A", "B", "C"])
+def test_what_the_cluster_begins_with_is_accepted_by_its_own_rules(
+    install: str, shape: str
+) -> None:
+    calico: Any = {"install": install, "api_shape": shape, "vxlan_mode": "CrossSubnet"}
+    spec = LabSpec(nodes=study_nodes(), calico=CalicoSpec(**calico))
+    store = Store(calico=spec.calico)
+    for resource, body in system.objects(spec):
+        store.create(resource, body)
+    pool = store.get("ippools.crd.projectcalico.org", "default-ipv4-ippool")
+    assert pool["spec"]["vxlanMode"] == "CrossSubnet"
+    namespace = "calico-system" if install == "operator" else "kube-system"
+    assert store.get("daemonsets.apps", "calico-node", namespace)

@@ -1,0 +1,110 @@
+"""What can be known about a lab without starting one."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+import pytest
+
+from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab import cli, codec, isolation, preflight
+from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, NodeSpec, study_nodes
+from pytest_k8snet.units import BitRate
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        LabSpec(nodes=study_nodes()),
+        LabSpec(nodes=study_nodes(1), link_rate=None),
+        LabSpec(
+            nodes=(NodeSpec(name="a", address=IPv4Interface("10.0.0.1/28"), control_plane=True),),
+            link_rate=BitRate(1e9),
+            load_balancer_range=(IPv4Address("10.0.0.5"), IPv4Address("10.0.0.6")),
+            calico=CalicoSpec(version="v3.33.0", install="operator", api_shape="C"),
+            faults=(("api-delay", "0.5"), ("forbid", "create:pods")),
+        ),
+    ],
+)
+def test_a_spec_survives_the_way_to_the_labs_process(spec: LabSpec) -> None:
+    assert codec.from_json(codec.to_json(spec)) == spec
+
+
+def test_all_missing_programs_are_named_with_their_packages_in_one_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The machine of the tests has every program: a PATH without them stands for one that has not.
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LabError) as caught:
+        preflight.check()
+    assert caught.value.problem == "the lab needs programs that this machine does not have"
+    for entry in ("nft (nftables)", "iperf3 (iperf3)", "curl (curl)", "tc (iproute2)"):
+        assert entry in caught.value.found
+    assert caught.value.remedy == (
+        "apt-get install curl iperf3 iproute2 mount nftables procps util-linux"
+    )
+
+
+def test_missing_python_packages_lead_to_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The environment of the tests has every package: one that nobody has stands for a missing one.
+    monkeypatch.setattr(preflight, "MODULES", ("json", "no_such_package"))
+    with pytest.raises(LabError) as caught:
+        preflight.check()
+    assert caught.value.found == "missing: no_such_package"
+    assert caught.value.remedy == "pip install 'pytest-k8snet[lab]'"
+
+
+def test_the_systems_programs_are_found_whatever_the_users_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
+    preflight.extend_path()
+    preflight.check()
+
+
+def test_forbidden_namespaces_name_the_kernels_settings() -> None:
+    error = isolation.forbidden(PermissionError(1, "unshare: Operation not permitted"))
+    assert "does not let" in error.problem
+    assert "unshare: Operation not permitted" in error.found
+    assert "user.max_user_namespaces = " in error.found
+    for knob in (
+        "kernel.unprivileged_userns_clone",
+        "user.max_user_namespaces",
+        "kernel.apparmor_restrict_unprivileged_userns",
+    ):
+        assert knob in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--nodes", "many"], "argument --nodes: invalid literal for int()"),
+        (["--rate", "fast"], "argument --rate: not a bit rate: 'fast'"),
+        (["--fault", "delay"], "argument --fault: 'delay' is not of the form NAME=VALUE"),
+        (["--api-shape", "D"], "argument --api-shape: invalid choice: 'D'"),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_a_usage_error(
+    argv: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(argv)
+    assert caught.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        (["--nodes", "0"], "a lab has 1 to 200 nodes, not 0"),
+        (
+            ["--ipip", "Always", "--vxlan", "CrossSubnet"],
+            "the default pool cannot use IPIP and VXLAN at once",
+        ),
+    ],
+)
+def test_a_lab_that_cannot_be_is_refused_before_it_starts(argv: list[str], problem: str) -> None:
+    with pytest.raises(LabError) as caught:
+        cli.main(argv)
+    assert caught.value.problem == problem
