@@ -9,8 +9,8 @@ from aiohttp import web
 from pytest_k8snet.lab.api import bodies, status
 from pytest_k8snet.lab.api.faults import Faults
 from pytest_k8snet.lab.api.objects import Object, dig
-from pytest_k8snet.lab.api.target import Target
 from pytest_k8snet.lab.api.status import StatusError
+from pytest_k8snet.lab.api.target import Target
 
 USER = "kubernetes-admin"
 

@@ -1,4 +1,4 @@
-"""Request bodies and responses: JSON and YAML in, checked field by field; JSON out."""
+"""Request bodies and responses: JSON, YAML or protobuf in, checked field by field; JSON out."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Literal
 import yaml
 from aiohttp import web
 
-from pytest_k8snet.lab.api import status
+from pytest_k8snet.lab.api import protobuf, status
 from pytest_k8snet.lab.api.objects import Object
-from pytest_k8snet.lab.api.target import Target
 from pytest_k8snet.lab.api.resources import Resource
 from pytest_k8snet.lab.api.schema import conform
 from pytest_k8snet.lab.api.status import StatusError
+from pytest_k8snet.lab.api.target import Target
 
 _YAML = ("application/yaml", "text/yaml", "application/x-yaml")
-_ACCEPTED = ("application/json", "application/yaml")
+_ACCEPTED = ("application/json", "application/yaml", protobuf.MEDIA_TYPE)
 
 #: Larger bodies are refused, as etcd would.
 BODY_LIMIT_BYTES = 3 * 1024 * 1024
@@ -27,7 +27,7 @@ FieldValidation = Literal["Ignore", "Warn", "Strict"]
 
 
 async def read_data(request: web.Request, media_type: str = "") -> Any:
-    """The request's body as JSON data, None when it is empty.
+    """The request's body as JSON data, whatever its encoding; None when it is empty.
 
     A missing Content-Type means JSON.
 
@@ -47,6 +47,8 @@ async def read_data(request: web.Request, media_type: str = "") -> Any:
         ) from None
     if not body.strip():
         return None
+    if media_type == protobuf.MEDIA_TYPE:
+        return protobuf.decode(body)
     try:
         return yaml.load(body, _YamlLoader) if media_type in _YAML else json.loads(body)
     except (ValueError, yaml.YAMLError) as error:
@@ -164,6 +166,12 @@ def _plain(path: str) -> str:
 
 
 def _wrong_type(resource: Resource, found: str, field: str, wanted: str) -> StatusError:
+    if (found, wanted) == ("string", "resource.Quantity"):
+        return status.bad_request(
+            f'{resource.kind} in version "{resource.version}" cannot be handled as a '
+            f"{resource.kind}: {field}: quantities must match the regular expression"
+            " '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+        )
     return status.bad_request(
         f'{resource.kind} in version "{resource.version}" cannot be handled as a '
         f"{resource.kind}: json: cannot unmarshal {found} into Go struct field {field} of type"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of
@@ -201,6 +202,11 @@ def _template(spec: Object) -> None:
 
 def _secret(obj: Object) -> None:
     obj.setdefault("type", "Opaque")
+    plain = obj.pop("stringData", None)
+    if isinstance(plain, dict):
+        data = mapping(obj, "data")
+        for key, text in plain.items():
+            data[key] = base64.b64encode(str(text).encode()).decode()
 
 
 def _ip_pool(obj: Object) -> None:

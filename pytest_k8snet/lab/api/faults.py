@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.objects import Object
-from pytest_k8snet.lab.api.target import Target
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.api.target import Target
 
 NAMESPACE, NAME = "kube-system", "k8snet-lab-faults"
 

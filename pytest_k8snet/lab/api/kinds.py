@@ -1,19 +1,25 @@
 """The fields of the kinds that the lab serves, in a notation that fits on a page.
 
-One type to a line: ``Name: field:type ...``. It is the one source for three things: which fields
-are unknown or of the wrong type, how a strategic merge patch treats a list, and the OpenAPI
-document. A kind without a line here is open: anything goes.
+One type to a line: ``Name: field:type ...``, fields in the order of their protobuf numbers. It is
+the one source for four things: which fields are unknown or of the wrong type, how a strategic merge
+patch treats a list, the OpenAPI document, and decoding protobuf, in which kubectl sends some
+objects. A kind without a line here is open: anything goes.
 
 =============  ==================================================================================
 ``s i b``      string, integer, boolean
+``t``          a time stamp
 ``q``          a quantity: a string or a number
 ``is``         an integer or a string
+``x``          bytes, base64 in JSON
 ``*``          anything
 ``Name``       another type of this table
 ``{s}``        a map from strings to a type
 ``[T]``        a list that is replaced as a whole
 ``[T|key]``    a list that is merged by ``key`` (strategic merge patch)
 ``[T|+]``      a list of strings that is merged as a set
+``^Name``      another type whose fields count as this type's own
+``@``          it is a kind: ``apiVersion`` and ``kind`` come first, without a number
+``-``          a number that is not used
 ``...``        further fields may follow (types that the server writes and nobody submits)
 =============  ==================================================================================
 """
@@ -22,39 +28,44 @@ from __future__ import annotations
 
 TYPES = """
 ObjectMeta: name:s generateName:s namespace:s selfLink:s uid:s resourceVersion:s generation:i
-  creationTimestamp:s deletionTimestamp:s deletionGracePeriodSeconds:i labels:{s} annotations:{s}
-  ownerReferences:[OwnerReference|uid] finalizers:[s|+] managedFields:[*]
-OwnerReference: apiVersion:s kind:s name:s uid:s controller:b blockOwnerDeletion:b
+  creationTimestamp:t deletionTimestamp:t deletionGracePeriodSeconds:i labels:{s} annotations:{s}
+  ownerReferences:[OwnerReference|uid] finalizers:[s|+] - - managedFields:[*]
+OwnerReference: kind:s - name:s uid:s apiVersion:s - controller:b blockOwnerDeletion:b
 LocalObjectReference: name:s
 ObjectReference: kind:s namespace:s name:s uid:s apiVersion:s resourceVersion:s fieldPath:s
 LabelSelector: matchLabels:{s} matchExpressions:[LabelSelectorRequirement]
 LabelSelectorRequirement: key:s operator:s values:[s]
+DeleteOptions: @ gracePeriodSeconds:i preconditions:Preconditions orphanDependents:b
+  propagationPolicy:s dryRun:[s] ignoreStoreReadErrorWithClusterBreakingPotential:b
+Preconditions: uid:s resourceVersion:s
 
-Namespace: apiVersion:s kind:s metadata:ObjectMeta spec:NamespaceSpec status:NamespaceStatus
+Namespace: @ metadata:ObjectMeta spec:NamespaceSpec status:NamespaceStatus
 NamespaceSpec: finalizers:[s]
 NamespaceStatus: phase:s conditions:[*|type]
 
-Node: apiVersion:s kind:s metadata:ObjectMeta spec:NodeSpec status:NodeStatus
-NodeSpec: podCIDR:s podCIDRs:[s|+] providerID:s unschedulable:b taints:[Taint|key] configSource:*
-  externalID:s
-Taint: key:s value:s effect:s timeAdded:s
+Node: @ metadata:ObjectMeta spec:NodeSpec status:NodeStatus
+NodeSpec: podCIDR:s externalID:s providerID:s unschedulable:b taints:[Taint|key] configSource:*
+  podCIDRs:[s|+]
+Taint: key:s value:s effect:s timeAdded:t
 NodeStatus: capacity:{q} allocatable:{q} phase:s conditions:[*|type] addresses:[*|type] ...
 
-Pod: apiVersion:s kind:s metadata:ObjectMeta spec:PodSpec status:PodStatus
-PodSpec: volumes:[Volume|name] initContainers:[Container|name] containers:[Container|name]
-  ephemeralContainers:[*|name] restartPolicy:s terminationGracePeriodSeconds:i
-  activeDeadlineSeconds:i dnsPolicy:s nodeSelector:{s} serviceAccountName:s serviceAccount:s
-  automountServiceAccountToken:b nodeName:s hostNetwork:b hostPID:b hostIPC:b
-  shareProcessNamespace:b securityContext:PodSecurityContext
-  imagePullSecrets:[LocalObjectReference|name] hostname:s subdomain:s affinity:Affinity
-  schedulerName:s tolerations:[Toleration] hostAliases:[HostAlias|ip] priorityClassName:s
-  priority:i dnsConfig:PodDNSConfig readinessGates:[*] runtimeClassName:s enableServiceLinks:b
-  preemptionPolicy:s overhead:{q} topologySpreadConstraints:[*|topologyKey] setHostnameAsFQDN:b
-  os:* hostUsers:b schedulingGates:[*|name] resourceClaims:[*|name] resources:ResourceRequirements
-PodStatus: phase:s conditions:[*|type] podIPs:[*|ip] hostIPs:[*|ip] ...
-PodSecurityContext: seLinuxOptions:* windowsOptions:* runAsUser:i runAsGroup:i runAsNonRoot:b
-  supplementalGroups:[i] supplementalGroupsPolicy:s fsGroup:i sysctls:[Sysctl]
-  fsGroupChangePolicy:s seccompProfile:SeccompProfile appArmorProfile:* seLinuxChangePolicy:s
+Pod: @ metadata:ObjectMeta spec:PodSpec status:PodStatus
+PodSpec: volumes:[Volume|name] containers:[Container|name] restartPolicy:s
+  terminationGracePeriodSeconds:i activeDeadlineSeconds:i dnsPolicy:s nodeSelector:{s}
+  serviceAccountName:s serviceAccount:s nodeName:s hostNetwork:b hostPID:b hostIPC:b
+  securityContext:PodSecurityContext imagePullSecrets:[LocalObjectReference|name] hostname:s
+  subdomain:s affinity:Affinity schedulerName:s initContainers:[Container|name]
+  automountServiceAccountToken:b tolerations:[Toleration] hostAliases:[HostAlias|ip]
+  priorityClassName:s priority:i dnsConfig:PodDNSConfig shareProcessNamespace:b
+  readinessGates:[*] runtimeClassName:s enableServiceLinks:b preemptionPolicy:s overhead:{q}
+  topologySpreadConstraints:[*|topologyKey] ephemeralContainers:[*|name] setHostnameAsFQDN:b os:*
+  hostUsers:b schedulingGates:[*|name] resourceClaims:[*|name] resources:ResourceRequirements
+PodStatus: phase:s conditions:[*|type] message:s reason:s hostIP:s podIP:s startTime:t
+  containerStatuses:[*] qosClass:s initContainerStatuses:[*] nominatedNodeName:s podIPs:[*|ip]
+  ephemeralContainerStatuses:[*] resize:s resourceClaimStatuses:[*] hostIPs:[*|ip] ...
+PodSecurityContext: seLinuxOptions:* runAsUser:i runAsNonRoot:b supplementalGroups:[i] fsGroup:i
+  runAsGroup:i sysctls:[Sysctl] windowsOptions:* fsGroupChangePolicy:s
+  seccompProfile:SeccompProfile appArmorProfile:* supplementalGroupsPolicy:s seLinuxChangePolicy:s
 Sysctl: name:s value:s
 SeccompProfile: type:s localhostProfile:s
 Affinity: nodeAffinity:NodeAffinity podAffinity:* podAntiAffinity:*
@@ -69,86 +80,108 @@ PodDNSConfig: nameservers:[s] searches:[s] options:[PodDNSConfigOption]
 PodDNSConfigOption: name:s value:s
 
 Container: name:s image:s command:[s] args:[s] workingDir:s ports:[ContainerPort|containerPort]
-  envFrom:[EnvFromSource] env:[EnvVar|name] resources:ResourceRequirements resizePolicy:[*]
-  restartPolicy:s volumeMounts:[VolumeMount|mountPath] volumeDevices:[*|devicePath]
-  livenessProbe:Probe readinessProbe:Probe startupProbe:Probe lifecycle:Lifecycle
-  terminationMessagePath:s terminationMessagePolicy:s imagePullPolicy:s
-  securityContext:SecurityContext stdin:b stdinOnce:b tty:b
+  env:[EnvVar|name] resources:ResourceRequirements volumeMounts:[VolumeMount|mountPath]
+  livenessProbe:Probe readinessProbe:Probe lifecycle:Lifecycle terminationMessagePath:s
+  imagePullPolicy:s securityContext:SecurityContext stdin:b stdinOnce:b tty:b
+  envFrom:[EnvFromSource] terminationMessagePolicy:s volumeDevices:[*|devicePath]
+  startupProbe:Probe resizePolicy:[*] restartPolicy:s
 ContainerPort: name:s hostPort:i containerPort:i protocol:s hostIP:s
 EnvVar: name:s value:s valueFrom:EnvVarSource
 EnvVarSource: fieldRef:ObjectFieldSelector resourceFieldRef:* configMapKeyRef:KeySelector
   secretKeyRef:KeySelector
 ObjectFieldSelector: apiVersion:s fieldPath:s
-KeySelector: name:s key:s optional:b
+KeySelector: ^LocalObjectReference key:s optional:b
 EnvFromSource: prefix:s configMapRef:OptionalReference secretRef:OptionalReference
-OptionalReference: name:s optional:b
+OptionalReference: ^LocalObjectReference optional:b
 ResourceRequirements: limits:{q} requests:{q} claims:[*|name]
-SecurityContext: capabilities:Capabilities privileged:b seLinuxOptions:* windowsOptions:*
-  runAsUser:i runAsGroup:i runAsNonRoot:b readOnlyRootFilesystem:b allowPrivilegeEscalation:b
-  procMount:s seccompProfile:SeccompProfile appArmorProfile:*
+SecurityContext: capabilities:Capabilities privileged:b seLinuxOptions:* runAsUser:i
+  runAsNonRoot:b readOnlyRootFilesystem:b allowPrivilegeEscalation:b runAsGroup:i procMount:s
+  windowsOptions:* seccompProfile:SeccompProfile appArmorProfile:*
 Capabilities: add:[s] drop:[s]
-Probe: exec:ExecAction httpGet:HTTPGetAction tcpSocket:TCPSocketAction grpc:*
-  initialDelaySeconds:i timeoutSeconds:i periodSeconds:i successThreshold:i failureThreshold:i
-  terminationGracePeriodSeconds:i
+Probe: ^ProbeHandler initialDelaySeconds:i timeoutSeconds:i periodSeconds:i successThreshold:i
+  failureThreshold:i terminationGracePeriodSeconds:i
+ProbeHandler: exec:ExecAction httpGet:HTTPGetAction tcpSocket:TCPSocketAction grpc:*
 ExecAction: command:[s]
 HTTPGetAction: path:s port:is host:s scheme:s httpHeaders:[HTTPHeader]
 HTTPHeader: name:s value:s
 TCPSocketAction: port:is host:s
-Lifecycle: postStart:LifecycleHandler preStop:LifecycleHandler stopSignal:s
+Lifecycle: postStart:LifecycleHandler preStop:LifecycleHandler
 LifecycleHandler: exec:ExecAction httpGet:HTTPGetAction tcpSocket:TCPSocketAction sleep:*
-VolumeMount: name:s readOnly:b recursiveReadOnly:s mountPath:s subPath:s mountPropagation:s
-  subPathExpr:s
-Volume: name:s emptyDir:EmptyDir hostPath:HostPath configMap:ConfigMapVolume secret:SecretVolume
-  projected:* downwardAPI:* persistentVolumeClaim:* csi:* nfs:* iscsi:* ephemeral:* image:*
+VolumeMount: name:s readOnly:b mountPath:s subPath:s mountPropagation:s subPathExpr:s
+  recursiveReadOnly:s
+Volume: name:s ^VolumeSource
+VolumeSource: hostPath:HostPath emptyDir:EmptyDir gcePersistentDisk:* awsElasticBlockStore:*
+  gitRepo:* secret:SecretVolume nfs:* iscsi:* glusterfs:* persistentVolumeClaim:* rbd:*
+  flexVolume:* cinder:* cephfs:* flocker:* downwardAPI:* fc:* azureFile:*
+  configMap:ConfigMapVolume vsphereVolume:* quobyte:* azureDisk:* photonPersistentDisk:*
+  portworxVolume:* scaleIO:* projected:* storageos:* csi:* ephemeral:* image:*
 EmptyDir: medium:s sizeLimit:q
 HostPath: path:s type:s
-ConfigMapVolume: name:s items:[*] defaultMode:i optional:b
+ConfigMapVolume: ^LocalObjectReference items:[*] defaultMode:i optional:b
 SecretVolume: secretName:s items:[*] defaultMode:i optional:b
+Binding: @ metadata:ObjectMeta target:ObjectReference
+Eviction: @ metadata:ObjectMeta deleteOptions:DeleteOptions
 
-Service: apiVersion:s kind:s metadata:ObjectMeta spec:ServiceSpec status:ServiceStatus
-ServiceSpec: ports:[ServicePort|port] selector:{s} clusterIP:s clusterIPs:[s] type:s
-  externalIPs:[s] sessionAffinity:s loadBalancerIP:s loadBalancerSourceRanges:[s] externalName:s
+Service: @ metadata:ObjectMeta spec:ServiceSpec status:ServiceStatus
+ServiceSpec: ports:[ServicePort|port] selector:{s} clusterIP:s type:s externalIPs:[s] -
+  sessionAffinity:s loadBalancerIP:s loadBalancerSourceRanges:[s] externalName:s
   externalTrafficPolicy:s healthCheckNodePort:i publishNotReadyAddresses:b
-  sessionAffinityConfig:* ipFamilies:[s] ipFamilyPolicy:s allocateLoadBalancerNodePorts:b
-  loadBalancerClass:s internalTrafficPolicy:s trafficDistribution:s
-ServicePort: name:s protocol:s appProtocol:s port:i targetPort:is nodePort:i
+  sessionAffinityConfig:* - - ipFamilyPolicy:s clusterIPs:[s] ipFamilies:[s]
+  allocateLoadBalancerNodePorts:b loadBalancerClass:s internalTrafficPolicy:s
+  trafficDistribution:s
+ServicePort: name:s protocol:s port:i targetPort:is nodePort:i appProtocol:s
 ServiceStatus: loadBalancer:* conditions:[*|type]
 
-Endpoints: apiVersion:s kind:s metadata:ObjectMeta subsets:[EndpointSubset]
+Endpoints: @ metadata:ObjectMeta subsets:[EndpointSubset]
 EndpointSubset: addresses:[EndpointAddress] notReadyAddresses:[EndpointAddress]
   ports:[EndpointPort]
-EndpointAddress: ip:s hostname:s nodeName:s targetRef:ObjectReference
-EndpointPort: name:s port:i protocol:s appProtocol:s
+EndpointAddress: ip:s targetRef:ObjectReference hostname:s nodeName:s
+EndpointPort: name:s protocol:s port:i appProtocol:s
 
-ConfigMap: apiVersion:s kind:s metadata:ObjectMeta immutable:b data:{s} binaryData:{s}
-Secret: apiVersion:s kind:s metadata:ObjectMeta immutable:b data:{s} stringData:{s} type:s
-ServiceAccount: apiVersion:s kind:s metadata:ObjectMeta secrets:[ObjectReference|name]
+ConfigMap: @ metadata:ObjectMeta data:{s} binaryData:{x} immutable:b
+Secret: @ metadata:ObjectMeta data:{x} type:s stringData:{s} immutable:b
+ServiceAccount: @ metadata:ObjectMeta secrets:[ObjectReference|name]
   imagePullSecrets:[LocalObjectReference|name] automountServiceAccountToken:b
 
-Deployment: apiVersion:s kind:s metadata:ObjectMeta spec:DeploymentSpec status:DeploymentStatus
+Deployment: @ metadata:ObjectMeta spec:DeploymentSpec status:DeploymentStatus
 DeploymentSpec: replicas:i selector:LabelSelector template:PodTemplateSpec
-  strategy:DeploymentStrategy minReadySeconds:i revisionHistoryLimit:i paused:b
+  strategy:DeploymentStrategy minReadySeconds:i revisionHistoryLimit:i paused:b -
   progressDeadlineSeconds:i
 DeploymentStrategy: type:s rollingUpdate:RollingUpdate
 RollingUpdate: maxUnavailable:is maxSurge:is
-DeploymentStatus: conditions:[*|type] ...
+DeploymentStatus: observedGeneration:i replicas:i updatedReplicas:i availableReplicas:i
+  unavailableReplicas:i conditions:[*|type] readyReplicas:i collisionCount:i ...
 PodTemplateSpec: metadata:ObjectMeta spec:PodSpec
-ReplicaSet: apiVersion:s kind:s metadata:ObjectMeta spec:ReplicaSetSpec status:ReplicaSetStatus
-ReplicaSetSpec: replicas:i minReadySeconds:i selector:LabelSelector template:PodTemplateSpec
-ReplicaSetStatus: conditions:[*|type] ...
-DaemonSet: apiVersion:s kind:s metadata:ObjectMeta spec:DaemonSetSpec status:DaemonSetStatus
+ReplicaSet: @ metadata:ObjectMeta spec:ReplicaSetSpec status:ReplicaSetStatus
+ReplicaSetSpec: replicas:i selector:LabelSelector template:PodTemplateSpec minReadySeconds:i
+ReplicaSetStatus: replicas:i fullyLabeledReplicas:i observedGeneration:i readyReplicas:i
+  availableReplicas:i conditions:[*|type] ...
+DaemonSet: @ metadata:ObjectMeta spec:DaemonSetSpec status:DaemonSetStatus
 DaemonSetSpec: selector:LabelSelector template:PodTemplateSpec
-  updateStrategy:DaemonSetUpdateStrategy minReadySeconds:i revisionHistoryLimit:i
+  updateStrategy:DaemonSetUpdateStrategy minReadySeconds:i - revisionHistoryLimit:i
 DaemonSetUpdateStrategy: type:s rollingUpdate:RollingUpdate
-DaemonSetStatus: conditions:[*|type] ...
+DaemonSetStatus: currentNumberScheduled:i numberMisscheduled:i desiredNumberScheduled:i
+  numberReady:i observedGeneration:i updatedNumberScheduled:i numberAvailable:i
+  numberUnavailable:i collisionCount:i conditions:[*|type] ...
+Scale: @ metadata:ObjectMeta spec:ScaleSpec status:*
+ScaleSpec: replicas:i
 
-Lease: apiVersion:s kind:s metadata:ObjectMeta spec:LeaseSpec
-LeaseSpec: holderIdentity:s leaseDurationSeconds:i acquireTime:s renewTime:s leaseTransitions:i
+Lease: @ metadata:ObjectMeta spec:LeaseSpec
+LeaseSpec: holderIdentity:s leaseDurationSeconds:i acquireTime:t renewTime:t leaseTransitions:i
   strategy:s preferredHolder:s
 
-IPPool: apiVersion:s kind:s metadata:ObjectMeta spec:IPPoolSpec status:*
+SelfSubjectAccessReview: @ metadata:ObjectMeta spec:SelfSubjectAccessReviewSpec status:*
+SelfSubjectAccessReviewSpec: resourceAttributes:ResourceAttributes
+  nonResourceAttributes:NonResourceAttributes
+ResourceAttributes: namespace:s verb:s group:s version:s resource:s subresource:s name:s
+  fieldSelector:* labelSelector:*
+NonResourceAttributes: path:s verb:s
+SelfSubjectRulesReview: @ metadata:ObjectMeta spec:SelfSubjectRulesReviewSpec status:*
+SelfSubjectRulesReviewSpec: namespace:s
+
+IPPool: @ metadata:ObjectMeta spec:IPPoolSpec status:*
 IPPoolSpec: cidr:s vxlanMode:s ipipMode:s natOutgoing:b disabled:b disableBGPExport:b blockSize:i
   nodeSelector:s namespaceSelector:s assignmentMode:s allowedUses:[s] ipip:* nat-outgoing:b
-CalicoNodeStatus: apiVersion:s kind:s metadata:ObjectMeta spec:CalicoNodeStatusSpec status:*
+CalicoNodeStatus: @ metadata:ObjectMeta spec:CalicoNodeStatusSpec status:*
 CalicoNodeStatusSpec: node:s classes:[s] updatePeriodSeconds:i
 """

@@ -14,13 +14,16 @@ from pytest_k8snet.lab.api.patch import accepted_media_types
 from pytest_k8snet.lab.api.resources import Registry, Resource
 from pytest_k8snet.lab.api.schema import Field, types
 
-#: What kubectl asks for when it still wants version 2.
-V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+#: The type of the protobuf answer. (Clients ask for it with "@" in place of the first dot after
+#: "v2", which is no valid media type.)
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 _SCALARS: dict[str, Object] = {
     "s": {"type": "string"},
     "i": {"type": "integer"},
     "b": {"type": "boolean"},
+    "t": {"type": "string", "format": "date-time"},
+    "x": {"type": "string", "format": "byte"},
     "q": {"oneOf": [{"type": "string"}, {"type": "number"}]},
     "is": {"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"},
     "*": {},

@@ -17,7 +17,6 @@ from aiohttp import WSMsgType, web
 from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.faults import Faults
 from pytest_k8snet.lab.api.objects import Object
-from pytest_k8snet.lab.api.target import Target, is_true
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.api.streams import (
     ContainerRuntime,
@@ -25,6 +24,7 @@ from pytest_k8snet.lab.api.streams import (
     RunningProcess,
     container_of,
 )
+from pytest_k8snet.lab.api.target import Target, is_true
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 

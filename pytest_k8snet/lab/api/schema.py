@@ -11,7 +11,11 @@ from typing import Any, Literal
 from pytest_k8snet.lab.api.kinds import TYPES
 from pytest_k8snet.lab.api.objects import Object
 
-Shape = Literal["value", "map", "list"]
+_QUANTITY = re.compile(
+    r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?$"
+)
+
+Shape = Literal["value", "map", "list", "inline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Field:
 
     Attributes:
         of: the type's letter or name: of the value, or of each element.
-        shape: a single value, a map of them or a list of them.
+        shape: a single value, a map of them, a list of them, or another type's fields in place.
         merge_key: of a list that strategic merge patches element by element: the key, or ``+``
             for a set of strings; empty for a list that is replaced.
     """
@@ -32,10 +36,18 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """One type: its fields, and whether it may have others."""
+    """One type.
+
+    Attributes:
+        name: its name in the table.
+        fields: its fields by name, those of inlined types among them.
+        numbered: name and type by protobuf number, as encoded: an inlined type is one number.
+        open: whether it may have fields that the table does not know.
+    """
 
     name: str
     fields: Mapping[str, Field]
+    numbered: Mapping[int, tuple[str, Field]]
     open: bool
 
 
@@ -62,19 +74,30 @@ class Problem:
 def types() -> Mapping[str, Type]:
     """Every type of the table by its name."""
     logical_lines = re.sub(r"\n +", " ", TYPES).splitlines()
-    parsed = [_parse_type(line) for line in logical_lines if line.strip()]
-    return {parsed_type.name: parsed_type for parsed_type in parsed}
+    lines = dict(line.split(":", 1) for line in logical_lines if line.strip())
+    return {name: _parse_type(name, lines) for name in lines}
 
 
-def _parse_type(line: str) -> Type:
-    name, _, rest = line.partition(":")
-    words = rest.split()
-    fields = {}
+def _parse_type(name: str, lines: Mapping[str, str]) -> Type:
+    words = lines[name].split()
+    fields: dict[str, Field] = {}
+    numbered: dict[int, tuple[str, Field]] = {}
+    number = 0
     for word in words:
-        if word != "...":
-            field, _, notation = word.partition(":")
-            fields[field] = _parse_field(notation)
-    return Type(name.strip(), fields, open="..." in words)
+        if word == "@":
+            fields |= {"apiVersion": Field("s"), "kind": Field("s")}
+        elif word.startswith("^"):
+            number += 1
+            numbered[number] = ("", Field(word[1:], "inline"))
+            fields |= _parse_type(word[1:], lines).fields
+        elif word == "-":
+            number += 1
+        elif word != "...":
+            number += 1
+            field_name, _, notation = word.partition(":")
+            fields[field_name] = _parse_field(notation)
+            numbered[number] = (field_name, fields[field_name])
+    return Type(name, fields, numbered, open="..." in words)
 
 
 def _parse_field(notation: str) -> Field:
@@ -127,8 +150,10 @@ def _conform_field(field: Field, value: Any, path: str, owner: str) -> Iterator[
             wanted = f"map[string]{_go_type(field.of)}"
             yield Problem("type", path, owner, wanted, json_type(value))
             return
-        for item in value.values():
-            yield from _conform_value(field.of, item, path, owner)
+        for key, item in value.items():
+            if field.of == "q":
+                value[key] = quantity(item)
+            yield from _conform_value(field.of, value[key], path, owner)
     else:
         yield from _conform_value(field.of, value, path, owner)
 
@@ -149,13 +174,36 @@ def _is_a(letter: str, value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = number and float(value).is_integer()
     text = isinstance(value, str)
-    fits = {"s": text, "i": whole, "b": isinstance(value, bool), "is": whole or text}
-    return fits.get(letter, number or text)
+    fits = {
+        "s": text,
+        "t": text,
+        "x": text,
+        "i": whole,
+        "b": isinstance(value, bool),
+        "is": whole or text,
+        "q": text and bool(_QUANTITY.match(value)),
+    }
+    return fits[letter]
+
+
+def quantity(value: Any) -> Any:
+    """A quantity in the form that the API server keeps: a number becomes its text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return f"{round(value * 1000)}m" if isinstance(value, float) else value
 
 
 def _go_type(of: str) -> str:
-    letters = {"s": "string", "i": "int32", "b": "bool", "q": "resource.Quantity"}
-    return letters.get(of, "intstr.IntOrString" if of == "is" else f"v1.{of}")
+    letters = {
+        "s": "string",
+        "i": "int32",
+        "b": "bool",
+        "t": "v1.Time",
+        "x": "[]uint8",
+        "q": "resource.Quantity",
+        "is": "intstr.IntOrString",
+    }
+    return letters.get(of, f"v1.{of}")
 
 
 def json_type(value: Any) -> str:

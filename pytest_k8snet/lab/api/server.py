@@ -24,10 +24,10 @@ from pytest_k8snet.lab.api.definitions import publish
 from pytest_k8snet.lab.api.faults import Cut, Faults
 from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.remote_command import Commands
-from pytest_k8snet.lab.api.target import Target, parse
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.api.streams import ContainerRuntime
+from pytest_k8snet.lab.api.target import Target, parse
 
 _log = logging.getLogger(__name__)
 

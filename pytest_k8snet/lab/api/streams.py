@@ -10,8 +10,8 @@ from aiohttp import web
 
 from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.objects import dig
-from pytest_k8snet.lab.api.target import Target, integer, is_true
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.api.target import Target, integer, is_true
 
 #: How long the headers of a log wait for the kubelet to refuse.
 _REFUSAL_SECONDS = 0.05

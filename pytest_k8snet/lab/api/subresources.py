@@ -7,9 +7,9 @@ from aiohttp import web
 from pytest_k8snet.lab.api import bodies, patch, status
 from pytest_k8snet.lab.api.cells import label_selector_text
 from pytest_k8snet.lab.api.objects import Object, dig, mapping, timestamp
-from pytest_k8snet.lab.api.target import Target
 from pytest_k8snet.lab.api.status import Cause
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.api.target import Target
 from pytest_k8snet.lab.api.verbs import dry_run, read_patch, success
 
 

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from pytest_k8snet.lab.api import bodies, patch, status, table
 from pytest_k8snet.lab.api.objects import Object, dig, name_of, namespace_of
-from pytest_k8snet.lab.api.target import Target, integer, is_true
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.api.target import Target, integer, is_true
 from pytest_k8snet.lab.api.watching import watch
 
 Handler = Callable[[web.Request, Store, Target], Awaitable[web.StreamResponse]]

@@ -12,8 +12,8 @@ from aiohttp import web
 from pytest_k8snet.lab.api import selectors, status, table
 from pytest_k8snet.lab.api.history import Event
 from pytest_k8snet.lab.api.objects import Object
-from pytest_k8snet.lab.api.target import Target, integer, is_true
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.api.target import Target, integer, is_true
 
 #: A watch without a time limit of its own ends after this long, as on a real cluster.
 DEFAULT_TIMEOUT_SECONDS = 1800

@@ -1,9 +1,10 @@
-"""An API server on loopback, with TLS and a kubeconfig, for kubectl and the Python client."""
+"""An API server on loopback, for kubectl and the Python client, before a kubelet of processes."""
 
 from __future__ import annotations
 
 import asyncio
-import datetime
+import http.client
+import json
 import os
 import shutil
 import signal
@@ -12,16 +13,12 @@ import ssl
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from pytest_k8snet.lab.api.server import Server, serve
 from pytest_k8snet.lab.api.store import Store
@@ -45,12 +42,16 @@ class LocalProcess:
         self.stderr = process.stderr
         self.size: tuple[int, int] | None = None
 
+    @property
+    def ended(self) -> bool:
+        return self._process.returncode is not None
+
     async def wait(self) -> int:
         code = await self._process.wait()
         return code if code >= 0 else 128 - code
 
     def kill(self) -> None:
-        if self._process.returncode is None:
+        if not self.ended:
             os.killpg(self.pid, signal.SIGKILL)
 
     def resize(self, columns: int, rows: int) -> None:
@@ -141,16 +142,37 @@ class Kubectl:
         return done.stderr
 
 
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP response."""
+
+    code: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        data = json.loads(self.text)
+        assert isinstance(data, dict)
+        return data
+
+
 @dataclass
 class ApiServer:
     """A running server, its store and how to reach it."""
 
     store: Store
     runtime: LocalRuntime
-    url: str
+    server: Server
+    port: int
+    certificate: Path
     kubeconfig: Path
     kubectl: Kubectl
     loop: asyncio.AbstractEventLoop
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
 
     def on_loop(self, function: Callable[[], T]) -> T:
         """Call a function of the store on the server's event loop."""
@@ -159,6 +181,33 @@ class ApiServer:
             return function()
 
         return asyncio.run_coroutine_threadsafe(call(), self.loop).result(10)
+
+    def client_tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = TOKEN,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """One request on a connection of its own; dicts and lists are sent as JSON."""
+        sent = dict(headers or {})
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        data = body if isinstance(body, str | bytes | None) else json.dumps(body)
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=20, context=self.client_tls()
+        )
+        try:
+            connection.request(method, path, data, sent)
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read().decode())
+        finally:
+            connection.close()
 
     def start_pod(self, name: str, **more: Any) -> None:
         """A pod that runs, as the kubelet would report it."""
@@ -175,13 +224,14 @@ class ApiServer:
                     "conditions": [{"type": "Ready", "status": "True"}],
                     "containerStatuses": [
                         {
-                            "name": "main",
-                            "image": "tools",
+                            "name": container["name"],
+                            "image": container["image"],
                             "imageID": "",
                             "ready": True,
                             "restartCount": 0,
                             "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
                         }
+                        for container in spec["containers"]
                     ],
                 }
 
@@ -189,116 +239,72 @@ class ApiServer:
 
         self.on_loop(start)
 
+    def set_faults(self, **faults: str) -> None:
+        """Ask for faults by the config map that holds them; ``_`` stands for ``-``."""
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file with a self-signed certificate for 127.0.0.1 and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "lab")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=12))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=True,
-                crl_sign=True,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    path.write_bytes(
-        signed.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return path
+        def write() -> None:
+            data = {name.replace("_", "-"): value for name, value in faults.items()}
+            body = {"metadata": {"name": "k8snet-lab-faults"}, "data": data}
+            self.store.patch(
+                "configmaps", "k8snet-lab-faults", body, "apply", namespace="kube-system"
+            )
+
+        self.on_loop(write)
 
 
-def _kubeconfig(url: str, certificate: Path, token: str) -> str:
+@contextmanager
+def running_server(
+    directory: Path, certificate: Path, calico: CalicoSpec | None = None
+) -> Iterator[ApiServer]:
+    """A server on a thread and an event loop of its own, until the context ends."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="api-server")
+    thread.start()
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+
+    async def begin() -> tuple[Store, LocalRuntime, Server]:
+        store, runtime = Store(calico=calico), LocalRuntime()
+        for name in ("default", "kube-system"):
+            store.create("namespaces", {"metadata": {"name": name}})
+        server = await serve(store, runtime, sock=listening, tls=tls, token=TOKEN)
+        return store, runtime, server
+
+    try:
+        store, runtime, server = asyncio.run_coroutine_threadsafe(begin(), loop).result(10)
+        kubeconfig = directory / f"kubeconfig-{port}"
+        kubeconfig.write_text(_kubeconfig(f"https://127.0.0.1:{port}", certificate))
+        try:
+            yield ApiServer(
+                store=store,
+                runtime=runtime,
+                server=server,
+                port=port,
+                certificate=certificate,
+                kubeconfig=kubeconfig,
+                kubectl=Kubectl(kubeconfig),
+                loop=loop,
+            )
+        finally:
+            asyncio.run_coroutine_threadsafe(server.close(), loop).result(10)
+    finally:
+        listening.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+def _kubeconfig(url: str, certificate: Path) -> str:
+    cluster = {"server": url, "certificate-authority": str(certificate)}
     return yaml.safe_dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "lab",
-            "clusters": [
-                {
-                    "name": "lab",
-                    "cluster": {"server": url, "certificate-authority": str(certificate)},
-                }
-            ],
-            "users": [{"name": "lab", "user": {"token": token}}],
+            "clusters": [{"name": "lab", "cluster": cluster}],
+            "users": [{"name": "lab", "user": {"token": TOKEN}}],
             "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
         }
     )
-
-
-StartServer = Callable[..., ApiServer]
-
-
-@pytest.fixture
-def start_server(tmp_path: Path, certificate: Path) -> Iterator[StartServer]:
-    """Starts servers that end with the test; takes the Calico to play."""
-    ends: list[Callable[[], None]] = []
-
-    def start(calico: CalicoSpec | None = None) -> ApiServer:
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="api-server")
-        thread.start()
-        listening = socket.create_server(("127.0.0.1", 0))
-        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(certificate)
-
-        async def begin() -> tuple[Store, LocalRuntime, Server]:
-            store, runtime = Store(calico=calico), LocalRuntime()
-            for name in ("default", "kube-system"):
-                store.create("namespaces", {"metadata": {"name": name}})
-            server = await serve(store, runtime, sock=listening, tls=tls, token=TOKEN)
-            return store, runtime, server
-
-        store, runtime, server = asyncio.run_coroutine_threadsafe(begin(), loop).result(10)
-
-        def end() -> None:
-            asyncio.run_coroutine_threadsafe(server.close(), loop).result(10)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(10)
-            loop.close()
-
-        ends.append(end)
-        kubeconfig = tmp_path / f"kubeconfig-{len(ends)}"
-        kubeconfig.write_text(_kubeconfig(url, certificate, TOKEN))
-        return ApiServer(store, runtime, url, kubeconfig, Kubectl(kubeconfig), loop)
-
-    yield start
-    for end in ends:
-        end()
-
-
-@pytest.fixture
-def api(start_server: StartServer) -> ApiServer:
-    """A server of its own for the test."""
-    return start_server()
