@@ -6,9 +6,9 @@ import asyncio
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_k8snet.lab import credentials, isolation
 from pytest_k8snet.lab.api.faults import NAME as FAULTS
@@ -16,8 +16,9 @@ from pytest_k8snet.lab.api.faults import NAMESPACE as FAULTS_NAMESPACE
 from pytest_k8snet.lab.api.objects import dig, namespace_of
 from pytest_k8snet.lab.api.server import serve
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.calico.calico_node import CalicoNode
+from pytest_k8snet.lab.calico.calico_node import CalicoNode, behaviour
 from pytest_k8snet.lab.calico.cni import Cni
+from pytest_k8snet.lab.calico.ipam import Ipam
 from pytest_k8snet.lab.dataplane import underlay
 from pytest_k8snet.lab.kube import system
 from pytest_k8snet.lab.kube.cleanup import GarbageCollector, Namespaces
@@ -28,11 +29,19 @@ from pytest_k8snet.lab.kube.images import PROGRAMS
 from pytest_k8snet.lab.kube.kubelet import Kubelet
 from pytest_k8snet.lab.kube.ownership import is_ready
 from pytest_k8snet.lab.kube.podworker import Kit
+from pytest_k8snet.lab.kube.proxy import ServiceProxy
+from pytest_k8snet.lab.kube.proxy import ServiceProxy
 from pytest_k8snet.lab.kube.replicasets import DaemonSets, ReplicaSets
 from pytest_k8snet.lab.kube.runtime import Runtime
 from pytest_k8snet.lab.kube.scheduler import Scheduler
 from pytest_k8snet.lab.kube.serviceaddresses import ServiceAddresses
 from pytest_k8snet.lab.spec import LabSpec
+
+
+class _Component(Protocol):
+    async def run(self) -> None:
+        """Work for ever."""
+
 
 #: How the lab tells its launcher what it has become.
 Report = Callable[[dict[str, Any]], None]
@@ -59,46 +68,49 @@ class _Lab:
     def __init__(self, spec: LabSpec) -> None:
         self._spec = spec
         self._store = Store(calico=spec.calico)
-        self._kit = Kit(
-            store=self._store,
-            spec=spec,
-            cni=Cni(self._store, spec),
-            any_user=isolation.may_become_any_user(),
-            api={
-                "KUBERNETES_SERVICE_HOST": str(spec.service_cidr[1]),
-                "KUBERNETES_SERVICE_PORT": "443",
-                "KUBERNETES_SERVICE_PORT_HTTPS": "443",
-            },
-        )
 
     async def run(self, listener: socket.socket, report: Report) -> None:
         """Start everything, report, and go on for ever; any component's failure ends it."""
         _install_programs()
         self._populate()
+        building = asyncio.create_task(underlay.build(self._spec))
+        secrets = credentials.make()
+        tls = secrets.tls()
+        await building
+        ipip = await detect(self._spec)
+        ipam = Ipam(self._store)
+        calico = CalicoNode(self._store, self._spec, ipam=ipam, ipip=ipip)
+        await calico.reconcile()
+        kubelet = Kubelet(self._kit(ipam, calico))
+        await serve(self._store, Runtime(kubelet), sock=listener, tls=tls, token=secrets.token)
         async with asyncio.TaskGroup() as components:
-            building = asyncio.create_task(underlay.build(self._spec))
-            secrets = credentials.make()
-            host, port = listener.getsockname()
-            kubelet = Kubelet(self._kit)
-            await serve(
-                self._store,
-                Runtime(kubelet),
-                sock=listener,
-                tls=secrets.tls(),
-                token=secrets.token,
-            )
-            await building
-            for component in self._components(kubelet):
-                components.create_task(component)
+            for component in (calico, kubelet, *self._controllers()):
+                components.create_task(component.run())
             await self._until_ready()
+            host, port = listener.getsockname()
             server = f"https://{host}:{port}"
-            report(
-                {
-                    "kubeconfig": secrets.kubeconfig(server),
-                    "server": server,
-                    "ipip": self._ipip(),
-                }
-            )
+            kubeconfig = secrets.kubeconfig(server)
+            report({"kubeconfig": kubeconfig, "server": server, "ipip": ipip.implementation})
+
+    def _kit(self, ipam: Ipam, calico: CalicoNode) -> Kit:
+        cni = Cni(
+            self._store,
+            self._spec,
+            ipam=ipam,
+            pod_mtu=calico.pod_mtu,
+            route_metric=behaviour(self._spec.calico).metric,
+        )
+        return Kit(
+            store=self._store,
+            spec=self._spec,
+            cni=cni,
+            any_user=isolation.may_become_any_user(),
+            api={
+                "KUBERNETES_SERVICE_HOST": str(self._spec.service_cidr[1]),
+                "KUBERNETES_SERVICE_PORT": "443",
+                "KUBERNETES_SERVICE_PORT_HTTPS": "443",
+            },
+        )
 
     def _populate(self) -> None:
         ServiceAddresses(self._store, self._spec).register()
@@ -115,34 +127,30 @@ class _Lab:
                 FAULTS_NAMESPACE,
             )
 
-    def _components(self, kubelet: Kubelet) -> Iterable[Any]:
+    def _controllers(self) -> Sequence[_Component]:
         store, spec = self._store, self._spec
-        yield CalicoNode(store, spec).run()
-        yield kubelet.run()
-        for controller in (
+        return (
             Scheduler(store),
             Deployments(store),
             ReplicaSets(store),
             DaemonSets(store),
             ServiceEndpoints(store, spec),
+            ServiceProxy(store, spec),
             Zone(store, spec),
             Namespaces(store),
             GarbageCollector(store),
-        ):
-            yield controller.run()
+        )
 
     async def _until_ready(self) -> None:
-        """Every pod that the cluster itself consists of is up, so it answers."""
+        """Wait until the cluster's own pods are up, and its DNS answers on its service address."""
         async for _ in self._store.watch("pods"):
             pods = self._store.list("pods")
             wanted = len(self._spec.nodes) + sum(
                 int(dig(one, "spec.replicas", 1)) for one in self._store.list("deployments.apps")
             )
             if len(pods) >= wanted and all(map(is_ready, pods)):
-                return
-
-    def _ipip(self) -> str:
-        return "kernel"
+                break
+        await dns.until_answered(self._spec)
 
 
 def _install_programs() -> None:

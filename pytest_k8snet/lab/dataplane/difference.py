@@ -27,11 +27,13 @@ class Commands:
         devices: for ``ip``.
         fdb: for ``bridge``.
         routes: for ``ip``.
+        recreates_vxlan: ``devices`` make ``vxlan.calico`` anew.
     """
 
     devices: list[str] = field(default_factory=list)
     fdb: list[str] = field(default_factory=list)
     routes: list[str] = field(default_factory=list)
+    recreates_vxlan: bool = False
 
     def __len__(self) -> int:
         return len(self.devices) + len(self.fdb) + len(self.routes)
@@ -43,9 +45,10 @@ def commands(actual: NodeState, wanted: NodeState) -> Commands:
     ``tunl0`` is not made here: where the kernel has none, the routes through it are left out.
     """
     devices = _ipip_commands(actual.ipip, wanted.ipip)
+    recreates = False
     if wanted.vxlan is not None and _must_recreate(actual.vxlan, wanted.vxlan):
         devices += _vxlan_creation(actual.vxlan, wanted.vxlan)
-        actual = _without_vxlan(actual)
+        actual, recreates = _without_vxlan(actual), True
     elif wanted.vxlan is not None and actual.vxlan is not None:
         devices += _vxlan_changes(actual.vxlan, wanted.vxlan)
     fdb, neighbours = _vtep_commands(actual.vteps, wanted.vteps)
@@ -53,7 +56,7 @@ def commands(actual: NodeState, wanted: NodeState) -> Commands:
     if wanted.vxlan is None and actual.vxlan is not None:
         # Its neighbours and FDB entries go with it.
         fdb, routes = [], [*_route_commands(actual, wanted), f"link del {VXLAN_DEVICE}"]
-    return Commands(devices=devices, fdb=fdb, routes=routes)
+    return Commands(devices=devices, fdb=fdb, routes=routes, recreates_vxlan=recreates)
 
 
 def _ipip_commands(actual: IpipDevice | None, wanted: IpipDevice | None) -> list[str]:

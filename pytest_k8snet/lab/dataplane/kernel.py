@@ -55,6 +55,8 @@ async def read(namespace: str) -> NodeState:
 def _apply_here(wanted: NodeState) -> int:
     todo = commands(_read_here(), wanted)
     netns.batch_here(todo.devices)
+    if todo.recreates_vxlan:
+        syscalls.disable_segmentation_offload(VXLAN_DEVICE)
     netns.batch_here(todo.fdb, "bridge")
     netns.batch_here(todo.routes)
     return len(todo)

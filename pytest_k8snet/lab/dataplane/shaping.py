@@ -10,8 +10,9 @@ from pytest_k8snet.units import BitRate
 ETHERNET_HEADER_BYTES = 14
 
 # The bucket fills while the processor is busy elsewhere: with less, a late wake-up of a few
-# milliseconds loses bandwidth for good; with more, the first burst shows in a short measurement.
-_BURST_SECONDS = 0.0035
+# milliseconds loses bandwidth for good. The first burst adds this much to a measurement: under
+# one percent of a second.
+_BURST_SECONDS = 0.008
 _QUEUE_SECONDS = 0.040
 _LEAST_QUEUE_BYTES = 65536
 _INITIAL_WINDOW_BYTES = 131072

@@ -23,7 +23,6 @@ _SIOCETHTOOL = 0x8946
 _IFF_UP = 0x1
 _ETHTOOL_STSO = 0x1F
 _ETHTOOL_SGSO = 0x24
-_ETHTOOL_SGRO = 0x2C
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -81,9 +80,9 @@ def set_interface_up(name: str) -> None:
 
 
 def disable_segmentation_offload(name: str) -> None:
-    """Make an interface carry real frames only: no TSO, GSO or GRO super-packets."""
+    """Make an interface of the calling thread's namespace send real frames only: no TSO, no GSO."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-        for command in (_ETHTOOL_STSO, _ETHTOOL_SGSO, _ETHTOOL_SGRO):
+        for command in (_ETHTOOL_STSO, _ETHTOOL_SGSO):
             value = ctypes.create_string_buffer(struct.pack("II", command, 0))
             request = struct.pack("16sQ8x", name.encode(), ctypes.addressof(value))
             fcntl.ioctl(handle, _SIOCETHTOOL, request)

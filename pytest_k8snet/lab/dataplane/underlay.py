@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pytest_k8snet.lab.dataplane import netns, syscalls
+from pytest_k8snet.lab.dataplane import netns
 from pytest_k8snet.lab.dataplane.shaping import Shaper
 from pytest_k8snet.lab.spec import LabSpec, NodeSpec
 
@@ -116,7 +116,6 @@ async def _configure_node(spec: LabSpec, node: NodeSpec) -> None:
         if spec.link_rate is not None:
             shaper = Shaper(rate=spec.link_rate, mtu_bytes=spec.link_mtu_bytes)
             netns.batch_here([shaper.command(NIC)], "tc")
-            syscalls.disable_segmentation_offload(NIC)
 
     await netns.run(node_namespace(node.name), configure)
 
@@ -128,12 +127,7 @@ async def _prepare_links(spec: LabSpec) -> None:
     shaper = Shaper(rate=spec.link_rate, mtu_bytes=spec.link_mtu_bytes)
     links = [f"n{index}" for index in range(len(spec.nodes))]
 
-    def prepare() -> None:
-        netns.batch_here([shaper.command(link) for link in links], "tc")
-        for link in links:
-            syscalls.disable_segmentation_offload(link)
-
-    await netns.run(UNDERLAY, prepare)
+    await netns.batch(UNDERLAY, [shaper.command(link) for link in links], "tc")
 
 
 async def _configure_router(spec: LabSpec) -> None:
@@ -154,15 +148,11 @@ async def _configure_router(spec: LabSpec) -> None:
     await netns.batch(ROUTER, lines)
     # The outside end exists only now.
     router = spec.router_address(outside).ip
-    lines = [
-        f"addr add {spec.outside_address} dev {NIC}",
-        f"link set {NIC} up",
-        f"route add default via {router} dev {NIC}",
-    ]
-
-    def configure() -> None:
-        netns.batch_here(lines)
-        if spec.link_rate is not None:
-            syscalls.disable_segmentation_offload(NIC)
-
-    await netns.run(OUTSIDE, configure)
+    await netns.batch(
+        OUTSIDE,
+        [
+            f"addr add {spec.outside_address} dev {NIC}",
+            f"link set {NIC} up",
+            f"route add default via {router} dev {NIC}",
+        ],
+    )

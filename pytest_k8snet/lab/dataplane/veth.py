@@ -27,7 +27,6 @@ class Cable:
         address: of the pod.
         mtu_bytes: of both ends.
         metric: of the route to the pod; 0 as Calico before v3.32.
-        whole_frames: no segmentation offload, so that shaped links and counters see real frames.
     """
 
     node: str
@@ -36,7 +35,6 @@ class Cable:
     address: IPv4Address
     mtu_bytes: int
     metric: int = 0
-    whole_frames: bool = True
 
     def host_commands(self) -> tuple[list[str], list[str]]:
         """The ``ip`` commands in the node's namespace: to make the cable, then to use it."""
@@ -90,14 +88,10 @@ async def plug(cable: Cable, pod_sysctls: dict[str, str]) -> None:
                 f"ipv4/neigh/{cable.interface}/proxy_delay": "0",
             }
         )
-        if cable.whole_frames:
-            syscalls.disable_segmentation_offload(cable.interface)
         netns.batch_here(use)
 
     def pod_end() -> None:
         syscalls.write_sysctls(pod_sysctls)
-        if cable.whole_frames:
-            syscalls.disable_segmentation_offload(NIC)
         netns.batch_here(cable.pod_commands())
 
     try:

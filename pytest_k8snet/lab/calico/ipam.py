@@ -1,0 +1,149 @@
+"""Calico's IPAM: addresses in blocks, each block affine to a node and routed to it.
+
+Keeps its own books and mirrors them as IPAMBlock and BlockAffinity objects, for those who look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+
+from pytest_k8snet.lab.api.store import StatusError, Store
+from pytest_k8snet.lab.calico.pools import IPPool
+from pytest_k8snet.lab.dataplane.datastore import Block
+
+BLOCKS = "ipamblocks.crd.projectcalico.org"
+AFFINITIES = "blockaffinities.crd.projectcalico.org"
+
+
+class NoAddressError(Exception):
+    """Every pool that was allowed is full."""
+
+
+@dataclass(slots=True)
+class _Book:
+    """One block: its node, and who has which address (handle and using node)."""
+
+    cidr: IPv4Network
+    node: str
+    taken: dict[IPv4Address, tuple[str, str]] = field(default_factory=dict)
+
+    def free(self) -> IPv4Address | None:
+        # Every address of a block is usable, the first and last as well.
+        return next((address for address in self.cidr if address not in self.taken), None)
+
+
+class Ipam:
+    """Gives and takes addresses. Only the lab's event loop may call it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._books: dict[IPv4Network, _Book] = {}
+
+    def assign(self, pools: Sequence[IPPool], node: str, handle: str) -> IPv4Address:
+        """Take an address for a node, from the first pool that has one.
+
+        A node takes from its own blocks, then claims a new one, then borrows from another's.
+
+        Args:
+            pools: where it may come from, in order.
+            node: which node uses it.
+            handle: what it belongs to, for ``release``.
+
+        Raises:
+            NoAddressError: all are full.
+        """
+        for pool in pools:
+            book = self._book_with_room(pool, node)
+            address = book.free() if book is not None else None
+            if book is not None and address is not None:
+                book.taken[address] = (handle, node)
+                self._mirror(book)
+                return address
+        names = ", ".join(str(pool.cidr) for pool in pools)
+        raise NoAddressError(f"no IPs available in pools: {names or 'no configured pools'}")
+
+    def release(self, handle: str) -> None:
+        """Give back every address of a handle; none is fine."""
+        for book in self._books.values():
+            mine = [address for address, (owner, _) in book.taken.items() if owner == handle]
+            for address in mine:
+                del book.taken[address]
+            if mine:
+                self._mirror(book)
+
+    def drop_outside(self, pools: Iterable[IPPool]) -> None:
+        """Forget empty blocks that lie in no pool any more."""
+        cidrs = [pool.cidr for pool in pools]
+        for cidr, book in list(self._books.items()):
+            if not book.taken and not any(cidr.subnet_of(pool) for pool in cidrs):
+                del self._books[cidr]
+                self._unmirror(book)
+
+    def blocks(self) -> list[Block]:
+        """All blocks, as routes depend on them."""
+        return [
+            Block(
+                cidr=book.cidr,
+                node=book.node,
+                borrowed={
+                    address: user for address, (_, user) in book.taken.items() if user != book.node
+                },
+            )
+            for book in self._books.values()
+        ]
+
+    def _book_with_room(self, pool: IPPool, node: str) -> _Book | None:
+        books = [book for book in self._books.values() if book.cidr.subnet_of(pool.cidr)]
+        for book in books:
+            if book.node == node and book.free() is not None:
+                return book
+        for cidr in pool.cidr.subnets(new_prefix=max(pool.block_size, pool.cidr.prefixlen)):
+            if cidr not in self._books:
+                self._books[cidr] = claimed = _Book(cidr, node)
+                return claimed
+        return next((book for book in books if book.free() is not None), None)
+
+    def _mirror(self, book: _Book) -> None:
+        name = str(book.cidr).replace(".", "-").replace("/", "-")
+        handles = list(dict.fromkeys(handle for handle, _ in book.taken.values()))
+        spec: dict[str, object] = {
+            "cidr": str(book.cidr),
+            "affinity": f"host:{book.node}",
+            "strictAffinity": False,
+            "deleted": False,
+            "allocations": [
+                handles.index(book.taken[address][0]) if address in book.taken else None
+                for address in book.cidr
+            ],
+            "unallocated": [
+                number for number, address in enumerate(book.cidr) if address not in book.taken
+            ],
+            "attributes": [{"handle_id": handle, "secondary": {}} for handle in handles],
+        }
+        affinity: dict[str, object] = {
+            "cidr": str(book.cidr),
+            "node": book.node,
+            "state": "confirmed",
+            "deleted": "false",
+        }
+        self._write(BLOCKS, name, spec)
+        self._write(AFFINITIES, f"{book.node}-{name}", affinity)
+
+    def _write(self, resource: str, name: str, spec: dict[str, object]) -> None:
+        try:
+            self._store.mutate(resource, name, None, lambda found: found.update(spec=spec))
+        except StatusError as exc:
+            if exc.code != 404:
+                raise
+            self._store.create(resource, {"metadata": {"name": name}, "spec": spec})
+
+    def _unmirror(self, book: _Book) -> None:
+        name = str(book.cidr).replace(".", "-").replace("/", "-")
+        for resource, full in ((BLOCKS, name), (AFFINITIES, f"{book.node}-{name}")):
+            try:
+                self._store.delete(resource, full)
+            except StatusError as exc:
+                if exc.code != 404:
+                    raise

@@ -1,0 +1,122 @@
+"""IPPools as IPAM and Felix see them. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any, Literal, cast
+
+from pytest_k8snet.lab.calico.selector import selects
+from pytest_k8snet.lab.dataplane.datastore import Encapsulation, Family, Pool
+
+#: The annotation by which a pod, or a namespace for all its pods, asks for pools.
+POOLS_ANNOTATION = "cni.projectcalico.org/ipv4pools"
+
+Use = Literal["Workload", "Tunnel"]
+_MODES = ("Never", "CrossSubnet", "Always")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IPPool:
+    """One IPv4 pool, with Calico's defaults filled in."""
+
+    name: str
+    cidr: IPv4Network
+    block_size: int = 26
+    ipip_mode: Encapsulation = "Never"
+    vxlan_mode: Encapsulation = "Never"
+    nat_outgoing: bool = False
+    disabled: bool = False
+    node_selector: str = "all()"
+    manual: bool = False
+    uses: tuple[str, ...] = ("Workload", "Tunnel")
+
+    @classmethod
+    def read(cls, obj: Mapping[str, Any]) -> IPPool:
+        """Read an IPPool object; an unknown mode means Never, as Calico's syncer has it."""
+        spec = obj["spec"]
+        return cls(
+            name=obj["metadata"]["name"],
+            cidr=IPv4Network(spec["cidr"]),
+            block_size=spec.get("blockSize", 26),
+            ipip_mode=_mode(spec.get("ipipMode")),
+            vxlan_mode=_mode(spec.get("vxlanMode")),
+            nat_outgoing=bool(spec.get("natOutgoing", False)),
+            disabled=bool(spec.get("disabled", False)),
+            node_selector=spec.get("nodeSelector") or "all()",
+            manual=spec.get("assignmentMode", "Automatic") == "Manual",
+            uses=tuple(spec.get("allowedUses") or ("Workload", "Tunnel")),
+        )
+
+    def routed(self) -> Pool:
+        """The part that routes depend on."""
+        return Pool(
+            name=self.name,
+            cidr=self.cidr,
+            ipip_mode=self.ipip_mode,
+            vxlan_mode=self.vxlan_mode,
+            nat_outgoing=self.nat_outgoing,
+        )
+
+    def gives(self, use: Use, labels: Mapping[str, str]) -> bool:
+        """Whether a node with these labels may take new addresses from it without being asked."""
+        return not self.disabled and use in self.uses and selects(self.node_selector, labels)
+
+
+def _mode(text: object) -> Encapsulation:
+    return cast(Encapsulation, text) if text in _MODES else "Never"
+
+
+def read_pools(objects: Sequence[Mapping[str, Any]]) -> list[IPPool]:
+    """The IPv4 pools among IPPool objects, by name."""
+    pools = [IPPool.read(obj) for obj in objects if ":" not in obj["spec"]["cidr"]]
+    return sorted(pools, key=lambda pool: pool.name)
+
+
+class PoolRequestError(ValueError):
+    """A pod asks for pools that it cannot have."""
+
+
+def pools_for_pod(
+    pools: Sequence[IPPool], annotation: str | None, node_labels: Mapping[str, str]
+) -> list[IPPool]:
+    """The pools that a pod's address may come from, in order.
+
+    Args:
+        pools: all there are.
+        annotation: the value of ``cni.projectcalico.org/ipv4pools``, a JSON list of names or CIDRs.
+        node_labels: the labels of the pod's node. Pools asked for by name serve every node.
+
+    Raises:
+        PoolRequestError: the annotation cannot be read, or names no usable pool.
+    """
+    if annotation is None:
+        return [p for p in pools if not p.manual and p.gives("Workload", node_labels)]
+    try:
+        wanted = json.loads(annotation)
+    except ValueError:
+        wanted = None
+    if not isinstance(wanted, list) or not all(isinstance(item, str) for item in wanted):
+        raise PoolRequestError(f"failed to parse {POOLS_ANNOTATION!r} as JSON list: {annotation}")
+    chosen = []
+    for text in wanted:
+        match = [pool for pool in pools if text in (pool.name, str(pool.cidr))]
+        if not match:
+            raise PoolRequestError(f"the given pool ({text}) does not exist")
+        if match[0].disabled:
+            raise PoolRequestError(f"the given pool ({text}) is disabled")
+        chosen += match
+    return chosen
+
+
+def tunnel_pools(
+    pools: Sequence[IPPool], family: Family, node_labels: Mapping[str, str]
+) -> list[IPPool]:
+    """The pools that a node's tunnel address of a family may come from."""
+    return [
+        pool
+        for pool in pools
+        if pool.routed().family == family and pool.gives("Tunnel", node_labels)
+    ]

@@ -1,0 +1,196 @@
+"""IPIP in user space: a TUN device named tunl0 per node, for kernels without the ipip driver.
+
+A program: ``python -m pytest_k8snet.lab.dataplane.ipip_tun MTU NAMESPACE=ADDRESS ...`` serves the
+named nodes until its parent ends. It does what the driver does: a packet routed to ``tunl0`` gets
+an outer header of IP protocol 4 to the gateway of its own route, which is asked of the kernel;
+a packet of protocol 4 that arrives loses that header and enters through ``tunl0``. So the node's
+routing table alone decides where packets go, as with the real device.
+
+It prints ``ready`` when all devices are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+from typing import NoReturn
+
+from pytest_k8snet.lab.dataplane import netlink, netns, syscalls
+from pytest_k8snet.lab.dataplane.coalesce import OFFLOAD_HEADER_BYTES, coalesce
+from pytest_k8snet.lab.dataplane.state import IPIP_DEVICE
+
+#: The device file.
+TUN = "/dev/net/tun"
+
+_TUNSETIFF = 0x400454CA
+_IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x1, 0x1000, 0x4000
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_IP_MTU_DISCOVER, _IP_PMTUDISC_DO = 10, 2
+_OUTER_HEADER_BYTES = 20
+_TTL = 64
+_NICENESS = -15
+_LARGEST_PACKET_BYTES = 65535
+
+# Enough that the system calls of epoll cost little beside those of the packets, and few enough
+# that the other direction, where the acknowledgements are, never waits long.
+_BATCH_PACKETS = 64
+# The receiving side must ride out a burst of the link; what waits to be sent waits in tunl0's
+# own queue, where the kernel counts what it drops.
+_RECEIVE_BUFFER_BYTES = 4 << 20
+_SEND_BUFFER_BYTES = 512 << 10
+
+
+class Tunnel:
+    """One node's tunl0 and its raw socket. Made in a thread that is in the node's namespace."""
+
+    def __init__(self, address: str) -> None:
+        self.tun = open_tun(IPIP_DEVICE)
+        self.raw = _open_raw(address)
+        self.routes = netlink.open_route_events()
+        self._query = netlink.open_query()
+        self._interface = socket.if_nametoindex(IPIP_DEVICE)
+        self._hops: dict[bytes, tuple[str, int] | None] = {}
+        self._pending: tuple[bytes, tuple[str, int]] | None = None
+
+    def encapsulate(self) -> bool:
+        """Send what waits in tunl0; False when the wire must take something first."""
+        read, tun, sendto, hops = os.read, self.tun, self.raw.sendto, self._hops
+        try:
+            if self._pending is not None:
+                sendto(*self._pending)
+                self._pending = None
+            for _ in range(_BATCH_PACKETS):
+                try:
+                    packet = read(tun, _LARGEST_PACKET_BYTES)
+                except BlockingIOError:
+                    return True
+                packet = packet[OFFLOAD_HEADER_BYTES:]
+                destination = packet[16:20]
+                hop = hops[destination] if destination in hops else self._find_hop(destination)
+                if hop is None:
+                    continue
+                try:
+                    sendto(packet, hop)
+                except BlockingIOError:
+                    self._pending = packet, hop
+                    return False
+        except BlockingIOError:
+            return False
+        except OSError:
+            # Unreachable, or too big for the path: lost, as on any other link.
+            self._pending = None
+        return True
+
+    def decapsulate(self) -> None:
+        """Hand over what arrived on the wire to tunl0."""
+        receive, packets = self.raw.recv, []
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_BATCH_PACKETS):
+                packet = receive(_LARGEST_PACKET_BYTES)
+                packets.append(packet[(packet[0] & 0xF) * 4 :])
+        for buffers in coalesce(packets):
+            # tunl0 may be down, and what is inside may be no packet.
+            with contextlib.suppress(OSError):
+                os.writev(self.tun, buffers)
+
+    def forget_routes(self) -> None:
+        """The routing table has changed: ask it anew for each destination."""
+        with contextlib.suppress(BlockingIOError):
+            while self.routes.recv(_LARGEST_PACKET_BYTES):
+                pass
+        self._hops.clear()
+
+    def _find_hop(self, destination: bytes) -> tuple[str, int] | None:
+        hop = netlink.gateway(self._query, destination, self._interface)
+        found = (socket.inet_ntoa(hop), 0) if hop is not None else None
+        self._hops[destination] = found
+        return found
+
+
+def open_tun(name: str) -> int:
+    """Make a TUN device in the calling thread's namespace; it lives as long as the descriptor.
+
+    Raises:
+        OSError: the machine has no TUN, or does not let us use it.
+    """
+    descriptor = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
+    try:
+        fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open_raw(address: str) -> socket.socket:
+    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IPIP)
+    raw.setblocking(False)
+    raw.bind((address, 0))
+    raw.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _TTL)
+    raw.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
+    for forced, plain, size in (
+        (_SO_RCVBUFFORCE, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES),
+        (_SO_SNDBUFFORCE, socket.SO_SNDBUF, _SEND_BUFFER_BYTES),
+    ):
+        raw.setsockopt(socket.SOL_SOCKET, plain, size)
+        with contextlib.suppress(PermissionError):
+            raw.setsockopt(socket.SOL_SOCKET, forced, size)
+    return raw
+
+
+def serve(tunnels: list[Tunnel]) -> NoReturn:
+    """Forward packets for ever."""
+    poller = select.epoll()
+    by_tun = {tunnel.tun: tunnel for tunnel in tunnels}
+    by_raw = {tunnel.raw.fileno(): tunnel for tunnel in tunnels}
+    by_routes = {tunnel.routes.fileno(): tunnel for tunnel in tunnels}
+    for descriptor in (*by_tun, *by_raw, *by_routes):
+        poller.register(descriptor, select.EPOLLIN)
+    while True:
+        for descriptor, event in poller.poll():
+            if descriptor in by_raw:
+                tunnel = by_raw[descriptor]
+                if event & select.EPOLLIN:
+                    tunnel.decapsulate()
+                if event & select.EPOLLOUT and tunnel.encapsulate():
+                    poller.modify(descriptor, select.EPOLLIN)
+                    poller.modify(tunnel.tun, select.EPOLLIN)
+            elif descriptor in by_tun:
+                tunnel = by_tun[descriptor]
+                if not tunnel.encapsulate():
+                    poller.modify(descriptor, 0)
+                    poller.modify(tunnel.raw.fileno(), select.EPOLLIN | select.EPOLLOUT)
+            else:
+                by_routes[descriptor].forget_routes()
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Make the devices of the nodes named on the command line, say so, and serve them."""
+    parent = os.getppid()
+    syscalls.die_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+    # It stands for a part of the kernel, which no process of the lab keeps waiting either.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+    mtu, *nodes = arguments
+    tunnels = []
+    for node in nodes:
+        namespace, _, address = node.partition("=")
+        syscalls.enter_network(netns.path(namespace))
+        tunnels.append(Tunnel(address))
+        netns.batch_here([f"link set {IPIP_DEVICE} mtu {mtu} txqueuelen 1000 up"])
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    serve(tunnels)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
