@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import re
 import socket
 import struct
 from pathlib import Path
@@ -25,6 +26,12 @@ _ETHTOOL_STSO = 0x1F
 _ETHTOOL_SGSO = 0x24
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def kernel_version() -> tuple[int, int]:
+    """Major and minor version of the running kernel."""
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return int(major), int(minor)
 
 
 def _checked(result: int, what: str) -> None:
