@@ -60,7 +60,7 @@ def render_fragment(records: Sequence[Record]) -> str:
     """The same as a part of another page (pytest-html's), with its style sheet."""
     summary = summarise(records)
     hosted = Markup(_file("hosted.css"))
-    content = element("div", _document(summary, level=2), class_="k8snet k-hosted")
+    content = element("main", _document(summary, level=2), class_="k8snet k-hosted")
     return join(_style(), element("style", hosted), content)
 
 

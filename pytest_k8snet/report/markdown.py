@@ -105,7 +105,9 @@ def _bandwidth(cells: Sequence[BandwidthCell]) -> str:
         for row, text in {cell.key.row: cell.key.row_text for cell in cells}.items()
     ]
     title = f"### Bandwidth in {unit.name} (ratio to node-node)"
-    return f"{title}\n\n" + _table(["scene", *(mode or "no mode" for mode in modes)], rows)
+    return f"{title}\n\n" + _table(
+        ["scene", *(escaped(mode, 40) or "no mode" for mode in modes)], rows
+    )
 
 
 def _cell(cell: BandwidthCell | None, unit: Unit) -> str:

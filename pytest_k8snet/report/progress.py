@@ -8,7 +8,6 @@ measurement itself runs elsewhere and is not disturbed by it.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ from typing import IO
 
 import pytest
 
-from pytest_k8snet.report.figures import duration
+from pytest_k8snet.report.figures import counted, duration
 from pytest_k8snet.report.text import clipped, visible_line
 
 _TICK_SECONDS = 1.0
@@ -40,6 +39,9 @@ class Progress:
         self._stop: threading.Event | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._begun = time.monotonic()
+        self._finished_tests = 0
+        self._suite = ""
         self._stream = stream if stream is not None else _terminal(config)
 
     @property
@@ -78,6 +80,17 @@ class Progress:
         if self._thread is not None:
             self._draw()
 
+    def test_finished(self, collected: int) -> None:
+        """Another of the run's tests has ended: say how long the others may take.
+
+        Args:
+            collected: how many tests the run has.
+        """
+        self._finished_tests += 1
+        left = max(0, collected - self._finished_tests)
+        each = (time.monotonic() - self._begun) / self._finished_tests
+        self._suite = f"{counted(left, 'test')} left, about {duration(left * each)}" if left else ""
+
     def finish(self) -> None:
         """It has ended: the line is wiped."""
         if self._thread is None or self._stop is None:
@@ -105,12 +118,20 @@ class Progress:
     def _draw(self) -> None:
         with self._lock:
             left = max(0.0, self._ends - time.monotonic())
-            parts = [self._text, self._note, f"{duration(round(left))} left" if left else "..."]
+            now = f"{round(left)} s left" if left >= 0.5 else "..."
+            parts = [self._text, now, self._note, self._suite]
             line = "  " + " · ".join(part for part in parts if part)
-            line = clipped(line, shutil.get_terminal_size().columns - 1)
+            line = clipped(line, self._columns() - 1)
             # Spaces wipe what was longer before; escape sequences would be colour to some.
             self._write("\r" + line + " " * max(0, self._drawn - len(line)))
             self._drawn = len(line)
+
+    def _columns(self) -> int:
+        try:
+            # Not shutil's: while pytest captures, this process's own output is no terminal.
+            return os.get_terminal_size(self._stream.fileno() if self._stream else 1).columns
+        except (OSError, ValueError):
+            return 80
 
     def _write(self, text: str) -> None:
         if self._stream is not None:

@@ -6,8 +6,11 @@ JavaScript; so the whole report goes into its summary as static HTML, and ids ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Generator
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from pytest_k8snet.report.summary import summarise
 from pytest_k8snet.report.text import NAME_LIMIT, visible_line
 
 _NAME = "k8snet-html"
+_CHECK_BOX = re.compile(r'<input checked="true" class="filter"[^>]*? data-test-result="(\w+)"')
 
 
 def register_html(
@@ -63,6 +67,14 @@ class HtmlHooks:
         add_environment(session.config, recorder)
         prefix.append(render_fragment(recorder.records))
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
+        """Once pytest-html has written its page: say its language, label its check boxes."""
+        yield
+        path = session.config.getoption("htmlpath", default=None)
+        if path and self._recorder() is not None:
+            mend(Path(os.path.expandvars(path)).expanduser())
+
     @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
         """Show the test's id as text, whatever a parameter put into it."""
@@ -77,6 +89,18 @@ def _test_id(report: Any) -> str:
     return report.nodeid if report.when == "call" else f"{report.nodeid}::{report.when}"
 
 
+def mend(page: Path) -> None:
+    """Give pytest-html's page what a screen reader needs and its template lacks."""
+    try:
+        whole = page.read_text(encoding="utf-8")
+    except OSError:
+        # pytest-html itself reports a page that it could not write.
+        return
+    whole = whole.replace("<html>", '<html lang="en">', 1)
+    whole = _CHECK_BOX.sub(r'\g<0> aria-label="show \g<1>"', whole)
+    page.write_text(whole, encoding="utf-8")
+
+
 def add_environment(config: pytest.Config, recorder: Recorder) -> None:
     """Add verdict and cluster to pytest-metadata's table (it is kept by reference)."""
     try:
@@ -88,6 +112,11 @@ def add_environment(config: pytest.Config, recorder: Recorder) -> None:
     if summary.facts is not None:
         found |= flat(mapping(summary.facts.get("cluster")))
     metadata = config.stash.get(metadata_key, None)
-    if metadata is not None:
-        for fact, value in found.items():
-            metadata[escape(visible_line(fact))] = escape(visible_line(value))
+    if metadata is None:
+        return
+    for fact, value in metadata.items():
+        if isinstance(value, dict):
+            # pytest-html draws these as lists within lists, which no screen reader can follow.
+            metadata[fact] = ", ".join(f"{name} {item}" for name, item in value.items())
+    for fact, value in found.items():
+        metadata[escape(visible_line(fact))] = escape(visible_line(value))

@@ -93,6 +93,8 @@ class Recorder:
         self.records.append(whole)
         if self._writer is not None:
             self._writer.write(whole)
+        if whole["kind"] == "verdict" and self.progress is not None:
+            self.progress.update()
         return whole
 
     def record(self, kind: str, **content: Any) -> Record:
@@ -108,6 +110,11 @@ class Recorder:
         """It has ended, whatever the outcome."""
         if self.progress is not None:
             self.progress.finish()
+
+    def noted(self, progress: object) -> None:
+        """A gate took another round; its ``str`` says how far it is."""
+        if self.progress is not None:
+            self.progress.update(note=str(progress))
 
     def take(self) -> list[Record]:
         """The records made since the last call."""

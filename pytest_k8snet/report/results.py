@@ -103,6 +103,16 @@ class Results:
     runs: tuple[str, ...]
     cut_line: int | None = None
 
+    @property
+    def note(self) -> str:
+        """What the reader should know of the file; empty where it is whole."""
+        if self.cut_line is None:
+            return ""
+        return (
+            f"line {self.cut_line} of {self.path} was cut off in the middle of writing: "
+            "the run died there; all lines before it are whole"
+        )
+
 
 def read(path: Path) -> Results:
     """Read the newest run of a results file.

@@ -33,6 +33,7 @@ from pytest_k8snet.report.text import clipped, columns, padded, visible_line
 _GAP = "  "
 _LABEL_WIDTH = 34
 _CLAIM_WIDTH = 44
+_CELL_WIDTH = 44
 _NARROWEST = 60
 
 
@@ -62,7 +63,8 @@ def text_report(summary: Summary, width: int = 100) -> list[str]:
     for block in blocks:
         if block:
             lines += [*([""] if lines else []), *block]
-    return lines
+    # Whatever a record smuggled into a unit or a relation ends here.
+    return [visible_line(line, None) for line in lines]
 
 
 def _bandwidth(cells: Sequence[BandwidthCell], width: int) -> list[str]:
@@ -128,6 +130,11 @@ def _verdict(one: Judged) -> str:
     return f"{WORDS[one.state]} {visible_line(one.quantity, 40)} {limit_text(one)}"
 
 
+def gates_table(judged: Sequence[Judged], width: int) -> list[str]:
+    """Every verdict, worst first."""
+    return [visible_line(line, None) for line in _gates(judged, max(width, _NARROWEST))]
+
+
 def _gates(judged: Sequence[Judged], width: int) -> list[str]:
     if not judged:
         return []
@@ -161,7 +168,14 @@ def _facts(summary: Summary) -> list[str]:
 
 def _table(first: str, headings: Sequence[str], rows: Sequence[Row], width: int) -> list[str]:
     """Aligned columns; where they do not fit side by side they continue below."""
-    headings = [visible_line(heading, 40) for heading in headings]
+    headings = [clipped(visible_line(heading), _CELL_WIDTH) for heading in headings]
+    rows = [
+        Row(
+            row.heading,
+            tuple(tuple(clipped(line, _CELL_WIDTH) for line in cell) for cell in row.cells),
+        )
+        for row in rows
+    ]
     labels = [clipped(row.heading, max(_LABEL_WIDTH, _CLAIM_WIDTH)) for row in rows]
     label_width = max(map(columns, [first, *labels]))
     widths = [

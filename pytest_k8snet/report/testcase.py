@@ -30,6 +30,8 @@ def attach(recorder: Recorder, item: pytest.Item, report: pytest.TestReport, out
         report: pytest's report of the phase.
         outcome: what became of it, in our words.
     """
+    if report.when == "teardown" and recorder.progress is not None:
+        recorder.progress.test_finished(item.session.testscollected)
     if report.when != "call" and outcome == "passed":
         return
     recorder.add(

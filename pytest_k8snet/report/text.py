@@ -13,17 +13,16 @@ TEXT_LIMIT = 1200
 #: Longest name (pod, node, test id) shown, in characters.
 NAME_LIMIT = 240
 
-_CONTROL_PICTURES = 0x2400
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 #: Fillers that have no ink although Unicode counts them as letters or symbols.
 _BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def visible(text: object, limit: int | None = TEXT_LIMIT) -> str:
-    """Show control characters, bidi marks and other hidden characters, and cut what is too long.
+    r"""Show control characters, bidi marks and other hidden characters, and cut what is too long.
 
-    New lines and tabs stay. An escape character becomes ``␛``, a right-to-left override
-    ``⟦U+202E⟧``.
+    New lines and tabs stay. An escape character becomes the four characters ``\x1b``, a
+    right-to-left override ``\u202e``: ASCII, so that every font and every terminal has it.
 
     Args:
         text: anything; its ``str`` is shown.
@@ -41,7 +40,7 @@ def visible(text: object, limit: int | None = TEXT_LIMIT) -> str:
 
 def visible_line(text: object, limit: int | None = NAME_LIMIT) -> str:
     """The same in one line: new lines and tabs are shown as signs, too."""
-    return visible(text, limit).replace("\n", "␤").replace("\t", "␉")
+    return visible(text, limit).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _shown(char: str) -> str:
@@ -49,13 +48,10 @@ def _shown(char: str) -> str:
         return char
     if char.isprintable() and char not in _BLANKS:
         return char
-    code = ord(char)
-    if code < 0x20:
-        return chr(_CONTROL_PICTURES + code)
-    if code == 0x7F:
-        return "␡"
     if unicodedata.category(char) in _HIDDEN or char in _BLANKS:
-        return f"⟦U+{code:04X}⟧"
+        code = ord(char)
+        width, letter = (2, "x") if code < 0x100 else (4, "u") if code < 0x10000 else (8, "U")
+        return f"\\{letter}{code:0{width}x}"
     # What is left are spaces of unusual width.
     return " "
 

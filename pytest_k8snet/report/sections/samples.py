@@ -166,7 +166,9 @@ def _path(sample: Record) -> Markup | None:
     path = mapping(sample.get("path"))
     if not path:
         return None
-    return fold(path_mark(words(path.get("state"))), paragraph(words(path.get("text"))))
+    return fold(
+        path_mark(words(path.get("state")) or "missing"), paragraph(words(path.get("text")))
+    )
 
 
 def _behind(sample: Record, budget: RawBudget) -> Markup:

@@ -140,7 +140,8 @@ class Study:
                 "mss_bytes": mss,
             },
             "series": {"bandwidth_bits_per_second": series},
-            "path": {
+            "path": path
+            and {
                 "state": path,
                 "text": f"{expected}: 1,802,113,024 bytes payload, route by eth0, "
                 "tunnel device 1,861,240,011 bytes",

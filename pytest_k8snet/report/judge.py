@@ -1,0 +1,175 @@
+"""Judging a results file again, offline: the same values, the same code, perhaps other limits."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_k8snet.errors import SettingsError
+from pytest_k8snet.report.model import STATES
+from pytest_k8snet.report.record import Record
+from pytest_k8snet.report.results import Results, read
+from pytest_k8snet.report.summary import summarise
+from pytest_k8snet.report.table import gates_table
+from pytest_k8snet.report.text import visible
+from pytest_k8snet.units import BitRate, Seconds
+from pytest_k8snet.verdict.rejudge import judge
+
+_FORM = """a TOML file of claims and limits, for all modes or under a mode's name:
+"pod-pod / node-node" = 0.85
+"node -> ClusterIP: connect p95" = "5ms"
+[VXLAN-Always]
+"pod-pod / node-node" = 0.30"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The verdicts of a results file, judged again.
+
+    Attributes:
+        records: the run's records, its verdicts replaced.
+        differing: the claims whose state is not the recorded one.
+        relimited: how many verdicts were judged against another limit.
+    """
+
+    results: Results
+    records: tuple[Record, ...]
+    differing: tuple[str, ...]
+    relimited: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is a verdict, and none is a fail or undecided."""
+        states = [record["state"] for record in self.records if record["kind"] == "verdict"]
+        return bool(states) and not {"fail", "inconclusive"} & set(states)
+
+    def text(self, width: int = 100) -> str:
+        """The verdicts as a table, and those that are no pass explained."""
+        summary = summarise(self.records)
+        if not summary.judged:
+            return f"{self.results.path} holds no verdict: its tests compared figures themselves"
+        lines = list(gates_table(summary.judged, width))
+        if self.relimited:
+            lines += ["", f"judged against other limits: {self.relimited}"]
+        if self.differing:
+            lines += ["", "not as recorded: " + visible("; ".join(self.differing))]
+        if self.results.cut_line is not None:
+            lines += ["", self.results.note]
+        for one in sorted(summary.judged, key=lambda one: STATES.index(one.state)):
+            if one.state in ("fail", "inconclusive"):
+                lines += ["", visible(one.record.get("text") or one.claim, None)]
+        return "\n".join(lines)
+
+
+def rejudge(path: Path, limits: Path | None = None) -> Judgement:
+    """Judge every verdict of the newest run in a results file again.
+
+    Args:
+        path: the results file.
+        limits: other limits; None for the recorded ones.
+
+    Raises:
+        ResultsError: the file cannot be used, or a verdict in it cannot be judged again.
+        SettingsError: the limits cannot be read, or name a claim that the file does not have.
+    """
+    results = read(path)
+    wanted = Limits.load(limits) if limits is not None else Limits({}, {})
+    records: list[Record] = []
+    differing: list[str] = []
+    relimited = 0
+    for record in results.records:
+        if record["kind"] != "verdict":
+            records.append(record)
+            continue
+        limit = wanted.of(record)
+        relimited += limit is not None
+        again = {**record, **judge(record, limit=limit).to_record()}
+        records.append(again)
+        if again["state"] != record["state"]:
+            differing.append(f"{record['claim']}: {record['state']}, now {again['state']}")
+    wanted.require_used([record for record in results.records if record["kind"] == "verdict"])
+    return Judgement(
+        results=results, records=tuple(records), differing=tuple(differing), relimited=relimited
+    )
+
+
+class Limits:
+    """Other limits by claim, for all modes or for one."""
+
+    def __init__(
+        self, general: Mapping[str, Any], by_mode: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self._general = general
+        self._by_mode = by_mode
+        self._used: set[tuple[str, str]] = set()
+
+    @classmethod
+    def load(cls, path: Path) -> Limits:
+        """Read a limits file.
+
+        Raises:
+            SettingsError: it cannot be read.
+        """
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
+            found = exc.strerror if isinstance(exc, OSError) else str(exc)
+            raise SettingsError(
+                f"the limits file {path} cannot be read", found=found or "", remedy=_FORM
+            ) from None
+        tables = {name: value for name, value in document.items() if isinstance(value, dict)}
+        plain = {name: value for name, value in document.items() if name not in tables}
+        return cls(plain, tables)
+
+    def of(self, verdict: Record) -> float | None:
+        """The other limit of a verdict in base units; None where it keeps its own."""
+        mode = str(verdict.get("mode") or "")
+        for place, table in ((mode, self._by_mode.get(mode, {})), ("", self._general)):
+            for name in _names(verdict):
+                if name in table:
+                    self._used.add((place, name))
+                    return _number(table[name], str(verdict.get("unit") or ""), name)
+        return None
+
+    def require_used(self, verdicts: Sequence[Record]) -> None:
+        """Insist that every limit met a verdict: a misspelt claim must not pass silently.
+
+        Raises:
+            SettingsError: one did not.
+        """
+        given = {("", name) for name in self._general}
+        given |= {(mode, name) for mode, table in self._by_mode.items() for name in table}
+        unused = [f"[{mode}] {name}" if mode else name for mode, name in given - self._used]
+        if unused:
+            claims = sorted({_names(verdict)[-1] for verdict in verdicts})
+            raise SettingsError(
+                "the limits file names what the results file does not have",
+                found="; ".join(sorted(unused)),
+                remedy="it has: " + "; ".join(claims),
+            )
+
+
+def _names(verdict: Record) -> list[str]:
+    """What a limits file may call a verdict: its whole claim, or the claim without its limit."""
+    claim = str(verdict["claim"])
+    subject = str(verdict.get("subject") or claim)
+    return [claim, subject]
+
+
+def _number(value: object, unit: str, name: str) -> float:
+    try:
+        if isinstance(value, str) and unit == "s":
+            return float(Seconds.parse(value))
+        if isinstance(value, str) and unit == "bit/s":
+            return float(BitRate.parse(value))
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not unit:
+            return float(value)
+        wanted = {"s": 'a text such as "5ms"', "bit/s": 'a text such as "900M"'}
+        raise ValueError(f"{value!r}; wanted {wanted.get(unit, 'a number')}")
+    except ValueError as exc:
+        raise SettingsError(
+            f"the limit of {name!r} cannot be read", found=str(exc), remedy=_FORM
+        ) from None
