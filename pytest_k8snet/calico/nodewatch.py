@@ -39,12 +39,18 @@ _PODS_GONE_SECONDS = 60.0
 
 
 class NodeWatch:
-    """Looks at the nodes under test."""
+    """Looks at the nodes under test.
+
+    Attributes:
+        seen: every node of the cluster as it was last read, by name: calico-node annotates them
+            anew when pools come and go.
+    """
 
     def __init__(self, api: Api, *, nodes: Sequence[Node], prober: Prober) -> None:
         self._api = api
         self._nodes = {node.name: node for node in nodes}
         self._prober = prober
+        self.seen: dict[str, Node] = dict(self._nodes)
 
     def complaints(
         self,
@@ -106,7 +112,8 @@ class NodeWatch:
         self, required: Collection[Family], installation: Installation
     ) -> list[str]:
         complaints = []
-        for node in list_nodes(self._api):
+        self.seen = {node.name: node for node in list_nodes(self._api)}
+        for node in self.seen.values():
             if node.name not in self._nodes:
                 continue
             for family, annotation in _TUNNEL_ANNOTATIONS.items():

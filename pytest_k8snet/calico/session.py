@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
@@ -210,6 +210,8 @@ class CalicoSession:
 
     def snapshot(self, client: PathEnd, server: PathEnd) -> PathSnapshot:
         """Routes, counters and MTUs on both nodes now: take one before and one after a sample."""
+        client = replace(client, node=self._switcher.node(client.node))
+        server = replace(server, node=self._switcher.node(server.node))
         return snapshot_of(self._prober.ask(pair_questions(client, server)), client, server)
 
     def prove(

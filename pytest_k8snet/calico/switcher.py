@@ -77,6 +77,10 @@ class Switcher:
         self._epoch = 0
         self._entered: dict[CalicoMode, PoolRef] = {}
 
+    def node(self, known: Node) -> Node:
+        """A node as it was last read, with its tunnel addresses."""
+        return self._watch.seen.get(known.name, known)
+
     def enter(
         self,
         mode: CalicoMode,
