@@ -20,7 +20,7 @@ from pytest_k8snet.lab.calico.calico_node import CalicoNode, behaviour
 from pytest_k8snet.lab.calico.cni import Cni
 from pytest_k8snet.lab.calico.ipam import Ipam
 from pytest_k8snet.lab.dataplane import underlay
-from pytest_k8snet.lab.kube import system
+from pytest_k8snet.lab.kube import dns, system
 from pytest_k8snet.lab.kube.cleanup import GarbageCollector, Namespaces
 from pytest_k8snet.lab.kube.deployments import Deployments
 from pytest_k8snet.lab.kube.dns import Zone
@@ -29,7 +29,6 @@ from pytest_k8snet.lab.kube.images import PROGRAMS
 from pytest_k8snet.lab.kube.kubelet import Kubelet
 from pytest_k8snet.lab.kube.ownership import is_ready
 from pytest_k8snet.lab.kube.podworker import Kit
-from pytest_k8snet.lab.kube.proxy import ServiceProxy
 from pytest_k8snet.lab.kube.proxy import ServiceProxy
 from pytest_k8snet.lab.kube.replicasets import DaemonSets, ReplicaSets
 from pytest_k8snet.lab.kube.runtime import Runtime
@@ -77,25 +76,25 @@ class _Lab:
         secrets = credentials.make()
         tls = secrets.tls()
         await building
-        ipip = await detect(self._spec)
         ipam = Ipam(self._store)
-        calico = CalicoNode(self._store, self._spec, ipam=ipam, ipip=ipip)
+        calico = CalicoNode(self._store, self._spec, ipam=ipam)
+        await calico.prepare()
         await calico.reconcile()
         kubelet = Kubelet(self._kit(ipam, calico))
         await serve(self._store, Runtime(kubelet), sock=listener, tls=tls, token=secrets.token)
         async with asyncio.TaskGroup() as components:
-            for component in (calico, kubelet, *self._controllers()):
+            working: list[_Component] = [calico, kubelet, *self._controllers()]
+            for component in working:
                 components.create_task(component.run())
             await self._until_ready()
             host, port = listener.getsockname()
             server = f"https://{host}:{port}"
             kubeconfig = secrets.kubeconfig(server)
-            report({"kubeconfig": kubeconfig, "server": server, "ipip": ipip.implementation})
+            report({"kubeconfig": kubeconfig, "server": server, "ipip": calico.ipip.implementation})
 
     def _kit(self, ipam: Ipam, calico: CalicoNode) -> Kit:
         cni = Cni(
             self._store,
-            self._spec,
             ipam=ipam,
             pod_mtu=calico.pod_mtu,
             route_metric=behaviour(self._spec.calico).metric,

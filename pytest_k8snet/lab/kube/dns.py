@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_k8snet.lab.api.objects import Object, dig, name_of, namespace_of
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.dataplane import netns
+from pytest_k8snet.lab.dataplane.underlay import node_namespace
 from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
 from pytest_k8snet.lab.spec import LabSpec
 
 #: What the DNS servers answer from: a JSON object of names and their addresses.
 ZONE_FILE = Path("/run/k8snet/zone.json")
+
+_RETRY_SECONDS = 0.1
+_PAUSE_SECONDS = 0.01
 
 
 def records(
@@ -43,6 +52,26 @@ def records(
         # A headless service without pods exists, and has no address.
         names.setdefault(name, [])
     return names
+
+
+async def until_answered(spec: LabSpec) -> None:
+    """Wait until the first node gets an answer from the cluster's DNS."""
+    name = f"kubernetes.default.svc.{spec.cluster_domain}"
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    request = struct.pack(">6H", 1, 0x0100, 1, 0, 0, 0) + labels + struct.pack(">B2H", 0, 1, 1)
+    node = node_namespace(spec.nodes[0].name)
+    client = await netns.run(node, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+    loop = asyncio.get_running_loop()
+    with client:
+        client.setblocking(False)
+        while True:
+            # Refused, or lost, as long as the way there is not programmed.
+            with contextlib.suppress(OSError, TimeoutError):
+                await loop.sock_connect(client, (str(spec.dns_address), 53))
+                await loop.sock_sendall(client, request)
+                await asyncio.wait_for(loop.sock_recv(client, 512), _RETRY_SECONDS)
+                return
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 class Zone:

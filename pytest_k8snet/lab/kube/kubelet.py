@@ -23,6 +23,7 @@ class Kubelet:
         self._recorders = {name: Recorder(kit.store, "kubelet", host=name) for name in self._nodes}
         self._workers: dict[str, PodWorker] = {}
         self._uids: dict[tuple[str, str], str] = {}
+        self._lives: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Follow the pods, for ever."""
@@ -51,17 +52,20 @@ class Kubelet:
         if worker is None and node is not None:
             worker = PodWorker(pod, node=node, kit=self._kit, recorder=self._recorders[node.name])
             self._workers[uid] = worker
-            self._uids[pod["metadata"]["namespace"], pod["metadata"]["name"]] = uid
-            lives.create_task(self._look_after(worker), name=f"pod {pod['metadata']['name']}")
+            key = (pod["metadata"]["namespace"], pod["metadata"]["name"])
+            before = self._lives.get(key)
+            self._uids[key] = uid
+            self._lives[key] = lives.create_task(self._look_after(worker, before))
         if worker is not None and dig(pod, "metadata.deletionTimestamp"):
             worker.end(float(dig(pod, "metadata.deletionGracePeriodSeconds", 0)))
 
-    async def _look_after(self, worker: PodWorker) -> None:
+    async def _look_after(self, worker: PodWorker, before: asyncio.Task[None] | None) -> None:
         meta = worker.pod["metadata"]
-        try:
-            await worker.run()
-        finally:
-            del self._workers[meta["uid"]]
-            key = (meta["namespace"], meta["name"])
-            if self._uids.get(key) == meta["uid"]:
-                del self._uids[key]
+        if before is not None:
+            # A pod that had this name: its cable has the name that the new one's will have.
+            await before
+        await worker.run()
+        del self._workers[meta["uid"]]
+        key = (meta["namespace"], meta["name"])
+        if self._uids.get(key) == meta["uid"]:
+            del self._uids[key], self._lives[key]

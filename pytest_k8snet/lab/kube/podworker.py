@@ -145,7 +145,7 @@ class PodWorker:
                     self.pod,
                     "FailedCreatePodSandBox",
                     "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to "
-                    f'setup network for sandbox: plugin type="calico" failed (add): {exc}',
+                    f"setup network for sandbox: {exc}",
                     kind="Warning",
                 )
                 await asyncio.sleep(_SANDBOX_RETRY_SECONDS)
