@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.cluster.services import WebService
     from pytest_k8snet.measure.endpoint import Endpoint
+    from pytest_k8snet.measure.gates import Gates
     from pytest_k8snet.measure.pair import Pair
     from pytest_k8snet.measure.run import Run
+    from pytest_k8snet.verdict import Bandwidth, Latency
 
 #: The values of ``calico_mode``; as text, because every pytest run of the environment reads this.
 MODES = ("Never", "VXLAN-CrossSubnet", "VXLAN-Always", "IPIP-CrossSubnet", "IPIP-Always")
@@ -43,7 +45,7 @@ def k8snet(pytestconfig: pytest.Config) -> Iterator[Run]:
     from pytest_k8snet.settings import of as settings_of
 
     settings = settings_of(pytestconfig)
-    recorder = start(pytestconfig, settings)
+    recorder = start(pytestconfig, settings, plan=settings.plan.to_record())
     pytestconfig.stash[RECORDER] = recorder
     register_html(pytestconfig, recorder)
     with ExitStack() as stack:
@@ -150,6 +152,46 @@ def web_service(k8snet: Run) -> WebService:
     ``cluster_ip_url``, ``dns_url``, ``node_port_url`` and ``external_url`` lead to it.
     """
     return k8snet.web_service
+
+
+@pytest.fixture
+def bandwidth(_gates: Gates) -> Callable[..., Bandwidth]:
+    """Gate on bandwidth.
+
+    ``assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.90`` measures, in pairs, until the
+    answer is certain or the plan is spent; then it raises ``Inconclusive``. Arguments:
+    ``streams``, ``reverse``, ``udp``, ``bitrate``, ``both_directions``, ``plan``.
+    """
+    return _gates.bandwidth
+
+
+@pytest.fixture
+def latency(_gates: Gates) -> Callable[..., Latency]:
+    """Gate on latency.
+
+    ``assert latency(node, web_service.cluster_ip_url).connect.p95 <= 5 * ms`` sends requests on a
+    fixed schedule until the answer is certain. Phases: ``dns``, ``connect``, ``tls``,
+    ``first_byte``, ``total``; each has ``p50``, ``p90``, ``p95``, ``p99`` and ``percentile(...)``.
+    """
+    return _gates.latency
+
+
+@pytest.fixture
+def _gates(request: pytest.FixtureRequest, k8snet: Run) -> Iterator[Gates]:
+    from pytest_k8snet.measure.gates import Gates
+    from pytest_k8snet.settings import of as settings_of
+    from pytest_k8snet.verdict import Plan
+
+    plan = settings_of(request.config).plan
+    for marker in reversed(list(request.node.iter_markers("k8snet_plan"))):
+        text = " ".join(map(str, marker.args))
+        plan = Plan.parse(text, plan).with_changes(**marker.kwargs)
+    recorder = request.config.stash[RECORDER]
+    line = recorder.progress
+    show = None if line is None else lambda progress: line.update(note=str(progress))
+    yield Gates(observer=recorder, plan=plan, progress=show)
+    if line is not None:
+        line.update()
 
 
 def _refuse_parallel_workers(config: pytest.Config) -> None:

@@ -113,6 +113,8 @@ OPTIONS: tuple[Option, ...] = (
 MARKERS = (
     "k8snet_modes(*modes): run the test only in these calico_mode values, "
     "e.g. @pytest.mark.k8snet_modes('Never', 'VXLAN-Always')",
+    "k8snet_plan(text, **fields): sampling plan of the test's gates, over the run's, "
+    "e.g. @pytest.mark.k8snet_plan('last=12 seconds=3')",
 )
 
 

@@ -75,8 +75,12 @@ def pytest_report_teststatus(report: pytest.TestReport) -> Any:
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
     """Explain a failed comparison of a measurement."""
-    explain = getattr(left, "explain_comparison", None)
-    return explain(op, right) if callable(explain) else None
+    for measured, limit, reflected in ((left, right, False), (right, left, True)):
+        explain = getattr(measured, "explain_comparison", None)
+        if callable(explain):
+            lines: list[str] | None = explain(op, limit, reflected=reflected)
+            return lines
+    return None
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -17,6 +17,7 @@ from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.options import OPTIONS, Option
 from pytest_k8snet.stash import SETTINGS
 from pytest_k8snet.units import BitRate, Seconds
+from pytest_k8snet.verdict.plan import Plan
 
 if TYPE_CHECKING:
     import pytest
@@ -90,7 +91,7 @@ class Settings:
     change: Change
     modes: tuple[str, ...]
     pool_cidr: str
-    plan: str
+    plan: Plan
     ticket: Ticket | None
     results: Path | None
     report: Path | None
@@ -159,7 +160,7 @@ READERS: Mapping[str, tuple[Callable[[str], Any], Any]] = {
     "image": (str, DEFAULT_IMAGE),
     "web_image": (str, DEFAULT_WEB_IMAGE),
     "pod_timeout": (Seconds.parse, Seconds(120)),
-    "plan": (str, ""),
+    "plan": (Plan.parse, Plan()),
     "ticket": (Ticket.parse, None),
     "results": (Path, None),
     "report": (Path, None),

@@ -8,7 +8,6 @@ until the verdict is certain.
 from __future__ import annotations
 
 from pytest_k8snet.verdict.engine import Judging, Progress
-from pytest_k8snet.verdict.lazy import explanation
 from pytest_k8snet.verdict.measurement import (
     Bandwidth,
     Latency,
@@ -36,6 +35,5 @@ __all__ = [
     "Progress",
     "Turn",
     "Verdict",
-    "explanation",
     "judge",
 ]

@@ -63,6 +63,22 @@ class Comparable(NotANumber):
         """The verdicts of the comparisons so far."""
         return tuple(self._verdicts)
 
+    def explain_comparison(
+        self, operator: str, limit: object, *, reflected: bool = False
+    ) -> list[str] | None:
+        """Explain a comparison for pytest's assertion report, or None if there was no such one.
+
+        Args:
+            operator: as it stands in the test.
+            limit: the other operand.
+            reflected: the limit stands on the left.
+        """
+        relation = _MIRROR.get(operator) if reflected else operator
+        for verdict in reversed(self._verdicts):
+            if verdict.claim.relation == relation and verdict.claim.limit == limit:
+                return verdict.text.splitlines()
+        return None
+
     def _question(self) -> Question:
         raise NotImplementedError
 
@@ -100,19 +116,6 @@ class Comparable(NotANumber):
                 f"write {self._example}"
             )
         return float(limit)  # type: ignore[arg-type]
-
-
-def explanation(operator: str, left: object, right: object) -> list[str] | None:
-    """Explain a comparison for pytest's assertion report, or None when it is not one of ours."""
-    for lazy, limit, relation in (
-        (left, right, operator),
-        (right, left, _MIRROR.get(operator, operator)),
-    ):
-        if isinstance(lazy, Comparable):
-            for verdict in reversed(lazy.verdicts):
-                if verdict.claim.relation == relation and verdict.claim.limit == limit:
-                    return verdict.text.splitlines()
-    return None
 
 
 def same_terms(left: Judging, right: Judging) -> Judging:

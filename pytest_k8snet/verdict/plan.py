@@ -134,8 +134,13 @@ class Plan:
         return replace(self, **changes)
 
     def to_record(self) -> dict[str, Any]:
-        """Return the plan as a JSON-safe dict."""
-        return asdict(self)
+        """Return what is set, as a JSON-safe dict."""
+        # A zero is a setting; None and False are the absence of one.
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None and value is not False
+        }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Plan:

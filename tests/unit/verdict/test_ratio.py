@@ -15,7 +15,6 @@ from pytest_k8snet.verdict import (
     Plan,
     Progress,
     Verdict,
-    explanation,
 )
 
 NO_WARMUP = Plan(warmup_pairs=0, seed=1)
@@ -247,7 +246,8 @@ def test_explanation_finds_the_verdict_of_a_comparison() -> None:
     assert not (ratio >= 0.9)
     limit = 0.8
     assert not (limit <= ratio)
-    assert explanation(">=", ratio, 0.9) == ratio.verdicts[0].text.splitlines()
-    assert explanation("<=", limit, ratio) == ratio.verdicts[1].text.splitlines()
-    assert explanation(">=", ratio, 0.7) is None
-    assert explanation(">=", 1, 2) is None
+    first, second = (verdict.text.splitlines() for verdict in ratio.verdicts)
+    assert ratio.explain_comparison(">=", 0.9) == first
+    assert ratio.explain_comparison("<=", limit, reflected=True) == second
+    assert ratio.explain_comparison(">=", 0.7) is None
+    assert ratio.explain_comparison("in", 0.9, reflected=True) is None

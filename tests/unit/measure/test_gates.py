@@ -1,0 +1,186 @@
+"""Gates over real tools on loopback: two "nodes" are two shells on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol
+
+import pytest
+
+from pytest_k8snet import Mbit, ms, second
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.errors import K8sNetError, SettingsError
+from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
+from pytest_k8snet.measure.gates import Gates
+from pytest_k8snet.measure.pair import Pair
+from pytest_k8snet.measure.sampler import Sampler
+from pytest_k8snet.verdict import Plan, judge
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("iperf3") is None or shutil.which("curl") is None,
+    reason="needs iperf3 and curl: apt-get install iperf3 curl",
+)
+
+QUICK = Plan(first=3, last=3, seconds=1, omit_seconds=0, warmup_pairs=0, seed=1)
+
+
+class Notebook(Protocol):
+    """See conftest."""
+
+    records: list[dict[str, Any]]
+
+    def record(self, kind: str, **content: Any) -> dict[str, Any]: ...
+    def started(self, text: str, seconds: float) -> None: ...
+    def finished(self) -> None: ...
+
+
+@pytest.fixture
+def sampler(observer: Notebook) -> Sampler:
+    return Sampler(observer)
+
+
+@pytest.fixture
+def node(sampler: Sampler) -> Endpoint:
+    return Endpoint(
+        kind="node",
+        name="node1",
+        node="node1",
+        address="127.0.0.1",
+        shell=LocalShell(),
+        sampler=sampler,
+    )
+
+
+@pytest.fixture
+def pair(sampler: Sampler, node: Endpoint) -> Pair:
+    loopback = Pair(
+        client=node,
+        server=node,
+        scene="node-node",
+        placement="same-node",
+        mode=CalicoMode.parse("VXLAN-Always"),
+        sampler=sampler,
+        make_baseline=lambda: loopback,
+    )
+    return loopback
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/" else 503)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_a_paced_udp_ratio_is_measured_in_pairs(pair: Pair, observer: Notebook) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    pod = gates.bandwidth(pair, udp=True, bitrate=20 * Mbit)
+    node = gates.bandwidth(pair, udp=True, bitrate=40 * Mbit)
+    verdict = pod / node <= 0.6
+    assert verdict
+    assert verdict.finding is not None
+    assert verdict.finding.interval.estimate == pytest.approx(0.5, rel=0.05)
+    samples = [record for record in observer.records if record["kind"] == "sample"]
+    assert len(samples) == 6
+    (record,) = [record for record in observer.records if record["kind"] == "verdict"]
+    assert sorted(name for ids in record["samples"] for name in ids) == sorted(
+        sample["id"] for sample in samples
+    )
+    assert record["mode"] == "VXLAN-Always"
+    assert record["context"] == "VXLAN-Always, node1 -> node1"
+    assert record["labels"] == ["node-node (UDP)"] * 2
+    assert record["notes"][0].startswith("lost ")
+    assert judge(record) == verdict
+
+
+def test_both_directions_are_measured_and_the_slower_counts(pair: Pair, observer: Notebook) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    bandwidth = gates.bandwidth(pair, both_directions=True, bitrate=30 * Mbit)
+    assert 20 * Mbit <= bandwidth <= 40 * Mbit
+    samples = [record for record in observer.records if record["kind"] == "sample"]
+    assert ["-R" in sample["command"] for sample in samples] == [False, True] * 3
+    (low, high) = bandwidth.verdicts
+    assert low.claim.subject == "bandwidth of node-node (slower direction)"
+    chosen = [min(samples[i : i + 2], key=_figure)["id"] for i in (0, 2, 4)]
+    assert [ids[0] for ids in high.evidence.samples] == chosen
+
+
+def _figure(sample: dict[str, Any]) -> float:
+    return float(sample["figures"]["bandwidth_bits_per_second"])
+
+
+def test_reverse_beside_both_directions_is_refused(pair: Pair, observer: Notebook) -> None:
+    with pytest.raises(SettingsError, match="reverse and both_directions exclude each other"):
+        Gates(observer=observer, plan=QUICK).bandwidth(pair, reverse=True, both_directions=True)
+
+
+def test_options_and_directions_are_part_of_the_name(pair: Pair, observer: Notebook) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    assert repr(gates.bandwidth(pair)) == "bandwidth of node-node"
+    assert repr(gates.bandwidth(pair, streams=4, reverse=True)) == (
+        "bandwidth of node-node (4 streams, reverse)"
+    )
+
+
+def test_latency_counts_real_requests_on_a_schedule(
+    node: Endpoint, url: str, observer: Notebook
+) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    latency = gates.latency(node, url, plan="rate=40")
+    # Generous: how fast this machine is must not decide a test.
+    verdict = latency.total.p50 <= 2 * second
+    assert verdict
+    assert latency.connect.p50 <= 2 * second
+    samples = [record for record in observer.records if record["kind"] == "sample"]
+    assert len(samples) >= 5
+    assert {sample["figures"]["requests"] for sample in samples} == {20}
+    assert "schedule kept to" in verdict.text
+    assert verdict.claim.scene.startswith("node-127.0.0.1")
+
+
+def test_refused_answers_exceed_every_limit(node: Endpoint, url: str, observer: Notebook) -> None:
+    plan = QUICK.with_changes(requests=30, requests_per_second=40)
+    latency = Gates(observer=observer, plan=plan).latency(node, f"{url}busy")
+    verdict = latency.total.p90 <= 60 * second
+    assert not verdict
+    assert "total p90 no answer" in verdict.text
+
+
+def test_tls_of_plain_http_is_an_error(node: Endpoint, url: str, observer: Notebook) -> None:
+    plan = QUICK.with_changes(requests=5, requests_per_second=40)
+    latency = Gates(observer=observer, plan=plan).latency(node, url)
+    with pytest.raises(K8sNetError) as caught:
+        assert latency.tls.p50 <= 5 * ms
+    assert str(caught.value) == (
+        "the samples have no tls time to judge\n"
+        "  found: there are: dns, connect, first_byte, total\n"
+        "  to do: tls exists with an https URL only"
+    )
+
+
+def test_settings_that_cannot_work_are_refused_before_anything_is_sent(
+    node: Endpoint, observer: Notebook
+) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    with pytest.raises(SettingsError, match="no URL: 'somewhere'"):
+        gates.latency(node, "somewhere")
+    with pytest.raises(SettingsError, match="the schedule could have 2000 requests under way"):
+        gates.latency(node, "http://10.96.0.20/", plan="rate=1000")
+    with pytest.raises(SettingsError, match="the plan's last cannot be 'x'"):
+        gates.latency(node, "http://10.96.0.20/", plan="last=x")
+    assert observer.records == []
