@@ -6,9 +6,10 @@ import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
+from notebook import Notebook
 
 from pytest_k8snet import Mbit, ms, second
 from pytest_k8snet.calico.modes import CalicoMode
@@ -27,14 +28,9 @@ pytestmark = pytest.mark.skipif(
 QUICK = Plan(first=3, last=3, seconds=1, omit_seconds=0, warmup_pairs=0, seed=1)
 
 
-class Notebook(Protocol):
-    """See conftest."""
-
-    records: list[dict[str, Any]]
-
-    def record(self, kind: str, **content: Any) -> dict[str, Any]: ...
-    def started(self, text: str, seconds: float) -> None: ...
-    def finished(self) -> None: ...
+@pytest.fixture
+def observer() -> Notebook:
+    return Notebook()
 
 
 @pytest.fixture

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import pytest
+from notebook import Notebook
 
 from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
 from pytest_k8snet.measure.guards import CpuState, Guard, read_cpu
-from pytest_k8snet.measure.observer import Observer
 from pytest_k8snet.measure.sampler import Sampler
 
 STAT = "cpu  100 0 50 800 10 0 5 35 7 0\ncpu0 50 0 25 400 5 0 2 18 3 0\nintr 12\n"
+
+
+@pytest.fixture
+def observer() -> Notebook:
+    return Notebook()
 
 
 def test_counters_are_read_from_the_files_as_they_are() -> None:
@@ -41,7 +46,7 @@ def test_steal_and_throttling_are_causes(after: CpuState, cause: str) -> None:
     assert before.cause(after, "node1") == cause
 
 
-def test_a_real_endpoint_has_counters_and_the_outside_is_left_alone(observer: Observer) -> None:
+def test_a_real_endpoint_has_counters_and_the_outside_is_left_alone(observer: Notebook) -> None:
     sampler = Sampler(observer)
     inside = Endpoint(kind="node", name="here", shell=LocalShell(), sampler=sampler)
     state = read_cpu(inside)

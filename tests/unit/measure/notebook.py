@@ -1,11 +1,9 @@
-"""Endpoints on this machine, and an observer that keeps what it is told."""
+"""An observer that keeps what it is told."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
-import pytest
 
 
 class Notebook:
@@ -24,8 +22,3 @@ class Notebook:
 
     def finished(self) -> None:
         """Show nothing."""
-
-
-@pytest.fixture
-def observer() -> Notebook:
-    return Notebook()
