@@ -6,7 +6,7 @@ import ast
 import inspect
 import json
 import re
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,18 @@ from pytest_k8snet.options import OPTIONS
 from pytest_k8snet.report import record
 from pytest_k8snet.settings import READERS
 from pytest_k8snet.tools import curl, iperf3
+from pytest_k8snet.verdict import Plan
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("conftest_examples/*/*.md")])
+#: The plan's short names, as users write them.
+LONG_NAMES = {
+    "omit": "omit_seconds",
+    "budget": "budget_seconds",
+    "warmup": "warmup_pairs",
+    "rate": "requests_per_second",
+}
 GROUPS = ("crd.projectcalico.org", "projectcalico.org")
 
 
@@ -208,3 +216,17 @@ def test_the_readme_is_short_and_shows_a_failing_test_early() -> None:
 def test_every_page_is_in_the_overview() -> None:
     linked = set(re.findall(r"\((\w[\w-]*\.md)\)", page("index.md")))
     assert linked == {path.name for path in DOCS.glob("*.md")} - {"index.md"}
+
+
+def test_the_plan_is_documented_with_its_defaults() -> None:
+    rows = {
+        cells[1].strip(" `"): cells[2].strip()
+        for line in section(page("verdicts.md"), "The plan").splitlines()
+        if len(cells := line.split("|")) == 5 and line.startswith("| `")
+    }
+    words = {None: ("none", "drawn and recorded", "what the percentile needs"), False: ("no",)}
+    plan = asdict(Plan())
+    assert len(rows) == len(plan)
+    for short, shown in rows.items():
+        value = plan[LONG_NAMES.get(short, short)]
+        assert shown in words.get(value, (f"{value:g}" if value is not None else "",)), short

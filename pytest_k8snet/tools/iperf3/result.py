@@ -249,7 +249,7 @@ class Iperf3Result:
         if self.reverse_bandwidth is not None:
             parts[-1] += f" / {self.reverse_bandwidth} back"
         if self.retransmits is not None:
-            parts.append(f"{self.retransmits} retransmits")
+            parts.append(f"{self.retransmits} retransmit{'s' if self.retransmits != 1 else ''}")
         if self.lost_ratio is not None:
             parts.append(f"lost {self.lost_ratio}")
         return f"Iperf3Result({', '.join(parts)}, {self.seconds})"

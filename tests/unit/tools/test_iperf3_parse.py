@@ -289,4 +289,4 @@ def test_the_result_is_told_in_one_short_line() -> None:
         "Iperf3Result(UDP bidirectional, 19 Mbit/s / 20 Mbit/s back, lost 0.050, 1 s)"
     )
     tcp = iperf3.parse(recording("iperf3", "3.12-tcp.json").text)
-    assert repr(tcp) == "Iperf3Result(TCP forward, 17.7 Gbit/s, 1 retransmits, 2 s)"
+    assert repr(tcp) == "Iperf3Result(TCP forward, 17.7 Gbit/s, 1 retransmit, 2 s)"
