@@ -164,6 +164,7 @@ def _bandwidth_turn(
         figures={"bandwidth": (float(slower.result.bandwidth),)},
         sample_id=str(slower.record.get("id", "")),
         discard=guard.cause(),
+        alike={"congestion control": slower.result.sender_congestion or "unknown"},
         detail=slower,
     )
 

@@ -6,7 +6,7 @@ Judging knows a measurement only by this: a label, and a callable that takes one
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +47,14 @@ class Observation:
         sample_id: under which the sample is recorded.
         discard: why the sample may not count, or empty. A cause that was seen apart from the
             figures, such as CPU steal or a restarted pod; never the figure itself.
+        alike: circumstances, by name, that must be the same in both arms of a pair.
         detail: the measurer's own sample, for :attr:`Arm.describe` and :attr:`Arm.hints`.
     """
 
     figures: Mapping[str, Sequence[float]]
     sample_id: str = ""
     discard: str = ""
+    alike: Mapping[str, str] = field(default_factory=dict)
     detail: object = None
 
 

@@ -35,7 +35,7 @@ class Plan:
         alpha: the risk of a wrong verdict on each side, when the true figure is at the limit.
         budget_seconds: wall time at most, or None.
         seed: of the order of the arms and the jitter of requests; None draws one and records it.
-        warmup_pairs: pairs measured first and left out.
+        warmup_pairs: pairs measured first and left out; they are short.
         requests: requests at most for one percentile; None takes what the percentile needs.
         requests_per_second: rate of the schedule of requests. Starting a curl costs the client
             about 10 ms of CPU, so the default leaves most of a core alone.

@@ -45,16 +45,30 @@ class Sampler:
             if reason:
                 return reason
             observations = self._turns(number, attempt, requests, warmup=False)
-            causes = [
-                Discard(number=number, attempt=attempt, label=arm.label, cause=observation.discard)
-                for arm, observation in zip(self.arms, observations, strict=True)
-                if observation.discard
-            ]
+            causes = self._causes(observations)
             if not causes:
                 self.rounds.append(observations)
                 return ""
-            self.discards.extend(causes)
+            self.discards.extend(
+                Discard(number=number, attempt=attempt, label=label, cause=cause)
+                for label, cause in causes
+            )
         raise AssertionError("unreachable: the count of attempts has no end")
+
+    def _causes(self, observations: Sequence[Observation]) -> list[tuple[str, str]]:
+        """Return label and cause of whatever forbids this round to count."""
+        causes = [
+            (arm.label, observation.discard)
+            for arm, observation in zip(self.arms, observations, strict=True)
+            if observation.discard
+        ]
+        first, last = observations[0].alike, observations[-1].alike
+        causes += [
+            (self.arms[0].label, f"the arms differ in {name}: {first[name]} and {last[name]}")
+            for name in first
+            if name in last and first[name] != last[name]
+        ]
+        return causes
 
     def _turns(
         self, number: int, attempt: int, requests: int, *, warmup: bool
@@ -69,8 +83,8 @@ class Sampler:
                 attempt=attempt,
                 arm=arm,
                 warmup=warmup,
-                seconds=plan.seconds,
-                omit_seconds=plan.omit_seconds,
+                seconds=1 if warmup else plan.seconds,
+                omit_seconds=0 if warmup else plan.omit_seconds,
                 requests=requests,
                 requests_per_second=plan.requests_per_second,
                 # Any map of the turn onto distinct numbers will do.

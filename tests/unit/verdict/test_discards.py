@@ -123,3 +123,38 @@ def test_a_warmup_counts_for_the_budget_and_not_for_the_verdict() -> None:
     assert verdict.state == "inconclusive"
     assert (clock.now, len(verdict.evidence.rounds)) == (80.0, 3)
     assert "3 pairs, 0 discarded" in verdict.text
+
+
+def test_arms_that_differ_in_what_must_be_alike_are_never_compared() -> None:
+    def arm(label: str, congestion: str) -> Arm:
+        def take(turn: Turn) -> Observation:
+            return Observation(
+                figures={"bandwidth": (1.0,)}, alike={"congestion control": congestion}
+            )
+
+        return Arm(label=label, take=take)
+
+    terms = judging()
+    verdict = Bandwidth(arm("pod-pod", "bbr"), terms) / Bandwidth(arm("node-node", "cubic"), terms)
+    outcome = verdict >= 0.9
+    assert outcome.state == "inconclusive"
+    assert (
+        "discarded: pod-pod: the arms differ in congestion control: bbr and cubic" in outcome.text
+    )
+    same = Bandwidth(arm("pod-pod", "bbr"), terms) / Bandwidth(arm("node-node", "bbr"), terms)
+    assert same >= 0.9
+
+
+def test_a_warmup_is_short() -> None:
+    turns: list[Turn] = []
+
+    def take(turn: Turn) -> Observation:
+        turns.append(turn)
+        return Observation(figures={"bandwidth": (1.0,)})
+
+    terms = Judging(plan=Plan(seed=1, seconds=5, omit_seconds=1))
+    assert Bandwidth(Arm(label="a", take=take), terms) / Bandwidth(scripted(1.0), terms) >= 0.5
+    assert [(turn.warmup, turn.seconds, turn.omit_seconds) for turn in turns[:2]] == [
+        (True, 1, 0),
+        (False, 5, 1),
+    ]
