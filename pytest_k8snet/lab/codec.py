@@ -34,5 +34,6 @@ def from_json(text: str) -> LabSpec:
         load_balancer_range=(IPv4Address(first), IPv4Address(last)),
         outside_address=IPv4Interface(fields["outside_address"]),
         calico=CalicoSpec(**fields["calico"]),
+        ipip_driver=fields["ipip_driver"],
         faults=tuple((name, value) for name, value in fields["faults"]),
     )

@@ -13,13 +13,14 @@ from typing import Any, Protocol
 from pytest_k8snet.lab import credentials, isolation
 from pytest_k8snet.lab.api.faults import NAME as FAULTS
 from pytest_k8snet.lab.api.faults import NAMESPACE as FAULTS_NAMESPACE
-from pytest_k8snet.lab.api.objects import dig, namespace_of
+from pytest_k8snet.lab.api.objects import dig, name_of, namespace_of
 from pytest_k8snet.lab.api.server import serve
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.calico.calico_node import CalicoNode, behaviour
+from pytest_k8snet.lab.calico.calico_node import CalicoNode
 from pytest_k8snet.lab.calico.cni import Cni
 from pytest_k8snet.lab.calico.ipam import Ipam
 from pytest_k8snet.lab.dataplane import underlay
+from pytest_k8snet.lab.dataplane.datastore import Behaviour
 from pytest_k8snet.lab.kube import dns, system
 from pytest_k8snet.lab.kube.cleanup import GarbageCollector, Namespaces
 from pytest_k8snet.lab.kube.deployments import Deployments
@@ -44,6 +45,8 @@ class _Component(Protocol):
 
 #: How the lab tells its launcher what it has become.
 Report = Callable[[dict[str, Any]], None]
+
+_PATIENCE_SECONDS = 5.0
 
 
 def run(spec: LabSpec, listener: socket.socket, report: Report) -> None:
@@ -97,7 +100,8 @@ class _Lab:
             self._store,
             ipam=ipam,
             pod_mtu=calico.pod_mtu,
-            route_metric=behaviour(self._spec.calico).metric,
+            route_metric=Behaviour.of(self._spec.calico.version, self._spec.calico.backend).metric,
+            sysctls=underlay.endpoint_sysctls(self._spec),
         )
         return Kit(
             store=self._store,
@@ -142,6 +146,7 @@ class _Lab:
 
     async def _until_ready(self) -> None:
         """Wait until the cluster's own pods are up, and its DNS answers on its service address."""
+        telling = asyncio.create_task(self._tell_what_is_missing())
         async for _ in self._store.watch("pods"):
             pods = self._store.list("pods")
             wanted = len(self._spec.nodes) + sum(
@@ -150,6 +155,25 @@ class _Lab:
             if len(pods) >= wanted and all(map(is_ready, pods)):
                 break
         await dns.until_answered(self._spec)
+        telling.cancel()
+
+    async def _tell_what_is_missing(self) -> None:
+        """For whoever has given up waiting, and reads what the lab wrote last."""
+        while True:
+            await asyncio.sleep(_PATIENCE_SECONDS)
+            _log("the lab still waits for:")
+            for pod in self._store.list("pods"):
+                if not is_ready(pod):
+                    states = [entry["state"] for entry in dig(pod, "status.containerStatuses", [])]
+                    where = dig(pod, "spec.nodeName", "no node")
+                    _log(f"  pod {name_of(pod)} on {where}: {states}")
+            for event in self._store.list("events", fields="type=Warning"):
+                _log(f"  {event['reason']}: {event['message']}")
+
+
+def _log(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 def _install_programs() -> None:

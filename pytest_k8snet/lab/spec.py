@@ -52,6 +52,8 @@ class LabSpec:
     )
     outside_address: IPv4Interface = IPv4Interface("203.0.113.10/24")
     calico: CalicoSpec = CalicoSpec()
+    #: Who makes ``tunl0``: the kernel's driver, a forwarder on TUN, or whichever there is.
+    ipip_driver: Literal["auto", "kernel", "tun"] = "auto"
     faults: tuple[tuple[str, str], ...] = field(default=())
 
     def subnets(self) -> list[IPv4Network]:

@@ -1,37 +1,45 @@
-"""calico-node of every node, as one controller: datastore in, tunnel addresses and kernels out."""
+"""calico-node of every node, as one controller: datastore in, tunnel addresses and kernels out.
+
+Event driven: every change of a pool, node, block or fault causes one look at everything. What a
+node holds already is not programmed again.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
-from ipaddress import IPv4Address
-from typing import Any
+import sys
+from dataclasses import dataclass
 
-from pytest_k8snet.lab.api.objects import dig
-from pytest_k8snet.lab.api.store import StatusError, Store
-from pytest_k8snet.lab.calico.cni import POOLS
-from pytest_k8snet.lab.calico.ipam import BLOCKS, Ipam, NoAddressError
-from pytest_k8snet.lab.calico.pools import IPPool, read_pools, tunnel_pools
-from pytest_k8snet.lab.dataplane import felix, ipip, kernel, masquerade
+from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.api.faults import NAME as FAULTS_NAME
+from pytest_k8snet.lab.api.faults import NAMESPACE as FAULTS_NAMESPACE
+from pytest_k8snet.lab.api.objects import Object, dig, name_of
+from pytest_k8snet.lab.api.status import Cause, StatusError, invalid
+from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.calico.faults import Faults, during_restart
+from pytest_k8snet.lab.calico.ipam import BLOCKS, Ipam
+from pytest_k8snet.lab.calico.pools import POOLS, IPPool, read_pools
+from pytest_k8snet.lab.calico.tunnels import Tunnels
+from pytest_k8snet.lab.dataplane import bypass, felix, ipip, kernel, rules
 from pytest_k8snet.lab.dataplane.datastore import Behaviour, Datastore, Family, Host
 from pytest_k8snet.lab.dataplane.ipip import Ipip
-from pytest_k8snet.lab.dataplane.state import NodeState
+from pytest_k8snet.lab.dataplane.netns import DataplaneError
+from pytest_k8snet.lab.dataplane.state import NodeState, Route
 from pytest_k8snet.lab.dataplane.underlay import ROUTER, node_namespace, router_interface
-from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, NodeSpec
+from pytest_k8snet.lab.spec import LabSpec
 
-ADDRESS_ANNOTATION = "projectcalico.org/IPv4Address"
-_TUNNELS: Mapping[Family, tuple[str, str]] = {
-    "vxlan": ("projectcalico.org/IPv4VXLANTunnelAddr", "vxlan-tunnel-addr"),
-    "ipip": ("projectcalico.org/IPv4IPIPTunnelAddr", "ipip-tunnel-addr"),
-}
+#: How often everything is compared with the kernels though nothing changed, in seconds.
+ROUTE_REFRESH_SECONDS = 90.0
+_RETRY_SECONDS = 1.0
 
 
-def behaviour(calico: CalicoSpec) -> Behaviour:
-    """How the version that the lab plays programs routes."""
-    match = re.match(r"v?(\d+)\.(\d+)", calico.version)
-    version = (int(match[1]), int(match[2])) if match else (3, 31)
-    return Behaviour(version=version, backend=calico.backend)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Programme:
+    """All that one namespace gets."""
+
+    state: NodeState
+    rules: str = ""
+    bypass: tuple[Route, ...] = ()
 
 
 class CalicoNode:
@@ -52,130 +60,160 @@ class CalicoNode:
         self._store = store
         self._spec = spec
         self._ipam = ipam
-        self._behaviour = behaviour(spec.calico)
+        self._behaviour = Behaviour.of(spec.calico.version, spec.calico.backend)
+        self._tunnels = Tunnels(store, ipam)
         self._changed = asyncio.Event()
-        self._loaded: dict[str, tuple[NodeState, str]] = {}
+        self._loaded: dict[str, _Programme] = {}
+        self._families: set[Family] | None = None
+        self._pod_mtu_bytes: int | None = None
 
     async def prepare(self) -> None:
-        """Find out what this machine can do; the underlay must be there."""
-        self.ipip = await ipip.detect(self._spec)
+        """Find out what this machine can do; the underlay must be there.
+
+        Raises:
+            LabError: a pool wants IPIP, and this machine cannot do it.
+        """
+        self.ipip = await ipip.detect(self._spec, self._spec.ipip_driver)
+        if self.ipip.available:
+            return
+        if any(pool.routed().family == "ipip" for pool in self._pools()):
+            raise LabError("the lab cannot do IPIP on this machine", found=self.ipip.implementation)
+        self._store.admission[POOLS].append(self._refuse_ipip)
+
+    def pod_mtu(self, node: str) -> int:
+        """The MTU that new pods of a node get, in bytes."""
+        wrong = self._faults().wrong_mtu_bytes
+        if wrong is not None:
+            return wrong
+        if self._pod_mtu_bytes is None:
+            pools = [pool.routed() for pool in self._pools()]
+            return felix.pod_mtu(pools, self._spec.link_mtu_bytes)
+        return self._pod_mtu_bytes
 
     async def run(self) -> None:
         """Reconcile after every change, for ever."""
         async with asyncio.TaskGroup() as tasks:
             for resource in (POOLS, "nodes", BLOCKS):
                 tasks.create_task(self._follow(resource))
+            tasks.create_task(self._follow_faults())
             tasks.create_task(self._reconcile_for_ever())
 
     async def _follow(self, resource: str) -> None:
         async for _ in self._store.watch(resource):
             self._changed.set()
 
+    async def _follow_faults(self) -> None:
+        async for _, found in self._store.watch("configmaps"):
+            if name_of(found) == FAULTS_NAME:
+                self._changed.set()
+
     async def _reconcile_for_ever(self) -> None:
+        wait_seconds = ROUTE_REFRESH_SECONDS
         while True:
-            await self._changed.wait()
+            try:
+                await asyncio.wait_for(self._changed.wait(), wait_seconds)
+            except TimeoutError:
+                self._loaded.clear()
             # Let those who are in the middle of several writes finish them.
             await asyncio.sleep(0)
             self._changed.clear()
-            await self.reconcile()
+            try:
+                await self.reconcile()
+                wait_seconds = ROUTE_REFRESH_SECONDS
+            except (DataplaneError, StatusError) as error:
+                # A namespace or an object that has just gone; Felix tries again after a second.
+                print(f"calico-node: {error}", file=sys.stderr)  # noqa: T201 -- the lab's log
+                wait_seconds = _RETRY_SECONDS
 
-    def pod_mtu(self, node: str) -> int:
-        """The MTU that new pods of a node get, in bytes."""
-        pools = [pool.routed() for pool in self._pools()]
-        return felix.pod_mtu(pools, self._spec.link_mtu_bytes)
+    async def reconcile(self) -> None:
+        """Make everything as it should be now.
+
+        Raises:
+            DataplaneError: a kernel refused something; the other nodes are done.
+        """
+        pools, faults = self._pools(), self._faults()
+        self._ipam.drop_outside(pools)
+        hosts = [self._tunnels.host(node, pools) for node in self._spec.nodes]
+        data = self._datastore(pools, hosts)
+        if "ipip" in data.families:
+            await self.ipip.ensure()
+        wanted = self._programmes(data, faults)
+        restarts = self._families is not None and self._families != data.families
+        if restarts and faults.felix_restart_gap_seconds:
+            await self._restart(wanted, faults)
+        self._pod_mtu_bytes = felix.pod_mtu(data.pools, self._spec.link_mtu_bytes)
+        self._families = data.families
+        delays = faults.convergence_delays(list(wanted))
+        done = await asyncio.gather(
+            *(self._program(name, programme, delays[name]) for name, programme in wanted.items()),
+            return_exceptions=True,
+        )
+        for result in done:
+            if isinstance(result, BaseException):
+                raise result
 
     def _pools(self) -> list[IPPool]:
         return read_pools(self._store.list(POOLS))
 
-    async def reconcile(self) -> None:
-        """Make everything as it should be now."""
-        pools = self._pools()
-        self._ipam.drop_outside(pools)
-        hosts = [self._host(node, pools) for node in self._spec.nodes]
-        if any(pool.routed().family == "ipip" for pool in pools):
-            await self.ipip.ensure()
-        data = self._datastore(pools, hosts)
-        nat = masquerade.ruleset(data.pools)
-        interfaces = {
-            node.address.network: router_interface(self._spec, node) for node in self._spec.nodes
-        }
-        router = NodeState(routes=felix.router_routes(data, interfaces))
-        await asyncio.gather(
-            self._program(ROUTER, router, ""),
-            *(
-                self._program(node_namespace(node.name), felix.node_state(data, node.name), nat)
-                for node in self._spec.nodes
-            ),
-        )
+    def _faults(self) -> Faults:
+        try:
+            found = self._store.get("configmaps", FAULTS_NAME, FAULTS_NAMESPACE)
+        except StatusError:
+            return Faults()
+        return Faults.read(dig(found, "data", {}))
 
     def _datastore(self, pools: list[IPPool], hosts: list[Host]) -> Datastore:
-        routed = [pool.routed() for pool in pools]
-        if not self.ipip.available:
-            routed = [pool for pool in routed if pool.family != "ipip"]
+        subnets = self._spec.subnets()
         return Datastore(
             hosts=hosts,
-            pools=routed,
+            pools=[pool.routed() for pool in pools],
             blocks=self._ipam.blocks(),
-            routers={
-                subnet: self._spec.router_address(subnet).ip for subnet in self._spec.subnets()
-            },
+            routers={subnet: self._spec.router_address(subnet).ip for subnet in subnets},
             behaviour=self._behaviour,
             link_mtu_bytes=self._spec.link_mtu_bytes,
         )
 
-    async def _program(self, namespace: str, state: NodeState, nat: str) -> None:
-        if self._loaded.get(namespace) == (state, nat):
-            return
-        await kernel.apply(namespace, state)
-        if nat and self._loaded.get(namespace, (None, ""))[1] != nat:
-            await masquerade.apply(namespace, nat)
-        self._loaded[namespace] = (state, nat)
-
-    def _host(self, node: NodeSpec, pools: list[IPPool]) -> Host:
-        """A node with its tunnel addresses; writes its annotations."""
-        found = self._store.get("nodes", node.name)
-        annotations: dict[str, str] = dig(found, "metadata.annotations", {}) or {}
-        labels = dig(found, "metadata.labels", {}) or {}
-        wanted: dict[str, str | None] = {ADDRESS_ANNOTATION: str(node.address)}
-        tunnels: dict[Family, IPv4Address | None] = {}
-        for family, (annotation, handle) in _TUNNELS.items():
-            present = annotations.get(annotation)
-            address = self._tunnel_address(
-                tunnel_pools(pools, family, labels), present, node.name, f"{handle}-{node.name}"
+    def _programmes(self, data: Datastore, faults: Faults) -> dict[str, _Programme]:
+        """What each namespace should get, faults included."""
+        spec, text = self._spec, rules.ruleset(data)
+        interfaces = {node.address.network: router_interface(spec, node) for node in spec.nodes}
+        found = {ROUTER: _Programme(state=NodeState(routes=felix.router_routes(data, interfaces)))}
+        for node in spec.nodes:
+            namespace = node_namespace(node.name)
+            around = node.name in faults.path_not_taken
+            programme = _Programme(
+                state=faults.spoil(felix.node_state(data, node.name), node.name, data),
+                rules=text,
+                bypass=tuple(bypass.routes_around(data, node.name)) if around else (),
             )
-            tunnels[family] = address
-            wanted[annotation] = None if address is None else str(address)
-        if any(annotations.get(key) != value for key, value in wanted.items()):
-            self._annotate(node.name, wanted)
-        return Host(
-            name=node.name,
-            address=node.address,
-            vxlan_tunnel=tunnels["vxlan"],
-            ipip_tunnel=tunnels["ipip"],
-        )
+            stale = self._loaded.get(namespace) if node.name in faults.stale_route_on else None
+            found[namespace] = stale or programme
+        return found
 
-    def _tunnel_address(
-        self, pools: list[IPPool], present: str | None, node: str, handle: str
-    ) -> IPv4Address | None:
-        if present is not None and any(IPv4Address(present) in pool.cidr for pool in pools):
-            return IPv4Address(present)
-        self._ipam.release(handle)
-        try:
-            return self._ipam.assign(pools, node, handle) if pools else None
-        except NoAddressError:
-            return None
+    async def _restart(self, wanted: dict[str, _Programme], faults: Faults) -> None:
+        """Leave the nodes without the routes that are to change, for a while."""
+        for namespace, programme in wanted.items():
+            old = self._loaded.get(namespace)
+            if old is not None:
+                state = during_restart(old.state, programme.state)
+                await self._program(namespace, _Programme(state=state, rules=old.rules), 0)
+        await asyncio.sleep(faults.felix_restart_gap_seconds)
 
-    def _annotate(self, node: str, wanted: Mapping[str, str | None]) -> None:
-        def change(found: dict[str, Any]) -> None:
-            annotations = found["metadata"].setdefault("annotations", {})
-            for key, value in wanted.items():
-                if value is None:
-                    annotations.pop(key, None)
-                else:
-                    annotations[key] = value
+    async def _program(self, namespace: str, wanted: _Programme, delay_seconds: float) -> None:
+        loaded = self._loaded.get(namespace)
+        if loaded == wanted:
+            return
+        await asyncio.sleep(delay_seconds)
+        await kernel.apply(namespace, wanted.state)
+        if wanted.rules and (loaded is None or loaded.rules != wanted.rules):
+            await rules.apply(namespace, wanted.rules)
+        if wanted.bypass != (loaded.bypass if loaded else ()):
+            await bypass.apply(namespace, list(wanted.bypass))
+        self._loaded[namespace] = wanted
 
-        try:
-            self._store.mutate("nodes", node, None, change)
-        except StatusError as exc:
-            if exc.code != 404:
-                raise
+    def _refuse_ipip(self, new: Object, old: Object | None) -> None:
+        if IPPool.read(new).routed().family != "ipip":
+            return
+        row = self._store.resource(POOLS)
+        why = f"Forbidden: this lab cannot do IPIP: {self.ipip.implementation}"
+        raise invalid(row, name_of(new), [Cause("FieldValueForbidden", "spec.ipipMode", why)])

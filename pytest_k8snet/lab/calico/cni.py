@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from pytest_k8snet.lab.api.objects import dig, name_of, namespace_of
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.ipam import Ipam, NoAddressError
 from pytest_k8snet.lab.calico.pools import (
+    POOLS,
     POOLS_ANNOTATION,
     PoolRequestError,
     pools_for_pod,
@@ -17,8 +18,6 @@ from pytest_k8snet.lab.calico.pools import (
 )
 from pytest_k8snet.lab.dataplane import veth
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
-
-POOLS = "ippools.crd.projectcalico.org"
 
 
 class CniError(Exception):
@@ -41,6 +40,7 @@ class Cni:
         ipam: gives the addresses.
         pod_mtu: what the node agent has written to ``/var/lib/calico/mtu``, by node.
         route_metric: of the routes to pods, by Calico's version.
+        sysctls: of the pods' namespaces, paths below ``/proc/sys/net``.
     """
 
     def __init__(
@@ -50,11 +50,13 @@ class Cni:
         ipam: Ipam,
         pod_mtu: Callable[[str], int],
         route_metric: int,
+        sysctls: Mapping[str, str],
     ) -> None:
         self._store = store
         self._ipam = ipam
         self._pod_mtu = pod_mtu
         self._route_metric = route_metric
+        self._sysctls = dict(sysctls)
 
     async def add(self, pod: dict[str, Any], netns_name: str) -> PodNetwork:
         """Give a pod its address and cable.
@@ -80,7 +82,7 @@ class Cni:
             metric=self._route_metric,
         )
         try:
-            await veth.plug(cable, {})
+            await veth.plug(cable, self._sysctls)
         except DataplaneError as exc:
             self._ipam.release(handle)
             raise CniError(f'plugin type="calico" failed (add): {exc}') from None

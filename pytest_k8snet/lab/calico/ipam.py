@@ -5,8 +5,8 @@ Keeps its own books and mirrors them as IPAMBlock and BlockAffinity objects, for
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
 from pytest_k8snet.lab.api.store import StatusError, Store
@@ -21,17 +21,28 @@ class NoAddressError(Exception):
     """Every pool that was allowed is full."""
 
 
-@dataclass(slots=True)
 class _Book:
-    """One block: its node, and who has which address (handle and using node)."""
+    """One block: its node, who has which address (handle and using node), and what is free."""
 
-    cidr: IPv4Network
-    node: str
-    taken: dict[IPv4Address, tuple[str, str]] = field(default_factory=dict)
+    def __init__(self, cidr: IPv4Network, node: str) -> None:
+        self.cidr = cidr
+        self.node = node
+        self.taken: dict[IPv4Address, tuple[str, str]] = {}
+        # Every address of a block is usable, the first and last as well. What is given back goes
+        # to the end, so that a new pod never gets the address that an old one has just left.
+        self.free = deque(cidr)
 
-    def free(self) -> IPv4Address | None:
-        # Every address of a block is usable, the first and last as well.
-        return next((address for address in self.cidr if address not in self.taken), None)
+    def take(self, handle: str, user: str) -> IPv4Address:
+        address = self.free.popleft()
+        self.taken[address] = handle, user
+        return address
+
+    def give_back(self, handle: str) -> bool:
+        mine = [address for address, (owner, _) in self.taken.items() if owner == handle]
+        for address in mine:
+            del self.taken[address]
+            self.free.append(address)
+        return bool(mine)
 
 
 class Ipam:
@@ -56,9 +67,8 @@ class Ipam:
         """
         for pool in pools:
             book = self._book_with_room(pool, node)
-            address = book.free() if book is not None else None
-            if book is not None and address is not None:
-                book.taken[address] = (handle, node)
+            if book is not None:
+                address = book.take(handle, node)
                 self._mirror(book)
                 return address
         names = ", ".join(str(pool.cidr) for pool in pools)
@@ -67,11 +77,17 @@ class Ipam:
     def release(self, handle: str) -> None:
         """Give back every address of a handle; none is fine."""
         for book in self._books.values():
-            mine = [address for address, (owner, _) in book.taken.items() if owner == handle]
-            for address in mine:
-                del book.taken[address]
-            if mine:
+            if book.give_back(handle):
                 self._mirror(book)
+
+    def addresses(self, handle: str) -> list[IPv4Address]:
+        """What a handle has."""
+        return [
+            address
+            for book in self._books.values()
+            for address, (owner, _) in book.taken.items()
+            if owner == handle
+        ]
 
     def drop_outside(self, pools: Iterable[IPPool]) -> None:
         """Forget empty blocks that lie in no pool any more."""
@@ -97,16 +113,17 @@ class Ipam:
     def _book_with_room(self, pool: IPPool, node: str) -> _Book | None:
         books = [book for book in self._books.values() if book.cidr.subnet_of(pool.cidr)]
         for book in books:
-            if book.node == node and book.free() is not None:
+            if book.node == node and book.free:
                 return book
         for cidr in pool.cidr.subnets(new_prefix=max(pool.block_size, pool.cidr.prefixlen)):
-            if cidr not in self._books:
+            if not any(cidr.overlaps(book.cidr) for book in books):
                 self._books[cidr] = claimed = _Book(cidr, node)
                 return claimed
-        return next((book for book in books if book.free() is not None), None)
+        return next((book for book in books if book.free), None)
 
     def _mirror(self, book: _Book) -> None:
         name = str(book.cidr).replace(".", "-").replace("/", "-")
+        first = int(book.cidr.network_address)
         handles = list(dict.fromkeys(handle for handle, _ in book.taken.values()))
         spec: dict[str, object] = {
             "cidr": str(book.cidr),
@@ -117,9 +134,7 @@ class Ipam:
                 handles.index(book.taken[address][0]) if address in book.taken else None
                 for address in book.cidr
             ],
-            "unallocated": [
-                number for number, address in enumerate(book.cidr) if address not in book.taken
-            ],
+            "unallocated": [int(address) - first for address in book.free],
             "attributes": [{"handle_id": handle, "secondary": {}} for handle in handles],
         }
         affinity: dict[str, object] = {

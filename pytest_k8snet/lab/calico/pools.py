@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any, Literal, cast
 
-from pytest_k8snet.lab.calico.selector import selects
+from pytest_k8snet.lab.calico.selector import SelectorError, selects
 from pytest_k8snet.lab.dataplane.datastore import Encapsulation, Family, Pool
+
+#: The storage key of pools.
+POOLS = "ippools.crd.projectcalico.org"
 
 #: The annotation by which a pod, or a namespace for all its pods, asks for pools.
 POOLS_ANNOTATION = "cni.projectcalico.org/ipv4pools"
@@ -35,12 +39,16 @@ class IPPool:
 
     @classmethod
     def read(cls, obj: Mapping[str, Any]) -> IPPool:
-        """Read an IPPool object; an unknown mode means Never, as Calico's syncer has it."""
+        """Read an IPPool object; an unknown mode means Never, as Calico's syncer has it.
+
+        Raises:
+            ValueError: its addresses or block size are none that Calico could use.
+        """
         spec = obj["spec"]
         return cls(
             name=obj["metadata"]["name"],
             cidr=IPv4Network(spec["cidr"]),
-            block_size=spec.get("blockSize", 26),
+            block_size=_block_size(spec.get("blockSize", 26)),
             ipip_mode=_mode(spec.get("ipipMode")),
             vxlan_mode=_mode(spec.get("vxlanMode")),
             nat_outgoing=bool(spec.get("natOutgoing", False)),
@@ -62,16 +70,33 @@ class IPPool:
 
     def gives(self, use: Use, labels: Mapping[str, str]) -> bool:
         """Whether a node with these labels may take new addresses from it without being asked."""
-        return not self.disabled and use in self.uses and selects(self.node_selector, labels)
+        if self.disabled or use not in self.uses:
+            return False
+        try:
+            return selects(self.node_selector, labels)
+        except SelectorError:
+            return False
 
 
 def _mode(text: object) -> Encapsulation:
     return cast(Encapsulation, text) if text in _MODES else "Never"
 
 
+def _block_size(value: int) -> int:
+    if not 20 <= value <= 32:
+        raise ValueError(f"an IPv4 block has a prefix of 20 to 32, not {value}")
+    return value
+
+
 def read_pools(objects: Sequence[Mapping[str, Any]]) -> list[IPPool]:
-    """The IPv4 pools among IPPool objects, by name."""
-    pools = [IPPool.read(obj) for obj in objects if ":" not in obj["spec"]["cidr"]]
+    """The usable IPv4 pools among IPPool objects, by name.
+
+    Before v3.32 the API takes what Calico cannot use; Calico then passes it over, and so does this.
+    """
+    pools = []
+    for obj in objects:
+        with contextlib.suppress(ValueError):
+            pools.append(IPPool.read(obj))
     return sorted(pools, key=lambda pool: pool.name)
 
 

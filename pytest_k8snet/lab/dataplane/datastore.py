@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -70,6 +71,18 @@ class Behaviour:
 
     version: tuple[int, int] = (3, 31)
     backend: Literal["bird", "vxlan"] = "bird"
+
+    @classmethod
+    def of(cls, version: str, backend: Literal["bird", "vxlan"]) -> Behaviour:
+        """The behaviour of a version as Calico writes it, such as ``v3.31.2``.
+
+        Raises:
+            ValueError: not a version.
+        """
+        match = re.match(r"v?(\d+)\.(\d+)", version)
+        if match is None:
+            raise ValueError(f"not a Calico version: {version!r} (write v3.31.2)")
+        return cls(version=(int(match[1]), int(match[2])), backend=backend)
 
     def owner(self, family: Family) -> Owner:
         """Who programs the routes to blocks of pools with this tunnel."""

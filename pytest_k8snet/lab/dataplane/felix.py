@@ -66,7 +66,7 @@ def router_routes(data: Datastore, interfaces: Mapping[IPv4Network, str]) -> fro
     """What the router learns by BGP: the blocks of pools without encapsulation.
 
     Args:
-        cluster: the data.
+        data: the datastore.
         interfaces: the router's interface in each subnet.
     """
     routes = set()
