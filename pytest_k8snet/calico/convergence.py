@@ -22,7 +22,7 @@ class Convergence:
     """How a state was reached.
 
     Attributes:
-        seconds: from the start of the wait until the state was good for the last time of asking.
+        seconds: from the start of the wait until the state was good and stayed so.
         window_seconds: how long it then stayed good.
         relapses: how often it was good and became bad again.
         checks: how often it was looked at.
@@ -67,6 +67,8 @@ def wait_until_good(
     good_since: float | None = None
     relapses = checks = 0
     while True:
+        # A state counts from when it was asked for: how long the answer takes is no matter of it.
+        asked = clock()
         complaints = _complaints(check)
         checks += 1
         now = clock()
@@ -74,7 +76,7 @@ def wait_until_good(
             relapses += good_since is not None
             good_since = None
         elif good_since is None:
-            good_since = now
+            good_since = asked
             pause = _FIRST_PAUSE_SECONDS
         if good_since is not None:
             window = (

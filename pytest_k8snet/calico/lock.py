@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,15 +157,16 @@ class Lock:
             )
 
     def release(self) -> None:
-        """Give the Lease back; fine if it isn't held."""
+        """Give the Lease back; fine if it isn't held or can't be reached: it runs out by itself."""
         renewer, self._renewer = self._renewer, None
         if renewer is None:
             return
         self._stop.set()
         renewer.join()
-        lease = self._read()
-        if lease is not None and _identity(lease) == self._holder.identity:
-            self._api.delete(self._path)
+        with suppress(K8sNetError):
+            lease = self._read()
+            if lease is not None and _identity(lease) == self._holder.identity:
+                self._api.delete(self._path)
 
     def _read(self) -> dict[str, Any] | None:
         try:

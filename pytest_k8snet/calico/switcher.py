@@ -25,7 +25,7 @@ from pytest_k8snet.calico.prober import Prober
 from pytest_k8snet.calico.restore import finish
 from pytest_k8snet.calico.undo import mode_of, take_back
 from pytest_k8snet.cluster.nodes import list_nodes
-from pytest_k8snet.errors import ForbiddenError, LockedError, RestoreError
+from pytest_k8snet.errors import ConnectError, ForbiddenError, LockedError, RestoreError
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.session import ChangeSettings
@@ -252,6 +252,13 @@ class Switcher:
         except LockedError:
             self._journal = None
             raise
+        except ConnectError as exc:
+            raise RestoreError(
+                "The cluster could not be restored: its API server does not answer",
+                found=str(exc),
+                remedy="Run `k8snet restore` as soon as it does; all that is needed is kept in the "
+                f"{self._store.where}.",
+            ) from None
         finally:
             self._lock.release()
 

@@ -59,6 +59,10 @@ def take_back(api: Api, journal: Journal, changes: Changes) -> None:
     for step in steps:
         try:
             step()
+        except ConnectError as exc:
+            # Nothing else would get through either, and each try costs the API's whole patience.
+            troubles.append(str(exc))
+            break
         except K8sNetError as exc:
             troubles.append(str(exc))
     if troubles:
