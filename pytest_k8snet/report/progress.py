@@ -20,6 +20,8 @@ from pytest_k8snet.report.figures import counted, duration
 from pytest_k8snet.report.text import clipped, visible_line
 
 _TICK_SECONDS = 1.0
+#: Taken for the width of a terminal that does not know its own.
+_COLUMNS = 80
 
 
 class Progress:
@@ -129,9 +131,10 @@ class Progress:
     def _columns(self) -> int:
         try:
             # Not shutil's: while pytest captures, this process's own output is no terminal.
-            return os.get_terminal_size(self._stream.fileno() if self._stream else 1).columns
+            found = os.get_terminal_size(self._stream.fileno() if self._stream else 1).columns
         except (OSError, ValueError):
-            return 80
+            found = 0
+        return found or _COLUMNS
 
     def _write(self, text: str) -> None:
         if self._stream is not None:

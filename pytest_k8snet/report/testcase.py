@@ -15,7 +15,7 @@ from pytest_k8snet.report.recorder import Recorder
 #: Longest reason that a "test" record keeps, in characters.
 _REASON_LIMIT = 20_000
 #: pytest puts the exception's class before its text; the outcome says it already.
-_CLASS_PREFIX = re.compile(r"\A(?:[\w.]+\.)?(?:AssertionError|Inconclusive): ")
+_CLASS_PREFIX = re.compile(r"\A(?:[\w.]+\.)?(?:AssertionError|Inconclusive|inconclusive): ")
 _RAW_SHARE: pytest.StashKey[RawShare] = pytest.StashKey()
 
 

@@ -103,7 +103,7 @@ class Study:
         gbit: float | None = None,
         nodes: tuple[str, str] = ("node1", "node2"),
         placement: str = "same-subnet",
-        path: str | None = "proven",
+        path: str | Record | None = "proven",
         seconds: int = 5,
         **changes: Any,
     ) -> str:
@@ -141,7 +141,8 @@ class Study:
             },
             "series": {"bandwidth_bits_per_second": series},
             "path": path
-            and {
+            if not isinstance(path, str)
+            else {
                 "state": path,
                 "text": f"{expected}: 1,802,113,024 bytes payload, route by eth0, "
                 "tunnel device 1,861,240,011 bytes",

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from study_records import Study, study
+
+from pytest_k8snet.errors import ResultsError
+from pytest_k8snet.report.baseline import Baseline
+
+
+def test_a_figure_of_the_earlier_run_is_found() -> None:
+    found = Baseline("b", study()).figure("pod-pod", placement="same-subnet", mode="Never")
+    assert len(found.values) == 4
+    assert found.unit == "bit/s"
+    ratio = found.ratio([2.75e9, 2.76e9, 2.74e9])
+    assert ratio.value == pytest.approx(1.0, abs=0.02)
+    assert ratio.low is not None
+
+
+def test_a_missing_figure_is_an_error_that_names_those_there_are() -> None:
+    with pytest.raises(ResultsError) as caught:
+        Baseline("b.jsonl", study()).figure("pod-pod", placement="cross-subnet", mode="Never")
+    assert caught.value.problem == (
+        "the baseline b.jsonl has no bandwidth of pod-pod, cross-subnet [Never]"
+    )
+    assert "bandwidth of pod-pod, same-subnet [Never]" in caught.value.found
+
+
+def test_one_sample_gives_no_honest_interval() -> None:
+    base = Baseline("b", study())
+    figure = base.figure("pod-pod", placement="same-subnet", mode="VXLAN-CrossSubnet")
+    with pytest.raises(ResultsError) as caught:
+        figure.ratio([1e9, 1e9])
+    assert "no honest interval" in caught.value.problem
+    assert caught.value.found == "1 before and 2 now; all must be above zero"
+
+
+def test_latency_counts_samples_not_requests() -> None:
+    found = Baseline("b", study()).figure("node-clusterip", quantity="median connect time")
+    assert len(found.values) == 2
+
+
+def test_the_environments_differences_are_named() -> None:
+    later = Study()
+    later.begin()
+    later.facts("before", kernel="6.12.1")
+    facts = later.records[-1]
+    facts["cluster"]["calico_version"] = "v3.30.0"
+    del facts["cluster"]["backend"]
+    found = Baseline("b", study()).differences(facts)
+    assert [(one.fact, one.before, one.now) for one in found] == [
+        ("calico_version", "v3.28.0", "v3.30.0"),
+        ("backend", "bird", "(absent)"),
+        ("node node2: kernel", "6.1.0-21-amd64", "6.12.1"),
+    ]
+
+
+def test_the_record_is_json_and_stays_small_with_many_samples() -> None:
+    made = Study()
+    made.begin()
+    for _ in range(500):
+        made.iperf3("t", "node-node", None, raw="", seconds=1)
+    record = Baseline("b", made.records).to_record(made.records[1])
+    (figure,) = record["figures"]
+    assert figure["count"] == 500
+    assert len(figure["values"]) == 200
+    json.dumps(record)
+
+
+def test_a_file_without_figures_is_no_baseline(tmp_path: Path) -> None:
+    path = tmp_path / "b.jsonl"
+    path.write_text(json.dumps(study()[0]) + "\n")
+    with pytest.raises(ResultsError, match="holds no figure"):
+        Baseline.load(path)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from pathlib import Path
+
+import pytest
+from study_records import Record, study
+
+from pytest_k8snet.errors import ResultsError, SettingsError
+from pytest_k8snet.report.judge import rejudge
+from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan
+
+
+def judged(path: Path, ratio: float = 0.344, limit: float = 0.90, mode: str = "Never") -> Path:
+    """A results file with one verdict that the gate itself made from simulated samples."""
+    chance = random.Random(5)
+    names = itertools.count(1)
+    made: list[Record] = []
+
+    def arm(scene: str, mean: float) -> Arm:
+        def take(turn: object) -> Observation:
+            figure = mean * chance.gauss(1, 0.01)
+            return Observation(figures={"bandwidth": (figure,)}, sample_id=f"s{next(names):04d}")
+
+        return Arm(label=scene, take=take, scene=scene, mode=mode)
+
+    terms = Judging(plan=Plan(), recorder=lambda verdict: made.append(verdict.to_record()))
+    pods = Bandwidth(arm("pod-pod", ratio * 2.85e9), terms)
+    nodes = Bandwidth(arm("node-node", 2.85e9), terms)
+    verdict = pods / nodes >= limit
+    assert verdict.state in ("pass", "fail")
+    records = [study()[0], *({**study()[0], **record} for record in made)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_the_recorded_limit_gives_the_recorded_verdict(tmp_path: Path) -> None:
+    found = rejudge(judged(tmp_path / "r.jsonl"))
+    assert not found.passed
+    assert found.differing == ()
+    assert "FAIL" in found.text()
+    assert "pod-pod / node-node >= 0.90" in found.text()
+
+
+def test_the_same_file_gives_the_same_text(tmp_path: Path) -> None:
+    path = judged(tmp_path / "r.jsonl")
+    assert rejudge(path).text() == rejudge(path).text()
+
+
+def test_another_limit_gives_another_verdict_and_is_said(tmp_path: Path) -> None:
+    limits = tmp_path / "limits.toml"
+    limits.write_text('"pod-pod / node-node" = 0.30\n')
+    found = rejudge(judged(tmp_path / "r.jsonl"), limits)
+    assert found.passed
+    assert "judged against other limits: 1" in found.text()
+    assert "fail, now pass" in found.text()
+
+
+def test_a_limit_can_be_for_one_mode_only(tmp_path: Path) -> None:
+    limits = tmp_path / "limits.toml"
+    limits.write_text('"pod-pod / node-node" = 0.99\n[Never]\n"pod-pod / node-node" = 0.30\n')
+    with pytest.raises(SettingsError) as caught:
+        rejudge(judged(tmp_path / "r.jsonl"), limits)
+    assert caught.value.problem == "the limits file names what the results file does not have"
+    limits.write_text('[Never]\n"pod-pod / node-node" = 0.30\n')
+    assert rejudge(tmp_path / "r.jsonl", limits).passed
+
+
+def test_a_misspelt_claim_is_an_error_that_lists_the_claims(tmp_path: Path) -> None:
+    limits = tmp_path / "limits.toml"
+    limits.write_text('"pod-pot / node-node" = 0.30\n')
+    with pytest.raises(SettingsError) as caught:
+        rejudge(judged(tmp_path / "r.jsonl"), limits)
+    assert caught.value.found == "pod-pot / node-node"
+    assert "pod-pod / node-node" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('"pod-pod / node-node" = "5ms"', "wanted a number"),
+        ('"pod-pod / node-node" = true', "wanted a number"),
+        ("pod-pod = ", "Invalid value"),
+    ],
+)
+def test_a_limit_that_cannot_be_read_says_why(tmp_path: Path, text: str, found: str) -> None:
+    limits = tmp_path / "limits.toml"
+    limits.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        rejudge(judged(tmp_path / "r.jsonl"), limits)
+    assert found in caught.value.found
+
+
+def test_a_file_without_verdicts_passes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(study()[0]) + "\n")
+    found = rejudge(path)
+    assert not found.passed
+    assert "holds no verdict" in found.text()
+
+
+def test_a_verdict_without_its_values_cannot_be_judged_again(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in study()))
+    with pytest.raises(ResultsError, match="a verdict record cannot be judged again"):
+        rejudge(path)

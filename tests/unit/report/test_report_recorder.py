@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from study_records import Study, iperf3_json, study
+
+from pytest_k8snet.errors import ResultsError
+from pytest_k8snet.report.extras import RawShare, extra_of
+from pytest_k8snet.report.progress import Progress
+from pytest_k8snet.report.raw import RawBudget, compact
+from pytest_k8snet.report.recorder import Recorder, current_test, new_run_id
+from pytest_k8snet.report.results import read
+from pytest_k8snet.report.session import finish
+from pytest_k8snet.report.testcase import properties
+
+
+def content(record: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in record.items() if name not in ("run", "time", "schema")}
+
+
+def test_a_record_is_completed_and_on_disk_before_the_run_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    recorder = Recorder(path, "k8snet-abc123")
+    recorder.add({"kind": "run", "tool_version": "0"})
+    made = recorder.record("sample", tool="iperf3", scene="pod-pod")
+    assert json.loads(path.read_text().splitlines()[-1]) == made
+    assert (made["schema"], made["run"], made["id"]) == (1, "k8snet-abc123", "s0001")
+    assert made["time"].endswith("Z")
+    assert made["test"] == current_test()
+    assert "test_a_record_is_completed" in made["test"]
+    recorder.close()
+    recorder.close()
+
+
+def test_a_record_that_is_none_is_refused_at_once() -> None:
+    with pytest.raises(ResultsError) as caught:
+        Recorder(None, "r").add({"kind": "test", "test": "t", "outcome": "fine"})
+    assert "outcome 'fine' is none of" in caught.value.found
+
+
+def test_what_was_taken_is_not_taken_again() -> None:
+    recorder = Recorder(None, "r")
+    recorder.record("sample", tool="curl", scene="a")
+    assert [one["scene"] for one in recorder.take()] == ["a"]
+    recorder.record("sample", tool="curl", scene="b")
+    assert [one["scene"] for one in recorder.take()] == ["b"]
+    assert recorder.take() == []
+
+
+def test_the_end_says_counts_and_whether_all_was_put_back_and_writes_the_summary(
+    tmp_path: Path,
+) -> None:
+    recorder = Recorder(tmp_path / "r.jsonl", "k8snet-abc123", summary_path=tmp_path / "s.md")
+    for record in study()[:-1]:
+        recorder.add(content(record))
+    finish(recorder, 1)
+    finish(recorder, 1)
+    end = read(tmp_path / "r.jsonl").records[-1]
+    assert end["kind"] == "end"
+    assert end["restored"] is True
+    assert end["counts"] == {
+        "passed": 4,
+        "failed": 1,
+        "inconclusive": 1,
+        "error": 1,
+        "skipped": 1,
+    }
+    summary = (tmp_path / "s.md").read_text(encoding="utf-8")
+    assert summary.startswith("## Not passed — CHG-1234")
+
+
+def test_a_summary_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path) -> None:
+    recorder = Recorder(None, "r", summary_path=tmp_path / "none" / "s.md")
+    with pytest.raises(ResultsError, match="cannot be written"):
+        finish(recorder, 0)
+
+
+def test_run_ids_differ() -> None:
+    assert len({new_run_id() for _ in range(50)}) == 50
+    assert new_run_id().startswith("k8snet-")
+
+
+def test_properties_are_flat_numbers_and_words() -> None:
+    made = Study()
+    made.iperf3("t", "pod-pod", "Never", gbit=1)
+    made.verdict("t", "pass")
+    found = dict(properties(made.records))
+    assert found["k8snet.s0001.pod-pod.Never.mss_bytes"] == 1398
+    assert found["k8snet.verdict.pod-pod / node-node >= 0.90"] == "pass"
+
+
+def test_an_extra_holds_figures_and_raw_output_until_its_share_is_spent() -> None:
+    made = Study()
+    made.iperf3("t", "pod-pod", "Never", gbit=1)
+    made.verdict("t", "pass", estimate=0.95, low=0.92, high=0.98)
+    share = RawShare()
+    first = extra_of(made.records, share)
+    assert "0.950 [0.920, 0.980], limit ≥ 0.900" in first
+    assert "tcp_mss_default" in first
+    share.take("x" * 400_000)
+    while share.take("x" * 400_000) is not None:
+        pass
+    assert 'href="#k8snet-s0001"' in extra_of(made.records, share)
+    assert extra_of([], share) == ""
+
+
+def test_raw_json_is_laid_out_without_losing_a_digit_or_a_key() -> None:
+    raw = '{\n\t"a":\t1.50,\n\t"b": {"c": 1e3, "c": [1, 2]},\t"d": "\\u202e", "e": {}}'
+    assert compact(raw) == (
+        '{\n "a": 1.50,\n "b": {\n  "c": 1e3,\n  "c": [1, 2]\n },\n "d": "\u202e",\n "e": {}\n}'
+    )
+    whole = iperf3_json([1e9, 1.1e9], 1398)
+    assert len(compact(whole)) < 0.9 * len(whole)
+    assert json.loads(compact(whole)) == json.loads(whole)
+
+
+def test_what_is_no_json_stays_as_it_is() -> None:
+    assert compact("{broken") == "{broken"
+    assert compact("[" * 100_000) == "[" * 100_000
+    assert compact("200 0.004\n") == "200 0.004"
+
+
+def test_a_budget_cuts_long_outputs_and_ends() -> None:
+    budget = RawBudget(samples=10, total=40_000)
+    shown = budget.take("x" * 10_000)
+    assert shown is not None
+    assert shown.endswith("… (6,000 more characters in the results file)")
+    for _ in range(9):
+        budget.take("x" * 10_000)
+    assert budget.take("x") is None
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what was drawn on it."""
+
+    def screen(self) -> str:
+        """What a reader sees: each return starts the line anew."""
+        line: list[str] = []
+        for part in self.getvalue().split("\r"):
+            line[: len(part)] = part
+        return "".join(line).rstrip()
+
+
+def test_progress_says_what_is_measured_how_long_and_how_far(
+    pytestconfig: pytest.Config,
+) -> None:
+    terminal = Terminal()
+    progress = Progress(pytestconfig, terminal)
+    progress.test_finished(5)
+    progress.start("pod-pod node1 -> node2 [VXLAN-Always]", 10)
+    progress.update(sample=3, most=20, note="ratio [0.336, 0.353] >= 0.90")
+    seen = terminal.screen()
+    progress.finish()
+    assert seen.startswith("  pod-pod node1 -> node2 [VXLAN-Always] · 10 s left · sample 3 of at")
+    assert terminal.screen() == ""
+    assert "\x1b" not in terminal.getvalue()
+    progress.close()
+
+
+def test_progress_shows_no_control_characters_of_a_pods_name(pytestconfig: pytest.Config) -> None:
+    terminal = Terminal()
+    progress = Progress(pytestconfig, terminal)
+    progress.start("\x1b[2Jpod\n", 1)
+    assert terminal.screen().startswith("  \\x1b[2Jpod\\n · 1 s left")
+    progress.close()
+
+
+def test_progress_is_quiet_where_there_is_no_terminal(pytestconfig: pytest.Config) -> None:
+    progress = Progress(pytestconfig)
+    assert not progress.active
+    progress.start("x", 1)
+    progress.update(note="y")
+    progress.finish()
+    progress.close()
+
+
+def test_a_terminal_that_went_away_ends_no_measurement(pytestconfig: pytest.Config) -> None:
+    terminal = Terminal()
+    progress = Progress(pytestconfig, terminal)
+    terminal.close()
+    progress.start("x", 1)
+    progress.finish()
+    progress.close()

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import pytest
+from study_records import Study, study, with_baseline, with_mesh
+
+from pytest_k8snet.calico.headers import goodput_ceiling
+from pytest_k8snet.report.model import BandwidthCell, Key, Summary
+from pytest_k8snet.report.summary import summarise
+
+
+def cell(summary: Summary, scene: str, mode: str = "") -> BandwidthCell:
+    return next(one for one in summary.bandwidth if (one.key.scene, one.key.mode) == (scene, mode))
+
+
+def test_the_studys_table_has_scenes_and_modes_in_the_studys_order() -> None:
+    keys = [one.key for one in summarise(study()).bandwidth]
+    assert keys[:3] == [
+        Key("node-node", "same-subnet", ""),
+        Key("pod-pod", "same-subnet", "Never"),
+        Key("pod-pod", "same-subnet", "VXLAN-CrossSubnet"),
+    ]
+    assert keys[-1] == Key("same-node", "same-node", "Never")
+
+
+def test_a_gates_ratio_and_interval_stand_in_its_cell() -> None:
+    found = cell(summarise(study()), "pod-pod", "VXLAN-Always")
+    assert found.ratio is not None
+    assert (found.ratio.value, found.ratio.low, found.ratio.high) == (0.344, 0.336, 0.353)
+    assert found.state == "fail"
+    assert found.judged[0].margin == pytest.approx(-0.618, abs=0.001)
+    assert found.path.state == "proven"
+
+
+def test_a_cell_without_a_gate_has_welchs_ratio_and_its_tests_outcome() -> None:
+    found = cell(summarise(study()), "pod-node", "Never")
+    assert found.ratio is not None
+    assert found.ratio.value == pytest.approx(2.78 / 2.85, abs=0.02)
+    assert found.ratio.low is not None
+    assert (found.state, found.word) == ("pass", "tests passed")
+
+
+def test_the_baseline_is_not_blamed_for_the_tests_that_used_it() -> None:
+    assert cell(summarise(study()), "node-node").state == ""
+
+
+def test_pods_on_one_node_are_not_compared_with_a_wire() -> None:
+    found = cell(summarise(study()), "same-node", "Never")
+    assert found.ratio is None
+    assert found.ceiling is None
+
+
+def test_an_error_is_counted_and_gives_no_figure() -> None:
+    found = cell(summarise(study()), "pod-pod", "IPIP-CrossSubnet")
+    assert (found.errors, len(found.values)) == (1, 1)
+    assert found.state == "error"
+
+
+def test_a_warm_up_does_not_count() -> None:
+    made = Study()
+    made.begin()
+    made.iperf3("t", "node-node", None)
+    made.iperf3("t", "node-node", None, gbit=0.1, warmup=True)
+    found = cell(summarise(made.records), "node-node")
+    assert len(found.values) == 1
+
+
+def test_without_a_link_rate_the_ceiling_is_what_headers_leave_of_node_node() -> None:
+    summary = summarise(study())
+    found = cell(summary, "pod-pod", "VXLAN-Always")
+    base = cell(summary, "node-node").figure
+    assert base is not None
+    assert found.ceiling_kind == "headers"
+    share = (1398 / (1398 + 116)) / (1448 / (1448 + 66))
+    assert found.ceiling == pytest.approx(base.value * share)
+
+
+def test_with_a_link_rate_the_ceiling_is_physical() -> None:
+    records = study()
+    records[1]["cluster"]["link_rate_bits_per_second"] = 3e8
+    found = cell(summarise(records), "pod-pod", "IPIP-Always")
+    assert found.ceiling_kind == "link"
+    assert found.ceiling == float(goodput_ceiling(3e8, 1398, "ipip"))
+
+
+def test_placements_are_rows_of_their_own_with_their_own_baseline() -> None:
+    made = Study()
+    made.begin()
+    for place, base in (("same-subnet", 2.0), ("cross-subnet", 1.0)):
+        made.iperf3("t", "node-node", None, gbit=base, placement=place)
+        made.iperf3("t", "pod-pod", "Never", gbit=1.0, placement=place)
+    ratios = [one.ratio.value for one in summarise(made.records).bandwidth if one.ratio is not None]
+    assert ratios == [pytest.approx(0.5, abs=0.02), pytest.approx(1.0, abs=0.04)]
+
+
+def test_latency_means_are_over_all_answered_requests() -> None:
+    rows = {row.key.scene: row for row in summarise(study()).latency}
+    assert (rows["pod-dns"].requests, rows["pod-dns"].failed) == (11, 1)
+    found = rows["node-clusterip"].phases["total"]
+    assert len(found.ordered) == 200
+    assert found.mean == pytest.approx(sum(found.ordered) / 200)
+    assert found.p95 in found.ordered
+
+
+def test_percentiles_of_several_samples_without_requests_are_left_out() -> None:
+    made = Study()
+    made.begin()
+    for mean in (0.002, 0.004):
+        figures = {"requests": 10, "failed": 0, "total_mean_seconds": mean}
+        figures["total_p95_seconds"] = mean * 2
+        made.add("sample", id=f"s{mean}", tool="curl", scene="pod-dns", figures=figures)
+    (row,) = summarise(made.records).latency
+    assert row.phases["total"].mean == pytest.approx(0.003)
+    assert row.phases["total"].p95 is None
+
+
+def test_a_mesh_is_found_where_three_nodes_measured_each_other() -> None:
+    node, pod = summarise(with_mesh()).meshes
+    assert (node.scene, pod.scene) == ("node-node", "pod-pod")
+    assert pod.nodes == ("master", "node1", "node2")
+    assert min(pod.figures, key=lambda ends: pod.figures[ends]) == ("node2", "master")
+    assert not summarise(study()).meshes
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "exit_status", "expected"),
+    [
+        (["passed", "skipped"], 0, "passed"),
+        (["passed", "failed"], 1, "failed"),
+        (["passed", "error"], 1, "failed"),
+        (["passed", "inconclusive"], 1, "inconclusive"),
+        (["inconclusive", "failed"], 1, "failed"),
+        (["passed"], 2, "failed"),
+        (["skipped"], 0, "empty"),
+        ([], 5, "empty"),
+    ],
+)
+def test_the_outcome_of_a_run(outcomes: list[str], exit_status: int, expected: str) -> None:
+    made = Study()
+    made.begin()
+    for index, outcome in enumerate(outcomes):
+        made.test(f"t{index}", outcome)
+    made.end(exit_status)
+    assert summarise(made.records).outcome == expected
+
+
+def test_a_run_without_an_end_was_cut_off_even_if_all_passed() -> None:
+    made = Study()
+    made.begin()
+    made.test("t", "passed")
+    assert summarise(made.records).outcome == "cut"
+
+
+def test_a_run_that_did_not_put_everything_back_has_not_passed() -> None:
+    made = Study()
+    made.begin()
+    made.test("t", "passed")
+    for state in ("applied", "failed"):
+        made.add("change", what="created", object="ippools/a", state=state)
+    made.end(0, restored=True)
+    summary = summarise(made.records)
+    assert (summary.outcome, summary.restored) == ("failed", False)
+
+
+def test_a_test_that_failed_twice_counts_once_by_its_worst() -> None:
+    made = Study()
+    made.begin()
+    made.test("t", "failed", "the figure")
+    made.test("t", "error", "the tear-down", phase="teardown")
+    (test,) = summarise(made.records).tests
+    assert (test.outcome, test.reason, test.seconds) == ("error", "the tear-down", 43.0)
+
+
+def test_facts_that_changed_during_the_run_are_found() -> None:
+    made = Study()
+    made.begin()
+    made.facts("after", kernel="6.12.1")
+    (one,) = summarise(made.records).drift
+    assert (one.fact, one.before, one.now) == ("node node2: kernel", "6.1.0-21-amd64", "6.12.1")
+
+
+def test_before_and_now_are_compared_unpaired() -> None:
+    summary = summarise(with_baseline())
+    quantities = {one.quantity for one in summary.compared}
+    assert "bandwidth" in quantities
+    assert "median connect time" in quantities
+    found = next(one for one in summary.compared if one.key.mode == "Never")
+    assert found.ratio is not None
+    assert found.ratio.low is not None
+    assert found.ratio.low < 1 < (found.ratio.high or 0)
+
+
+def test_records_of_only_the_run_give_a_summary() -> None:
+    assert summarise(study()[:1]).outcome == "cut"
+    assert summarise([]).outcome == "cut"
