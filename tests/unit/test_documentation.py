@@ -15,7 +15,9 @@ import yaml
 
 from pytest_k8snet import errors, fixtures
 from pytest_k8snet.cluster.preflight import LEVELS, Permission, permissions
-from pytest_k8snet.options import OPTIONS
+from pytest_k8snet.lab import cli as lab_cli
+from pytest_k8snet.lab.calico.faults import NAMES as FAULTS
+from pytest_k8snet.options import MARKERS, OPTIONS
 from pytest_k8snet.report import record
 from pytest_k8snet.settings import READERS
 from pytest_k8snet.tools import curl, iperf3
@@ -30,6 +32,7 @@ LONG_NAMES = {
     "budget": "budget_seconds",
     "warmup": "warmup_pairs",
     "rate": "requests_per_second",
+    "steal": "most_steal",
 }
 GROUPS = ("crd.projectcalico.org", "projectcalico.org")
 
@@ -226,7 +229,24 @@ def test_the_plan_is_documented_with_its_defaults() -> None:
     }
     words = {None: ("none", "drawn and recorded", "what the percentile needs"), False: ("no",)}
     plan = asdict(Plan())
-    assert len(rows) == len(plan)
+    assert {LONG_NAMES.get(short, short) for short in rows} == set(plan)
     for short, shown in rows.items():
         value = plan[LONG_NAMES.get(short, short)]
-        assert shown in words.get(value, (f"{value:g}" if value is not None else "",)), short
+        assert shown in words[value] if value in words else float(shown) == value, short
+
+
+def test_every_marker_is_documented() -> None:
+    shown = section(page("fixtures.md"), "Markers")
+    assert [line for line in MARKERS if f"@pytest.mark.{line.split('(')[0]}(" not in shown] == []
+
+
+def test_every_fault_of_the_lab_is_documented() -> None:
+    rows = set(first_cells(section(page("lab.md"), "Trouble on request")))
+    assert rows >= FAULTS
+
+
+def test_every_option_of_the_lab_is_documented() -> None:
+    shown = section(page("lab.md"), "Options of `k8snet lab`")
+    flags = set(re.findall(r'add\(\s*"(--[\w-]+)"', inspect.getsource(lab_cli)))
+    assert {flag for flag in flags if f"`{flag}" not in shown} == set()
+    assert len(flags) > 5
