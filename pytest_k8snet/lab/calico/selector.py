@@ -1,7 +1,8 @@
 """Calico's selector language, as far as pools use it. Pure.
 
-``all()``, ``has(label)``, ``label == 'value'``, ``label != 'value'``, ``label in { 'a', 'b' }``,
-``label not in { ... }``, joined by ``&&`` and ``||``, negated by ``!``.
+``all()``, ``global()``, ``has(label)``, ``label == 'value'``, ``label != 'value'``,
+``label in { 'a', 'b' }``, ``label not in { ... }``; joined by ``&&``, which binds closer, and
+``||``; negated by ``!``; grouped by parentheses.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_LABEL = r"[\w./-]+"
-_SET = re.compile(rf"({_LABEL})\s+(not\s+in|in)\s*\{{([^}}]*)\}}")
-_EQUAL = re.compile(rf"({_LABEL})\s*(==|!=)\s*['\"]([^'\"]*)['\"]")
-_HAS = re.compile(rf"has\(\s*({_LABEL})\s*\)")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<mark>&&|\|\||==|!=|[!(){},])"
+    r"|'(?P<single>[^']*)'|\"(?P<double>[^\"]*)\""
+    r"|(?P<word>[\w./-]+))"
+)
+_END = ("end", "")
 
 
 class SelectorError(ValueError):
@@ -25,26 +28,95 @@ def selects(selector: str, labels: Mapping[str, str]) -> bool:
     Raises:
         SelectorError: it cannot be read.
     """
-    text = selector.strip()
-    if not text:
+    if not selector.strip():
         return True
-    if "||" in text:
-        return any(selects(part, labels) for part in text.split("||"))
-    if "&&" in text:
-        return all(selects(part, labels) for part in text.split("&&"))
-    if text.startswith("!"):
-        return not selects(text[1:], labels)
-    return _term(text, labels)
+    reader = _Reader(selector, labels)
+    found = reader.either()
+    reader.expect(_END)
+    return found
 
 
-def _term(text: str, labels: Mapping[str, str]) -> bool:
-    if text in ("all()", "global()"):
+class _Reader:
+    """Reads and judges at once, from left to right."""
+
+    def __init__(self, selector: str, labels: Mapping[str, str]) -> None:
+        self._selector = selector
+        self._labels = labels
+        self._tokens = list(self._split(selector.rstrip()))
+
+    def _split(self, text: str) -> list[tuple[str, str]]:
+        tokens, position = [], 0
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            if match is None:
+                raise self._error()
+            position = match.end()
+            kind = str(match.lastgroup)
+            tokens.append(("value" if kind in ("single", "double") else kind, match[kind]))
+        return [*tokens, _END]
+
+    def _error(self) -> SelectorError:
+        return SelectorError(f"not a selector that the lab understands: {self._selector!r}")
+
+    def _take(self, token: tuple[str, str]) -> bool:
+        if self._tokens[0] != token:
+            return False
+        del self._tokens[0]
         return True
-    if match := _HAS.fullmatch(text):
-        return match[1] in labels
-    if match := _EQUAL.fullmatch(text):
-        return (labels.get(match[1]) == match[3]) == (match[2] == "==")
-    if match := _SET.fullmatch(text):
-        values = {value.strip().strip("'\"") for value in match[3].split(",")}
-        return (labels.get(match[1]) in values) == (match[2] == "in")
-    raise SelectorError(f"not a selector that the lab understands: {text!r}")
+
+    def expect(self, token: tuple[str, str]) -> None:
+        """Pass over a token that must come now."""
+        if not self._take(token):
+            raise self._error()
+
+    def _text(self, kind: str) -> str:
+        found, text = self._tokens[0]
+        if found != kind:
+            raise self._error()
+        del self._tokens[0]
+        return text
+
+    def either(self) -> bool:
+        """Terms joined by ``||``."""
+        found = self._both()
+        while self._take(("mark", "||")):
+            found = self._both() or found
+        return found
+
+    def _both(self) -> bool:
+        found = self._single()
+        while self._take(("mark", "&&")):
+            found = self._single() and found
+        return found
+
+    def _single(self) -> bool:
+        if self._take(("mark", "!")):
+            return not self._single()
+        if self._take(("mark", "(")):
+            found = self.either()
+            self.expect(("mark", ")"))
+            return found
+        word = self._text("word")
+        if word in ("all", "global", "has") and self._take(("mark", "(")):
+            found = word != "has" or self._text("word") in self._labels
+            self.expect(("mark", ")"))
+            return found
+        return self._comparison(word)
+
+    def _comparison(self, label: str) -> bool:
+        value = self._labels.get(label)
+        if self._take(("mark", "==")):
+            return value == self._text("value")
+        if self._take(("mark", "!=")):
+            return value != self._text("value")
+        wanted = not self._take(("word", "not"))
+        self.expect(("word", "in"))
+        return (value in self._values()) == wanted
+
+    def _values(self) -> set[str]:
+        self.expect(("mark", "{"))
+        found = {self._text("value")}
+        while self._take(("mark", ",")):
+            found.add(self._text("value"))
+        self.expect(("mark", "}"))
+        return found
