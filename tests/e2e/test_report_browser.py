@@ -51,7 +51,8 @@ window.addEventListener("load", async () => {
       one => ({id: one.id, impact: one.impact, html: one.nodes[0].html})),
   };
   const out = document.createElement("script");
-  out.type = "application/json"; out.id = "seen"; out.textContent = encodeURIComponent(JSON.stringify(seen));
+  out.type = "application/json"; out.id = "seen";
+  out.textContent = encodeURIComponent(JSON.stringify(seen));
   document.body.append(out);
 });
 </script>

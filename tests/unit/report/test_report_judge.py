@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 from study_records import Record, study
 
 from pytest_k8snet.errors import ResultsError, SettingsError
@@ -106,3 +107,10 @@ def test_a_verdict_without_its_values_cannot_be_judged_again(tmp_path: Path) -> 
     path.write_text("".join(json.dumps(record) + "\n" for record in study()))
     with pytest.raises(ResultsError, match="a verdict record cannot be judged again"):
         rejudge(path)
+
+
+def test_what_a_gate_records_fits_the_schema(tmp_path: Path) -> None:
+    path = Path(__file__).parents[3] / "docs" / "results.schema.json"
+    validator = Draft202012Validator(json.loads(path.read_text("utf-8")))
+    for line in judged(tmp_path / "r.jsonl").read_text().splitlines():
+        assert [error.message for error in validator.iter_errors(json.loads(line))] == []

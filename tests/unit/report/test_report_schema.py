@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile_records import hostile
+from jsonschema import Draft202012Validator
+from study_records import study, with_baseline, with_mesh
+
+from pytest_k8snet.report.record import KINDS, REQUIRED, SCHEMA
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((DOCS / "results.schema.json").read_text("utf-8"))
+    return loaded
+
+
+def test_the_schema_is_a_schema(schema: dict[str, Any]) -> None:
+    Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize("records", [study(), with_mesh(), with_baseline()])
+def test_every_record_of_a_run_fits_the_schema(
+    schema: dict[str, Any], records: list[dict[str, Any]]
+) -> None:
+    validator = Draft202012Validator(schema)
+    for record in records:
+        assert [error.message for error in validator.iter_errors(record)] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "gossip"},
+        {"schema": 2},
+        {"kind": "sample", "id": "s", "tool": "ping", "scene": "x"},
+        {"kind": "test", "test": "t"},
+        {"kind": "verdict", "claim": "c", "state": "maybe"},
+    ],
+)
+def test_what_is_no_record_does_not_fit(schema: dict[str, Any], change: dict[str, Any]) -> None:
+    assert not Draft202012Validator(schema).is_valid({**study()[0], **change})
+
+
+def test_hostile_texts_are_valid_texts(schema: dict[str, Any]) -> None:
+    records = [one for one in hostile() if one["kind"] in ("run", "facts", "test", "change")]
+    assert all(Draft202012Validator(schema).is_valid(record) for record in records)
+
+
+def test_schema_and_code_name_the_same_kinds_and_fields(schema: dict[str, Any]) -> None:
+    assert tuple(schema["properties"]["kind"]["enum"]) == KINDS
+    assert schema["$defs"]["common"]["properties"]["schema"]["const"] == SCHEMA
+    for kind, names in REQUIRED.items():
+        assert set(schema["$defs"][kind]["required"]) == {"kind", *names}
+
+
+def test_the_page_on_results_names_every_field(schema: dict[str, Any]) -> None:
+    page = (DOCS / "results.md").read_text("utf-8")
+    for kind in KINDS:
+        assert f"### `{kind}`" in page
+        for name in schema["$defs"][kind]["properties"]:
+            assert f"`{name}`" in page, f"{kind}: {name}"
+
+
+def test_the_example_in_the_page_is_a_record(schema: dict[str, Any]) -> None:
+    page = (DOCS / "results.md").read_text("utf-8")
+    lines = [line for line in page.splitlines() if line.startswith('{"schema"')]
+    assert lines
+    for line in lines:
+        Draft202012Validator(schema).validate(json.loads(line))
