@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.cluster import liveness
 from pytest_k8snet.errors import ConflictError, K8sNetError, LockedError, NotFoundError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ LEASE_NAME = "k8snet-switcher"
 LEASE_SECONDS = 15
 _RENEW_SECONDS = 5.0
 _POLL_SECONDS = 0.5
-_PROCESS_ANNOTATION = "k8snet/process"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +31,7 @@ class Holder:
 
     Attributes:
         identity: run, user, host and process id, for people.
-        process: the machine's boot, PID namespace, process id and start time, for telling
-            whether the process still lives, from the same machine.
+        process: by which ``cluster.liveness`` tells whether it still lives.
     """
 
     identity: str
@@ -42,40 +40,16 @@ class Holder:
     @classmethod
     def of_this_process(cls, run_id: str) -> Holder:
         """Describe the running process."""
-        pid = os.getpid()
         user = os.environ.get("USER") or f"uid {os.getuid()}"
         return cls(
-            identity=f"{run_id} ({user}@{socket.gethostname()}, process {pid})",
-            process=f"{_machine()}/{pid}/{_start_time(pid)}",
+            identity=f"{run_id} ({user}@{socket.gethostname()}, process {os.getpid()})",
+            process=liveness.this_process(),
         )
 
     @property
     def alive(self) -> bool | None:
         """Whether the process lives, if it ran on this very machine; None if that's unknown."""
-        place, _, started = self.process.rpartition("/")
-        machine, _, pid = place.rpartition("/")
-        if not machine or machine != _machine() or not pid.isdigit():
-            return None
-        return _start_time(int(pid)) == started
-
-
-def _machine() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> str:
-    """The start time of a live process in clock ticks; empty for none, or for a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
-    # The name in parentheses may hold spaces; what follows it is regular.
-    fields = stat.rpartition(")")[2].split()
-    return "" if fields[0] in ("Z", "X") else fields[19]
+        return liveness.is_alive(self.process)
 
 
 def current_holder(api: Api, namespace: str) -> Holder | None:
@@ -181,7 +155,7 @@ class Lock:
             "kind": "Lease",
             "metadata": {
                 "name": LEASE_NAME,
-                "annotations": {_PROCESS_ANNOTATION: self._holder.process},
+                "annotations": {liveness.PROCESS_ANNOTATION: self._holder.process},
             },
             "spec": {
                 "holderIdentity": self._holder.identity,
@@ -246,7 +220,9 @@ class Lock:
 
 def _holder(lease: dict[str, Any]) -> Holder:
     annotations = lease["metadata"].get("annotations") or {}
-    return Holder(identity=_identity(lease), process=annotations.get(_PROCESS_ANNOTATION, ""))
+    return Holder(
+        identity=_identity(lease), process=annotations.get(liveness.PROCESS_ANNOTATION, "")
+    )
 
 
 def _gone(lease: dict[str, Any], unchanged_seconds: float) -> bool:

@@ -8,7 +8,8 @@ from pytest_k8snet.calico.changes import Changes, OnChange
 from pytest_k8snet.calico.journal import Journal, JournalStore
 from pytest_k8snet.calico.lock import Holder, Lock
 from pytest_k8snet.calico.undo import take_back
-from pytest_k8snet.cluster.sweep import sweep
+from pytest_k8snet.cluster.sweep import find_dead_runs, sweep
+from pytest_k8snet.errors import ForbiddenError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -43,17 +44,19 @@ def restore_cluster(
     lock = Lock(api, holder=Holder.of_this_process("k8snet restore"), namespace=state_namespace)
     lock.acquire(wait_seconds=wait_seconds)
     try:
+        lines: list[str] = []
         journal = store.read()
-        if journal is None:
-            return ["Nothing to restore: there is no journal in this cluster."]
-        changes = Changes(on_change)
-        swept = finish(api, store, journal, changes)
-        return [
-            f"Took back the changes of {journal.owner}, begun {journal.time}:",
-            *(f"  deleted {what}" for what in swept),
-            *(f"  {change['what']} ({change['seconds']:.1f} s)" for change in changes.told),
-            *([] if changes.told else ["  the pools were as they had been"]),
-        ]
+        if journal is not None:
+            changes = Changes(on_change)
+            swept = finish(api, store, journal, changes)
+            lines = [
+                f"Took back the changes of {journal.owner}, begun {journal.time}:",
+                *(f"  deleted {what}" for what in swept),
+                *(f"  {change['what']} ({change['seconds']:.1f} s)" for change in changes.told),
+                *([] if changes.told else ["  the pools were as they had been"]),
+            ]
+        lines += [f"Deleted {what}, left by a run that is gone" for what in sweep_dead_runs(api)]
+        return lines or ["Nothing to restore: no run has left anything that needs it."]
     finally:
         lock.release()
 
@@ -74,3 +77,16 @@ def finish(api: Api, store: JournalStore, journal: Journal, changes: Changes) ->
     take_back(api, journal, changes)
     store.delete(journal.run_id)
     return swept
+
+
+def sweep_dead_runs(api: Api) -> list[str]:
+    """Delete what runs have left that were killed on this machine before they changed Calico.
+
+    Returns:
+        The objects that were deleted.
+    """
+    try:
+        dead = find_dead_runs(api)
+    except ForbiddenError:
+        return []
+    return [what for run_id in dead for what in sweep(api, run_id)]

@@ -139,11 +139,23 @@ class CalicoSession:
             LockedError: another run holds the cluster.
             RestoreError: an earlier run's changes could not be taken back.
         """
-        return self._switcher.enter(
-            mode,
-            [one for one in dict.fromkeys((*self._wanted, mode)) if self._can(one)],
-            self._decide,
-        )
+        return self._switcher.enter(mode, lambda: self._possible(mode), self._decide)
+
+    def begin(self) -> None:
+        """Claim the cluster now, instead of when the first mode is entered.
+
+        Call it before making anything in the cluster: what a run makes after this is found and
+        deleted by `k8snet restore`, however the run ends.
+
+        Raises:
+            LockedError: another run holds the cluster.
+            RestoreError: an earlier run's changes could not be taken back, or may not be.
+        """
+        self._switcher.begin(lambda: next((self._decide(mode) for mode in self._possible()), None))
+
+    def _possible(self, *more: CalicoMode) -> list[CalicoMode]:
+        wanted = dict.fromkeys((*self._wanted, *more))
+        return [mode for mode in wanted if self._can(mode)]
 
     def _decide(self, mode: CalicoMode) -> Decision:
         return decide(

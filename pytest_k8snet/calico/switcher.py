@@ -1,36 +1,39 @@
-"""Does what was decided: holds the Lease, keeps the journal, writes pools, waits, restores."""
+"""Does what was decided: makes or flips pools, and waits until the nodes have followed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pytest_k8snet.calico import groups
 from pytest_k8snet.calico.changes import Changes
 from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.decision import Decision
 from pytest_k8snet.calico.dedicated import create_pools, plan_pools
+from pytest_k8snet.calico.groups import Group
 from pytest_k8snet.calico.in_place import capture, flip
 from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.ippool import IPPool
-from pytest_k8snet.calico.journal import Journal, JournalStore
-from pytest_k8snet.calico.lock import Holder, Lock
+from pytest_k8snet.calico.journal import Journal
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.nodewatch import NodeWatch
 from pytest_k8snet.calico.own_pool import pool_name
-from pytest_k8snet.calico.prober import Prober
-from pytest_k8snet.calico.restore import finish
+from pytest_k8snet.calico.tenure import Tenure
 from pytest_k8snet.calico.undo import mode_of, take_back
 from pytest_k8snet.cluster.nodes import list_nodes
-from pytest_k8snet.errors import ConnectError, ForbiddenError, LockedError, RestoreError
+from pytest_k8snet.errors import NotConvergedError
 
 if TYPE_CHECKING:
+    from pytest_k8snet.calico.prober import Prober
     from pytest_k8snet.calico.session import ChangeSettings
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.nodes import Node
+
+_REMEDY = (
+    "If one node lags, delete its calico-node pod; if all do, look at the logs of calico-node and, "
+    "with the operator, at TigeraStatus."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,11 @@ class PoolRef:
     mode: CalicoMode
     #: Counts the flips of this pool: pods made in an earlier epoch have a stale MTU.
     epoch: int = 0
+
+    @classmethod
+    def of(cls, pool: IPPool, epoch: int = 0) -> PoolRef:
+        """Refer to a pool as it is."""
+        return cls(name=pool.name, cidr=str(pool.cidr), mode=pool.mode, epoch=epoch)
 
 
 class Switcher:
@@ -56,7 +64,7 @@ class Switcher:
         api: Api,
         *,
         installation: Installation,
-        nodes: Sequence[Node],
+        nodes: Collection[Node],
         run_id: str,
         change: ChangeSettings,
         prober: Prober,
@@ -69,22 +77,60 @@ class Switcher:
         self._change = change
         self._changes = changes
         self._watch = NodeWatch(api, nodes=self._nodes, prober=prober)
-        self._holder = Holder.of_this_process(run_id)
-        self._lock = Lock(api, holder=self._holder, namespace=change.state_namespace)
-        self._store = JournalStore(api, change.state_namespace)
-        self._journal: Journal | None = None
+        self._tenure = Tenure(
+            api,
+            run_id=run_id,
+            namespace=change.state_namespace,
+            wait_seconds=change.lock_wait_seconds,
+            changes=changes,
+        )
         self._looked = False
         self._epoch = 0
+        self._own: dict[CalicoMode, IPPool] = {}
+        self._late: NotConvergedError | None = None
         self._entered: dict[CalicoMode, PoolRef] = {}
 
     def node(self, known: Node) -> Node:
         """A node as it was last read, with its tunnel addresses."""
         return self._watch.seen.get(known.name, known)
 
+    def begin(self, decide: Callable[[], Decision | None]) -> None:
+        """Claim the cluster and write the journal, before anything of the run is made in it.
+
+        Args:
+            decide: how the run's first possible mode is to be had; None if there is none.
+        """
+        decision = decide()
+        if decision is None:
+            return
+        if decision.writer == "nothing":
+            if not self._looked:
+                self._tenure.refuse_others_changes()
+                self._looked = True
+            return
+        if self._tenure.begin():
+            self.installation = inspect(self._api)
+            decision = decide()
+        if self._tenure.journal is not None or decision is None:
+            return
+        if decision.writer == "own-pool":
+            # All modes' names, also of those that may never be wanted: names cost nothing, and
+            # the journal is written only once.
+            names = tuple(pool_name(self._run_id, mode) for mode in CalicoMode)
+            self._tenure.record(self.installation, self._change.strategy, own_pools=names)
+        else:
+            assert self.installation.shape is not None
+            original = capture(self._api, decision, self.installation.shape)
+            self._tenure.record(
+                replace(self.installation, group=decision.group),
+                self._change.strategy,
+                original=original,
+            )
+
     def enter(
         self,
         mode: CalicoMode,
-        wanted: Sequence[CalicoMode],
+        wanted: Callable[[], Iterable[CalicoMode]],
         decide: Callable[[CalicoMode], Decision],
     ) -> PoolRef:
         """Make a mode ready for pods.
@@ -95,145 +141,88 @@ class Switcher:
             decide: the decision, against the installation as it is when asked.
         """
         if mode in self._entered:
-            self._check_lock()
+            self._tenure.check()
             return self._entered[mode]
+        self.begin(lambda: decide(mode))
         decision = decide(mode)
         if decision.writer == "nothing":
-            return self._use(decision)
-        self._begin()
-        decision = decide(mode)
-        if decision.writer == "own-pool":
-            return self._make_pools(mode, [one for one in wanted if one not in self._entered])
-        return self._flip(decision)
-
-    def _check_lock(self) -> None:
-        if self._journal is not None:
-            self._lock.check()
-
-    def _use(self, decision: Decision) -> PoolRef:
-        assert decision.pool is not None
-        self._refuse_others_changes()
-        pool = decision.pool
-        reference = PoolRef(name=pool.name, cidr=str(pool.cidr), mode=decision.mode)
-        self._entered[decision.mode] = reference
+            assert decision.pool is not None
+            reference = PoolRef.of(decision.pool)
+        elif decision.writer == "own-pool":
+            reference = PoolRef.of(self._own_pool(mode, wanted))
+        else:
+            reference = PoolRef.of(self._flip(decision), self._epoch)
+        self._entered[mode] = reference
         return reference
 
-    def _refuse_others_changes(self) -> None:
-        """A pool that somebody else is changing, or has left changed, shows no mode."""
-        if self._looked:
-            return
-        try:
-            journal = self._store.read()
-        except ForbiddenError:
-            journal = None
-        if journal is not None:
-            raise RestoreError(
-                "Another run is changing this cluster, or was killed before it could restore it",
-                found=f"{self._store.where} of {journal.owner}, {journal.time}",
-                remedy="Wait for that run; if it is dead, run `k8snet restore`.",
-            )
-        self._looked = True
+    def _own_pool(self, mode: CalicoMode, wanted: Callable[[], Iterable[CalicoMode]]) -> IPPool:
+        self._tenure.check()
+        if mode not in self._own:
+            self._make_pools([one for one in wanted() if one not in self._own])
+        pool = self._own[mode]
+        if self._late is not None and self._watch.complaints(self.installation, {mode}):
+            raise self._late
+        return pool
 
-    def _begin(self) -> None:
-        """Before the first change: hold the Lease, and take back what a dead run has left."""
-        if self._lock.held or self._journal is not None:
-            self._lock.check()
-            return
-        self._lock.acquire(wait_seconds=self._change.lock_wait_seconds)
-        left = self._store.read()
-        if left is not None:
-            finish(self._api, self._store, left, self._changes)
-        self.installation = inspect(self._api)
-
-    def _write_journal(self, journal: Journal) -> None:
-        self._lock.check()
-        self._store.write(journal)
-        self._journal = journal
-
-    def _new_journal(self) -> Journal:
-        assert self.installation.shape is not None
-        assert self.installation.group is not None
-        return Journal(
-            run_id=self._run_id,
-            strategy=self._change.strategy,
-            owner=self._holder.identity,
-            time=datetime.now(UTC).isoformat(timespec="seconds"),
-            shape=self.installation.shape,
-            group=self.installation.group,
-        )
-
-    def _make_pools(self, mode: CalicoMode, wanted: Sequence[CalicoMode]) -> PoolRef:
+    def _make_pools(self, modes: Collection[CalicoMode]) -> None:
         group = self.installation.group
         assert group is not None
         planned = plan_pools(
             self.installation,
             group=group,
-            modes=wanted,
+            modes=modes,
             nodes=self._nodes,
             every_node=list_nodes(self._api),
             run_id=self._run_id,
             within=self._change.cidr,
         )
-        if self._journal is None:
-            # All modes' names, also those that are not wanted yet: names cost nothing, and the
-            # journal is never rewritten.
-            names = tuple(pool_name(self._run_id, one) for one in CalicoMode)
-            self._write_journal(replace(self._new_journal(), own_pools=names))
-        self._lock.check()
-        created = create_pools(self._api, group, planned, self._changes)
-        own = [pool for raw in created if (pool := IPPool.of(raw)) is not None]
-        self.installation = replace(self.installation, pools=(*self.installation.pools, *own))
-        self._await_devices(f"the pools of run {self._run_id}", {pool.mode for pool in own})
-        for pool in own:
-            self._entered[pool.mode] = PoolRef(name=pool.name, cidr=str(pool.cidr), mode=pool.mode)
-        return self._entered[mode]
+        for raw in create_pools(self._api, group, planned, self._changes):
+            pool = IPPool.of(raw)
+            assert pool is not None
+            self._own[pool.mode] = pool
+            self.installation = replace(self.installation, pools=(*self.installation.pools, pool))
+        try:
+            # For all of them at once: the MTU of new pods is right only when every family is on.
+            self._await_devices(f"the pools of run {self._run_id}", modes)
+        except NotConvergedError as exc:
+            # A family that this network never lets up must not cost the others their figures.
+            self._late = exc
 
-    def _flip(self, decision: Decision) -> PoolRef:
-        pool, group = decision.pool, decision.group
+    def _flip(self, decision: Decision) -> IPPool:
+        pool, group, mode = decision.pool, decision.group, decision.mode
         assert pool is not None
         assert group is not None
-        if self._journal is None:
-            shape = self.installation.shape
-            assert shape is not None
-            original = capture(self._api, decision, shape)
-            journal = replace(self._new_journal(), group=group, original=original)
-            self._write_journal(journal)
-        self._lock.check()
-        if pool.mode is not decision.mode:
+        self._tenure.check()
+        self._entered.clear()
+        if pool.mode is not mode:
             flip(self._api, decision, self._changes)
             self._epoch += 1
-        self._entered.clear()
-        changed = replace(pool, mode=decision.mode)
-        self.installation = replace(
-            self.installation,
-            pools=tuple(
-                changed if one.name == pool.name else one for one in self.installation.pools
-            ),
+        changed = self._remember_mode(pool.name, mode) or pool
+        self._await_devices(f"pool {pool.name} in mode {mode}", {mode}, pool=changed, group=group)
+        return changed
+
+    def _remember_mode(self, name: str, mode: CalicoMode) -> IPPool | None:
+        pools = tuple(
+            replace(pool, mode=mode) if pool.name == name else pool
+            for pool in self.installation.pools
         )
-        self._await_devices(
-            f"pool {pool.name} in mode {decision.mode}", {decision.mode}, pool=changed, group=group
-        )
-        reference = PoolRef(
-            name=pool.name, cidr=str(pool.cidr), mode=decision.mode, epoch=self._epoch
-        )
-        self._entered[decision.mode] = reference
-        return reference
+        self.installation = replace(self.installation, pools=pools)
+        return self.installation.pool(name)
 
     def _await_devices(
         self,
         what: str,
-        modes: set[CalicoMode],
+        modes: Collection[CalicoMode],
         *,
         pool: IPPool | None = None,
-        group: groups.Group | None = None,
+        group: Group | None = None,
     ) -> None:
         wait_until_good(
             lambda: self._watch.complaints(self.installation, modes, pool=pool, group=group),
             what=what,
             timeout_seconds=self._change.timeout_seconds,
             stability_seconds=self._change.stability_seconds,
-            remedy="If one node lags, delete its calico-node pod; if all do, look at the logs of "
-            "calico-node and, with the operator, at TigeraStatus.",
+            remedy=_REMEDY,
         )
 
     def close(self) -> None:
@@ -244,40 +233,14 @@ class Switcher:
             LockedError: another run has taken the cluster over.
         """
         self._entered.clear()
-        try:
-            if self._journal is not None:
-                self._lock.check()
-                self._restore(self._journal)
-                self._journal = None
-        except LockedError:
-            self._journal = None
-            raise
-        except ConnectError as exc:
-            raise RestoreError(
-                "The cluster could not be restored: its API server does not answer",
-                found=str(exc),
-                remedy="Run `k8snet restore` as soon as it does; all that is needed is kept in the "
-                f"{self._store.where}.",
-            ) from None
-        finally:
-            self._lock.release()
+        self._tenure.end(self._undo)
 
-    def _restore(self, journal: Journal) -> None:
-        self._watch.await_no_pods(journal.run_id, self._own_networks())
+    def _undo(self, journal: Journal) -> None:
+        self._watch.await_no_pods(journal.run_id, list(self._own.values()))
         take_back(self._api, journal, self._changes)
-        self._store.delete(journal.run_id)
-        original = journal.original
-        if original is None:
-            own = set(journal.own_pools)
-            pools = tuple(one for one in self.installation.pools if one.name not in own)
-            self.installation = replace(self.installation, pools=pools)
-            return
-        mode = mode_of(original)
-        pools = tuple(
-            replace(one, mode=mode) if one.name == original.name else one
-            for one in self.installation.pools
-        )
+        self._own.clear()
+        own = set(journal.own_pools)
+        pools = tuple(pool for pool in self.installation.pools if pool.name not in own)
         self.installation = replace(self.installation, pools=pools)
-
-    def _own_networks(self) -> list[IPPool]:
-        return [pool for pool in self.installation.pools if pool.run_id == self._run_id]
+        if journal.original is not None:
+            self._remember_mode(journal.original.name, mode_of(journal.original))

@@ -11,6 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, this_process
 from pytest_k8snet.cluster.nodes import TOLERATED_TAINTS
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def namespace(name: str, run_id: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": name, "labels": {**run_labels(run_id), **levels}},
+        "metadata": {
+            "name": name,
+            "labels": {**run_labels(run_id), **levels},
+            "annotations": {PROCESS_ANNOTATION: this_process()},
+        },
     }
 
 
@@ -77,9 +82,10 @@ def pod(
         "name": name,
         "namespace": namespace,
         "labels": run_labels(run_id, request.role),
+        "annotations": {PROCESS_ANNOTATION: this_process()},
     }
     if request.pool is not None:
-        metadata["annotations"] = {POOL_ANNOTATION: json.dumps([request.pool])}
+        metadata["annotations"][POOL_ANNOTATION] = json.dumps([request.pool])
     spec: dict[str, Any] = {
         **_pod_spec(
             {

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +24,7 @@ from pytest_k8snet.calico.lock import LEASE_NAME, Holder, Lock
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, Strategy
+from pytest_k8snet.cluster import liveness
 from pytest_k8snet.errors import (
     ApiError,
     LockedError,
@@ -291,12 +291,12 @@ def crash_at(api: StoreApi, strategy: Strategy, request: int, *, after: bool) ->
 
 def bury(api: StoreApi) -> None:
     """Make the Lease's holder a process that has ended."""
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    start = locks._start_time(child.pid)
-    child.communicate(b"\n")
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    start = liveness._start_time(child.pid)
+    child.communicate()
     for lease in api.store.list("leases.coordination.k8s.io"):
         lease["metadata"]["annotations"]["k8snet/process"] = (
-            f"{locks._machine()}/{child.pid}/{start}"
+            f"{liveness._machine()}/{child.pid}/{start}"
         )
         lease["spec"]["holderIdentity"] = "k8snet-abc123 (dead)"
         api.store.update("leases.coordination.k8s.io", lease)
@@ -338,7 +338,9 @@ def test_after_a_crash_at_any_request_restore_puts_everything_back(
             break
         restore_cluster(api)
         assert objects(api) == before, f"died at request {request}"
-        assert restore_cluster(api) == ["Nothing to restore: there is no journal in this cluster."]
+        assert restore_cluster(api) == [
+            "Nothing to restore: no run has left anything that needs it."
+        ]
         request += 3
     assert request > 20
 
@@ -513,7 +515,7 @@ def test_a_lease_that_is_lost_ends_the_writing() -> None:
     lease = api.get(LEASE)
     lease["spec"]["holderIdentity"] = "k8snet-other (someone@else)"
     api.replace(LEASE, lease)
-    lock = calico._switcher._lock
+    lock = calico._switcher._tenure._lock
     lock._renew_once()
     with pytest.raises(LockedError, match="no longer holds the cluster"):
         calico.enter(NEVER)

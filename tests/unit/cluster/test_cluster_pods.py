@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.cluster import manifests
+from pytest_k8snet.cluster.liveness import this_process
 from pytest_k8snet.cluster.pods import PodRequest, is_ready, read_pod, trouble_of
 
 REQUEST = PodRequest(role="client", node="Node1.example.com")
@@ -55,10 +56,13 @@ def test_labels_and_pool_are_on_the_pod() -> None:
         "k8snet/run": "k8snet-abc123",
         "k8snet/role": "server",
     }
-    assert made["metadata"]["annotations"] == {
-        "cni.projectcalico.org/ipv4pools": '["k8snet-vxlan"]'
-    }
-    assert "annotations" not in manifest()["metadata"]
+    pool = "cni.projectcalico.org/ipv4pools"
+    assert made["metadata"]["annotations"][pool] == '["k8snet-vxlan"]'
+    assert pool not in manifest()["metadata"]["annotations"]
+
+
+def test_a_pod_names_the_process_that_made_it() -> None:
+    assert manifest()["metadata"]["annotations"]["k8snet/process"] == this_process()
 
 
 def test_a_host_network_pod_differs_in_its_network_alone() -> None:

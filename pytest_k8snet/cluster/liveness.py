@@ -1,0 +1,51 @@
+"""Which process made something in a cluster, and whether that process still lives.
+
+A run that is killed leaves objects behind. Whoever finds them on the same machine can tell that
+their maker is gone, and need not wait for it; from anywhere else that can't be known.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+#: The annotation by which an object names the process that made it.
+PROCESS_ANNOTATION = "k8snet/process"
+
+
+def this_process() -> str:
+    """The running process: the machine's boot, the PID namespace, process id and start time."""
+    pid = os.getpid()
+    return f"{_machine()}/{pid}/{_start_time(pid)}"
+
+
+def is_alive(process: str) -> bool | None:
+    """Whether a process lives, if it ran on this very machine; None if that's unknown.
+
+    Args:
+        process: what :func:`this_process` said in it.
+    """
+    place, _, started = process.rpartition("/")
+    machine, _, pid = place.rpartition("/")
+    if not machine or machine != _machine() or not pid.isdigit():
+        return None
+    return _start_time(int(pid)) == started
+
+
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str:
+    """The start time of a live process in clock ticks; empty for none, or for a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    # The name in parentheses may hold spaces; what follows it is regular.
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in ("Z", "X") else fields[19]

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import subprocess
+
+from pytest_k8snet.cluster import liveness
+
+
+def test_the_running_process_is_alive() -> None:
+    assert liveness.is_alive(liveness.this_process()) is True
+
+
+def test_a_process_that_has_ended_is_known_to_be_gone_on_its_own_machine() -> None:
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    place = liveness.this_process().rsplit("/", 2)[0]
+    named = f"{place}/{child.pid}/{liveness._start_time(child.pid)}"
+    assert liveness.is_alive(named) is True
+    child.communicate()
+    assert liveness.is_alive(named) is False
+
+
+def test_a_later_process_of_the_same_number_is_another() -> None:
+    place, _, started = liveness.this_process().rpartition("/")
+    assert liveness.is_alive(f"{place}/{int(started) + 1}") is False
+
+
+def test_nothing_is_known_of_other_machines_or_of_no_process_at_all() -> None:
+    assert liveness.is_alive("another-boot/pid:[4026531836]/17/99") is None
+    assert liveness.is_alive("") is None
+    assert liveness.is_alive("nonsense") is None
