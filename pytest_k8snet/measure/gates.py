@@ -88,15 +88,17 @@ class Gates:
             )
         options = {"streams": streams, "udp": udp, "bitrate": bitrate}
         directions = (False, True) if both_directions else (reverse,)
+        terms = self._terms(plan)
+        steal = terms.plan.most_steal
         arm = Arm(
             label=pair.scene + _variant(streams, udp, directions),
-            take=lambda turn: _bandwidth_turn(pair, turn, directions, options),
+            take=lambda turn: _bandwidth_turn(pair, turn, directions, options, steal),
             context=_context(pair),
             scene=pair.scene,
             mode=str(pair.mode) if pair.mode is not None else None,
             describe=_describe_bandwidth,
         )
-        return Bandwidth(arm, self._terms(plan))
+        return Bandwidth(arm, terms)
 
     def latency(
         self,
@@ -129,7 +131,7 @@ class Gates:
         Schedule.jittered(request, terms.plan.requests_per_second, seed=0)
         arm = Arm(
             label=f"{client} -> {url}",
-            take=lambda turn: _latency_turn(client, request, turn),
+            take=lambda turn: _latency_turn(client, request, turn, terms.plan.most_steal),
             scene=f"{client.kind}-{scene_of_url(url)}",
             describe=_describe_latency,
         )
@@ -146,9 +148,13 @@ class Gates:
 
 
 def _bandwidth_turn(
-    pair: Pair, turn: Turn, directions: Sequence[bool], options: dict[str, Any]
+    pair: Pair,
+    turn: Turn,
+    directions: Sequence[bool],
+    options: dict[str, Any],
+    most_steal: float,
 ) -> Observation:
-    guard = Guard((pair.client, pair.server))
+    guard = Guard((pair.client, pair.server), most_steal)
     samples = [
         pair.sampler.iperf3(
             pair,
@@ -169,11 +175,13 @@ def _bandwidth_turn(
     )
 
 
-def _latency_turn(client: Endpoint, request: CurlOptions, turn: Turn) -> Observation:
+def _latency_turn(
+    client: Endpoint, request: CurlOptions, turn: Turn, most_steal: float
+) -> Observation:
     wanted = Schedule.jittered(
         replace(request, requests=turn.requests), turn.requests_per_second, seed=turn.seed
     )
-    guard = Guard((client,))
+    guard = Guard((client,), most_steal)
     sample = client.sampler.scheduled(client, wanted)
     result = sample.result
     phases = {"dns": "dns", "connect": "tcp", "first_byte": "ttfb", "total": "total"}

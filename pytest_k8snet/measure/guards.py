@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_k8snet.measure.endpoint import Endpoint
 
-#: Share of a node's CPU time that the hypervisor may have given to others.
-MOST_STEAL = 0.05
 #: cgroup v2 and v1; whichever exists tells how often a CPU limit stopped the container.
 _FILES = ("/proc/stat", "/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 
@@ -49,11 +47,11 @@ class CpuState:
             throttled=int(throttled[1]) if throttled else 0,
         )
 
-    def cause(self, after: CpuState, name: str) -> str:
+    def cause(self, after: CpuState, name: str, most_steal: float) -> str:
         """Say why what ran between this state and ``after`` may not count, or nothing."""
         ticks = after.ticks - self.ticks
         steal = (after.steal_ticks - self.steal_ticks) / ticks if ticks > 0 else 0.0
-        if steal > MOST_STEAL:
+        if steal > most_steal:
             return f"the hypervisor took {steal:.0%} of the CPU time of {name}"
         if after.throttled > self.throttled:
             times = after.throttled - self.throttled
@@ -62,9 +60,15 @@ class CpuState:
 
 
 class Guard:
-    """Watches the CPU of a sample's endpoints from before it to after it."""
+    """Watches the CPU of a sample's endpoints from before it to after it.
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    Args:
+        endpoints: the client's and the server's.
+        most_steal: share of a node's CPU time that the hypervisor may take.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], most_steal: float) -> None:
+        self._most_steal = most_steal
         # Outside the cluster there is no telling whose machine it is, nor what it runs.
         self._endpoints = [endpoint for endpoint in endpoints if endpoint.kind != "outside"]
         self._before = [read_cpu(endpoint) for endpoint in self._endpoints]
@@ -73,9 +77,10 @@ class Guard:
         """Say why the sample that ended just now may not count, or nothing."""
         for endpoint, before in zip(self._endpoints, self._before, strict=True):
             after = read_cpu(endpoint)
-            cause = before.cause(after, str(endpoint)) if before and after else ""
-            if cause:
-                return cause
+            if before is not None and after is not None:
+                cause = before.cause(after, str(endpoint), self._most_steal)
+                if cause:
+                    return cause
         return ""
 
 

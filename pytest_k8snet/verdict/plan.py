@@ -39,6 +39,8 @@ class Plan:
         requests: requests at most for one percentile; None takes what the percentile needs.
         requests_per_second: rate of the schedule of requests. Starting a curl costs the client
             about 10 ms of CPU, so the default leaves most of a core alone.
+        most_steal: share of CPU time that the hypervisor may take from a client or server during a
+            sample that counts.
         monitor: report the verdict, but let nothing fail.
     """
 
@@ -52,6 +54,7 @@ class Plan:
     warmup_pairs: int = 1
     requests: int | None = None
     requests_per_second: float = 20.0
+    most_steal: float = 0.10
     monitor: bool = False
 
     def __post_init__(self) -> None:
@@ -82,6 +85,7 @@ class Plan:
             ("budget_seconds", budget is None or 0 < budget < math.inf, "positive"),
             ("warmup_pairs", self.warmup_pairs >= 0, "0 or more"),
             ("requests", requests is None or requests >= 1, "1 or more"),
+            ("most_steal", 0 <= self.most_steal <= 1, "from 0 to 1"),
             ("requests_per_second", 0 < self.requests_per_second <= 1000, "above 0, at most 1000"),
         )
 
@@ -94,7 +98,7 @@ class Plan:
     def parse(cls, text: str, base: Plan | None = None) -> Plan:
         """Read ``last=12 seconds=3, budget=10min``: names and values, over those of ``base``.
 
-        ``omit``, ``budget``, ``warmup`` and ``rate`` may stand for the long names.
+        ``omit``, ``budget``, ``warmup``, ``rate`` and ``steal`` may stand for the long names.
 
         Raises:
             SettingsError: an unknown name, a value that cannot be read, or no workable plan.
@@ -189,6 +193,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "warmup_pairs": int,
     "requests": _optional(int),
     "requests_per_second": float,
+    "most_steal": float,
     "monitor": _yes_or_no,
 }
 _SHORT = {
@@ -196,4 +201,5 @@ _SHORT = {
     "budget": "budget_seconds",
     "warmup": "warmup_pairs",
     "rate": "requests_per_second",
+    "steal": "most_steal",
 }

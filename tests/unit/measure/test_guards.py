@@ -43,7 +43,7 @@ def test_what_is_not_there_is_not_known(text: str) -> None:
 )
 def test_steal_and_throttling_are_causes(after: CpuState, cause: str) -> None:
     before = CpuState(ticks=1000, steal_ticks=35, throttled=3)
-    assert before.cause(after, "node1") == cause
+    assert before.cause(after, "node1", 0.05) == cause
 
 
 def test_a_real_endpoint_has_counters_and_the_outside_is_left_alone(observer: Notebook) -> None:
@@ -55,4 +55,4 @@ def test_a_real_endpoint_has_counters_and_the_outside_is_left_alone(observer: No
     nowhere = Endpoint(
         kind="outside", name="far", shell=LocalShell(("no-such-command",)), sampler=sampler
     )
-    assert Guard((nowhere,)).cause() == ""
+    assert Guard((nowhere,), 0.05).cause() == ""
