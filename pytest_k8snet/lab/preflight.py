@@ -21,6 +21,7 @@ PROGRAMS = {
     "unshare": "util-linux",
     "setpriv": "util-linux",
     "mount": "mount",
+    "hostname": "hostname",
 }
 #: What the lab imports beyond the plugin's own dependencies.
 MODULES = ("aiohttp", "cryptography", "jsonpatch", "yaml")

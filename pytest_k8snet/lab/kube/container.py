@@ -39,7 +39,7 @@ while [ "$mounts" -gt 0 ]; do
     mounts=$((mounts - 1))
 done
 mount -t proc proc /proc
-echo "$hostname" > /proc/sys/kernel/hostname
+hostname "$hostname"
 cd "$directory"
 echo
 exec 0< /dev/null 1>&3 2>&4 3>&- 4>&-

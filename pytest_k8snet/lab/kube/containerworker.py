@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.lab.api.objects import Object, dig
@@ -37,6 +38,7 @@ class ContainerWorker:
         self.state = state
         self.current: Container | None = None
         self.previous: Container | None = None
+        self._starting: asyncio.Task[Container] | None = None
 
     async def run(self, sandbox: Sandbox, *, initial: bool = False) -> int:
         """Keep it running as the restart policy says; its last exit status."""
@@ -56,6 +58,12 @@ class ContainerWorker:
 
     async def stop(self, grace_seconds: float) -> None:
         """End it, and write down how it ended."""
+        if self._starting is not None:
+            with contextlib.suppress(ContainerError):
+                started = await self._starting
+                if started is not self.current:
+                    # Nobody has seen it run: it goes without ceremony.
+                    await started.stop(0)
         if self.current is None:
             return
         if self.current.running:
@@ -139,7 +147,9 @@ class ContainerWorker:
                 continue
             self._event("Created", f"Created container: {name}")
             async with pod_worker.kit.starting:
-                return await Container.start(plan)
+                self._starting = asyncio.create_task(Container.start(plan))
+                # Half a container could not be stopped: whoever ends the pod waits for it.
+                return await asyncio.shield(self._starting)
 
     def _plan(self, sandbox: Sandbox) -> Plan:
         pod_worker = self._pod_worker

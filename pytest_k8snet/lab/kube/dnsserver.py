@@ -7,6 +7,7 @@ anything else the lab does, and imports next to nothing, so that it is up in mil
 import json
 import os
 import selectors
+import signal
 import socket
 import struct
 from typing import Any
@@ -155,4 +156,6 @@ def _talk(connection: socket.socket, pending: dict[Any, bytes], zone: Zone) -> b
 
 
 if __name__ == "__main__":
+    # As pid 1 of its container it would ignore what it does not handle.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
     serve(Zone())

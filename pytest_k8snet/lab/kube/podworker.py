@@ -13,6 +13,7 @@ from typing import Any
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.store import StatusError, Store
 from pytest_k8snet.lab.calico.cni import Cni, CniError
+from pytest_k8snet.lab.dataplane.netns import DataplaneError
 from pytest_k8snet.lab.kube import podstatus, sandbox
 from pytest_k8snet.lab.kube.containerworker import ContainerWorker
 from pytest_k8snet.lab.kube.events import Recorder
@@ -72,6 +73,7 @@ class PodWorker:
             initial=[worker.state for worker in self._initial],
             containers=[worker.state for worker in self._main],
         )
+        self._making: asyncio.Task[Sandbox] | None = None
         self._ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     def _workers(self, path: str) -> list[ContainerWorker]:
@@ -137,10 +139,13 @@ class PodWorker:
         while True:
             try:
                 async with self.kit.starting:
-                    return await sandbox.make(
+                    making = sandbox.make(
                         self.pod, spec=self.kit.spec, node=self.node, cni=self.kit.cni
                     )
-            except CniError as exc:
+                    self._making = asyncio.create_task(making)
+                    # Half a sandbox could not be removed: whoever ends the pod waits for it.
+                    return await asyncio.shield(self._making)
+            except (CniError, DataplaneError) as exc:
                 self.recorder.record(
                     self.pod,
                     "FailedCreatePodSandBox",
@@ -157,6 +162,8 @@ class PodWorker:
         life.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await life
+        if self._making is not None:
+            await asyncio.wait([self._making])
         await asyncio.gather(
             *(worker.stop(grace_seconds) for worker in (*self._initial, *self._main))
         )

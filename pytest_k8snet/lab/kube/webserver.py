@@ -7,7 +7,9 @@ Answers ``/`` (a short text), ``/hostname``, ``/healthz``, and any path with ``?
 of N bytes. Anything else is 404.
 """
 
+import os
 import selectors
+import signal
 import socket
 import sys
 from typing import Any
@@ -168,4 +170,6 @@ def _serve_one(connection: Connection, events: int, selector: Any) -> None:
 
 
 if __name__ == "__main__":
+    # As pid 1 of its container it would ignore what it does not handle.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
     serve(int(sys.argv[1]))

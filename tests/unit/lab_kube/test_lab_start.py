@@ -42,7 +42,7 @@ def test_all_missing_programs_are_named_with_their_packages_in_one_error(
     for entry in ("nft (nftables)", "iperf3 (iperf3)", "curl (curl)", "tc (iproute2)"):
         assert entry in caught.value.found
     assert caught.value.remedy == (
-        "apt-get install curl iperf3 iproute2 mount nftables procps util-linux"
+        "apt-get install curl hostname iperf3 iproute2 mount nftables procps util-linux"
     )
 
 

@@ -1,0 +1,69 @@
+"""The real kubectl on a lab, and ready-made pods for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_k8snet.lab import LabProcess
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """The real kubectl on one lab, in one namespace."""
+
+    lab: LabProcess
+    namespace: str
+
+    def run(
+        self, *words: str, stdin: str | None = None, timeout_seconds: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it, whatever comes of it."""
+        return subprocess.run(
+            ["kubectl", f"--namespace={self.namespace}", *words],
+            env={**os.environ, "KUBECONFIG": str(self.lab.kubeconfig)},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+        )
+
+    def __call__(self, *words: str, stdin: str | None = None) -> str:
+        """Run it, and insist that it succeeds; its standard output."""
+        done = self.run(*words, stdin=stdin)
+        assert done.returncode == 0, f"kubectl {' '.join(words)}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def get(self, *words: str) -> Object:
+        """``kubectl get -o json``."""
+        found: Object = json.loads(self("get", *words, "-o", "json"))
+        return found
+
+    def apply(self, *objects: Object) -> None:
+        """``kubectl apply`` of objects."""
+        body = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self("apply", "-f", "-", stdin=json.dumps(body))
+
+    def sh(self, pod: str, script: str) -> str:
+        """Run a shell script in a pod; its standard output."""
+        return self("exec", pod, "--", "sh", "-c", script)
+
+
+def pod_object(name: str, command: Sequence[str] = ("sleep", "infinity"), **spec: Any) -> Object:
+    """A Pod with one container ``c``; ``container=`` adds to that, the rest to the pod's spec."""
+    container = {"name": "c", "image": "example.org/probe:1", **spec.pop("container", {})}
+    if command:
+        container["command"] = list(command)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 0, **spec},
+    }

@@ -1,0 +1,138 @@
+"""What people type: an ordinary kubectl works on the lab as on any cluster."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from lab_kubectl import Kubectl, pod_object
+
+from pytest_k8snet.lab import LabProcess
+
+
+def test_get_shows_what_a_calico_cluster_has(kubectl: Kubectl) -> None:
+    nodes = kubectl("get", "nodes", "-o", "wide").splitlines()
+    assert [line.split()[0] for line in nodes[1:]] == ["master", "node1", "node2", "node3"]
+    assert all(" Ready " in line for line in nodes[1:])
+    assert "control-plane" in nodes[1]
+    assert os.uname().release in nodes[1]
+    system = kubectl("get", "pods", "-n", "kube-system", "-o", "wide")
+    assert system.count("calico-node-") == 4
+    assert system.count("coredns-") == 2
+    assert kubectl("get", "ippools.crd.projectcalico.org", "-o", "name") == (
+        "ippool.crd.projectcalico.org/default-ipv4-ippool\n"
+    )
+    information = kubectl.get("clusterinformations.crd.projectcalico.org", "default")
+    assert information["spec"]["calicoVersion"] == "v3.31.2"
+    daemonset = kubectl.get("daemonset", "calico-node", "-n", "kube-system")
+    assert daemonset["status"]["numberReady"] == 4
+
+
+def test_run_exec_logs_and_delete(kubectl: Kubectl) -> None:
+    kubectl("run", "p", "--image=example.org/x", "--command", "--", "sh", "-c",
+            "echo hello; trap 'exit 0' TERM; while :; do sleep 0.05; done")  # fmt: skip
+    kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=10s")
+    assert kubectl("logs", "p") == "hello\n"
+    done = kubectl.run(
+        "exec", "-i", "p", "--", "sh", "-c", "cat; echo bad >&2; exit 7", stdin="good\n"
+    )
+    assert done.stdout == "good\n"
+    assert done.stderr == "bad\ncommand terminated with exit code 7\n"
+    assert done.returncode == 7
+    done = kubectl.run("exec", "p", "--", "iperf99")
+    assert 'exec: "iperf99": executable file not found in $PATH' in done.stderr
+    assert kubectl("delete", "pod", "p") == 'pod "p" deleted\n'
+
+
+def test_exec_with_a_terminal(kubectl: Kubectl) -> None:
+    kubectl.apply(pod_object("p"))
+    kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=10s")
+    command = f"kubectl -n {kubectl.namespace} exec -it p -- sh -c 'tty; stty size; exit 5'"
+    done = subprocess.run(
+        # script gives kubectl a terminal of its own.
+        ["script", "--quiet", "--return", "--command", command, os.devnull],
+        env={**os.environ, "KUBECONFIG": str(kubectl.lab.kubeconfig), "TERM": "xterm"},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=30,
+        check=False,
+    )
+    assert "/dev/pts/" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 5
+
+
+def test_cordon_and_uncordon(kubectl: Kubectl) -> None:
+    kubectl("cordon", "node2")
+    try:
+        kubectl.apply(pod_object("p", nodeSelector={"kubernetes.io/hostname": "node2"}))
+        condition = "--for=condition=PodScheduled=false"
+        kubectl("wait", condition, "pod/p", "--timeout=10s")
+    finally:
+        kubectl("uncordon", "node2")
+    kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=10s")
+
+
+def test_a_namespace_takes_its_contents_along(lab: LabProcess) -> None:
+    kubectl = Kubectl(lab, "goes-away")
+    kubectl("create", "namespace", "goes-away")
+    kubectl.apply(pod_object("p"))
+    kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=10s")
+    kubectl("delete", "namespace", "goes-away")
+    assert "NotFound" in kubectl.run("get", "namespace", "goes-away").stderr
+    assert "goes-away" not in kubectl("get", "pods", "--all-namespaces")
+
+
+class TestCommand:
+    """``k8snet lab``."""
+
+    command = (sys.executable, "-m", "pytest_k8snet.cli", "lab", "--nodes", "1")
+
+    def test_it_runs_a_command_with_the_lab_and_ends_with_its_status(self, tmp_path: Path) -> None:
+        script = "kubectl get nodes -o name; $K8SNET_OUTSIDE ip -o -4 addr show eth0; exit 9"
+        done = subprocess.run(
+            [*self.command, "--", "sh", "-c", script], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 9, done.stderr
+        assert "node/master\n" in done.stdout
+        assert "203.0.113.10/24" in done.stdout
+
+    def test_a_command_that_is_not_there_is_said(self) -> None:
+        done = subprocess.run(
+            [*self.command, "--", "no-such-program"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 127
+        assert done.stderr == "k8snet lab: there is no program 'no-such-program'\n"
+
+    def test_in_the_foreground_it_says_how_to_use_it_and_ends_on_ctrl_c(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "kubeconfig"
+        with subprocess.Popen(
+            [*self.command, "--kubeconfig", str(path)], stdout=subprocess.PIPE, text=True
+        ) as shown:
+            assert shown.stdout is not None
+            lines = []
+            for line in shown.stdout:
+                lines.append(line)
+                if line.startswith("Ctrl-C"):
+                    break
+            assert f"  export KUBECONFIG={shlex.quote(str(path))}\n" in lines
+            assert any("run/netns/outside curl" in line for line in lines)
+            assert path.stat().st_mode & 0o777 == 0o600
+            shown.send_signal(2)
+            assert shown.wait(10) == 0
+        assert not path.exists()
+
+    def test_it_never_overwrites_a_kubeconfig(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine"
+        path.write_text("precious")
+        done = subprocess.run(
+            [*self.command, "--kubeconfig", str(path)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode != 0
+        assert "the kubeconfig would overwrite a file" in done.stderr
+        assert path.read_text() == "precious"
