@@ -157,7 +157,16 @@ def _with_commands(stderr: str, lines: Sequence[str]) -> str:
 
 async def _in_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     call = functools.partial(function, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_executor, call)
+    running = asyncio.get_running_loop().run_in_executor(_executor, call)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        # A thread cannot be stopped half-way. Who is cancelled while a namespace is being made
+        # deletes it next, and must find it made.
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()
+        raise
 
 
 def _entered(name: str, call: Callable[[], _T]) -> _T:
@@ -177,6 +186,8 @@ def _create(name: str, sysctls: dict[str, str]) -> None:
         syscalls.bind_mount("/proc/thread-self/ns/net", target)
         syscalls.set_interface_up("lo")
         syscalls.write_sysctls(sysctls)
+    except FileExistsError:
+        raise DataplaneError(f"the lab already has a network namespace named {name}") from None
     except OSError as error:
         raise DataplaneError(
             f"cannot make the network namespace {name}",
