@@ -76,6 +76,12 @@ class _Figure(float):
             raise TypeError(f"cannot divide {self} by {other}: the units differ")
         return type(self)(float(self) / other)
 
+    def explain_comparison(
+        self, op: str, limit: object, *, reflected: bool = False
+    ) -> list[str] | None:
+        """What a failed assertion shows: figure, limit, and how far apart they are."""
+        return _missed(self, op, limit, reflected=reflected)
+
     def __neg__(self) -> Self:
         return type(self)(-float(self))
 
@@ -179,11 +185,27 @@ class Ratio(float):
 
     __slots__ = ()
 
+    def explain_comparison(
+        self, op: str, limit: object, *, reflected: bool = False
+    ) -> list[str] | None:
+        """What a failed assertion shows: the quotient, the limit, and how far apart they are."""
+        return _missed(self, op, limit, reflected=reflected)
+
     def __str__(self) -> str:
         return f"{float(self):.3f}"
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def _missed(figure: float, op: str, limit: object, *, reflected: bool) -> list[str] | None:
+    if op not in ("<", "<=", ">", ">=") or not isinstance(limit, (int, float)) or limit == 0:
+        return None
+    if reflected:
+        op = op.translate(str.maketrans("<>", "><"))
+    share = float(figure) / float(limit) - 1
+    side = "above" if share > 0 else "below"
+    return [f"{figure} {op} {limit}", f"the limit is missed: {abs(share):.1%} {side} it"]
 
 
 def _three_digits(value: SupportsFloat) -> str:

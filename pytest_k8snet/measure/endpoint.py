@@ -89,7 +89,7 @@ def _text(output: bytes | str | None) -> str:
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Endpoint:
     """One place to measure from or to.
 
@@ -139,3 +139,6 @@ class Endpoint:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
+
+    def __repr__(self) -> str:
+        return f"<{self} {self.address}>" if self.address else f"<{self}>"

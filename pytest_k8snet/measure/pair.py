@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.tools.iperf3 import Iperf3Result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Pair:
     """A client endpoint and a server endpoint, and what kind of path lies between them.
 
@@ -63,3 +63,8 @@ class Pair:
 
     def __str__(self) -> str:
         return self.label
+
+    def __repr__(self) -> str:
+        # A failing test prints its arguments: names and addresses are what a reader looks for.
+        client, server = self.client, self.server
+        return f"<{self.label}: {client.name} {client.address} -> {server.name} {server.address}>"

@@ -84,3 +84,20 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused() -> None:
     with pytest.raises(ValueError, match="not a duration"):
         Seconds.parse("soon")
+
+
+def test_a_missed_limit_explains_itself() -> None:
+    ratio = (276 * Mbit) / (285 * Mbit)
+    assert ratio.explain_comparison(">=", 0.98) == [
+        "0.968 >= 0.98",
+        "the limit is missed: 1.2% below it",
+    ]
+    assert (12 * ms).explain_comparison("<=", 10 * ms) == [
+        "12 ms <= 10 ms",
+        "the limit is missed: 20.0% above it",
+    ]
+    assert ratio.explain_comparison("<=", 0.98, reflected=True) == [
+        "0.968 >= 0.98",
+        "the limit is missed: 1.2% below it",
+    ]
+    assert ratio.explain_comparison("==", 1) is None
