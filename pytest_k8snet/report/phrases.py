@@ -6,6 +6,7 @@ Pure. They may contain foreign names: each drawing makes them safe in its own wa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 
 from pytest_k8snet.report.figures import (
     RELATIONS,
@@ -86,12 +87,7 @@ def margin_text(one: Judged) -> str:
 
 def compared_text(summary: Summary) -> str:
     """What the figures are compared with."""
-    bases = [
-        f"{cell.key.text} {in_unit(cell.figure.value, 'bit/s')} "
-        f"({counted(len(cell.values), 'sample')})"
-        for cell in summary.bandwidth
-        if cell.key.scene == BASELINE_SCENE and cell.figure is not None
-    ]
+    bases = _baselines(summary)
     limits = sorted({limit_text(one) for one in summary.judged if one.limit is not None})
     found = []
     if bases:
@@ -104,10 +100,24 @@ def compared_text(summary: Summary) -> str:
     return "; ".join(found) or "nothing: the tests hold their own limits"
 
 
+def _baselines(summary: Summary) -> list[str]:
+    """node-node by placement, over all modes: no mode changes the path between nodes."""
+    values: dict[str, list[float]] = {}
+    for cell in summary.bandwidth:
+        if cell.key.scene == BASELINE_SCENE:
+            values.setdefault(cell.key.row_text, []).extend(cell.values)
+    return [
+        f"{name} {in_unit(fmean(found), 'bit/s')} ({counted(len(found), 'sample')})"
+        for name, found in values.items()
+        if found
+    ]
+
+
 def measured_text(summary: Summary) -> str:
     """How it was measured."""
     tools = [
-        f"{counted(count, 'sample')} by {tool}" for tool, count in sorted(summary.tools.items())
+        f"{counted(count, 'sample')} by {tool}"
+        for tool, count in sorted(summary.tools.items(), reverse=True)
     ]
     if not tools:
         return "nothing"
@@ -115,7 +125,7 @@ def measured_text(summary: Summary) -> str:
     if summary.judged:
         found += f"; {counted(len(summary.judged), 'verdict')}"
         found += f", {counted(summary.discarded, 'sample')} discarded" if summary.discarded else ""
-    plan = summary.run.get("plan")
+    plan = summary.run.get("plan") if summary.judged else None
     if isinstance(plan, dict) and plan:
         found += "; plan " + " ".join(f"{name}={value}" for name, value in plan.items())
     elif isinstance(plan, str) and plan:
@@ -127,7 +137,7 @@ def changed_text(summary: Summary) -> str:
     """What the run changed in the cluster."""
     if not summary.changes:
         return "nothing but its own pods"
-    shown = [change.what or change.object for change in summary.changes[:4]]
+    shown = [change.what or change.object for change in summary.changes[:3]]
     more = len(summary.changes) - len(shown)
     return "; ".join(shown) + (f"; {more} more, see the list" if more else "")
 
