@@ -140,6 +140,7 @@ def ruleset(ports: Sequence[ServicePort], pod_networks: Sequence[str]) -> str:
         "chain output { type nat hook output priority -100; jump services; }",
         "chain postrouting {",
         "type nat hook postrouting priority srcnat - 10;",
+        _hairpins(ports),
         f"meta mark and {_MASQUERADE} == {_MASQUERADE} masquerade",
         "}",
         "chain refuse {",
@@ -160,16 +161,11 @@ def _service_chain(index: int, port: ServicePort) -> str:
     choices = ", ".join(
         f"{number} : {address} . {target}" for number, (address, target) in enumerate(port.backends)
     )
-    hairpins = "\n".join(
-        f"ip saddr {address} meta mark set meta mark or {_MASQUERADE}"
-        for address in dict.fromkeys(address for address, _ in port.backends)
-    )
     count = len(port.backends)
     return (
         f"# {port.name}\n"
         f"chain service-{index} {{\n"
         "jump mark-unless-pod\n"
-        f"{hairpins}\n"
         f"meta l4proto {port.protocol} "
         f"dnat ip to numgen random mod {count} map {{ {choices} }}\n"
         "}\n"
@@ -178,6 +174,13 @@ def _service_chain(index: int, port: ServicePort) -> str:
         f"goto service-{index}\n"
         "}"
     )
+
+
+def _hairpins(ports: Sequence[ServicePort]) -> str:
+    """An endpoint that reached itself would answer itself, not the service it asked."""
+    addresses = dict.fromkeys(address for port in ports for address, _ in port.backends)
+    pairs = ", ".join(f"{address} . {address}" for address in addresses)
+    return f"ip saddr . ip daddr {{ {pairs} }} masquerade" if pairs else ""
 
 
 def _map(key: str, entries: Sequence[str]) -> str:

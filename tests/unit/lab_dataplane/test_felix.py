@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any, Literal
 
 import pytest
 
@@ -14,9 +15,11 @@ VXLAN_TUNNELS = {"node1": "10.244.1.0", "node2": "10.244.2.0", "node3": "10.244.
 SUBNETS = {"192.168.0.0/24": "192.168.0.1", "192.168.1.0/24": "192.168.1.1"}
 
 
-def make(version: tuple[int, int] = (3, 31), backend: str = "bird", **modes: str) -> Datastore:
+def make(
+    version: tuple[int, int] = (3, 31), *, backend: Literal["bird", "vxlan"] = "bird", **modes: Any
+) -> Datastore:
     """Three nodes, the last behind the router; one pool, one block each."""
-    pool = Pool(name="p", cidr=IPv4Network("10.244.0.0/16"), **modes)  # type: ignore[arg-type]
+    pool = Pool(name="p", cidr=IPv4Network("10.244.0.0/16"), **modes)
     hosts = [
         Host(
             name=name,
@@ -38,7 +41,7 @@ def make(version: tuple[int, int] = (3, 31), backend: str = "bird", **modes: str
             for index in (1, 2, 3)
         ],
         routers={IPv4Network(net): IPv4Address(router) for net, router in SUBNETS.items()},
-        behaviour=Behaviour(version=version, backend=backend),  # type: ignore[arg-type]
+        behaviour=Behaviour(version=version, backend=backend),
     )
 
 
@@ -116,7 +119,7 @@ def test_birds_routes_have_a_metric_from_3_32() -> None:
 
 
 @pytest.mark.parametrize("modes", [{}, {"ipip_mode": "Always"}])
-def test_without_bird_nobody_programs_what_is_birds(modes: dict[str, str]) -> None:
+def test_without_bird_nobody_programs_what_is_birds(modes: dict[str, Any]) -> None:
     assert routes(make(backend="vxlan", **modes)) == []
 
 
@@ -241,11 +244,8 @@ def test_the_router_knows_the_blocks_without_encapsulation_only() -> None:
         ([{}, {"ipip_mode": "Always"}, {"vxlan_mode": "Always"}], 1450),
     ],
 )
-def test_the_pod_mtu_is_the_smallest_of_all_families(modes: list[dict[str, str]], mtu: int) -> None:
-    pools = [
-        Pool(name="p", cidr=IPv4Network("10.0.0.0/16"), **mode)  # type: ignore[arg-type]
-        for mode in modes
-    ]
+def test_the_pod_mtu_is_the_smallest_of_all_families(modes: list[dict[str, Any]], mtu: int) -> None:
+    pools = [Pool(name="p", cidr=IPv4Network("10.0.0.0/16"), **mode) for mode in modes]
     assert felix.pod_mtu(pools, 1500) == mtu
 
 
