@@ -237,6 +237,8 @@ class TestTrouble:
         )
         missing = 'exec: "iperf99": executable file not found in $PATH'
         assert missing in state(found)["waiting"]["message"]
+        last = found["status"]["containerStatuses"][0]["lastState"]["terminated"]
+        assert (last["reason"], last["exitCode"]) == ("StartError", 128)
         kubectl.apply(pod_object("q", ["/usr/bin/iperf99"], restartPolicy="Never"))
         found = until(kubectl, "q", lambda pod: pod["status"]["phase"] == "Failed")
         assert state(found)["terminated"]["reason"] == "StartError"

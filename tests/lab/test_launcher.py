@@ -166,7 +166,7 @@ def test_a_lab_that_dies_is_reported_with_what_it_wrote_last(own_lab: LabProcess
     own_lab.wait()
     with pytest.raises(LabError) as caught:
         own_lab.check()
-    assert "exit status 1; it wrote:\nnothing on standard error" in str(caught.value)
+    assert caught.value.found == "exit status 1; it wrote:\nnothing on standard error"
 
 
 def test_the_port_can_be_chosen_and_one_that_is_taken_is_one_clear_error() -> None:

@@ -50,7 +50,8 @@ class ContainerWorker:
             again = policy != "Never" if code else policy == "Always" and not initial
             if not again:
                 return code
-            self.state.last = self.state.state
+            if "terminated" in self.state.state:
+                self.state.last = self.state.state
             if delay:
                 await self._back_off(delay)
             delay = min(max(2 * delay, FIRST_DELAY_SECONDS), LONGEST_DELAY_SECONDS)
@@ -112,6 +113,7 @@ class ContainerWorker:
             if dig(self._pod_worker.pod, "spec.restartPolicy", "Always") != "Never":
                 self.state.last = self.state.state
                 self._waiting("RunContainerError", str(exc))
+                await asyncio.sleep(FIRST_DELAY_SECONDS)
             self._pod_worker.publish()
             return 128
         if self.current is not None:
@@ -191,23 +193,26 @@ class ContainerWorker:
         )
         found = []
         if probe := self.spec.get("readinessProbe"):
-            found.append(asyncio.create_task(probes.watch(probe, target, self._report_ready)))
+            asking = probes.watch(probe, target, self._report_ready, eagerly=True)
+            found.append(asyncio.create_task(asking))
         if probe := self.spec.get("livenessProbe"):
-            found.append(asyncio.create_task(probes.watch(probe, target, self._report_live)))
+            asking = probes.watch(probe, target, self._report_live, eagerly=False)
+            found.append(asyncio.create_task(asking))
         return found
 
     async def _report_ready(self, well: bool, text: str) -> None:
-        if not well:
+        if text:
             self._event("Unhealthy", f"Readiness probe failed: {text}", warning=True)
         if self.state.passes_probe != well:
             self.state.passes_probe = well
             self._pod_worker.publish()
 
     async def _report_live(self, well: bool, text: str) -> None:
+        name = self.spec["name"]
+        if text:
+            self._event("Unhealthy", f"Liveness probe failed: {text}", warning=True)
         if well or self.current is None:
             return
-        name = self.spec["name"]
-        self._event("Unhealthy", f"Liveness probe failed: {text}", warning=True)
         self._event("Killing", f"Container {name} failed liveness probe, will be restarted")
         # Shielded: the end of the container cancels the probe that asked for it.
         grace = float(dig(self._pod_worker.pod, "spec.terminationGracePeriodSeconds", 30))

@@ -12,7 +12,7 @@ from pytest_k8snet.lab.api.streams import ExecutableNotFound
 from pytest_k8snet.lab.dataplane import netns
 from pytest_k8snet.lab.kube.container import Container
 
-# Real probes begin a period after the start; asking early as well costs nothing and saves waiting.
+# A kubelet asks once a period; a lab is wanted at once, so readiness is asked for often at first.
 _EAGER_SECONDS = (0.01, 0.02, 0.04, *[0.08] * 50)
 
 
@@ -38,31 +38,38 @@ class Target:
 
 
 async def watch(
-    probe: Object, target: Target, report: Callable[[bool, str], Awaitable[None]]
+    probe: Object,
+    target: Target,
+    report: Callable[[bool, str], Awaitable[None]],
+    *,
+    eagerly: bool,
 ) -> None:
-    """Ask for ever, and report each change of the answer (the first one too).
+    """Ask for ever.
 
     Args:
         probe: the Probe object.
         target: whom to ask.
-        report: called with whether it is well, and the text of the failure.
+        report: called after each answer with the verdict that the thresholds make of all answers
+            so far, and what was wrong with this one.
+        eagerly: begin by asking often until it answers well once; nothing of that is reported.
     """
     await asyncio.sleep(probe.get("initialDelaySeconds") or 0)
-    period = float(probe.get("periodSeconds") or 10)
-    known: bool | None = None
+    if eagerly:
+        for pause in _EAGER_SECONDS:
+            if await _ask(probe, target) is None:
+                break
+            await asyncio.sleep(pause)
+    verdict = not eagerly
     well = ill = 0
-    eager = iter(_EAGER_SECONDS)
     while True:
         text = await _ask(probe, target)
         well, ill = (well + 1, 0) if text is None else (0, ill + 1)
-        if known is not True and well >= (probe.get("successThreshold") or 1):
-            known = True
-            await report(True, "")
-        elif known is not False and ill >= (probe.get("failureThreshold") or 3):
-            known = False
-            await report(False, text or "")
-        # One that has not been well yet is asked often: a lab is wanted at once.
-        await asyncio.sleep(period if known else next(eager, period))
+        if well >= (probe.get("successThreshold") or 1):
+            verdict = True
+        elif ill >= (probe.get("failureThreshold") or 3):
+            verdict = False
+        await report(verdict, text or "")
+        await asyncio.sleep(float(probe.get("periodSeconds") or 10))
 
 
 async def _ask(probe: Object, target: Target) -> str | None:
