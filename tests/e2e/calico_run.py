@@ -1,0 +1,191 @@
+"""A small run on a cluster, by the cluster and calico layers alone; also as a program to be killed.
+
+``python calico_run.py KUBECONFIG STRATEGY`` claims the cluster, makes its pods, walks through three
+modes and puts everything back, telling each step on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.proof import PathEnd, PathProof, Transfer
+from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef, Shell, Strategy
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.exec import Completed
+from pytest_k8snet.cluster.nodes import Node, list_nodes
+from pytest_k8snet.cluster.pods import Pod, PodRequest
+from pytest_k8snet.cluster.workspace import Workspace
+
+POOL = "default-ipv4-ippool"
+#: Two nodes of one subnet, and one behind the router.
+NODES = ("node1", "node2", "node3")
+
+
+@dataclass(kw_only=True)
+class CalicoRun:
+    """A workspace and a session on one cluster."""
+
+    api: Api
+    workspace: Workspace
+    session: CalicoSession
+    nodes: dict[str, Node]
+    changes: list[dict[str, Any]] = field(default_factory=list)
+
+    def pods(self, pool: PoolRef | None, client: str, server: str) -> tuple[Pod, Pod]:
+        name = pool.name if pool is not None else None
+        one, other = self.workspace.ensure_pods(
+            [
+                PodRequest(role="client", node=client, pool=name),
+                PodRequest(role="server", node=server, pool=name),
+            ]
+        )
+        return one, other
+
+    def end(self, pod: Pod) -> PathEnd:
+        kind = "node" if pod.host_network else "pod"
+        return PathEnd(
+            kind=kind,  # type: ignore[arg-type]  # the two literals above
+            name=pod.name,
+            node=self.nodes[pod.node],
+            address=pod.address,
+        )
+
+    def host(self, node: str) -> Pod:
+        (pod,) = self.workspace.ensure_pods([PodRequest(role="host", node=node, host_network=True)])
+        return pod
+
+    def sample(self, mode: CalicoMode | None, client: Pod, server: Pod) -> PathProof:
+        """Move some payload from client to server and judge its path as it was claimed."""
+        ends = self.end(client), self.end(server)
+        before = self.session.snapshot(*ends)
+        transfer = self.transfer(client, server)
+        return self.session.prove(mode, before, self.session.snapshot(*ends), transfer)
+
+    def transfer(self, client: Pod, server: Pod) -> Transfer:
+        """Send one megabyte by iperf3, in whatever time it takes."""
+        port = str(20000 + secrets.randbelow(9000))
+        serve = ["sh", "-c", 'iperf3 -s -1 -D -p "$1"', "sh", port]
+        self.run(server, serve)
+        listening = f":{int(port):04X} "
+        deadline = time.monotonic() + 5
+        while listening not in self.run(server, ["cat", "/proc/net/tcp6"]).stdout:
+            assert time.monotonic() < deadline, "iperf3 does not listen"
+        done = self.run(
+            client,
+            [*("timeout", "15", "iperf3", "-J", "-n", "1M", "-c", server.address), *("-p", port)],
+        )
+        result = json.loads(done.stdout)
+        assert "error" not in result, result["error"]
+        return Transfer(
+            to_server_bytes=result["end"]["sum_received"]["bytes"],
+            mss_bytes=result["start"]["tcp_mss_default"],
+        )
+
+    def run(self, pod: Pod, argv: Sequence[str]) -> Completed:
+        return self.api.exec(pod.namespace, pod.name, argv, timeout_seconds=30)
+
+
+@contextmanager
+def opened(api: Api, strategy: Strategy, **change: Any) -> Generator[CalicoRun]:
+    """A run that has claimed the cluster and has host-network pods on its nodes."""
+    run_id = f"k8snet-{secrets.token_hex(3)}"
+    nodes = {node.name: node for node in list_nodes(api)}
+    shells: dict[str, Shell] = {}
+    changes: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {"fabric_routes_pods": True, "timeout_seconds": 20.0, **change}
+    session = CalicoSession(
+        api,
+        installation=inspect(api),
+        nodes=[nodes[name] for name in NODES],
+        run_id=run_id,
+        change=ChangeSettings(strategy=strategy, pool=POOL, **settings),
+        shells=shells,
+        on_change=changes.append,
+    )
+    workspace = Workspace(
+        api,
+        run_id=run_id,
+        namespace=None,
+        image="networkstatic/iperf3:3.12",
+        web_image="unused",
+        pod_timeout_seconds=30.0,
+    )
+    with session:
+        session.begin()
+        with workspace:
+            run = CalicoRun(
+                api=api, workspace=workspace, session=session, nodes=nodes, changes=changes
+            )
+            for name in NODES:
+                shells[name] = partial(run.run, run.host(name))
+            yield run
+
+
+def objects(api: Api) -> dict[str, Any]:
+    """What a run may touch, as it is now, without versions and times."""
+    found: dict[str, Any] = {}
+    for path in (
+        "/apis/crd.projectcalico.org/v1/ippools",
+        "/apis/crd.projectcalico.org/v1/felixconfigurations",
+        "/apis/projectcalico.org/v3/ippools",
+        "/apis/operator.tigera.io/v1/installations",
+        "/api/v1/namespaces",
+        "/api/v1/configmaps",
+        "/apis/coordination.k8s.io/v1/leases",
+        "/api/v1/pods",
+    ):
+        group = path.split("/")[2]
+        if path.startswith("/apis/") and group not in _groups(api):
+            continue
+        for item in api.list(path):
+            name = f"{item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
+            # A pod's spec and status are its own; that it is there is what counts.
+            found[path + name] = (
+                None
+                if path.endswith("pods") and "ip" not in path
+                else (
+                    item.get("spec"),
+                    item.get("data"),
+                )
+            )
+    return found
+
+
+def _groups(api: Api) -> set[str]:
+    return {group["name"] for group in api.get("/apis")["groups"]}
+
+
+def tell(step: object) -> None:
+    sys.stdout.write(f"{step}\n")
+    sys.stdout.flush()
+
+
+def main(kubeconfig: str, strategy: Strategy) -> None:
+    api = connect(kubeconfig=Path(kubeconfig), context=None)
+    tell("connected")
+    with opened(api, strategy) as run:
+        tell("opened")
+        for mode in (CalicoMode.VXLAN_ALWAYS, CalicoMode.NEVER, CalicoMode.IPIP_ALWAYS):
+            pool = run.session.enter(mode)
+            pods = run.pods(pool, "node1", "node2")
+            run.session.converge(mode, *map(run.end, pods))
+            if strategy == "in-place":
+                run.workspace.delete_pods(pods)
+            tell(mode)
+    tell("closed")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])  # type: ignore[arg-type]  # one of the strategies

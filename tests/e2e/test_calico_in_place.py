@@ -1,0 +1,66 @@
+"""Modes by flipping the cluster's own pool; and what is offered without leave to change."""
+
+from __future__ import annotations
+
+import pytest
+from calico_run import POOL, objects, opened
+
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.errors import ModeUnavailableError
+from pytest_k8snet.lab import LabProcess
+
+
+@pytest.fixture(scope="module")
+def api(lab: LabProcess) -> Api:
+    return connect(kubeconfig=lab.kubeconfig, context=None)
+
+
+@pytest.fixture(scope="module")
+def before(api: Api) -> dict[str, object]:
+    return objects(api)
+
+
+def test_in_place_walks_one_pool_through_all_modes_with_each_ones_own_mtu(
+    api: Api, before: dict[str, object]
+) -> None:
+    mtus = {}
+    with opened(api, "in-place") as run:
+        for mode in CalicoMode:
+            pool = run.session.enter(mode)
+            assert pool.name == POOL
+            for server in ("node2", "node3"):
+                pods = run.pods(pool, "node1", server)
+                run.session.converge(mode, *map(run.end, pods))
+                proof = run.sample(mode, *pods)
+                assert proof.state == "proven", proof.text
+                assert proof.expected == mode.path(same_subnet=server == "node2")
+                mtus[mode.family] = proof.mtu["client"]["pod"]
+            run.workspace.delete_pods([pod for pod in run.workspace.pods() if not pod.host_network])
+    assert mtus == {"vxlan": 1450, "none": 1500, "ipip": 1480}
+    assert objects(api) == before
+
+
+def test_pods_from_before_a_flip_are_caught_by_their_stale_mtu(api: Api) -> None:
+    with opened(api, "in-place") as run:
+        pods = run.pods(run.session.enter(CalicoMode.NEVER), "node1", "node2")
+        run.session.enter(CalicoMode.VXLAN_ALWAYS)
+        proof = run.sample(CalicoMode.VXLAN_ALWAYS, *pods)
+        assert proof.state == "contradicted"
+        assert "stale MTU: pod" in proof.text
+        assert "has 1500, expected 1450 with vxlan enabled" in proof.text
+
+
+def test_without_permission_only_the_modes_of_existing_pools_are_offered(
+    api: Api, before: dict[str, object]
+) -> None:
+    with opened(api, "none") as run:
+        offers = [offer.mode for offer in run.session.modes() if offer.available]
+        assert offers == [CalicoMode.NEVER]
+        pods = run.pods(run.session.enter(CalicoMode.NEVER), "node1", "node2")
+        assert run.sample(CalicoMode.NEVER, *pods).state == "proven"
+        with pytest.raises(ModeUnavailableError, match="nothing may be changed"):
+            run.session.enter(CalicoMode.IPIP_ALWAYS)
+        assert run.changes == []
+    assert objects(api) == before
