@@ -23,6 +23,7 @@ from pytest_k8snet.errors import (
 
 _RBAC = re.compile(r'User "(?P<user>[^"]+)" cannot (?P<verb>\S+) (?:resource|path) "')
 _ANONYMOUS = "system:anonymous"
+_READING = frozenset({"get", "list", "watch"})
 
 
 class ServerBusyError(ApiError):
@@ -115,7 +116,8 @@ def error_of(
 
 def _forbidden(reason: str, message: str, target: Target, user: str) -> ForbiddenError:
     rbac = _RBAC.search(message)
-    if rbac is None and _is_admission(message):
+    # Reading is a matter of permissions alone; writing also one of the objects written.
+    if rbac is None and target.verb not in _READING:
         return ForbiddenError(
             f"the cluster's admission rules refuse to {target.verb} {target}",
             status=403,
@@ -147,25 +149,14 @@ def _forbidden(reason: str, message: str, target: Target, user: str) -> Forbidde
     )
 
 
-def _is_admission(message: str) -> bool:
-    return any(
-        word in message
-        for word in (
-            "violates PodSecurity",
-            "exceeded quota",
-            "admission",
-            "failed quota",
-            "denied",
-        )
-    )
-
-
 def _admission_remedy(message: str) -> str:
     if "PodSecurity" in message:
         return (
             "use a namespace whose label pod-security.kubernetes.io/enforce allows it "
             "(host-network pods need the level privileged), or let the run make its own"
         )
+    if "being terminated" in message:
+        return "the namespace is being deleted: use another one"
     if "quota" in message:
         return "raise the namespace's ResourceQuota or choose another namespace"
     return "ask the owner of the admission policy for an exception for this run's namespace"

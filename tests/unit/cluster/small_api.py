@@ -65,6 +65,7 @@ class SmallApi:
         port: its port on 127.0.0.1.
         seen: ``METHOD path?query`` of each request, in order.
         headers: the headers of the last request.
+        clients: the common names of the client certificates, one a request that had one.
         answers: what to do for ``METHOD path``; a list is used up one by one, its last stays.
         script: what an exec does.
         protocols: the channel protocols offered.
@@ -75,6 +76,7 @@ class SmallApi:
     port: int = 0
     seen: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
+    clients: list[str] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     answers: dict[str, Handler | list[Handler]] = field(default_factory=dict)
     script: Script | None = None
@@ -114,6 +116,8 @@ class SmallApi:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         assert request.transport is not None
         self.transports.add(request.transport)
+        if certificate := request.transport.get_extra_info("peercert"):
+            self.clients.append(certificate["subject"][0][0][1])
         self.seen.append(f"{request.method} {request.path_qs}")
         self.headers = {k.lower(): v for k, v in request.headers.items()}
         self.bodies.append(await request.read())
@@ -233,6 +237,8 @@ class Authority:
 
         certificate, key = self.issue("server", names, days)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(cadata=self.pem.decode())
         with tempfile.NamedTemporaryFile() as file:
             file.write(certificate + key)
             file.flush()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import socket
 import ssl
 import stat
 import threading
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from small_api import TOKEN, Authority, SmallApi, default_authority, running, status
+from small_api import TOKEN, Authority, SmallApi, default_authority, running, status, success
 
 from pytest_k8snet.cluster import tls
 from pytest_k8snet.cluster.connection import connect
@@ -88,6 +90,31 @@ def test_keys_from_the_kubeconfig_do_not_stay_on_disk(
         server.on("GET /version", {"gitVersion": "v1.32.0"})
         assert api.get("/version") == {"gitVersion": "v1.32.0"}
     assert list(private.iterdir()) == []
+
+
+def test_a_client_certificate_is_shown_by_requests_and_by_exec(
+    server: SmallApi, tmp_path: Path
+) -> None:
+    certificate, key = default_authority().issue("jane")
+    (tmp_path / "jane.crt").write_bytes(certificate)
+    (tmp_path / "jane.key").write_bytes(key)
+    # Relative paths count from the kubeconfig's directory.
+    user = {"token": TOKEN, "client-certificate": "jane.crt", "client-key": "jane.key"}
+    api = connect(kubeconfig=server.kubeconfig(tmp_path, user=user))
+    server.script = _succeed
+    assert api.exec("x", "a", ["true"]).exit_code == 0
+    assert server.clients == ["jane", "jane"]
+
+
+def test_a_missing_certificate_file_is_named(server: SmallApi, tmp_path: Path) -> None:
+    user = {"client-certificate": "gone.crt", "client-key": "gone.key"}
+    with pytest.raises(KubeconfigError, match=r'context "small" of .* cannot be used') as caught:
+        connect(kubeconfig=server.kubeconfig(tmp_path, user=user))
+    assert "gone.crt" in caught.value.found
+
+
+async def _succeed(stream: web.WebSocketResponse, _argv: list[str]) -> None:
+    await stream.send_bytes(success())
 
 
 def test_no_kubeconfig_at_all_names_what_was_looked_at(tmp_path: Path) -> None:
@@ -299,7 +326,7 @@ def test_an_unknown_authority_is_not_trusted(server: SmallApi, tmp_path: Path) -
     path = server.kubeconfig(tmp_path, cluster={"certificate-authority-data": other})
     with pytest.raises(ConnectError, match=r"certificate .* is not trusted") as caught:
         connect(kubeconfig=path)
-    assert "unable to get local issuer certificate" in caught.value.found
+    assert "self-signed certificate in certificate chain" in caught.value.found
     assert "is not the authority that signed it" in caught.value.remedy
 
 
@@ -363,6 +390,59 @@ def test_a_proxy_that_cannot_be_reached_is_named(server: SmallApi, tmp_path: Pat
     with pytest.raises(ConnectError, match=f"through the proxy {proxy}") as caught:
         connect(kubeconfig=path)
     assert "NO_PROXY" in caught.value.remedy
+
+
+def test_requests_and_exec_go_through_the_proxy(server: SmallApi, tmp_path: Path) -> None:
+    with _proxy() as (url, asked):
+        path = server.kubeconfig(tmp_path, cluster={"proxy-url": url})
+        api = connect(kubeconfig=path)
+        server.script = _succeed
+        assert api.exec("x", "a", ["true"]).exit_code == 0
+        api.close()
+    assert asked == [f"CONNECT 127.0.0.1:{server.port}"] * 2
+
+
+@contextmanager
+def _proxy() -> Generator[tuple[str, list[str]]]:
+    """An HTTP proxy that only knows CONNECT."""
+    asked: list[str] = []
+    threads: list[threading.Thread] = []
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def serve(client: socket.socket) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(1)
+        asked.append(head.decode().partition(" HTTP/")[0])
+        host, _, port = asked[-1].split()[1].rpartition(":")
+        with client, socket.create_connection((host, int(port))) as server:
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=copy, args=(server, client), daemon=True)
+            back.start()
+            copy(client, server)
+            back.join(10)
+
+    def accept(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threads.append(threading.Thread(target=serve, args=(client,), daemon=True))
+                threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        acceptor = threading.Thread(target=accept, args=(listener,), daemon=True)
+        acceptor.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
+        listener.shutdown(socket.SHUT_RDWR)
+        acceptor.join(10)
+    for thread in threads:
+        thread.join(10)
 
 
 def test_in_a_pod_without_a_token_the_service_account_is_named(

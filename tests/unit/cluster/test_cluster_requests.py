@@ -171,6 +171,7 @@ def test_anonymous_access_is_told_from_a_missing_permission(server: SmallApi, ap
         ('violates PodSecurity "restricted:latest": hostNetwork', "the level privileged"),
         ("exceeded quota: small, requested: pods=1, used: pods=2", "ResourceQuota"),
         ('admission webhook "policy" denied the request: no', "owner of the admission policy"),
+        ("unable to create new content in namespace x because it is being terminated", "another"),
     ],
 )
 def test_admission_is_told_from_permission(
