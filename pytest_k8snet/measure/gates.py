@@ -96,6 +96,7 @@ class Gates:
             context=_context(pair),
             scene=pair.scene,
             mode=str(pair.mode) if pair.mode is not None else None,
+            placement=pair.placement,
             describe=_describe_bandwidth,
         )
         return Bandwidth(arm, terms)

@@ -23,8 +23,10 @@ from pytest_k8snet.report.compare import (
 from pytest_k8snet.report.intervals import Estimate, ratio_of_means
 from pytest_k8snet.report.model import Difference, Key
 from pytest_k8snet.report.record import Record
+from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.report.results import read
 from pytest_k8snet.report.summary import summarise
+from pytest_k8snet.verdict import Arm
 
 #: Fewer values than this have no spread that an interval could rest on.
 _FEWEST = 2
@@ -120,6 +122,15 @@ class Baseline:
             key=key, quantity=quantity, unit=QUANTITIES.get(quantity, ""), values=values
         )
 
+    def values_of(self, arm: Arm, figure: str) -> tuple[float, ...]:
+        """The values of what a gate measures now: ``bandwidth(pod_pair) / baseline``.
+
+        Raises:
+            ResultsError: the earlier run has none.
+        """
+        found = self.figure(arm.scene, placement=arm.placement, mode=arm.mode, quantity=figure)
+        return found.values
+
     def differences(self, facts: Mapping[str, Any] | None) -> tuple[Difference, ...]:
         """What is not as it was: cluster and node facts, then and now."""
         if facts is None or self.facts is None:
@@ -154,3 +165,19 @@ class Baseline:
                 for one in self.differences(facts)
             ],
         }
+
+
+def attach(recorder: Recorder, path: Path) -> Baseline:
+    """Load the earlier run for the run being recorded, and put it into that run's records.
+
+    Args:
+        recorder: the run's; its facts are compared with those of the earlier run.
+        path: the earlier run's results file.
+
+    Raises:
+        ResultsError: the file cannot be used.
+    """
+    baseline = Baseline.load(path)
+    facts = [record for record in recorder.records if record["kind"] == "facts"]
+    recorder.add(baseline.to_record(facts[0] if facts else None))
+    return baseline

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 
 from pytest_k8snet.verdict.student import normal_quantile, student_quantile
+from pytest_k8snet.verdict.unpaired import welch_interval
 
 #: Confidence of every interval of this module.
 LEVEL = 0.95
@@ -40,8 +41,7 @@ def mean(values: Sequence[float]) -> Estimate:
 def ratio_of_means(after: Sequence[float], before: Sequence[float]) -> Estimate | None:
     """The ratio of two separate groups of samples, by Welch's interval on their logarithms.
 
-    The groups are not paired and may vary differently. Degrees of freedom are rounded down, so
-    the interval is never too narrow for it.
+    The groups are not paired and may vary differently.
 
     Returns:
         The ratio of the geometric means; without an interval where a group has one sample only;
@@ -50,17 +50,10 @@ def ratio_of_means(after: Sequence[float], before: Sequence[float]) -> Estimate 
     if not after or not before or min(*after, *before, 1.0) <= 0:
         return None
     logs_after, logs_before = [math.log(x) for x in after], [math.log(x) for x in before]
-    centre = fmean(logs_after) - fmean(logs_before)
     if len(after) < 2 or len(before) < 2:
-        return Estimate(math.exp(centre))
-    part_after = variance(logs_after) / len(after)
-    part_before = variance(logs_before) / len(before)
-    squared = part_after + part_before
-    if squared == 0:
-        return Estimate(math.exp(centre), math.exp(centre), math.exp(centre))
-    freedom = squared**2 / (part_after**2 / (len(after) - 1) + part_before**2 / (len(before) - 1))
-    half = _t(max(1, math.floor(freedom))) * math.sqrt(squared)
-    return Estimate(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
+        return Estimate(math.exp(fmean(logs_after) - fmean(logs_before)))
+    found = welch_interval(logs_after, logs_before, (1 - LEVEL) / 2)
+    return Estimate(found.estimate, found.low, found.high)
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

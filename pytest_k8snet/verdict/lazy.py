@@ -85,6 +85,10 @@ class Comparable(NotANumber):
     def _subject(self) -> str:
         raise NotImplementedError
 
+    def _baseline(self) -> str | None:
+        arms = self._sampler.arms
+        return (arms[1].scene or arms[1].label) if len(arms) == 2 else None
+
     def _settle(self, relation: Relation, limit: float) -> Verdict:
         question = self._question()
         arms = self._sampler.arms
@@ -96,7 +100,7 @@ class Comparable(NotANumber):
             context=arms[0].context,
             scene=arms[0].scene,
             mode=arms[0].mode,
-            baseline=(arms[1].scene or arms[1].label) if len(arms) == 2 else None,
+            baseline=self._baseline(),
         )
         verdict = settle(claim, self._sampler, self._judging)
         self._verdicts.append(verdict)

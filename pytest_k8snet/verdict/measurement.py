@@ -6,6 +6,8 @@ packet, and that makes it sound to stop as soon as the answer is certain.
 
 from __future__ import annotations
 
+from typing import overload
+
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.verdict.counting import Quantile, Share
 from pytest_k8snet.verdict.engine import Judging, values
@@ -13,6 +15,7 @@ from pytest_k8snet.verdict.lazy import Comparable, NotANumber, same_terms
 from pytest_k8snet.verdict.observation import Arm
 from pytest_k8snet.verdict.question import Mean, Question, quantile_name
 from pytest_k8snet.verdict.sampler import Sampler
+from pytest_k8snet.verdict.unpaired import Reference, UnpairedRatio
 
 
 class PairedRatio(Comparable):
@@ -95,7 +98,13 @@ class Bandwidth(Comparable):
     def __init__(self, arm: Arm, judging: Judging) -> None:
         super().__init__(Sampler((arm,), judging.plan, judging.clock), judging)
 
-    def __truediv__(self, baseline: Bandwidth) -> PairedRatio:
+    @overload
+    def __truediv__(self, baseline: Bandwidth) -> PairedRatio: ...
+    @overload
+    def __truediv__(self, baseline: Reference) -> UnpairedRatio: ...
+    def __truediv__(self, baseline: Bandwidth | Reference) -> PairedRatio | UnpairedRatio:
+        if isinstance(baseline, Reference):
+            return UnpairedRatio(self._sampler.arms[0], self._judging, baseline)
         if not isinstance(baseline, Bandwidth):
             raise TypeError(
                 f"cannot divide {self!r} by {baseline!r}: divide it by another bandwidth, or "

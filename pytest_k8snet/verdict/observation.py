@@ -68,6 +68,7 @@ class Arm:
         context: what else to say about it, e.g. ``VXLAN-Always, node1 -> node2``.
         scene: name of the scene, for the record.
         mode: name of the Calico mode, for the record.
+        placement: how the two nodes lie, to find the like in an earlier run.
         describe: sums up what samples had beside their figures (``retransmits 0.01 %``).
         hints: known causes that the samples or the cluster's facts point to.
     """
@@ -77,6 +78,7 @@ class Arm:
     context: str = ""
     scene: str = ""
     mode: str | None = None
+    placement: str = ""
     describe: Callable[[Sequence[Observation]], str] | None = None
     hints: Callable[[Sequence[Observation]], Sequence[str]] | None = None
 

@@ -11,6 +11,7 @@ from pytest_k8snet.verdict.counting import Quantile, Share
 from pytest_k8snet.verdict.observation import Discard
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.question import Mean, Question, Round
+from pytest_k8snet.verdict.unpaired import Unpaired
 from pytest_k8snet.verdict.verdict import Claim, Evidence, Verdict, conclude
 
 
@@ -81,6 +82,8 @@ def _question(record: Mapping[str, Any]) -> Question:
         return Mean(**fields)
     if kind == "quantile":
         return Quantile(**fields)
+    if kind == "unpaired":
+        return Unpaired(figure=fields["figure"], before=tuple(fields["before"]))
     if kind == "share":
         return Share(
             of=Mean(**{name: value for name, value in fields.pop("of").items() if name != "kind"}),

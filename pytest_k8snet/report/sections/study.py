@@ -13,7 +13,7 @@ from pytest_k8snet.report.figures import (
     percent,
 )
 from pytest_k8snet.report.markup import Markup, element
-from pytest_k8snet.report.model import BandwidthCell, Judged, modes_of
+from pytest_k8snet.report.model import BASELINE_SCENE, BandwidthCell, Judged, modes_of
 from pytest_k8snet.report.phrases import limit_text, margin_text
 from pytest_k8snet.report.sections.parts import (
     estimate_text,
@@ -94,7 +94,7 @@ def _ratio(cell: BandwidthCell) -> Markup | None:
 
 
 def _judged(one: Judged) -> Markup:
-    what = "" if "bandwidth" in one.quantity else f"{one.quantity}: "
+    what = "" if one.record.get("baseline") == BASELINE_SCENE else f"{one.quantity} "
     return element(
         "div",
         state_mark(one.state),

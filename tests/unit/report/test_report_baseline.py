@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from study_records import Study, study
 
 from pytest_k8snet.errors import ResultsError
-from pytest_k8snet.report.baseline import Baseline
+from pytest_k8snet.report.baseline import Baseline, attach
+from pytest_k8snet.report.recorder import Recorder
+from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Turn
 
 
 def test_a_figure_of_the_earlier_run_is_found() -> None:
@@ -35,6 +38,34 @@ def test_one_sample_gives_no_honest_interval() -> None:
         figure.ratio([1e9, 1e9])
     assert "no honest interval" in caught.value.problem
     assert caught.value.found == "1 before and 2 now; all must be above zero"
+
+
+def test_a_gate_is_judged_against_the_like_of_the_earlier_run() -> None:
+    def take(turn: Turn) -> Observation:
+        return Observation(figures={"bandwidth": (2.75e9 * (1 + 0.001 * turn.number),)})
+
+    arm = Arm(label="pod-pod", take=take, scene="pod-pod", mode="Never", placement="same-subnet")
+    ratio = Bandwidth(arm, Judging()) / Baseline("before.jsonl", study())
+    verdict = ratio >= 0.95
+    assert verdict.state == "pass"
+    assert "pod-pod / baseline run >= 0.95" in verdict.text
+    elsewhere = replace(arm, placement="cross-subnet")
+    with pytest.raises(ResultsError, match="has no bandwidth of pod-pod, cross-subnet"):
+        Bandwidth(elsewhere, Judging()) / Baseline("before.jsonl", study())
+
+
+def test_the_earlier_run_is_put_into_the_records_of_this_one(tmp_path: Path) -> None:
+    path = tmp_path / "before.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in study()))
+    recorder = Recorder(None, "k8snet-abc123")
+    later = Study()
+    later.facts("before", kernel="6.12.1")
+    facts = {name: value for name, value in later.records[0].items() if name != "run"}
+    recorder.add(facts)
+    assert attach(recorder, path).source == "before.jsonl"
+    record = recorder.records[-1]
+    assert record["kind"] == "baseline"
+    assert [one["fact"] for one in record["differences"]] == ["node node2: kernel"]
 
 
 def test_latency_counts_samples_not_requests() -> None:

@@ -25,7 +25,7 @@ def test_one_sample_has_no_interval() -> None:
 
 
 def test_the_interval_of_a_ratio_is_welchs_on_logarithms_with_degrees_rounded_down() -> None:
-    after, before = [0.97, 0.99, 0.98, 0.95, 1.01], [2.86, 2.84, 2.85]
+    after, before = [0.97, 0.99, 0.98, 0.95, 1.01], [2.86, 2.74, 2.95, 2.80, 2.90, 2.78]
     logs = [math.log(x) for x in after], [math.log(x) for x in before]
     welch = stats.ttest_ind(*logs, equal_var=False).confidence_interval(0.95)
     found = ratio_of_means(after, before)
@@ -35,7 +35,7 @@ def test_the_interval_of_a_ratio_is_welchs_on_logarithms_with_degrees_rounded_do
     # Rounding the degrees of freedom down may only widen it, and by little.
     assert found.low <= math.exp(welch.low)
     assert found.high >= math.exp(welch.high)
-    assert found.high - found.low < 1.05 * (math.exp(welch.high) - math.exp(welch.low))
+    assert found.high - found.low < 1.1 * (math.exp(welch.high) - math.exp(welch.low))
 
 
 def test_the_interval_of_a_ratio_covers_the_truth_as_often_as_it_says() -> None:
@@ -58,10 +58,11 @@ def test_a_figure_of_zero_has_no_ratio() -> None:
     assert ratio_of_means([], [1.0]) is None
 
 
-def test_equal_samples_have_an_interval_without_width() -> None:
+def test_samples_that_happen_to_be_equal_claim_no_certainty() -> None:
     found = ratio_of_means([2.0, 2.0], [4.0, 4.0])
     assert found is not None
-    assert (found.low, found.value, found.high) == (0.5, 0.5, 0.5)
+    assert found.low is not None
+    assert found.low < 0.49 < found.value == 0.5
 
 
 def test_a_quantile_is_one_of_the_values() -> None:
@@ -72,3 +73,4 @@ def test_a_quantile_is_one_of_the_values() -> None:
 def test_many_samples_are_handled() -> None:
     found = mean([1.0, 3.0] * 5000)
     assert found.low == pytest.approx(2 - 1.96 / 100, rel=1e-3)
+    assert ratio_of_means([1.0, 3.0] * 5000, [1.0, 3.0] * 5000) is not None
