@@ -82,7 +82,9 @@ class Commands:
             await self._converse(process, client, argv, wants)
         elif not self._faults.takes_exec_stream():
             await client.send(STATUS, json.dumps(outcome).encode())
-        await socket.close()
+        if await socket.close() and not client.gone:
+            # Both sides have said goodbye: no need to do it once more in the words of TLS.
+            client.cut()
         return socket
 
     async def _converse(

@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from weakref import WeakSet
 
 from aiohttp import web
 
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 #: How long requests under way may still take when the server closes.
 _SHUTDOWN_SECONDS = 0.2
+#: How long a client that is done may take to say so; until then its connection uses resources.
+_GOODBYE_SECONDS = 2.0
 
 _NOT_OFFERED = {
     "attach": "the lab's kubelet attaches to no running process; use exec",
@@ -44,14 +47,28 @@ _NOT_OFFERED = {
 class Server:
     """A running API server."""
 
-    def __init__(self, runner: web.AppRunner, commands: Commands) -> None:
+    def __init__(
+        self,
+        listener: asyncio.Server,
+        runner: web.AppRunner,
+        commands: Commands,
+        transports: WeakSet[asyncio.BaseTransport],
+    ) -> None:
+        self._listener = listener
         self._runner = runner
         self._commands = commands
+        self._transports = transports
 
     async def close(self) -> None:
         """Stop serving: watches end, commands are killed, the socket closes."""
+        self._listener.close()
         await self._commands.close()
         await self._runner.cleanup()
+        # Else TLS would wait for every client to say goodbye.
+        for transport in list(self._transports):
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
+        await asyncio.sleep(0)
 
 
 async def serve(
@@ -82,8 +99,11 @@ async def serve(
         app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
     )
     await runner.setup()
-    await web.SockSite(runner, sock, ssl_context=tls).start()
-    return Server(runner, commands)
+    assert runner.server is not None
+    listener = await asyncio.get_running_loop().create_server(
+        runner.server, sock=sock, ssl=tls, ssl_shutdown_timeout=_GOODBYE_SECONDS
+    )
+    return Server(listener, runner, commands, api.transports)
 
 
 class _Api:
@@ -100,9 +120,13 @@ class _Api:
         self._commands = commands
         self._faults = faults
         self._token = token
+        #: The connections that there are.
+        self.transports: WeakSet[asyncio.BaseTransport] = WeakSet()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer any request."""
+        if request.transport is not None:
+            self.transports.add(request.transport)
         try:
             if delay := self._faults.delay_seconds:
                 await asyncio.sleep(delay)

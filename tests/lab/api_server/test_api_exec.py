@@ -1,0 +1,297 @@
+"""Commands in containers: the WebSocket of the Python client, and a bare one for the details."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import websocket
+
+from .local_server import TOKEN, ApiServer
+
+STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
+
+
+@pytest.fixture
+def pod(api: ApiServer) -> ApiServer:
+    api.start_pod("web")
+    return api
+
+
+def exec_url(api: ApiServer, argv: Sequence[str], *, pod: str = "web", **flags: str) -> str:
+    flags = {"stdout": "true", "stderr": "true"} | flags
+    query = urlencode([*(("command", word) for word in argv), *flags.items()])
+    return f"wss://127.0.0.1:{api.port}/api/v1/namespaces/default/pods/{pod}/exec?{query}"
+
+
+@contextmanager
+def connected(
+    api: ApiServer, argv: Sequence[str], *, protocol: str = V5, **flags: str
+) -> Iterator[websocket.WebSocket]:
+    socket = websocket.create_connection(
+        exec_url(api, argv, **flags),
+        header=[f"Authorization: Bearer {TOKEN}"],
+        subprotocols=[protocol],
+        sslopt={"ca_certs": str(api.certificate)},
+        timeout=20,
+    )
+    try:
+        assert socket.getsubprotocol() == protocol
+        yield socket
+    finally:
+        socket.close()
+        # After the server has closed, close() alone leaves the descriptor open.
+        socket.shutdown()
+
+
+def collect(socket: websocket.WebSocket) -> dict[int, bytes]:
+    """Everything that comes, by channel, until the server closes."""
+    channels: dict[int, bytes] = {}
+    while True:
+        opcode, data = socket.recv_data()
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            return channels
+        channels[data[0]] = channels.get(data[0], b"") + data[1:]
+
+
+def run(api: ApiServer, argv: Sequence[str], **options: str) -> dict[int, bytes]:
+    with connected(api, argv, **options) as socket:
+        return collect(socket)
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds that another process or thread brings about."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("protocol", [V5, V4])
+def test_output_comes_by_channel_and_then_success(pod: ApiServer, protocol: str) -> None:
+    channels = run(pod, ["sh", "-c", "echo out; echo err >&2"], protocol=protocol)
+    assert channels[STDOUT] == b"out\n"
+    assert channels[STDERR] == b"err\n"
+    assert json.loads(channels[STATUS]) == {"metadata": {}, "status": "Success"}
+
+
+def test_an_exit_code_is_a_cause_of_the_status(pod: ApiServer) -> None:
+    assert json.loads(run(pod, ["sh", "-c", "exit 3"])[STATUS]) == {
+        "metadata": {},
+        "status": "Failure",
+        "message": "command terminated with non-zero exit code: error executing command"
+        " [sh -c exit 3], exit code 3",
+        "reason": "NonZeroExitCode",
+        "details": {"causes": [{"reason": "ExitCode", "message": "3"}]},
+    }
+
+
+def test_death_by_a_signal_is_128_and_the_signal(pod: ApiServer) -> None:
+    status = json.loads(run(pod, ["sh", "-c", "kill -9 $$"])[STATUS])
+    assert status["details"]["causes"] == [{"reason": "ExitCode", "message": "137"}]
+
+
+def test_a_program_that_is_not_there_has_no_exit_code(pod: ApiServer) -> None:
+    channels = run(pod, ["no-such-program"])
+    status = json.loads(channels[STATUS])
+    assert (status["code"], status["reason"]) == (500, "InternalError")
+    assert "OCI runtime exec failed" in status["message"]
+    assert 'exec: "no-such-program": executable file not found in $PATH' in status["message"]
+    assert all("reason" not in cause for cause in status["details"]["causes"])
+    assert STDOUT not in channels
+
+
+def test_a_channel_that_was_not_asked_for_stays_silent(pod: ApiServer) -> None:
+    channels = run(pod, ["sh", "-c", "echo out; echo err >&2"], stderr="false")
+    assert STDERR not in channels
+    assert channels[STDOUT] == b"out\n"
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_standard_input_ends_when_its_channel_is_closed(pod: ApiServer, as_text: bool) -> None:
+    with connected(pod, ["cat"], stdin="true") as socket:
+        # The Python client sends text frames for str, binary frames for bytes.
+        if as_text:
+            socket.send(chr(STDIN) + "grüße")
+        else:
+            socket.send_binary(bytes([STDIN]) + "grüße".encode())
+        socket.send_binary(bytes([CLOSE, STDIN]))
+        channels = collect(socket)
+    assert channels[STDOUT].decode() == "grüße"
+    assert json.loads(channels[STATUS])["status"] == "Success"
+
+
+def test_input_to_a_command_that_reads_none_does_no_harm(pod: ApiServer) -> None:
+    with connected(pod, ["true"], stdin="true") as socket:
+        for _ in range(20):
+            socket.send_binary(bytes([STDIN]) + b"x" * 10_000)
+        channels = collect(socket)
+    assert json.loads(channels[STATUS])["status"] == "Success"
+
+
+def test_large_output_arrives_whole(pod: ApiServer) -> None:
+    channels = run(pod, ["sh", "-c", "head -c 5000000 /dev/zero; echo end >&2"])
+    assert len(channels[STDOUT]) == 5_000_000
+    assert channels[STDERR] == b"end\n"
+
+
+def test_a_terminal_learns_its_size(pod: ApiServer) -> None:
+    with connected(pod, ["cat"], stdin="true", stderr="false", tty="true") as socket:
+        size = json.dumps({"Width": 132, "Height": 50}).encode()
+        socket.send_binary(bytes([RESIZE]) + size)
+        socket.send_binary(bytes([CLOSE, STDIN]))
+        collect(socket)
+    assert pod.runtime.started[0].size == (132, 50)
+
+
+def test_a_command_outlives_its_client(pod: ApiServer) -> None:
+    with connected(pod, ["sh", "-c", "echo ready; sleep 60"]) as socket:
+        assert socket.recv_data()[1] == bytes([STDOUT]) + b"ready\n"
+    process = pod.runtime.started[0]
+    assert pod.request("GET", "/healthz").code == 200
+    assert not process.ended
+    os.kill(process.pid, 0)
+
+
+def test_a_command_without_a_client_is_not_held_up_by_its_output(pod: ApiServer) -> None:
+    with connected(pod, ["sh", "-c", "echo ready; head -c 3000000 /dev/zero"]) as socket:
+        assert socket.recv_data()[1].startswith(bytes([STDOUT]) + b"ready\n")
+    eventually(lambda: pod.runtime.started[0].ended)
+
+
+def test_closing_the_server_ends_the_commands(pod: ApiServer) -> None:
+    with connected(pod, ["sh", "-c", "echo ready; exec sleep 60"]) as socket:
+        assert socket.recv_data()[1] == bytes([STDOUT]) + b"ready\n"
+        asyncio.run_coroutine_threadsafe(pod.server.close(), pod.loop).result(10)
+    eventually(lambda: pod.runtime.started[0].ended)
+
+
+def test_a_stream_lasts_until_everyone_has_closed_the_output(pod: ApiServer) -> None:
+    with connected(pod, ["sh", "-c", "sleep 60 & echo $!"]) as socket:
+        child = int(socket.recv_data()[1][1:])
+        eventually(lambda: pod.runtime.started[0].ended)
+        # The command itself has ended, but its child holds the output.
+        os.kill(child, signal.SIGKILL)
+        channels = collect(socket)
+    assert json.loads(channels[STATUS])["status"] == "Success"
+
+
+@pytest.mark.parametrize(
+    ("argv", "options", "code", "message"),
+    [
+        (["true"], {"pod": "nope"}, 404, 'pods "nope" not found'),
+        (["true"], {"container": "x"}, 400, "container x is not valid for pod web"),
+        ([], {}, 400, "you must specify at least 1 command for the container"),
+        (
+            ["true"],
+            {"stdout": "false", "stderr": "false"},
+            400,
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ),
+        (["true"], {"pod": "waiting"}, 400, "pod waiting does not have a host assigned"),
+        (
+            ["true"],
+            {"pod": "two"},
+            400,
+            "a container name must be specified for pod two, choose one of: [a b]",
+        ),
+    ],
+)
+def test_a_refusal_is_a_status_in_the_handshake(
+    pod: ApiServer, argv: list[str], options: dict[str, str], code: int, message: str
+) -> None:
+    pod.start_pod("two", containers=[{"name": name, "image": "i"} for name in "ab"])
+    body: dict[str, Any] = {"metadata": {"name": "waiting"}}
+    body["spec"] = {"containers": [{"name": "a", "image": "i"}]}
+    pod.on_loop(lambda: pod.store.create("pods", body))
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        run(pod, argv, **options)
+    assert refused.value.status_code == code
+    assert refused.value.resp_body is not None
+    assert json.loads(refused.value.resp_body)["message"] == message
+
+
+def test_a_forbidden_exec_is_403_in_the_handshake(pod: ApiServer) -> None:
+    pod.set_faults(forbid="get:pods/exec")
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        run(pod, ["true"])
+    assert refused.value.status_code == 403
+
+
+def test_a_plain_request_is_told_to_use_a_websocket(pod: ApiServer) -> None:
+    path = "/api/v1/namespaces/default/pods/web/exec?command=true&stdout=true"
+    spdy = {"Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
+    for method, headers in (("GET", {}), ("POST", spdy)):
+        answer = pod.request(method, path, headers=headers)
+        assert answer.code == 400
+        assert "unable to upgrade: the lab streams over WebSocket only" in answer.json["message"]
+    assert pod.runtime.started == []
+
+
+def test_a_dropped_stream_has_output_but_no_status(pod: ApiServer) -> None:
+    pod.set_faults(exec_drop="1")
+    seen = b""
+    with (  # noqa: PT012 -- what came before the break is part of the claim
+        pytest.raises((websocket.WebSocketConnectionClosedException, OSError)),
+        connected(pod, ["echo", "hello"]) as socket,
+    ):
+        while True:
+            opcode, data = socket.recv_data()
+            assert opcode != websocket.ABNF.OPCODE_CLOSE
+            assert data[0] == STDOUT
+            seen += data[1:]
+    assert seen == b"hello\n"
+    assert json.loads(run(pod, ["true"])[STATUS])["status"] == "Success"
+
+
+@pytest.mark.parametrize("path", ["attach", "portforward"])
+def test_streams_that_are_not_offered_say_so(pod: ApiServer, path: str) -> None:
+    answer = pod.request("POST", f"/api/v1/namespaces/default/pods/web/{path}")
+    assert (answer.code, answer.json["reason"]) == (501, "NotImplemented")
+    assert "use exec" in answer.json["message"]
+
+
+def test_many_commands_run_side_by_side(pod: ApiServer) -> None:
+    sockets = [connected(pod, ["sh", "-c", f"cat; echo {n}"], stdin="true") for n in range(10)]
+    opened = [socket.__enter__() for socket in sockets]
+    eventually(lambda: len(pod.runtime.started) == 10)
+    for number, socket in reversed(list(enumerate(opened))):
+        socket.send_binary(bytes([CLOSE, STDIN]))
+        assert collect(socket)[STDOUT] == f"{number}\n".encode()
+    for context in sockets:
+        context.__exit__(None, None, None)
+
+
+# -- logs ------------------------------------------------------------------------------------------
+
+LOG = "/api/v1/namespaces/default/pods/web/log"
+
+
+def test_logs_are_plain_text(pod: ApiServer) -> None:
+    pod.runtime.lines = [b"one\n", b"two\n", b"three\n"]
+    answer = pod.request("GET", LOG)
+    assert (answer.code, answer.text) == (200, "one\ntwo\nthree\n")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert pod.request("GET", f"{LOG}?tailLines=1").text == "three\n"
+    assert pod.request("GET", f"{LOG}?limitBytes=6").text == "one\ntw"
+
+
+def test_followed_logs_go_on_until_the_container_ends(pod: ApiServer) -> None:
+    pod.runtime.lines = [b"one\n"]
+    pod.loop.call_soon_threadsafe(pod.loop.call_later, 0.1, pod.runtime.more.set)
+    assert pod.request("GET", f"{LOG}?follow=true").text == "one\nthe end\n"
+
+
+def test_logs_of_what_is_not_there_are_404(pod: ApiServer) -> None:
+    answer = pod.request("GET", LOG.replace("web", "nope"))
+    assert (answer.code, answer.json["message"]) == (404, 'pods "nope" not found')
+    assert pod.request("GET", f"{LOG}?tailLines=many").code == 400
