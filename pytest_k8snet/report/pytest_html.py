@@ -6,9 +6,10 @@ JavaScript; so the whole report goes into its summary as static HTML, and ids ar
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,57 +24,40 @@ from pytest_k8snet.report.summary import summarise
 from pytest_k8snet.report.text import NAME_LIMIT, visible_line
 
 _NAME = "k8snet-html"
+_TITLE = re.compile(r'(<title id="head-title">|<h1 id="title">)(.*?)(</title>|</h1>)')
+_DATA_TITLE = re.compile(r"(&#34;title&#34;: )&#34;.*?&#34;(?=[,}])")
 _CHECK_BOX = re.compile(r'<input checked="true" class="filter"[^>]*? data-test-result="(\w+)"')
 
 
-def register_html(
-    config: pytest.Config, recorder: Recorder | Callable[[], Recorder | None]
-) -> None:
-    """Hook into pytest-html, if this process writes its page.
-
-    Args:
-        config: pytest's.
-        recorder: the run's, or what gives it once there is one: then this may be called in
-            ``pytest_configure``, early enough to put the verdict into the page's title.
-    """
+def register_html(config: pytest.Config, recorder: Recorder) -> None:
+    """Hook into pytest-html, if this process writes its page."""
     manager = config.pluginmanager
     if not manager.hasplugin("html") or hasattr(config, "workerinput"):
         return
     if not manager.hasplugin(_NAME):
-        held = recorder if callable(recorder) else lambda: recorder
-        manager.register(HtmlHooks(held), _NAME)
+        manager.register(HtmlHooks(recorder), _NAME)
 
 
 class HtmlHooks:
     """pytest-html's hooks."""
 
-    def __init__(self, recorder: Callable[[], Recorder | None]) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._page: Any = None
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_html_report_title(self, report: Any) -> None:
-        """Keep hold of the page: its title is known at the end only."""
-        self._page = report
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(self, prefix: list[str], session: pytest.Session) -> None:
         """Put the static report first, and the run's facts into the environment table."""
-        recorder = self._recorder()
-        if recorder is None:
-            return
-        if self._page is not None:
-            self._page.title = overview(summarise(recorder.records))
-        add_environment(session.config, recorder)
-        prefix.append(render_fragment(recorder.records))
+        add_environment(session.config, self._recorder)
+        prefix.append(render_fragment(self._recorder.records))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
-        """Once pytest-html has written its page: say its language, label its check boxes."""
+        """Mend the page once pytest-html has written it."""
         yield
         path = session.config.getoption("htmlpath", default=None)
-        if path and self._recorder() is not None:
-            mend(Path(os.path.expandvars(path)).expanduser())
+        if path:
+            title = overview(summarise(self._recorder.records))
+            mend(Path(os.path.expandvars(path)).expanduser(), title)
 
     @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
@@ -89,13 +73,22 @@ def _test_id(report: Any) -> str:
     return report.nodeid if report.when == "call" else f"{report.nodeid}::{report.when}"
 
 
-def mend(page: Path) -> None:
-    """Give pytest-html's page what a screen reader needs and its template lacks."""
+def mend(page: Path, title: str) -> None:
+    """Give pytest-html's page the verdict as its title, and what a screen reader needs.
+
+    Its own hook asks for the title before the first test has run, and its template has neither a
+    language nor labels of its check boxes.
+    """
     try:
         whole = page.read_text(encoding="utf-8")
     except OSError:
         # pytest-html itself reports a page that it could not write.
         return
+    shown = escape(visible_line(title))
+    # JavaScript writes the title anew, from the page's data.
+    in_data = escape(json.dumps(visible_line(title)))
+    whole = _TITLE.sub(lambda found: f"{found[1]}{shown}{found[3]}", whole, count=2)
+    whole = _DATA_TITLE.sub(lambda found: found[1] + in_data, whole, count=1)
     whole = whole.replace("<html>", '<html lang="en">', 1)
     whole = _CHECK_BOX.sub(r'\g<0> aria-label="show \g<1>"', whole)
     page.write_text(whole, encoding="utf-8")

@@ -50,7 +50,7 @@ def pytest_configure(config):
     for record in made.records:
         recorder.add(content(record))
     config.stash[RECORDER] = recorder
-    register_html(config, lambda: config.stash.get(RECORDER, None))
+    register_html(config, recorder)
 
 
 @pytest.fixture
@@ -177,6 +177,7 @@ def test_pytest_htmls_page_holds_the_static_report_and_the_tests_figures(suite: 
     assert "tcp_mss_default" in row["extras"][0]["content"]
     (undecided,) = data["tests"]["test_suite.py::test_undecided"]
     assert undecided["resultsTableRow"][1].endswith("test_undecided (inconclusive)</td>")
+    assert data["title"] == "CHG-1234: Not passed (5 tests)"
     assert data["environment"]["calico_version"] == "v3.28.0"
     assert len(page.encode()) < 3_000_000
 
