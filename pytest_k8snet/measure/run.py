@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 from pytest_k8snet.calico.inspection import inspect
-from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef
+from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef, Shell
 from pytest_k8snet.cluster.nodes import choose_nodes, list_nodes, placement, usable_nodes
 from pytest_k8snet.cluster.pods import PodRequest
 from pytest_k8snet.cluster.services import existing_web_service, make_web_service
@@ -92,6 +92,27 @@ class Run:
         self.nodes = usable_nodes(every_node)
         self.installation = inspect(self.api)
         self._record_facts("before")
+        names = self.spec.node_names
+        self._client_node, self._server_node = choose_nodes(self.nodes, "any", names)
+        under_test = [self._client_node, self._server_node]
+        if (far := self._node_across()) is not None and far not in under_test:
+            under_test.append(far)
+        shells: dict[str, Shell] = {}
+        self.calico = self._stack.enter_context(
+            CalicoSession(
+                self.api,
+                installation=self.installation,
+                nodes=under_test,
+                run_id=self.run_id,
+                change=self.spec.change,
+                shells=shells,
+                on_change=lambda change: self._record_change(change),
+                modes=self.spec.modes,
+            )
+        )
+        # Before anything is made in the cluster: what is made from here on is found and deleted
+        # by `k8snet restore`, however the run ends.
+        self.calico.begin()
         self._workspace = self._stack.enter_context(
             Workspace(
                 self.api,
@@ -102,30 +123,15 @@ class Run:
                 pod_timeout_seconds=float(self.spec.pod_timeout),
             )
         )
-        names = self.spec.node_names
-        self._client_node, self._server_node = choose_nodes(self.nodes, "any", names)
-        under_test = [self._client_node, self._server_node]
-        if (far := self._node_across()) is not None and far not in under_test:
-            under_test.append(far)
+        # The session is closed before the workspace is left: own pools go only after their pods.
+        self._stack.callback(self._close_calico)
         self._observer.started(f"host-network pods on {len(under_test)} nodes", 3.0)
         try:
             hosts = self._ensure([_on_host(node) for node in under_test])
         finally:
             self._observer.finished()
         self._hosts = {host.node: host for host in hosts}
-        # The session is left before the workspace is: own pools go only after their pods, which
-        # the session asks for by itself.
-        self.calico = CalicoSession(
-            self.api,
-            installation=self.installation,
-            nodes=under_test,
-            run_id=self.run_id,
-            change=self.spec.change,
-            shells={host.node: partial(self._in_host_pod, host) for host in hosts},
-            on_change=lambda change: self._record_change(change),
-            modes=self.spec.modes,
-        )
-        self._stack.callback(self._close_calico)
+        shells.update({host.node: partial(self._in_host_pod, host) for host in hosts})
         self.sampler.prover = Prover(self.calico, {node.name: node for node in self.nodes})
 
     def _record_facts(self, phase: str) -> None:
