@@ -196,7 +196,18 @@ def _run(lab: LabProcess, command: Sequence[str]) -> int:
 
 def _stay(lab: LabProcess, kubeconfig: Path) -> int:
     """Say how to use the lab, and wait for Ctrl-C or SIGTERM."""
-    print(
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        print(_how_to_use(lab, kubeconfig), flush=True)
+        lab.wait()
+    except KeyboardInterrupt:
+        return 0
+    lab.check()
+    return 0
+
+
+def _how_to_use(lab: LabProcess, kubeconfig: Path) -> str:
+    return (
         f"The lab is up: {lab.server}   (IPIP: {lab.ipip})\n"
         "\n"
         f"  export KUBECONFIG={shlex.quote(str(kubeconfig.absolute()))}\n"
@@ -207,13 +218,5 @@ def _stay(lab: LabProcess, kubeconfig: Path) -> int:
         "\n"
         f"  {shlex.join(lab.outside_prefix)} curl http://192.168.0.240/\n"
         "\n"
-        "Ctrl-C ends it.",
-        flush=True,
+        "Ctrl-C ends it."
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        lab.wait()
-    except KeyboardInterrupt:
-        return 0
-    lab.check()
-    return 0

@@ -74,7 +74,8 @@ def unshare_all() -> None:
 
 def forbidden(exc: OSError) -> LabError:
     """What to say when the kernel refuses a namespace or a mount in it."""
-    found = [str(exc), *(f"{knob} = {value}" for knob, value in _knobs().items())]
+    what = f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc.strerror)
+    found = [what, *(f"{knob} = {value}" for knob, value in _knobs().items())]
     who = "this container" if os.getuid() == 0 else "ordinary users"
     return LabError(
         f"the kernel does not let {who} make the namespaces that the lab lives in",

@@ -193,6 +193,47 @@ def test_a_lab_that_is_not_up_in_time_is_an_error_and_is_gone() -> None:
     assert descendants(ours).keys() <= {int(path.name) for path in before} | {ours}
 
 
+def test_forbidden_user_namespaces_are_one_clear_message() -> None:
+    # A user namespace of the test's own in which no further ones are allowed, without privileges.
+    script = (
+        "echo 0 > /proc/sys/user/max_user_namespaces; "
+        'exec setpriv --bounding-set=-all --inh-caps=-all "$@"'
+    )
+    program = (
+        "from pytest_k8snet.errors import LabError\n"
+        "from pytest_k8snet.lab import LabSpec, start, study_nodes\n"
+        "try:\n"
+        "    start(LabSpec(nodes=study_nodes(1)))\n"
+        "except LabError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            sys.executable,
+            "-c",
+            program,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    problem, *rest = done.stdout.splitlines()
+    assert problem == (
+        "the kernel does not let this container make the namespaces that the lab lives in"
+    )
+    assert rest[0] == "  found: unshare: No space left on device"
+    assert "user.max_user_namespaces = 0" in done.stdout
+    assert "sysctl kernel.unprivileged_userns_clone=1" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 def test_two_labs_run_side_by_side(own_lab: LabProcess) -> None:
     with start(SMALL) as other:
         assert other.server != own_lab.server
