@@ -30,7 +30,8 @@ class Permission:
 
     Attributes:
         level: what it is needed for.
-        cluster_wide: whether a Role in the run's namespace is not enough.
+        place: where it is needed: in all of the cluster, in the namespace of the run's pods, or
+            in the one that keeps the state of changes (Lease and journal).
         optional: whether a run works without it, with less to say.
         own_namespace: whether it is needed only when the run makes its namespace.
     """
@@ -40,7 +41,7 @@ class Permission:
     group: str = ""
     subresource: str = ""
     level: Level = "measure"
-    cluster_wide: bool = False
+    place: Literal["cluster", "pods", "state"] = "pods"
     optional: bool = False
     own_namespace: bool = False
 
@@ -59,34 +60,48 @@ def permissions(calico_group: str = "crd.projectcalico.org") -> list[Permission]
     Args:
         calico_group: the API group that serves Calico's resources in this cluster.
     """
-    calico, leases = calico_group, "coordination.k8s.io"
+    calico, blocks = calico_group, "crd.projectcalico.org"
     return [
-        *_several("get list", "nodes", cluster_wide=True),
+        *_several("get list", "nodes", place="cluster"),
         *_several("create get list delete", "pods"),
         # get until 1.34, create as well from 1.35: exec comes by WebSocket.
         *_several("create get", "pods", subresource="exec"),
         *_several("get", "pods", subresource="log", optional=True),
         *_several("list", "events", optional=True),
-        *_several("create get list delete", "namespaces", cluster_wide=True, own_namespace=True),
-        *_several("get list", "ippools", group=calico, cluster_wide=True),
-        *_several("get list", "felixconfigurations", group=calico, cluster_wide=True),
-        *_several(
-            "get list", "clusterinformations", group=calico, cluster_wide=True, optional=True
-        ),
+        *_several("create get list delete", "namespaces", place="cluster", own_namespace=True),
+        *_several("get list", "ippools", group=calico, place="cluster"),
+        *_several("get list", "felixconfigurations", group=calico, place="cluster"),
+        *_several("get list", "clusterinformations", group=calico, place="cluster", optional=True),
         *_several("create get list delete", "deployments", group="apps", level="service"),
         *_several("list delete", "replicasets", group="apps", level="service", optional=True),
         *_several("create get list delete", "services", level="service"),
         *_several("list", "endpointslices", group="discovery.k8s.io", level="service"),
-        *_several("create delete", "ippools", group=calico, level="dedicated", cluster_wide=True),
-        *_several("create get update patch delete", "configmaps", level="dedicated"),
-        *_several("create get update delete", "leases", group=leases, level="dedicated"),
-        *_several("patch", "ippools", group=calico, level="in-place", cluster_wide=True),
+        # patch: a pool that is to go is disabled first.
+        *_several(
+            "create patch delete", "ippools", group=calico, level="dedicated", place="cluster"
+        ),
+        *_several(
+            "list delete",
+            "ipamblocks",
+            group=blocks,
+            level="dedicated",
+            place="cluster",
+            optional=True,
+        ),
+        *_several("create get update patch delete", "configmaps", level="dedicated", place="state"),
+        *_several(
+            "create get update delete",
+            "leases",
+            group="coordination.k8s.io",
+            level="dedicated",
+            place="state",
+        ),
         *_several(
             "get patch",
             "installations",
             group="operator.tigera.io",
             level="in-place",
-            cluster_wide=True,
+            place="cluster",
             optional=True,
         ),
     ]
@@ -152,6 +167,7 @@ def check(
     *,
     level: Level = "measure",
     namespace: str | None = None,
+    state_namespace: str = "kube-system",
     calico_group: str = "crd.projectcalico.org",
 ) -> Report:
     """Look whether a run of a level can work.
@@ -160,6 +176,7 @@ def check(
         api: the cluster.
         level: what the run may do.
         namespace: the namespace it would use; None stands for one of its own.
+        state_namespace: the namespace that keeps Lease and journal.
         calico_group: the API group that serves Calico's resources.
 
     Raises:
@@ -172,13 +189,15 @@ def check(
         and not (permission.own_namespace and namespace is not None)
     ]
 
+    places = {"cluster": "", "pods": namespace or "", "state": state_namespace}
+
     def ask(permission: Permission) -> bool:
         return api.can(
             permission.verb,
             permission.resource,
             group=permission.group,
             subresource=permission.subresource,
-            namespace="" if permission.cluster_wide else namespace or "",
+            namespace=places[permission.place],
         )
 
     with ThreadPoolExecutor(max_workers=8) as pool:

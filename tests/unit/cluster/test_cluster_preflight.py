@@ -7,6 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import yaml
 from aiohttp import web
 from small_api import SmallApi, running
 
@@ -14,6 +15,8 @@ from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.cluster.preflight import check, permissions, require
 from pytest_k8snet.errors import ClusterError
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.fixture
@@ -72,12 +75,12 @@ def test_missing_permissions_are_named(server: SmallApi, api: Api) -> None:
 
 def test_a_level_asks_for_what_it_needs_alone(server: SmallApi, api: Api) -> None:
     grant(server)
-    asked = {level: set(map(str, check(api, level=level).allowed)) for level in ("measure",)}
-    assert "create pods/exec" in asked["measure"]
-    assert not any("leases" in text or "services" in text for text in asked["measure"])
+    asked = set(map(str, check(api).allowed))
+    assert "create pods/exec" in asked
+    assert not any("leases" in text or "services" in text for text in asked)
     change = set(map(str, check(api, level="dedicated").allowed))
     assert "create ippools.crd.projectcalico.org" in change
-    assert "patch ippools.crd.projectcalico.org" not in change
+    assert not any("installations" in text for text in change)
     other = set(map(str, check(api, level="in-place", calico_group="projectcalico.org").allowed))
     assert "patch ippools.projectcalico.org" in other
 
@@ -88,6 +91,20 @@ def test_a_given_namespace_needs_no_permission_to_make_one(server: SmallApi, api
     assert "create namespaces" not in map(str, check(api, namespace="x").allowed)
 
 
+def test_each_permission_is_asked_for_in_its_place(server: SmallApi, api: Api) -> None:
+    grant(server)
+    server.bodies.clear()
+    check(api, level="dedicated", namespace="mine", state_namespace="state")
+    places: dict[str, set[str]] = {}
+    for body in server.bodies:
+        if b"resourceAttributes" in body:
+            asked = json.loads(body)["spec"]["resourceAttributes"]
+            places.setdefault(asked["resource"], set()).add(asked.get("namespace", ""))
+    assert places["nodes"] == {""}
+    assert places["pods"] == {"mine"}
+    assert places["leases"] == places["configmaps"] == {"state"}
+
+
 def test_too_few_nodes_and_old_versions_are_problems(server: SmallApi, api: Api) -> None:
     grant(server)
     server.on("GET /version", {"gitVersion": "v1.18.20+k3s1"})
@@ -96,6 +113,20 @@ def test_too_few_nodes_and_old_versions_are_problems(server: SmallApi, api: Api)
         "two usable nodes are needed and there are 1",
         "Kubernetes v1.18.20+k3s1 is older than 1.21",
     )
+
+
+def test_the_documented_roles_grant_all_of_it() -> None:
+    granted: dict[tuple[str, str], set[str]] = {}
+    for role in yaml.safe_load_all((DOCS / "rbac.yaml").read_text("utf-8")):
+        for rule in (role or {}).get("rules") or []:
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    granted.setdefault((group, resource), set()).update(rule["verbs"])
+    for permission in permissions():
+        resource = permission.resource
+        if permission.subresource:
+            resource += f"/{permission.subresource}"
+        assert permission.verb in granted.get((permission.group, resource), set()), permission
 
 
 def test_no_permission_is_listed_twice() -> None:

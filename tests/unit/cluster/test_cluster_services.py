@@ -57,6 +57,8 @@ def test_each_way_to_a_service_has_its_url(server: SmallApi, api: Api) -> None:
     assert web.dns_url == "http://web.shop.svc.cluster.local./"
     assert web.node_port_url == "http://192.168.0.11:30080/"
     assert web.external_url == "http://192.168.0.240/"
+    ways = [web.cluster_ip_url.way, web.dns_url.way, web.node_port_url.way, web.external_url.way]
+    assert ways == ["clusterip", "dns", "nodeport", "loadbalancer"]
 
 
 def test_other_ports_hostnames_and_ipv6_are_written_right(server: SmallApi, api: Api) -> None:
