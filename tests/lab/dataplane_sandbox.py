@@ -24,7 +24,7 @@ def run(
     module: str,
     function: str,
     *,
-    user: int | None = None,
+    privileged: bool = True,
     timeout_seconds: float = 120,
     **arguments: Any,
 ) -> Any:
@@ -33,13 +33,13 @@ def run(
     Args:
         module: name of the module beside this one.
         function: name of the coroutine function.
-        user: run as the ordinary user of this number instead of ourselves.
+        privileged: False makes it an ordinary user's, without any capability.
         timeout_seconds: how long it may take.
         arguments: keyword arguments, JSON-safe.
     """
     argv = [sys.executable, __file__, module, function, json.dumps(arguments)]
-    if user is not None:
-        argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *argv]
+    if not privileged:
+        argv = ["unshare", "--user", "--map-user=1000", "--map-group=1000", *argv]
     finished = subprocess.run(
         argv,
         capture_output=True,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -153,20 +152,13 @@ def test_errors_name_the_command_and_the_kernels_answer() -> None:
     assert found["twice"] == "the lab already has a network namespace named node-node1"
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become an ordinary user")
-def test_an_ordinary_user_gets_all_but_a_forbidden_tun_device() -> None:
-    modes = ["Never", "VXLAN-CrossSubnet", "VXLAN-Always"]
-    found = dataplane_sandbox.run("dataplane_scenarios", "paths", user=65534, modes=modes)
+def test_without_privileges_a_user_namespace_gives_the_same_paths() -> None:
+    modes = ["Never", "VXLAN-CrossSubnet", "VXLAN-Always", "IPIP-Always"]
+    modes = modes if os.access("/dev/net/tun", os.W_OK) else modes[:3]
+    found = dataplane_sandbox.run("dataplane_scenarios", "paths", privileged=False, modes=modes)
     for mode in modes:
         for server, tunnel in zip(SERVERS, TUNNELS[mode], strict=True):
             assert set(found[mode][server]["wire"]) == on_the_wire(tunnel, "node1", server)
-    tun = Path("/dev/net/tun")
-    if tun.exists() and not tun.stat().st_mode & stat.S_IWOTH and found["ipip"] != "kernel":
-        assert found["ipip"] == (
-            "unavailable: no kernel driver (Error: Unknown device type.); "
-            "no TUN device (/dev/net/tun: Permission denied); "
-            "to do: modprobe ipip, or let this user open /dev/net/tun"
-        )
 
 
 def test_a_killed_sandbox_leaves_no_process_behind() -> None:

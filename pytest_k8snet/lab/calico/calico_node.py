@@ -77,7 +77,10 @@ class CalicoNode:
         if self.ipip.available:
             return
         if any(pool.routed().family == "ipip" for pool in self._pools()):
-            raise LabError("the lab cannot do IPIP on this machine", found=self.ipip.implementation)
+            raise LabError(
+                "the lab cannot do IPIP on this machine, and its pool wants it",
+                found=self.ipip.implementation,
+            )
         self._store.admission[POOLS].append(self._refuse_ipip)
 
     def pod_mtu(self, node: str) -> int:
@@ -132,8 +135,8 @@ class CalicoNode:
             DataplaneError: a kernel refused something; the other nodes are done.
         """
         pools, faults = self._pools(), self._faults()
-        self._ipam.drop_outside(pools)
         hosts = [self._tunnels.host(node, pools) for node in self._spec.nodes]
+        self._ipam.drop_outside(pools)
         data = self._datastore(pools, hosts)
         if "ipip" in data.families:
             await self.ipip.ensure()

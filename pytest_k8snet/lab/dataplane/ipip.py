@@ -78,9 +78,12 @@ class Ipip:
         nodes = [f"{node_namespace(n.name)}={n.address.ip}" for n in self._spec.nodes]
         count = min(os.cpu_count() or 1, len(nodes))
         mtu = str(self._spec.link_mtu_bytes - IPIP_OVERHEAD_BYTES)
+        # Only a link's rate bounds what the forwarder takes: without one it could take all.
+        priority = "normal" if self._spec.link_rate is None else "realtime"
+        argv = [sys.executable, "-m", ipip_tun.__name__, mtu, priority]
         for index in range(count):
             worker = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", ipip_tun.__name__, mtu, *nodes[index::count]),
+                *(*argv, *nodes[index::count]),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

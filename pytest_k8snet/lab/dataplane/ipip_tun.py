@@ -1,10 +1,12 @@
 """IPIP in user space: a TUN device named tunl0 per node, for kernels without the ipip driver.
 
-A program: ``python -m pytest_k8snet.lab.dataplane.ipip_tun MTU NAMESPACE=ADDRESS ...`` serves the
-named nodes until its parent ends. It does what the driver does: a packet routed to ``tunl0`` gets
-an outer header of IP protocol 4 to the gateway of its own route, which is asked of the kernel;
-a packet of protocol 4 that arrives loses that header and enters through ``tunl0``. So the node's
-routing table alone decides where packets go, as with the real device.
+A program: ``python -m pytest_k8snet.lab.dataplane.ipip_tun MTU PRIORITY NAMESPACE=ADDRESS ...``
+serves the named nodes until its parent ends; the priority is ``realtime`` or ``normal``.
+
+It does what the driver does: a packet routed to ``tunl0`` gets an outer header of IP protocol 4 to
+the gateway of its own route, which is asked of the kernel; a packet of protocol 4 that arrives
+loses that header and enters through ``tunl0``. So the node's routing table alone decides where
+packets go, as with the real device.
 
 It prints ``ready`` when all devices are there.
 """
@@ -171,16 +173,27 @@ def serve(tunnels: list[Tunnel]) -> NoReturn:
                 by_routes[descriptor].forget_routes()
 
 
+def _preempt_everyone() -> None:
+    """Run before all ordinary processes, if we may, else before most.
+
+    The forwarder stands for a part of the kernel, which no busy program keeps waiting either.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+
+
 def main(arguments: list[str]) -> NoReturn:
     """Make the devices of the nodes named on the command line, say so, and serve them."""
     parent = os.getppid()
     syscalls.die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)
-    # It stands for a part of the kernel, which no process of the lab keeps waiting either.
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
-    mtu, *nodes = arguments
+    mtu, priority, *nodes = arguments
+    if priority == "realtime":
+        _preempt_everyone()
     tunnels = []
     for node in nodes:
         namespace, _, address = node.partition("=")
