@@ -31,9 +31,9 @@ from pytest_k8snet.report.phrases import (
 from pytest_k8snet.report.text import clipped, columns, padded, visible_line
 
 _GAP = "  "
-_LABEL_WIDTH = 34
 _CLAIM_WIDTH = 44
 _CELL_WIDTH = 44
+_GATE_COLUMNS = 56
 _NARROWEST = 60
 
 
@@ -76,7 +76,7 @@ def _bandwidth(cells: Sequence[BandwidthCell], width: int) -> list[str]:
     texts = {cell.key.row: cell.key.row_text for cell in cells}
     rows = [
         Row(
-            visible_line(text),
+            clipped(visible_line(text), _CLAIM_WIDTH),
             tuple(_cell(found.get((row, mode)), unit) for mode in modes),
         )
         for row, text in texts.items()
@@ -110,7 +110,7 @@ def _latency(rows: Sequence[LatencyRow], width: int) -> list[str]:
         means = [MILLISECONDS.number(row.phases[phase].mean) for phase in PHASES]
         made.append(
             Row(
-                visible_line(row.key.text),
+                clipped(visible_line(row.key.text), _CLAIM_WIDTH),
                 (
                     (f"{row.requests:,}",),
                     (f"{row.failed:,}",),
@@ -138,13 +138,15 @@ def gates_table(judged: Sequence[Judged], width: int) -> list[str]:
 def _gates(judged: Sequence[Judged], width: int) -> list[str]:
     if not judged:
         return []
+    # A gate's claim names what it measured: it takes the room that the other columns leave.
+    room = max(_CLAIM_WIDTH, min(80, width - _GATE_COLUMNS))
     rows = []
     for one in sorted(judged, key=lambda one: STATES.index(one.state)):
         estimate, interval = figure_texts(one)
         mode = f" [{one.key.mode}]" if one.key.mode else ""
         rows.append(
             Row(
-                clipped(visible_line(f"{one.claim}{mode}"), _CLAIM_WIDTH),
+                clipped(visible_line(f"{one.claim}{mode}"), room),
                 (
                     (WORDS[one.state],),
                     (f"{estimate} {interval}".strip(),),
@@ -176,7 +178,7 @@ def _table(first: str, headings: Sequence[str], rows: Sequence[Row], width: int)
         )
         for row in rows
     ]
-    labels = [clipped(row.heading, max(_LABEL_WIDTH, _CLAIM_WIDTH)) for row in rows]
+    labels = [row.heading for row in rows]
     label_width = max(map(columns, [first, *labels]))
     widths = [
         max(columns(text) for text in [heading, *(line for row in rows for line in row.cells[at])])
