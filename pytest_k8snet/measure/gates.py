@@ -162,6 +162,7 @@ def _bandwidth_turn(
             seconds=turn.seconds,
             omit_seconds=turn.omit_seconds,
             reverse=reverse,
+            warmup=turn.warmup,
             **options,
         )
         for reverse in directions
@@ -183,7 +184,7 @@ def _latency_turn(
         replace(request, requests=turn.requests), turn.requests_per_second, seed=turn.seed
     )
     guard = Guard((client,), most_steal)
-    sample = client.sampler.scheduled(client, wanted)
+    sample = client.sampler.scheduled(client, wanted, warmup=turn.warmup)
     result = sample.result
     phases = {"dns": "dns", "connect": "tcp", "first_byte": "ttfb", "total": "total"}
     if request.url.lower().startswith("https:"):

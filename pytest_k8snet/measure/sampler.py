@@ -48,8 +48,15 @@ class Sampler:
         first = random.randrange(len(_PORTS))
         self._ports: Iterator[int] = itertools.cycle([*_PORTS[first:], *_PORTS[:first]])
 
-    def iperf3(self, pair: Pair, **options: Any) -> Sample[iperf3.Iperf3Result]:
+    def iperf3(
+        self, pair: Pair, *, warmup: bool = False, **options: Any
+    ) -> Sample[iperf3.Iperf3Result]:
         """Run iperf3 once between the two ends of a pair.
+
+        Args:
+            pair: between whom.
+            warmup: record it as one that counts for no figure.
+            options: the fields of :class:`pytest_k8snet.tools.iperf3.Iperf3Options`.
 
         Raises:
             Iperf3Error: no usable figure.
@@ -87,6 +94,7 @@ class Sampler:
             seconds=result.seconds,
             figures=result.figures(),
             series=result.series(),
+            warmup=warmup,
             path=path,
             command=list(argv),
             raw=done.stdout,
@@ -135,7 +143,7 @@ class Sampler:
         return Sample(result=result, record=record)
 
     def scheduled(
-        self, client: Endpoint, wanted: schedule.Schedule
+        self, client: Endpoint, wanted: schedule.Schedule, *, warmup: bool = False
     ) -> Sample[schedule.ScheduledSamples]:
         """Request a URL on a fixed schedule, in one exec.
 
@@ -165,6 +173,7 @@ class Sampler:
                 "latest_start_seconds": float(result.latest),
             },
             distribution=made.distribution(),
+            warmup=warmup,
             path=None,
             command=list(argv),
             raw=done.stdout,
