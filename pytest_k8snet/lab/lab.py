@@ -26,6 +26,7 @@ from pytest_k8snet.lab.kube.cleanup import GarbageCollector, Namespaces
 from pytest_k8snet.lab.kube.deployments import Deployments
 from pytest_k8snet.lab.kube.dns import Zone
 from pytest_k8snet.lab.kube.endpoints import ServiceEndpoints
+from pytest_k8snet.lab.kube.heartbeat import Heartbeat
 from pytest_k8snet.lab.kube.images import PROGRAMS
 from pytest_k8snet.lab.kube.kubelet import Kubelet
 from pytest_k8snet.lab.kube.ownership import is_ready
@@ -142,6 +143,7 @@ class _Lab:
             Zone(store, spec),
             Namespaces(store),
             GarbageCollector(store),
+            Heartbeat(store, spec),
         )
 
     async def _until_ready(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,3 +68,37 @@ def pod_object(name: str, command: Sequence[str] = ("sleep", "infinity"), **spec
         "metadata": {"name": name, "labels": {"app": name}},
         "spec": {"containers": [container], "terminationGracePeriodSeconds": 0, **spec},
     }
+
+
+def until(kubectl: Kubectl, pod: str, holds: Callable[[Object], Any]) -> Object:
+    """Wait until something holds of a pod; the pod then."""
+    deadline = time.monotonic() + 10
+    while True:
+        found = kubectl.get("pod", pod)
+        try:
+            if holds(found):
+                return found
+        except (KeyError, IndexError):
+            pass
+        assert time.monotonic() < deadline, json.dumps(found["status"], indent=1)
+        time.sleep(0.02)
+
+
+def state(pod: Object, index: int = 0) -> Object:
+    """The state of one of its containers."""
+    found: Object = pod["status"]["containerStatuses"][index]["state"]
+    return found
+
+
+def events(kubectl: Kubectl, pod: str) -> list[tuple[str, str]]:
+    """Reason and message of each event about a pod."""
+    found = kubectl.get("events", f"--field-selector=involvedObject.name={pod}")
+    return [(event["reason"], event["message"]) for event in found["items"]]
+
+
+def start_pod(kubectl: Kubectl, pod: Object) -> str:
+    """Make a pod and wait until it is ready; its name."""
+    kubectl.apply(pod)
+    name = str(pod["metadata"]["name"])
+    kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=10s")
+    return name

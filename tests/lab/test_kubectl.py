@@ -29,6 +29,8 @@ def test_get_shows_what_a_calico_cluster_has(kubectl: Kubectl) -> None:
     assert information["spec"]["calicoVersion"] == "v3.31.2"
     daemonset = kubectl.get("daemonset", "calico-node", "-n", "kube-system")
     assert daemonset["status"]["numberReady"] == 4
+    lease = kubectl.get("lease", "node1", "-n", "kube-node-lease")
+    assert lease["spec"]["holderIdentity"] == "node1"
 
 
 def test_run_exec_logs_and_delete(kubectl: Kubectl) -> None:

@@ -105,16 +105,7 @@ class ContainerWorker:
         try:
             container = await self._start(sandbox)
         except ContainerError as exc:
-            self._event("Failed", f"Error: {exc}", warning=True)
-            self.state.state = podstatus.terminated(
-                128, container_id="0" * 64, started_at="1970-01-01T00:00:00Z",
-                reason="StartError", message=str(exc),
-            )  # fmt: skip
-            if dig(self._pod_worker.pod, "spec.restartPolicy", "Always") != "Never":
-                self.state.last = self.state.state
-                self._waiting("RunContainerError", str(exc))
-                await asyncio.sleep(FIRST_DELAY_SECONDS)
-            self._pod_worker.publish()
+            await self._tell_failed_start(str(exc))
             return 128
         if self.current is not None:
             self.previous = self.current
@@ -132,6 +123,21 @@ class ContainerWorker:
                 watcher.cancel()
         self._ended(code)
         return code
+
+    async def _tell_failed_start(self, text: str) -> None:
+        self._event("Failed", f"Error: {text}", warning=True)
+        self.state.state = podstatus.terminated(
+            128,
+            container_id="0" * 64,
+            started_at="1970-01-01T00:00:00Z",
+            reason="StartError",
+            message=text,
+        )
+        if dig(self._pod_worker.pod, "spec.restartPolicy", "Always") != "Never":
+            self.state.last = self.state.state
+            self._waiting("RunContainerError", text)
+            await asyncio.sleep(FIRST_DELAY_SECONDS)
+        self._pod_worker.publish()
 
     async def _start(self, sandbox: Sandbox) -> Container:
         pod_worker, name = self._pod_worker, self.spec["name"]
