@@ -11,6 +11,7 @@ from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.verdict.binomial import exceedance_bounds
 from pytest_k8snet.verdict.intervals import Interval, quantile_interval
 from pytest_k8snet.verdict.looks import CountLevels, count_levels, fewest_trials
+from pytest_k8snet.verdict.modes import clumping
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.power import requests_needed
 from pytest_k8snet.verdict.question import (
@@ -28,8 +29,6 @@ from pytest_k8snet.verdict.question import (
 FEWEST_ROUNDS = 5
 #: How often the first look's number of requests may double.
 _DOUBLINGS = 3
-#: A burst: this many slow requests or more, over half of them in one round.
-_BURST = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,27 +116,25 @@ class Quantile:
         used = _prefix(rounds, n)
         values = [value for part in used for value in part]
         levels = count_levels(self.share, looks, plan.alpha)
-        interval = quantile_interval(values, self.q, levels)
-        strict = relation == "<"
-        over = [sum(v >= limit if strict else v > limit for v in part) for part in used]
-        state, reason = clears(interval, relation, limit), ""
-        if state == "fail" and relation in ("<=", "<") and _is_burst(over):
-            state = "open"
-            reason = (
-                f"{max(over)} of the {sum(over)} requests over the limit came in one burst (one "
-                f"round of {len(over)}): that tells of one event, not of the usual latency"
-            )
-        needed = None
-        if state == "open" and not reason:
+        over = [sum(v >= limit if relation == "<" else v > limit for v in part) for part in used]
+        clumps = clumping(over, [len(part) for part in used])
+        interval = quantile_interval(values, self.q, levels, clumps)
+        state, needed = clears(interval, relation, limit), None
+        if state == "open":
             needed = requests_needed(sum(over) / n, self.share, levels.few)
+            needed = max(n + 1, math.ceil(needed * clumps)) if needed is not None else None
+        bursts = (
+            f"slow requests come in bursts: {max(over)} of {sum(over)} in one of {len(over)} "
+            f"rounds; {clumps:.1f} requests tell as much as one independent one would"
+        )
         return Finding(
             state=state,
             interval=interval,
             low_level=levels.many,
             high_level=levels.few,
             n=n,
-            needed=max(needed, n + 1) if needed is not None else None,
-            reason=reason,
+            needed=needed,
+            warnings=(bursts,) if clumps > 1.0 else (),
             counts=(
                 ("over the limit", sum(over)),
                 ("unanswered", sum(math.isinf(value) for value in values)),
@@ -259,10 +256,6 @@ def _prefix(rounds: Sequence[Round], n: int) -> list[tuple[float, ...]]:
         if part:
             used.append(part)
     return used
-
-
-def _is_burst(over: Sequence[int]) -> bool:
-    return sum(over) >= _BURST and max(over) > sum(over) / 2 and len(over) > 1
 
 
 def _lower(q: float, requests: int, alpha: float) -> str:

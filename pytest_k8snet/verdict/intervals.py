@@ -61,16 +61,25 @@ def sample_quantile(values: Sequence[float], q: float) -> float:
     return ordered[max(0, math.ceil(q * len(ordered) - 1e-9) - 1)]
 
 
-def quantile_interval(values: Sequence[float], q: float, levels: CountLevels) -> Interval:
+def quantile_interval(
+    values: Sequence[float], q: float, levels: CountLevels, clumping: float = 1.0
+) -> Interval:
     """Return the sample quantile with its exact order-statistic bounds.
 
     A limit is kept, as far as the counts can show, from ``high`` on; it is missed below ``low``.
     This is the exact binomial test on the number of values above the limit, read backwards. An
     answer that never came is an infinite value.
+
+    Args:
+        values: one per request.
+        q: the quantile, between 0 and 1.
+        levels: the risk of each bound.
+        clumping: how many values say as much as one independent value does.
     """
     ordered, n = sorted(values), len(values)
-    allowed = most_allowed(n, 1.0 - q, levels.few)
-    damning = fewest_damning(n, 1.0 - q, levels.many)
+    independent = max(1, int(n / clumping))
+    allowed = math.floor(most_allowed(independent, 1.0 - q, levels.few) * clumping)
+    damning = math.ceil(fewest_damning(independent, 1.0 - q, levels.many) * clumping)
     return Interval(
         estimate=sample_quantile(ordered, q),
         low=ordered[n - damning] if damning <= n else 0.0,

@@ -1,11 +1,15 @@
-"""A warning where samples seem to come from two states, such as a fast and a slow queue."""
+"""What samples show beside their mean: two states (a fast and a slow queue), and bursts."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+from pytest_k8snet.verdict.student import normal_quantile
 
 #: With fewer values the gap rule would raise more false alarms than it is worth.
 FEWEST_VALUES = 8
+_NORMAL_99 = normal_quantile(0.99)
 
 
 def two_modes(values: Sequence[float]) -> tuple[int, int] | None:
@@ -23,3 +27,29 @@ def two_modes(values: Sequence[float]) -> tuple[int, int] | None:
         if ordered[below] - ordered[below - 1] > half_range > 0:
             return below, n - below
     return None
+
+
+def clumping(events: Sequence[int], sizes: Sequence[int]) -> float:
+    """Return how much more the events clump in rounds than independent ones would; at least 1.
+
+    Independent events spread over rounds with the binomial's variance. Where theirs is larger than
+    chance explains (at 1 %), the quotient of the two variances is the factor by which the number
+    of values overstates what they say: five slow requests of one stall tell of one stall.
+
+    Args:
+        events: how many events each round had.
+        sizes: how many values each round had.
+    """
+    rounds, total = len(events), sum(sizes)
+    share = sum(events) / total
+    if rounds < 2 or share in (0.0, 1.0):
+        return 1.0
+    squares = sum(
+        (count - size * share) ** 2 / (size * share * (1.0 - share))
+        for count, size in zip(events, sizes, strict=True)
+    )
+    freedom = rounds - 1
+    # Wilson and Hilferty's approximation of the chi-squared distribution's 99th percentile.
+    part = 2.0 / (9.0 * freedom)
+    critical = freedom * (1.0 - part + _NORMAL_99 * math.sqrt(part)) ** 3
+    return squares / freedom if squares > critical else 1.0

@@ -41,7 +41,6 @@ class Finding:
         low_level, high_level: the chance that each bound errs, at one look.
         n: pairs, connections or requests that it rests on.
         needed: how many would probably decide, where that can be told.
-        reason: what keeps it open, beyond the limit lying in the interval.
         warnings: what the reader should know about the values.
         counts: for questions that count: what was counted, by name.
     """
@@ -52,7 +51,6 @@ class Finding:
     high_level: float
     n: int
     needed: int | None = None
-    reason: str = ""
     warnings: tuple[str, ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
 

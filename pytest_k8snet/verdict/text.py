@@ -88,7 +88,7 @@ def _interval_line(verdict: Verdict) -> str:
 def _open_line(verdict: Verdict) -> str:
     question, finding, plan = verdict.claim.question, verdict.finding, verdict.plan
     text = f"undecided: {verdict.reason}"
-    if finding is None or finding.state != "open" or finding.reason:
+    if finding is None or finding.state != "open":
         return text
     if finding.needed is None:
         return (

@@ -107,7 +107,7 @@ def conclude(claim: Claim, evidence: Evidence, plan: Plan) -> Verdict:
     if finding is None:
         reason = reason or "nothing was measured up to the plan's first look"
     elif finding.state == "open":
-        reason = reason or finding.reason or "the limit lies within the interval"
+        reason = reason or "the limit lies within the interval"
     elif too_many_discards(evidence.discards, len(evidence.rounds)):
         reason = reason or "more than a quarter of the rounds had to be discarded"
     else:

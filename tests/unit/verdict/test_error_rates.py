@@ -12,7 +12,8 @@ from collections import Counter
 import pytest
 from simulated_cluster import SimulatedCluster
 
-from pytest_k8snet.verdict import Plan
+from pytest_k8snet import ms
+from pytest_k8snet.verdict import Arm, Judging, Latency, Observation, Plan, Turn
 
 RUNS = 400
 
@@ -51,3 +52,25 @@ def test_expected_pairs_are_those_of_the_table(margin: float, expected_pairs: fl
         assert verdict.finding is not None
         pairs.append(verdict.finding.n)
     assert sum(pairs) / RUNS == pytest.approx(expected_pairs, rel=0.05)
+
+
+def test_slow_requests_in_bursts_fail_no_more_often_than_alpha() -> None:
+    """At the limit: 5 % of the requests are slow, eight in a row on average."""
+    rng = random.Random(8)
+    slow = False
+
+    def take(turn: Turn) -> Observation:
+        nonlocal slow
+        values = []
+        for _ in range(turn.requests):
+            slow = rng.random() >= 1 / 8 if slow else rng.random() < 0.05 / 0.95 / 8
+            values.append(0.1 if slow else 0.001)
+        return Observation(figures={"total": values})
+
+    runs, failed = 200, 0
+    for seed in range(runs):
+        terms = Judging(plan=Plan(seed=seed, warmup_pairs=0))
+        latency = Latency(Arm(label="bursts", take=take), terms)
+        failed += (latency.total.p95 <= 10 * ms).state == "fail"
+    # Counting each request as independent, it would be 30 %.
+    assert failed / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from pytest_k8snet.verdict.levels import per_look_level
-from pytest_k8snet.verdict.modes import two_modes
+from pytest_k8snet.verdict.modes import clumping, two_modes
 from pytest_k8snet.verdict.power import MOST_NAMED, pairs_needed, requests_needed, resolution
 
 
@@ -63,3 +63,28 @@ def test_one_group_rarely_looks_like_two() -> None:
     runs = 4000
     alarms = sum(two_modes([rng.gauss(0, 1) for _ in range(8)]) is not None for _ in range(runs))
     assert alarms / runs < 0.045
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([1, 1, 1, 1, 1], 1.0),
+        ([0, 0, 0, 0, 0], 1.0),
+        ([20, 20, 20, 20, 20], 1.0),
+        ([2, 0, 1, 3, 0], 1.0),  # nothing that chance does not explain
+        ([20, 0, 0, 0, 0], 25.0),
+        ([7], 1.0),
+    ],
+)
+def test_clumping_is_the_spread_beyond_chance(events: list[int], expected: float) -> None:
+    assert clumping(events, [20] * len(events)) == pytest.approx(expected)
+
+
+def test_independent_events_rarely_seem_to_clump() -> None:
+    rng = random.Random(4)
+    runs = 2000
+    alarms = 0
+    for _ in range(runs):
+        events = [sum(rng.random() < 0.2 for _ in range(40)) for _ in range(8)]
+        alarms += clumping(events, [40] * 8) > 1.0
+    assert alarms / runs < 0.02
