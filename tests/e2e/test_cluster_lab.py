@@ -331,6 +331,10 @@ def test_a_node_that_does_not_exist_is_the_schedulers_word(api: Api) -> None:
         assert "0/4 nodes are available" in caught.value.found
 
 
+#: Without it a container would be ready for the blink of an eye before it ends.
+NEVER = {"exec": {"command": ["false"]}}
+
+
 def _try(api: Api, namespace: str, container: dict[str, Any], **spec: Any) -> None:
     """Make a pod by hand and wait for it as the workspace does."""
     body = {
@@ -355,7 +359,7 @@ def _try(api: Api, namespace: str, container: dict[str, Any], **spec: Any) -> No
     ("container", "spec", "problem", "found"),
     [
         (
-            {"command": ["sh", "-c", "echo boom; exit 3"]},
+            {"command": ["sh", "-c", "echo boom; exit 3"], "readinessProbe": NEVER},
             {"restartPolicy": "Never"},
             "does not start: Error",
             "exit code 3.\nlast lines of its log:\nboom",
@@ -393,11 +397,7 @@ def test_a_container_that_does_not_start_says_why(
 
 
 def test_a_container_that_keeps_crashing_shows_its_log(api: Api, workspace: Workspace) -> None:
-    crash = {
-        "command": ["sh", "-c", "echo no config; exit 1"],
-        # Never ready, or else it would be for the blink of an eye before it crashes.
-        "readinessProbe": {"exec": {"command": ["false"]}},
-    }
+    crash = {"command": ["sh", "-c", "echo no config; exit 1"], "readinessProbe": NEVER}
     with pytest.raises(PodError, match="does not start: CrashLoopBackOff") as caught:
         _try(api, workspace.namespace, crash)
     assert "no config" in caught.value.found
