@@ -88,12 +88,13 @@ class Run:
             self._observer.finished()
 
     def _open(self) -> None:
-        every_node = list_nodes(self.api)
-        self.nodes = usable_nodes(every_node)
+        # With those that cannot be used: errors name each with its reason.
+        self._every_node = list_nodes(self.api)
+        self.nodes = usable_nodes(self._every_node)
         self.installation = inspect(self.api)
         self._record_facts("before")
         names = self.spec.node_names
-        self._client_node, self._server_node = choose_nodes(self.nodes, "any", names)
+        self._client_node, self._server_node = choose_nodes(self._every_node, "any", names)
         under_test = [self._client_node, self._server_node]
         if (far := self._node_across()) is not None and far not in under_test:
             under_test.append(far)
@@ -280,7 +281,7 @@ class Run:
         far = self._node_across()
         if far is None:
             # Raises with the reason.
-            choose_nodes(self.nodes, "cross-subnet", self.spec.node_names)
+            choose_nodes(self._every_node, "cross-subnet", self.spec.node_names)
             raise NodesError("no two usable nodes lie in different subnets")
         return self._pods_between(self._client_node, far, mode)
 
