@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
@@ -14,7 +14,7 @@ from pytest_k8snet.cluster.nodes import choose_nodes, list_nodes, placement, usa
 from pytest_k8snet.cluster.pods import PodRequest
 from pytest_k8snet.cluster.services import existing_web_service, make_web_service
 from pytest_k8snet.cluster.workspace import Workspace
-from pytest_k8snet.errors import NodesError
+from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError
 from pytest_k8snet.measure.endpoint import Endpoint, LocalShell, PodShell
 from pytest_k8snet.measure.facts import cluster_facts
 from pytest_k8snet.measure.pair import Pair
@@ -126,14 +126,23 @@ class Run:
         )
         # The session is closed before the workspace is left: own pools go only after their pods.
         self._stack.callback(self._close_calico)
-        self._observer.started(f"host-network pods on {len(under_test)} nodes", 3.0)
+        self._hosts = {host.node: host for host in self._make_hosts(under_test)}
+        shells.update({name: partial(self._in_host_pod, it) for name, it in self._hosts.items()})
+        self.sampler.prover = Prover(self.calico, {node.name: node for node in self.nodes})
+
+    def _make_hosts(self, nodes: Sequence[Node]) -> list[Pod]:
+        """Host-network pods, which are endpoints and see each node's routes.
+
+        Where they are forbidden (PodSecurity, policies), pods can be measured all the same; each
+        sample's proof of path then says that it is missing.
+        """
+        self._observer.started(f"host-network pods on {len(nodes)} nodes", 3.0)
         try:
-            hosts = self._ensure([_on_host(node) for node in under_test])
+            return self._ensure([_on_host(node) for node in nodes])
+        except ForbiddenError:
+            return []
         finally:
             self._observer.finished()
-        self._hosts = {host.node: host for host in hosts}
-        shells.update({host.node: partial(self._in_host_pod, host) for host in hosts})
-        self.sampler.prover = Prover(self.calico, {node.name: node for node in self.nodes})
 
     def _record_facts(self, phase: str) -> None:
         facts = cluster_facts(self.api, self.installation, self.nodes)
@@ -147,6 +156,11 @@ class Run:
         # are still needed to see the routes go back.
         self._delete_pods()
         self.calico.close()
+        # What cannot be read any more is no trouble of its own at the end.
+        with suppress(K8sNetError):
+            self.nodes = usable_nodes(self.api)
+            self.installation = inspect(self.api)
+            self._record_facts("after")
 
     def _delete_pods(self) -> None:
         self._workspace.delete_pods([pod for pod in self._workspace.pods() if not pod.host_network])
