@@ -21,6 +21,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from typing import NoReturn
 
 from pytest_k8snet.lab.dataplane import netlink, netns, syscalls
@@ -46,6 +47,10 @@ _BATCH_PACKETS = 64
 # own queue, where the kernel counts what it drops.
 _RECEIVE_BUFFER_BYTES = 4 << 20
 _SEND_BUFFER_BYTES = 512 << 10
+# While moderated there are at most 3,300 rounds per second, so the threshold must lie below.
+_MODERATION_SECONDS = 0.0003
+_MODERATION_WINDOW_SECONDS = 0.002
+_BUSY_ROUNDS_PER_SECOND = 1500
 
 
 class Tunnel:
@@ -147,8 +152,32 @@ def _open_raw(address: str) -> socket.socket:
     return raw
 
 
+class _Moderation:
+    """Interrupt moderation: under a stream of packets, looks for more only now and then.
+
+    To be woken for every single packet costs more than to forward it. A lone packet, as of a
+    short request, is never kept waiting.
+    """
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._rounds = 0
+        self._busy = False
+
+    def pause(self) -> None:
+        """Wait a little if there was much to do lately; call once per round."""
+        self._rounds += 1
+        now = time.monotonic()
+        if now - self._since >= _MODERATION_WINDOW_SECONDS:
+            self._busy = self._rounds >= (now - self._since) * _BUSY_ROUNDS_PER_SECOND
+            self._since, self._rounds = now, 0
+        if self._busy:
+            time.sleep(_MODERATION_SECONDS)
+
+
 def serve(tunnels: list[Tunnel]) -> NoReturn:
     """Forward packets for ever."""
+    moderation = _Moderation()
     poller = select.epoll()
     by_tun = {tunnel.tun: tunnel for tunnel in tunnels}
     by_raw = {tunnel.raw.fileno(): tunnel for tunnel in tunnels}
@@ -156,6 +185,7 @@ def serve(tunnels: list[Tunnel]) -> NoReturn:
     for descriptor in (*by_tun, *by_raw, *by_routes):
         poller.register(descriptor, select.EPOLLIN)
     while True:
+        moderation.pause()
         for descriptor, event in poller.poll():
             if descriptor in by_raw:
                 tunnel = by_raw[descriptor]

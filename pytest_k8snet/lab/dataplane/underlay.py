@@ -25,6 +25,13 @@ UNDERLAY, ROUTER, OUTSIDE = "underlay", "router", "outside"
 OUTSIDE_INTERFACE = "out0"
 
 _NO_IPV6 = {"ipv6/conf/default/disable_ipv6": "1"}
+_SWITCH = {
+    **_NO_IPV6,
+    # A switch: no packet filter, no connection tracking.
+    "bridge/bridge-nf-call-iptables": "0",
+    "bridge/bridge-nf-call-ip6tables": "0",
+    "bridge/bridge-nf-call-arptables": "0",
+}
 _ROUTING = {
     **_NO_IPV6,
     "ipv4/ip_forward": "1",
@@ -93,7 +100,7 @@ def underlay_commands(spec: LabSpec) -> list[str]:
 async def _make_namespaces(spec: LabSpec) -> None:
     endpoint = endpoint_sysctls(spec)
     await asyncio.gather(
-        netns.create(UNDERLAY, sysctls=_NO_IPV6),
+        netns.create(UNDERLAY, sysctls=_SWITCH),
         netns.create(ROUTER, sysctls=_ROUTING),
         netns.create(OUTSIDE, sysctls=endpoint),
         *(
