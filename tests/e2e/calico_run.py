@@ -136,35 +136,27 @@ def opened(api: Api, strategy: Strategy, **change: Any) -> Generator[CalicoRun]:
 def objects(api: Api) -> dict[str, Any]:
     """What a run may touch, as it is now, without versions and times."""
     found: dict[str, Any] = {}
+    served = {group["name"] for group in api.get("/apis")["groups"]}
     for path in (
         "/apis/crd.projectcalico.org/v1/ippools",
         "/apis/crd.projectcalico.org/v1/felixconfigurations",
         "/apis/projectcalico.org/v3/ippools",
         "/apis/operator.tigera.io/v1/installations",
-        "/api/v1/namespaces",
-        "/api/v1/configmaps",
-        "/apis/coordination.k8s.io/v1/leases",
-        "/api/v1/pods",
     ):
-        group = path.split("/")[2]
-        if path.startswith("/apis/") and group not in _groups(api):
-            continue
+        if path.split("/")[2] in served:
+            for item in api.list(path):
+                found[f"{path}/{item['metadata']['name']}"] = item.get("spec")
+    # Of these it counts that they are there; what they say is the cluster's own business.
+    for path in (
+        "/api/v1/namespaces",
+        "/api/v1/pods",
+        "/api/v1/namespaces/kube-system/configmaps",
+        "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases",
+    ):
         for item in api.list(path):
-            name = f"{item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
-            # A pod's spec and status are its own; that it is there is what counts.
-            found[path + name] = (
-                None
-                if path.endswith("pods") and "ip" not in path
-                else (
-                    item.get("spec"),
-                    item.get("data"),
-                )
-            )
+            metadata = item["metadata"]
+            found[f"{path}/{metadata.get('namespace', '')}/{metadata['name']}"] = None
     return found
-
-
-def _groups(api: Api) -> set[str]:
-    return {group["name"] for group in api.get("/apis")["groups"]}
 
 
 def tell(step: object) -> None:
