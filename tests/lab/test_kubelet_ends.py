@@ -140,6 +140,24 @@ class TestEnd:
         # Far from the 30 s that one deaf to it would have been given.
         assert time.monotonic() - begun < 10
 
+    def test_its_pre_stop_hook_runs_before_the_signal(self, kubectl: Kubectl) -> None:
+        hook = {"exec": {"command": ["sh", "-c", "echo asked > /mnt/order"]}}
+        mount = {"volumeMounts": [{"name": "shared", "mountPath": "/mnt"}]}
+        script = "trap 'cat /mnt/order; exit 0' TERM; while :; do sleep 0.05; done"
+        pod = pod_object(
+            "p",
+            ["sh", "-c", script],
+            container={"lifecycle": {"preStop": hook}, **mount},
+            volumes=[{"name": "shared", "emptyDir": {}}],
+            terminationGracePeriodSeconds=30,
+            activeDeadlineSeconds=1,
+        )
+        kubectl.apply(pod)
+        # Ended by its deadline, it stays and can still be read.
+        until(kubectl, "p", lambda pod: pod["status"]["phase"] == "Failed")
+        until(kubectl, "p", lambda pod: "terminated" in state(pod))
+        assert kubectl("logs", "p") == "asked\n"
+
     def test_one_that_does_not_is_killed_after_its_grace_period(self, kubectl: Kubectl) -> None:
         start_pod(kubectl, pod_object("p", terminationGracePeriodSeconds=1))
         kubectl("delete", "pod", "p")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.store import StatusError
 from pytest_k8snet.lab.dataplane.underlay import node_namespace
-from pytest_k8snet.lab.kube import images, planning, podstatus, probes
+from pytest_k8snet.lab.kube import hooks, images, planning, podstatus, probes
 from pytest_k8snet.lab.kube.container import Container, ContainerError, Plan
 from pytest_k8snet.lab.kube.podstatus import ContainerState
 from pytest_k8snet.lab.kube.sandbox import Sandbox
@@ -69,7 +69,8 @@ class ContainerWorker:
             return
         if self.current.running:
             self._event("Killing", f"Stopping container {self.spec['name']}")
-            await self.current.stop(grace_seconds)
+            left = await hooks.pre_stop(self.spec, self.current, grace_seconds)
+            await self.current.stop(left)
         if self.state.running:
             self._ended(await self.current.wait())
 
