@@ -57,6 +57,11 @@ class LocalProcess:
     def resize(self, columns: int, rows: int) -> None:
         self.size = (columns, rows)
 
+    async def close(self) -> None:
+        """End it, and let go of its pipes."""
+        self.kill()
+        await self._process.communicate()
+
 
 @dataclass
 class LocalRuntime:
@@ -69,6 +74,10 @@ class LocalRuntime:
     lines: list[bytes] = field(default_factory=list)
     more: asyncio.Event = field(default_factory=asyncio.Event)
     started: list[LocalProcess] = field(default_factory=list)
+
+    async def close(self) -> None:
+        for process in self.started:
+            await process.close()
 
     async def exec(
         self, namespace: str, pod: str, container: str, argv: list[str], *, stdin: bool, tty: bool
@@ -288,7 +297,8 @@ def running_server(
                 loop=loop,
             )
         finally:
-            asyncio.run_coroutine_threadsafe(server.close(), loop).result(10)
+            for end in (server.close(), runtime.close()):
+                asyncio.run_coroutine_threadsafe(end, loop).result(10)
     finally:
         listening.close()
         loop.call_soon_threadsafe(loop.stop)
