@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pytest_k8snet import __version__
-from pytest_k8snet.errors import K8sNetError
+from pytest_k8snet.errors import K8sNetError, ResultsError
 
 #: Exit status of trouble (an error of ours), apart from 1: a verdict that is not a pass.
 TROUBLE = 2
@@ -99,8 +99,17 @@ def _report(options: argparse.Namespace) -> int:
     from pytest_k8snet.report.html import render_page
     from pytest_k8snet.report.results import read
 
-    records = read(options.results).records
-    options.output.write_text(render_page(records), encoding="utf-8")
+    results = read(options.results)
+    try:
+        options.output.write_text(render_page(results.records), encoding="utf-8")
+    except OSError as exc:
+        raise ResultsError(
+            f"the report {options.output} cannot be written",
+            found=exc.strerror or str(exc),
+            remedy="check path and rights",
+        ) from None
+    if results.note:
+        print(results.note, file=sys.stderr)
     print(f"wrote {options.output}")
     return 0
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_k8snet.stash import MODES_WANTED, RECORDER
+from pytest_k8snet.stash import BASELINE, MODES_WANTED, RECORDER
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.modes import CalicoMode
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.gates import Gates
     from pytest_k8snet.measure.pair import Pair
     from pytest_k8snet.measure.run import Run
+    from pytest_k8snet.report.baseline import Baseline
     from pytest_k8snet.verdict import Bandwidth, Latency
 
 #: The values of ``calico_mode``; as text, because every pytest run of the environment reads this.
@@ -54,7 +55,13 @@ def k8snet(pytestconfig: pytest.Config) -> Iterator[Run]:
 
         names = pytestconfig.stash[MODES_WANTED]
         modes = tuple(map(CalicoMode.parse, names))
-        yield stack.enter_context(opened(settings, recorder, modes))
+        run = stack.enter_context(opened(settings, recorder, modes))
+        if settings.baseline is not None:
+            from pytest_k8snet.report.baseline import attach
+
+            # After the facts of now, which it is compared with.
+            pytestconfig.stash[BASELINE] = attach(recorder, settings.baseline)
+        yield run
 
 
 @pytest.fixture(scope="session", params=MODES)
@@ -176,6 +183,24 @@ def latency(_gates: Gates) -> Callable[..., Latency]:
     return _gates.latency
 
 
+@pytest.fixture(scope="session")
+def baseline(pytestconfig: pytest.Config, k8snet: Run) -> Baseline:
+    """The run of ``--k8snet-baseline`` to compare with.
+
+    ``assert bandwidth(pod_pair) / baseline >= 0.95`` compares with the same scene and mode of that
+    run, by an interval for two separate runs; a figure that it lacks is an error.
+    """
+    found: Baseline | None = pytestconfig.stash.get(BASELINE, None)
+    if found is None:
+        from pytest_k8snet.errors import SettingsError
+
+        raise SettingsError(
+            "there is no earlier run to compare with",
+            remedy="give its results file: --k8snet-baseline=before.jsonl",
+        )
+    return found
+
+
 @pytest.fixture
 def _gates(request: pytest.FixtureRequest, k8snet: Run) -> Iterator[Gates]:
     from pytest_k8snet.measure.gates import Gates
@@ -187,11 +212,9 @@ def _gates(request: pytest.FixtureRequest, k8snet: Run) -> Iterator[Gates]:
         text = " ".join(map(str, marker.args))
         plan = Plan.parse(text, plan).with_changes(**marker.kwargs)
     recorder = request.config.stash[RECORDER]
-    line = recorder.progress
-    show = None if line is None else lambda progress: line.update(note=str(progress))
-    yield Gates(observer=recorder, plan=plan, progress=show)
-    if line is not None:
-        line.update()
+    yield Gates(observer=recorder, plan=plan, progress=recorder.noted)
+    if recorder.progress is not None:
+        recorder.progress.update()
 
 
 def _refuse_parallel_workers(config: pytest.Config) -> None:

@@ -35,6 +35,7 @@ def opened(settings: Settings, recorder: Recorder, modes: Sequence[CalicoMode]) 
                 settings,
                 kubeconfig=lab.kubeconfig,
                 outside=settings.outside or lab.outside_prefix,
+                link_rate=settings.lab_rate,
             )
             with _opened_cluster(on_lab, recorder, modes) as run:
                 yield run
@@ -79,6 +80,7 @@ def _opened_cluster(
         pod_timeout=settings.pod_timeout,
         service=settings.service,
         outside_prefix=settings.outside,
+        link_rate=settings.link_rate,
     )
     with Run(api, spec, recorder) as run:
         yield run

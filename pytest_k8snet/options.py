@@ -54,6 +54,10 @@ OPTIONS: tuple[Option, ...] = (
         switch=True,
     ),
     Option("lab_nodes", "number of nodes of the lab"),
+    Option(
+        "link_rate",
+        "rate of the nodes' links, for the physical ceiling in the report (the lab knows its own)",
+    ),
     Option("lab_rate", "rate of each lab link: 300M, 1G, unlimited"),
     Option(
         "change",

@@ -21,8 +21,9 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the modes not asked for, and sort stably by mode, so that each is set up once.
 
     Raises:
-        pytest.UsageError: an option or marker names an unknown mode.
+        pytest.UsageError: an option or marker names an unknown mode, or asks to rerun gates.
     """
+    _refuse_reruns(config, items)
     try:
         settings = settings_of(config)
         asked = tuple(map(CalicoMode.parse, settings.modes))
@@ -40,6 +41,22 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
     items[:] = kept
     wanted = {str(mode) for mode in modes.values() if mode is not None}
     config.stash[MODES_WANTED] = tuple(str(mode) for mode in order if str(mode) in wanted)
+
+
+def _refuse_reruns(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse plugins that rerun failed tests, where gates would be rerun."""
+    for item in items:
+        if not {"bandwidth", "latency"} & set(getattr(item, "fixturenames", ())):
+            continue
+        option = config.getoption("reruns", None)
+        if option or item.get_closest_marker("flaky") is not None:
+            raise pytest.UsageError(
+                "a gate must not be rerun until it passes: that multiplies its risk of a wrong pass\n"
+                f"  found: {f'--reruns={option}' if option else 'the marker flaky'}, and the gate "
+                f"{item.nodeid}\n"
+                "  to do: leave gates out of it; a gate that is often undecided needs a larger plan "
+                "(k8snet_plan, last=...)"
+            )
 
 
 def _wanted(item: pytest.Item, asked: tuple[CalicoMode, ...]) -> bool:

@@ -81,6 +81,7 @@ class Settings:
     lab: bool
     lab_nodes: int
     lab_rate: BitRate | None
+    link_rate: BitRate | None
     namespace: str | None
     image: str
     web_image: str
@@ -149,6 +150,7 @@ READERS: Mapping[str, tuple[Callable[[str], Any], Any]] = {
     "context": (str, None),
     "lab": (_truth, False),
     "lab_nodes": (_positive_int, 4),
+    "link_rate": (BitRate.parse, None),
     "lab_rate": (_rate, BitRate(300e6)),
     "change": (Change.parse, Change("none")),
     "modes": (_words, ()),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_k8snet.report.baseline import Baseline
     from pytest_k8snet.report.recorder import Recorder
     from pytest_k8snet.settings import Settings
 
@@ -14,5 +15,7 @@ if TYPE_CHECKING:
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 #: What the run records; there once a test asks for a cluster.
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
+#: The earlier run to compare with; there where one was given and a cluster was asked for.
+BASELINE: pytest.StashKey[Baseline] = pytest.StashKey()
 #: The names of the Calico modes that the selected tests ask for.
 MODES_WANTED: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()

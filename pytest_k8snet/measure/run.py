@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.pods import Pod
     from pytest_k8snet.cluster.services import WebService
     from pytest_k8snet.measure.observer import Observer
-    from pytest_k8snet.units import Seconds
+    from pytest_k8snet.units import BitRate, Seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,7 @@ class RunSpec:
 
     Attributes:
         run_id: ``k8snet-xxxxxx``; names and labels everything that the run makes.
+        link_rate: of the nodes' links, where it is known.
     """
 
     run_id: str
@@ -52,6 +53,7 @@ class RunSpec:
     pod_timeout: Seconds
     service: str | None
     outside_prefix: tuple[str, ...]
+    link_rate: BitRate | None = None
 
 
 class Run:
@@ -146,6 +148,8 @@ class Run:
 
     def _record_facts(self, phase: str) -> None:
         facts = cluster_facts(self.api, self.installation, self.nodes)
+        if self.spec.link_rate is not None:
+            facts["cluster"]["link_rate_bits_per_second"] = float(self.spec.link_rate)
         self._observer.record("facts", phase=phase, **facts)
 
     def _record_change(self, change: dict[str, object]) -> None:

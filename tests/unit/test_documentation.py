@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import re
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,7 +17,6 @@ from pytest_k8snet.cluster.preflight import LEVELS, Permission, permissions
 from pytest_k8snet.lab import cli as lab_cli
 from pytest_k8snet.lab.calico.faults import NAMES as FAULTS
 from pytest_k8snet.options import MARKERS, OPTIONS
-from pytest_k8snet.report import record
 from pytest_k8snet.settings import READERS
 from pytest_k8snet.tools import curl, iperf3
 from pytest_k8snet.verdict import Plan
@@ -166,27 +164,6 @@ def test_there_is_one_cluster_role_per_level() -> None:
     assert kinds == [("ClusterRole", f"k8snet-{level}") for level in LEVELS] + [
         ("Role", "k8snet-state")
     ]
-
-
-def test_the_schema_requires_what_the_code_requires() -> None:
-    schema = json.loads(page("results.schema.json"))
-    required = {
-        variant["properties"]["kind"]["const"]: tuple(variant["required"])
-        for variant in schema["oneOf"]
-    }
-    assert required == dict(record.REQUIRED)
-    assert tuple(schema["properties"]["kind"]["enum"]) == record.KINDS
-    assert schema["properties"]["schema"]["const"] == record.SCHEMA
-
-
-def test_the_schema_knows_the_words_that_the_code_knows() -> None:
-    schema = json.loads(page("results.schema.json"))
-    variants = {one["properties"]["kind"]["const"]: one["properties"] for one in schema["oneOf"]}
-    assert set(variants["verdict"]["state"]["enum"]) == set(record.VERDICT_STATES)
-    assert set(variants["test"]["outcome"]["enum"]) == set(record.OUTCOMES)
-    assert set(variants["change"]["state"]["enum"]) == set(record.CHANGE_STATES)
-    states = variants["sample"]["path"]["properties"]["state"]["enum"]
-    assert set(states) == set(record.PATH_STATES)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
