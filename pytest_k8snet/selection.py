@@ -51,11 +51,12 @@ def _refuse_reruns(config: pytest.Config, items: list[pytest.Item]) -> None:
         option = config.getoption("reruns", None)
         if option or item.get_closest_marker("flaky") is not None:
             raise pytest.UsageError(
-                "a gate must not be rerun until it passes: that multiplies its risk of a wrong pass\n"
+                "a gate must not be rerun until it passes: that multiplies its risk of a wrong "
+                "pass\n"
                 f"  found: {f'--reruns={option}' if option else 'the marker flaky'}, and the gate "
                 f"{item.nodeid}\n"
-                "  to do: leave gates out of it; a gate that is often undecided needs a larger plan "
-                "(k8snet_plan, last=...)"
+                "  to do: leave gates out of it; a gate that is often undecided needs a larger "
+                "plan (k8snet_plan, last=...)"
             )
 
 

@@ -20,6 +20,7 @@ _SCALES = {
 }
 # More samples than this are cut in the middle: the record has them all.
 _MOST_SHOWN = 24
+_MOST_CAUSES = 3
 
 
 def claim_text(claim: Claim) -> str:
@@ -59,7 +60,7 @@ def explain(verdict: Verdict) -> str:
     lines += _sample_lines(verdict)
     if verdict.finding is not None:
         lines += verdict.finding.warnings
-    lines += sorted({f"discarded: {d.label}: {d.cause}" for d in evidence.discards})
+    lines += _discard_lines(verdict)
     lines += evidence.hints
     return "\n  ".join(lines)
 
@@ -131,6 +132,21 @@ def _request_lines(rounds: Sequence[Round], note: str) -> list[str]:
 
 def _middle(values: Sequence[float]) -> float:
     return values[0] if len(values) == 1 else sample_quantile(values, 0.5)
+
+
+def _discard_lines(verdict: Verdict) -> list[str]:
+    two_arms = len(verdict.evidence.labels) == 2
+    causes = [
+        f"discarded: {discard.label}: {discard.cause}"
+        if two_arms
+        else f"discarded: {discard.cause}"
+        for discard in verdict.evidence.discards
+    ]
+    different = list(dict.fromkeys(causes))
+    more = len(different) - _MOST_CAUSES
+    return different[:_MOST_CAUSES] + (
+        [f"discarded: {more} more, see the record"] if more > 0 else []
+    )
 
 
 def _shown(texts: list[str]) -> list[str]:

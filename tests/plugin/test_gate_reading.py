@@ -115,3 +115,33 @@ def test_a_plan_that_cannot_work_ends_the_run_with_one_message(pytester: pytest.
     result = pytester.runpytest_subprocess("-o", "k8snet_plan=first=9 last=4")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*the plan cannot work: last must be first (9) or more*"])
+
+
+RERUN_PLUGIN = """
+    def pytest_addoption(parser):
+        parser.addoption("--reruns", type=int, default=0)  # as pytest-rerunfailures has it
+
+    def pytest_configure(config):
+        config.addinivalue_line("markers", "flaky(reruns): rerun a failed test")
+"""
+
+
+def test_a_gate_that_would_be_rerun_is_refused(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(RERUN_PLUGIN)
+    pytester.makepyfile(
+        test_gate="def test_gate(bandwidth): pass",
+        test_flaky="import pytest\n@pytest.mark.flaky(reruns=2)\ndef test_gate(latency): pass",
+        test_other="def test_other(): pass",
+    )
+    refused = pytester.runpytest_subprocess("--reruns=2", "test_gate.py")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    refused.stderr.fnmatch_lines(
+        [
+            "*a gate must not be rerun until it passes*",
+            "*found: --reruns=2, and the gate test_gate.py::test_gate",
+        ]
+    )
+    marked = pytester.runpytest_subprocess("test_flaky.py")
+    assert marked.ret == pytest.ExitCode.USAGE_ERROR
+    marked.stderr.fnmatch_lines(["*the marker flaky, and the gate test_flaky.py::test_gate"])
+    pytester.runpytest_subprocess("--reruns=2", "test_other.py").assert_outcomes(passed=1)
