@@ -119,7 +119,7 @@ def opened(api: Api, strategy: Strategy, **change: Any) -> Generator[CalicoRun]:
         run_id=run_id,
         namespace=None,
         image="networkstatic/iperf3:3.12",
-        web_image="unused",
+        web_image="registry.k8s.io/e2e-test-images/agnhost:2.53",
         pod_timeout_seconds=30.0,
     )
     with session:
