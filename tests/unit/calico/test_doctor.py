@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+from cluster_shapes import raw_pool
+from store_api import StoreApi
+from test_session import VXLAN_CS, a_cluster, leave_changed, session
+
+from pytest_k8snet.calico.doctor import Examination, examine
+from pytest_k8snet.calico.modes import CalicoMode
+
+
+def ready(api: StoreApi, *, without: tuple[str, ...] = ()) -> StoreApi:
+    """Make the nodes ready, and grant every permission but some (``verb resource``)."""
+    for node in api.store.list("nodes"):
+        node["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+        api.store.update("nodes", node, subresource="status")
+
+    def can(verb: str, resource: str, **where: str) -> bool:
+        return f"{verb} {resource}" not in without
+
+    # The store has no users: what they may do is the test's word.
+    api.can = can  # type: ignore[method-assign]
+    return api
+
+
+def section(examination: Examination, title: str) -> str:
+    return "\n".join(dict(examination.sections)[title])
+
+
+def test_a_cluster_is_described_with_what_follows_from_it() -> None:
+    found = examine(ready(a_cluster("operator-B")))
+    assert found.usable
+    assert section(found, "Calico").splitlines()[:2] == [
+        "v3.31.2, operator install, backend bird, dataplane iptables",
+        "API shape B: pools are written through projectcalico.org/v3",
+    ]
+    assert section(found, "Pairs").splitlines() == [
+        "same-subnet   node1 -> node2",
+        "cross-subnet  node1 -> node3",
+    ]
+    assert section(found, "Modes").splitlines()[:4] == [
+        "mode               same subnet  between subnets  in pool              dedicated  in-place",
+        "Never              direct       direct           -                    yes        no (1)",
+        "VXLAN-CrossSubnet  direct       vxlan            default-ipv4-ippool  yes        yes",
+        "VXLAN-Always       vxlan        vxlan            -                    yes        yes",
+    ]
+    assert "(1) Never on pool default-ipv4-ippool could cut the pods" in section(found, "Modes")
+    assert "create IPPool RUN-never 198.18.0.0/24" in found.text()
+    assert "Felix restarts at the start and at the end" in found.text()
+    assert "its entry in the operator's Installation" in found.text()
+    assert section(found, "Other runs") == "none"
+
+
+def test_it_changes_nothing() -> None:
+    api = ready(a_cluster("manifest-A"))
+    version = api.store.version
+    examine(api)
+    assert api.store.version == version
+
+
+def test_missing_permissions_are_listed_by_what_they_are_needed_for() -> None:
+    api = ready(a_cluster("manifest-A"), without=("patch ippools", "get events"))
+    found = examine(api)
+    assert found.usable
+    assert "dedicated  missing: patch ippools.crd.projectcalico.org" in section(
+        found, "Permissions"
+    )
+    assert not examine(ready(a_cluster("manifest-A"), without=("create pods",))).usable
+
+
+def test_a_cluster_that_a_dead_run_left_changed_is_not_usable_before_it_is_restored() -> None:
+    api = ready(a_cluster("manifest-A"))
+    leave_changed(api, "in-place")
+    found = examine(api)
+    assert not found.usable
+    assert "and is gone\nto do: k8snet restore" in section(found, "Other runs")
+
+
+def test_a_run_at_work_is_named() -> None:
+    api = ready(a_cluster("manifest-A"))
+    with session(api) as calico:
+        calico.enter(CalicoMode.NEVER)
+        found = examine(api)
+    assert not found.usable
+    assert "may be at work: Lease of k8snet-abc123" in section(found, "Other runs")
+
+
+def test_a_range_in_use_is_said_where_the_pools_would_be() -> None:
+    api = ready(a_cluster("manifest-A"))
+    taken = raw_pool("bench", "198.18.0.0/16", VXLAN_CS)
+    taken["metadata"].pop("resourceVersion")
+    api.create("/apis/crd.projectcalico.org/v1/ippools", taken)
+    assert "it overlaps with IPPool bench (198.18.0.0/16)" in section(
+        examine(api), "What --k8snet-change=dedicated would do"
+    )
+
+
+@pytest.mark.parametrize("prefix", [16, 32])
+def test_prefixes_that_make_pairs_odd_are_pointed_out(prefix: int) -> None:
+    api = ready(a_cluster("manifest-A"))
+    node = api.store.get("nodes", "node3")
+    node["metadata"]["annotations"]["projectcalico.org/IPv4Address"] = f"192.168.1.13/{prefix}"
+    api.store.update("nodes", node)
+    pairs = section(examine(api), "Pairs")
+    if prefix == 32:
+        assert "node3 has a /32 prefix, so CrossSubnet modes encapsulate all" in pairs
+    else:
+        assert "node1 and node3 have prefixes that differ" in pairs

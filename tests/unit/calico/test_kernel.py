@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cluster_shapes import NODE1, NODE2
+from kernel_shapes import POD1, POD2, link, state
+
+from pytest_k8snet.calico import kernel
+from pytest_k8snet.calico.expectation import (
+    Station,
+    device_complaints,
+    route_complaints,
+    vxlan_peer_complaints,
+)
+from pytest_k8snet.calico.kernel import KernelState
+from pytest_k8snet.errors import ToolError, ToolMissingError
+
+#: What node1 of the lab printed in VXLAN-Always for a pod of its own and four destinations.
+RECORDED = Path(__file__).parents[2] / "data" / "calico" / "node1-vxlan-always.txt"
+
+
+@pytest.fixture(scope="module")
+def recorded() -> KernelState:
+    return kernel.parse("node1", RECORDED.read_text())
+
+
+def test_a_recorded_node_is_read_with_its_links_and_counters(recorded: KernelState) -> None:
+    tunnel = recorded.links["vxlan.calico"]
+    assert (tunnel.kind, tunnel.vni, tunnel.local) == ("vxlan", 4096, "192.168.0.11")
+    assert kernel.hosts(tunnel) == ["198.18.0.0"]
+    assert tunnel.mtu_bytes == 1450
+    assert tunnel.sent is not None
+    nic = recorded.link_of("192.168.0.11")
+    assert nic is not None
+    assert nic.name == "eth0"
+
+
+def test_a_recorded_node_is_read_with_its_routes_as_it_forwards(recorded: KernelState) -> None:
+    assert recorded.forwarded["198.18.0.17"].device == "vxlan.calico"
+    assert recorded.route("198.18.0.17").gateway == "198.18.0.16"
+    # The node's own packets bear the tunnel's address.
+    assert recorded.routes["198.18.0.17"].source == "198.18.0.0"
+    assert recorded.route("198.18.0.1").device.startswith("cali")
+    assert recorded.neighbours["198.18.0.16"] == "66:2d:bf:44:a6:8b"
+    assert recorded.fdb is not None
+    assert recorded.fdb["66:2d:bf:44:a6:8b"] == "192.168.0.12"
+
+
+def test_what_was_not_asked_is_no_route(recorded: KernelState) -> None:
+    assert recorded.route("10.0.0.1").error == "not asked"
+
+
+def test_an_unreachable_destination_keeps_the_kernels_words() -> None:
+    text = "\x1elinks\n[]\n\x1eroute 10.0.0.1\nRTNETLINK answers: Network is unreachable\n"
+    route = kernel.parse("node1", text).route("10.0.0.1")
+    assert "Network is unreachable" in route.error
+    assert route.device == ""
+
+
+def test_without_the_bridge_command_the_fdb_is_unknown_not_empty() -> None:
+    assert kernel.parse("node1", "\x1elinks\n[]\n\x1efdb\n").fdb is None
+    assert kernel.parse("node1", "\x1elinks\n[]\n\x1efdb\n[]\n").fdb == {}
+
+
+def test_an_image_without_iproute2_is_named() -> None:
+    with pytest.raises(ToolMissingError):
+        kernel.parse("node1", "", stderr="sh: ip: not found", exit_code=127)
+    with pytest.raises(ToolError, match="no JSON output"):
+        kernel.parse("node1", "\x1elinks\n", stderr="ip: invalid option -- 'j'\nBusyBox v1.36")
+
+
+def test_the_command_asks_for_each_destination_once_and_holds_no_data_in_its_script() -> None:
+    argv = kernel.argv(pod_address="10.0.0.9", destinations=["10.0.0.1", "10.0.0.1", "10.0.0.2"])
+    assert argv[:2] == ["sh", "-c"]
+    assert argv[3:] == ["k8snet", "10.0.0.9", "10.0.0.1", "10.0.0.2"]
+    assert kernel.argv(pod_address=None, destinations=[])[3:] == ["k8snet", "-"]
+
+
+def stations(*families: str) -> tuple[Station, Station]:
+    return (
+        Station(
+            node=NODE1, state=state(NODE1, NODE2, "vxlan", pod=POD1, to=POD2, families=families)
+        ),
+        Station(
+            node=NODE2, state=state(NODE2, NODE1, "vxlan", pod=POD2, to=POD1, families=families)
+        ),
+    )
+
+
+def test_a_tunnel_that_is_wanted_must_be_there_with_an_address() -> None:
+    (one, _) = stations()
+    assert device_complaints(one, required=["vxlan", "ipip"], allowed=[]) == [
+        "node1 has no vxlan.calico yet",
+        "node1 has no tunl0 yet",
+    ]
+    bare = replace(one, state=replace(one.state, links={"tunl0": link("tunl0", kind="ipip")}))
+    assert device_complaints(bare, required=["ipip"], allowed=[]) == [
+        "tunl0 of node1 has no tunnel address yet"
+    ]
+
+
+def test_a_tunnel_that_is_not_wanted_must_be_gone_but_tunl0_only_bare() -> None:
+    (one, _) = stations("vxlan", "ipip")
+    assert device_complaints(one, required=[], allowed=[]) == [
+        "node1 still has vxlan.calico 10.244.1.1",
+        "node1 still has tunl0 10.244.1.1",
+    ]
+    assert device_complaints(one, required=[], allowed=["vxlan", "ipip"]) == []
+    bare = replace(one, state=replace(one.state, links={"tunl0": link("tunl0", kind="ipip")}))
+    assert device_complaints(bare, required=[], allowed=[]) == []
+
+
+def test_a_vxlan_device_bound_elsewhere_is_noticed() -> None:
+    (one, _) = stations("vxlan")
+    tunnel = replace(one.state.links["vxlan.calico"], local="192.168.0.99", vni=7)
+    bent = replace(one, state=replace(one.state, links={"vxlan.calico": tunnel}))
+    assert device_complaints(bent, required=["vxlan"], allowed=[]) == [
+        "vxlan.calico of node1 has VNI 7, expected 4096",
+        "vxlan.calico of node1 is bound to 192.168.0.99, expected 192.168.0.11",
+    ]
+
+
+def test_the_flow_based_device_of_ebpf_is_taken_as_it_is() -> None:
+    (one, _) = stations("vxlan")
+    flow = link("vxlan.calico", kind="vxlan")
+    bent = replace(one, state=replace(one.state, links={"vxlan.calico": flow}))
+    assert device_complaints(bent, required=["vxlan"], allowed=[], flow_based=True) == []
+    assert device_complaints(bent, required=[], allowed=[], flow_based=True) == []
+
+
+def test_a_tunnel_endpoint_needs_its_neighbour_and_fdb_entries() -> None:
+    one, other = stations("vxlan")
+    assert vxlan_peer_complaints(one, other) == []
+    deaf = replace(one, state=replace(one.state, neighbours={}))
+    assert vxlan_peer_complaints(deaf, other) == [
+        "node1 has no MAC for 10.244.2.1 on vxlan.calico, expected 66:00:00:00:00:02 of node2"
+    ]
+
+
+def test_a_receiver_without_the_device_is_named() -> None:
+    one, other = stations("vxlan")
+    gone = replace(other, state=replace(other.state, links={}))
+    assert route_complaints("vxlan", POD2, one, gone) == [
+        "node2 has no vxlan.calico to receive what node1 sends"
+    ]
