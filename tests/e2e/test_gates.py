@@ -1,0 +1,125 @@
+"""Gates as a user runs them: on the lab, with its links as the known truth."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.verdict import judge
+
+# Header arithmetic: VXLAN's 50 bytes leave 0.966 of a shaped link's goodput.
+GATES = """
+import pytest
+from pytest_k8snet import Mbit, ms
+
+@pytest.mark.k8snet_modes("VXLAN-Always")
+def test_kept(calico_mode, bandwidth, pod_pair, node_pair):
+    assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.85
+
+@pytest.mark.k8snet_modes("VXLAN-Always")
+def test_missed(calico_mode, bandwidth, pod_pair, node_pair):
+    assert bandwidth(pod_pair) / bandwidth(node_pair) >= 1.10
+
+@pytest.mark.k8snet_plan("first=3 last=3 warmup=0")
+def test_in_bounds(bandwidth, node_pair):
+    assert 50 * Mbit <= bandwidth(node_pair) <= 150 * Mbit
+
+@pytest.mark.k8snet_plan(first=3, last=3, warmup_pairs=0)
+def test_undecided(bandwidth, node_pair):
+    assert bandwidth(node_pair) / bandwidth(node_pair) >= 1.0
+
+def test_quick(latency, node, web_service):
+    assert latency(node, web_service.cluster_ip_url).total.p50 <= 1000 * ms
+
+def test_hopeless(latency, node, web_service):
+    assert latency(node, web_service.cluster_ip_url, plan="requests=100").total.p99 <= 5 * ms
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, Any]]]:
+    """What pytest printed, and the records that it wrote."""
+    folder = tmp_path_factory.mktemp("gates")
+    (folder / "test_gates.py").write_text(GATES, encoding="utf-8")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=."),
+            *("--k8snet-lab", "--k8snet-results=results.jsonl", "-o", "k8snet_lab_rate=100M"),
+            # On a busy machine the hypervisor's share says nothing of the shaped links.
+            *("-o", "k8snet_plan=seconds=1 omit=1 steal=1 rate=10"),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    results = Path(folder / "results.jsonl")
+    assert results.exists(), done.stdout + done.stderr
+    lines = results.read_text(encoding="utf-8").splitlines()
+    return done.stdout, [json.loads(line) for line in lines]
+
+
+def of_test(records: list[dict[str, Any]], kind: str, name: str) -> list[dict[str, Any]]:
+    return [
+        record
+        for record in records
+        if record["kind"] == kind and f"::{name}" in str(record.get("test", ""))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "states"),
+    [
+        ("test_kept", "passed", ["pass"]),
+        ("test_missed", "failed", ["fail"]),
+        ("test_in_bounds", "passed", ["pass", "pass"]),
+        ("test_undecided", "inconclusive", ["inconclusive"]),
+        ("test_quick", "passed", ["pass"]),
+        ("test_hopeless", "error", []),
+    ],
+)
+def test_each_gate_ends_as_the_truth_demands(
+    run: tuple[str, list[dict[str, Any]]], name: str, outcome: str, states: list[str]
+) -> None:
+    output, records = run
+    assert [record["state"] for record in of_test(records, "verdict", name)] == states, output
+    (told,) = {record["outcome"] for record in of_test(records, "test", name)}
+    assert told == outcome
+
+
+def test_verdicts_are_repeated_offline_from_the_results_file(
+    run: tuple[str, list[dict[str, Any]]],
+) -> None:
+    verdicts = [record for record in run[1] if record["kind"] == "verdict"]
+    assert len(verdicts) == 6
+    for record in verdicts:
+        again = judge(record)
+        assert again.to_record() == {name: record[name] for name in again.to_record()}
+
+
+def test_a_verdict_names_its_samples(run: tuple[str, list[dict[str, Any]]]) -> None:
+    (verdict,) = of_test(run[1], "verdict", "test_missed")
+    taken = {record["id"]: record for record in of_test(run[1], "sample", "test_missed")}
+    for pod, node in verdict["samples"]:
+        assert taken[pod]["scene"] == "pod-pod"
+        assert taken[node]["scene"] == "node-node"
+    assert (verdict["mode"], verdict["scene"], verdict["baseline"]) == (
+        "VXLAN-Always",
+        "pod-pod",
+        "node-node",
+    )
+
+
+def test_failures_explain_themselves_in_the_terminal(
+    run: tuple[str, list[dict[str, Any]]],
+) -> None:
+    output = run[0]
+    assert "FAIL: pod-pod / node-node >= 1.10  (VXLAN-Always, " in output
+    assert "INCONCLUSIVE: node-node / node-node >= 1.00" in output
+    assert "p99 cannot be judged from 100 requests" in output
