@@ -71,6 +71,7 @@ def _opened_cluster(
             strategy=settings.change.strategy,
             pool=settings.change.pool,
             cidr=_network(settings),
+            fabric_routes_pods=settings.fabric_routes_pods,
         ),
         modes=tuple(modes),
         node_names=settings.nodes,

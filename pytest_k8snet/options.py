@@ -75,6 +75,11 @@ OPTIONS: tuple[Option, ...] = (
         "addresses from which dedicated pools are cut (default: RFC 2544's benchmarking range)",
     ),
     Option(
+        "fabric_routes_pods",
+        "true: the underlay delivers bare pod addresses between all nodes, so that in-place may "
+        "set Never on a pool whose nodes lie in several subnets",
+    ),
+    Option(
         "nodes",
         "names of the nodes under test, client first (default: chosen and reported)",
         ("--k8snet-nodes",),

@@ -92,6 +92,7 @@ class Settings:
     change: Change
     modes: tuple[str, ...]
     pool_cidr: str
+    fabric_routes_pods: bool
     plan: Plan
     ticket: Ticket | None
     results: Path | None
@@ -155,6 +156,7 @@ READERS: Mapping[str, tuple[Callable[[str], Any], Any]] = {
     "change": (Change.parse, Change("none")),
     "modes": (_words, ()),
     "pool_cidr": (str, "198.18.0.0/15"),
+    "fabric_routes_pods": (_truth, False),
     "nodes": (_words, ()),
     "service": (str, None),
     "outside": (lambda text: tuple(shlex.split(text)), ()),
