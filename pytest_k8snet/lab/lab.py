@@ -19,6 +19,7 @@ from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.calico_node import CalicoNode
 from pytest_k8snet.lab.calico.cni import Cni
 from pytest_k8snet.lab.calico.ipam import Ipam
+from pytest_k8snet.lab.calico.operator import Operator, manages_pools
 from pytest_k8snet.lab.dataplane import underlay
 from pytest_k8snet.lab.dataplane.datastore import Behaviour
 from pytest_k8snet.lab.kube import dns, system
@@ -144,6 +145,7 @@ class _Lab:
             Namespaces(store),
             GarbageCollector(store),
             Heartbeat(store, spec),
+            *([Operator(store)] if manages_pools(spec.calico) else []),
         )
 
     async def _until_ready(self) -> None:

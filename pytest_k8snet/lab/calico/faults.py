@@ -46,7 +46,8 @@ FAULTS: tuple[tuple[str, str, str], ...] = (
     (
         "path-not-taken",
         "NODE,...",
-        "the node's routes say tunnel, but what its pods send to its own subnet goes direct",
+        "what the node sends takes the other way than its routes say: direct to its own subnet "
+        "instead of tunnelled, or tunnelled (where there is a tunnel) instead of direct",
     ),
 )
 

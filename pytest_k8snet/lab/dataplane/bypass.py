@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pytest_k8snet.lab.dataplane import netns
-from pytest_k8snet.lab.dataplane.datastore import Datastore
-from pytest_k8snet.lab.dataplane.state import Route
+from pytest_k8snet.lab.dataplane.datastore import Datastore, Host
+from pytest_k8snet.lab.dataplane.felix import node_state
+from pytest_k8snet.lab.dataplane.state import IPIP_DEVICE, VXLAN_DEVICE, Route
 from pytest_k8snet.lab.dataplane.underlay import NIC
 
 TABLE = "k8snet-bypass"
@@ -18,17 +19,34 @@ _ROUTING_TABLE, _PREFERENCE, _MARK = 4242, 50, "0x40000000"
 
 
 def routes_around(data: Datastore, node: str) -> list[Route]:
-    """The direct routes to the tunnelled blocks of a node's own subnet."""
+    """The other way to each remote block: direct where the routes tunnel, else through a tunnel.
+
+    Direct only within the subnet, and a tunnel only where both ends have one.
+    """
     host = data.host(node)
-    routes = []
-    for block in data.blocks:
-        pool, peer = data.pool_of(block.cidr), data.host(block.node)
-        if host is None or peer is None or pool is None or pool.family == "none":
-            continue
-        if peer.name != node and peer.address.ip in host.address.network:
-            gateway = peer.address.ip
-            routes.append(Route(destination=block.cidr, gateway=gateway, device=NIC, onlink=True))
-    return routes
+    if host is None:
+        return []
+    owners = {block.cidr: block.node for block in data.blocks}
+    found = []
+    for route in sorted(node_state(data, node).routes, key=str):
+        peer = data.host(owners.get(route.destination, ""))
+        if peer is not None and peer.name != node:
+            found.append(_other_way(route, host, peer))
+    return [route for route in found if route is not None]
+
+
+def _other_way(route: Route, host: Host, peer: Host) -> Route | None:
+    if route.device != NIC:
+        if peer.address.ip not in host.address.network:
+            return None
+        gateway, device = peer.address.ip, NIC
+    elif host.vxlan_tunnel is not None and peer.vxlan_tunnel is not None:
+        gateway, device = peer.vxlan_tunnel, VXLAN_DEVICE
+    elif host.ipip_tunnel is not None and peer.ipip_tunnel is not None:
+        gateway, device = peer.address.ip, IPIP_DEVICE
+    else:
+        return None
+    return Route(destination=route.destination, gateway=gateway, device=device, onlink=True)
 
 
 def ruleset(routes: Iterable[Route]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from pytest_k8snet.lab.calico.faults import FAULTS, NAMES, Faults, during_restart
@@ -100,3 +101,18 @@ def test_the_bypass_goes_direct_to_tunnelled_blocks_of_the_same_subnet() -> None
     ]
     assert "ip daddr { 10.0.2.0/26, 10.0.3.0/26 } meta mark set" in bypass.ruleset(routes)
     assert "chain" not in bypass.ruleset([])
+
+
+def test_the_bypass_goes_through_a_tunnel_where_the_routes_go_direct() -> None:
+    never = replace(DATA, pools=[Pool(name="p", cidr=IPv4Network("10.0.0.0/16"))])
+    assert list(map(str, bypass.routes_around(never, "node1"))) == [
+        "10.0.2.0/26 via 10.0.2.0 dev vxlan.calico onlink",
+        "10.0.3.0/26 via 10.0.3.0 dev vxlan.calico onlink",
+    ]
+    hosts = [replace(host, vxlan_tunnel=None, ipip_tunnel=host.vxlan_tunnel) for host in DATA.hosts]
+    assert list(map(str, bypass.routes_around(replace(never, hosts=hosts), "node1"))) == [
+        "10.0.2.0/26 via 192.168.0.12 dev tunl0 onlink",
+        "10.0.3.0/26 via 192.168.0.13 dev tunl0 onlink",
+    ]
+    bare = [replace(host, vxlan_tunnel=None) for host in DATA.hosts]
+    assert bypass.routes_around(replace(never, hosts=bare), "node1") == []
