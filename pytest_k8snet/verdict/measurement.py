@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import overload
 
+from dataclasses import replace
+
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.verdict.counting import Quantile, Share
 from pytest_k8snet.verdict.engine import Judging, values
@@ -27,7 +29,7 @@ class PairedRatio(Comparable):
     _example = "assert ratio >= 0.90 (or <=, or ratio.share(above=0.90) >= 0.9)"
 
     def __init__(self, mean: Mean, arms: tuple[Arm, Arm], judging: Judging) -> None:
-        super().__init__(Sampler(arms, judging.plan, judging.clock), judging)
+        super().__init__(Sampler(_told_apart(*arms), judging.plan, judging.clock), judging)
         self._mean = mean
 
     def share(self, *, above: float | None = None, below: float | None = None) -> PairShare:
@@ -56,6 +58,22 @@ class PairedRatio(Comparable):
         text = " / ".join(arm.label for arm in self._sampler.arms)
         mean = self._mean
         return f"{mean.figure} {quantile_name(mean.q)} of {text}" if mean.many else text
+
+
+def _told_apart(numerator: Arm, baseline: Arm) -> tuple[Arm, Arm]:
+    """Give two arms of one name the mode, or else the context, that sets them apart."""
+    if numerator.label != baseline.label:
+        return numerator, baseline
+    named: list[Arm] = []
+    for arm in (numerator, baseline):
+        if numerator.mode != baseline.mode:
+            label = f"{arm.label} [{arm.mode}]"
+        elif numerator.context != baseline.context:
+            label = f"{arm.label} ({arm.context})"
+        else:
+            label = arm.label
+        named.append(replace(arm, label=label))
+    return named[0], named[1]
 
 
 class PairShare(Comparable):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from simulated_cluster import SimulatedCluster, scripted
@@ -251,3 +252,19 @@ def test_explanation_finds_the_verdict_of_a_comparison() -> None:
     assert ratio.explain_comparison("<=", limit, reflected=True) == second
     assert ratio.explain_comparison(">=", 0.7) is None
     assert ratio.explain_comparison("in", 0.9, reflected=True) is None
+
+
+def test_arms_of_one_name_are_told_apart_by_mode_or_else_by_context() -> None:
+    terms = Judging(plan=NO_WARMUP)
+
+    def bandwidth(mode: str, context: str = "") -> Bandwidth:
+        arm = replace(scripted(1e9), label="pod-pod", mode=mode, context=context)
+        return Bandwidth(arm, terms)
+
+    assert repr(bandwidth("VXLAN-Always") / bandwidth("Never")) == (
+        "pod-pod [VXLAN-Always] / pod-pod [Never]"
+    )
+    assert repr(bandwidth("Never", "node1 -> node2") / bandwidth("Never", "node1 -> node3")) == (
+        "pod-pod (node1 -> node2) / pod-pod (node1 -> node3)"
+    )
+    assert repr(bandwidth("Never") / bandwidth("Never")) == "pod-pod / pod-pod"
