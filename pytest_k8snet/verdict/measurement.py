@@ -6,9 +6,8 @@ packet, and that makes it sound to stop as soon as the answer is certain.
 
 from __future__ import annotations
 
-from typing import overload
-
 from dataclasses import replace
+from typing import overload
 
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.verdict.counting import Quantile, Share
