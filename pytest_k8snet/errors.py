@@ -58,7 +58,12 @@ class K8sNetError(Exception):
         problem: what is wrong, one sentence without a full stop.
         found: the evidence: what was seen instead of what was expected.
         remedy: what the reader can do about it.
+
+    Attributes:
+        during: what was being done; set by whoever knows, above where the error arose.
     """
+
+    during = ""
 
     def __init__(self, problem: str, *, found: str = "", remedy: str = "") -> None:
         super().__init__(problem)
@@ -66,8 +71,16 @@ class K8sNetError(Exception):
         self.found = quote(found)
         self.remedy = remedy
 
+    @property
+    def brief(self) -> str:
+        """Problem and evidence on one line, for an error that quotes this one."""
+        found = " ".join(self.found.split())
+        return f"{self.problem} ({found})" if found else self.problem
+
     def __str__(self) -> str:
         lines = [self.problem]
+        if self.during:
+            lines.append("  while: " + self.during)
         if self.found:
             lines.append("  found: " + self.found.replace("\n", "\n         "))
         if self.remedy:

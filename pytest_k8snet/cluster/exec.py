@@ -15,7 +15,7 @@ from pytest_k8snet.cluster.rest import Rest, as_object
 from pytest_k8snet.cluster.retry import is_repeatable
 from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.cluster.target import collection
-from pytest_k8snet.cluster.transport import READ_SECONDS, HandshakeRefusedError
+from pytest_k8snet.cluster.transport import HandshakeRefusedError
 from pytest_k8snet.errors import (
     ApiError,
     ConnectError,
@@ -29,6 +29,9 @@ from pytest_k8snet.errors import (
 
 if TYPE_CHECKING:
     from websocket import WebSocket
+
+#: Longest argument, and longest command line, that a message shows, in characters.
+_WORD_LIMIT, _LINE_LIMIT = 80, 160
 
 #: Refusals that the pod's own state may explain.
 _TELLING = frozenset({400, 404, 500})
@@ -86,7 +89,7 @@ def run(
         cause = "the server closed the stream"
     except TimeoutError:
         raise ExecTimeoutError(
-            f'"{" ".join(argv)}" in {where} was still running after {timeout_seconds:g} s',
+            f'"{in_short(argv)}" in {where} was still running after {timeout_seconds:g} s',
             stdout=received.stdout,
             stderr=received.stderr,
             remedy="allow it more time, or see what it waits for",
@@ -101,7 +104,7 @@ def run(
     if status is None:
         output = (received.stderr or received.stdout).strip()
         broken = ConnectionLostError(
-            f'the exec stream of "{" ".join(argv)}" in {where} broke off after {seconds:.1f} s '
+            f'the exec stream of "{in_short(argv)}" in {where} broke off after {seconds:.1f} s '
             "without an exit status",
             found=f"{cause}; output so far: {quote(output, 500) or 'none'}",
             remedy="the node, its kubelet or the API server restarted, or a load balancer in front "
@@ -117,6 +120,13 @@ def run(
     )
 
 
+def in_short(argv: Sequence[str]) -> str:
+    """A command line for a message: one line, scripts and long arguments left out."""
+    words = ["..." if "\n" in word or len(word) > _WORD_LIMIT else word for word in argv]
+    text = " ".join(words)
+    return text if len(text) <= _LINE_LIMIT else f"{text[:_LINE_LIMIT]} ..."
+
+
 def _open(
     rest: Rest,
     namespace: str,
@@ -130,7 +140,7 @@ def _open(
     query = protocol.query(argv, container=container, stdin=stdin)
 
     def once() -> WebSocket:
-        left = min(READ_SECONDS, max(0.1, deadline - time.monotonic()))
+        left = min(rest.read_seconds, max(0.1, deadline - time.monotonic()))
         try:
             return rest.transport.open_stream(path, query, timeout_seconds=left)
         except HandshakeRefusedError as refused:

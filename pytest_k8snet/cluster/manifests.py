@@ -27,6 +27,10 @@ CONTAINER = "k8snet"
 WEB_PORT = 8080
 #: Any unprivileged id that no image needs to know.
 _USER_ID = 65532
+#: As PID 1 it inherits whatever a command leaves behind (iperf3's servers do so for each sample):
+#: a shell that waits reaps them, a bare `sleep` would keep them until the node's limit of
+#: processes is reached. It ends at once when it is asked to, which PID 1 does only by a trap.
+_REAPER = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done"
 #: A pod that nobody deletes, because the run was killed, ends by itself after this time.
 LIFETIME_SECONDS = 6 * 3600
 
@@ -91,7 +95,7 @@ def pod(
             {
                 "name": CONTAINER,
                 "image": image,
-                "command": ["sleep", "infinity"],
+                "command": ["sh", "-c", _REAPER],
                 "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
                 # iperf3 keeps its send buffer in a file under /tmp.
                 "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_k8snet.cluster.manifests import CONTAINER
+from pytest_k8snet.cluster.manifests import CONTAINER, ROLE_LABEL
 
 #: For how long trouble that may pass by itself is tolerated: a first failed pull of an image, a
 #: node that is about to lose its not-ready taint.
@@ -145,9 +145,14 @@ def trouble_of(pod: Mapping[str, Any]) -> Trouble | None:
             "make room on the node, or choose another",
         )
     for container in _containers(status):
-        if (found := _waiting(container)) is not None:
+        if (found := _waiting(container, _image_option(pod))) is not None:
             return found
     return None
+
+
+def _image_option(pod: Mapping[str, Any]) -> str:
+    role = ((pod.get("metadata") or {}).get("labels") or {}).get(ROLE_LABEL, "")
+    return "k8snet_web_image" if role.startswith("web") else "k8snet_image"
 
 
 def _ended(status: Mapping[str, Any]) -> Trouble:
@@ -159,7 +164,7 @@ def _ended(status: Mapping[str, Any]) -> Trouble:
             return Trouble(
                 reason=ended.get("reason") or "Terminated",
                 message=f"exit code {ended.get('exitCode')}. {ended.get('message', '')}".strip(),
-                remedy="the image must have `sleep` (coreutils or busybox), and run as any user",
+                remedy="the image must have `sh` and `sleep`, and run as any user",
                 wants_logs=True,
             )
     return Trouble(
@@ -171,7 +176,7 @@ def _ended(status: Mapping[str, Any]) -> Trouble:
     )
 
 
-def _waiting(container: Mapping[str, Any]) -> Trouble | None:
+def _waiting(container: Mapping[str, Any], option: str) -> Trouble | None:
     waiting = (container.get("state") or {}).get("waiting") or {}
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     if reason not in _HOPELESS and reason not in _PASSING:
@@ -184,7 +189,7 @@ def _waiting(container: Mapping[str, Any]) -> Trouble | None:
             message=f"image {image}: {message}" if image not in message else message,
             passing=not final,
             remedy="check the image's name, that the node can reach its registry, and pull "
-            "secrets; --k8snet-image names another (a mirror within reach)",
+            f"secrets; `-o {option}=...` names another (a mirror within reach)",
         )
     return Trouble(
         reason=reason,

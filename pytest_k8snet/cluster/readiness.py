@@ -134,7 +134,7 @@ def _too_late(
         f"{_name(pods[0])} is not ready after {timeout_seconds:g} s"
         + (f" (nor are {len(pods) - 1} more)" if len(pods) > 1 else ""),
         found="\n".join([_state(pods[0]), *_events(api, pods[0])]),
-        remedy="the events tell what it waits for; --k8snet-pod-timeout allows more time",
+        remedy="the events tell what it waits for; `-o k8snet_pod_timeout=...` allows more time",
     )
 
 

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from pytest_k8snet.cluster.retry import PATIENCE_SECONDS, is_repeatable, repeat
 from pytest_k8snet.cluster.status import error_of
 from pytest_k8snet.cluster.target import parse
-from pytest_k8snet.cluster.transport import Answer, Transport
-from pytest_k8snet.errors import ApiError, ConnectError
+from pytest_k8snet.cluster.transport import READ_SECONDS, Answer, Transport
+from pytest_k8snet.cluster.unreachable import UnreachableError
+from pytest_k8snet.errors import ApiError, ConnectError, K8sNetError
 
 T = TypeVar("T")
+
+#: How long a server that has been given up may take to answer, in seconds.
+_LAST_CHANCE_SECONDS = 5.0
+#: A server that a request waited for no longer than this may yet come back.
+_ENOUGH_PATIENCE_SECONDS = 8.0
 
 
 @dataclass(slots=True, kw_only=True)
 class Rest:
     """The way to one API server as one user.
+
+    Patience is spent once: a server that did not answer within it is asked a single time by each
+    later request, until it answers again. Else the end of a run whose API server has died would
+    take that long for each object to be deleted.
 
     Attributes:
         transport: makes the connections.
@@ -30,6 +41,12 @@ class Rest:
     transport: Transport
     user: str
     patience_seconds: float = PATIENCE_SECONDS
+    _given_up: bool = field(default=False, init=False)
+
+    @property
+    def read_seconds(self) -> float:
+        """How long the server may take to answer one request."""
+        return _LAST_CHANCE_SECONDS if self._given_up else READ_SECONDS
 
     @property
     def host(self) -> str:
@@ -68,7 +85,12 @@ class Rest:
     ) -> Answer:
         """Send a request a single time."""
         answer = self.transport.request(
-            method, path, query=query, body=body, content_type=content_type
+            method,
+            path,
+            query=query,
+            body=body,
+            content_type=content_type,
+            timeout_seconds=self.read_seconds,
         )
         if answer.status >= 300:
             raise self.error(answer, method, path)
@@ -82,12 +104,21 @@ class Rest:
         limit_seconds: float | None = None,
     ) -> T:
         """Call until it works or cannot work, within this way's patience."""
-        patience = self.patience_seconds
-        return repeat(
-            request,
-            repeatable=repeatable,
-            patience_seconds=patience if limit_seconds is None else min(patience, limit_seconds),
-        )
+        patience = 0.0 if self._given_up else self.patience_seconds
+        if limit_seconds is not None:
+            patience = min(patience, limit_seconds)
+        begun = time.monotonic()
+        try:
+            value = repeat(request, repeatable=repeatable, patience_seconds=patience)
+        except K8sNetError as error:
+            if not repeatable(error):
+                self._given_up = self._given_up and isinstance(error, UnreachableError)
+            elif 0 < patience <= (waited := time.monotonic() - begun):
+                self._given_up = patience >= min(_ENOUGH_PATIENCE_SECONDS, self.patience_seconds)
+                error.found += f" (asked again and again for {waited:.0f} s)"
+            raise
+        self._given_up = False
+        return value
 
     def error(self, answer: Answer, method: str, path: str) -> ApiError:
         """The error that an answer stands for."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 
 from pytest_k8snet.cluster.target import Target
@@ -134,10 +135,9 @@ def _forbidden(reason: str, message: str, target: Target, user: str) -> Forbidde
             "of the kubeconfig's context, and any proxy that drops the Authorization header"
         )
     else:
-        option = f" -n {target.namespace}" if target.namespace else ""
         remedy = (
             f"grant the verb {verb} on {target.kind} by a Role or ClusterRole "
-            f"(test: `kubectl auth can-i {verb} {target.kind}{option}`; "
+            f"(test: `{replace(target, verb=verb).can_i}`; "
             "`k8snet doctor` lists every permission needed)"
         )
     return ForbiddenError(

@@ -15,7 +15,13 @@ from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, is_alive
 from pytest_k8snet.cluster.manifests import MANAGED_BY, MANAGED_BY_LABEL, RUN_LABEL, selector
 from pytest_k8snet.cluster.readiness import pauses
 from pytest_k8snet.cluster.target import collection
-from pytest_k8snet.errors import ClusterError, ForbiddenError, NotFoundError
+from pytest_k8snet.errors import (
+    ClusterError,
+    ConnectError,
+    ForbiddenError,
+    K8sNetError,
+    NotFoundError,
+)
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -55,16 +61,26 @@ def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
     own = _own_namespaces(api, run_id, namespace)
     places = _places(own, namespace)
     deleted: list[str] = []
-    for kind in _MAKERS:
-        deleted += _delete_all(api, kind, places, labels)
-    pods = _delete_all(api, _PODS, places, labels, grace_seconds=1)
-    if deleted or pods:
-        _wait_until_no_pods(api, places, labels, run_id)
+    trouble: K8sNetError | None = None
+    try:
+        for kind in _MAKERS:
+            deleted += _delete_all(api, kind, places, labels)
+        pods = _delete_all(api, _PODS, places, labels, grace_seconds=1)
+        if deleted or pods:
+            _wait_until_no_pods(api, places, labels, run_id)
+        deleted += pods
+    except ConnectError:
+        raise
+    except K8sNetError as error:
+        trouble = error
+    # What lies in a namespace of the run's own goes with it, whoever may not delete it singly.
     for name in own:
         api.delete(f"{_NAMESPACES}/{name}")
     for name in own:
         _wait_until_no_namespace(api, name)
-    return [*deleted, *pods, *(f"namespaces {name}" for name in own)]
+    if trouble is not None and not set(places) <= set(own):
+        raise trouble
+    return [*deleted, *(f"namespaces {name}" for name in own)]
 
 
 def find_runs(api: Api) -> dict[str, list[str]]:

@@ -25,9 +25,19 @@ class Target:
 
     @property
     def kind(self) -> str:
-        """The resource as RBAC rules and ``kubectl auth can-i`` write it: ``pods/exec``."""
+        """The resource as RBAC rules write it: ``pods/exec``."""
         resource = f"{self.resource}.{self.group}" if self.group else self.resource
         return f"{resource}/{self.subresource}" if self.subresource else resource or self.path
+
+    @property
+    def can_i(self) -> str:
+        """The command that asks the server whether this is allowed."""
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        words = ["kubectl auth can-i", self.verb, resource or self.path]
+        if self.subresource:
+            # With a slash, kubectl would take it for the name of a pod.
+            words.append(f"--subresource={self.subresource}")
+        return " ".join([*words, *(["-n", self.namespace] if self.namespace else [])])
 
     def __str__(self) -> str:
         text = f'{self.kind} "{self.name}"' if self.name and self.resource else self.kind

@@ -125,13 +125,29 @@ class Workspace:
         """Delete everything and wait until it is gone; calling it again does nothing.
 
         Raises:
-            ClusterError: something is still there after the time allowed.
+            ClusterError: something is left; names it, and what keeps it from being deleted.
         """
         with self._lock:
-            if self._namespace:
-                sweep.sweep(self.api, self.run_id, namespace=self._namespace)
+            namespace, self._namespace = self._namespace, ""
             self._pods.clear()
-            self._namespace = ""
+            if not namespace:
+                return
+            try:
+                sweep.sweep(self.api, self.run_id, namespace=namespace)
+            except K8sNetError as error:
+                raise self._left_behind(namespace, error) from error
+
+    def _left_behind(self, namespace: str, error: K8sNetError) -> ClusterError:
+        if self._given_namespace is None:
+            by_hand = f"`kubectl delete namespace {namespace}`"
+        else:
+            label = f"{manifests.RUN_LABEL}={self.run_id}"
+            by_hand = f"`kubectl -n {namespace} delete deployments,services,pods -l {label}`"
+        return ClusterError(
+            f"what run {self.run_id} made in namespace {namespace} could not all be deleted",
+            found=error.brief,
+            remedy=f"when the cause is gone: `k8snet restore`, or {by_hand}",
+        )
 
     def _make_namespace(self) -> str:
         run_id = self.run_id
@@ -152,8 +168,8 @@ class Workspace:
             raise ClusterError(
                 f'the namespace "{name}" does not exist',
                 found=error.found,
-                remedy="create it, name another by --k8snet-namespace, or leave it out: then the "
-                "run makes one of its own and deletes it at the end",
+                remedy="create it, name another by `-o k8snet_namespace=...`, or leave it out: "
+                "then the run makes one of its own and deletes it at the end",
             ) from error
         except ForbiddenError:
             # Pods can be made in a namespace whose object one may not read.
@@ -161,7 +177,7 @@ class Workspace:
         if (there.get("status") or {}).get("phase") == "Terminating":
             raise ClusterError(
                 f'the namespace "{name}" is being deleted',
-                remedy="name another by --k8snet-namespace, or leave it out",
+                remedy="name another by `-o k8snet_namespace=...`, or leave it out",
             )
         return name
 

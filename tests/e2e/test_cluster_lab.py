@@ -321,7 +321,7 @@ def test_an_image_that_cannot_be_pulled_is_named_early(api: Api, image: str, wor
         ) as caught:
             workspace.ensure_pods([PodRequest(role="client", node="node1")])
         assert words in caught.value.found
-        assert "--k8snet-image" in caught.value.remedy
+        assert "-o k8snet_image" in caught.value.remedy
 
 
 def test_a_node_that_does_not_exist_is_the_schedulers_word(api: Api) -> None:

@@ -15,6 +15,7 @@ from small_api import SmallApi, failure, running, status, success
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.exec import in_short
 from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.errors import (
     ConnectionLostError,
@@ -238,7 +239,7 @@ def test_a_missing_permission_names_the_subresource(server: SmallApi, api: Api) 
     with pytest.raises(ForbiddenError) as caught:
         api.exec("x", "a", ["true"])
     assert caught.value.problem == 'user "jane" may not create pods/exec in namespace "x"'
-    assert "kubectl auth can-i create pods/exec -n x" in caught.value.remedy
+    assert "kubectl auth can-i create pods --subresource=exec -n x" in caught.value.remedy
 
 
 def test_refused_handshakes_are_proper_errors(server: SmallApi, api: Api) -> None:
@@ -316,3 +317,12 @@ def test_a_ping_of_the_server_is_answered(server: SmallApi, api: Api) -> None:
 
     server.script = script
     assert api.exec("x", "a", ["true"]).exit_code == 0
+
+
+def test_a_script_is_left_out_of_a_message() -> None:
+    script = "port=$1\niperf3 -s -1 -D -p $port"
+    assert (
+        in_short(["sh", "-c", script, "iperf3-server", "20001"]) == "sh -c ... iperf3-server 20001"
+    )
+    assert in_short(["curl", "-o", "x" * 200, "http://a/"]) == "curl -o ... http://a/"
+    assert in_short(["word"] * 100) == "word " * 32 + " ..."

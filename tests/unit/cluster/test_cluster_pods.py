@@ -34,7 +34,7 @@ def test_a_pod_is_restricted_and_ends_by_itself() -> None:
     assert spec["activeDeadlineSeconds"] == 21600
     assert spec["terminationGracePeriodSeconds"] == 1
     assert spec["restartPolicy"] == "Never"
-    assert container["command"] == ["sleep", "infinity"]
+    assert container["command"][:2] == ["sh", "-c"]
     assert "limits" not in container["resources"]
     assert "hostNetwork" not in spec
 
@@ -188,7 +188,7 @@ def test_trouble_with_an_image_names_the_image(reason: str, message: str, passin
     assert (found.reason, found.passing) == (reason, passing)
     assert "reg/iperf3:1" in found.message
     assert message in found.message
-    assert "--k8snet-image" in found.remedy
+    assert "-o k8snet_image" in found.remedy
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,25 @@ def test_a_server_that_stays_broken_is_given_up(server: SmallApi, api: Api) -> N
     assert len(server.seen) == 5
 
 
+def test_a_server_that_used_up_all_patience_is_asked_once_until_it_answers_again(
+    server: SmallApi, api: Api
+) -> None:
+    hasty = Api(api._rest.transport, context="small", user="tester", patience_seconds=0.2)
+    server.on(f"GET {PODS}/a", BUSY)
+    with pytest.raises(ServerBusyError) as caught:
+        hasty.get(f"{PODS}/a")
+    assert "(asked again and again for" in caught.value.found
+    assert len(server.seen) > 1
+    server.seen.clear()
+    for _ in range(3):
+        with pytest.raises(ServerBusyError) as caught:
+            hasty.get(f"{PODS}/a")
+        assert "asked again" not in caught.value.found
+    assert len(server.seen) == 3
+    server.on(f"GET {PODS}/a", {"ok": 1}, BUSY, {"ok": 2})
+    assert [hasty.get(f"{PODS}/a"), hasty.get(f"{PODS}/a")] == [{"ok": 1}, {"ok": 2}]
+
+
 @pytest.mark.parametrize("code", [400, 403, 404, 409, 422])
 def test_a_refusal_is_never_repeated(server: SmallApi, api: Api, code: int) -> None:
     server.on(f"PUT {PODS}/a", status(code, "Reason", "no"))
