@@ -72,6 +72,7 @@ def permissions(calico_group: str = "crd.projectcalico.org") -> list[Permission]
         *_several("get list", "ippools", group=calico, place="cluster"),
         *_several("get list", "felixconfigurations", group=calico, place="cluster"),
         *_several("get list", "clusterinformations", group=calico, place="cluster", optional=True),
+        *_facts(calico),
         *_several("create get list delete", "deployments", group="apps", level="service"),
         *_several("list delete", "replicasets", group="apps", level="service", optional=True),
         *_several("create get list delete", "services", level="service"),
@@ -80,13 +81,17 @@ def permissions(calico_group: str = "crd.projectcalico.org") -> list[Permission]
         *_several(
             "create patch delete", "ippools", group=calico, level="dedicated", place="cluster"
         ),
-        *_several(
-            "list delete",
-            "ipamblocks",
-            group=blocks,
-            level="dedicated",
-            place="cluster",
-            optional=True,
+        *(
+            permission
+            for resource in ("ipamblocks", "blockaffinities")
+            for permission in _several(
+                "list delete",
+                resource,
+                group=blocks,
+                level="dedicated",
+                place="cluster",
+                optional=True,
+            )
         ),
         *_several("create get update patch delete", "configmaps", level="dedicated", place="state"),
         *_several(
@@ -97,13 +102,34 @@ def permissions(calico_group: str = "crd.projectcalico.org") -> list[Permission]
             place="state",
         ),
         *_several(
-            "get patch",
+            "patch",
             "installations",
             group="operator.tigera.io",
             level="in-place",
             place="cluster",
             optional=True,
         ),
+    ]
+
+
+def _facts(calico: str) -> list[Permission]:
+    """What tells which Calico this is; what may not be read is reported as unknown."""
+    operator = "operator.tigera.io"
+    return [
+        permission
+        for verbs, resource, group in (
+            ("get list", "bgppeers", calico),
+            ("get list", "ipamblocks", calico),
+            ("get list", "installations", operator),
+            ("get list", "tigerastatuses", operator),
+            ("get list", "apiservers", operator),
+            ("get", "daemonsets", "apps"),
+            ("get list", "services", ""),
+            ("list", "servicecidrs", "networking.k8s.io"),
+            ("get", "apiservices", "apiregistration.k8s.io"),
+            ("list", "datastoremigrations", "migration.projectcalico.org"),
+        )
+        for permission in _several(verbs, resource, group=group, place="cluster", optional=True)
     ]
 
 
