@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster.connection import connect
-from pytest_k8snet.errors import SettingsError
+from pytest_k8snet.errors import ClusterError, SettingsError
 from pytest_k8snet.measure.run import Run, RunSpec
 
 if TYPE_CHECKING:
@@ -37,8 +37,13 @@ def opened(settings: Settings, recorder: Recorder, modes: Sequence[CalicoMode]) 
                 outside=settings.outside or lab.outside_prefix,
                 link_rate=settings.lab_rate,
             )
-            with _opened_cluster(on_lab, recorder, modes) as run:
-                yield run
+            try:
+                with _opened_cluster(on_lab, recorder, modes) as run:
+                    yield run
+            except ClusterError:
+                # Where the lab has died, that is the news, and nothing is left to be put back.
+                lab.check()
+                raise
     else:
         with _opened_cluster(settings, recorder, modes) as run:
             yield run

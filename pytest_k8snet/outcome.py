@@ -17,8 +17,15 @@ import pytest
 ATTRIBUTE = "k8snet_outcome"
 
 
-def mark(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
-    """Tell the report what kind of failure it is, and shorten an infrastructure error's text."""
+def mark(report: pytest.TestReport, call: pytest.CallInfo[None], told: dict[str, str]) -> None:
+    """Tell the report what kind of failure it is, and shorten an infrastructure error's text.
+
+    Args:
+        report: pytest's, of one phase of a test.
+        call: what happened in it.
+        told: infrastructure errors that this session has told in full, and where; added to.
+            A cluster that cannot be reached fails every test, and is worth one explanation.
+    """
     if call.excinfo is None or report.outcome != "failed":
         return
     # Only a failure pays for the import.
@@ -35,7 +42,11 @@ def mark(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
         setattr(report, ATTRIBUTE, "error")
         # Where in our code it arose helps nobody; the test's own line does.
         where = f"{report.location[0]}:{(report.location[1] or 0) + 1}"
-        report.longrepr = f"{type(error).__name__}: {error}\n  test:  {where} ({report.when})"
+        text = f"{type(error).__name__}: {error}"
+        here = f"{report.nodeid} ({report.when})"
+        if (first := told.setdefault(text, here)) != here:
+            text = f"{type(error).__name__}: {error.problem}\n  found: the same as at {first}"
+        report.longrepr = f"{text}\n  test:  {where} ({report.when})"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet import options, outcome
-from pytest_k8snet.stash import RECORDER
+from pytest_k8snet.stash import RECORDER, TOLD
 
 pytest_plugins = ["pytest_k8snet.fixtures"]
 
@@ -52,7 +52,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tell failures, errors and undecided measurements apart."""
     report = yield
-    outcome.mark(report, call)
+    outcome.mark(report, call, item.config.stash.setdefault(TOLD, {}))
     if RECORDER in item.config.stash:
         from pytest_k8snet.report import testcase
 

@@ -65,6 +65,7 @@ class PathContext:
         wireguard: whether WireGuard is enabled anywhere, which costs MTU.
         mtu_bytes: an explicit MTU of the installation; None if it follows the host's;
             ``mtu_known`` False if that could not be read.
+        pools_unread: why the pools could not be read; empty if they were.
     """
 
     pools: tuple[IPPool, ...]
@@ -73,6 +74,7 @@ class PathContext:
     wireguard: bool = False
     mtu_bytes: int | None = None
     mtu_known: bool = True
+    pools_unread: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +133,14 @@ def judge(
 
     Returns:
         ``proven`` if routes and counters of both nodes and both directions agree with the claim,
-        ``missing`` if a node could not be read, ``contradicted`` with every disagreement.
+        ``missing`` if a node or the pools could not be read, ``contradicted`` with every disagreement.
     """
+    if context.pools_unread and "pod" in (before.client.kind, before.server.kind):
+        return PathProof(
+            state="missing",
+            text=f"IPPools: {context.pools_unread}",
+            expected=_promise(mode, before.client, before.server, context.pools),
+        )
     complaints = list(claim_complaints(mode, before.client, before.server, context.pools))
     unread = {**before.missing, **after.missing}
     if unread and not complaints:

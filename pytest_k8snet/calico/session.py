@@ -238,8 +238,10 @@ class CalicoSession:
 
     def _context(self) -> PathContext:
         installation = self.installation
+        unread = [why for what, why in installation.unknown.items() if what.startswith("IPPools")]
         return PathContext(
             pools=installation.pools,
+            pools_unread=unread[0] if unread and not installation.pools else "",
             families=installation.families(),
             routes_prove=installation.dataplane != "eBPF",
             wireguard=installation.wireguard,

@@ -130,7 +130,7 @@ class Tenure:
         except ConnectError as exc:
             raise RestoreError(
                 "The cluster could not be restored: its API server does not answer",
-                found=str(exc),
+                found=exc.brief,
                 remedy="Run `k8snet restore` as soon as it does: all that it needs is kept in the "
                 f"{self._store.where}.",
             ) from None

@@ -61,10 +61,10 @@ def take_back(api: Api, journal: Journal, changes: Changes) -> None:
             step()
         except ConnectError as exc:
             # Nothing else would get through either, and each try costs the API's whole patience.
-            troubles.append(str(exc))
+            troubles.append(exc.brief)
             break
         except K8sNetError as exc:
-            troubles.append(str(exc))
+            troubles.append(exc.brief)
     if troubles:
         raise RestoreError(
             f"The changes of run {journal.run_id} could not all be taken back",

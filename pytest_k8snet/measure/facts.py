@@ -28,3 +28,15 @@ def cluster_facts(api: Api, installation: Installation, nodes: Sequence[Node]) -
             for node in nodes
         ],
     }
+
+
+def pods_left(run_id: str) -> dict[str, object]:
+    """The "change" record of a run whose own pods could not be deleted."""
+    return {
+        "what": "made pods",
+        "object": f"pods of run {run_id}",
+        "state": "failed",
+        "before": None,
+        "after": None,
+        "seconds": 0.0,
+    }

@@ -16,7 +16,7 @@ from pytest_k8snet.cluster.services import existing_web_service, make_web_servic
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError
 from pytest_k8snet.measure.endpoint import Endpoint, LocalShell, PodShell
-from pytest_k8snet.measure.facts import cluster_facts
+from pytest_k8snet.measure.facts import cluster_facts, pods_left
 from pytest_k8snet.measure.pair import Pair
 from pytest_k8snet.measure.prover import Prover
 from pytest_k8snet.measure.sampler import Sampler
@@ -116,16 +116,15 @@ class Run:
         # Before anything is made in the cluster: what is made from here on is found and deleted
         # by `k8snet restore`, however the run ends.
         self.calico.begin()
-        self._workspace = self._stack.enter_context(
-            Workspace(
-                self.api,
-                run_id=self.run_id,
-                namespace=self.spec.namespace,
-                image=self.spec.image,
-                web_image=self.spec.web_image,
-                pod_timeout_seconds=float(self.spec.pod_timeout),
-            )
+        self._workspace = Workspace(
+            self.api,
+            run_id=self.run_id,
+            namespace=self.spec.namespace,
+            image=self.spec.image,
+            web_image=self.spec.web_image,
+            pod_timeout_seconds=float(self.spec.pod_timeout),
         )
+        self._stack.callback(self._close_workspace)
         # The session is closed before the workspace is left: own pools go only after their pods.
         self._stack.callback(self._close_calico)
         self._hosts = {host.node: host for host in self._make_hosts(under_test)}
@@ -158,13 +157,23 @@ class Run:
     def _close_calico(self) -> None:
         # Pods have to go before the pools that their addresses are from; the host-network pods
         # are still needed to see the routes go back.
-        self._delete_pods()
-        self.calico.close()
+        try:
+            self._delete_pods()
+        finally:
+            self.calico.close()
         # What cannot be read any more is no trouble of its own at the end.
         with suppress(K8sNetError):
             self.nodes = usable_nodes(self.api)
             self.installation = inspect(self.api)
             self._record_facts("after")
+
+    def _close_workspace(self) -> None:
+        try:
+            self._workspace.close()
+        except K8sNetError:
+            # Else the report would say that there was nothing to put back.
+            self._record_change(pods_left(self.run_id))
+            raise
 
     def _delete_pods(self) -> None:
         self._workspace.delete_pods([pod for pod in self._workspace.pods() if not pod.host_network])

@@ -63,7 +63,8 @@ class Sampler:
             PathError: the traffic did not take the path that the mode promises.
             ExecError: a command could not be run to its end.
         """
-        port = self._start_server(pair)
+        with _during(f"starting the iperf3 server of {pair.label}"):
+            port = self._start_server(pair)
         wanted = iperf3.Iperf3Options(server=pair.server.address, port=port, **options)
         seconds = wanted.seconds + wanted.omit_seconds
         context = {
@@ -78,7 +79,7 @@ class Sampler:
         }
         argv = iperf3.client_argv(wanted)
         watch = self.prover.watch(pair) if self.prover is not None else None
-        with self._telling(context, argv, pair.label, seconds):
+        with self._telling(context, argv, f"iperf3 {pair.label}", seconds):
             started = _now()
             done = pair.client.run(argv, timeout_seconds=wanted.timeout_seconds + GRACE_SECONDS)
             result = iperf3.parse(
@@ -201,7 +202,8 @@ class Sampler:
         """Show progress, and leave a record of a sample that gave an error instead of a figure."""
         self._observer.started(text, seconds)
         try:
-            yield
+            with _during(text):
+                yield
         except K8sNetError as exc:
             self._observer.record(
                 "sample", **context, started=_now(), command=list(argv), error=str(exc)
@@ -209,6 +211,16 @@ class Sampler:
             raise
         finally:
             self._observer.finished()
+
+
+@contextmanager
+def _during(text: str) -> Iterator[None]:
+    """Let an error say what was being done when it arose."""
+    try:
+        yield
+    except K8sNetError as exc:
+        exc.during = exc.during or text
+        raise
 
 
 def _curl_context(client: Endpoint, url: str) -> dict[str, Any]:

@@ -60,6 +60,32 @@ def test_infrastructure_trouble_is_told_without_a_traceback(result: pytest.RunRe
     result.stdout.no_fnmatch_line("*raise PathError*")
 
 
+def test_the_same_trouble_is_told_in_full_once_and_by_its_first_line_after_that(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile("""
+        import pytest
+        from pytest_k8snet.errors import ConnectError
+
+        @pytest.fixture(scope="session")
+        def cluster():
+            raise ConnectError("no way to the API server", found="timeout", remedy="see the VPN")
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_any(cluster, number): pass
+
+        def test_other(cluster):
+            pass
+    """)
+    result = pytester.runpytest_inprocess("-rN")
+    result.assert_outcomes(errors=4)
+    output = result.stdout.str()
+    assert output.count("ConnectError: no way to the API server") == 4
+    assert output.count("to do: see the VPN") == 1
+    first = "test_the_same_trouble_is_told_in_full_once_and_by_its_first_line_after_that.py"
+    assert output.count(f"  found: the same as at {first}::test_any[0] (setup)") == 3
+
+
 def test_only_inconclusive_alone_fails_the_run_too(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("""
         from pytest_k8snet.errors import Inconclusive

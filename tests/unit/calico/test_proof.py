@@ -287,6 +287,15 @@ def test_a_node_that_cannot_be_read_leaves_the_proof_missing_never_given() -> No
     found.require()
 
 
+def test_pools_that_may_not_be_read_leave_the_proof_missing() -> None:
+    blind = PathContext(
+        pools=(), families=(), pools_unread='not permitted: user "jane" may not list ippools'
+    )
+    found = judge(None, snapshot("direct"), snapshot("direct"), TRANSFER, blind)
+    assert found.state == "missing"
+    assert found.text == 'IPPools: not permitted: user "jane" may not list ippools'
+
+
 # Pairs that lie across subnets, or whose prefixes differ.
 
 
