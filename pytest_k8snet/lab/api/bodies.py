@@ -10,10 +10,10 @@ import yaml
 from aiohttp import web
 
 from pytest_k8snet.lab.api import protobuf, status
-from pytest_k8snet.lab.api.objects import Object
+from pytest_k8snet.lab.api.objects import Object, name_of
 from pytest_k8snet.lab.api.resources import Resource
-from pytest_k8snet.lab.api.schema import conform
-from pytest_k8snet.lab.api.status import StatusError
+from pytest_k8snet.lab.api.schema import Problem, conform, json_type
+from pytest_k8snet.lab.api.status import Cause, StatusError
 from pytest_k8snet.lab.api.target import Target
 
 _YAML = ("application/yaml", "text/yaml", "application/x-yaml")
@@ -50,10 +50,21 @@ async def read_data(request: web.Request, media_type: str = "") -> Any:
     if media_type == protobuf.MEDIA_TYPE:
         return protobuf.decode(body)
     try:
-        return yaml.load(body, _YamlLoader) if media_type in _YAML else json.loads(body)
-    except (ValueError, yaml.YAMLError) as error:
+        if media_type in _YAML:
+            return yaml.load(body, _YamlLoader)
+        return json.loads(body, parse_constant=_no_number)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise status.bad_request(f"couldn't get version/kind; json parse error: {reason}") from None
+
+
+def _no_number(text: str) -> None:
+    """Refuse what Python takes for numbers in JSON, but JSON does not.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(f"invalid character {text!r}")
 
 
 def content_type(request: web.Request) -> str:
@@ -114,7 +125,7 @@ def check_identity(obj: Object, target: Target) -> None:
         )
     meta = obj.setdefault("metadata", {})
     if not isinstance(meta, dict):
-        raise _wrong_type(resource, "object", f"{resource.kind}.metadata", "v1.ObjectMeta")
+        raise _wrong_type(resource, json_type(meta), f"{resource.kind}.metadata", "v1.ObjectMeta")
     namespace = meta.get("namespace")
     if namespace and resource.namespaced and namespace != target.namespace:
         raise status.bad_request(
@@ -145,13 +156,15 @@ def conformed(resource: Resource, obj: Object, query: Mapping[str, str]) -> list
             ' "Warn"'
         )
     problems = conform(resource.kind, obj)
-    for problem in problems:
-        # The API server checks the types of custom resources itself, as part of validation.
-        if problem.kind == "type" and not resource.custom:
-            raise _wrong_type(
-                resource, problem.found, f"{problem.owner}.{_plain(problem.path)}", problem.wanted
-            )
-    unknown = [f'unknown field "{problem.path}"' for problem in problems if not problem.wanted]
+    wrong = [problem for problem in problems if problem.kind == "type"]
+    if wrong and resource.custom and not wrong[0].path.startswith("metadata"):
+        # The schema of a custom resource is part of its validation, not of decoding.
+        raise status.invalid(resource, name_of(obj), [_schema_cause(problem) for problem in wrong])
+    if wrong:
+        first = wrong[0]
+        field = f"{first.owner}.{_plain(first.path)}"
+        raise _wrong_type(resource, first.found, field, first.wanted)
+    unknown = [f'unknown field "{item.path}"' for item in problems if item.kind == "unknown"]
     if unknown and mode == "Strict":
         raise status.bad_request(
             f'{resource.kind} in version "{resource.version}" cannot be handled as a '
@@ -160,12 +173,26 @@ def conformed(resource: Resource, obj: Object, query: Mapping[str, str]) -> list
     return unknown if mode == "Warn" else []
 
 
+def _schema_cause(problem: Problem) -> Cause:
+    wanted = {"int32": "integer", "bool": "boolean", "string": "string"}.get(
+        problem.wanted, "array" if problem.wanted.startswith("[]") else "object"
+    )
+    why = f'{problem.path} in body must be of type {wanted}: "{problem.found}"'
+    message = f'Invalid value: "{problem.found}": {why}'
+    return Cause("FieldValueTypeInvalid", problem.path, message)
+
+
 def _plain(path: str) -> str:
     """A path without its indices."""
     return ".".join(step.partition("[")[0] for step in path.split("."))
 
 
 def _wrong_type(resource: Resource, found: str, field: str, wanted: str) -> StatusError:
+    if (found, wanted) == ("string", "v1.Time"):
+        return status.bad_request(
+            f'{resource.kind} in version "{resource.version}" cannot be handled as a '
+            f'{resource.kind}: {field}: parsing time: cannot parse as "2006-01-02T15:04:05Z07:00"'
+        )
     if (found, wanted) == ("string", "resource.Quantity"):
         return status.bad_request(
             f'{resource.kind} in version "{resource.version}" cannot be handled as a '

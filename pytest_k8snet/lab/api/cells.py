@@ -15,7 +15,10 @@ def age(moment: Any) -> str:
     """The time since a time stamp, as ``kubectl`` abbreviates it; ``<unknown>`` without one."""
     if not isinstance(moment, str) or not moment:
         return "<unknown>"
-    then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    try:
+        then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    except ValueError:
+        return "<unknown>"
     return duration(max(0, int((datetime.now(UTC) - then).total_seconds())))
 
 

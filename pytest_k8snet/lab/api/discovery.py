@@ -8,7 +8,7 @@ from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.resources import Registry, Resource
 
 #: The Kubernetes whose API the lab speaks.
-KUBERNETES_VERSION = "v1.32.4"
+KUBERNETES_VERSION = "v1.32.0"
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 

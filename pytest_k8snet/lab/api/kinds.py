@@ -11,6 +11,7 @@ objects. A kind without a line here is open: anything goes.
 ``q``          a quantity: a string or a number
 ``is``         an integer or a string
 ``x``          bytes, base64 in JSON
+``o``          an object, whatever is in it
 ``*``          anything
 ``Name``       another type of this table
 ``{s}``        a map from strings to a type
@@ -33,6 +34,7 @@ ObjectMeta: name:s generateName:s namespace:s selfLink:s uid:s resourceVersion:s
 OwnerReference: kind:s - name:s uid:s apiVersion:s - controller:b blockOwnerDeletion:b
 LocalObjectReference: name:s
 ObjectReference: kind:s namespace:s name:s uid:s apiVersion:s resourceVersion:s fieldPath:s
+Condition: type:s status:s ...
 LabelSelector: matchLabels:{s} matchExpressions:[LabelSelectorRequirement]
 LabelSelectorRequirement: key:s operator:s values:[s]
 DeleteOptions: @ gracePeriodSeconds:i preconditions:Preconditions orphanDependents:b
@@ -41,13 +43,16 @@ Preconditions: uid:s resourceVersion:s
 
 Namespace: @ metadata:ObjectMeta spec:NamespaceSpec status:NamespaceStatus
 NamespaceSpec: finalizers:[s]
-NamespaceStatus: phase:s conditions:[*|type]
+NamespaceStatus: phase:s conditions:[Condition|type]
 
 Node: @ metadata:ObjectMeta spec:NodeSpec status:NodeStatus
 NodeSpec: podCIDR:s externalID:s providerID:s unschedulable:b taints:[Taint|key] configSource:*
   podCIDRs:[s|+]
 Taint: key:s value:s effect:s timeAdded:t
-NodeStatus: capacity:{q} allocatable:{q} phase:s conditions:[*|type] addresses:[*|type] ...
+NodeStatus: capacity:{q} allocatable:{q} phase:s conditions:[Condition|type]
+  addresses:[NodeAddress|type]
+  daemonEndpoints:o nodeInfo:o images:[o] ...
+NodeAddress: type:s address:s
 
 Pod: @ metadata:ObjectMeta spec:PodSpec status:PodStatus
 PodSpec: volumes:[Volume|name] containers:[Container|name] restartPolicy:s
@@ -60,9 +65,12 @@ PodSpec: volumes:[Volume|name] containers:[Container|name] restartPolicy:s
   readinessGates:[*] runtimeClassName:s enableServiceLinks:b preemptionPolicy:s overhead:{q}
   topologySpreadConstraints:[*|topologyKey] ephemeralContainers:[*|name] setHostnameAsFQDN:b os:*
   hostUsers:b schedulingGates:[*|name] resourceClaims:[*|name] resources:ResourceRequirements
-PodStatus: phase:s conditions:[*|type] message:s reason:s hostIP:s podIP:s startTime:t
-  containerStatuses:[*] qosClass:s initContainerStatuses:[*] nominatedNodeName:s podIPs:[*|ip]
-  ephemeralContainerStatuses:[*] resize:s resourceClaimStatuses:[*] hostIPs:[*|ip] ...
+PodStatus: phase:s conditions:[Condition|type] message:s reason:s hostIP:s podIP:s startTime:t
+  containerStatuses:[ContainerStatus] qosClass:s initContainerStatuses:[ContainerStatus]
+  nominatedNodeName:s podIPs:[o|ip]
+  ephemeralContainerStatuses:[o] resize:s resourceClaimStatuses:[o] hostIPs:[o|ip] ...
+ContainerStatus: name:s state:ContainerState lastState:ContainerState ready:b restartCount:i ...
+ContainerState: waiting:o running:o terminated:o
 PodSecurityContext: seLinuxOptions:* runAsUser:i runAsNonRoot:b supplementalGroups:[i] fsGroup:i
   runAsGroup:i sysctls:[Sysctl] windowsOptions:* fsGroupChangePolicy:s
   seccompProfile:SeccompProfile appArmorProfile:* supplementalGroupsPolicy:s seLinuxChangePolicy:s
@@ -130,13 +138,22 @@ ServiceSpec: ports:[ServicePort|port] selector:{s} clusterIP:s type:s externalIP
   allocateLoadBalancerNodePorts:b loadBalancerClass:s internalTrafficPolicy:s
   trafficDistribution:s
 ServicePort: name:s protocol:s port:i targetPort:is nodePort:i appProtocol:s
-ServiceStatus: loadBalancer:* conditions:[*|type]
+ServiceStatus: loadBalancer:LoadBalancerStatus conditions:[Condition|type]
+LoadBalancerStatus: ingress:[o]
 
 Endpoints: @ metadata:ObjectMeta subsets:[EndpointSubset]
 EndpointSubset: addresses:[EndpointAddress] notReadyAddresses:[EndpointAddress]
   ports:[EndpointPort]
 EndpointAddress: ip:s targetRef:ObjectReference hostname:s nodeName:s
 EndpointPort: name:s protocol:s port:i appProtocol:s
+
+EndpointSlice: @ metadata:ObjectMeta endpoints:[Endpoint] ports:[EndpointPort] addressType:s
+Endpoint: addresses:[s] conditions:o hostname:s targetRef:ObjectReference deprecatedTopology:{s}
+  nodeName:s zone:s hints:o
+Event: @ metadata:ObjectMeta involvedObject:ObjectReference reason:s message:s source:EventSource
+  firstTimestamp:t lastTimestamp:t count:i type:s eventTime:t series:o action:s
+  related:ObjectReference reportingComponent:s reportingInstance:s
+EventSource: component:s host:s
 
 ConfigMap: @ metadata:ObjectMeta data:{s} binaryData:{x} immutable:b
 Secret: @ metadata:ObjectMeta data:{x} type:s stringData:{s} immutable:b
@@ -150,19 +167,19 @@ DeploymentSpec: replicas:i selector:LabelSelector template:PodTemplateSpec
 DeploymentStrategy: type:s rollingUpdate:RollingUpdate
 RollingUpdate: maxUnavailable:is maxSurge:is
 DeploymentStatus: observedGeneration:i replicas:i updatedReplicas:i availableReplicas:i
-  unavailableReplicas:i conditions:[*|type] readyReplicas:i collisionCount:i ...
+  unavailableReplicas:i conditions:[Condition|type] readyReplicas:i collisionCount:i ...
 PodTemplateSpec: metadata:ObjectMeta spec:PodSpec
 ReplicaSet: @ metadata:ObjectMeta spec:ReplicaSetSpec status:ReplicaSetStatus
 ReplicaSetSpec: replicas:i selector:LabelSelector template:PodTemplateSpec minReadySeconds:i
 ReplicaSetStatus: replicas:i fullyLabeledReplicas:i observedGeneration:i readyReplicas:i
-  availableReplicas:i conditions:[*|type] ...
+  availableReplicas:i conditions:[Condition|type] ...
 DaemonSet: @ metadata:ObjectMeta spec:DaemonSetSpec status:DaemonSetStatus
 DaemonSetSpec: selector:LabelSelector template:PodTemplateSpec
   updateStrategy:DaemonSetUpdateStrategy minReadySeconds:i - revisionHistoryLimit:i
 DaemonSetUpdateStrategy: type:s rollingUpdate:RollingUpdate
 DaemonSetStatus: currentNumberScheduled:i numberMisscheduled:i desiredNumberScheduled:i
   numberReady:i observedGeneration:i updatedNumberScheduled:i numberAvailable:i
-  numberUnavailable:i collisionCount:i conditions:[*|type] ...
+  numberUnavailable:i collisionCount:i conditions:[Condition|type] ...
 Scale: @ metadata:ObjectMeta spec:ScaleSpec status:*
 ScaleSpec: replicas:i
 

@@ -26,6 +26,7 @@ _SCALARS: dict[str, Object] = {
     "x": {"type": "string", "format": "byte"},
     "q": {"oneOf": [{"type": "string"}, {"type": "number"}]},
     "is": {"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"},
+    "o": {"type": "object"},
     "*": {},
 }
 

@@ -92,7 +92,7 @@ def _decode_type(name: str, data: bytes) -> Object:
                 continue
             raise ValueError(f"{name} has no field {number}")
         field_name, field = known.numbered[number]
-        if field_name == "status" and field.of == "*":
+        if field_name == "status" and field.of in ("*", "o"):
             # Clients send their zeros; what is in a status, the server decides.
             continue
         if field.shape == "inline":
@@ -130,7 +130,7 @@ def _decode_value(field: Field, raw: Any) -> Any:
             if seconds is None:
                 return None
             return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        case "*":
+        case "*" | "o":
             if raw:
                 raise status.unsupported_media_type(("application/json", "application/yaml"))
             return {}

@@ -15,6 +15,8 @@ _QUANTITY = re.compile(
     r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?$"
 )
 
+_TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")
+
 Shape = Literal["value", "map", "list", "inline"]
 
 
@@ -116,12 +118,16 @@ def field_of(type_name: str, name: str) -> Field | None:
 
 
 def conform(kind: str, obj: Object) -> list[Problem]:
-    """Remove the unknown fields of an object in place, as decoding into a Go type would.
+    """Make an object in place what decoding it into a Go type would: without unknown fields.
+
+    Of a kind that the table does not know, only the metadata are seen to.
 
     Returns:
         What was removed, and what has the wrong type (that is left as it is).
     """
-    return list(_conform_type(kind, obj, "")) if kind in types() else []
+    if kind in types():
+        return list(_conform_type(kind, obj, ""))
+    return list(_conform_field(Field("ObjectMeta"), obj.get("metadata"), "metadata", kind))
 
 
 def _conform_type(type_name: str, value: Object, path: str) -> Iterator[Problem]:
@@ -139,47 +145,46 @@ def _conform_type(type_name: str, value: Object, path: str) -> Iterator[Problem]
 def _conform_field(field: Field, value: Any, path: str, owner: str) -> Iterator[Problem]:
     if value is None:
         return
-    if field.shape == "list":
-        if not isinstance(value, list):
-            yield Problem("type", path, owner, f"[]{_go_type(field.of)}", json_type(value))
-            return
-        for index, item in enumerate(value):
-            yield from _conform_value(field.of, item, f"{path}[{index}]", owner)
-    elif field.shape == "map":
-        if not isinstance(value, dict):
-            wanted = f"map[string]{_go_type(field.of)}"
-            yield Problem("type", path, owner, wanted, json_type(value))
-            return
-        for key, item in value.items():
-            if field.of == "q":
-                value[key] = quantity(item)
-            yield from _conform_value(field.of, value[key], path, owner)
-    else:
+    if field.shape == "value":
         yield from _conform_value(field.of, value, path, owner)
+        return
+    container, wanted = (list, "[]") if field.shape == "list" else (dict, "map[string]")
+    if not isinstance(value, container):
+        yield Problem("type", path, owner, wanted + _go_type(field.of), json_type(value))
+        return
+    for key in list(value) if isinstance(value, dict) else range(len(value)):
+        if value[key] is None:
+            # To Go, null within a list or map is the zero of its type.
+            value[key] = _zero(field.of)
+        elif field.of == "q":
+            value[key] = quantity(value[key])
+        where = f"{path}[{key}]" if field.shape == "list" else path
+        yield from _conform_value(field.of, value[key], where, owner)
+
+
+def _zero(of: str) -> Any:
+    return {"s": "", "x": "", "i": 0, "b": False, "q": "0", "*": None}.get(of, {})
 
 
 def _conform_value(of: str, value: Any, path: str, owner: str) -> Iterator[Problem]:
-    if of == "*" or value is None:
+    if of == "*":
         return
-    if of in types():
-        if isinstance(value, dict):
-            yield from _conform_type(of, value, path)
-            return
-    elif _is_a(of, value):
-        return
-    yield Problem("type", path, owner, _go_type(of), json_type(value))
+    if of in types() and isinstance(value, dict):
+        yield from _conform_type(of, value, path)
+    elif of in types() or not _is_a(of, value):
+        yield Problem("type", path, owner, _go_type(of), json_type(value))
 
 
 def _is_a(letter: str, value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    whole = number and float(value).is_integer()
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     text = isinstance(value, str)
     fits = {
         "s": text,
-        "t": text,
+        "t": text and bool(_TIME.match(value)),
         "x": text,
         "i": whole,
         "b": isinstance(value, bool),
+        "o": isinstance(value, dict),
         "is": whole or text,
         "q": text and bool(_QUANTITY.match(value)),
     }
@@ -202,6 +207,7 @@ def _go_type(of: str) -> str:
         "x": "[]uint8",
         "q": "resource.Quantity",
         "is": "intstr.IntOrString",
+        "o": "v1.Object",
     }
     return letters.get(of, f"v1.{of}")
 

@@ -109,14 +109,14 @@ def match_labels(selector: Object | None, labels: Mapping[str, str]) -> bool:
         if labels.get(key) != value:
             return False
     for expression in selector.get("matchExpressions") or []:
-        key, values = expression["key"], expression.get("values") or []
+        key, values = expression.get("key"), expression.get("values") or []
         holds = {
             "In": labels.get(key) in values,
             "NotIn": labels.get(key) not in values,
             "Exists": key in labels,
             "DoesNotExist": key not in labels,
         }
-        if not holds.get(expression["operator"], False):
+        if not holds.get(expression.get("operator", ""), False):
             return False
     return True
 

@@ -110,7 +110,9 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         Column(
             "Endpoints",
             lambda obj: ",".join(
-                address for end in obj.get("endpoints") or [] for address in end["addresses"]
+                address
+                for end in obj.get("endpoints") or []
+                for address in end.get("addresses") or []
             ),
         ),
         _AGE,

@@ -11,7 +11,7 @@ from pytest_k8snet.lab.api.schema import conform, types
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.spec import CalicoSpec
 
-LETTERS = {"s", "i", "b", "t", "q", "is", "x", "*"}
+LETTERS = {"s", "i", "b", "t", "q", "is", "x", "o", "*"}
 
 
 def test_every_type_that_is_referred_to_is_in_the_table() -> None:

@@ -73,6 +73,14 @@ def check_selector_matches(causes: Causes, spec: Object) -> None:
         causes.required("spec.selector")
         return
     labels = dig(spec, "template.metadata.labels", {})
+    for index, term in enumerate(objects(selector.get("matchExpressions"))):
+        at = f"spec.selector.matchExpressions[{index}]"
+        if not term.get("key"):
+            causes.required(f"{at}.key")
+        operators = ("In", "NotIn", "Exists", "DoesNotExist")
+        causes.one_of(f"{at}.operator", term.get("operator", ""), operators)
+        if term.get("operator") in ("In", "NotIn") and not term.get("values"):
+            causes.required(f"{at}.values", "must be specified when `operator` is 'In' or 'NotIn'")
     check_labels(causes, "spec.template.metadata.labels", labels)
     if not match_labels(selector, labels):
         causes.invalid(
