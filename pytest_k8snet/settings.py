@@ -215,6 +215,11 @@ def _read_one(config: pytest.Config, option: Option) -> tuple[Any, str]:
         # An empty value unsets nothing by accident: `is None` means "not given here".
         if text is None:
             continue
+        if parse is Path and not text:
+            # Most often a shell variable that is not set; as a path it would be this directory.
+            raise SettingsError(
+                f"{origin} is given without a value", remedy=f"{option.help}; or leave it out"
+            )
         try:
             value = parse(text)
         except ValueError as exc:

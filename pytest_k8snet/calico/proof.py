@@ -133,7 +133,8 @@ def judge(
 
     Returns:
         ``proven`` if routes and counters of both nodes and both directions agree with the claim,
-        ``missing`` if a node or the pools could not be read, ``contradicted`` with every disagreement.
+        ``missing`` if a node or the pools could not be read, ``contradicted`` with every
+        disagreement.
     """
     if context.pools_unread and "pod" in (before.client.kind, before.server.kind):
         return PathProof(

@@ -92,7 +92,7 @@ def exit_code(status: dict[str, Any], argv: Sequence[str], where: str) -> int:
         raise ToolMissingError(
             f'{where} has no program "{program}"',
             found=message,
-            remedy="use an image that contains it",
+            remedy="use an image that has it: -o k8snet_image=...",
         )
     raise ExecError(
         f'the container runtime could not run "{program}" in {where}',

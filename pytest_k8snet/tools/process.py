@@ -35,5 +35,6 @@ def missing_program(program: str, stderr: str, exit_code: int | None) -> ToolMis
     return ToolMissingError(
         f"there is no {program} where the command ran",
         found=stderr or f"exit status {exit_code}",
-        remedy=f"use an image that has {program} (and timeout), or install it there",
+        remedy=f"use an image that has {program} (and timeout): -o k8snet_image=...; outside the "
+        "cluster, install it",
     )

@@ -72,6 +72,7 @@ def test_a_relative_path_counts_from_where_pytest_was_called(pytester: pytest.Py
         (["--k8snet-nodes=node1"], "*one node makes no pair*"),
         (["--k8snet-baseline=none.jsonl"], "*the baseline file does not exist*none.jsonl*"),
         (["--k8snet-results=no/such/r.jsonl"], "*the folder of the results file does not exist*"),
+        (["--kubeconfig="], "*--kubeconfig is given without a value*leave it out*"),
         (["--k8snet-ticket=: title"], "*has no ticket id*"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pytest_k8snet.tools.curl.errors import EXIT_MEANINGS
@@ -11,7 +13,7 @@ from pytest_k8snet.units import Seconds
 _TIMED_OUT = 28
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CurlRequest:
     """One request.
 
@@ -94,6 +96,40 @@ class CurlRequest:
         if self.exit_code:
             return EXIT_MEANINGS.get(self.exit_code, f"curl exit status {self.exit_code}")
         return "no HTTP answer"
+
+    def __repr__(self) -> str:
+        return f"<{self.failure or f'HTTP {self.http_code}'} after {self.total}>"
+
+
+class FailedRequests(list[CurlRequest]):
+    """The requests of a series that failed; printed as their reasons, counted.
+
+    ``assert not samples.failed`` then says why it does not hold.
+
+    Args:
+        failed: the failed requests.
+        asked: how many requests there were in all.
+    """
+
+    def __init__(self, failed: Iterable[CurlRequest], asked: int) -> None:
+        super().__init__(failed)
+        self.asked = asked
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many requests failed for which reason, the most frequent first."""
+        counts = Counter(request.failure for request in self)
+        return {str(reason): count for reason, count in counts.most_common()}
+
+    @property
+    def reasons(self) -> str:
+        """The counted reasons, and curl's first message."""
+        counted = ", ".join(f"{count} x {reason}" for reason, count in self.counts.items())
+        said = next((one.error for one in self if one.error), "")
+        return counted + (f"; first message: {said}" if said else "")
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} of {self.asked} requests{f': {self.reasons}' if self else ''}>"
 
 
 def _part(start: Seconds, end: Seconds) -> Seconds:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pytest_k8snet.errors import CurlError
 from pytest_k8snet.tools.curl.distribution import Distribution
 from pytest_k8snet.tools.curl.errors import AllFailed, NoValue, RequestsFailed
-from pytest_k8snet.tools.curl.request import CurlRequest
+from pytest_k8snet.tools.curl.request import CurlRequest, FailedRequests
 from pytest_k8snet.units import Ratio
 
 #: What a record gets of each phase.
@@ -44,9 +43,10 @@ class CurlSamples:
         return [request for request in self.requests if request.succeeded]
 
     @property
-    def failed(self) -> list[CurlRequest]:
+    def failed(self) -> FailedRequests:
         """The requests that failed; empty, and so false, when all is well."""
-        return [request for request in self.requests if not request.succeeded]
+        failed = (request for request in self.requests if not request.succeeded)
+        return FailedRequests(failed, len(self.requests))
 
     @property
     def failure_ratio(self) -> Ratio:
@@ -56,8 +56,7 @@ class CurlSamples:
     @property
     def failure_counts(self) -> dict[str, int]:
         """How many requests failed for which reason, the most frequent first."""
-        counts = Counter(request.failure for request in self.failed)
-        return {str(reason): count for reason, count in counts.most_common()}
+        return self.failed.counts
 
     @property
     def namelookup(self) -> Distribution:
@@ -174,13 +173,13 @@ class CurlSamples:
         )
 
     def _failures(self, problem: str) -> RequestsFailed:
-        counts = ", ".join(f"{count} x {reason}" for reason, count in self.failure_counts.items())
-        first = next((one.error for one in self.failed if one.error), "")
         kind = RequestsFailed if self.succeeded else AllFailed
+        # The fragment is how one curl is made to send many requests.
+        url = self.failed[0].url.partition("#")[0] or "the URL"
         return kind(
             problem,
-            found=counts + (f"; first message: {first}" if first else ""),
-            remedy=f"request {self.failed[0].url or 'the URL'} by hand from the same place; "
+            found=self.failed.reasons,
+            remedy=f"request {url} by hand from the same place; "
             "check the service's endpoints, DNS and NetworkPolicies",
         )
 

@@ -275,3 +275,14 @@ def test_samples_are_told_in_one_short_line() -> None:
         "CurlSamples(2 requests, failed: {'HTTP 503': 1})"
     )
     assert repr(curl.parse(line("7.88-503.txt")).total) == "Distribution(total: no values)"
+
+
+def test_failed_requests_print_as_their_counted_reasons() -> None:
+    samples = curl.parse(line() + line("7.88-refused.txt") + 2 * line("7.88-503.txt"))
+    assert samples.failed[-1:] == [samples.requests[-1]]
+    assert repr(samples.failed) == (
+        "<3 of 4 requests: 2 x HTTP 503, 1 x could not connect (refused, rejected or no route); "
+        f"first message: {samples.requests[1].error}>"
+    )
+    assert repr(samples.requests[3]).startswith("<HTTP 503 after ")
+    assert repr(curl.parse(line()).failed) == "<0 of 1 requests>"

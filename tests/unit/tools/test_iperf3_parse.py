@@ -266,7 +266,8 @@ def test_a_program_that_is_not_there_is_no_fault_of_iperf3() -> None:
     assert str(caught.value) == (
         "there is no iperf3 where the command ran\n"
         f"  found: {said}\n"
-        "  to do: use an image that has iperf3 (and timeout), or install it there"
+        "  to do: use an image that has iperf3 (and timeout): -o k8snet_image=...; outside the "
+        "cluster, install it"
     )
 
 
