@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from store_api import StoreApi
@@ -22,11 +23,15 @@ class Players:
         api: the store.
         operator: whether the operator carries the Installation over to its pools, and so undoes
             direct edits.
+        deaf: families that the nodes never bring up.
     """
 
-    def __init__(self, api: StoreApi, *, operator: bool = False) -> None:
+    def __init__(
+        self, api: StoreApi, *, operator: bool = False, deaf: Collection[str] = ()
+    ) -> None:
         self._store = api.store
         self._operator = operator
+        self._deaf = deaf
         api.after_write = self.run
         self.run()
 
@@ -64,7 +69,7 @@ class Players:
             annotations = {
                 name: f"10.244.{index}.1"
                 for family, name in _ANNOTATIONS.items()
-                if family in families
+                if family in families and family not in self._deaf
             }
 
             def change(found: dict[str, Any], wanted: dict[str, str] = annotations) -> None:

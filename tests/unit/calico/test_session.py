@@ -27,6 +27,7 @@ from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, Strategy
 from pytest_k8snet.cluster import liveness
 from pytest_k8snet.errors import (
     ApiError,
+    ForbiddenError,
     LockedError,
     ModeUnavailableError,
     NotConvergedError,
@@ -213,6 +214,20 @@ def test_an_impossible_mode_is_left_out_of_the_pools_and_refused_before_any_writ
             "VXLAN-Always",
             "VXLAN-CrossSubnet",
         ]
+
+
+def test_a_family_that_never_comes_up_costs_only_its_own_modes() -> None:
+    api = a_cluster("manifest-A")
+    Players(api, deaf=["ipip"])
+    before = objects(api)
+    with session(api) as calico:
+        assert calico.enter(VXLAN).mode is VXLAN
+        assert calico.enter(NEVER).mode is NEVER
+        for mode in (IPIP, IPIP_CS):
+            with pytest.raises(NotConvergedError) as caught:
+                calico.enter(mode)
+            assert "node1 has no IPIP tunnel address yet" in caught.value.found
+    assert objects(api) == before
 
 
 def test_an_operator_that_reverts_is_named_at_the_time_out_and_all_is_put_back() -> None:
@@ -486,6 +501,24 @@ def test_blocks_of_own_pools_go_with_them_where_no_server_cleans_up() -> None:
                 "spec": {"cidr": block, "node": "node1", "state": "confirmed"},
             },
         )
+    assert objects(api) == before
+
+
+@pytest.mark.parametrize("strategy", ["in-place", "dedicated"])
+def test_a_user_who_may_not_list_pods_everywhere_can_run_and_restore(strategy: Strategy) -> None:
+    api = a_cluster("manifest-A")
+    before = objects(api)
+
+    def refuse(method: str, path: str) -> None:
+        if path in ("/api/v1/pods", "/api/v1/services", "/apis/apps/v1/deployments"):
+            raise ForbiddenError(f'user "tester" may not list {path}', status=403)
+
+    api.refuse = refuse
+    with session(api, strategy) as calico:
+        calico.enter(IPIP)
+    assert objects(api) == before
+    leave_changed(api, strategy)
+    restore_cluster(api)
     assert objects(api) == before
 
 
