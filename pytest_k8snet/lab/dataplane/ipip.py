@@ -29,7 +29,7 @@ class Ipip:
     def __init__(self, spec: LabSpec, implementation: str) -> None:
         self.implementation = implementation
         self._spec = spec
-        self._workers: list[asyncio.subprocess.Process] = []
+        self._forwarder: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
         self._made = False
 
@@ -45,21 +45,22 @@ class Ipip:
             DataplaneError: the kernel or the forwarder refused.
         """
         async with self._lock:
-            if self._made or not self.available:
+            dead = self._forwarder is not None and self._forwarder.returncode is not None
+            if not self.available or (self._made and not dead):
                 return
             if self.implementation == "kernel":
                 await self._make_kernel_devices()
             else:
-                await self._start_workers()
+                await self._start_forwarder()
             self._made = True
 
     async def close(self) -> None:
         """End the forwarder's processes, and the devices with them."""
-        for worker in self._workers:
+        if self._forwarder is not None:
             with contextlib.suppress(ProcessLookupError):
-                worker.kill()
-            await worker.wait()
-        self._workers.clear()
+                self._forwarder.kill()
+            await self._forwarder.wait()
+        self._forwarder = None
         self._made = False
 
     async def _make_kernel_devices(self) -> None:
@@ -73,29 +74,23 @@ class Ipip:
         nodes = [node_namespace(node.name) for node in self._spec.nodes]
         await asyncio.gather(*(netns.run(node, make) for node in nodes))
 
-    async def _start_workers(self) -> None:
-        """One process per processor, each for its share of the nodes."""
+    async def _start_forwarder(self) -> None:
         nodes = [f"{node_namespace(n.name)}={n.address.ip}" for n in self._spec.nodes]
-        count = min(os.cpu_count() or 1, len(nodes))
         mtu = str(self._spec.link_mtu_bytes - IPIP_OVERHEAD_BYTES)
         # Only a link's rate bounds what the forwarder takes: without one it could take all.
         priority = "normal" if self._spec.link_rate is None else "realtime"
-        argv = [sys.executable, "-m", ipip_tun.__name__, mtu, priority]
-        for index in range(count):
-            worker = await asyncio.create_subprocess_exec(
-                *(*argv, *nodes[index::count]),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-            self._workers.append(worker)
-        for worker in self._workers:
-            assert worker.stdout is not None
-            assert worker.stderr is not None
-            if await worker.stdout.readline() != b"ready\n":
-                problem = (await worker.stderr.read()).decode(errors="replace")
-                await self.close()
-                raise netns.DataplaneError("the lab's IPIP forwarder did not start", found=problem)
+        self._forwarder = forwarder = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", ipip_tun.__name__, mtu, priority, *nodes),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert forwarder.stdout is not None
+        assert forwarder.stderr is not None
+        if await forwarder.stdout.readline() != b"ready\n":
+            problem = (await forwarder.stderr.read()).decode(errors="replace")
+            await self.close()
+            raise netns.DataplaneError("the lab's IPIP forwarder did not start", found=problem)
 
 
 async def detect(spec: LabSpec, choice: Choice = "auto") -> Ipip:

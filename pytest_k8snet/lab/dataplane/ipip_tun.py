@@ -21,11 +21,11 @@ import signal
 import socket
 import struct
 import sys
-import time
 from typing import NoReturn
 
 from pytest_k8snet.lab.dataplane import netlink, netns, syscalls
 from pytest_k8snet.lab.dataplane.coalesce import OFFLOAD_HEADER_BYTES, coalesce
+from pytest_k8snet.lab.dataplane.moderation import Moderation
 from pytest_k8snet.lab.dataplane.state import IPIP_DEVICE
 
 #: The device file.
@@ -35,9 +35,10 @@ _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x1, 0x1000, 0x4000
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DO = 10, 2
-_OUTER_HEADER_BYTES = 20
 _TTL = 64
 _NICENESS = -15
+# Both ends of a stream in one process would have one processor between them.
+_MOST_WORKERS = 8
 _LARGEST_PACKET_BYTES = 65535
 
 # Enough that the system calls of epoll cost little beside those of the packets, and few enough
@@ -47,36 +48,6 @@ _BATCH_PACKETS = 64
 # own queue, where the kernel counts what it drops.
 _RECEIVE_BUFFER_BYTES = 4 << 20
 _SEND_BUFFER_BYTES = 512 << 10
-# A stream of 150 Mbit/s; requests one after the other stay far below.
-_MODERATION_SECONDS = 0.0003
-_MODERATION_WINDOW_SECONDS = 0.002
-_BUSY_PACKETS_PER_SECOND = 13000
-
-
-class Moderation:
-    """Interrupt moderation: under a stream of packets, looks for more only now and then.
-
-    To be woken for every single packet costs more than to forward it. The few packets of a short
-    request are never kept waiting.
-
-    Attributes:
-        packets: how many were forwarded since the last look at the clock.
-    """
-
-    def __init__(self) -> None:
-        self.packets = 0
-        self._since = time.monotonic()
-        self._busy = False
-
-    def pause(self) -> None:
-        """Wait a little if there was much to do lately; call once per round."""
-        now = time.monotonic()
-        passed = now - self._since
-        if passed >= _MODERATION_WINDOW_SECONDS:
-            self._busy = self.packets >= passed * _BUSY_PACKETS_PER_SECOND
-            self._since, self.packets = now, 0
-        if self._busy:
-            time.sleep(_MODERATION_SECONDS)
 
 
 class Tunnel:
@@ -220,25 +191,57 @@ def _preempt_everyone() -> None:
             os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
 
-def main(arguments: list[str]) -> NoReturn:
-    """Make the devices of the nodes named on the command line, say so, and serve them."""
-    parent = os.getppid()
-    syscalls.die_with_parent(signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
-    mtu, priority, *nodes = arguments
-    if priority == "realtime":
-        _preempt_everyone()
+def _be_worker(parent: int, mtu: str, nodes: list[str], ready: int) -> NoReturn:
+    """Make the devices of some nodes, tell the parent, and serve them."""
+    _die_with(parent)
     tunnels, moderation = [], Moderation()
     for node in nodes:
         namespace, _, address = node.partition("=")
         syscalls.enter_network(netns.path(namespace))
         tunnels.append(Tunnel(address, moderation))
         netns.batch_here([f"link set {IPIP_DEVICE} mtu {mtu} txqueuelen 1000 up"])
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    os.write(ready, b".")
+    os.close(ready)
     serve(tunnels, moderation)
 
 
+def _die_with(parent: int) -> None:
+    syscalls.die_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main(arguments: list[str]) -> int:
+    """Start workers for the nodes named on the command line, say so, and wait for the end."""
+    parent = os.getppid()
+    _die_with(parent)
+    mtu, priority, *nodes = arguments
+    if priority == "realtime":
+        _preempt_everyone()
+    count = min(len(nodes), _MOST_WORKERS)
+    reports, ready = os.pipe()
+    us = os.getpid()
+    for index in range(count):
+        if os.fork() == 0:
+            try:
+                _be_worker(us, mtu, nodes[index::count], ready)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+            finally:
+                os._exit(1)
+    os.close(ready)
+    made = 0
+    while made < count:
+        news = os.read(reports, count)
+        if not news:
+            return 1
+        made += len(news)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    # Workers end only by a fault of theirs, and then the lab must not seem whole.
+    os.wait()
+    return 1
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))
