@@ -50,6 +50,11 @@ class History:
         """The version of the newest event that is no longer remembered; 0 when all are."""
         return self._forgotten
 
+    @property
+    def watchers(self) -> int:
+        """How many watches wait for events."""
+        return len(self._queues)
+
     def append(self, event: Event) -> None:
         """Remember one event and hand it to everyone who watches."""
         if len(self._events) == self._events.maxlen:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from aiohttp import web
@@ -78,7 +79,10 @@ class ContainerRuntime(Protocol):
         timestamps: bool,
         previous: bool,
     ) -> AsyncIterator[bytes]:
-        """The container's output; with ``follow`` until it ends."""
+        """The container's output; with ``follow`` until it ends.
+
+        With ``timestamps`` each chunk is one line, and begins with its time and a space.
+        """
 
 
 def container_of(store: Store, target: Target, wanted: str) -> str:
@@ -107,6 +111,32 @@ def container_of(store: Store, target: Target, wanted: str) -> str:
     return wanted
 
 
+def _since(query: Mapping[str, str]) -> datetime | None:
+    """The time from which on lines are wanted.
+
+    Raises:
+        StatusError: 400, it is not a time.
+    """
+    seconds, moment = integer(query, "sinceSeconds"), query.get("sinceTime", "")
+    if seconds is not None:
+        return datetime.now(UTC) - timedelta(seconds=seconds)
+    if not moment:
+        return None
+    try:
+        return datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    except ValueError:
+        raise status.bad_request(f"sinceTime: cannot parse {moment!r} as a time") from None
+
+
+async def _newer(
+    lines: AsyncIterator[bytes], since: datetime, *, timestamps: bool
+) -> AsyncIterator[bytes]:
+    async for line in lines:
+        moment, _, text = line.partition(b" ")
+        if datetime.fromisoformat(moment.decode().replace("Z", "+00:00")) >= since:
+            yield line if timestamps else text
+
+
 async def send_logs(
     request: web.Request, store: Store, runtime: ContainerRuntime, target: Target
 ) -> web.StreamResponse:
@@ -116,16 +146,19 @@ async def send_logs(
         StatusError: the request, or the kubelet, refuses.
     """
     query = request.query
-    limit = integer(query, "limitBytes")
+    limit, since = integer(query, "limitBytes"), _since(query)
+    timestamps = is_true(query.get("timestamps"))
     chunks = runtime.logs(
         target.namespace,
         target.name,
         container_of(store, target, query.get("container", "")),
         follow=is_true(query.get("follow")),
         tail_lines=integer(query, "tailLines"),
-        timestamps=is_true(query.get("timestamps")),
+        timestamps=timestamps or since is not None,
         previous=is_true(query.get("previous")),
     )
+    if since is not None:
+        chunks = _newer(chunks, since, timestamps=timestamps)
     # A refusal comes before the first chunk; but a silent container must not hold up the headers.
     first = asyncio.ensure_future(anext(chunks, None))
     await asyncio.wait({first}, timeout=_REFUSAL_SECONDS)
@@ -143,6 +176,7 @@ async def send_logs(
             chunk = await anext(chunks, None)
     finally:
         first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
         if isinstance(chunks, AsyncGenerator):
             await chunks.aclose()
     return response

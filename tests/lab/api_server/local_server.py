@@ -108,8 +108,8 @@ class LocalRuntime:
         previous: bool,
     ) -> AsyncIterator[bytes]:
         lines = self.lines if tail_lines is None else self.lines[-tail_lines:]
-        for line in list(lines):
-            yield line
+        for number, line in enumerate(list(lines)):
+            yield b"2026-01-01T00:00:%02d.5Z %s" % (number, line) if timestamps else line
         if follow:
             await self.more.wait()
             yield b"the end\n"

@@ -285,6 +285,17 @@ def test_logs_are_plain_text(pod: ApiServer) -> None:
     assert pod.request("GET", f"{LOG}?limitBytes=6").text == "one\ntw"
 
 
+def test_logs_since_a_time(pod: ApiServer) -> None:
+    pod.runtime.lines = [b"one\n", b"two words\n", b"three\n"]
+    since = f"{LOG}?sinceTime=2026-01-01T00:00:01Z"
+    assert pod.request("GET", since).text == "two words\nthree\n"
+    assert pod.request("GET", f"{since}&timestamps=true").text == (
+        "2026-01-01T00:00:01.5Z two words\n2026-01-01T00:00:02.5Z three\n"
+    )
+    assert pod.request("GET", f"{LOG}?sinceSeconds=5").text == ""
+    assert pod.request("GET", f"{LOG}?sinceTime=yesterday").code == 400
+
+
 def test_followed_logs_go_on_until_the_container_ends(pod: ApiServer) -> None:
     pod.runtime.lines = [b"one\n"]
     pod.loop.call_soon_threadsafe(pod.loop.call_later, 0.1, pod.runtime.more.set)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -164,6 +165,8 @@ def test_a_watch_whose_client_has_gone_is_forgotten(api: ApiServer) -> None:
     with watching(api, MAPS, timeoutSeconds="600") as lines:
         put(api, "a")
         next(lines)
-    # The server answers on: neither the write below nor its end waits for that client.
-    put(api, "b")
-    assert len(api.request("GET", MAPS).json["items"]) == 2
+        assert api.on_loop(lambda: api.store.history("configmaps").watchers) == 1
+    deadline = time.monotonic() + 10
+    while api.on_loop(lambda: api.store.history("configmaps").watchers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
