@@ -51,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", help="say what the cluster is, which modes it can have, and what is missing"
     )
     _add_cluster(doctor)
+    doctor.add_argument(
+        "--resolution",
+        action="store_true",
+        help="measure node against node through the gates' code, and say what can be told apart",
+    )
+    doctor.add_argument("--plan", default="", help="for --resolution, e.g. 'seconds=3 last=12'")
     doctor.set_defaults(run=_doctor)
 
     restore = commands.add_parser(
@@ -82,7 +88,27 @@ def _doctor(options: argparse.Namespace) -> int:
 
     examination = examine(connect(kubeconfig=options.kubeconfig, context=options.context))
     print(examination.text())
-    return 0 if examination.usable else 1
+    if not examination.usable:
+        return 1
+    return _resolution(options) if options.resolution else 0
+
+
+def _resolution(options: argparse.Namespace) -> int:
+    from pytest_k8snet.measure.gates import Gates
+    from pytest_k8snet.measure.resolution import PAIRS, measure_resolution
+    from pytest_k8snet.opening import opened
+    from pytest_k8snet.report.recorder import Recorder, new_run_id
+    from pytest_k8snet.settings import defaults
+    from pytest_k8snet.verdict import Plan
+
+    settings = defaults(kubeconfig=options.kubeconfig, context=options.context)
+    plan = Plan.parse(options.plan)
+    print(f"\nmeasuring {PAIRS} pairs of samples of {plan.seconds} s, node against node ...")
+    recorder = Recorder(None, new_run_id())
+    with opened(settings, recorder, ()) as run:
+        found = measure_resolution(Gates(observer=recorder, plan=plan), run.node_pair())
+    print(found)
+    return 0 if found.sound else 1
 
 
 def _restore(options: argparse.Namespace) -> int:

@@ -173,6 +173,13 @@ READERS: Mapping[str, tuple[Callable[[str], Any], Any]] = {
 }
 
 
+def defaults(**values: Any) -> Settings:
+    """The settings of someone who sets nothing but these values, outside pytest."""
+    everything = {name: default for name, (_, default) in READERS.items()} | values
+    origins = {name: "argument" if name in values else "default" for name in everything}
+    return Settings(**everything, origins=MappingProxyType(origins))
+
+
 def of(config: pytest.Config) -> Settings:
     """The settings of a run, read at the first call.
 
