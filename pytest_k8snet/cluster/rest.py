@@ -41,7 +41,8 @@ class Rest:
     transport: Transport
     user: str
     patience_seconds: float = PATIENCE_SECONDS
-    _given_up: bool = field(default=False, init=False)
+    # After how long the server was given up, in words; empty while it answers.
+    _given_up: str = field(default="", init=False)
 
     @property
     def read_seconds(self) -> float:
@@ -112,12 +113,18 @@ class Rest:
             value = repeat(request, repeatable=repeatable, patience_seconds=patience)
         except K8sNetError as error:
             if not repeatable(error):
-                self._given_up = self._given_up and isinstance(error, UnreachableError)
+                if not isinstance(error, UnreachableError):
+                    self._given_up = ""
             elif 0 < patience <= (waited := time.monotonic() - begun):
-                self._given_up = patience >= min(_ENOUGH_PATIENCE_SECONDS, self.patience_seconds)
-                error.found += f" (asked again and again for {waited:.0f} s)"
+                words = f" (asked again and again for {waited:.0f} s)"
+                error.found += words
+                if patience >= min(_ENOUGH_PATIENCE_SECONDS, self.patience_seconds):
+                    self._given_up = words
+            else:
+                # In the same words as the first time: it is the same trouble.
+                error.found += self._given_up
             raise
-        self._given_up = False
+        self._given_up = ""
         return value
 
     def error(self, answer: Answer, method: str, path: str) -> ApiError:
