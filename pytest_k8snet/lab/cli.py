@@ -100,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
         "--vxlan", choices=_MODES, default=defaults.vxlan_mode, help="vxlanMode of the default pool"
     )
     add(
+        "--ipip-driver",
+        choices=("auto", "kernel", "tun"),
+        default="auto",
+        help="who makes tunl0: the kernel's ipip driver, a forwarder on /dev/net/tun, or (auto) "
+        "the first that this machine has",
+    )
+    add(
         "--fault",
         type=_reader(_fault),
         action="append",
@@ -155,7 +162,13 @@ def _spec(options: argparse.Namespace) -> LabSpec:
         ipip_mode=options.ipip,
         vxlan_mode=options.vxlan,
     )
-    return LabSpec(nodes=nodes, link_rate=options.rate, calico=calico, faults=tuple(options.faults))
+    return LabSpec(
+        nodes=nodes,
+        link_rate=options.rate,
+        calico=calico,
+        ipip_driver=options.ipip_driver,
+        faults=tuple(options.faults),
+    )
 
 
 def _copy(source: Path, target: Path) -> None:
