@@ -28,7 +28,7 @@ from pytest_k8snet.lab.kube.deployments import Deployments
 from pytest_k8snet.lab.kube.dns import Zone
 from pytest_k8snet.lab.kube.endpoints import ServiceEndpoints
 from pytest_k8snet.lab.kube.heartbeat import Heartbeat
-from pytest_k8snet.lab.kube.images import PROGRAMS
+from pytest_k8snet.lab.kube.images import DEFAULT_PATH, PROGRAMS, SMALL_BIN, SMALL_PROGRAMS
 from pytest_k8snet.lab.kube.kubelet import Kubelet
 from pytest_k8snet.lab.kube.ownership import is_ready
 from pytest_k8snet.lab.kube.podworker import Kit
@@ -181,8 +181,13 @@ def _log(line: str) -> None:
 
 
 def _install_programs() -> None:
-    """Put the lab's own servers where every container finds them."""
+    """Put the lab's own servers where every container finds them, and small images' programs."""
     PROGRAMS.mkdir(parents=True)
     source = Path(__file__).parent / "kube"
     for name in ("webserver.py", "dnsserver.py"):
         shutil.copy(source / name, PROGRAMS / name)
+    SMALL_BIN.mkdir(parents=True)
+    for name in SMALL_PROGRAMS:
+        program = shutil.which(name, path=DEFAULT_PATH)
+        if program is not None:
+            (SMALL_BIN / name).symlink_to(program)

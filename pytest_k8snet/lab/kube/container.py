@@ -18,10 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_k8snet.lab.api.streams import ExecutableNotFound
+from pytest_k8snet.lab.kube.images import DEFAULT_PATH
 from pytest_k8snet.lab.kube.logs import LogBuffer
-
-#: A container's PATH when its spec sets none, as container runtimes have it.
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Arguments: the new hostname, the working directory, how many pairs of mounts follow, the pairs,
 # the command. Reports on its standard input, a socket: first its pid as the lab sees it, then an

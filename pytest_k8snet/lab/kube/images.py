@@ -1,7 +1,7 @@
 """What an image means in the lab: a name, and for a few known ones a program. Pure.
 
 Pods run the host's programs, so nothing is pulled. The names that cannot be pulled are recognised,
-so that the errors of a real registry can be seen.
+so that the errors of a real registry can be seen; so are the images that have no measuring tools.
 """
 
 from __future__ import annotations
@@ -15,6 +15,46 @@ from pytest_k8snet.lab.api.objects import Object
 
 #: Where the lab keeps the programs that its own images run.
 PROGRAMS = Path("/run/k8snet/programs")
+#: A container's PATH when its spec sets none, as container runtimes have it.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Where pods of an image without measuring tools find the programs that it does have.
+SMALL_BIN = Path("/run/k8snet/busybox")
+#: What the commonest images without iperf3 and curl have, as far as anything here runs it.
+SMALL_PROGRAMS = (
+    *("basename", "cat", "chmod", "cp", "cut", "date", "dd", "df", "dirname", "du", "echo", "env"),
+    *("expr", "false", "find", "free", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls"),
+    *(
+        "mkdir",
+        "mktemp",
+        "mount",
+        "mv",
+        "nc",
+        "netstat",
+        "nslookup",
+        "ping",
+        "printf",
+        "ps",
+        "pwd",
+        "rm",
+    ),
+    *(
+        "sed",
+        "seq",
+        "setpriv",
+        "sh",
+        "sleep",
+        "sort",
+        "stat",
+        "tail",
+        "tar",
+        "tee",
+        "test",
+        "timeout",
+        "top",
+    ),
+    *("touch", "tr", "true", "uname", "uniq", "vi", "wc", "wget", "which", "whoami", "xargs"),
+)
+_SMALL_IMAGES = ("docker.io/library/alpine", "docker.io/library/busybox")
 
 
 class ImagePullError(Exception):
@@ -71,6 +111,12 @@ def pull(image: str) -> None:
         raise ImagePullError(f'{problem}failed to do request: Head "{url}": {lookup}')
     if tag == "missing":
         raise ImagePullError(f"{problem}{full}: not found")
+
+
+def search_path(image: str) -> str:
+    """The PATH that an image sets."""
+    small = reference(image).rpartition(":")[0] in _SMALL_IMAGES
+    return str(SMALL_BIN) if small else DEFAULT_PATH
 
 
 def command(container: Object, *, python: str) -> Command:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.kube import images, privileges
-from pytest_k8snet.lab.kube.container import DEFAULT_PATH, Plan
+from pytest_k8snet.lab.kube.container import Plan
 from pytest_k8snet.lab.spec import LabSpec
 
 #: Finds the value of an ``env[].valueFrom`` that leads to another object: (kind, name, key).
@@ -69,7 +69,8 @@ def environment(
     Raises:
         ConfigError: a reference leads nowhere.
     """
-    values = {"PATH": DEFAULT_PATH, "HOME": "/root", "HOSTNAME": pod["metadata"]["name"], **api}
+    path = images.search_path(str(container.get("image") or ""))
+    values = {"PATH": path, "HOME": "/root", "HOSTNAME": pod["metadata"]["name"], **api}
     for entry in container.get("env") or []:
         source = entry.get("valueFrom")
         if source:

@@ -59,6 +59,12 @@ class TestImages:
         assert images.command({"image": "nginx:1.27"}, python="py").argv[-1] == "80"
         assert images.command({"image": "nginx:1.27"}, python="py").of_the_lab
 
+    @pytest.mark.parametrize("image", ["alpine:3.20", "busybox", "docker.io/library/alpine"])
+    def test_the_commonest_small_images_have_no_measuring_tools(self, image: str) -> None:
+        assert images.search_path(image) == str(images.SMALL_BIN)
+        assert not {"iperf3", "curl"} & set(images.SMALL_PROGRAMS)
+        assert images.search_path("nicolaka/netshoot:v0.13") == images.DEFAULT_PATH
+
     def test_an_image_that_names_no_program_needs_a_command(self) -> None:
         with pytest.raises(images.NoCommandError, match=r"^no command specified$"):
             images.command({"image": "team/probe"}, python="py")
