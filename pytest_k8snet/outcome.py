@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import pytest
 
@@ -16,8 +17,11 @@ import pytest
 #: that it crosses processes.
 ATTRIBUTE = "k8snet_outcome"
 
+#: The kind, problem, evidence and remedy of an infrastructure error -> where it was first told.
+Told: TypeAlias = dict[tuple[str, ...], str]
 
-def mark(report: pytest.TestReport, call: pytest.CallInfo[None], told: dict[str, str]) -> None:
+
+def mark(report: pytest.TestReport, call: pytest.CallInfo[None], told: Told) -> None:
     """Tell the report what kind of failure it is, and shorten an infrastructure error's text.
 
     Args:
@@ -44,8 +48,10 @@ def mark(report: pytest.TestReport, call: pytest.CallInfo[None], told: dict[str,
         where = f"{report.location[0]}:{(report.location[1] or 0) + 1}"
         text = f"{type(error).__name__}: {error}"
         here = f"{report.nodeid} ({report.when})"
-        if (first := told.setdefault(text, here)) != here:
-            text = f"{type(error).__name__}: {error.problem}\n  found: the same as at {first}"
+        trouble = (type(error).__name__, error.problem, error.found, error.remedy)
+        if (first := told.setdefault(trouble, here)) != here:
+            during = f"\n  while: {error.during}" if error.during else ""
+            text = f"{trouble[0]}: {error.problem}{during}\n  found: the same as at {first}"
         report.longrepr = f"{text}\n  test:  {where} ({report.when})"
 
 

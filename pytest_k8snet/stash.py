@@ -20,4 +20,4 @@ BASELINE: pytest.StashKey[Baseline] = pytest.StashKey()
 #: The names of the Calico modes that the selected tests ask for.
 MODES_WANTED: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
 #: Infrastructure errors that have been told in full, and at which test.
-TOLD: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+TOLD: pytest.StashKey[dict[tuple[str, ...], str]] = pytest.StashKey()
