@@ -19,6 +19,9 @@ import math
 import re
 from typing import Self, SupportsFloat, overload
 
+#: ``pytest.approx`` compares its tolerance with this bare number, whatever it is asked to compare.
+_NEXT_TO_NOTHING = 1e-12
+
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
@@ -32,9 +35,9 @@ class _Figure(float):
     def _same(self, other: object, action: str) -> float:
         if isinstance(other, type(self)):
             return float(other)
-        # Zero and infinity are the same in every unit.
+        # Zero and infinity are the same in every unit; so is what pytest.approx takes for zero.
         if isinstance(other, (int, float)) and not isinstance(other, _Figure):
-            if other == 0 or math.isinf(other):
+            if abs(other) <= _NEXT_TO_NOTHING or math.isinf(other):
                 return float(other)
             raise TypeError(
                 f"cannot {action} {self._dimension} ({self}) and the bare number {other!r}: "
@@ -199,6 +202,10 @@ class Ratio(float):
 
 
 def _missed(figure: float, op: str, limit: object, *, reflected: bool) -> list[str] | None:
+    about, tolerance = getattr(limit, "expected", None), getattr(limit, "tolerance", None)
+    if op == "==" and isinstance(about, float) and isinstance(tolerance, float):
+        # pytest.approx cannot print a tolerance that has a unit.
+        return [f"{figure} == {about} ± {tolerance}", f"it is {abs(figure - about)} away"]
     if op not in ("<", "<=", ">", ">=") or not isinstance(limit, (int, float)) or limit == 0:
         return None
     if reflected:

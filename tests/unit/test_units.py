@@ -101,3 +101,20 @@ def test_a_missed_limit_explains_itself() -> None:
         "the limit is missed: 1.2% below it",
     ]
     assert ratio.explain_comparison("==", 1) is None
+
+
+def test_approx_compares_figures_of_one_unit() -> None:
+    assert 21 * Mbit == pytest.approx(20 * Mbit, rel=0.1)
+    assert 21 * Mbit == pytest.approx(20 * Mbit, abs=2 * Mbit)
+    assert 21 * Mbit != pytest.approx(20 * Mbit)
+    with pytest.raises(TypeError, match="give it a unit"):
+        assert 21 * Mbit == pytest.approx(20e6, rel=0.1)
+    with pytest.raises(TypeError, match="cannot subtract a duration"):
+        assert 21 * Mbit == pytest.approx(20 * ms, rel=0.1)
+
+
+def test_a_missed_approximation_explains_itself() -> None:
+    assert (25 * Mbit).explain_comparison("==", pytest.approx(20 * Mbit, rel=0.1)) == [
+        "25 Mbit/s == 20 Mbit/s ± 2 Mbit/s",
+        "it is 5 Mbit/s away",
+    ]
