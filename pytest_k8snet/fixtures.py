@@ -50,7 +50,7 @@ def k8snet(pytestconfig: pytest.Config) -> Iterator[Run]:
     pytestconfig.stash[RECORDER] = recorder
     register_html(pytestconfig, recorder)
     with ExitStack() as stack:
-        stack.enter_context(_terminated_like_interrupted())
+        stack.enter_context(_ended_like_interrupted())
         from pytest_k8snet.opening import opened
 
         names = pytestconfig.stash[MODES_WANTED]
@@ -230,19 +230,29 @@ def _refuse_parallel_workers(config: pytest.Config) -> None:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Generator[None]:
-    """Make SIGTERM end the run as Ctrl-C does: pytest itself would skip every teardown."""
+def _ended_like_interrupted() -> Generator[None]:
+    """Make SIGTERM and SIGHUP end the run as Ctrl-C does: pytest itself would skip every teardown.
+
+    SIGHUP comes when the terminal or the ssh connection of a long run is gone.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(signum: int, frame: object) -> None:
         # A second signal must not cut the restoring short.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt(f"signal {signal.Signals(signum).name}")
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        # Under nohup, a run goes on without its terminal.
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -83,6 +83,7 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
     return None
 
 
+@pytest.hookimpl(trylast=True)  # after an interrupted session's fixtures are torn down
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the last record and the summary."""
     if RECORDER in session.config.stash:

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.restore import sweep_dead_runs
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef, Shell
 from pytest_k8snet.cluster.nodes import choose_nodes, list_nodes, placement, usable_nodes
 from pytest_k8snet.cluster.pods import PodRequest
@@ -17,6 +18,7 @@ from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError
 from pytest_k8snet.measure.endpoint import Endpoint, LocalShell, PodShell
 from pytest_k8snet.measure.facts import cluster_facts, pods_left
+from pytest_k8snet.measure.interrupts import first_interrupt_held_back
 from pytest_k8snet.measure.pair import Pair
 from pytest_k8snet.measure.prover import Prover
 from pytest_k8snet.measure.sampler import Sampler
@@ -77,17 +79,26 @@ class Run:
         self.sampler = Sampler(observer)
 
     def __enter__(self) -> Self:
-        with self._stack:
+        try:
             self._open()
-            self._stack = self._stack.pop_all()
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._observer.started("putting the cluster back", 2.0)
-        try:
-            self._stack.__exit__(None, None, None)
-        finally:
-            self._observer.finished()
+        self._close()
+
+    def _close(self) -> None:
+        with first_interrupt_held_back():
+            try:
+                self._observer.started("putting the cluster back (Ctrl-C twice: leave it)", 2.0)
+            finally:
+                # Whatever became of the terminal.
+                try:
+                    self._stack.close()
+                finally:
+                    self._observer.finished()
 
     def _open(self) -> None:
         # With those that cannot be used: errors name each with its reason.
@@ -116,6 +127,9 @@ class Run:
         # Before anything is made in the cluster: what is made from here on is found and deleted
         # by `k8snet restore`, however the run ends.
         self.calico.begin()
+        # Runs that change nothing hold no Lease, so beginning has not looked for them.
+        with suppress(ForbiddenError):
+            sweep_dead_runs(self.api)
         self._workspace = Workspace(
             self.api,
             run_id=self.run_id,

@@ -56,7 +56,9 @@ class Progress:
         if self._stream is None:
             return
         self.finish()
-        self._begin_line()
+        # As everywhere here: a terminal that went away must not end a measurement.
+        with suppress(OSError):
+            self._begin_line()
         self._text, self._ends = visible_line(text), time.monotonic() + seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(
