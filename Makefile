@@ -2,13 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO_SECONDS ?= 2
+DEMO_SECONDS ?= 1
 
 .PHONY: demo test lint bench soak clean
 
 ## demo: the study on the embedded lab; writes report.html and prints the table
 demo: $(VENV)/.lab system-packages
-	$(BIN)/python -m pytest -p no:cacheprovider -c conftest_examples/calico_study/pytest.ini \
+	STUDY_SECONDS=$(DEMO_SECONDS) $(BIN)/python -m pytest -p no:cacheprovider -c conftest_examples/calico_study/pytest.ini \
 	  --rootdir=conftest_examples/calico_study conftest_examples/calico_study \
 	  --k8snet-lab --k8snet-report=report.html --k8snet-results=results.jsonl
 

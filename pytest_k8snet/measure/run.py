@@ -64,6 +64,7 @@ class Run:
     Attributes:
         run_id: the label of everything that the run makes.
         nodes: the cluster's usable nodes.
+        nodes_under_test: those that pods are put on, the client's first.
         installation: what Calico is here.
         sampler: takes the samples.
     """
@@ -108,9 +109,12 @@ class Run:
         self._record_facts("before")
         names = self.spec.node_names
         self._client_node, self._server_node = choose_nodes(self._every_node, "any", names)
-        under_test = [self._client_node, self._server_node]
-        if (far := self._node_across()) is not None and far not in under_test:
-            under_test.append(far)
+        named = [self._node_named(name) for name in names]
+        far = self._node_across()
+        chosen = [self._client_node, self._server_node, *([far] if far is not None else [])]
+        under_test = self.nodes_under_test = list(
+            {node.name: node for node in [*chosen, *named]}.values()
+        )
         shells: dict[str, Shell] = {}
         self.calico = self._stack.enter_context(
             CalicoSession(
@@ -327,11 +331,15 @@ class Run:
         return self._pods_between(self._client_node, far, mode)
 
     def mesh(self, mode: CalicoMode | None = None) -> list[Pair]:
-        """Every ordered pair of usable nodes, as pod pairs."""
+        """Every ordered pair of the nodes under test, as pod pairs.
+
+        Under test are the nodes that the run was told (``--k8snet-nodes``), else those it chose.
+        """
+        nodes = self.nodes_under_test
         return [
             self._pods_between(client, server, mode)
-            for client in self.nodes
-            for server in self.nodes
+            for client in nodes
+            for server in nodes
             if client is not server
         ]
 
@@ -367,7 +375,16 @@ class Run:
         if key in self._converged or self.sampler.prover is None:
             return
         prover = self.sampler.prover
-        self.calico.converge(mode, prover.end(pair.client), prover.end(pair.server))
+        probed: list[str | None] = []
+
+        def probe() -> str | None:
+            # Payload that has passed once says no more the second time; routes are asked again.
+            if not probed or probed[-1] is not None:
+                probed.append(self.sampler.probe(pair))
+            return probed[-1]
+
+        ends = prover.end(pair.client), prover.end(pair.server)
+        self.calico.converge(mode, *ends, probe=probe)
         self._converged.add(key)
 
     def _pair(

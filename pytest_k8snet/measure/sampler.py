@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pytest_k8snet.errors import K8sNetError, PathError
+from pytest_k8snet.errors import ExecError, K8sNetError, PathError, ToolError
 from pytest_k8snet.measure.endpoint import GRACE_SECONDS, Endpoint
 from pytest_k8snet.tools import curl, iperf3, schedule
 
@@ -109,6 +109,17 @@ class Sampler:
                 "devices on both nodes before trusting any figure of this mode",
             )
         return Sample(result=result, record=record)
+
+    def probe(self, pair: Pair) -> str | None:
+        """Send TCP payload between the ends of a pair; returns what went wrong, or None."""
+        try:
+            port = self._start_server(pair)
+            argv = iperf3.probe_argv(pair.server.address, port)
+            done = pair.client.run(argv)
+            iperf3.parse(done.stdout, stderr=done.stderr, exit_code=done.exit_code)
+        except (ToolError, ExecError) as exc:
+            return f"TCP payload from {pair.client} to {pair.server}: {exc.problem}"
+        return None
 
     def curl(self, client: Endpoint, url: str, **options: Any) -> Sample[curl.CurlSamples]:
         """Request a URL from an endpoint, several times in one exec.

@@ -10,7 +10,7 @@ Every way in which a run gives no figure is a subclass of ``Iperf3Error`` named 
 from __future__ import annotations
 
 from pytest_k8snet.errors import Iperf3Error
-from pytest_k8snet.tools.iperf3.argv import check_server, client_argv, server_argv
+from pytest_k8snet.tools.iperf3.argv import check_server, client_argv, probe_argv, server_argv
 from pytest_k8snet.tools.iperf3.errors import (
     BadOption,
     Busy,
@@ -65,5 +65,6 @@ __all__ = [
     "check_server",
     "client_argv",
     "parse",
+    "probe_argv",
     "server_argv",
 ]

@@ -16,6 +16,8 @@ from pytest_k8snet.tools.process import missing_program, under_timeout
 #: What the script below exits with when something listens on the port already (EADDRINUSE).
 _EXIT_IN_USE = 98
 _EXIT_NOT_LISTENING = 99
+#: What a probe may take; a path that swallows large packets would keep it for ever.
+_PROBE_SECONDS = 5
 
 # A bare connect would use up a one-off server, so readiness is read from the kernel's table:
 # state 0A is LISTEN, and the kernel lists listening sockets first, which keeps this quick on
@@ -76,6 +78,15 @@ def client_argv(options: Iperf3Options) -> tuple[str, ...]:
     if options.ipv6 is not None:
         argv.append("-6" if options.ipv6 else "-4")
     return under_timeout(options.timeout_seconds, *argv)
+
+
+def probe_argv(server: str, port: int) -> tuple[str, ...]:
+    """A client that sends 4 MiB and ends: does TCP payload, in full segments, get through?
+
+    Read its output with ``parse``; the figure itself says nothing.
+    """
+    argv = ["iperf3", "-c", server, "-p", str(port), "-J", "-n", "4M", "-i", "0.1"]
+    return under_timeout(_PROBE_SECONDS, *argv, "--connect-timeout", "2000")
 
 
 def server_argv(port: int, idle_timeout_seconds: int = 60) -> tuple[str, ...]:
