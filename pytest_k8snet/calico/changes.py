@@ -7,6 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from pytest_k8snet.errors import ApiError, ModeUnavailableError
+
+#: From this HTTP status on, nobody knows whether the request had an effect.
+_SERVER_TROUBLE = 500
+
 #: Receives the fields of a "change" record.
 OnChange = Callable[[dict[str, Any]], None]
 
@@ -34,6 +39,9 @@ class Changes:
     ) -> Iterator[None]:
         """Do one change inside; it is told as ``failed`` if it raises.
 
+        One that the API server refuses to apply is none, and is not told: there is nothing that
+        would have to be taken back.
+
         Args:
             what: the change in words.
             object_path: the object, e.g. ``ippools/default-ipv4-ippool``.
@@ -46,14 +54,19 @@ class Changes:
         try:
             yield
             outcome = state
+        except (ApiError, ModeUnavailableError) as exc:
+            if state == "applied" and getattr(exc, "status", 0) < _SERVER_TROUBLE:
+                outcome = ""
+            raise
         finally:
-            change = {
-                "what": what,
-                "object": object_path,
-                "state": outcome,
-                "before": before,
-                "after": after,
-                "seconds": round(time.monotonic() - begun, 3),
-            }
-            self.told.append(change)
-            self._on_change(change)
+            if outcome:
+                change = {
+                    "what": what,
+                    "object": object_path,
+                    "state": outcome,
+                    "before": before,
+                    "after": after,
+                    "seconds": round(time.monotonic() - begun, 3),
+                }
+                self.told.append(change)
+                self._on_change(change)

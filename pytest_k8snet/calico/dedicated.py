@@ -15,8 +15,15 @@ from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.ippool import labels_of
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.own_pool import pool_object
+from pytest_k8snet.calico.refusals import refused
 from pytest_k8snet.cluster.manifests import RUN_LABEL
-from pytest_k8snet.errors import ApiError, ForbiddenError, NotFoundError, RestoreError
+from pytest_k8snet.errors import (
+    ApiError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    RestoreError,
+)
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -67,22 +74,29 @@ def plan_pools(
     ]
 
 
-def create_pools(
-    api: Api, group: Group, pools: Iterable[dict[str, Any]], changes: Changes
-) -> list[dict[str, Any]]:
-    """Create the planned pools; returns them as the API server has them."""
-    created = []
-    for pool in pools:
-        name, spec = pool["metadata"]["name"], pool["spec"]
-        mode = CalicoMode.of_pool(spec["ipipMode"], spec["vxlanMode"])
-        with changes.recording(
-            f"created IPPool {name}: {spec['cidr']}, mode {mode}",
-            object_path=f"ippools/{name}",
-            before=None,
-            after=spec,
-        ):
-            created.append(api.create(groups.path(group, "ippools"), pool))
-    return created
+def create_pool(api: Api, group: Group, pool: dict[str, Any], changes: Changes) -> dict[str, Any]:
+    """Create a planned pool; returns it as the API server has it.
+
+    Raises:
+        ModeUnavailableError: this cluster accepts no such pool.
+    """
+    name, spec = pool["metadata"]["name"], pool["spec"]
+    mode = mode_of_plan(pool)
+    with changes.recording(
+        f"created IPPool {name}: {spec['cidr']}, mode {mode}",
+        object_path=f"ippools/{name}",
+        before=None,
+        after=spec,
+    ):
+        try:
+            return api.create(groups.path(group, "ippools"), pool)
+        except InvalidError as exc:
+            raise refused(mode, exc) from exc
+
+
+def mode_of_plan(pool: dict[str, Any]) -> CalicoMode:
+    """The mode of a planned pool."""
+    return CalicoMode.of_pool(pool["spec"]["ipipMode"], pool["spec"]["vxlanMode"])
 
 
 def remove_pool(

@@ -37,11 +37,6 @@ OVERHEAD_BYTES: dict[Path, int] = {
 WIREGUARD_OVERHEAD_BYTES = 60
 
 
-def overhead_bytes(path: Path) -> int:
-    """Bytes that a path puts in front of each IP packet of a pod."""
-    return OVERHEAD_BYTES[path]
-
-
 def families_of(modes: Iterable[CalicoMode]) -> frozenset[Family]:
     """The encapsulation families that pools of these modes enable on every node."""
     return frozenset(mode.family for mode in modes if mode.family != "none")

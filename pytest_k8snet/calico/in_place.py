@@ -15,6 +15,8 @@ from pytest_k8snet.calico.pool_writer import (
     write_installation_entry,
     write_mode_fields,
 )
+from pytest_k8snet.calico.refusals import refused
+from pytest_k8snet.errors import InvalidError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -52,9 +54,16 @@ def flip(api: Api, decision: Decision, changes: Changes) -> None:
     """Write a mode as it was decided.
 
     Raises:
+        ModeUnavailableError: the API server accepts no such mode.
         CalicoError: others change the same object.
-        ApiError: the API server refuses.
     """
+    try:
+        _flip(api, decision, changes)
+    except InvalidError as exc:
+        raise refused(decision.mode, exc) from exc
+
+
+def _flip(api: Api, decision: Decision, changes: Changes) -> None:
     assert decision.pool is not None
     assert decision.group is not None
     pool, mode = decision.pool, decision.mode

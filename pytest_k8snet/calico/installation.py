@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pytest_k8snet.calico.groups import ApiShape, Group
 from pytest_k8snet.calico.headers import families_of
 from pytest_k8snet.calico.ippool import IPPool
-from pytest_k8snet.calico.modes import CalicoMode, Family
+from pytest_k8snet.calico.modes import Family
 from pytest_k8snet.calico.version import OPERATOR_OWNS_POOLS, Version
 
 #: What programs the routes between nodes.
@@ -111,10 +111,6 @@ class Installation:
             if any(not setting.off for setting in settings):
                 enabled.add(family)  # type: ignore[arg-type]  # the literals above
         return frozenset(enabled)
-
-    def modes_present(self) -> frozenset[CalicoMode]:
-        """The modes of pools that give addresses to pods."""
-        return frozenset(pool.mode for pool in self.pools if pool.offers_pod_addresses)
 
     def facts(self) -> dict[str, Any]:
         """What a record says of the installation: flat, JSON-safe, no secrets."""

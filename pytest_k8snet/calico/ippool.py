@@ -55,11 +55,6 @@ class IPPool:
         )
 
     @property
-    def resource_version(self) -> str:
-        """The version that a patch must name, so that nobody else's change is overwritten."""
-        return str((self.raw.get("metadata") or {}).get("resourceVersion", ""))
-
-    @property
     def run_id(self) -> str:
         """The run that made this pool; empty for a pool of the cluster's own."""
         return self.labels.get(RUN_LABEL, "")

@@ -118,29 +118,6 @@ class CalicoMode(enum.Enum):
             remedy="Name one of " + ", ".join(mode.value for mode in STUDY_ORDER) + ".",
         )
 
-    @classmethod
-    def parse_many(cls, texts: str | Iterable[str]) -> tuple[CalicoMode, ...]:
-        """Read a list of modes (or one comma-separated text), without repeats, canonical order.
-
-        ``all`` stands for all five.
-
-        Raises:
-            SettingsError: an unknown name, or no name at all.
-        """
-        parts = [texts] if isinstance(texts, str) else list(texts)
-        names = [name for part in parts for name in re.split(r"[,\s]+", part.strip()) if name]
-        if not names:
-            raise SettingsError(
-                "The list of Calico modes is empty",
-                remedy="Name at least one of "
-                + ", ".join(mode.value for mode in STUDY_ORDER)
-                + ", or 'all'.",
-            )
-        chosen: set[CalicoMode] = set()
-        for name in names:
-            chosen.update(cls if name.lower() == "all" else (cls.parse(name),))
-        return ordered(chosen)
-
 
 #: The order for tables and messages: no encapsulation first, then as Calico's manual lists them.
 STUDY_ORDER = (

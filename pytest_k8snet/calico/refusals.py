@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_k8snet.calico.installation import FelixSetting, Installation
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.version import FELIX_CLUSTER_ROUTES, FELIX_OWNS_IPIP, Version
-from pytest_k8snet.errors import ModeUnavailableError
+from pytest_k8snet.errors import InvalidError, ModeUnavailableError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node
@@ -28,6 +28,15 @@ def refuse_impossible(installation: Installation, mode: CalicoMode, nodes: Seque
     _refuse_migration(installation)
     _refuse_switched_off_family(installation, mode)
     _refuse_unrouted_mode(installation, mode)
+
+
+def refused(mode: CalicoMode, error: InvalidError) -> ModeUnavailableError:
+    """What to raise when the API server does not accept a pool in a mode."""
+    return ModeUnavailableError(
+        f"This cluster accepts no pool in mode {mode}",
+        found=error.found,
+        remedy="The API server's message says what stands against it.",
+    )
 
 
 def _refuse_foreign_routing(installation: Installation, nodes: Sequence[Node]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_k8snet.calico.changes import Changes
 from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.decision import Decision
-from pytest_k8snet.calico.dedicated import create_pools, plan_pools
+from pytest_k8snet.calico.dedicated import create_pool, mode_of_plan, plan_pools
 from pytest_k8snet.calico.groups import Group
 from pytest_k8snet.calico.in_place import capture, flip
 from pytest_k8snet.calico.inspection import inspect
@@ -22,7 +22,7 @@ from pytest_k8snet.calico.own_pool import pool_name
 from pytest_k8snet.calico.tenure import Tenure
 from pytest_k8snet.calico.undo import mode_of, take_back
 from pytest_k8snet.cluster.nodes import list_nodes
-from pytest_k8snet.errors import NotConvergedError
+from pytest_k8snet.errors import ModeUnavailableError, NotConvergedError
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.prober import Prober
@@ -87,6 +87,7 @@ class Switcher:
         self._looked = False
         self._epoch = 0
         self._own: dict[CalicoMode, IPPool] = {}
+        self._refused: dict[CalicoMode, ModeUnavailableError] = {}
         self._late: NotConvergedError | None = None
         self._entered: dict[CalicoMode, PoolRef] = {}
 
@@ -157,8 +158,11 @@ class Switcher:
 
     def _own_pool(self, mode: CalicoMode, wanted: Callable[[], Iterable[CalicoMode]]) -> IPPool:
         self._tenure.check()
-        if mode not in self._own:
-            self._make_pools([one for one in wanted() if one not in self._own])
+        settled = {*self._own, *self._refused}
+        if mode not in settled:
+            self._make_pools([one for one in wanted() if one not in settled])
+        if mode in self._refused:
+            raise self._refused[mode]
         pool = self._own[mode]
         if self._late is not None and self._watch.complaints(self.installation, {mode}):
             raise self._late
@@ -176,14 +180,22 @@ class Switcher:
             run_id=self._run_id,
             within=self._change.cidr,
         )
-        for raw in create_pools(self._api, group, planned, self._changes):
-            pool = IPPool.of(raw)
+        for plan in planned:
+            try:
+                pool = IPPool.of(create_pool(self._api, group, plan, self._changes))
+            except ModeUnavailableError as exc:
+                # One that this cluster cannot have must not cost the others their figures.
+                self._refused[mode_of_plan(plan)] = exc
+                continue
             assert pool is not None
             self._own[pool.mode] = pool
             self.installation = replace(self.installation, pools=(*self.installation.pools, pool))
+        made = [mode for mode in modes if mode in self._own]
+        if not made:
+            return
         try:
             # For all of them at once: the MTU of new pods is right only when every family is on.
-            self._await_devices(f"the pools of run {self._run_id}", modes)
+            self._await_devices(f"the pools of run {self._run_id}", made)
         except NotConvergedError as exc:
             # A family that this network never lets up must not cost the others their figures.
             self._late = exc

@@ -47,16 +47,6 @@ def test_an_unknown_mode_is_answered_with_the_valid_ones() -> None:
     )
 
 
-def test_a_list_of_modes_comes_without_repeats_in_the_order_of_fewest_restarts() -> None:
-    assert CalicoMode.parse_many("IPIP-Always, never,VXLAN, Never") == (VXLAN, NEVER, IPIP)
-    assert CalicoMode.parse_many(["all"]) == (VXLAN, VXLAN_CS, NEVER, IPIP_CS, IPIP)
-
-
-def test_an_empty_list_of_modes_is_refused() -> None:
-    with pytest.raises(SettingsError, match="The list of Calico modes is empty"):
-        CalicoMode.parse_many(" , ")
-
-
 def test_the_present_mode_comes_first_and_its_family_before_the_others() -> None:
     assert ordered(CalicoMode, present=IPIP) == (IPIP, IPIP_CS, VXLAN, VXLAN_CS, NEVER)
     assert ordered([NEVER, IPIP_CS], present=VXLAN) == (NEVER, IPIP_CS)

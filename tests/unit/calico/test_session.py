@@ -33,6 +33,7 @@ from pytest_k8snet.errors import (
     NotConvergedError,
     RestoreError,
 )
+from pytest_k8snet.lab.api.status import StatusError
 
 NEVER = CalicoMode.NEVER
 VXLAN, VXLAN_CS = CalicoMode.VXLAN_ALWAYS, CalicoMode.VXLAN_CROSS_SUBNET
@@ -214,6 +215,30 @@ def test_an_impossible_mode_is_left_out_of_the_pools_and_refused_before_any_writ
             "VXLAN-Always",
             "VXLAN-CrossSubnet",
         ]
+
+
+def without_ipip(new: dict[str, Any], old: dict[str, Any] | None) -> None:
+    if new["spec"].get("ipipMode", "Never") != "Never":
+        raise StatusError(422, "Invalid", "spec.ipipMode: Forbidden: this cluster cannot do IPIP")
+
+
+@pytest.mark.parametrize("strategy", ["dedicated", "in-place"])
+def test_a_mode_that_the_api_server_refuses_is_unavailable_and_costs_no_other(
+    strategy: Strategy,
+) -> None:
+    api = a_cluster("manifest-A")
+    api.store.admission["ippools.crd.projectcalico.org"].append(without_ipip)
+    before = objects(api)
+    told: list[dict[str, Any]] = []
+    with session(api, strategy, told) as calico:
+        for mode in (IPIP, IPIP_CS):
+            with pytest.raises(ModeUnavailableError, match=f"accepts no pool in mode {mode}") as no:
+                calico.enter(mode)
+            assert no.value.found == "spec.ipipMode: Forbidden: this cluster cannot do IPIP"
+        assert calico.enter(VXLAN).mode is VXLAN
+    assert objects(api) == before
+    assert {change["state"] for change in told} == {"applied", "restored"}
+    assert "IPIP" not in str(told)
 
 
 def test_a_family_that_never_comes_up_costs_only_its_own_modes() -> None:
