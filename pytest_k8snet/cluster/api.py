@@ -166,19 +166,6 @@ class Api:
         except NotFoundError:
             return
 
-    def delete_collection(
-        self, path: str, *, labels: str, grace_seconds: int | None = None
-    ) -> None:
-        """Delete every object of a collection that a label selector matches.
-
-        Raises:
-            ValueError: the selector is empty, which would delete everything.
-        """
-        if not labels.strip():
-            raise ValueError("a collection is never deleted without a label selector")
-        options = _delete_options(grace_seconds, None)
-        self._rest.send("DELETE", path, query=[("labelSelector", labels)], body=options)
-
     def can(
         self,
         verb: str,

@@ -35,7 +35,6 @@ class Unit:
         return NONE if value is None else f"{self.number(value)} {self.name}".rstrip()
 
 
-PLAIN = Unit(1.0, "")
 MILLISECONDS = Unit(1e-3, "ms")
 
 

@@ -33,7 +33,6 @@ KINDS = tuple(REQUIRED)
 VERDICT_STATES = ("fail", "inconclusive", "pass", "monitor")
 OUTCOMES = ("error", "failed", "inconclusive", "passed", "skipped")
 CHANGE_STATES = ("applied", "restored", "failed")
-PATH_STATES = ("contradicted", "missing", "proven")
 
 #: Where a field may hold only some words.
 _WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {

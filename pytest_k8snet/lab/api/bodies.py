@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from aiohttp import web
@@ -21,9 +21,6 @@ _ACCEPTED = ("application/json", "application/yaml", protobuf.MEDIA_TYPE)
 
 #: Larger bodies are refused, as etcd would.
 BODY_LIMIT_BYTES = 3 * 1024 * 1024
-
-#: What to do about fields that are not known.
-FieldValidation = Literal["Ignore", "Warn", "Strict"]
 
 
 async def read_data(request: web.Request, media_type: str = "") -> Any:

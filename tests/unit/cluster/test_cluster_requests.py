@@ -97,12 +97,6 @@ def test_delete_says_how_and_takes_a_missing_object_as_done(server: SmallApi, ap
     api.delete(f"{PODS}/b")
 
 
-def test_a_collection_is_never_deleted_without_a_selector(server: SmallApi, api: Api) -> None:
-    with pytest.raises(ValueError, match="never deleted without a label selector"):
-        api.delete_collection(PODS, labels=" ")
-    assert server.seen == []
-
-
 def test_can_asks_the_server(server: SmallApi, api: Api) -> None:
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     server.on(f"POST {path}", {"status": {"allowed": True}})
