@@ -220,16 +220,18 @@ def _stay(lab: LabProcess, kubeconfig: Path) -> int:
 
 
 def _how_to_use(lab: LabProcess, kubeconfig: Path) -> str:
+    outside = shlex.join(lab.outside_prefix)
     return (
         f"The lab is up: {lab.server}   (IPIP: {lab.ipip})\n"
         "\n"
         f"  export KUBECONFIG={shlex.quote(str(kubeconfig.absolute()))}\n"
+        f"  export K8SNET_OUTSIDE={shlex.quote(outside)}\n"
         "  kubectl get nodes -o wide\n"
-        "  pytest conftest_examples/calico_study\n"
+        "  pytest --k8snet-change=dedicated conftest_examples/calico_study\n"
         "\n"
-        "The client outside the cluster:\n"
+        "The client outside the cluster, which K8SNET_OUTSIDE leads to:\n"
         "\n"
-        f"  {shlex.join(lab.outside_prefix)} curl http://192.168.0.240/\n"
+        f"  {outside} curl http://192.168.0.240/\n"
         "\n"
         "Ctrl-C ends it."
     )
