@@ -54,6 +54,10 @@ class Gates:
     plan: Plan
     progress: Callable[[Progress], None] | None = None
 
+    def __repr__(self) -> str:
+        """Short: pytest prints it with the arguments of each failed test."""
+        return f"Gates({self.plan})"
+
     def bandwidth(
         self,
         pair: Pair,

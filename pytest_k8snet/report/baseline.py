@@ -78,6 +78,10 @@ class Baseline:
         self.facts = summary.facts
         self._figures = figures_of(summary.bandwidth, summary.latency)
 
+    def __repr__(self) -> str:
+        """Short: pytest prints it with the arguments of each failed test."""
+        return f"Baseline({self.source}, run {self.run})"
+
     @classmethod
     def load(cls, path: Path) -> Baseline:
         """Read the newest run of a results file.

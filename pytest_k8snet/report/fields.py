@@ -55,8 +55,8 @@ def key_of(sample: Record) -> Key:
 
 
 def usable(sample: Record) -> bool:
-    """Whether a sample is a figure: neither an error nor a warm-up."""
-    return not sample.get("error") and not sample.get("warmup")
+    """Whether a sample is a figure: no error, no warm-up, and not discarded by a gate."""
+    return not (sample.get("error") or sample.get("warmup") or sample.get("discarded"))
 
 
 def failed(sample: Record) -> bool:

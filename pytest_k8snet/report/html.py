@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 from pytest_k8snet.report.charts.bandwidth import bandwidth_chart
-from pytest_k8snet.report.charts.latency import latency_chart
+from pytest_k8snet.report.charts.latency import has_limit, latency_chart
 from pytest_k8snet.report.latency import PHASES
 from pytest_k8snet.report.markup import Markup, element, join
 from pytest_k8snet.report.model import Summary
@@ -114,19 +114,17 @@ def _latency(summary: Summary, level: int) -> Markup | None:
         )
         for phase in PHASES
     }
+    # What a gate judged is what the reader looks for; without any, the whole time.
+    judged = [phase for phase in PHASES if has_limit(summary.latency, phase)] or ["total"]
+    others = [phase for phase in PHASES if phase not in judged and charts[phase]]
+    names = " and ".join(f"time_{phase}" for phase in others)
     return section(
         "latency",
         "Latency",
         level,
         latency_table(summary.latency),
-        charts["total"],
-        fold(
-            "Charts of time_connect and time_starttransfer",
-            charts["connect"],
-            charts["starttransfer"],
-        )
-        if charts["connect"] or charts["starttransfer"]
-        else None,
+        [charts[phase] for phase in judged],
+        fold(f"Charts of {names}", [charts[phase] for phase in others]) if others else None,
     )
 
 

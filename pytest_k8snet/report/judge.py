@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_k8snet.errors import SettingsError
+from pytest_k8snet.errors import ResultsError, SettingsError
+from pytest_k8snet.report.figures import counted
 from pytest_k8snet.report.model import STATES
 from pytest_k8snet.report.record import Record
 from pytest_k8snet.report.results import Results, read
@@ -42,15 +43,13 @@ class Judgement:
 
     @property
     def passed(self) -> bool:
-        """Whether there is a verdict, and none is a fail or undecided."""
-        states = [record["state"] for record in self.records if record["kind"] == "verdict"]
-        return bool(states) and not {"fail", "inconclusive"} & set(states)
+        """Whether no verdict is a fail or undecided."""
+        states = {record["state"] for record in self.records if record["kind"] == "verdict"}
+        return not {"fail", "inconclusive"} & states
 
     def text(self, width: int = 100) -> str:
         """The verdicts as a table, and those that are no pass explained."""
         summary = summarise(self.records)
-        if not summary.judged:
-            return f"{self.results.path} holds no verdict: its tests compared figures themselves"
         lines = list(gates_table(summary.judged, width))
         if self.relimited:
             lines += ["", f"judged against other limits: {self.relimited}"]
@@ -58,6 +57,8 @@ class Judgement:
             lines += ["", "not as recorded: " + visible("; ".join(self.differing))]
         if self.results.cut_line is not None:
             lines += ["", self.results.note]
+        if summary.ended == "":
+            lines += ["", "the run was cut off before its end: later gates have no verdict here"]
         for one in sorted(summary.judged, key=lambda one: STATES.index(one.state)):
             if one.state in ("fail", "inconclusive"):
                 lines += ["", visible(one.record.get("text") or one.claim, None)]
@@ -72,7 +73,8 @@ def rejudge(path: Path, limits: Path | None = None) -> Judgement:
         limits: other limits; None for the recorded ones.
 
     Raises:
-        ResultsError: the file cannot be used, or a verdict in it cannot be judged again.
+        ResultsError: the file cannot be used, holds no verdict (nothing judged is no pass), or
+            one that cannot be judged again.
         SettingsError: the limits cannot be read, or name a claim that the file does not have.
     """
     results = read(path)
@@ -90,7 +92,17 @@ def rejudge(path: Path, limits: Path | None = None) -> Judgement:
         records.append(again)
         if again["state"] != record["state"]:
             differing.append(f"{record['claim']}: {record['state']}, now {again['state']}")
-    wanted.require_used([record for record in results.records if record["kind"] == "verdict"])
+    verdicts = [record for record in results.records if record["kind"] == "verdict"]
+    if not verdicts:
+        samples = sum(record["kind"] == "sample" for record in results.records)
+        raise ResultsError(
+            f"{path} holds no verdict to repeat",
+            found=f"run {results.runs[-1]} with {counted(samples, 'sample')}: its tests compared "
+            "figures themselves, or never came to a gate",
+            remedy="let the tests ask the fixtures bandwidth and latency, whose comparisons are "
+            f"kept with their samples; k8snet report {path} -o FILE draws what is there",
+        )
+    wanted.require_used(verdicts)
     return Judgement(
         results=results, records=tuple(records), differing=tuple(differing), relimited=relimited
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
-from pytest_k8snet.report.fields import key_of, path_tally, real, words
+from pytest_k8snet.report.fields import key_of, objects, path_tally, real, words
 from pytest_k8snet.report.model import STATES, Judged, Key, State, Tested
 from pytest_k8snet.report.record import Record
 
@@ -48,10 +48,28 @@ def _judged(verdict: Record, samples: Mapping[str, Record]) -> Judged:
         limit=limit,
         margin=margin(estimate, relation, limit),
         count=int(real(verdict.get("n")) or 0),
-        discarded=len(discarded) if isinstance(discarded, list) else 0,
+        discarded=len({(one.get("number"), one.get("attempt")) for one in objects(discarded)}),
         path=path_tally(used).state,
         record=verdict,
     )
+
+
+def with_discards(samples: Sequence[Record], verdicts: Iterable[Record]) -> list[Record]:
+    """The samples; those that a gate discarded get its cause as ``discarded``."""
+    causes = {
+        words(name): words(entry.get("cause")) or "discarded"
+        for verdict in verdicts
+        for entry in objects(verdict.get("discarded"))
+        for name in _list(entry.get("samples"))
+    }
+    return [
+        {**sample, "discarded": cause} if (cause := causes.get(sample["id"])) else sample
+        for sample in samples
+    ]
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def margin(estimate: float | None, relation: str, limit: float | None) -> float | None:

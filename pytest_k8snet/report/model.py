@@ -274,7 +274,8 @@ class Summary:
         outcome: ``passed``, ``failed``, ``inconclusive``, ``cut`` (no end record) or ``empty``.
         counts: tests by outcome.
         restored: whether everything changed was put back; None where nothing was changed.
-        tools: how many samples each tool took.
+        tools: how many samples of each tool count.
+        discarded: how many samples gates discarded; they count in no figure.
         drift: facts that changed while the run measured.
     """
 

@@ -5,8 +5,7 @@ Pure. They may contain foreign names: each drawing makes them safe in its own wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from statistics import fmean
+from collections.abc import Mapping, Sequence
 
 from pytest_k8snet.report.figures import (
     RELATIONS,
@@ -91,7 +90,7 @@ def compared_text(summary: Summary) -> str:
     limits = sorted({limit_text(one) for one in summary.judged if one.limit is not None})
     found = []
     if bases:
-        found.append("the same two nodes without pods: " + "; ".join(bases))
+        found.append("node-node on the same nodes: " + ", ".join(bases))
     if limits:
         many = f"; {len(limits) - 6} more" if len(limits) > 6 else ""
         found.append("limits " + ", ".join(limits[:6]) + many)
@@ -105,12 +104,19 @@ def _baselines(summary: Summary) -> list[str]:
     values: dict[str, list[float]] = {}
     for cell in summary.bandwidth:
         if cell.key.scene == BASELINE_SCENE:
-            values.setdefault(cell.key.row_text, []).extend(cell.values)
+            values.setdefault(cell.key.placement, []).extend(cell.values)
     return [
-        f"{name} {in_unit(fmean(found), 'bit/s')} ({counted(len(found), 'sample')})"
+        f"{name} {_range(found)} ({counted(len(found), 'sample')})".lstrip()
         for name, found in values.items()
         if found
     ]
+
+
+def _range(values: Sequence[float]) -> str:
+    """``284 to 287 Mbit/s``; one figure where both ends read the same."""
+    unit = unit_of("bit/s", values)
+    low, high = unit.number(min(values)), unit.text(max(values))
+    return high if high.startswith(f"{low} ") else f"{low} to {high}"
 
 
 def measured_text(summary: Summary) -> str:

@@ -11,7 +11,7 @@ from pytest_k8snet.report.cells import bandwidth_cells, link_rate_of, meshes
 from pytest_k8snet.report.changes import changed, restored
 from pytest_k8snet.report.compare import compared, differences_between
 from pytest_k8snet.report.fields import path_tally, real, usable, words
-from pytest_k8snet.report.judged import judged, outcome_of
+from pytest_k8snet.report.judged import judged, outcome_of, with_discards
 from pytest_k8snet.report.latency import latency_rows
 from pytest_k8snet.report.model import Summary, Tested
 from pytest_k8snet.report.record import OUTCOMES, Record
@@ -26,7 +26,7 @@ def summarise(records: Sequence[Record]) -> Summary:
     kinds: dict[str, list[Record]] = {}
     for record in records:
         kinds.setdefault(record["kind"], []).append(record)
-    samples = kinds.get("sample", [])
+    samples = with_discards(kinds.get("sample", []), kinds.get("verdict", []))
     verdicts = judged(kinds.get("verdict", []), {sample["id"]: sample for sample in samples})
     tests = _tests(kinds.get("test", []))
     end = _last(kinds.get("end"))
@@ -60,7 +60,7 @@ def summarise(records: Sequence[Record]) -> Summary:
         baseline=baseline,
         compared=compared(baseline, bandwidth, latency) if baseline else (),
         tools=Counter(sample["tool"] for sample in samples if usable(sample)),
-        discarded=sum(one.discarded for one in verdicts),
+        discarded=sum(1 for sample in samples if sample.get("discarded")),
         path=path_tally(samples),
         begun=begun,
         ended=ended if end is not None else "",

@@ -85,9 +85,14 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discard:
-    """Why a pair was left out and taken again: one cause, of one arm."""
+    """Why a pair was left out and taken again: one cause, of one arm.
+
+    Attributes:
+        samples: the ids of the whole pair's samples, none of which counts.
+    """
 
     number: int
     attempt: int
     label: str
     cause: str
+    samples: tuple[str, ...] = ()

@@ -43,7 +43,13 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         "reason": verdict.reason,
         "stopped": evidence.stopped,
         "discarded": [
-            {"number": d.number, "attempt": d.attempt, "label": d.label, "cause": d.cause}
+            {
+                "number": d.number,
+                "attempt": d.attempt,
+                "label": d.label,
+                "cause": d.cause,
+                "samples": list(d.samples),
+            }
             for d in evidence.discards
         ],
         "plan": verdict.plan.to_record(),

@@ -45,7 +45,11 @@ def judge(record: Mapping[str, Any], *, limit: float | None = None) -> Verdict:
             samples=tuple(tuple(ids) for ids in record["samples"]),
             discards=tuple(
                 Discard(
-                    number=d["number"], attempt=d["attempt"], label=d["label"], cause=d["cause"]
+                    number=d["number"],
+                    attempt=d["attempt"],
+                    label=d["label"],
+                    cause=d["cause"],
+                    samples=tuple(d.get("samples", ())),
                 )
                 for d in record["discarded"]
             ),

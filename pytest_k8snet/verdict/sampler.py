@@ -49,8 +49,9 @@ class Sampler:
             if not causes:
                 self.rounds.append(observations)
                 return ""
+            ids = tuple(one.sample_id for one in observations if one.sample_id)
             self.discards.extend(
-                Discard(number=number, attempt=attempt, label=label, cause=cause)
+                Discard(number=number, attempt=attempt, label=label, cause=cause, samples=ids)
                 for label, cause in causes
             )
         raise AssertionError("unreachable: the count of attempts has no end")

@@ -23,6 +23,8 @@ _WIDTH, _HEIGHT = 760, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 500, 22, 208
 #: Points per line: one per two pixels of height would be the most that can be seen.
 _POINTS = 100
+#: What gates call curl's times.
+_GATED = {"connect": "connect", "starttransfer": "first_byte", "total": "total"}
 #: The axis ends at this share of the requests of the slowest scene; the table has the slowest one.
 _SHOWN_SHARE = 0.99
 
@@ -112,12 +114,17 @@ def _legend(row: LatencyRow, phase: str, index: int, y: float) -> Markup:
     )
 
 
+def has_limit(rows: Sequence[LatencyRow], phase: str) -> bool:
+    """Whether a gate put a limit on one of curl's times."""
+    return bool(_limits(rows, phase))
+
+
 def _limits(rows: Sequence[LatencyRow], phase: str) -> list[tuple[float, str]]:
     found = {
         one.limit: f"{one.quantity} {in_unit(one.limit, 's')}"
         for row in rows
         for one in row.judged
-        if one.limit is not None and one.unit == "s" and phase in one.quantity
+        if one.limit is not None and one.unit == "s" and one.quantity.startswith(_GATED[phase])
     }
     return sorted(found.items())
 

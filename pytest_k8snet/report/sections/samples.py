@@ -91,6 +91,9 @@ def _row(sample: Record, curl: bool, budget: RawBudget) -> Markup:
             element("div", "warm-up, not counted", class_="k-muted")
             if sample.get("warmup")
             else None,
+            element("div", "discarded, not counted: ", words(sample["discarded"]))
+            if sample.get("discarded")
+            else None,
         ),
         element("td", lines(*_ends(sample))),
         _figures(sample, curl),

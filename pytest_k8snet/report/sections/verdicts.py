@@ -15,6 +15,18 @@ from pytest_k8snet.report.sections.parts import (
     table,
 )
 
+_HEADINGS: tuple[str | tuple[str, str], ...] = (
+    "Verdict",
+    "Claim",
+    "Scene and mode",
+    ("Measured", "num"),
+    ("Interval", "num"),
+    ("Limit", "num"),
+    ("Margin", "num"),
+    ("n", "num"),
+    "Path",
+)
+
 
 def verdict_table(summary: Summary) -> Markup:
     """Every verdict, worst first."""
@@ -23,46 +35,37 @@ def verdict_table(summary: Summary) -> Markup:
     ordered = sorted(summary.judged, key=lambda one: STATES.index(one.state))
     return table(
         "Every gate: what was claimed, measured and decided; the worst first",
-        [
-            "Verdict",
-            "Claim",
-            "Scene and mode",
-            ("Measured", "num"),
-            ("Interval", "num"),
-            ("Limit", "num"),
-            ("Margin", "num"),
-            ("n", "num"),
-            "Path",
-        ],
-        [_verdict_row(one) for one in ordered],
+        _HEADINGS,
+        [_verdict_rows(one) for one in ordered],
         class_="k-verdicts",
     )
 
 
-def _verdict_row(one: Judged) -> Markup:
+def _verdict_rows(one: Judged) -> list[Markup]:
+    """The figures, and below them, across the table, how they were decided."""
     explanation = one.record.get("text")
     estimate, interval = figure_texts(one)
-    discarded = f" (+{one.discarded} discarded)" if one.discarded else ""
-    return element(
+    discarded = element("div", f"+{one.discarded} discarded", class_="k-muted")
+    figures = element(
         "tr",
         element("td", state_mark(one.state)),
-        row_head(
-            name(one.claim),
-            fold(
-                "how it was decided",
-                element("pre", explanation, tabindex="0") if explanation else None,
-                element("p", "test ", name(one.test), class_="k-muted"),
-                _decision(one),
-            ),
-        ),
+        row_head(name(one.claim)),
         element("td", name(one.key.text)),
         number_cell(estimate),
         number_cell(interval),
         number_cell(limit_text(one)),
         number_cell(margin_text(one)),
-        number_cell(f"{one.count:,}{discarded}"),
+        number_cell([f"{one.count:,}", discarded if one.discarded else None]),
         element("td", path_mark(one.path)),
+        class_="k-figures",
     )
+    behind = fold(
+        "how it was decided",
+        element("pre", explanation, tabindex="0") if explanation else None,
+        element("p", "test ", name(one.test), class_="k-muted"),
+        _decision(one),
+    )
+    return [figures, element("tr", element("td", behind, colspan=len(_HEADINGS)))]
 
 
 def _decision(one: Judged) -> Markup:

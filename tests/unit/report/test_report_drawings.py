@@ -162,7 +162,7 @@ def test_the_first_screen_answers_the_readers_questions() -> None:
         "CHG-1234",
         "61.8 % beyond the limit",
         "measured 0.344 [0.336, 0.353]",
-        "the same two nodes without pods: node-node, same-subnet 2.85 Gbit/s (20 samples)",
+        "node-node on the same nodes: same-subnet",
         "49 samples by iperf3",
         "plan first=4 last=20 seconds=5 alpha=0.05",
         "created IPPool k8snet-never",

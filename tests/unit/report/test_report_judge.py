@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from study_records import Record, study
 
+from pytest_k8snet.cli import TROUBLE, main
 from pytest_k8snet.errors import ResultsError, SettingsError
 from pytest_k8snet.report.judge import rejudge
 from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan
@@ -94,12 +95,20 @@ def test_a_limit_that_cannot_be_read_says_why(tmp_path: Path, text: str, found: 
     assert found in caught.value.found
 
 
-def test_a_file_without_verdicts_passes_nothing(tmp_path: Path) -> None:
+def test_a_file_without_verdicts_is_an_error_and_never_a_pass(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text(json.dumps(study()[0]) + "\n")
-    found = rejudge(path)
-    assert not found.passed
-    assert "holds no verdict" in found.text()
+    with pytest.raises(ResultsError, match="holds no verdict to repeat") as caught:
+        rejudge(path)
+    assert "0 samples: its tests compared figures themselves" in caught.value.found
+    assert main(["judge", str(path)]) == TROUBLE
+
+
+def test_a_run_that_was_cut_off_says_that_verdicts_may_be_missing(tmp_path: Path) -> None:
+    path = judged(tmp_path / "r.jsonl")
+    kept = [line for line in path.read_text().splitlines() if json.loads(line)["kind"] != "end"]
+    path.write_text("\n".join(kept) + "\n")
+    assert "cut off before its end: later gates have no verdict here" in rejudge(path).text()
 
 
 def test_a_verdict_without_its_values_cannot_be_judged_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 from study_records import Study, study, with_baseline, with_mesh
 
 from pytest_k8snet.calico.headers import goodput_ceiling
+from pytest_k8snet.report.html import render_page
 from pytest_k8snet.report.model import BandwidthCell, Key, Summary
 from pytest_k8snet.report.summary import summarise
 
@@ -53,6 +54,25 @@ def test_an_error_is_counted_and_gives_no_figure() -> None:
     found = cell(summarise(study()), "pod-pod", "IPIP-CrossSubnet")
     assert (found.errors, len(found.values)) == (1, 1)
     assert found.state == "error"
+
+
+def test_what_a_gate_discarded_counts_in_no_figure_and_says_why() -> None:
+    made = Study()
+    made.begin()
+    pairs = made.pairs("t.py::t", "pod-pod", "Never", 5)
+    discarded = [
+        # A cause in each arm, and one round all the same.
+        {"number": 4, "attempt": 0, "label": scene, "cause": "CPU steal 9 %", "samples": pairs[4]}
+        for scene in ("pod-pod", "node-node")
+    ]
+    made.verdict("t.py::t", "pass", mode="Never", samples=pairs[:4], discarded=discarded)
+    summary = summarise(made.records)
+    assert len(cell(summary, "pod-pod", "Never").values) == 4
+    assert len(cell(summary, "node-node").values) == 4
+    assert (summary.discarded, summary.judged[0].discarded) == (2, 1)
+    page = render_page(made.records)
+    assert page.count("discarded, not counted: CPU steal 9 %") == 2
+    assert "8 samples by iperf3; 1 verdict, 2 samples discarded" in page
 
 
 def test_a_warm_up_does_not_count() -> None:

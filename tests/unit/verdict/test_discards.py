@@ -23,6 +23,7 @@ def test_a_discarded_sample_takes_its_partner_with_it() -> None:
     assert [(d.number, d.attempt, d.cause) for d in verdict.evidence.discards] == [
         (2, 0, "CPU steal 9 %")
     ]
+    assert verdict.evidence.discards[0].samples == ("s0002", "s0002")
     assert "4 pairs x 5 s, 1 discarded" in verdict.text
     assert "\n  discarded: scripted: CPU steal 9 %" in verdict.text
 
