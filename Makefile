@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_SECONDS ?= 1
+SOAK_POINTS ?= 50
 
 .PHONY: demo test lint bench soak clean
 
@@ -29,7 +30,8 @@ bench: $(VENV)/.dev system-packages
 
 ## soak: the long series of the guarantees
 soak: $(VENV)/.dev system-packages
-	K8SNET_SOAK=1 $(BIN)/python -m pytest -m soak $(ARGS)
+	K8SNET_SOAK=$(SOAK_POINTS) $(BIN)/python -m pytest $(ARGS) tests/e2e/test_calico_killed.py \
+	  tests/e2e/test_calico_signals.py tests/e2e/test_report_killed.py
 
 clean:
 	rm -rf $(VENV) report.html results.jsonl summary.md
