@@ -1,61 +1,33 @@
-"""One run on one cluster: its nodes, its pods, its modes, and the pairs made of them."""
+"""One run on one cluster: its modes, its endpoints, and the pairs made of them."""
 
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
-from pytest_k8snet.calico.inspection import inspect
-from pytest_k8snet.calico.restore import sweep_dead_runs
-from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef, Shell
-from pytest_k8snet.cluster.nodes import choose_nodes, list_nodes, placement, usable_nodes
+from pytest_k8snet.cluster.nodes import choose_nodes, placement
 from pytest_k8snet.cluster.pods import PodRequest
 from pytest_k8snet.cluster.services import existing_web_service, make_web_service
-from pytest_k8snet.cluster.workspace import Workspace
-from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError
+from pytest_k8snet.errors import NodesError
 from pytest_k8snet.measure.endpoint import Endpoint, LocalShell, PodShell
-from pytest_k8snet.measure.facts import cluster_facts, pods_left
-from pytest_k8snet.measure.interrupts import first_interrupt_held_back
 from pytest_k8snet.measure.pair import Pair
-from pytest_k8snet.measure.prover import Prover
 from pytest_k8snet.measure.sampler import Sampler
+from pytest_k8snet.measure.stage import RunSpec, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_k8snet.calico.installation import Installation
     from pytest_k8snet.calico.modes import CalicoMode
+    from pytest_k8snet.calico.session import PoolRef
     from pytest_k8snet.cluster.api import Api
-    from pytest_k8snet.cluster.exec import Completed
     from pytest_k8snet.cluster.nodes import Node
     from pytest_k8snet.cluster.pods import Pod
     from pytest_k8snet.cluster.services import WebService
     from pytest_k8snet.measure.observer import Observer
-    from pytest_k8snet.units import BitRate, Seconds
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpec:
-    """What a run was asked for.
-
-    Attributes:
-        run_id: ``k8snet-xxxxxx``; names and labels everything that the run makes.
-        link_rate: of the nodes' links, where it is known.
-    """
-
-    run_id: str
-    change: ChangeSettings
-    modes: tuple[CalicoMode, ...]
-    node_names: tuple[str, ...]
-    namespace: str | None
-    image: str
-    web_image: str
-    pod_timeout: Seconds
-    service: str | None
-    outside_prefix: tuple[str, ...]
-    link_rate: BitRate | None = None
+__all__ = ["Run", "RunSpec"]
 
 
 class Run:
@@ -63,9 +35,8 @@ class Run:
 
     Attributes:
         run_id: the label of everything that the run makes.
-        nodes: the cluster's usable nodes.
-        nodes_under_test: those that pods are put on, the client's first.
-        installation: what Calico is here.
+        api: the cluster.
+        spec: what the run was asked for.
         sampler: takes the samples.
     """
 
@@ -73,134 +44,37 @@ class Run:
         self.run_id = spec.run_id
         self.api = api
         self.spec = spec
+        self.sampler = Sampler(observer)
         self._observer = observer
-        self._stack = ExitStack()
+        self._stage = Stage(api, spec, observer)
         self._mode: CalicoMode | None = None
         self._converged: set[tuple[PoolRef, str, str]] = set()
-        self.sampler = Sampler(observer)
 
     def __enter__(self) -> Self:
-        try:
-            self._open()
-        except BaseException:
-            self._close()
-            raise
+        self._stage.__enter__()
+        self.sampler.prover = self._stage.prover
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._close()
+        self._stage.__exit__(*exc_info)
 
-    def _close(self) -> None:
-        with first_interrupt_held_back():
-            try:
-                self._observer.started("putting the cluster back (Ctrl-C twice: leave it)", 2.0)
-            finally:
-                # Whatever became of the terminal.
-                try:
-                    self._stack.close()
-                finally:
-                    self._observer.finished()
+    @property
+    def nodes(self) -> list[Node]:
+        """The cluster's usable nodes."""
+        return self._stage.nodes
 
-    def _open(self) -> None:
-        # With those that cannot be used: errors name each with its reason.
-        self._every_node = list_nodes(self.api)
-        self.nodes = usable_nodes(self._every_node)
-        self.installation = inspect(self.api)
-        self._record_facts("before")
-        names = self.spec.node_names
-        self._client_node, self._server_node = choose_nodes(self._every_node, "any", names)
-        named = [self._node_named(name) for name in names]
-        far = self._node_across()
-        chosen = [self._client_node, self._server_node, *([far] if far is not None else [])]
-        under_test = self.nodes_under_test = list(
-            {node.name: node for node in [*chosen, *named]}.values()
-        )
-        shells: dict[str, Shell] = {}
-        self.calico = self._stack.enter_context(
-            CalicoSession(
-                self.api,
-                installation=self.installation,
-                nodes=under_test,
-                run_id=self.run_id,
-                change=self.spec.change,
-                shells=shells,
-                on_change=lambda change: self._record_change(change),
-                modes=self.spec.modes,
-            )
-        )
-        # Before anything is made in the cluster: what is made from here on is found and deleted
-        # by `k8snet restore`, however the run ends.
-        self.calico.begin()
-        # Runs that change nothing hold no Lease, so beginning has not looked for them.
-        with suppress(ForbiddenError):
-            sweep_dead_runs(self.api)
-        self._workspace = Workspace(
-            self.api,
-            run_id=self.run_id,
-            namespace=self.spec.namespace,
-            image=self.spec.image,
-            web_image=self.spec.web_image,
-            pod_timeout_seconds=float(self.spec.pod_timeout),
-        )
-        self._stack.callback(self._close_workspace)
-        # The session is closed before the workspace is left: own pools go only after their pods.
-        self._stack.callback(self._close_calico)
-        self._hosts = {host.node: host for host in self._make_hosts(under_test)}
-        shells.update({name: partial(self._in_host_pod, it) for name, it in self._hosts.items()})
-        self.sampler.prover = Prover(self.calico, {node.name: node for node in self.nodes})
+    @property
+    def nodes_under_test(self) -> list[Node]:
+        """Those that pods are put on, the client's first."""
+        return self._stage.nodes_under_test
 
-    def _make_hosts(self, nodes: Sequence[Node]) -> list[Pod]:
-        """Host-network pods, which are endpoints and see each node's routes.
-
-        Where they are forbidden (PodSecurity, policies), pods can be measured all the same; each
-        sample's proof of path then says that it is missing.
-        """
-        self._observer.started(f"host-network pods on {len(nodes)} nodes", 3.0)
-        try:
-            return self._ensure([_on_host(node) for node in nodes])
-        except ForbiddenError:
-            return []
-        finally:
-            self._observer.finished()
-
-    def _record_facts(self, phase: str) -> None:
-        facts = cluster_facts(self.api, self.installation, self.nodes)
-        if self.spec.link_rate is not None:
-            facts["cluster"]["link_rate_bits_per_second"] = float(self.spec.link_rate)
-        self._observer.record("facts", phase=phase, **facts)
-
-    def _record_change(self, change: dict[str, object]) -> None:
-        self._observer.record("change", **change)
-
-    def _close_calico(self) -> None:
-        # Pods have to go before the pools that their addresses are from; the host-network pods
-        # are still needed to see the routes go back.
-        try:
-            self._delete_pods()
-        finally:
-            self.calico.close()
-        # What cannot be read any more is no trouble of its own at the end.
-        with suppress(K8sNetError):
-            self.nodes = usable_nodes(self.api)
-            self.installation = inspect(self.api)
-            self._record_facts("after")
-
-    def _close_workspace(self) -> None:
-        try:
-            self._workspace.close()
-        except K8sNetError:
-            # Else the report would say that there was nothing to put back.
-            self._record_change(pods_left(self.run_id))
-            raise
-
-    def _delete_pods(self) -> None:
-        self._workspace.delete_pods([pod for pod in self._workspace.pods() if not pod.host_network])
-
-    def _in_host_pod(self, host: Pod, argv: Sequence[str]) -> Completed:
-        return self.api.exec(host.namespace, host.name, argv, timeout_seconds=10.0)
+    @property
+    def installation(self) -> Installation:
+        """What Calico is here."""
+        return self._stage.installation
 
     def _ensure(self, wanted: Sequence[PodRequest]) -> list[Pod]:
-        return self._workspace.ensure_pods(wanted)
+        return self._stage.workspace.ensure_pods(wanted)
 
     # -- modes ---------------------------------------------------------------------------------
 
@@ -211,16 +85,16 @@ class Run:
             ModeUnavailableError: the cluster cannot have it, or may not be changed.
             NotConvergedError: the nodes did not get there in time.
         """
-        offer = next(offer for offer in self.calico.modes() if offer.mode is mode)
+        offer = next(offer for offer in self._stage.calico.modes() if offer.mode is mode)
         if offer.available and mode is not self._mode:
             self._observer.started(f"entering {mode}", 3.0)
         try:
-            pool = self.calico.enter(mode)
+            pool = self._stage.calico.enter(mode)
         finally:
             self._observer.finished()
         if self._mode is not mode and self.spec.change.strategy == "in-place":
             # Pods keep the MTU of the mode that they were made in.
-            self._delete_pods()
+            self._stage.delete_pods()
         self._mode = mode
         return pool
 
@@ -228,24 +102,20 @@ class Run:
 
     def node(self, name: str | None = None) -> Endpoint:
         """A node by its host network; the client node of ``pod_pair`` unless named."""
-        wanted = self._node_named(name) if name else self._client_node
-        if wanted.name not in self._hosts:
-            (host,) = self._ensure([_on_host(wanted)])
-            self._hosts[wanted.name] = host
-        host = self._hosts[wanted.name]
+        wanted = self._stage.node_named(name) if name else self._stage.client_node
         return Endpoint(
             kind="node",
             name=wanted.name,
             node=wanted.name,
             address=wanted.internal_ip,
-            shell=PodShell(self.api, host),
+            shell=PodShell(self.api, self._stage.host_pod(wanted)),
             sampler=self.sampler,
         )
 
     def pod(self, mode: CalicoMode | None = None, node: str | None = None) -> Endpoint:
         """A client pod, in the pool of a mode where one is given."""
         pool = self.enter(mode).name if mode is not None else None
-        wanted = self._node_named(node) if node else self._client_node
+        wanted = self._stage.node_named(node) if node else self._stage.client_node
         (pod,) = self._ensure([PodRequest(role="client", node=wanted.name, pool=pool)])
         return self._pod_endpoint(pod, pool)
 
@@ -314,7 +184,7 @@ class Run:
 
     def same_node_pair(self, mode: CalicoMode | None = None, node: str | None = None) -> Pair:
         """Two pods on one node."""
-        wanted = self._node_named(node) if node else self._client_node
+        wanted = self._stage.node_named(node) if node else self._stage.client_node
         return self._pods_between(wanted, wanted, mode)
 
     def cross_subnet_pair(self, mode: CalicoMode | None = None) -> Pair:
@@ -323,12 +193,12 @@ class Run:
         Raises:
             NodesError: all usable nodes lie in one subnet, or their subnets are unknown.
         """
-        far = self._node_across()
+        far = self._stage.node_across()
         if far is None:
             # Raises with the reason.
-            choose_nodes(self._every_node, "cross-subnet", self.spec.node_names)
+            choose_nodes(self._stage.every_node, "cross-subnet", self.spec.node_names)
             raise NodesError("no two usable nodes lie in different subnets")
-        return self._pods_between(self._client_node, far, mode)
+        return self._pods_between(self._stage.client_node, far, mode)
 
     def mesh(self, mode: CalicoMode | None = None) -> list[Pair]:
         """Every ordered pair of the nodes under test, as pod pairs.
@@ -345,13 +215,13 @@ class Run:
 
     def _two_nodes(self, names: tuple[str, str] | None) -> tuple[Node, Node]:
         if names is None:
-            return self._client_node, self._server_node
-        return self._node_named(names[0]), self._node_named(names[1])
+            return self._stage.client_node, self._stage.server_node
+        return self._stage.node_named(names[0]), self._stage.node_named(names[1])
 
     def _node_across(self) -> Node | None:
         """A node in another subnet than the client node's, if there is one."""
         for node in self.nodes:
-            if placement(self._client_node, node) == "cross-subnet":
+            if placement(self._stage.client_node, node) == "cross-subnet":
                 return node
         return None
 
@@ -384,7 +254,7 @@ class Run:
             return probed[-1]
 
         ends = prover.end(pair.client), prover.end(pair.server)
-        self.calico.converge(mode, *ends, probe=probe)
+        self._stage.calico.converge(mode, *ends, probe=probe)
         self._converged.add(key)
 
     def _pair(
@@ -395,7 +265,7 @@ class Run:
             client=client,
             server=server,
             scene="same-node" if client.node == server.node else scene,
-            placement=placement(*map(self._node_named, nodes)),
+            placement=placement(*map(self._stage.node_named, nodes)),
             mode=mode,
             sampler=self.sampler,
             make_baseline=partial(self.node_pair, mode, nodes),
@@ -410,10 +280,6 @@ class Run:
             return existing_web_service(self.api, self.spec.service)
         self._observer.started("web service of three replicas", 3.0)
         try:
-            return make_web_service(self._workspace)
+            return make_web_service(self._stage.workspace)
         finally:
             self._observer.finished()
-
-
-def _on_host(node: Node) -> PodRequest:
-    return PodRequest(role="host", node=node.name, host_network=True)
