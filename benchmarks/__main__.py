@@ -5,7 +5,15 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("startup", "overhead", "goodput", "verdict_time", "verdict_errors", "verdict_lab")
+NAMES = (
+    "startup",
+    "overhead",
+    "goodput",
+    "report",
+    "verdict_time",
+    "verdict_errors",
+    "verdict_lab",
+)
 
 
 def main() -> int:
