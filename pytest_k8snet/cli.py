@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except K8sNetError as exc:
-        print(f"k8snet: {exc}", file=sys.stderr)
+        print(f"k8snet: {_shown(exc)}", file=sys.stderr)
         return TROUBLE
     except KeyboardInterrupt:
         print("k8snet: interrupted", file=sys.stderr)
@@ -82,12 +82,19 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", help="default: the kubeconfig's current context")
 
 
+def _shown(text: object) -> str:
+    """Text of which a part is the cluster's, for the terminal."""
+    from pytest_k8snet.report.text import visible
+
+    return visible(text, None)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from pytest_k8snet.calico.doctor import examine
     from pytest_k8snet.cluster.connection import connect
 
     examination = examine(connect(kubeconfig=options.kubeconfig, context=options.context))
-    print(examination.text())
+    print(_shown(examination.text()))
     if not examination.usable:
         return 1
     return _resolution(options) if options.resolution else 0
@@ -117,7 +124,7 @@ def _restore(options: argparse.Namespace) -> int:
 
     api = connect(kubeconfig=options.kubeconfig, context=options.context)
     for line in restore_cluster(api):
-        print(line)
+        print(_shown(line))
     return 0
 
 

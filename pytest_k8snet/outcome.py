@@ -34,6 +34,7 @@ def mark(report: pytest.TestReport, call: pytest.CallInfo[None], told: Told) -> 
         return
     # Only a failure pays for the import.
     from pytest_k8snet.errors import Inconclusive, K8sNetError
+    from pytest_k8snet.report.text import visible
 
     error = call.excinfo.value
     if isinstance(error, Inconclusive):
@@ -52,7 +53,8 @@ def mark(report: pytest.TestReport, call: pytest.CallInfo[None], told: Told) -> 
         if (first := told.setdefault(trouble, here)) != here:
             during = f"\n  while: {error.during}" if error.during else ""
             text = f"{trouble[0]}: {error.problem}{during}\n  found: the same as at {first}"
-        report.longrepr = f"{text}\n  test:  {where} ({report.when})"
+        # What a cluster says must not colour or rewrite the reader's terminal.
+        report.longrepr = visible(f"{text}\n  test:  {where} ({report.when})", None)
 
 
 @contextmanager
