@@ -124,6 +124,8 @@ def test_the_first_test_runs_on_a_given_cluster(lab: LabProcess, tmp_path: Path)
 @pytest.fixture
 def shop(lab: LabProcess) -> Iterator[str]:
     """A Service shop/frontend on the lab, as its owner would have made it."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed: https://kubernetes.io/docs/tasks/tools/")
     environment = {**os.environ, "KUBECONFIG": str(lab.kubeconfig)}
 
     def kubectl(*words: str) -> None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from pytest_k8snet.lab import LabProcess
 
 Object = dict[str, Any]
+
+
+def need_kubectl() -> None:
+    """Skip the test where there is no kubectl, which Debian and Ubuntu do not bring along."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed: https://kubernetes.io/docs/tasks/tools/")
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,9 @@ class Kubectl:
 
     lab: LabProcess
     namespace: str
+
+    def __post_init__(self) -> None:
+        need_kubectl()
 
     def run(
         self, *words: str, stdin: str | None = None, timeout_seconds: float = 60

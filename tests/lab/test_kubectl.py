@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab_kubectl import Kubectl, pod_object
+from lab_kubectl import Kubectl, need_kubectl, pod_object
 
 from pytest_k8snet.lab import LabProcess
 
@@ -93,7 +93,8 @@ class TestCommand:
 
     command = (sys.executable, "-m", "pytest_k8snet.cli", "lab", "--nodes", "1")
 
-    def test_it_runs_a_command_with_the_lab_and_ends_with_its_status(self, tmp_path: Path) -> None:
+    def test_it_runs_a_command_with_the_lab_and_ends_with_its_status(self) -> None:
+        need_kubectl()
         script = "kubectl get nodes -o name; $K8SNET_OUTSIDE ip -o -4 addr show eth0; exit 9"
         done = subprocess.run(
             [*self.command, "--", "sh", "-c", script], capture_output=True, text=True, check=False
@@ -123,6 +124,8 @@ class TestCommand:
                 if line.startswith("Ctrl-C"):
                     break
             assert f"  export KUBECONFIG={shlex.quote(str(path))}\n" in lines
+            (outside,) = (line for line in lines if "export K8SNET_OUTSIDE=" in line)
+            assert "run/netns/outside" in outside
             assert any("run/netns/outside curl" in line for line in lines)
             assert path.stat().st_mode & 0o777 == 0o600
             shown.send_signal(2)

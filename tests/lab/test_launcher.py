@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
 
@@ -95,14 +96,8 @@ def test_the_lab_answers_and_its_kubeconfig_is_private(own_lab: LabProcess) -> N
     assert own_lab.alive()
     assert own_lab.kubeconfig.stat().st_mode & 0o777 == 0o600
     assert own_lab.kubeconfig.parent.stat().st_mode & 0o777 == 0o700
-    done = subprocess.run(
-        ["kubectl", "get", "nodes", "-o", "name"],
-        env={**os.environ, "KUBECONFIG": str(own_lab.kubeconfig)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "node/master\n", done.stderr
+    api = connect(kubeconfig=own_lab.kubeconfig, context=None)
+    assert [node["metadata"]["name"] for node in api.list("/api/v1/nodes")] == ["master"]
 
 
 def test_closing_leaves_nothing() -> None:

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.skipif(
     reason="needs iperf3 and curl: apt-get install iperf3 curl",
 )
 
-QUICK = Plan(first=3, last=3, seconds=1, omit_seconds=0, warmup_pairs=0, seed=1)
+# What the hypervisor takes of a busy machine says nothing of loopback.
+QUICK = Plan(first=3, last=3, seconds=1, omit_seconds=0, warmup_pairs=0, most_steal=1, seed=1)
 
 
 @pytest.fixture
