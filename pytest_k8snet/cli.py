@@ -6,6 +6,7 @@ Each sub-command imports what it needs when it is called, so that ``k8snet --hel
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,10 +30,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return lab_main(arguments[1:])
         options = parser.parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
+        return status
     except K8sNetError as exc:
         print(f"k8snet: {_shown(exc)}", file=sys.stderr)
         return TROUBLE
+    except BrokenPipeError:
+        # Nobody reads on (`| head`): as others do, end quietly, by the status of SIGPIPE.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("k8snet: interrupted", file=sys.stderr)
         return 130

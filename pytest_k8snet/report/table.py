@@ -28,7 +28,7 @@ from pytest_k8snet.report.phrases import (
     path_text,
     restored_text,
 )
-from pytest_k8snet.report.text import clipped, columns, padded, visible_line
+from pytest_k8snet.report.text import clipped, columns, padded, squeezed, visible_line
 
 _GAP = "  "
 _CLAIM_WIDTH = 44
@@ -146,7 +146,7 @@ def _gates(judged: Sequence[Judged], width: int) -> list[str]:
         mode = f" [{one.key.mode}]" if one.key.mode else ""
         rows.append(
             Row(
-                clipped(visible_line(f"{one.claim}{mode}"), room),
+                squeezed(visible_line(f"{one.claim}{mode}", None), room),
                 (
                     (WORDS[one.state],),
                     (f"{estimate} {interval}".strip(),),

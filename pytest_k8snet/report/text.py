@@ -85,3 +85,15 @@ def clipped(text: str, width: int) -> str:
         kept += char
         used += step
     return kept + "…"
+
+
+def squeezed(text: str, width: int) -> str:
+    """The same with its middle left out: of a claim, both what it is about and its limit stay."""
+    if columns(text) <= width:
+        return text
+    tail = ""
+    for char in reversed(text):
+        if columns(char + tail) > (width - 1) // 2:
+            break
+        tail = char + tail
+    return clipped(text, width - columns(tail)) + tail

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,6 +119,21 @@ def test_a_verdict_without_its_values_cannot_be_judged_again(tmp_path: Path) -> 
     path.write_text("".join(json.dumps(record) + "\n" for record in study()))
     with pytest.raises(ResultsError, match="a verdict record cannot be judged again"):
         rejudge(path)
+
+
+def test_a_reader_that_stops_early_gets_no_traceback(tmp_path: Path) -> None:
+    path = judged(tmp_path / "r.jsonl")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_k8snet.cli", "judge", str(path)],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_what_a_gate_records_fits_the_schema(tmp_path: Path) -> None:

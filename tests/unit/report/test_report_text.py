@@ -12,7 +12,7 @@ from pytest_k8snet.report.figures import (
     time_unit,
 )
 from pytest_k8snet.report.markup import Markup, element, join, text
-from pytest_k8snet.report.text import clipped, columns, padded, visible, visible_line
+from pytest_k8snet.report.text import clipped, columns, padded, squeezed, visible, visible_line
 
 
 def test_ordinary_text_stays_as_it_is() -> None:
@@ -112,3 +112,15 @@ def test_durations_read_as_people_say_them(seconds: float, shown: str) -> None:
 def test_a_moment_is_utc() -> None:
     assert moment("2026-11-23T01:02:03.456Z") == "2026-11-23 01:02:03 UTC"
     assert moment(None) == "\u2013"
+
+
+@pytest.mark.parametrize("width", [9, 20, 44])
+def test_a_long_claim_keeps_both_ends(width: int) -> None:
+    claim = "connect p95 of node node1 -> http://10.96.0.64/漢字/index.html <= 20 ms"
+    shown = squeezed(claim, width)
+    assert columns(shown) <= width
+    head, tail = shown.split("…")
+    assert claim.startswith(head)
+    assert claim.endswith(tail)
+    assert tail.endswith("20 ms"[-(width // 2 - 1) :])
+    assert squeezed("short", width) == "short"
