@@ -19,7 +19,7 @@ from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.cluster.target import collection
 from pytest_k8snet.cluster.transport import Transport
 from pytest_k8snet.cluster.unreachable import UnreachableError
-from pytest_k8snet.errors import ApiError, ConflictError, NotFoundError
+from pytest_k8snet.errors import ApiError, ConflictError, NotFoundError, PodError
 
 Object: TypeAlias = dict[str, Any]
 # In the class, `list` is the method.
@@ -237,6 +237,16 @@ class Api:
             stdin=stdin,
             timeout_seconds=timeout_seconds,
         )
+
+    def pod_trouble(self, namespace: str, pod: str, found: str) -> PodError | None:
+        """What befell a pod, when that explains why something in it failed; else None.
+
+        Args:
+            namespace: the pod's namespace.
+            pod: the pod's name.
+            found: what failed, as the error's evidence.
+        """
+        return podexec.pod_trouble(self._rest, namespace, pod, found)
 
     def logs(self, namespace: str, pod: str, *, tail_lines: int = 50) -> str:
         """The last lines that a pod's container wrote."""

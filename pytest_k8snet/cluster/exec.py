@@ -76,7 +76,9 @@ def run(
     try:
         stream = _open(rest, namespace, pod, argv, container, stdin is not None, deadline)
     except ApiError as error:
-        raise _pod_trouble(rest, namespace, pod, error) or error from None
+        if error.status not in _TELLING:
+            raise
+        raise pod_trouble(rest, namespace, pod, error.found or error.problem) or error from None
     try:
         if stdin is not None and stream.getsubprotocol() == "v4.channel.k8s.io":
             raise ExecError(
@@ -110,7 +112,7 @@ def run(
             remedy="the node, its kubelet or the API server restarted, or a load balancer in front "
             "of the API server cut the connection",
         )
-        raise _pod_trouble(rest, namespace, pod, broken) or broken
+        raise pod_trouble(rest, namespace, pod, broken.found) or broken
     return Completed(
         argv=tuple(argv),
         exit_code=protocol.exit_code(status, argv, where),
@@ -160,12 +162,15 @@ def _never_started(error: BaseException) -> bool:
     return is_repeatable(error, idempotent=False)
 
 
-def _pod_trouble(
-    rest: Rest, namespace: str, name: str, error: ApiError | ConnectionLostError
-) -> PodError | None:
-    """What befell the pod, when that explains why an exec failed."""
-    if isinstance(error, ApiError) and error.status not in _TELLING:
-        return None
+def pod_trouble(rest: Rest, namespace: str, name: str, found: str) -> PodError | None:
+    """What befell a pod, when that explains why something in it failed.
+
+    Args:
+        rest: the way to the cluster.
+        namespace: the pod's.
+        name: the pod's.
+        found: what failed, as the error's evidence.
+    """
     path = f"{collection('pods', namespace=namespace)}/{name}"
     try:
         pod = as_object(rest.once("GET", path), rest.host)
@@ -185,6 +190,6 @@ def _pod_trouble(
             return None
     return PodError(
         f"pod {namespace}/{name} {trouble}",
-        found=error.found or error.problem,
+        found=found,
         remedy=f"`kubectl get events -n {namespace}` tells who or what ended it",
     )

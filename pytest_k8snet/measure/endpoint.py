@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.errors import ExecTimeoutError, ToolMissingError
+from pytest_k8snet.errors import ExecTimeoutError, PodError, ToolMissingError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -41,6 +41,10 @@ class PodShell:
         return self.api.exec(
             self.pod.namespace, self.pod.name, argv, timeout_seconds=timeout_seconds
         )
+
+    def trouble(self, found: str) -> PodError | None:
+        """What befell the pod, if that explains why something in it failed."""
+        return self.api.pod_trouble(self.pod.namespace, self.pod.name, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,10 @@ class Endpoint:
             ExecError: it could not be run to its end.
         """
         return self.shell(argv, timeout_seconds=timeout_seconds)
+
+    def trouble(self, found: str) -> PodError | None:
+        """What befell the pod below this, if that explains why something here failed."""
+        return self.shell.trouble(found) if isinstance(self.shell, PodShell) else None
 
     def curl(self, url: str, *, requests: int = 10, **options: Any) -> CurlSamples:
         """Request a URL several times, each on a fresh connection, by one curl process.

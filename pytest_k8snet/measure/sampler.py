@@ -63,7 +63,7 @@ class Sampler:
             PathError: the traffic did not take the path that the mode promises.
             ExecError: a command could not be run to its end.
         """
-        with _during(f"starting the iperf3 server of {pair.label}"):
+        with _during(f"starting the iperf3 server of {pair.label}", pair.server):
             port = self._start_server(pair)
         wanted = iperf3.Iperf3Options(server=pair.server.address, port=port, **options)
         seconds = wanted.seconds + wanted.omit_seconds
@@ -79,7 +79,8 @@ class Sampler:
         }
         argv = iperf3.client_argv(wanted)
         watch = self.prover.watch(pair) if self.prover is not None else None
-        with self._telling(context, argv, f"iperf3 {pair.label}", seconds):
+        ends = (pair.client, pair.server)
+        with self._telling(context, argv, f"iperf3 {pair.label}", seconds, ends):
             started = _now()
             done = pair.client.run(argv, timeout_seconds=wanted.timeout_seconds + GRACE_SECONDS)
             result = iperf3.parse(
@@ -131,7 +132,7 @@ class Sampler:
         wanted = curl.CurlOptions(url=url, **options)
         argv = curl.argv(wanted)
         context = _curl_context(client, url)
-        with self._telling(context, argv, f"curl {client} -> {url}", 1.0):
+        with self._telling(context, argv, f"curl {client} -> {url}", 1.0, (client,)):
             started = _now()
             done = client.run(argv, timeout_seconds=wanted.timeout_seconds + GRACE_SECONDS)
             result = curl.parse(
@@ -167,7 +168,7 @@ class Sampler:
         argv = schedule.argv(wanted)
         context = _curl_context(client, url)
         seconds = wanted.due_seconds[-1]
-        with self._telling(context, argv, f"curl {client} -> {url}", seconds):
+        with self._telling(context, argv, f"curl {client} -> {url}", seconds, (client,)):
             started = _now()
             done = client.run(argv, timeout_seconds=wanted.timeout_seconds + GRACE_SECONDS)
             result = schedule.parse(
@@ -208,12 +209,17 @@ class Sampler:
 
     @contextmanager
     def _telling(
-        self, context: dict[str, Any], argv: tuple[str, ...], text: str, seconds: float
+        self,
+        context: dict[str, Any],
+        argv: tuple[str, ...],
+        text: str,
+        seconds: float,
+        endpoints: tuple[Endpoint, ...],
     ) -> Iterator[None]:
         """Show progress, and leave a record of a sample that gave an error instead of a figure."""
         self._observer.started(text, seconds)
         try:
-            with _during(text):
+            with _during(text, *endpoints):
                 yield
         except K8sNetError as exc:
             self._observer.record(
@@ -225,13 +231,22 @@ class Sampler:
 
 
 @contextmanager
-def _during(text: str) -> Iterator[None]:
-    """Let an error say what was being done when it arose."""
+def _during(text: str, *endpoints: Endpoint) -> Iterator[None]:
+    """Let an error say what was being done when it arose.
+
+    A tool only knows that its peer or its own process went away; where a pod did, that is said.
+    """
     try:
         yield
     except K8sNetError as exc:
-        exc.during = exc.during or text
-        raise
+        error = exc
+        if isinstance(exc, ToolError):
+            troubles = (endpoint.trouble(exc.brief) for endpoint in endpoints)
+            error = next(filter(None, troubles), exc)
+        error.during = error.during or text
+        if error is exc:
+            raise
+        raise error from exc
 
 
 def _curl_context(client: Endpoint, url: str) -> dict[str, Any]:

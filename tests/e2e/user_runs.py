@@ -1,0 +1,81 @@
+"""pytest on a lab as a user runs it: started, disturbed, and looked after for what it left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from calico_run import objects
+
+from pytest_k8snet.cluster.api import Api
+
+FAULTS = "/api/v1/namespaces/kube-system/configmaps"
+
+
+def start(folder: Path, *args: str, **environment: str) -> subprocess.Popen[str]:
+    """Start pytest in a folder; its output comes through one pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "120", **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(folder: Path, *args: str, **environment: str) -> str:
+    """What a whole run of pytest printed."""
+    return start(folder, *args, **environment).communicate(timeout=180)[0]
+
+
+def message(output: str, test: str) -> str:
+    """What is said of one test: the text below its headline, without the line that places it."""
+    _, headline, after = output.partition(f" of {test} __")
+    if not headline:
+        # A FAILED test's headline has its name alone.
+        _, headline, after = output.partition(f" {test} __")
+    assert headline, f"nothing is said of {test} in:\n{output}"
+    return after.split("\n", 1)[1].split("\n  test:  ", 1)[0]
+
+
+@contextmanager
+def fault(api: Api, **data: str) -> Generator[None]:
+    """Ask the lab for trouble until the block ends."""
+    name = "k8snet-lab-faults"
+    body = {"metadata": {"name": name}, "data": {k.replace("_", "-"): v for k, v in data.items()}}
+    api.create(FAULTS, {"apiVersion": "v1", "kind": "ConfigMap", **body})
+    try:
+        yield
+    finally:
+        api.delete(f"{FAULTS}/{name}")
+
+
+@contextmanager
+def patched(api: Api, path: str, change: dict[str, Any], back: dict[str, Any]) -> Generator[None]:
+    """Change an object until the block ends."""
+    api.patch(path, change)
+    try:
+        yield
+    finally:
+        api.patch(path, back)
+
+
+@contextmanager
+def nothing_left(api: Api) -> Generator[None]:
+    """Insist that cluster and processes are afterwards as they were."""
+    before, children = objects(api), _children()
+    yield
+    assert objects(api) == before
+    assert _children() == children
+
+
+def _children() -> set[str]:
+    threads = Path("/proc/self/task").glob("*/children")
+    return {pid for thread in threads for pid in thread.read_text(encoding="ascii").split()}
