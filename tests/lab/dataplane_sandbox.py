@@ -69,8 +69,11 @@ def _main(module: str, function: str, arguments: str) -> int:
         status = 1
         try:
             isolation.furnish()
-            # iperf3 keeps its streams' buffers there, and the host's disk is read-only now.
-            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/tmp"], check=True)
+            # iperf3 keeps its streams' buffers in TMPDIR, and the host's disk is read-only now.
+            # Not over /tmp: this very checkout may lie there.
+            scratch = Path("/run/scratch")
+            scratch.mkdir()
+            os.environ["TMPDIR"] = str(scratch)
             scenario = getattr(importlib.import_module(module), function)
             result = asyncio.run(scenario(**json.loads(arguments)))
             sys.stdout.write(json.dumps(result) + "\n")
