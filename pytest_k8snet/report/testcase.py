@@ -30,7 +30,9 @@ def attach(recorder: Recorder, item: pytest.Item, report: pytest.TestReport, out
         report: pytest's report of the phase.
         outcome: what became of it, in our words.
     """
-    if report.when == "teardown" and recorder.progress is not None:
+    # Not at the tear-down: the last test's one ends the whole run, with no test left.
+    measured = report.when == "call" or (report.when == "setup" and not report.passed)
+    if measured and recorder.progress is not None:
         recorder.progress.test_finished(item.session.testscollected)
     if report.when != "call" and outcome == "passed":
         return
