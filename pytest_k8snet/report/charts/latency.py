@@ -45,8 +45,12 @@ def latency_chart(rows: Sequence[LatencyRow], phase: str) -> Markup:
     for index, row in enumerate(drawn):
         parts.append(steps(_points(row.phases[phase].ordered, x, y), index))
         parts.append(_legend(row, phase, index, _TOP + 10 + index * 34))
+    far = [text for limit, text in limits if limit > marks[-1] * unit.scale]
+    if far:
+        beyond = f"{', '.join(far)}: beyond the axis →"
+        parts.append(label(_WIDTH - 4, _BOTTOM + 18, beyond, anchor="end", kind="limit", limit=60))
     for limit, text in limits:
-        if limit > marks[-1] * unit.scale:
+        if text in far:
             continue
         parts.append(line(x(limit), _TOP - 4, x(limit), _BOTTOM, "limit", width=1.5, dash="5 3"))
         parts.append(label(x(limit), _TOP - 8, text, anchor="middle", kind="limit", limit=40))

@@ -157,7 +157,7 @@ def _figures(sample: Record, curl: bool) -> list[Markup]:
         number_cell(in_unit(figure(sample, "bandwidth_bits_per_second"), "bit/s")),
         number_cell(percent(figure(sample, "retransmit_ratio"))),
         number_cell(in_unit(figure(sample, "rtt_mean_seconds"), "s")),
-        element("td", series_chart(series)),
+        element("td", series_chart(series) or NONE),
     ]
 
 

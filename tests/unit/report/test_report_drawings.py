@@ -251,3 +251,27 @@ def test_beyond_what_a_page_holds_it_points_to_the_results_file() -> None:
     assert "left out here to keep the report small" in page
     assert "k8snet-s1401" in page
     assert len(page.encode()) < 3_500_000
+
+
+@pytest.mark.parametrize(
+    ("quantity", "phase"),
+    [("connect p95", "connect"), ("first_byte p95", "starttransfer"), ("total p50", "total")],
+)
+@pytest.mark.parametrize(
+    ("limit", "drawn"), [(0.001, "ms</text>"), (10.0, " 10 s: beyond the axis →</text>")]
+)
+def test_a_gates_limit_is_in_the_open_chart_of_its_time(
+    quantity: str, phase: str, limit: float, drawn: str
+) -> None:
+    made = Study()
+    made.begin()
+    made.curl("t.py::t", "node-clusterip", requests=100)
+    made.verdict(
+        "t.py::t", "pass", quantity=quantity, unit="s", scene="node-clusterip", limit=limit
+    )
+    page = render_page(made.records)
+    section = page[page.index('id="k8snet-latency"') : page.index("Charts of time_")]
+    assert re.findall(r"<figcaption><strong>time_(\w+):", section) == [phase]
+    (label,) = re.findall(r'<text [^>]*class="f-limit"[^>]*>([^<]*</text>)', section)
+    assert label.startswith(quantity)
+    assert label.endswith(drawn)
