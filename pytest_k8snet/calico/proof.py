@@ -111,7 +111,7 @@ class PathProof:
                 "The traffic did not take the path that its mode promises",
                 found=self.text,
                 remedy="Check the routes and tunnel devices of both nodes; trust no figure of "
-                "this mode before they are right.",
+                "this mode before they are right. This one is kept in the report as an error.",
             )
 
 

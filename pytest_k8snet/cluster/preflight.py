@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_k8snet.cluster.nodes import Node, list_nodes
-from pytest_k8snet.errors import ApiError, ClusterError
+from pytest_k8snet.errors import ApiError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -254,21 +254,6 @@ def check(
         nodes=tuple(nodes),
         problems=tuple(problems),
     )
-
-
-def require(report: Report) -> None:
-    """Raise when a report has problems.
-
-    Raises:
-        ClusterError: names them all.
-    """
-    if not report.ok:
-        raise ClusterError(
-            f"this cluster cannot be used as it is ({len(report.problems)} problems)",
-            found="\n".join(report.problems),
-            remedy="`k8snet doctor` shows all that was checked; the permissions are listed in the "
-            "documentation as a ready ClusterRole",
-        )
 
 
 def _minor(version: str) -> int:

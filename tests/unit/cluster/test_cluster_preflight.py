@@ -14,8 +14,7 @@ from small_api import SmallApi, running
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connection import connect
-from pytest_k8snet.cluster.preflight import check, permissions, require
-from pytest_k8snet.errors import ClusterError
+from pytest_k8snet.cluster.preflight import check, permissions
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -54,7 +53,6 @@ def test_a_cluster_that_grants_all_is_fine(server: SmallApi, api: Api) -> None:
     report = check(api, level="in-place")
     assert report.ok
     assert report.missing() == []
-    require(report)
     lines = report.lines()
     assert lines[0] == f"server      {server.url} (context small, user jane)"
     assert lines[1] == "kubernetes  v1.32.1"
@@ -69,9 +67,6 @@ def test_missing_permissions_are_named(server: SmallApi, api: Api) -> None:
     text = "\n".join(report.lines())
     assert "no: create pods/exec\n" in text
     assert "no: list events (optional)" in text
-    with pytest.raises(ClusterError, match=r"cannot be used as it is \(1 problems\)") as caught:
-        require(report)
-    assert caught.value.found == 'user "jane" may not create pods/exec'
 
 
 def test_a_level_asks_for_what_it_needs_alone(server: SmallApi, api: Api) -> None:
