@@ -167,7 +167,10 @@ def path_text(summary: Summary) -> str:
         return "no sample crossed a path that could be proven"
     parts = [f"proven for {tally.proven:,} of {counted(total, 'sample')}"]
     if tally.contradicted:
-        parts.append(f"CONTRADICTED for {tally.contradicted:,}: {tally.text}")
+        # One disagreement here; the sample's own error has them all.
+        first, *others = tally.text.splitlines() or [""]
+        more = f" (and {len(others)} more)" if others else ""
+        parts.append(f"CONTRADICTED for {tally.contradicted:,}: {first}{more}")
     if tally.missing:
         parts.append(f"missing for {tally.missing:,}")
     return "; ".join(parts)

@@ -6,6 +6,7 @@ from study_records import Study, study, with_baseline, with_mesh
 from pytest_k8snet.calico.headers import goodput_ceiling
 from pytest_k8snet.report.html import render_page
 from pytest_k8snet.report.model import BandwidthCell, Key, Summary
+from pytest_k8snet.report.phrases import path_text
 from pytest_k8snet.report.summary import summarise
 
 
@@ -212,3 +213,12 @@ def test_before_and_now_are_compared_unpaired() -> None:
 def test_records_of_only_the_run_give_a_summary() -> None:
     assert summarise(study()[:1]).outcome == "cut"
     assert summarise([]).outcome == "cut"
+
+
+def test_of_a_contradicted_path_the_first_disagreement_is_told() -> None:
+    records = study()
+    sample = next(one for one in records if one["kind"] == "sample" and one.get("path"))
+    sample["path"] |= {"state": "contradicted", "text": "tunl0 sent nothing\ntunl0 is down"}
+    told = path_text(summarise(records))
+    assert "CONTRADICTED for 1: tunl0 sent nothing (and 1 more)" in told
+    assert "\n" not in told
