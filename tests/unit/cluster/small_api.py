@@ -121,7 +121,9 @@ class SmallApi:
         self.seen.append(f"{request.method} {request.path_qs}")
         self.headers = {k.lower(): v for k, v in request.headers.items()}
         self.bodies.append(await request.read())
-        if request.headers.get("authorization") != f"Bearer {self.token}":
+        # The scheme's case does not count (RFC 9110), and the client writes it either way.
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if (scheme.lower(), token) != ("bearer", self.token):
             return status(401, "Unauthorized", "Unauthorized")
         handler = self.answers.get(f"{request.method} {request.path}")
         if isinstance(handler, list):

@@ -445,6 +445,26 @@ def _proxy() -> Generator[tuple[str, list[str]]]:
         thread.join(10)
 
 
+def test_in_a_pod_its_service_account_leads_to_the_api_also_with_a_newer_token(
+    server: SmallApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+    # The client library's paths are those of a pod's root, which is not the test's to write.
+    for name, content in (("TOKEN", TOKEN.encode()), ("CERT", server.authority.pem)):
+        file = tmp_path / name
+        file.write_bytes(content)
+        constant = f"kubernetes.config.incluster_config.SERVICE_{name}_FILENAME"
+        monkeypatch.setattr(constant, str(file))
+    api = connect()
+    assert (api.host, api.user) == (server.url, "jane")
+    # The kubelet rotates the token while the pod runs.
+    server.token = "rotated"
+    (tmp_path / "TOKEN").write_text("rotated")
+    server.on("GET /version", {"gitVersion": "v1.32.0"})
+    assert api.get("/version") == {"gitVersion": "v1.32.0"}
+
+
 def test_in_a_pod_without_a_token_the_service_account_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
