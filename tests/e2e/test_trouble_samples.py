@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,13 @@ def broken_web_server():
 TESTS = '''
 import time
 from pytest_k8snet import Mbit, ms
+from pytest_k8snet.tools import iperf3
 
+STATES = """
+for process in /proc/[0-9]*; do
+    read -r number name state rest < $process/stat && echo "$state$name"
+done
+"""
 KILL = """
 for process in /proc/[0-9]*; do
     read -r name < $process/comm
@@ -152,6 +159,16 @@ def test_pod_gone(pod_pair, k8snet, later):
     later(1.0, k8snet.api.delete, path, grace_seconds=0)
     pod_pair.iperf3(seconds=5)
 
+def test_servers_leave_no_zombies(pod_pair):
+    client, server = pod_pair.client, pod_pair.server
+    for port in range(6001, 6021):
+        assert server.run(iperf3.server_argv(port)).exit_code == 0
+        done = client.run(["iperf3", "-c", server.address, "-p", str(port), "-n", "10K"])
+        assert done.exit_code == 0, done
+    processes = server.run(["sh", "-c", STATES]).stdout.split()
+    assert "S(sh)" in processes
+    assert [one for one in processes if one.startswith("Z")] == []
+
 def test_next_gets_a_new_pod(pod_pair):
     assert pod_pair.iperf3(seconds=1, omit_seconds=0).bandwidth > 1 * Mbit
 '''
@@ -173,10 +190,11 @@ def output(lab: LabProcess, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_trouble_is_an_error_and_only_a_missed_target_a_failure(output: str) -> None:
-    assert "5 failed, 1 passed, 8 errors in" in output
+    assert "5 failed, 2 passed, 8 errors in" in output
     for test in ("missed_target", "curl_refused", "curl_no_name", "curl_timeout", "curl_5xx"):
         assert f"FAILED test_samples.py::test_{test} " in output
-    assert "PASSED test_samples.py::test_next_gets_a_new_pod" in output
+    for test in ("servers_leave_no_zombies", "next_gets_a_new_pod"):
+        assert f"PASSED test_samples.py::test_{test}" in output
 
 
 def test_no_message_is_a_traceback(output: str) -> None:
@@ -216,14 +234,16 @@ def test_no_message_is_a_traceback(output: str) -> None:
             "test_cut_off",
             "ServerDied: the iperf3 server went away during the test\n"
             "  while: iperf3 pod-pod node1 -> node2\n"
-            "  found: control socket has closed unexpectedly\n"
+            # The control connection may be the first to be reset, or a stream.
+            "  found: *\n"
             "  to do: check whether the server pod was killed, evicted or out of memory, whether "
             "a policy cut the connection, and whether the server limits its bit rate",
         ),
     ],
 )
 def test_iperf3_that_gives_no_figure_says_why(output: str, test: str, expected: str) -> None:
-    assert message(output, test) == expected
+    found = message(output, test)
+    assert fnmatchcase(found, expected), found
 
 
 def test_output_that_arrives_spoilt_is_not_guessed_at(output: str) -> None:

@@ -1,0 +1,243 @@
+"""A run that is ended from outside, or loses its API server: at once, told, and nothing left."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from calico_run import objects
+from user_runs import message, nothing_left, start
+
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.errors import ClusterError, ToolError
+from pytest_k8snet.lab import LabProcess
+
+LONG = """
+def test_long(calico_mode, pod_pair):
+    pod_pair.iperf3(seconds=600)
+"""
+#: Exits with 0 if iperf3 runs in the pod.
+IS_SAMPLING = 'for one in /proc/[0-9]*; do read -r n < $one/comm; [ "$n" = iperf3 ] && exit; done'
+DEDICATED = ("--k8snet-change=dedicated", "--k8snet-modes=vxlan")
+
+
+@pytest.fixture(scope="module")
+def api(lab: LabProcess) -> Api:
+    return connect(kubeconfig=lab.kubeconfig)
+
+
+def wait_until(condition: Callable[[], bool], run: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert run.poll() is None, run.stdout and run.stdout.read()
+        assert time.monotonic() < deadline, "it never comes to that"
+        time.sleep(0.05)
+
+
+def is_sampling(api: Api) -> bool:
+    """Whether iperf3 runs in some run's client pod."""
+    for pod in api.list("/api/v1/pods", labels="k8snet/role=client"):
+        where = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        try:
+            if api.exec(*where, ["sh", "-c", f"{IS_SAMPLING}; exit 1"]).exit_code == 0:
+                return True
+        except (ClusterError, ToolError):
+            continue  # not up yet
+    return False
+
+
+def is_putting_back(api: Api) -> bool:
+    """Whether the pods of the run are on their way out."""
+    pods = api.list("/api/v1/pods", labels="k8snet/role=client")
+    return not pods or bool(pods[0]["metadata"].get("deletionTimestamp"))
+
+
+@contextmanager
+def ended(run: subprocess.Popen[str]) -> Iterator[None]:
+    """Let no failed test leave its run behind."""
+    try:
+        yield
+    finally:
+        if run.poll() is None:
+            run.kill()
+        run.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_of_a_sample_puts_everything_back_at_once(
+    lab: LabProcess, api: Api, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "test_long.py").write_text(LONG)
+    with nothing_left(api):
+        run = start(tmp_path, f"--kubeconfig={lab.kubeconfig}", *DEDICATED)
+        with ended(run):
+            wait_until(lambda: is_sampling(api), run)
+            run.send_signal(number)
+            if number == signal.SIGINT:
+                # An impatient key must not cut it short.
+                wait_until(lambda: is_putting_back(api), run)
+                run.send_signal(number)
+            output = run.communicate(timeout=30)[0]
+    assert run.returncode == pytest.ExitCode.INTERRUPTED
+    assert "  put back  yes, all of it (1 object)" in output
+    assert "KeyboardInterrupt" in output
+    assert "Traceback" not in output
+
+
+def test_a_lost_terminal_puts_everything_back(lab: LabProcess, api: Api, tmp_path: Path) -> None:
+    (tmp_path / "test_long.py").write_text(LONG)
+    ours, theirs = pty.openpty()
+    with nothing_left(api):
+        run = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+                *(f"--kubeconfig={lab.kubeconfig}", *DEDICATED),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "TERM": "xterm"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            text=True,
+        )
+        os.close(theirs)
+        with ended(run):
+
+            def reads_and_samples() -> bool:
+                while select.select([ours], [], [], 0)[0]:
+                    os.read(ours, 65536)
+                return is_sampling(api)
+
+            wait_until(reads_and_samples, run)
+            os.close(ours)
+            # What the kernel sends to the terminal's session; ours has no controlling terminal.
+            run.send_signal(signal.SIGHUP)
+            run.wait(timeout=30)
+
+
+def test_a_killed_run_that_changed_nothing_is_cleared_away_by_the_next(
+    lab: LabProcess, api: Api, tmp_path: Path
+) -> None:
+    (tmp_path / "test_long.py").write_text(LONG.replace("calico_mode, ", ""))
+    with nothing_left(api):
+        run = start(tmp_path, f"--kubeconfig={lab.kubeconfig}")
+        with ended(run):
+            wait_until(lambda: is_sampling(api), run)
+            run.kill()
+        assert is_sampling(api)
+        (tmp_path / "test_long.py").write_text("def test_next(node): pass")
+        output = start(tmp_path, f"--kubeconfig={lab.kubeconfig}").communicate(timeout=60)[0]
+        assert "1 passed" in output
+
+
+class Tunnel:
+    """A way to the API server that can be closed, as a VPN or an ssh tunnel is."""
+
+    def __init__(self, server: str) -> None:
+        host, port = server.removeprefix("https://").split(":")
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets = [self._listener]
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+            except OSError:
+                return
+            self._sockets += [client, server]
+            for one, other in ((client, server), (server, client)):
+                threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        try:
+            while data := one.recv(65536):
+                other.sendall(data)
+        except OSError:
+            pass
+        self._cut(one, other)
+
+    def _cut(self, *sockets: socket.socket) -> None:
+        for one in sockets:
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    def close(self) -> None:
+        self._cut(*self._sockets)
+        for one in self._sockets:
+            one.close()
+
+
+#: Thirty seconds of patience, spent in two seconds here.
+HASTY = "import pytest_k8snet.cluster.connection as one\none.PATIENCE_SECONDS = 2.0\n"
+LOST = """
+import pytest
+
+def test_cut(calico_mode, pod_pair):
+    pod_pair.iperf3(seconds=600)
+
+@pytest.mark.parametrize("number", range(5))
+def test_later(calico_mode, pod_pair, number):
+    pod_pair.iperf3(seconds=1)
+"""
+
+
+def test_an_api_server_that_is_lost_is_waited_for_once_and_the_rest_is_restored_by_command(
+    lab: LabProcess, api: Api, tmp_path: Path
+) -> None:
+    tunnel = Tunnel(lab.server)
+    config = yaml.safe_load(lab.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{tunnel.port}"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "conftest.py").write_text(HASTY)
+    (tmp_path / "test_lost.py").write_text(LOST)
+    before = objects(api)
+    with nothing_left(api):
+        run = start(tmp_path, "--kubeconfig=config.yaml", *DEDICATED, "--durations=0")
+        with ended(run):
+            wait_until(lambda: is_sampling(api), run)
+            tunnel.close()
+            output = run.communicate(timeout=60)[0]
+        assert objects(api) != before
+        restored = subprocess.run(
+            [sys.executable, "-m", "pytest_k8snet.cli", "restore", "--kubeconfig", lab.kubeconfig],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert restored.returncode == 0, restored.stderr
+    assert "Took back the changes of k8snet-" in restored.stdout
+
+    assert "Traceback" not in output
+    assert "7 errors in" in output
+    cut = message(output, "test_cut[VXLAN-Always]")
+    assert cut.startswith('ConnectionLostError: the exec stream of "timeout -k 2 ')
+    assert "while: iperf3 pod-pod node1 -> node2" in cut
+    refused = f"UnreachableError: the API server https://127.0.0.1:{tunnel.port} refuses the"
+    assert output.count(refused) == 5
+    assert output.count("(asked again and again for 2 s)") == 2
+    assert output.count("  found: the same as at test_lost.py::test_later[VXLAN-Always-0]") == 4
+    end = output.split("ERROR at teardown of")[1].split("  test:")[0]
+    assert "RestoreError: The changes of run k8snet-" in end
+    assert "  to do: Run `k8snet restore` when the cause is gone" in end
+    assert "put back  NO: " in output
