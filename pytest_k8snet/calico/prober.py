@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico import kernel
 from pytest_k8snet.calico.kernel import KernelState
-from pytest_k8snet.errors import K8sNetError
+from pytest_k8snet.errors import ConnectError, K8sNetError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.exec import Completed
@@ -50,7 +50,11 @@ class Prober:
         return node in self._shells
 
     def ask(self, questions: Mapping[str, Question]) -> Answers:
-        """Ask several nodes at once; a node that can't be read is in ``missing``."""
+        """Ask several nodes at once; a node that can't be read is in ``missing``.
+
+        Raises:
+            ConnectError: the API server does not answer, so no node can be asked.
+        """
         futures = {
             node: self._pool.submit(self._ask_one, node, question)
             for node, question in questions.items()
@@ -65,6 +69,8 @@ class Prober:
         for node, future in futures.items():
             try:
                 states[node] = future.result()
+            except ConnectError:
+                raise
             except K8sNetError as exc:
                 missing[node] = f"{exc.problem}: {exc.found}" if exc.found else exc.problem
         return Answers(states=states, missing=missing)

@@ -29,8 +29,8 @@ LONG = """
 def test_long(calico_mode, pod_pair):
     pod_pair.iperf3(seconds=600)
 """
-#: Exits with 0 if iperf3 runs in the pod.
-IS_SAMPLING = 'for one in /proc/[0-9]*; do read -r n < $one/comm; [ "$n" = iperf3 ] && exit; done'
+#: Exits with 0 if the long sample is being taken in the pod; does not find itself.
+IS_SAMPLING = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q -e '-t 60[0]'"
 DEDICATED = ("--k8snet-change=dedicated", "--k8snet-modes=vxlan")
 
 
@@ -52,7 +52,7 @@ def is_sampling(api: Api) -> bool:
     for pod in api.list("/api/v1/pods", labels="k8snet/role=client"):
         where = pod["metadata"]["namespace"], pod["metadata"]["name"]
         try:
-            if api.exec(*where, ["sh", "-c", f"{IS_SAMPLING}; exit 1"]).exit_code == 0:
+            if api.exec(*where, ["sh", "-c", IS_SAMPLING]).exit_code == 0:
                 return True
         except (ClusterError, ToolError):
             continue  # not up yet
@@ -216,7 +216,7 @@ def test_an_api_server_that_is_lost_is_waited_for_once_and_the_rest_is_restored_
         with ended(run):
             wait_until(lambda: is_sampling(api), run)
             tunnel.close()
-            output = run.communicate(timeout=60)[0]
+            output = run.communicate(timeout=60)[0].split("= short test summary info =")[0]
         assert objects(api) != before
         restored = subprocess.run(
             [sys.executable, "-m", "pytest_k8snet.cli", "restore", "--kubeconfig", lab.kubeconfig],
@@ -229,13 +229,13 @@ def test_an_api_server_that_is_lost_is_waited_for_once_and_the_rest_is_restored_
     assert "Took back the changes of k8snet-" in restored.stdout
 
     assert "Traceback" not in output
-    assert "7 errors in" in output
+    assert "Not passed: 6 errors" in output
     cut = message(output, "test_cut[VXLAN-Always]")
     assert cut.startswith('ConnectionLostError: the exec stream of "timeout -k 2 ')
     assert "while: iperf3 pod-pod node1 -> node2" in cut
     refused = f"UnreachableError: the API server https://127.0.0.1:{tunnel.port} refuses the"
     assert output.count(refused) == 5
-    assert output.count("(asked again and again for 2 s)") == 2
+    assert "Connection refused (asked again and again for " in output
     assert output.count("  found: the same as at test_lost.py::test_later[VXLAN-Always-0]") == 4
     end = output.split("ERROR at teardown of")[1].split("  test:")[0]
     assert "RestoreError: The changes of run k8snet-" in end
