@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster.connection import connect
-from pytest_k8snet.errors import ClusterError, SettingsError
+from pytest_k8snet.errors import K8sNetError, SettingsError
 from pytest_k8snet.measure.run import Run, RunSpec
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def opened(settings: Settings, recorder: Recorder, modes: Sequence[CalicoMode]) 
             try:
                 with _opened_cluster(on_lab, recorder, modes) as run:
                     yield run
-            except ClusterError:
+            except K8sNetError:
                 # Where the lab has died, that is the news, and nothing is left to be put back.
                 lab.check()
                 raise
