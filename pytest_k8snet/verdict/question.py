@@ -41,6 +41,7 @@ class Finding:
         low_level, high_level: the chance that each bound errs, at one look.
         n: pairs, connections or requests that it rests on.
         needed: how many would probably decide, where that can be told.
+        spread: how much one pair (or connection) varies, as a share; None where counts decide.
         warnings: what the reader should know about the values.
         counts: for questions that count: what was counted, by name.
     """
@@ -51,6 +52,7 @@ class Finding:
     high_level: float
     n: int
     needed: int | None = None
+    spread: float | None = None
     warnings: tuple[str, ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
 
@@ -201,6 +203,7 @@ class Mean:
             high_level=plan.level,
             n=n,
             needed=max(needed, n + 1) if needed is not None else None,
+            spread=math.expm1(deviation(logarithms)),
             warnings=(warning,) if warning else (),
         )
 

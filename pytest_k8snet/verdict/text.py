@@ -91,6 +91,8 @@ def _open_line(verdict: Verdict) -> str:
     text = f"undecided: {verdict.reason}"
     if finding is None or finding.state != "open":
         return text
+    if finding.spread is not None:
+        text += f", and one of the {question.noun} varies by {finding.spread:.1%}"
     if finding.needed is None:
         return (
             f"{text}; the limit lies too close to the figure for any sensible number of "

@@ -60,7 +60,9 @@ def test_undecided_raises_and_says_how_many_more() -> None:
     text = str(caught.value).splitlines()
     assert text[0] == "INCONCLUSIVE: pod-pod / node-node >= 0.90"
     assert text[1].endswith("8 pairs x 5 s, 0 discarded")
-    assert text[2].startswith("  undecided: the limit lies within the interval; about ")
+    assert text[2].startswith("  undecided: the limit lies within the interval, and one ")
+    assert " of the pairs varies by " in text[2]
+    assert "; about " in text[2]
     assert "more pairs would settle it (last=" in text[2]
 
 
