@@ -243,8 +243,8 @@ def test_pods_that_may_not_be_deleted_singly_go_with_their_namespace(
     lab: LabProcess, api: Api, pytester: pytest.Pytester
 ) -> None:
     with fault(api, forbid="delete:pods"):
-        output = run(pytester, lab.kubeconfig)
-    assert message(output, "test_two").startswith(
+        output = run(pytester, lab.kubeconfig, test="def test_one(pod): pass")
+    assert message(output, "test_one").startswith(
         'ForbiddenError: user "kubernetes-admin" may not delete pods'
     )
 
@@ -253,14 +253,14 @@ def test_what_stays_behind_is_named_with_the_way_to_remove_it(
     lab: LabProcess, api: Api, pytester: pytest.Pytester
 ) -> None:
     with fault(api, forbid="delete:namespaces"):
-        output = run(pytester, lab.kubeconfig)
+        output = run(pytester, lab.kubeconfig, test="def test_one(pod): pass")
     (left,) = [
         item["metadata"]["name"]
         for item in api.list("/api/v1/namespaces", labels="app.kubernetes.io/managed-by")
         if item["metadata"]["name"].startswith("k8snet-")
     ]
     api.delete(f"/api/v1/namespaces/{left}")
-    found = message(output, "test_two")
+    found = message(output, "test_one")
     assert found.startswith(
         f"ClusterError: what run {left} made in namespace {left} could not all be deleted\n"
         '  found: user "kubernetes-admin" may not delete namespaces ('
