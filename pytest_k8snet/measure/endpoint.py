@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.errors import ExecTimeoutError, PodError, ToolMissingError
+from pytest_k8snet.errors import ExecError, ExecTimeoutError, PodError, ToolMissingError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 #: How long a command may go on after its own time limit before the exec is given up, in seconds.
 GRACE_SECONDS = 10.0
+
+#: What ssh itself ends with when it does not get to the command.
+_SSH_FAILED = 255
 
 
 class Shell(Protocol):
@@ -53,9 +58,16 @@ class LocalShell:
 
     prefix: tuple[str, ...] = ()
 
+    @property
+    def over_ssh(self) -> bool:
+        """Whether the prefix leads to another machine's shell."""
+        return any(PurePath(word).name == "ssh" for word in self.prefix)
+
     def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
         """Run ``argv`` behind the prefix."""
-        command = (*self.prefix, *argv)
+        # ssh joins its arguments by blanks, and the shell over there takes them apart again.
+        words = [shlex.join(argv)] if self.over_ssh else argv
+        command = (*self.prefix, *words)
         begun = time.monotonic()
         try:
             done = subprocess.run(
@@ -67,10 +79,10 @@ class LocalShell:
                 timeout=timeout_seconds,
                 check=False,
             )
-        except FileNotFoundError:
+        except OSError as exc:
             raise ToolMissingError(
-                f"the outside client has no program {command[0]!r}",
-                found=f"command: {' '.join(command)}",
+                f"the outside client cannot run {command[0]!r}",
+                found=f"{exc.strerror}; command: {' '.join(command)}",
                 remedy="install it, or name another outside client with --k8snet-outside",
             ) from None
         except subprocess.TimeoutExpired as exc:
@@ -80,6 +92,13 @@ class LocalShell:
                 stderr=_text(exc.stderr),
                 remedy="check that the outside client (--k8snet-outside) answers",
             ) from None
+        if self.over_ssh and done.returncode == _SSH_FAILED:
+            raise ExecError(
+                f"the outside client cannot be reached: {' '.join(self.prefix)}",
+                found=done.stderr or f"exit status {_SSH_FAILED}",
+                remedy=f"`{' '.join(self.prefix)} true` must work without a question, e.g. by a "
+                "key in the agent and a host key that is known",
+            )
         return Completed(
             argv=tuple(argv),
             exit_code=done.returncode,
