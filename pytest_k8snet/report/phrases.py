@@ -142,7 +142,8 @@ def measured_text(summary: Summary) -> str:
 def changed_text(summary: Summary) -> str:
     """What the run changed in the cluster."""
     if not summary.changes:
-        return "nothing but its own pods"
+        # Without any fact of it, no cluster was reached.
+        return "nothing but its own pods" if summary.facts is not None else "nothing"
     shown = [change.what or change.object for change in summary.changes[:3]]
     more = len(summary.changes) - len(shown)
     return "; ".join(shown) + (f"; {more} more, see the list" if more else "")

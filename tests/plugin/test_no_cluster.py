@@ -24,6 +24,7 @@ def told(pytester: pytest.Pytester, *args: str) -> str:
     assert "Traceback" not in output
     assert output.count("  to do: ") == 1
     assert output.count("  found: the same as at ") == 1
+    assert "  changed   nothing\n" in output
     message = output.split("setup of test_needs_a_cluster", 1)[1].split("\n", 1)[1]
     return message.split("\n  test:  ", 1)[0]
 
