@@ -212,7 +212,9 @@ def _gates(request: pytest.FixtureRequest, k8snet: Run) -> Iterator[Gates]:
         text = " ".join(map(str, marker.args))
         plan = Plan.parse(text, plan).with_changes(**marker.kwargs)
     recorder = request.config.stash[RECORDER]
-    yield Gates(observer=recorder, plan=plan, progress=recorder.noted)
+    yield Gates(
+        observer=recorder, plan=plan, progress=recorder.noted, watch=k8snet.node_pod_watch()
+    )
     if recorder.progress is not None:
         recorder.progress.update()
 

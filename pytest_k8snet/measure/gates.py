@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.calico.headers import OVERHEAD_BYTES, WIREGUARD_OVERHEAD_BYTES
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.measure.guards import Guard
 from pytest_k8snet.measure.sampler import Sample, scene_of_url
@@ -48,11 +49,13 @@ class Gates:
         observer: receives each verdict's record.
         plan: in force where a gate names none.
         progress: hears of each round, for the terminal.
+        watch: says what befell the cluster since it was last asked; asked between rounds only.
     """
 
     observer: Observer
     plan: Plan
     progress: Callable[[Progress], None] | None = None
+    watch: Callable[[], str] | None = None
 
     def __repr__(self) -> str:
         """Short: pytest prints it with the arguments of each failed test."""
@@ -145,7 +148,12 @@ class Gates:
     def _terms(self, plan: Plan | str | None) -> Judging:
         if isinstance(plan, str):
             plan = Plan.parse(plan, self.plan)
-        return Judging(plan=plan or self.plan, observer=self.progress, recorder=self._record)
+        return Judging(
+            plan=plan or self.plan,
+            observer=self.progress,
+            recorder=self._record,
+            watch=self.watch,
+        )
 
     def _record(self, verdict: Verdict) -> None:
         record = verdict.to_record()
@@ -177,8 +185,25 @@ def _bandwidth_turn(
         sample_id=str(slower.record.get("id", "")),
         discard=guard.cause(),
         alike={"congestion control": slower.result.sender_congestion or "unknown"},
+        near=_segment_size(pair, slower.result),
         detail=slower,
     )
+
+
+def _segment_size(pair: Pair, result: Iperf3Result) -> dict[str, tuple[int, int]]:
+    """Return the connection's MSS, and how far the other arm's may lie from it.
+
+    Pods have the MTU of the largest header that any pool needs, whatever their own pool's mode.
+    """
+    # A loopback has segments of its own, and is no wire to compare with anyway.
+    if result.mss_bytes is None or pair.client.address == pair.server.address:
+        return {}
+    allowed = 0
+    if "pod" in (pair.client.kind, pair.server.kind):
+        # With no mode asked for, WireGuard may carry the pods.
+        known = pair.mode is not None
+        allowed = max(OVERHEAD_BYTES.values()) if known else WIREGUARD_OVERHEAD_BYTES
+    return {"TCP segment size (MSS, bytes)": (result.mss_bytes, allowed)}
 
 
 def _latency_turn(

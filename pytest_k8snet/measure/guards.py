@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_k8snet.measure.endpoint import Endpoint
 
-#: cgroup v2 and v1; whichever exists tells how often a CPU limit stopped the container.
-_FILES = ("/proc/stat", "/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
+#: The node's CPU, the container's first process, and the container's CPU limit by cgroup v2 or v1,
+#: whichever exists.
+_FILES = ("/proc/stat", "/proc/1/stat", "/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,29 +27,38 @@ class CpuState:
         ticks: all CPU time of the node, in clock ticks.
         steal_ticks: what of it the hypervisor gave to others.
         throttled: how often the container was stopped by its CPU limit.
+        started_ticks: when the container's first process started, in clock ticks since the node's
+            boot; another one is another container, or the pod on another node. None if unknown.
     """
 
     ticks: int
     steal_ticks: int
     throttled: int
+    started_ticks: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> CpuState | None:
-        """Read ``/proc/stat`` and ``cpu.stat``, one after the other; None without the former."""
+        """Read the files one after the other; None without ``/proc/stat``."""
         cpu = re.search(r"^cpu +([\d ]+)$", text, re.MULTILINE)
         if cpu is None:
             return None
         # user nice system idle iowait irq softirq steal; guest time is part of user's.
         times = [int(word) for word in cpu[1].split()][:8]
         throttled = re.search(r"^nr_throttled (\d+)$", text, re.MULTILINE)
+        # The process's name stands in brackets and may hold any character; its start is field 22.
+        first = re.search(r"^1 \(.*\) ((?:\S+ ){19})(\d+)", text, re.MULTILINE)
         return cls(
             ticks=sum(times),
             steal_ticks=times[7] if len(times) > 7 else 0,
             throttled=int(throttled[1]) if throttled else 0,
+            started_ticks=int(first[2]) if first else None,
         )
 
     def cause(self, after: CpuState, name: str, most_steal: float) -> str:
         """Say why what ran between this state and ``after`` may not count, or nothing."""
+        starts = (self.started_ticks, after.started_ticks)
+        if None not in starts and starts[0] != starts[1]:
+            return f"{name} restarted"
         ticks = after.ticks - self.ticks
         steal = (after.steal_ticks - self.steal_ticks) / ticks if ticks > 0 else 0.0
         if steal > most_steal:

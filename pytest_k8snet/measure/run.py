@@ -6,6 +6,7 @@ import socket
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
+from pytest_k8snet.calico.node_pods import NodePodWatch
 from pytest_k8snet.cluster.nodes import choose_nodes, placement
 from pytest_k8snet.cluster.pods import PodRequest
 from pytest_k8snet.cluster.services import existing_web_service, make_web_service
@@ -72,6 +73,10 @@ class Run:
     def installation(self) -> Installation:
         """What Calico is here."""
         return self._stage.installation
+
+    def node_pod_watch(self) -> NodePodWatch:
+        """Watches the calico-node pods of the nodes that the run has pods on."""
+        return NodePodWatch(self.api, lambda: {pod.node for pod in self._stage.workspace.pods()})
 
     def _ensure(self, wanted: Sequence[PodRequest]) -> list[Pod]:
         return self._stage.workspace.ensure_pods(wanted)

@@ -42,12 +42,14 @@ class Judging:
         observer: told of each round.
         recorder: told of each verdict.
         clock: seconds that only rise, for the time budget.
+        watch: says what befell the cluster since it was last asked; asked between rounds only.
     """
 
     plan: Plan = field(default_factory=Plan)
     observer: Callable[[Progress], None] | None = None
     recorder: Callable[[Verdict], None] | None = None
     clock: Callable[[], float] = time.monotonic
+    watch: Callable[[], str] | None = None
 
 
 def settle(claim: Claim, sampler: Sampler, judging: Judging) -> Verdict:
@@ -60,7 +62,7 @@ def settle(claim: Claim, sampler: Sampler, judging: Judging) -> Verdict:
     """
     question, plan = claim.question, sampler.plan
     question.check(plan, claim.relation, claim.limit)
-    stopped = ""
+    stopped, resumed = "", False
     while True:
         rounds = values(sampler.rounds, question.figure)
         finding = question.find(rounds, plan, claim.relation, claim.limit)
@@ -74,6 +76,9 @@ def settle(claim: Claim, sampler: Sampler, judging: Judging) -> Verdict:
             break
         if stopped or taken >= question.most(plan):
             break
+        if not resumed:
+            sampler.resume()
+            resumed = True
         stopped = sampler.take(
             requests=question.requests(plan), rounds_at_most=question.rounds_at_most(plan)
         )

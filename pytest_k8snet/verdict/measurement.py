@@ -28,7 +28,9 @@ class PairedRatio(Comparable):
     _example = "assert ratio >= 0.90 (or <=, or ratio.share(above=0.90) >= 0.9)"
 
     def __init__(self, mean: Mean, arms: tuple[Arm, Arm], judging: Judging) -> None:
-        super().__init__(Sampler(_told_apart(*arms), judging.plan, judging.clock), judging)
+        super().__init__(
+            Sampler(_told_apart(*arms), judging.plan, judging.clock, judging.watch), judging
+        )
         self._mean = mean
 
     def share(self, *, above: float | None = None, below: float | None = None) -> PairShare:
@@ -45,6 +47,7 @@ class PairedRatio(Comparable):
         For calibration, such as how much a cluster's own noise lets it resolve.
         """
         mean = self._mean
+        self._sampler.resume()
         while len(self._sampler.rounds) < count:
             if self._sampler.take(requests=mean.requests(self._sampler.plan), rounds_at_most=count):
                 break
@@ -113,7 +116,7 @@ class Bandwidth(Comparable):
     _example = "assert bandwidth(pods) >= 500 * Mbit, or bandwidth(pods) / bandwidth(nodes) >= 0.90"
 
     def __init__(self, arm: Arm, judging: Judging) -> None:
-        super().__init__(Sampler((arm,), judging.plan, judging.clock), judging)
+        super().__init__(Sampler((arm,), judging.plan, judging.clock, judging.watch), judging)
 
     @overload
     def __truediv__(self, baseline: Bandwidth) -> PairedRatio: ...
@@ -150,7 +153,7 @@ class Latency(NotANumber):
     _example = "assert latency(pod, url).connect.p95 <= 5 * ms"
 
     def __init__(self, arm: Arm, judging: Judging) -> None:
-        sampler = Sampler((arm,), judging.plan, judging.clock)
+        sampler = Sampler((arm,), judging.plan, judging.clock, judging.watch)
         self.dns = Phase("dns", sampler, judging)
         self.connect = Phase("connect", sampler, judging)
         self.tls = Phase("tls", sampler, judging)

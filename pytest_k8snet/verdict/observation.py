@@ -48,6 +48,8 @@ class Observation:
         discard: why the sample may not count, or empty. A cause that was seen apart from the
             figures, such as CPU steal or a restarted pod; never the figure itself.
         alike: circumstances, by name, that must be the same in both arms of a pair.
+        near: figures of circumstances, by name, each with how far the arms' may lie apart; where
+            the arms allow for different distances, the larger one counts.
         detail: the measurer's own sample, for :attr:`Arm.describe` and :attr:`Arm.hints`.
     """
 
@@ -55,6 +57,7 @@ class Observation:
     sample_id: str = ""
     discard: str = ""
     alike: Mapping[str, str] = field(default_factory=dict)
+    near: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     detail: object = None
 
 

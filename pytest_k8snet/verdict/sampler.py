@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pytest_k8snet.verdict.observation import Arm, Discard, Observation, Turn
 from pytest_k8snet.verdict.order import new_seed, order_of
@@ -21,17 +21,36 @@ class Sampler:
     A round is one turn of each arm, in an order drawn from the seed. When either sample has a cause
     for discard, the whole round is taken again: pairs stay pairs, and the choice never looks at a
     figure.
+
+    Args:
+        arms: what is measured, the numerator first.
+        plan: what may be spent.
+        clock: seconds that only rise.
+        watch: asked after each round; says what befell the cluster since it was last asked, in
+            which case the round does not count.
     """
 
-    def __init__(self, arms: Sequence[Arm], plan: Plan, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        arms: Sequence[Arm],
+        plan: Plan,
+        clock: Callable[[], float],
+        watch: Callable[[], str] | None = None,
+    ) -> None:
         self.arms = tuple(arms)
         self.plan = plan
         self.seed = new_seed() if plan.seed is None else plan.seed
         self.rounds: list[tuple[Observation, ...]] = []
         self.discards: list[Discard] = []
         self._clock = clock
+        self._watch = watch
         self._started: float | None = None
         self._longest_seconds = 0.0
+
+    def resume(self) -> None:
+        """Begin to take rounds, now or again: what befell the cluster before is no cause."""
+        if self._watch is not None:
+            self._watch()
 
     def take(self, *, requests: int, rounds_at_most: int) -> str:
         """Take one more round, with retakes; return why none could be had, or nothing."""
@@ -69,6 +88,9 @@ class Sampler:
             for name in first
             if name in last and first[name] != last[name]
         ]
+        causes += [(self.arms[0].label, cause) for cause in _apart(observations)]
+        if self._watch is not None and (befell := self._watch()):
+            causes.append((self.arms[0].label, befell))
         return causes
 
     def _turns(
@@ -121,6 +143,16 @@ class Sampler:
                 f"takes {next_seconds:.0f} s"
             )
         return ""
+
+
+def _apart(observations: Sequence[Observation]) -> Iterator[str]:
+    """Say which figures of the arms' circumstances lie too far apart."""
+    first, last = observations[0].near, observations[-1].near
+    for name in first:
+        if name in last:
+            (one, allowed), (other, allowed_too) = first[name], last[name]
+            if abs(one - other) > max(allowed, allowed_too):
+                yield f"the arms differ too much in {name}: {one} and {other}"
 
 
 def discarded_rounds(discards: Iterable[Discard]) -> int:

@@ -138,7 +138,7 @@ class UnpairedRatio(Comparable):
     _example = "assert bandwidth(pods) / baseline >= 0.95"
 
     def __init__(self, arm: Arm, judging: Judging, reference: Reference) -> None:
-        super().__init__(Sampler((arm,), judging.plan, judging.clock), judging)
+        super().__init__(Sampler((arm,), judging.plan, judging.clock, judging.watch), judging)
         self._source = reference.source
         self._question_asked = Unpaired(
             figure="bandwidth", before=reference.values_of(arm, "bandwidth")

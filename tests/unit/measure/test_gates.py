@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -13,6 +14,7 @@ from notebook import Notebook
 
 from pytest_k8snet import Mbit, ms, second
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import K8sNetError, SettingsError
 from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
 from pytest_k8snet.measure.gates import Gates
@@ -119,6 +121,32 @@ def test_both_directions_are_measured_and_the_slower_counts(pair: Pair, observer
 
 def _figure(sample: dict[str, Any]) -> float:
     return float(sample["figures"]["bandwidth_bits_per_second"])
+
+
+class SmallSegments:
+    """A shell on this machine in which iperf3 clients use a small MSS."""
+
+    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+        small = ["-M", "1200"] if "iperf3" in argv and "-c" in argv else []
+        return LocalShell()([*argv, *small], timeout_seconds=timeout_seconds)
+
+
+def test_arms_with_too_different_segments_are_no_pair(pair: Pair, observer: Notebook) -> None:
+    # Another loopback address stands for another machine.
+    far = replace(pair, server=replace(pair.server, address="127.0.0.2"))
+    small = replace(far, client=replace(far.client, shell=SmallSegments()))
+    gates = Gates(observer=observer, plan=QUICK)
+    verdict = gates.bandwidth(small) / gates.bandwidth(far) <= 100
+    assert verdict.state == "inconclusive"
+    assert "the arms differ too much in TCP segment size (MSS, bytes): 1" in verdict.text
+
+
+def test_a_gate_asks_between_rounds_what_befell_the_cluster(pair: Pair, observer: Notebook) -> None:
+    answers = iter(["", "", "calico-node of node1 restarted"])
+    gates = Gates(observer=observer, plan=QUICK, watch=lambda: next(answers, ""))
+    verdict = gates.bandwidth(pair, bitrate=30 * Mbit) >= 1 * Mbit
+    causes = [discard.cause for discard in verdict.evidence.discards]
+    assert causes == ["calico-node of node1 restarted"]
 
 
 def test_reverse_beside_both_directions_is_refused(pair: Pair, observer: Notebook) -> None:

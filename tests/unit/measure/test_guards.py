@@ -46,12 +46,31 @@ def test_steal_and_throttling_are_causes(after: CpuState, cause: str) -> None:
     assert before.cause(after, "node1", 0.05) == cause
 
 
+def test_the_start_of_the_first_process_is_read_whatever_its_name() -> None:
+    first = "1 (a ) b) S 0 1 1 0 -1 4194560 20 0 0 0 1 2 0 0 20 0 1 0 777 2850816 0 18446\n"
+    state = CpuState.parse(STAT + first)
+    assert state == CpuState(ticks=1000, steal_ticks=35, throttled=0, started_ticks=777)
+
+
+@pytest.mark.parametrize(
+    ("started", "after", "cause"),
+    [(777, 777, ""), (777, 900, "pod p restarted"), (None, 900, ""), (777, None, "")],
+)
+def test_a_container_that_restarted_is_a_cause(
+    started: int | None, after: int | None, cause: str
+) -> None:
+    one = CpuState(ticks=1, steal_ticks=0, throttled=0, started_ticks=started)
+    other = CpuState(ticks=2, steal_ticks=0, throttled=0, started_ticks=after)
+    assert one.cause(other, "pod p", 0.05) == cause
+
+
 def test_a_real_endpoint_has_counters_and_the_outside_is_left_alone(observer: Notebook) -> None:
     sampler = Sampler(observer)
     inside = Endpoint(kind="node", name="here", shell=LocalShell(), sampler=sampler)
     state = read_cpu(inside)
     assert state is not None
     assert state.ticks > state.steal_ticks >= 0
+    assert state.started_ticks is not None
     nowhere = Endpoint(
         kind="outside", name="far", shell=LocalShell(("no-such-command",)), sampler=sampler
     )

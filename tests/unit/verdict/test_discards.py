@@ -159,3 +159,61 @@ def test_a_warmup_is_short() -> None:
         (True, 1, 0),
         (False, 5, 1),
     ]
+
+
+def near(figure: float, *sizes: tuple[int, int]) -> Arm:
+    """An arm whose samples have these segment sizes, the last one for all further samples."""
+
+    def take(turn: Turn) -> Observation:
+        size = sizes[min(turn.number + turn.attempt, len(sizes) - 1)]
+        return Observation(figures={"bandwidth": (figure,)}, near={"MSS": size})
+
+    return Arm(label="near", take=take)
+
+
+def test_circumstances_within_their_distance_are_no_cause() -> None:
+    terms = judging()
+    outcome = (
+        Bandwidth(near(1.0, (1398, 50)), terms) / Bandwidth(near(2.0, (1448, 0)), terms) <= 0.6
+    )
+    assert outcome
+    assert outcome.evidence.discards == ()
+
+
+def test_circumstances_too_far_apart_are_a_cause() -> None:
+    terms = judging()
+    pod, node = near(1.0, (1397, 50), (1398, 50)), near(2.0, (1448, 0))
+    outcome = Bandwidth(pod, terms) / Bandwidth(node, terms) <= 0.6
+    assert outcome
+    assert [d.cause for d in outcome.evidence.discards] == [
+        "the arms differ too much in MSS: 1397 and 1448"
+    ]
+
+
+def test_what_befell_the_cluster_during_a_round_discards_it_and_not_what_came_before() -> None:
+    befell = ["calico-node of node1 restarted"]
+    asked: list[int] = []
+    taken = 0
+
+    def take(turn: Turn) -> Observation:
+        nonlocal taken
+        taken += 1
+        if taken == 3:
+            befell.append("calico-node of node2 restarted")
+        return Observation(figures={"bandwidth": (1.0,)})
+
+    def watch() -> str:
+        asked.append(taken)
+        return befell.pop() if befell else ""
+
+    terms = Judging(plan=Plan(seed=1, warmup_pairs=0), watch=watch)
+    ratio = Bandwidth(Arm(label="pod-pod", take=take), terms) / Bandwidth(scripted(2.0), terms)
+    outcome = ratio <= 0.6
+    assert outcome
+    assert [(d.number, d.attempt, d.label, d.cause) for d in outcome.evidence.discards] == [
+        (2, 0, "pod-pod", "calico-node of node2 restarted")
+    ]
+    # Once before the first round, and once after each.
+    assert asked == [0, 1, 2, 3, 4, 5]
+    assert ratio <= 0.7
+    assert len(asked) == 6, "a comparison that takes no further round asks nothing"
