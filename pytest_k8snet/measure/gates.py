@@ -6,6 +6,7 @@ endpoints. Nothing here knows a limit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -137,10 +138,13 @@ class Gates:
         terms = self._terms(plan)
         # Refuses a rate that could swamp the client, before anything is measured.
         Schedule.jittered(request, terms.plan.requests_per_second, seed=0)
+        mode = str(client.mode) if client.mode is not None else None
         arm = Arm(
             label=f"{client} -> {url}",
             take=lambda turn: _latency_turn(client, request, turn, terms.plan.most_steal),
+            context=mode or "",
             scene=f"{client.kind}-{scene_of_url(url)}",
+            mode=mode,
             describe=_describe_latency,
         )
         return Latency(arm, terms)
@@ -254,7 +258,15 @@ def _describe_latency(observations: Sequence[Observation]) -> str:
     slots = sum(len(result.slots) for result in results)
     missed = sum(result.missed for result in results)
     latest = max(result.latest for result in results)
-    return f"schedule kept to {latest}" + (f", {missed} of {slots} missed" if missed else "")
+    failed: Counter[str] = Counter()
+    for result in results:
+        failed.update(result.samples().failure_counts)
+    reasons = ", ".join(f"{count} x {reason}" for reason, count in failed.most_common())
+    return (
+        (f"failed: {reasons}   " if reasons else "")
+        + f"schedule kept to {latest}"
+        + (f", {missed} of {slots} missed" if missed else "")
+    )
 
 
 def _details(observations: Sequence[Observation], kind: type[Any]) -> list[Sample[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -184,6 +185,7 @@ def test_refused_answers_exceed_every_limit(node: Endpoint, url: str, observer: 
     verdict = latency.total.p90 <= 60 * second
     assert not verdict
     assert "total p90 no answer" in verdict.text
+    assert re.search(r"failed: \d+ x HTTP 503   schedule kept to", verdict.text)
 
 
 def test_tls_of_plain_http_is_an_error(node: Endpoint, url: str, observer: Notebook) -> None:
@@ -209,3 +211,19 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_sent(
     with pytest.raises(SettingsError, match="the plan's last cannot be 'x'"):
         gates.latency(node, "http://10.96.0.20/", plan="last=x")
     assert observer.records == []
+
+
+def test_latency_of_a_pod_is_told_with_its_pools_mode(
+    node: Endpoint, url: str, observer: Notebook
+) -> None:
+    mode = CalicoMode.parse("IPIP-Always")
+    pod = replace(node, kind="pod", name="client", mode=mode)
+    latency = Gates(observer=observer, plan=QUICK).latency(pod, url, plan="rate=40")
+    verdict = latency.total.p50 <= 2 * second
+    pod.curl(url, requests=1)
+    node.curl(url, requests=1)
+    assert verdict.claim.mode == "IPIP-Always"
+    assert verdict.text.splitlines()[0].endswith("  (IPIP-Always)")
+    *with_mode, without = [r["mode"] for r in observer.records if r["kind"] == "sample"]
+    assert set(with_mode) == {"IPIP-Always"}
+    assert without is None
