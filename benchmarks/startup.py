@@ -16,7 +16,7 @@ from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.cluster.nodes import usable_nodes
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
-COLLECT_RUNS = 15
+COLLECT_RUNS = 31
 
 
 def figures() -> Iterator[Figure]:
