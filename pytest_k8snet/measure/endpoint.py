@@ -14,6 +14,7 @@ from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import ExecError, ExecTimeoutError, PodError, ToolMissingError
 
 if TYPE_CHECKING:
+    from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.pods import Pod
     from pytest_k8snet.measure.sampler import Sampler
@@ -122,6 +123,7 @@ class Endpoint:
         node: the node it is on; empty outside.
         address: the IP address that a peer connects to; empty outside.
         pool: the IPPool of a pod's address, where one was asked for.
+        mode: the Calico mode of that pool, where one was asked for.
     """
 
     kind: Literal["pod", "node", "outside"]
@@ -131,6 +133,7 @@ class Endpoint:
     node: str = ""
     address: str = ""
     pool: str | None = None
+    mode: CalicoMode | None = None
 
     def run(self, argv: Sequence[str], *, timeout_seconds: float = 30.0) -> Completed:
         """Run a command here and wait for its end.

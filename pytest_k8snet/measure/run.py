@@ -122,7 +122,7 @@ class Run:
         pool = self.enter(mode).name if mode is not None else None
         wanted = self._stage.node_named(node) if node else self._stage.client_node
         (pod,) = self._ensure([PodRequest(role="client", node=wanted.name, pool=pool)])
-        return self._pod_endpoint(pod, pool)
+        return self._pod_endpoint(pod, pool, mode)
 
     @cached_property
     def outside(self) -> Endpoint:
@@ -135,13 +135,14 @@ class Run:
             sampler=self.sampler,
         )
 
-    def _pod_endpoint(self, pod: Pod, pool: str | None) -> Endpoint:
+    def _pod_endpoint(self, pod: Pod, pool: str | None, mode: CalicoMode | None) -> Endpoint:
         return Endpoint(
             kind="pod",
             name=pod.name,
             node=pod.node,
             address=pod.address,
             pool=pool,
+            mode=mode,
             shell=PodShell(self.api, pod),
             sampler=self.sampler,
         )
@@ -185,7 +186,8 @@ class Run:
         client, server = self._two_nodes(nodes)
         pool = self.enter(mode).name if mode is not None else None
         (pod,) = self._ensure([PodRequest(role="server", node=server.name, pool=pool)])
-        return self._pair("node-pod", self.node(client.name), self._pod_endpoint(pod, pool), mode)
+        far = self._pod_endpoint(pod, pool, mode)
+        return self._pair("node-pod", self.node(client.name), far, mode)
 
     def same_node_pair(self, mode: CalicoMode | None = None, node: str | None = None) -> Pair:
         """Two pods on one node."""
@@ -239,7 +241,7 @@ class Run:
                 PodRequest(role="server", node=server.name, pool=name),
             ]
         )
-        ends = self._pod_endpoint(near, name), self._pod_endpoint(far, name)
+        ends = self._pod_endpoint(near, name, mode), self._pod_endpoint(far, name, mode)
         pair = self._pair("pod-pod", *ends, mode)
         if pool is not None and mode is not None and client is not server:
             self._converge(pool, mode, pair)

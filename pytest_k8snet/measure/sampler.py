@@ -249,7 +249,7 @@ def _curl_context(client: Endpoint, url: str) -> dict[str, Any]:
         "label": f"{client} -> {url}",
         "scene": f"{client.kind}-{scene_of_url(url)}",
         "placement": "",
-        "mode": None,
+        "mode": str(client.mode) if client.mode is not None else None,
         "client": client.facts(),
         "server": None,
         "url": url,
