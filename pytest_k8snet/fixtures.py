@@ -213,7 +213,11 @@ def _gates(request: pytest.FixtureRequest, k8snet: Run) -> Iterator[Gates]:
         plan = Plan.parse(text, plan).with_changes(**marker.kwargs)
     recorder = request.config.stash[RECORDER]
     yield Gates(
-        observer=recorder, plan=plan, progress=recorder.noted, watch=k8snet.node_pod_watch()
+        observer=recorder,
+        plan=plan,
+        progress=recorder.noted,
+        watch=k8snet.node_pod_watch(),
+        earlier=request.config.stash.get(BASELINE, None),
     )
     if recorder.progress is not None:
         recorder.progress.update()

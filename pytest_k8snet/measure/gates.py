@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.observer import Observer
     from pytest_k8snet.measure.pair import Pair
     from pytest_k8snet.units import BitRate
+    from pytest_k8snet.verdict.unpaired import Reference
 
 #: How long one scheduled request may take before it counts as unanswered, in seconds.
 REQUEST_SECONDS = 2.0
@@ -51,12 +52,14 @@ class Gates:
         plan: in force where a gate names none.
         progress: hears of each round, for the terminal.
         watch: says what befell the cluster since it was last asked; asked between rounds only.
+        earlier: the run to compare with, for notes on limits too near to its ratios.
     """
 
     observer: Observer
     plan: Plan
     progress: Callable[[Progress], None] | None = None
     watch: Callable[[], str] | None = None
+    earlier: Reference | None = None
 
     def __repr__(self) -> str:
         """Short: pytest prints it with the arguments of each failed test."""
@@ -157,6 +160,7 @@ class Gates:
             observer=self.progress,
             recorder=self._record,
             watch=self.watch,
+            earlier=self.earlier,
         )
 
     def _record(self, verdict: Verdict) -> None:

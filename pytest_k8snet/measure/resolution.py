@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.errors import ToolError
 from pytest_k8snet.verdict.intervals import Interval, log_ratio_interval
-from pytest_k8snet.verdict.power import pairs_needed, resolution
+from pytest_k8snet.verdict.power import pairs_needed, resolution, too_close
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.gates import Gates
@@ -49,7 +49,7 @@ class Resolution:
 
     def too_close(self, ratio: float, limit: float) -> bool:
         """Tell whether a limit lies so near to a ratio that the plan will often not decide."""
-        return abs(math.log(ratio / limit)) < math.log1p(self.spread)
+        return too_close(ratio, limit, self.spread)
 
     def __str__(self) -> str:
         lines = [

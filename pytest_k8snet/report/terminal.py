@@ -40,6 +40,22 @@ def summary(terminalreporter: pytest.TerminalReporter, records: Sequence[Record]
     terminalreporter.section("k8snet")
     for line in text_report(run, shutil.get_terminal_size((100, 24)).columns):
         _write_line(terminalreporter, line)
+    for line in limits_too_near(records):
+        terminalreporter.write_line(visible_line(line), yellow=True)
+
+
+def limits_too_near(records: Sequence[Record]) -> list[str]:
+    """The notes of gates on limits too near to an earlier run's ratio, with what was claimed.
+
+    A gate that failed or stayed undecided shows its own; one that passed would keep it to itself.
+    """
+    return [
+        f"{record['claim']}: {hint}"
+        for record in records
+        if record["kind"] == "verdict" and record.get("state") in ("pass", "monitor")
+        for hint in record.get("hints") or ()
+        if hint.startswith("note:")
+    ]
 
 
 #: The same under the name that tells what it prints, for those who import it alone.

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from pytest_k8snet.errors import ToolError
+from pytest_k8snet.verdict.nearness import nearness_note
 from pytest_k8snet.verdict.observation import Observation
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.question import Finding, Round
 from pytest_k8snet.verdict.sampler import Sampler, too_many_discards
 from pytest_k8snet.verdict.text import claim_text, figure_text
 from pytest_k8snet.verdict.verdict import Claim, Evidence, Verdict, conclude
+
+if TYPE_CHECKING:
+    from pytest_k8snet.verdict.unpaired import Reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,7 @@ class Judging:
         recorder: told of each verdict.
         clock: seconds that only rise, for the time budget.
         watch: says what befell the cluster since it was last asked; asked between rounds only.
+        earlier: the run to compare with, for a note where a limit lies too near to its ratio.
     """
 
     plan: Plan = field(default_factory=Plan)
@@ -50,6 +56,7 @@ class Judging:
     recorder: Callable[[Verdict], None] | None = None
     clock: Callable[[], float] = time.monotonic
     watch: Callable[[], str] | None = None
+    earlier: Reference | None = None
 
 
 def settle(claim: Claim, sampler: Sampler, judging: Judging) -> Verdict:
@@ -82,7 +89,11 @@ def settle(claim: Claim, sampler: Sampler, judging: Judging) -> Verdict:
         stopped = sampler.take(
             requests=question.requests(plan), rounds_at_most=question.rounds_at_most(plan)
         )
-    verdict = conclude(claim, _evidence(sampler, rounds, stopped), plan)
+    evidence = _evidence(sampler, rounds, stopped)
+    note = nearness_note(claim, sampler.arms, finding, judging.earlier)
+    if note:
+        evidence = replace(evidence, hints=(*evidence.hints, note))
+    verdict = conclude(claim, evidence, plan)
     if judging.recorder is not None:
         judging.recorder(verdict)
     return verdict

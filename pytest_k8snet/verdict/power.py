@@ -65,3 +65,14 @@ def resolution(logarithms: Sequence[float]) -> float:
     a plan of 4 to 20 pairs decides nearly always when the ratio lies this far from the limit.
     """
     return math.expm1(max(deviation(logarithms), LEAST_DEVIATION))
+
+
+def too_close(ratio: float, limit: float, spread: float) -> bool:
+    """Tell whether a limit lies so near to a ratio that a plan will often not decide.
+
+    Args:
+        ratio: what is expected.
+        limit: what it is compared with.
+        spread: of one pair's ratio, as a share of it.
+    """
+    return abs(math.log(ratio / limit)) < math.log1p(spread)
