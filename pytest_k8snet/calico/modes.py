@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable
 from typing import Literal
 
 from pytest_k8snet.errors import SettingsError
@@ -127,30 +126,3 @@ STUDY_ORDER = (
     CalicoMode.IPIP_CROSS_SUBNET,
     CalicoMode.IPIP_ALWAYS,
 )
-
-
-def ordered(
-    modes: Iterable[CalicoMode], *, present: CalicoMode | None = None
-) -> tuple[CalicoMode, ...]:
-    """Sort modes so that walking them restarts Felix as seldom as possible.
-
-    Args:
-        modes: the modes to visit; repeats are dropped.
-        present: the mode that the pool has now; its family then comes first, and itself before
-            the others of its family.
-    """
-    rank = {mode: index for index, mode in enumerate(CalicoMode)}
-    return tuple(
-        sorted(
-            set(modes),
-            key=lambda mode: (
-                (
-                    present is not None and mode.family != present.family,
-                    mode is not present,
-                    rank[mode],
-                )
-                if present is not None
-                else (False, False, rank[mode])
-            ),
-        )
-    )

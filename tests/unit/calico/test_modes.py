@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.calico.modes import CalicoMode, ordered
+from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import SettingsError
 
 NEVER = CalicoMode.NEVER
@@ -45,11 +45,6 @@ def test_an_unknown_mode_is_answered_with_the_valid_ones() -> None:
         "  to do: Name one of Never, VXLAN-CrossSubnet, VXLAN-Always, IPIP-CrossSubnet, "
         "IPIP-Always."
     )
-
-
-def test_the_present_mode_comes_first_and_its_family_before_the_others() -> None:
-    assert ordered(CalicoMode, present=IPIP) == (IPIP, IPIP_CS, VXLAN, VXLAN_CS, NEVER)
-    assert ordered([NEVER, IPIP_CS], present=VXLAN) == (NEVER, IPIP_CS)
 
 
 @pytest.mark.parametrize(
