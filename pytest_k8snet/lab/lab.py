@@ -96,6 +96,7 @@ class _Lab:
             server = f"https://{host}:{port}"
             kubeconfig = secrets.kubeconfig(server)
             report({"kubeconfig": kubeconfig, "server": server, "ipip": calico.ipip.implementation})
+            components.create_task(calico.make_ipip_ready())
 
     def _kit(self, ipam: Ipam, calico: CalicoNode) -> Kit:
         cni = Cni(

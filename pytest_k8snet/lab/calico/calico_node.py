@@ -7,6 +7,7 @@ node holds already is not programmed again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from dataclasses import dataclass
 
@@ -82,6 +83,12 @@ class CalicoNode:
                 found=self.ipip.implementation,
             )
         self._store.admission[POOLS].append(self._refuse_ipip)
+
+    async def make_ipip_ready(self) -> None:
+        """Give the nodes their tunl0 before a pool wants it: then it costs no change of mode."""
+        # Whoever needs it meets the same error, and tries again.
+        with contextlib.suppress(DataplaneError):
+            await self.ipip.ensure()
 
     def pod_mtu(self, node: str) -> int:
         """The MTU that new pods of a node get, in bytes."""
