@@ -30,9 +30,10 @@ bench: $(VENV)/.dev system-packages
 	$(BIN)/python -m benchmarks
 
 ## soak: the long series of the guarantees
+# (three at a time, each on labs of its own)
 soak: $(VENV)/.dev system-packages
-	K8SNET_SOAK=$(SOAK_POINTS) $(BIN)/python -m pytest $(ARGS) tests/e2e/test_calico_killed.py \
-	  tests/e2e/test_calico_signals.py tests/e2e/test_report_killed.py
+	K8SNET_SOAK=$(SOAK_POINTS) $(BIN)/python -m pytest -n 3 --dist load $(ARGS) \
+	  tests/e2e/test_calico_killed.py tests/e2e/test_calico_signals.py tests/e2e/test_report_killed.py
 
 clean:
 	rm -rf $(VENV) report.html results.jsonl summary.md

@@ -1,20 +1,14 @@
-"""A small run on a cluster, by the cluster and calico layers alone; also as a program to be killed.
-
-``python calico_run.py KUBECONFIG STRATEGY`` claims the cluster, makes its pods, walks through three
-modes and puts everything back, telling each step on stdout.
-"""
+"""A small run on a cluster, by the cluster and calico layers alone."""
 
 from __future__ import annotations
 
 import json
 import secrets
-import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pytest_k8snet.calico.inspection import inspect
@@ -22,7 +16,6 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.proof import PathEnd, PathProof, Transfer
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef, Shell, Strategy
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node, list_nodes
 from pytest_k8snet.cluster.pods import Pod, PodRequest
@@ -157,27 +150,3 @@ def objects(api: Api) -> dict[str, Any]:
             metadata = item["metadata"]
             found[f"{path}/{metadata.get('namespace', '')}/{metadata['name']}"] = None
     return found
-
-
-def tell(step: object) -> None:
-    sys.stdout.write(f"{step}\n")
-    sys.stdout.flush()
-
-
-def main(kubeconfig: str, strategy: Strategy) -> None:
-    api = connect(kubeconfig=Path(kubeconfig), context=None)
-    tell("connected")
-    with opened(api, strategy) as run:
-        tell("opened")
-        for mode in (CalicoMode.VXLAN_ALWAYS, CalicoMode.NEVER, CalicoMode.IPIP_ALWAYS):
-            pool = run.session.enter(mode)
-            pods = run.pods(pool, "node1", "node2")
-            run.session.converge(mode, *map(run.end, pods))
-            if strategy == "in-place":
-                run.workspace.delete_pods(pods)
-            tell(mode)
-    tell("closed")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])  # type: ignore[arg-type]  # one of the strategies

@@ -1,115 +1,100 @@
-"""Runs killed at points spread over their life: the cluster is as before, and nothing is left.
+"""pytest killed at points of its life: the cluster is put back as it was, and nothing is left.
 
-``K8SNET_SOAK=50`` sets the number of points of each series; the default keeps the suite short.
+``K8SNET_SOAK=50`` sets the number of points of each series.
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from calico_run import objects, opened
+from calico_run import objects
+from mode_runs import DOUBLE_STARTS, POINTS, Cluster, ended, point_of, started, stopped
 
-from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.restore import restore_cluster
-from pytest_k8snet.calico.session import Strategy
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.errors import LockedError
-from pytest_k8snet.lab import LabProcess
 
-POINTS = int(os.environ.get("K8SNET_SOAK", "2"))
-
-
-@pytest.fixture(scope="module")
-def api(lab: LabProcess) -> Api:
-    return connect(kubeconfig=lab.kubeconfig, context=None)
+pytest_plugins = ["mode_fixtures"]
 
 
-def start_run(lab: LabProcess, strategy: Strategy) -> subprocess.Popen[str]:
-    program = Path(__file__).with_name("calico_run.py")
-    return subprocess.Popen(
-        [sys.executable, str(program), str(lab.kubeconfig), strategy],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+def restore(cluster: Cluster) -> str:
+    """What ``k8snet restore`` says."""
+    restored = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest_k8snet.cli", "restore"),
+            *("--kubeconfig", str(cluster.lab.kubeconfig)),
+        ],
+        capture_output=True,
         text=True,
+        timeout=90,
+        check=False,
     )
-
-
-def begun(run: subprocess.Popen[str]) -> float:
-    """Wait until the run has loaded its modules: before that there is nothing to kill."""
-    assert run.stdout is not None
-    assert run.stdout.readline() == "connected\n"
-    return time.monotonic()
-
-
-@pytest.fixture(scope="module", params=["in-place", "dedicated"])
-def strategy(request: pytest.FixtureRequest) -> Strategy:
-    chosen: Strategy = request.param
-    return chosen
-
-
-@pytest.fixture(scope="module")
-def lifetime(lab: LabProcess, strategy: Strategy) -> float:
-    """How long a run takes that nobody kills, in seconds."""
-    run = start_run(lab, strategy)
-    started = begun(run)
-    output, errors = run.communicate(timeout=120)
-    assert run.returncode == 0, errors
-    assert output.endswith("closed\n")
-    return time.monotonic() - started
-
-
-def kill_at(lab: LabProcess, strategy: Strategy, seconds: float) -> None:
-    run = start_run(lab, strategy)
-    started = begun(run)
-    try:
-        run.wait(timeout=max(0.0, seconds - (time.monotonic() - started)))
-    except subprocess.TimeoutExpired:
-        os.kill(run.pid, signal.SIGKILL)
-    run.communicate()
+    assert restored.returncode == 0, restored.stderr
+    return restored.stdout
 
 
 @pytest.mark.parametrize("point", range(1, POINTS + 1))
 def test_restore_puts_everything_back_after_kill_9(
-    lab: LabProcess, api: Api, strategy: Strategy, lifetime: float, point: int
+    cluster: Cluster, tmp_path: Path, change: str, seconds: float, point: int
 ) -> None:
-    before = objects(api)
-    kill_at(lab, strategy, lifetime * point / (POINTS + 1))
-    restore_cluster(api)
-    assert objects(api) == before
-    assert restore_cluster(api) == ["Nothing to restore: no run has left anything that needs it."]
+    before = objects(cluster.api)
+    status, output = stopped(
+        cluster, tmp_path, change, signal.SIGKILL, point_of(seconds, point, POINTS)
+    )
+    told = restore(cluster)
+    assert objects(cluster.api) == before, told
+    # Zero: it was faster than the signal.
+    assert status in (-signal.SIGKILL, 0), output
+    assert "Nothing to restore: no run has left anything that needs it." in restore(cluster)
 
 
 @pytest.mark.parametrize("point", range(1, POINTS + 1))
 def test_the_next_run_puts_everything_back_after_kill_9(
-    lab: LabProcess, api: Api, strategy: Strategy, lifetime: float, point: int
+    cluster: Cluster, tmp_path: Path, change: str, seconds: float, point: int
 ) -> None:
-    before = objects(api)
-    kill_at(lab, strategy, lifetime * point / (POINTS + 1))
-    with opened(api, strategy) as run:
-        run.session.enter(CalicoMode.NEVER)
-    assert objects(api) == before
+    before = objects(cluster.api)
+    stopped(cluster, tmp_path, change, signal.SIGKILL, point_of(seconds, point, POINTS))
+    with started(cluster, tmp_path, change, modes="Never") as run:
+        status, output = ended(run)
+    assert status == 0, output
+    assert objects(cluster.api) == before, output
 
 
-@pytest.mark.parametrize("round_", range(max(1, POINTS // 3)))
+@pytest.mark.parametrize("round_", range(DOUBLE_STARTS))
 def test_of_two_runs_started_together_one_works_and_the_other_names_it(
-    lab: LabProcess, api: Api, strategy: Strategy, round_: int
+    cluster: Cluster, tmp_path: Path, change: str, round_: int
 ) -> None:
-    before = objects(api)
-    runs = [start_run(lab, strategy), start_run(lab, strategy)]
-    ended = [run.communicate(timeout=120) for run in runs]
-    worked = [run.returncode == 0 for run in runs]
+    before = objects(cluster.api)
+    folders = [tmp_path / "one", tmp_path / "other"]
+    with (
+        started(cluster, folders[0], change, modes="VXLAN-Always") as one,
+        started(cluster, folders[1], change, modes="VXLAN-Always") as other,
+    ):
+        runs = [one, other]
+        endings = [ended(run) for run in runs]
+    worked = [status == 0 for status, _ in endings]
     # They may also have come one after the other, if one was slow to start.
-    if worked.count(True) < 2:
-        assert worked.count(True) == 1, ended
-        (refused,) = [errors for (_, errors), ok in zip(ended, worked, strict=True) if not ok]
+    if all(worked):
+        assert not overlap(folders), endings
+    else:
+        assert any(worked), endings
         winner = runs[worked.index(True)]
-        assert f"{LockedError.__name__}: Another run holds this cluster: k8snet-" in refused
+        refused = endings[worked.index(False)][1]
+        assert "Another run holds this cluster: k8snet-" in refused
         assert f"process {winner.pid})" in refused
-    assert objects(api) == before
+        assert LockedError.__name__ in refused
+        assert not (folders[worked.index(False)] / "spans").exists()
+    assert objects(cluster.api) == before
+
+
+def overlap(folders: list[Path]) -> bool:
+    """Whether two runs held modes at the same time."""
+    spans = sorted(
+        tuple(map(float, line.split()))
+        for folder in folders
+        for line in (folder / "spans").read_text(encoding="ascii").splitlines()
+    )
+    return any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
