@@ -100,7 +100,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("image", "image of the probe pods: needs iperf3, curl, ip and sh"),
     Option("web_image", "image of the web service's pods: agnhost"),
     Option("pod_timeout", "how long a pod may take to become ready"),
-    Option("plan", "sampling plan of the gates, e.g. 'first=4 last=20 seconds=5 alpha=0.05'"),
+    Option(
+        "plan",
+        "sampling plan of the gates, e.g. 'first=4 last=20 seconds=5 alpha=0.05'",
+        ("--k8snet-plan",),
+    ),
     Option("ticket", "change ticket for the report, as ID or 'ID: title'", ("--k8snet-ticket",)),
     Option(
         "results", "write every sample and verdict to this JSON Lines file", ("--k8snet-results",)

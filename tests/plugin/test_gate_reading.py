@@ -112,7 +112,7 @@ def test_a_gate_alone_is_refused_with_what_to_write(pytester: pytest.Pytester) -
 
 def test_a_plan_that_cannot_work_ends_the_run_with_one_message(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_nothing(): pass")
-    result = pytester.runpytest_subprocess("-o", "k8snet_plan=first=9 last=4")
+    result = pytester.runpytest_subprocess("--k8snet-plan=first=9 last=4")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*the plan cannot work: last must be first (9) or more*"])
 
