@@ -83,21 +83,6 @@ def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
     return [*deleted, *(f"namespaces {name}" for name in own)]
 
 
-def find_runs(api: Api) -> dict[str, list[str]]:
-    """What runs have left in the cluster: run id to ``kind namespace/name``.
-
-    Raises:
-        ForbiddenError: the user may not list pods in all namespaces.
-    """
-    labels = f"{MANAGED_BY_LABEL}={MANAGED_BY},{RUN_LABEL}"
-    found: dict[str, list[str]] = {}
-    for kind in (_Kind("namespaces"), *_MAKERS, _PODS):
-        for item in api.list(collection(kind.resource, group=kind.group), labels=labels):
-            run_id = item["metadata"]["labels"][RUN_LABEL]
-            found.setdefault(run_id, []).append(_describe(kind, item))
-    return found
-
-
 def find_dead_runs(api: Api) -> list[str]:
     """Runs that have left something and whose process is known to be gone: it ran on this machine.
 

@@ -147,15 +147,6 @@ class Run:
             sampler=self.sampler,
         )
 
-    def _node_named(self, name: str) -> Node:
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        known = ", ".join(node.name for node in self.nodes)
-        raise NodesError(
-            f"no usable node is called {name!r}", found=known, remedy="name one of these"
-        )
-
     # -- pairs ---------------------------------------------------------------------------------
 
     def pod_pair(
@@ -224,13 +215,6 @@ class Run:
         if names is None:
             return self._stage.client_node, self._stage.server_node
         return self._stage.node_named(names[0]), self._stage.node_named(names[1])
-
-    def _node_across(self) -> Node | None:
-        """A node in another subnet than the client node's, if there is one."""
-        for node in self.nodes:
-            if placement(self._stage.client_node, node) == "cross-subnet":
-                return node
-        return None
 
     def _pods_between(self, client: Node, server: Node, mode: CalicoMode | None) -> Pair:
         pool = self.enter(mode) if mode is not None else None
