@@ -60,7 +60,9 @@ def figures(verdicts: int = VERDICTS) -> Iterator[Figure]:
 
 def _gates() -> Gates:
     # The lab's links have a rate of their own: what the machine's hypervisor takes does not show.
-    return Gates(observer=Silence(), plan=Plan(seconds=1, omit_seconds=1, most_steal=1.0))
+    return Gates(
+        observer=Silence(), plan=Plan(seconds=1, omit_seconds=1, most_steal=1.0, least_idle=0.0)
+    )
 
 
 def _floors(run: Run, verdicts: int) -> Iterator[Figure]:

@@ -100,10 +100,9 @@ class Gates:
         options = {"streams": streams, "udp": udp, "bitrate": bitrate}
         directions = (False, True) if both_directions else (reverse,)
         terms = self._terms(plan)
-        steal = terms.plan.most_steal
         arm = Arm(
             label=pair.scene + _variant(streams, udp, directions),
-            take=lambda turn: _bandwidth_turn(pair, turn, directions, options, steal),
+            take=lambda turn: _bandwidth_turn(pair, turn, directions, options, terms.plan),
             context=_context(pair),
             scene=pair.scene,
             mode=str(pair.mode) if pair.mode is not None else None,
@@ -144,7 +143,7 @@ class Gates:
         mode = str(client.mode) if client.mode is not None else None
         arm = Arm(
             label=f"{client} -> {url}",
-            take=lambda turn: _latency_turn(client, request, turn, terms.plan.most_steal),
+            take=lambda turn: _latency_turn(client, request, turn, terms.plan),
             context=mode or "",
             scene=f"{client.kind}-{scene_of_url(url)}",
             mode=mode,
@@ -173,9 +172,9 @@ def _bandwidth_turn(
     turn: Turn,
     directions: Sequence[bool],
     options: dict[str, Any],
-    most_steal: float,
+    plan: Plan,
 ) -> Observation:
-    guard = Guard((pair.client, pair.server), most_steal)
+    guard = Guard((pair.client, pair.server), plan)
     samples = [
         pair.sampler.iperf3(
             pair,
@@ -191,6 +190,7 @@ def _bandwidth_turn(
     return Observation(
         figures={"bandwidth": (float(slower.result.bandwidth),)},
         sample_id=str(slower.record.get("id", "")),
+        beside=tuple(str(one.record.get("id", "")) for one in samples if one is not slower),
         discard=guard.cause(),
         alike={"congestion control": slower.result.sender_congestion or "unknown"},
         near=_segment_size(pair, slower.result),
@@ -214,13 +214,11 @@ def _segment_size(pair: Pair, result: Iperf3Result) -> dict[str, tuple[int, int]
     return {"TCP segment size (MSS, bytes)": (result.mss_bytes, allowed)}
 
 
-def _latency_turn(
-    client: Endpoint, request: CurlOptions, turn: Turn, most_steal: float
-) -> Observation:
+def _latency_turn(client: Endpoint, request: CurlOptions, turn: Turn, plan: Plan) -> Observation:
     wanted = Schedule.jittered(
         replace(request, requests=turn.requests), turn.requests_per_second, seed=turn.seed
     )
-    guard = Guard((client,), most_steal)
+    guard = Guard((client,), plan)
     sample = client.sampler.scheduled(client, wanted, warmup=turn.warmup)
     result = sample.result
     phases = {"dns": "dns", "connect": "tcp", "first_byte": "ttfb", "total": "total"}
@@ -265,12 +263,14 @@ def _describe_latency(observations: Sequence[Observation]) -> str:
     failed: Counter[str] = Counter()
     for result in results:
         failed.update(result.samples().failure_counts)
-    reasons = ", ".join(f"{count} x {reason}" for reason, count in failed.most_common())
-    return (
-        (f"failed: {reasons}   " if reasons else "")
-        + f"schedule kept to {latest}"
-        + (f", {missed} of {slots} missed" if missed else "")
-    )
+    parts = [
+        f"{count} of {slots} {'answered' if reason.startswith('HTTP ') else 'failed:'} {reason}"
+        for reason, count in failed.most_common()
+    ]
+    parts.append(f"schedule kept to {latest}")
+    if missed:
+        parts.append(f"{missed} of {slots} missed")
+    return ", ".join(parts)
 
 
 def _details(observations: Sequence[Observation], kind: type[Any]) -> list[Sample[Any]]:

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.endpoint import Endpoint
+    from pytest_k8snet.verdict import Plan
 
 #: The node's CPU, the container's first process, and the container's CPU limit by cgroup v2 or v1,
 #: whichever exists.
 _FILES = ("/proc/stat", "/proc/1/stat", "/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
+# cat reads on where a file is missing, and only its exit status tells of it.
+_AT_ONCE = ("cat", *_FILES)
+_OVER_A_WHILE = 'head -n 1 /proc/stat; sleep "$1"; shift; exec cat "$@"'
+#: How long the CPU is watched before a sample, in seconds: briefly, and for longer where that
+#: looks busy. What a run itself does between two samples is over by then.
+_GLANCE_SECONDS = 0.1
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,29 +38,39 @@ class CpuState:
         throttled: how often the container was stopped by its CPU limit.
         started_ticks: when the container's first process started, in clock ticks since the node's
             boot; another one is another container, or the pod on another node. None if unknown.
+        idle: share of the node's CPU time that was idle just before; None if it was not watched.
     """
 
     ticks: int
     steal_ticks: int
     throttled: int
     started_ticks: int | None = None
+    idle: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> CpuState | None:
-        """Read the files one after the other; None without ``/proc/stat``."""
-        cpu = re.search(r"^cpu +([\d ]+)$", text, re.MULTILINE)
-        if cpu is None:
-            return None
+        """Read the files one after the other; None without ``/proc/stat``.
+
+        An earlier first line of ``/proc/stat`` may stand before them, to tell what was idle since.
+        """
         # user nice system idle iowait irq softirq steal; guest time is part of user's.
-        times = [int(word) for word in cpu[1].split()][:8]
+        times = [
+            [int(word) for word in found[1].split()][:8]
+            for found in re.finditer(r"^cpu +([\d ]+)$", text, re.MULTILINE)
+        ]
+        if not times:
+            return None
+        now = times[-1]
+        passed = sum(now) - sum(times[0])
         throttled = re.search(r"^nr_throttled (\d+)$", text, re.MULTILINE)
         # The process's name stands in brackets and may hold any character; its start is field 22.
         first = re.search(r"^1 \(.*\) ((?:\S+ ){19})(\d+)", text, re.MULTILINE)
         return cls(
-            ticks=sum(times),
-            steal_ticks=times[7] if len(times) > 7 else 0,
+            ticks=sum(now),
+            steal_ticks=now[7] if len(now) > 7 else 0,
             throttled=int(throttled[1]) if throttled else 0,
             started_ticks=int(first[2]) if first else None,
+            idle=(sum(now[3:5]) - sum(times[0][3:5])) / passed if passed > 0 else None,
         )
 
     def cause(self, after: CpuState, name: str, most_steal: float) -> str:
@@ -70,31 +89,55 @@ class CpuState:
 
 
 class Guard:
-    """Watches the CPU of a sample's endpoints from before it to after it.
+    """Watches the CPU of a sample's endpoints from just before it to after it.
 
     Args:
         endpoints: the client's and the server's.
-        most_steal: share of a node's CPU time that the hypervisor may take.
+        plan: how much steal and how little idle time it bears.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], most_steal: float) -> None:
-        self._most_steal = most_steal
+    def __init__(self, endpoints: Sequence[Endpoint], plan: Plan) -> None:
+        self._plan = plan
         # Outside the cluster there is no telling whose machine it is, nor what it runs.
         self._endpoints = [endpoint for endpoint in endpoints if endpoint.kind != "outside"]
-        self._before = [read_cpu(endpoint) for endpoint in self._endpoints]
+        self._before = self._read(_GLANCE_SECONDS)
+        if self._busy():
+            self._before = self._read(_LOOK_SECONDS)
 
     def cause(self) -> str:
         """Say why the sample that ended just now may not count, or nothing."""
-        for endpoint, before in zip(self._endpoints, self._before, strict=True):
-            after = read_cpu(endpoint)
+        if busy := self._busy():
+            return busy
+        for endpoint, before, after in zip(
+            self._endpoints, self._before, self._read(), strict=True
+        ):
             if before is not None and after is not None:
-                cause = before.cause(after, str(endpoint), self._most_steal)
+                cause = before.cause(after, str(endpoint), self._plan.most_steal)
                 if cause:
                     return cause
         return ""
 
+    def _busy(self) -> str:
+        for endpoint, before in zip(self._endpoints, self._before, strict=True):
+            idle = before.idle if before is not None else None
+            if idle is not None and idle < self._plan.least_idle:
+                return f"{endpoint.node or endpoint} was busy before the sample: {idle:.0%} idle"
+        return ""
 
-def read_cpu(endpoint: Endpoint) -> CpuState | None:
-    """Read an endpoint's CPU counters; None where it does not have them."""
-    # cat reads on where a file is missing, and only its exit status tells of it.
-    return CpuState.parse(endpoint.run(["cat", *_FILES], timeout_seconds=10.0).stdout)
+    def _read(self, watched_seconds: float = 0.0) -> list[CpuState | None]:
+        """Read all endpoints at once, so that one's reading is not the other's load."""
+        if not self._endpoints:
+            return []
+        with ThreadPoolExecutor(max_workers=len(self._endpoints)) as pool:
+            return list(pool.map(lambda one: read_cpu(one, watched_seconds), self._endpoints))
+
+
+def read_cpu(endpoint: Endpoint, watched_seconds: float = 0.0) -> CpuState | None:
+    """Read an endpoint's CPU counters, after watching them for a while where that is wanted.
+
+    Returns:
+        None where it does not have them.
+    """
+    argv = ["sh", "-c", _OVER_A_WHILE, "k8snet", str(watched_seconds), *_FILES]
+    done = endpoint.run(argv if watched_seconds else _AT_ONCE, timeout_seconds=10.0)
+    return CpuState.parse(done.stdout)

@@ -36,7 +36,7 @@ class Quantile:
     """Is a percentile of the requests on this side of the limit?
 
     "p99 <= L" is "at most 1 % of the requests exceed L": exceedances are counted and judged by the
-    exact binomial distribution. Requests without an answer exceed every limit.
+    exact binomial distribution. Requests without a good answer exceed every limit.
     """
 
     figure: str
@@ -137,7 +137,7 @@ class Quantile:
             warnings=(bursts,) if clumps > 1.0 else (),
             counts=(
                 ("over the limit", sum(over)),
-                ("unanswered", sum(math.isinf(value) for value in values)),
+                ("without a good answer", sum(math.isinf(value) for value in values)),
                 ("rounds", len(used)),
             ),
         )

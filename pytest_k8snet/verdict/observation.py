@@ -45,6 +45,7 @@ class Observation:
             connection, one per scheduled request for latency. A request that got no complete
             answer, or was never sent, is ``math.inf``.
         sample_id: under which the sample is recorded.
+        beside: the ids of further samples that belong to the turn and gave no figure of it.
         discard: why the sample may not count, or empty. A cause that was seen apart from the
             figures, such as CPU steal or a restarted pod; never the figure itself.
         alike: circumstances, by name, that must be the same in both arms of a pair.
@@ -55,6 +56,7 @@ class Observation:
 
     figures: Mapping[str, Sequence[float]]
     sample_id: str = ""
+    beside: tuple[str, ...] = ()
     discard: str = ""
     alike: Mapping[str, str] = field(default_factory=dict)
     near: Mapping[str, tuple[int, int]] = field(default_factory=dict)

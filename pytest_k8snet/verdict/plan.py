@@ -41,6 +41,7 @@ class Plan:
             about 10 ms of CPU, so the default leaves most of a core alone.
         most_steal: share of CPU time that the hypervisor may take from a client or server during a
             sample that counts.
+        least_idle: share of its node's CPU time that must be idle just before a sample that counts.
         monitor: report the verdict, but let nothing fail.
     """
 
@@ -55,6 +56,7 @@ class Plan:
     requests: int | None = None
     requests_per_second: float = 20.0
     most_steal: float = 0.10
+    least_idle: float = 0.20
     monitor: bool = False
 
     def __post_init__(self) -> None:
@@ -86,6 +88,7 @@ class Plan:
             ("warmup_pairs", self.warmup_pairs >= 0, "0 or more"),
             ("requests", requests is None or requests >= 1, "1 or more"),
             ("most_steal", 0 <= self.most_steal <= 1, "from 0 to 1"),
+            ("least_idle", 0 <= self.least_idle <= 1, "from 0 to 1"),
             ("requests_per_second", 0 < self.requests_per_second <= 1000, "above 0, at most 1000"),
         )
 
@@ -98,7 +101,8 @@ class Plan:
     def parse(cls, text: str, base: Plan | None = None) -> Plan:
         """Read ``last=12 seconds=3, budget=10min``: names and values, over those of ``base``.
 
-        ``omit``, ``budget``, ``warmup``, ``rate`` and ``steal`` may stand for the long names.
+        ``omit``, ``budget``, ``warmup``, ``rate``, ``steal`` and ``idle`` may stand for the long
+        names.
 
         Raises:
             SettingsError: an unknown name, a value that cannot be read, or no workable plan.
@@ -194,6 +198,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "requests": _optional(int),
     "requests_per_second": float,
     "most_steal": float,
+    "least_idle": float,
     "monitor": _yes_or_no,
 }
 _SHORT = {
@@ -202,4 +207,5 @@ _SHORT = {
     "warmup": "warmup_pairs",
     "rate": "requests_per_second",
     "steal": "most_steal",
+    "idle": "least_idle",
 }

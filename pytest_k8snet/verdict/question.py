@@ -170,7 +170,7 @@ class Mean:
             raise ToolError(
                 f"a sample has no {self.quantity} to judge",
                 found=", ".join(str(figure) for figure in figures)
-                + (" (inf: too many requests got no answer)" if self.many else ""),
+                + (" (inf: too many requests got no good answer)" if self.many else ""),
                 remedy="look at the recorded sample for why nothing came through",
             )
         return figures[0], figures[1] if self.paired else 1.0

@@ -68,7 +68,9 @@ class Sampler:
             if not causes:
                 self.rounds.append(observations)
                 return ""
-            ids = tuple(one.sample_id for one in observations if one.sample_id)
+            ids = tuple(
+                name for one in observations for name in (one.sample_id, *one.beside) if name
+            )
             self.discards.extend(
                 Discard(number=number, attempt=attempt, label=label, cause=cause, samples=ids)
                 for label, cause in causes

@@ -38,7 +38,7 @@ def limit_text(value: float, unit: str) -> str:
 def figure_text(value: float, unit: str, *, digits: int = 3) -> str:
     """Write a figure with its unit: ``2.85 Gbit/s``, ``4.2 ms``, ``0.965``."""
     if math.isinf(value):
-        return "no answer" if unit == "s" else "unbounded"
+        return "no good answer" if unit == "s" else "unbounded"
     if not unit:
         return f"{value:.3f}"
     if digits == 3:

@@ -13,7 +13,7 @@ def test_the_doctor_measures_what_the_cluster_can_resolve(lab: LabProcess) -> No
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest_k8snet.cli", "doctor", "--resolution"),
-            *("--kubeconfig", str(lab.kubeconfig), "--plan", "seconds=1 omit=0 steal=1"),
+            *("--kubeconfig", str(lab.kubeconfig), "--plan", "seconds=1 omit=0 steal=1 idle=0"),
         ],
         capture_output=True,
         text=True,

@@ -31,6 +31,7 @@ LONG_NAMES = {
     "warmup": "warmup_pairs",
     "rate": "requests_per_second",
     "steal": "most_steal",
+    "idle": "least_idle",
 }
 GROUPS = ("crd.projectcalico.org", "projectcalico.org")
 

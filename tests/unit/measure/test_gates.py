@@ -21,6 +21,7 @@ from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
 from pytest_k8snet.measure.gates import Gates
 from pytest_k8snet.measure.pair import Pair
 from pytest_k8snet.measure.sampler import Sampler
+from pytest_k8snet.report.judged import with_discards
 from pytest_k8snet.verdict import Plan, judge
 
 pytestmark = pytest.mark.skipif(
@@ -28,8 +29,10 @@ pytestmark = pytest.mark.skipif(
     reason="needs iperf3 and curl: apt-get install iperf3 curl",
 )
 
-# What the hypervisor takes of a busy machine says nothing of loopback.
-QUICK = Plan(first=3, last=3, seconds=1, omit_seconds=0, warmup_pairs=0, most_steal=1, seed=1)
+# How busy this machine is says nothing of loopback.
+QUICK = Plan(
+    first=3, last=3, seconds=1, omit_seconds=0, warmup_pairs=0, most_steal=1, least_idle=0, seed=1
+)
 
 
 @pytest.fixture
@@ -120,6 +123,20 @@ def test_both_directions_are_measured_and_the_slower_counts(pair: Pair, observer
     assert [ids[0] for ids in high.evidence.samples] == chosen
 
 
+def test_what_discards_a_turn_discards_the_samples_of_both_directions(
+    pair: Pair, observer: Notebook
+) -> None:
+    answers = iter(["", "calico-node of node1 restarted"])
+    gates = Gates(observer=observer, plan=QUICK, watch=lambda: next(answers, ""))
+    assert gates.bandwidth(pair, both_directions=True, bitrate=30 * Mbit) >= 1 * Mbit
+    samples = [record for record in observer.records if record["kind"] == "sample"]
+    (record,) = [record for record in observer.records if record["kind"] == "verdict"]
+    (discard,) = record["discarded"]
+    assert sorted(discard["samples"]) == [sample["id"] for sample in samples[:2]]
+    shown = [sample.get("discarded") for sample in with_discards(samples, [record])]
+    assert shown == ["calico-node of node1 restarted"] * 2 + [None] * 6
+
+
 def _figure(sample: dict[str, Any]) -> float:
     return float(sample["figures"]["bandwidth_bits_per_second"])
 
@@ -184,8 +201,9 @@ def test_refused_answers_exceed_every_limit(node: Endpoint, url: str, observer: 
     latency = Gates(observer=observer, plan=plan).latency(node, f"{url}busy")
     verdict = latency.total.p90 <= 60 * second
     assert not verdict
-    assert "total p90 no answer" in verdict.text
-    assert re.search(r"failed: \d+ x HTTP 503   schedule kept to", verdict.text)
+    assert "total p90 no good answer" in verdict.text
+    assert re.search(r", 30 without a good answer, ", verdict.text)
+    assert re.search(r"   (\d+) of 30 answered HTTP 503, schedule kept to", verdict.text)
 
 
 def test_tls_of_plain_http_is_an_error(node: Endpoint, url: str, observer: Notebook) -> None:

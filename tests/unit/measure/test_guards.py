@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 from notebook import Notebook
 
+from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
 from pytest_k8snet.measure.guards import CpuState, Guard, read_cpu
 from pytest_k8snet.measure.sampler import Sampler
+from pytest_k8snet.verdict import Plan
 
 STAT = "cpu  100 0 50 800 10 0 5 35 7 0\ncpu0 50 0 25 400 5 0 2 18 3 0\nintr 12\n"
 
@@ -71,7 +75,85 @@ def test_a_real_endpoint_has_counters_and_the_outside_is_left_alone(observer: No
     assert state is not None
     assert state.ticks > state.steal_ticks >= 0
     assert state.started_ticks is not None
+    assert state.idle is None
+    watched = read_cpu(inside, 0.05)
+    assert watched is not None
+    assert watched.ticks > state.ticks
+    assert watched.idle is not None
+    assert 0 <= watched.idle <= 1
     nowhere = Endpoint(
         kind="outside", name="far", shell=LocalShell(("no-such-command",)), sampler=sampler
     )
-    assert Guard((nowhere,), 0.05).cause() == ""
+    assert Guard((nowhere,), Plan()).cause() == ""
+
+
+def stat(idle: int, *, busy: int = 0, waiting: int = 0) -> str:
+    """The first line of ``/proc/stat``, in ticks."""
+    return f"cpu  {busy} 0 0 {idle} {waiting} 0 0 0 0 0\n"
+
+
+def test_what_was_idle_is_told_by_two_looks() -> None:
+    state = CpuState.parse(stat(800, busy=190, waiting=10) + stat(803, busy=206, waiting=11))
+    assert state == CpuState(ticks=1020, steal_ticks=0, throttled=0, idle=4 / 20)
+
+
+def test_a_clock_that_stood_still_tells_nothing_of_what_was_idle() -> None:
+    state = CpuState.parse(stat(800, busy=200) * 2)
+    assert state == CpuState(ticks=1000, steal_ticks=0, throttled=0)
+
+
+class Told:
+    """A shell that answers with these texts, one after the other (the last for ever)."""
+
+    def __init__(self, *texts: str) -> None:
+        self.commands: list[Sequence[str]] = []
+        self._texts = list(texts)
+
+    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+        self.commands.append(argv)
+        text = self._texts.pop(0) if len(self._texts) > 1 else self._texts[0]
+        return Completed(argv=tuple(argv), exit_code=0, stdout=text, stderr="", seconds=0.0)
+
+
+QUIET = stat(0) + stat(10)
+BUSY = stat(0) + stat(1, busy=9)
+
+
+@pytest.fixture
+def told(observer: Notebook) -> Callable[..., Endpoint]:
+    def make(node: str, *texts: str) -> Endpoint:
+        return Endpoint(
+            kind="pod", name="p", node=node, shell=Told(*texts), sampler=Sampler(observer)
+        )
+
+    return make
+
+
+def commands(endpoint: Endpoint) -> list[Sequence[str]]:
+    assert isinstance(endpoint.shell, Told)
+    return endpoint.shell.commands
+
+
+def test_a_node_that_is_busy_before_a_sample_is_a_cause(told: Callable[..., Endpoint]) -> None:
+    one, two = told("node1", QUIET), told("node2", BUSY, BUSY, QUIET)
+    guard = Guard((one, two), Plan())
+    assert guard.cause() == "node2 was busy before the sample: 10% idle"
+    assert Guard((told("node2", BUSY),), Plan(least_idle=0.1)).cause() == ""
+
+
+def test_a_node_that_seems_busy_for_a_moment_is_looked_at_for_longer(
+    told: Callable[..., Endpoint],
+) -> None:
+    calm, seeming = told("node1", QUIET), told("node2", BUSY, QUIET)
+    assert Guard((calm, seeming), Plan()).cause() == ""
+    # Watched briefly, watched for longer, and read once after the sample.
+    windows = [argv[4] for argv in commands(seeming) if argv[0] == "sh"]
+    assert windows == ["0.1", "0.5"]
+    assert len(commands(seeming)) == 3
+    once = told("node1", QUIET)
+    assert Guard((once,), Plan()).cause() == ""
+    assert len(commands(once)) == 2
+
+
+def test_a_node_whose_cpu_cannot_be_read_is_not_busy(told: Callable[..., Endpoint]) -> None:
+    assert Guard((told("node1", ""),), Plan()).cause() == ""

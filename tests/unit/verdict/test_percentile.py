@@ -52,7 +52,7 @@ def test_a_kept_ceiling_passes_at_the_first_look() -> None:
     assert verdict.text == (
         "PASS: total p95 of node1 -> web <= 5 ms\n"
         "  total p95 2 ms, interval [2 ms, 2 ms] (5 % risk each side), 100 requests, "
-        "0 over the limit, 0 unanswered, 5 rounds, 0 discarded\n"
+        "0 over the limit, 0 without a good answer, 5 rounds, 0 discarded\n"
         "  all 100: p50 2 ms, p90 2 ms, p95 2 ms, p99 2 ms, max 2 ms"
     )
     assert [turn.requests for turn in server.turns] == [20] * 5
@@ -92,10 +92,10 @@ def test_a_higher_percentile_adds_to_the_requests_of_a_lower() -> None:
     assert [turn.requests for turn in server.turns] == [20] * 5 + [78] * 4
 
 
-def test_unanswered_requests_exceed_every_ceiling() -> None:
+def test_requests_without_a_good_answer_exceed_every_ceiling() -> None:
     verdict = Server(lost=0.2).latency().total.p95 <= 3600 * 1000 * ms
     assert not verdict
-    assert "total p95 no answer" in verdict.text
+    assert "total p95 no good answer" in verdict.text
 
 
 def test_an_undecided_percentile_says_how_many_more_requests() -> None:

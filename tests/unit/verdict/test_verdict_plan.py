@@ -29,8 +29,15 @@ def test_a_text_changes_what_it_names() -> None:
 
 def test_a_text_goes_over_another_plan() -> None:
     base = Plan(last=12, seed=7)
-    plan = Plan.parse("seed=none requests=600 rate=20 monitor=yes", base)
-    assert plan == Plan(last=12, seed=None, requests=600, requests_per_second=20, monitor=True)
+    plan = Plan.parse("seed=none requests=600 rate=20 idle=0.5 monitor=yes", base)
+    assert plan == Plan(
+        last=12,
+        seed=None,
+        requests=600,
+        requests_per_second=20,
+        least_idle=0.5,
+        monitor=True,
+    )
     assert str(plan).endswith("600 requests at most, monitored only")
 
 
@@ -57,6 +64,7 @@ def test_an_empty_text_changes_nothing() -> None:
         ("alpha=nan", "the plan cannot work: alpha must be above 0 and at most 0.25"),
         ("warmup=-1", "the plan cannot work: warmup_pairs must be 0 or more"),
         ("requests=0", "the plan cannot work: requests must be 1 or more"),
+        ("idle=1.1", "the plan cannot work: least_idle must be from 0 to 1"),
         ("rate=0", "the plan cannot work: requests_per_second must be above 0, at most 1000"),
     ],
 )
