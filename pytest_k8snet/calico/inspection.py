@@ -43,13 +43,13 @@ def inspect(api: Api) -> Installation:
     found = _with_pools(reader, found)
     found = _with_versions(reader, found, daemon)
     found = _with_install(reader, found, operator, daemon)
-    found = replace(found, **felix_facts(reader, found.group, daemon, operator))
+    found = replace(found, **felix_facts(reader, _readable_group(found), daemon, operator))
     found = _with_nodes(reader, found)
     found = replace(
         found,
         service_networks=_service_networks(reader),
         unfinished_migration=_unfinished_migration(reader, served),
-        bgp_peers=_bgp_peers(reader, found.group),
+        bgp_peers=_bgp_peers(reader, _readable_group(found)),
     )
     return replace(found, unknown=dict(reader.unknown))
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from pytest_k8snet.cluster.retry import PATIENCE_SECONDS, is_repeatable, repeat
-from pytest_k8snet.cluster.status import error_of
+from pytest_k8snet.cluster.status import AggregatedServerError, error_of
 from pytest_k8snet.cluster.target import parse
 from pytest_k8snet.cluster.transport import READ_SECONDS, Answer, Transport
 from pytest_k8snet.cluster.unreachable import UnreachableError
@@ -22,6 +22,9 @@ T = TypeVar("T")
 _LAST_CHANCE_SECONDS = 5.0
 #: A server that a request waited for no longer than this may yet come back.
 _ENOUGH_PATIENCE_SECONDS = 8.0
+#: How long the server of one API group behind a sound API server is asked again. Where it matters
+#: there is another way, and what is to be put back should not wait for long.
+_GROUP_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,6 +46,8 @@ class Rest:
     patience_seconds: float = PATIENCE_SECONDS
     # After how long the server was given up, in words; empty while it answers.
     _given_up: str = field(default="", init=False)
+    # The API groups behind it that were given up, each in such words.
+    _cut_off: dict[str, str] = field(default_factory=dict, init=False)
 
     @property
     def read_seconds(self) -> float:
@@ -70,10 +75,12 @@ class Rest:
             ApiError: the server refuses.
             ConnectError: the server does not answer.
         """
-        return self.repeat(
+        answer = self.repeat(
             lambda: self.once(method, path, query=query, body=body, content_type=content_type),
             repeatable=partial(is_repeatable, idempotent=idempotent),
         )
+        self._cut_off.pop(parse(method, path).group, None)
+        return answer
 
     def once(
         self,
@@ -109,8 +116,20 @@ class Rest:
         if limit_seconds is not None:
             patience = min(patience, limit_seconds)
         begun = time.monotonic()
+
+        def again(error: BaseException) -> bool:
+            if isinstance(error, AggregatedServerError) and self._is_cut_off(
+                error, time.monotonic() - begun
+            ):
+                return False
+            return repeatable(error)
+
         try:
-            value = repeat(request, repeatable=repeatable, patience_seconds=patience)
+            value = repeat(request, repeatable=again, patience_seconds=patience)
+        except AggregatedServerError:
+            # The API server itself is sound.
+            self._given_up = ""
+            raise
         except K8sNetError as error:
             if not repeatable(error):
                 if not isinstance(error, UnreachableError):
@@ -126,6 +145,15 @@ class Rest:
             raise
         self._given_up = ""
         return value
+
+    def _is_cut_off(self, error: AggregatedServerError, waited_seconds: float) -> bool:
+        """Whether the server behind an API group has been asked often enough."""
+        if error.group not in self._cut_off:
+            if waited_seconds < min(_GROUP_PATIENCE_SECONDS, self.patience_seconds):
+                return False
+            self._cut_off[error.group] = f" (asked again and again for {waited_seconds:.0f} s)"
+        error.found += self._cut_off[error.group]
+        return True
 
     def error(self, answer: Answer, method: str, path: str) -> ApiError:
         """The error that an answer stands for."""

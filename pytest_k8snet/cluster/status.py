@@ -23,6 +23,8 @@ from pytest_k8snet.errors import (
 )
 
 _RBAC = re.compile(r'User "(?P<user>[^"]+)" cannot (?P<verb>\S+) (?:resource|path) "')
+#: How kube-aggregator begins when the server behind an API group does not answer: plain text.
+_BEHIND = ("service unavailable", "error trying to reach service")
 _ANONYMOUS = "system:anonymous"
 _READING = frozenset({"get", "list", "watch"})
 
@@ -46,6 +48,25 @@ class ServerBusyError(ApiError):
     ) -> None:
         super().__init__(problem, status=status, reason=reason, found=found, remedy=remedy)
         self.retry_after_seconds = retry_after_seconds
+
+
+class AggregatedServerError(ServerBusyError):
+    """503: kube-apiserver cannot reach the server that it leaves an API group to.
+
+    Attributes:
+        group: that group.
+    """
+
+    def __init__(self, target: Target, *, found: str) -> None:
+        super().__init__(
+            f"the server of {target.group} behind the API server could not {target.verb} {target} "
+            "(HTTP 503 Service Unavailable)",
+            status=503,
+            found=found,
+            remedy="see why it cannot be reached: `kubectl get apiservices | grep "
+            f"{target.group}`, then its pods",
+        )
+        self.group = target.group
 
 
 def read_status(status: int, body: bytes) -> tuple[str, str]:
@@ -97,6 +118,8 @@ def error_of(
             if exists
             else "read it again and repeat the change on what is there now",
         )
+    if status == 503 and target.group and message.startswith(_BEHIND):
+        return AggregatedServerError(target, found=message)
     if status == 429 or status >= 500:
         return ServerBusyError(
             f"the API server could not {target.verb} {target} (HTTP {status} {_phrase(status)})",

@@ -168,6 +168,10 @@ def test_what_may_not_be_read_is_unknown_with_its_reason_and_stops_nothing() -> 
 
 def test_a_cut_off_v3_server_is_noticed_and_the_v1_objects_are_read() -> None:
     api = cluster(shape="B")
+    api.create(
+        f"{CRD}/felixconfigurations",
+        {"metadata": {"name": "default"}, "spec": {"ipipEnabled": False}},
+    )
 
     def refuse(method: str, path: str) -> None:
         if path.startswith("/apis/projectcalico.org/v3"):
@@ -180,6 +184,7 @@ def test_a_cut_off_v3_server_is_noticed_and_the_v1_objects_are_read() -> None:
     assert not found.v3_reachable
     assert [pool.name for pool in found.pools] == ["default-ipv4-ippool"]
     assert found.version_text == "v3.31.2"
+    assert [setting.off for setting in found.ipip_enabled] == [True]
 
 
 def test_service_addresses_are_learnt_from_services_where_nothing_else_tells() -> None:

@@ -215,6 +215,36 @@ def test_a_server_that_used_up_all_patience_is_asked_once_until_it_answers_again
     assert [hasty.get(f"{PODS}/a"), hasty.get(f"{PODS}/a")] == [{"ok": 1}, {"ok": 2}]
 
 
+def test_a_group_whose_server_is_cut_off_costs_its_patience_once_and_others_none(
+    server: SmallApi, api: Api
+) -> None:
+    hasty = Api(api._rest.transport, context="small", user="tester", patience_seconds=0.2)
+    pool, other = "/apis/projectcalico.org/v3/ippools/p", "/apis/crd.projectcalico.org/v1/ippools/p"
+    cut = web.Response(status=503, text="service unavailable\n")
+    server.on(f"GET {pool}", cut)
+    server.on(f"GET {other}", {"ok": 1})
+    with pytest.raises(ServerBusyError) as caught:
+        hasty.get(pool)
+    told = str(caught.value)
+    assert told.startswith(
+        "the server of projectcalico.org behind the API server could not get "
+        'ippools.projectcalico.org "p" (HTTP 503 Service Unavailable)\n'
+        "  found: service unavailable (asked again and again for 0 s)\n"
+    )
+    assert "kubectl get apiservices | grep projectcalico.org" in told
+    assert len(server.seen) > 1
+    server.seen.clear()
+    for _ in range(2):
+        assert hasty.get(other) == {"ok": 1}
+        with pytest.raises(ServerBusyError) as caught:
+            hasty.get(pool)
+        assert str(caught.value) == told
+    assert len(server.seen) == 4
+    # Once it is back, it is waited for again.
+    server.on(f"GET {pool}", {"ok": 2}, cut, {"ok": 3})
+    assert [hasty.get(pool), hasty.get(pool)] == [{"ok": 2}, {"ok": 3}]
+
+
 @pytest.mark.parametrize("code", [400, 403, 404, 409, 422])
 def test_a_refusal_is_never_repeated(server: SmallApi, api: Api, code: int) -> None:
     server.on(f"PUT {PODS}/a", status(code, "Reason", "no"))
