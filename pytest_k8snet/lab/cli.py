@@ -8,13 +8,16 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.dataplane.datastore import Behaviour
 from pytest_k8snet.lab.process import LabProcess, start
 from pytest_k8snet.lab.spec import DEFAULT_LINK_RATE, CalicoSpec, LabSpec, study_nodes
+from pytest_k8snet.lab.trouble import API_FAULTS, CALICO_FAULTS, NAMES
 from pytest_k8snet.units import BitRate
 
 _T = TypeVar("_T")
@@ -57,9 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="k8snet lab",
         usage="k8snet lab [OPTIONS] [-- COMMAND ...]",
-        description="Start the embedded lab: a Kubernetes cluster with Calico whose nodes are "
-        "network namespaces of this machine. It stays until Ctrl-C; with a COMMAND it runs that "
-        "with KUBECONFIG and K8SNET_OUTSIDE set, and ends with its exit status.",
+        description="Start the embedded lab: a Kubernetes cluster with Calico whose nodes are\n"
+        "network namespaces of this machine. It stays until Ctrl-C; with a COMMAND it runs\n"
+        "that with KUBECONFIG and K8SNET_OUTSIDE set, and ends with its exit status.",
+        epilog=_faults_told(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     defaults = CalicoSpec()
     add = parser.add_argument
@@ -72,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--calico-version",
+        type=_reader(_version),
         default=defaults.version,
         metavar="VERSION",
         help=f"the Calico version to play (default: {defaults.version})",
@@ -113,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         dest="faults",
-        help="trouble from the start; may be given several times",
+        help="trouble from the start, see below; may be given several times",
     )
     add("--port", type=_reader(int), default=0, help="port of the API (default: any free one)")
     add("--kubeconfig", type=Path, metavar="FILE", help="write the kubeconfig here, too")
@@ -136,11 +142,28 @@ def _rate(text: str) -> BitRate | None:
     return None if text == "unlimited" else BitRate.parse(text)
 
 
+def _version(text: str) -> str:
+    Behaviour.of(text, "bird")
+    return text
+
+
 def _fault(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise ValueError(f"{text!r} is not of the form NAME=VALUE")
+    if name not in NAMES:
+        raise ValueError(f"there is no fault {name!r}; there are: {', '.join(sorted(NAMES))}")
     return name, value
+
+
+def _faults_told() -> str:
+    lines = ["faults:"]
+    for name, form, what in (*API_FAULTS, *CALICO_FAULTS):
+        lines += [
+            f"  {name}={form}",
+            *textwrap.wrap(what, 76, initial_indent=" " * 6, subsequent_indent=" " * 6),
+        ]
+    return "\n".join(lines)
 
 
 def _spec(options: argparse.Namespace) -> LabSpec:

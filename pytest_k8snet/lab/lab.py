@@ -23,6 +23,7 @@ from pytest_k8snet.lab.calico.operator import Operator, manages_pools
 from pytest_k8snet.lab.dataplane import underlay
 from pytest_k8snet.lab.dataplane.datastore import Behaviour
 from pytest_k8snet.lab.kube import dns, system
+from pytest_k8snet.lab.kube.aggregation import Aggregation
 from pytest_k8snet.lab.kube.cleanup import GarbageCollector, Namespaces
 from pytest_k8snet.lab.kube.deployments import Deployments
 from pytest_k8snet.lab.kube.dns import Zone
@@ -147,6 +148,7 @@ class _Lab:
             GarbageCollector(store),
             Heartbeat(store, spec),
             *([Operator(store)] if manages_pools(spec.calico) else []),
+            *([Aggregation(store)] if spec.calico.api_shape == "B" else []),
         )
 
     async def _until_ready(self) -> None:

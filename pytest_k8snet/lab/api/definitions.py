@@ -7,13 +7,15 @@ from pytest_k8snet.lab.api.resources import CALICO_V3, Resource
 from pytest_k8snet.lab.api.store import Store
 
 _CRDS = "customresourcedefinitions.apiextensions.k8s.io"
-_API_SERVICES = "apiservices.apiregistration.k8s.io"
+_CALICO_API = {"name": "calico-api", "namespace": "calico-apiserver", "port": 443}
+#: The storage key of APIServices.
+API_SERVICES = "apiservices.apiregistration.k8s.io"
 
 
 def publish(store: Store) -> None:
     """Put the definitions of everything that is served into the store, where they are not yet."""
     aggregated = store.calico.api_shape == "B"
-    present = {obj["metadata"]["name"] for obj in store.list(_API_SERVICES)}
+    present = {obj["metadata"]["name"] for obj in store.list(API_SERVICES)}
     if present:
         return
     for resource in store.registry.served():
@@ -22,7 +24,7 @@ def publish(store: Store) -> None:
     for group, version in store.registry.group_versions():
         # Only Calico's own API server stands behind a service; all else is the server itself.
         behind_service = aggregated and group == CALICO_V3
-        store.create(_API_SERVICES, _api_service(group, version, behind_service=behind_service))
+        store.create(API_SERVICES, _api_service(group, version, behind_service=behind_service))
 
 
 def _definition(resource: Resource) -> Object:
@@ -76,7 +78,8 @@ def _definition(resource: Resource) -> Object:
 
 
 def _api_service(group: str, version: str, *, behind_service: bool) -> Object:
-    service = {"name": "calico-api", "namespace": "calico-apiserver", "port": 443}
+    local = ("True", "Local", "Local APIServices are always available")
+    condition = availability(group) if behind_service else _available(*local)
     return {
         "metadata": {"name": f"{version}.{group}"},
         "spec": {
@@ -84,19 +87,32 @@ def _api_service(group: str, version: str, *, behind_service: bool) -> Object:
             "version": version,
             "groupPriorityMinimum": 100,
             "versionPriority": 100,
-            **({"service": service} if behind_service else {}),
+            **({"service": _CALICO_API} if behind_service else {}),
         },
-        "status": {
-            "conditions": [
-                {
-                    "type": "Available",
-                    "status": "True",
-                    "reason": "Passed" if behind_service else "Local",
-                    "message": "all checks passed"
-                    if behind_service
-                    else "Local APIServices are always available",
-                    "lastTransitionTime": timestamp(),
-                }
-            ]
-        },
+        "status": {"conditions": [condition]},
+    }
+
+
+def availability(group: str, *, down: bool = False) -> Object:
+    """The condition of an API group whose server stands behind a service.
+
+    Args:
+        group: the group.
+        down: whether that server does not answer.
+    """
+    if not down:
+        return _available("True", "Passed", "all checks passed")
+    host = "{name}.{namespace}.svc:{port}".format(**_CALICO_API)
+    url = f"https://{host}/apis/{group}/v3"
+    why = f'failing or missing response from {url}: Get "{url}": context deadline exceeded'
+    return _available("False", "FailedDiscoveryCheck", why)
+
+
+def _available(status: str, reason: str, message: str) -> Object:
+    return {
+        "type": "Available",
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": timestamp(),
     }

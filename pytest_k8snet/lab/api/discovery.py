@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 
 from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.resources import Registry, Resource
@@ -97,8 +98,14 @@ def resources(registry: Registry, name: str, version: str) -> Object | None:
     }
 
 
-def aggregated(registry: Registry, *, core: bool) -> Object:
-    """``/api`` (core) or ``/apis`` in one answer, resources and all."""
+def aggregated(registry: Registry, *, core: bool, stale: Collection[str] = ()) -> Object:
+    """``/api`` (core) or ``/apis`` in one answer, resources and all.
+
+    Args:
+        registry: what is served.
+        core: the core group, or all others.
+        stale: the groups whose server does not answer now.
+    """
     items = []
     for name in dict.fromkeys(served for served, _ in registry.group_versions()):
         if bool(name) == core:
@@ -106,7 +113,7 @@ def aggregated(registry: Registry, *, core: bool) -> Object:
         versions = [
             {
                 "version": version,
-                "freshness": "Current",
+                "freshness": "Stale" if name in stale else "Current",
                 "resources": [_aggregated_resource(item) for item in _of(registry, name, version)],
             }
             for served, version in registry.group_versions()

@@ -1,22 +1,14 @@
 """Trouble on request: the faults of the API server that a config map asks for.
 
-``kube-system/k8snet-lab-faults`` holds them by name; the map always says what is still to come:
-
-- ``forbid``: ``create:pods,patch:ippools.crd.projectcalico.org,create:pods/exec``; ``*`` for any
-  verb or resource. Those requests get 403 for as long as the entry stands.
-- ``api-error``: ``503:3`` answers the next three requests with 503; ``503:3:create:pods`` only
-  those that create pods. The entry counts down and vanishes.
-- ``api-reset``: ``2`` or ``2:create:pods`` cuts the connection of the next two requests unanswered.
-- ``api-delay``: ``0.5`` delays every answer by half a second.
-- ``exec-drop``: ``2`` cuts the next two exec streams when the command ends, before its status.
-
+``kube-system/k8snet-lab-faults`` holds them by name; the map always says what is still to come.
 Requests for the map itself are never disturbed, so that trouble can be ended.
 """
 
 from __future__ import annotations
 
 from pytest_k8snet.lab.api import status
-from pytest_k8snet.lab.api.objects import Object
+from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.api.target import Target
@@ -39,30 +31,46 @@ class Cut(Exception):  # noqa: N818 -- not an error of ours: the connection is t
     """The connection is to be cut without an answer."""
 
 
+class CutOff(Exception):  # noqa: N818 -- the aggregator's answer, which is no Status object
+    """The server behind this API group cannot be reached."""
+
+
+def asked_for(store: Store) -> Object:
+    """The data of the config map: every fault that is asked for at this moment."""
+    try:
+        found = store.get("configmaps", NAME, NAMESPACE)
+    except StatusError:
+        return {}
+    data: Object = dig(found, "data", {})
+    return data
+
+
+def calico_api_server_is_down(store: Store) -> bool:
+    """Whether the aggregated Calico API server is cut off from kube-apiserver."""
+    return store.calico.api_shape == "B" and "calico-apiserver-down" in asked_for(store)
+
+
 class Faults:
     """The faults that are asked for at this moment."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def _data(self) -> Object:
-        try:
-            found = self._store.get("configmaps", NAME, NAMESPACE)
-        except StatusError:
-            return {}
-        return found.get("data") or {}
+    def cut_off_groups(self) -> frozenset[str]:
+        """The API groups whose server cannot be reached."""
+        return frozenset({CALICO_V3} if calico_api_server_is_down(self._store) else ())
 
     @property
     def delay_seconds(self) -> float:
         """How long every answer is to be delayed."""
         try:
-            return float(self._data().get("api-delay", 0))
+            return float(asked_for(self._store).get("api-delay", 0))
         except ValueError:
             return 0.0
 
     def allows(self, verb: str, resource: str) -> bool:
         """Whether the rules of access allow a verb on a resource (``pods``, ``pods/exec``)."""
-        for rule in str(self._data().get("forbid", "")).split(","):
+        for rule in str(asked_for(self._store).get("forbid", "")).split(","):
             denied_verb, _, denied_resource = rule.strip().partition(":")
             if denied_verb in ("*", verb) and denied_resource in ("*", resource):
                 return False
@@ -74,9 +82,12 @@ class Faults:
         Raises:
             StatusError: the error that was asked for.
             Cut: the connection is to be cut.
+            CutOff: the server behind the request's API group cannot be reached.
         """
         if target.resource.key == "configmaps" and target.name == NAME:
             return
+        if target.resource.group in self.cut_off_groups():
+            raise CutOff
         if self._take("api-reset", target):
             raise Cut
         code = self._take("api-error", target)
@@ -89,7 +100,7 @@ class Faults:
 
     def _take(self, fault: str, target: Target | None) -> str:
         """Use up one count of a fault; what it says (the code, or ``1``), or empty."""
-        text = str(self._data().get(fault, ""))
+        text = str(asked_for(self._store).get(fault, ""))
         if not text:
             return ""
         parts = text.split(":")

@@ -22,7 +22,7 @@ from pytest_k8snet.lab.api import (
     verbs,
 )
 from pytest_k8snet.lab.api.definitions import publish
-from pytest_k8snet.lab.api.faults import Cut, Faults
+from pytest_k8snet.lab.api.faults import Cut, CutOff, Faults
 from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.remote_command import Commands
 from pytest_k8snet.lab.api.status import StatusError
@@ -134,6 +134,9 @@ class _Api:
             return await self._route(request)
         except StatusError as error:
             return bodies.respond_error(error)
+        except CutOff:
+            # Plain text, as kube-aggregator has it: there is no API server that could say more.
+            return web.Response(status=503, text="service unavailable\n")
         except Cut:
             if request.transport is not None:
                 request.transport.abort()
@@ -168,7 +171,8 @@ class _Api:
         found: Object | None
         match steps:
             case ["api" | "apis"] if discovery.AGGREGATED in accept:
-                listed = discovery.aggregated(registry, core=steps == ["api"])
+                stale = self._faults.cut_off_groups()
+                listed = discovery.aggregated(registry, core=steps == ["api"], stale=stale)
                 return bodies.respond(listed, media_type=discovery.AGGREGATED)
             case ["api"]:
                 found = discovery.api_versions()
@@ -178,6 +182,8 @@ class _Api:
                 found = discovery.resources(registry, "", version)
             case ["apis", group]:
                 found = discovery.group(registry, group)
+            case ["apis", group, _] if group in self._faults.cut_off_groups():
+                raise CutOff
             case ["apis", group, version]:
                 found = discovery.resources(registry, group, version)
             case _:

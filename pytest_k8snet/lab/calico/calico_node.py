@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.api.faults import NAME as FAULTS_NAME
-from pytest_k8snet.lab.api.faults import NAMESPACE as FAULTS_NAMESPACE
+from pytest_k8snet.lab.api.faults import asked_for
 from pytest_k8snet.lab.api.objects import Object, dig, name_of
 from pytest_k8snet.lab.api.status import Cause, StatusError, invalid
 from pytest_k8snet.lab.api.store import Store
@@ -32,6 +32,10 @@ from pytest_k8snet.lab.spec import LabSpec
 #: How often everything is compared with the kernels though nothing changed, in seconds.
 ROUTE_REFRESH_SECONDS = 90.0
 _RETRY_SECONDS = 1.0
+
+#: Both hold a ``programClusterRoutes``, which says who programs which routes.
+_FELIX_CONFIGURATIONS = "felixconfigurations.crd.projectcalico.org"
+_BGP_CONFIGURATIONS = "bgpconfigurations.crd.projectcalico.org"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +107,7 @@ class CalicoNode:
     async def run(self) -> None:
         """Reconcile after every change, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            for resource in (POOLS, "nodes", BLOCKS):
+            for resource in (POOLS, "nodes", BLOCKS, _FELIX_CONFIGURATIONS, _BGP_CONFIGURATIONS):
                 tasks.create_task(self._follow(resource))
             tasks.create_task(self._follow_faults())
             tasks.create_task(self._reconcile_for_ever())
@@ -166,11 +170,11 @@ class CalicoNode:
         return read_pools(self._store.list(POOLS))
 
     def _faults(self) -> Faults:
-        try:
-            found = self._store.get("configmaps", FAULTS_NAME, FAULTS_NAMESPACE)
-        except StatusError:
-            return Faults()
-        return Faults.read(dig(found, "data", {}))
+        return Faults.read(asked_for(self._store))
+
+    def _cluster_routes(self, resource: str) -> str:
+        found = [one for one in self._store.list(resource) if name_of(one) == "default"]
+        return str(dig(found[0], "spec.programClusterRoutes", "")) if found else ""
 
     def _datastore(self, pools: list[IPPool], hosts: list[Host]) -> Datastore:
         subnets = self._spec.subnets()
@@ -179,7 +183,11 @@ class CalicoNode:
             pools=[pool.routed() for pool in pools],
             blocks=self._ipam.blocks(),
             routers={subnet: self._spec.router_address(subnet).ip for subnet in subnets},
-            behaviour=self._behaviour,
+            behaviour=replace(
+                self._behaviour,
+                felix_cluster_routes=self._cluster_routes(_FELIX_CONFIGURATIONS),
+                bird_cluster_routes=self._cluster_routes(_BGP_CONFIGURATIONS),
+            ),
             link_mtu_bytes=self._spec.link_mtu_bytes,
         )
 

@@ -13,46 +13,6 @@ from ipaddress import IPv4Network
 from pytest_k8snet.lab.dataplane.datastore import Datastore
 from pytest_k8snet.lab.dataplane.state import IPIP_DEVICE, VXLAN_DEVICE, NodeState
 
-#: Name, form of the value, and what it does.
-FAULTS: tuple[tuple[str, str, str], ...] = (
-    (
-        "felix-restart-gap",
-        "SECONDS",
-        "when a tunnel family appears or disappears, every route that has to change is missing "
-        "for this long, as while Felix restarts; new pods get the old MTU meanwhile",
-    ),
-    (
-        "slow-convergence",
-        "SECONDS",
-        "nodes follow a change one after the other; the last one this much later than the first",
-    ),
-    ("routes-missing-on", "NODE,...", "the node has no routes to the other nodes' blocks"),
-    (
-        "stale-route-on",
-        "NODE,...",
-        "the node keeps the routes and devices that it has, whatever changes",
-    ),
-    (
-        "one-direction",
-        "NODE,...",
-        "the other nodes have no routes to this node's blocks: it can send but gets no answer",
-    ),
-    ("wrong-mtu", "BYTES", "new pods get this MTU, whatever the tunnels need"),
-    (
-        "device-missing-on",
-        "NODE,...",
-        "the node has no vxlan.calico and no address on tunl0, and no routes through either",
-    ),
-    (
-        "path-not-taken",
-        "NODE,...",
-        "what the node sends takes the other way than its routes say: direct to its own subnet "
-        "instead of tunnelled, or tunnelled (where there is a tunnel) instead of direct",
-    ),
-)
-
-NAMES = frozenset(name for name, _, _ in FAULTS)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
@@ -66,6 +26,8 @@ class Faults:
     one_direction: frozenset[str] = field(default_factory=frozenset)
     device_missing_on: frozenset[str] = field(default_factory=frozenset)
     path_not_taken: frozenset[str] = field(default_factory=frozenset)
+    operator_delay_seconds: float = 0.0
+    operator_degraded: str = ""
 
     @classmethod
     def read(cls, data: Mapping[str, str]) -> Faults:
@@ -79,6 +41,8 @@ class Faults:
             one_direction=_names(data, "one-direction"),
             device_missing_on=_names(data, "device-missing-on"),
             path_not_taken=_names(data, "path-not-taken"),
+            operator_delay_seconds=_number(data, "operator-delay"),
+            operator_degraded=data.get("operator-degraded", ""),
         )
 
     def spoil(self, state: NodeState, node: str, data: Datastore) -> NodeState:

@@ -1,27 +1,30 @@
 """The Tigera operator, as far as pools are concerned: its Installation rules the pools it owns.
 
 From Calico v3.28 on it goes on doing so: an edit of such a pool is undone, and an edit of the
-Installation reaches the pool. Pools that it does not own it leaves alone.
+Installation reaches the pool. A pool that it does not own is adopted if it is just what the
+Installation says; if the Installation says something else of it, the operator is Degraded and rules
+nothing any more. All other pools it leaves alone. It writes through ``projectcalico.org/v3``, so
+without that group it can only complain.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Mapping
 
-from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.api.faults import asked_for, calico_api_server_is_down
+from pytest_k8snet.lab.api.objects import Object, dig, timestamp
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.calico.pools import POOLS
+from pytest_k8snet.lab.calico.faults import Faults
+from pytest_k8snet.lab.calico.pools import POOLS, is_owned, mark_owned
 from pytest_k8snet.lab.dataplane.datastore import Behaviour
 from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
 from pytest_k8snet.lab.spec import CalicoSpec
 
 #: The storage key of Installations.
 INSTALLATIONS = "installations.operator.tigera.io"
-
-_OWNER = ("app.kubernetes.io/managed-by", "tigera-operator")
-#: Where objects written through ``projectcalico.org/v3`` keep their labels.
-_METADATA_ANNOTATION = "projectcalico.org/metadata"
+#: The storage key of the operator's words on itself.
+STATUSES = "tigerastatuses.operator.tigera.io"
 
 #: ``encapsulation`` of an Installation's pool: ``ipipMode`` and ``vxlanMode`` of the pool.
 MODES: Mapping[str, tuple[str, str]] = {
@@ -31,6 +34,16 @@ MODES: Mapping[str, tuple[str, str]] = {
     "VXLAN": ("Never", "Always"),
     "VXLANCrossSubnet": ("Never", "CrossSubnet"),
 }
+
+#: A pool's field, what an entry of the Installation calls it, and its default.
+_FIELDS: tuple[tuple[str, str, object], ...] = (
+    ("allowedUses", "allowedUses", ["Workload", "Tunnel"]),
+    ("assignmentMode", "assignmentMode", "Automatic"),
+    ("blockSize", "blockSize", 26),
+    ("disableBGPExport", "disableBGPExport", False),
+    ("disabled", "disableNewAllocations", False),
+    ("nodeSelector", "nodeSelector", "all()"),
+)
 
 
 def manages_pools(calico: CalicoSpec) -> bool:
@@ -51,33 +64,123 @@ class Operator:
 
     async def run(self) -> None:
         """Reconcile for ever."""
-        await reconcile_on_change(self._store, (INSTALLATIONS, POOLS), self.reconcile)
+        watched = (INSTALLATIONS, POOLS, "configmaps")
+        await reconcile_on_change(self._store, watched, self._reconcile_in_time)
+
+    async def _reconcile_in_time(self) -> None:
+        await asyncio.sleep(self._faults().operator_delay_seconds)
+        self.reconcile()
 
     def reconcile(self) -> None:
-        """Give every owned pool the encapsulation that the Installation names for its CIDR."""
-        wanted = {
-            entry.get("cidr"): MODES[entry.get("encapsulation", "IPIP")]
+        """Bring pools and Installation together, and say in TigeraStatus what is in the way."""
+        degraded = self._faults().operator_degraded or self._rule_pools()
+
+        def change(status: Object) -> None:
+            if _degraded(status) != degraded:
+                status["status"] = {"conditions": status_conditions(degraded)}
+
+        self._store.mutate(STATUSES, "ippools", None, change, subresource="status")
+
+    def _faults(self) -> Faults:
+        return Faults.read(asked_for(self._store))
+
+    def _rule_pools(self) -> str:
+        """Adopt pools, give owned ones their encapsulation; or why the operator is Degraded."""
+        changes: list[tuple[str, Object]] = []
+        for entry in self._entries():
+            pools = [one for one in self._store.list(POOLS) if _cidr(one) == entry.get("cidr")]
+            for pool in [one for one in pools if is_owned(one)] or pools:
+                if is_owned(pool):
+                    change = _correction(pool, entry)
+                elif _is_as(pool, entry):
+                    change = self._adoption(pool)
+                else:
+                    name = pool["metadata"]["name"]
+                    return f"Cannot update an IP pool not owned by the operator: {name}"
+                changes += [(pool["metadata"]["name"], change)] if change else []
+        if changes and not self._can_write():
+            return "Unable to modify IP pools while Calico API server is unavailable"
+        for name, change in changes:
+            self._store.patch(POOLS, name, change, "merge")
+        return ""
+
+    def _entries(self) -> list[Object]:
+        return [
+            entry
             for installation in self._store.list(INSTALLATIONS)
             for entry in dig(installation, "spec.calicoNetwork.ipPools", [])
+        ]
+
+    def _can_write(self) -> bool:
+        served = self._store.calico.api_shape != "A"
+        return served and not calico_api_server_is_down(self._store)
+
+    def _adoption(self, pool: Object) -> Object:
+        meta = {key: pool["metadata"].get(key) for key in ("labels", "annotations")}
+        mark_owned(meta, self._store.calico.api_shape)
+        return {"metadata": {key: value for key, value in meta.items() if value}}
+
+
+def _cidr(pool: Object) -> str:
+    return str(dig(pool, "spec.cidr"))
+
+
+def _modes(pool: Object) -> tuple[str, str]:
+    """Both modes of a pool; an absent one means Never."""
+    return dig(pool, "spec.ipipMode") or "Never", dig(pool, "spec.vxlanMode") or "Never"
+
+
+def _correction(pool: Object, entry: Object) -> Object:
+    """What has to be written to an owned pool; empty if it is right."""
+    ipip, vxlan = wanted = MODES[entry.get("encapsulation", "IPIP")]
+    return {} if _modes(pool) == wanted else {"spec": {"ipipMode": ipip, "vxlanMode": vxlan}}
+
+
+def _is_as(pool: Object, entry: Object) -> bool:
+    """Whether a pool is field by field what an entry of the Installation says.
+
+    No pool is what ``None`` says: the operator reads a pool's two Never as no encapsulation at all,
+    which is another word.
+    """
+    encapsulation = entry.get("encapsulation", "IPIP")
+    return (
+        encapsulation != "None"
+        and _modes(pool) == MODES[encapsulation]
+        and dig(pool, "spec.natOutgoing", False) == (entry.get("natOutgoing") != "Disabled")
+        and all(
+            dig(pool, f"spec.{field}", default) == entry.get(said, default)
+            for field, said, default in _FIELDS
+        )
+    )
+
+
+def _degraded(status: Object) -> str | None:
+    """Why a TigeraStatus is Degraded: empty if it is not, None if it says nothing yet."""
+    for condition in dig(status, "status.conditions", []):
+        if condition["type"] == "Degraded":
+            return str(condition["message"]) if condition["status"] == "True" else ""
+    return None
+
+
+def status_conditions(degraded: str) -> list[Object]:
+    """The conditions of a TigeraStatus.
+
+    Args:
+        degraded: what is wrong; empty if all is well.
+    """
+    good = ("AllObjectsAvailable", "All objects available")
+    told = ("ResourceUpdateError", degraded) if degraded else good
+    return [
+        {
+            "type": kind,
+            "status": str(value),
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": timestamp(),
         }
-        for pool in self._store.list(POOLS):
-            cidr = dig(pool, "spec.cidr")
-            if cidr not in wanted or not is_owned(pool):
-                continue
-            ipip_mode, vxlan_mode = wanted[cidr]
-            modes = {"ipipMode": ipip_mode, "vxlanMode": vxlan_mode}
-            # An absent mode means Never.
-            if any((pool["spec"].get(field) or "Never") != mode for field, mode in modes.items()):
-                self._store.patch(POOLS, pool["metadata"]["name"], {"spec": modes}, "merge")
-
-
-def is_owned(pool: Object) -> bool:
-    """Whether the operator's label is on a pool, in either of the two places it can be."""
-    key, value = _OWNER
-    if dig(pool, "metadata.labels", {}).get(key) == value:
-        return True
-    try:
-        hidden = json.loads(dig(pool, "metadata.annotations", {}).get(_METADATA_ANNOTATION, "{}"))
-    except ValueError:
-        return False
-    return bool(dig(hidden, "labels", {}).get(key) == value)
+        for kind, value, (reason, message) in (
+            ("Available", not degraded, told),
+            ("Degraded", bool(degraded), told),
+            ("Progressing", False, good),
+        )
+    ]

@@ -18,6 +18,11 @@ POOLS = "ippools.crd.projectcalico.org"
 #: The annotation by which a pod, or a namespace for all its pods, asks for pools.
 POOLS_ANNOTATION = "cni.projectcalico.org/ipv4pools"
 
+#: The operator's mark on a pool that it rules.
+OWNER_LABEL = ("app.kubernetes.io/managed-by", "tigera-operator")
+#: Where objects of the v1 CRDs keep the labels that they got through ``projectcalico.org/v3``.
+METADATA_ANNOTATION = "projectcalico.org/metadata"
+
 Use = Literal["Workload", "Tunnel"]
 _MODES = ("Never", "CrossSubnet", "Always")
 
@@ -98,6 +103,35 @@ def read_pools(objects: Sequence[Mapping[str, Any]]) -> list[IPPool]:
         with contextlib.suppress(ValueError):
             pools.append(IPPool.read(obj))
     return sorted(pools, key=lambda pool: pool.name)
+
+
+def is_owned(pool: Mapping[str, Any]) -> bool:
+    """Whether the operator's label is on a pool object, in either of the two places it can be."""
+    key, value = OWNER_LABEL
+    meta = pool["metadata"]
+    if (meta.get("labels") or {}).get(key) == value:
+        return True
+    return bool((_hidden(meta).get("labels") or {}).get(key) == value)
+
+
+def mark_owned(meta: dict[str, Any], api_shape: Literal["A", "B", "C"]) -> None:
+    """Put the operator's label on a pool, by its metadata, where this API shape keeps it."""
+    key, value = OWNER_LABEL
+    if api_shape == "C":
+        meta["labels"] = {**(meta.get("labels") or {}), key: value}
+        return
+    hidden = _hidden(meta)
+    hidden["labels"] = {**(hidden.get("labels") or {}), key: value}
+    annotations = meta.get("annotations") or {}
+    meta["annotations"] = {**annotations, METADATA_ANNOTATION: json.dumps(hidden)}
+
+
+def _hidden(meta: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        hidden = json.loads((meta.get("annotations") or {}).get(METADATA_ANNOTATION, "{}"))
+    except ValueError:
+        return {}
+    return hidden if isinstance(hidden, dict) else {}
 
 
 class PoolRequestError(ValueError):

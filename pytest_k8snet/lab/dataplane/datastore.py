@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Literal
@@ -67,10 +67,14 @@ class Behaviour:
     Attributes:
         version: (major, minor).
         backend: ``bird``, or ``vxlan`` where no BIRD runs.
+        felix_cluster_routes: ``FelixConfiguration.spec.programClusterRoutes``; empty where unset.
+        bird_cluster_routes: the same field of the BGPConfiguration.
     """
 
     version: tuple[int, int] = (3, 31)
     backend: Literal["bird", "vxlan"] = "bird"
+    felix_cluster_routes: str = ""
+    bird_cluster_routes: str = ""
 
     @classmethod
     def of(cls, version: str, backend: Literal["bird", "vxlan"]) -> Behaviour:
@@ -84,13 +88,35 @@ class Behaviour:
             raise ValueError(f"not a Calico version: {version!r} (write v3.31.2)")
         return cls(version=(int(match[1]), int(match[2])), backend=backend)
 
-    def owner(self, family: Family) -> Owner:
-        """Who programs the routes to blocks of pools with this tunnel."""
-        if family == "vxlan":
+    def owner(self, family: Family, enabled: Collection[Family] = ()) -> Owner:
+        """Who programs the routes to blocks of pools with this tunnel.
+
+        Where both are told to, their routes differ by metric or the last writer wins; here it is
+        Felix.
+
+        Args:
+            family: the pool's tunnel.
+            enabled: the tunnels in use anywhere: before v3.33 they keep Felix from ``Never``.
+        """
+        if family == "vxlan" or self._felix_programs(family, enabled):
             return "felix"
-        if family == "ipip" and self.version >= (3, 33):
-            return "felix"
-        return "bird" if self.backend == "bird" else "nobody"
+        return "bird" if self._bird_programs(family) else "nobody"
+
+    def _felix_programs(self, family: Family, enabled: Collection[Family]) -> bool:
+        if self.version < (3, 31):
+            return False
+        if self.version < (3, 33):
+            free = family == "ipip" or not enabled
+            return self.felix_cluster_routes == "Enabled" and free
+        return _covers(self.felix_cluster_routes or "EnabledIPIPOnly", family)
+
+    def _bird_programs(self, family: Family) -> bool:
+        if self.backend != "bird":
+            return False
+        if self.version < (3, 32):
+            return True
+        default = "Enabled" if self.version < (3, 33) else "EnabledNoEncapOnly"
+        return _covers(self.bird_cluster_routes or default, family)
 
     @property
     def vxlan_routes_have_mtu(self) -> bool:
@@ -101,6 +127,12 @@ class Behaviour:
     def metric(self) -> int:
         """The metric of BIRD's routes and of the routes to local pods."""
         return 1024 if self.version >= (3, 32) else 0
+
+
+def _covers(setting: str, family: Family) -> bool:
+    """Whether a value of ``programClusterRoutes`` names pools with this tunnel."""
+    only = {"EnabledIPIPOnly": "ipip", "EnabledNoEncapOnly": "none"}
+    return setting == "Enabled" or only.get(setting) == family
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +153,10 @@ class Datastore:
     def pool_of(self, network: IPv4Network) -> Pool | None:
         """The pool that a block lies in."""
         return next((pool for pool in self.pools if network.subnet_of(pool.cidr)), None)
+
+    def owner(self, family: Family) -> Owner:
+        """Who programs the routes to blocks of pools with this tunnel."""
+        return self.behaviour.owner(family, self.families)
 
     def host(self, name: str) -> Host | None:
         """A node by its name."""

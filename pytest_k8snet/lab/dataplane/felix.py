@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 
-from pytest_k8snet.lab.dataplane.datastore import Datastore, Host, Pool
+from pytest_k8snet.lab.dataplane.datastore import Datastore, Family, Host, Pool
 from pytest_k8snet.lab.dataplane.state import (
     IPIP_DEVICE,
     IPIP_OVERHEAD_BYTES,
@@ -72,7 +72,7 @@ def router_routes(data: Datastore, interfaces: Mapping[IPv4Network, str]) -> fro
     routes = set()
     for destination, owner in _destinations(data):
         pool, host = data.pool_of(destination), data.host(owner)
-        if pool is None or host is None or data.behaviour.owner(pool.family) != "bird":
+        if pool is None or host is None or data.owner(pool.family) != "bird":
             continue
         if pool.family == "none":
             device = interfaces[host.address.network]
@@ -133,7 +133,7 @@ def _routes(data: Datastore, host: Host) -> list[Route]:
         elif pool.family == "ipip":
             route = _ipip_route(data, pool, destination, host, peer)
         else:
-            route = _direct_route(data, destination, host, peer)
+            route = _direct_route(data, "none", destination, host, peer)
         if route is not None:
             routes.append(route)
     return routes
@@ -141,7 +141,7 @@ def _routes(data: Datastore, host: Host) -> list[Route]:
 
 def _own_block(data: Datastore, pool: Pool, destination: IPv4Network) -> Route | None:
     """Unused addresses of a node's own block must not follow the default route and loop."""
-    owner = data.behaviour.owner(pool.family)
+    owner = data.owner(pool.family)
     if destination.prefixlen == 32 or owner == "nobody":
         return None
     return Route(destination=destination, protocol=PROTO_BIRD if owner == "bird" else PROTO_FELIX)
@@ -170,13 +170,11 @@ def _vxlan_route(
 def _ipip_route(
     data: Datastore, pool: Pool, destination: IPv4Network, host: Host, peer: Host
 ) -> Route | None:
-    owner = data.behaviour.owner("ipip")
+    owner = data.owner("ipip")
     if owner == "nobody":
         return None
     if pool.cross_subnet and _same_subnet(host, peer):
-        if owner == "felix":
-            return _felix_direct(destination, peer)
-        return _direct_route(data, destination, host, peer)
+        return _direct_route(data, "ipip", destination, host, peer)
     felix = owner == "felix"
     mtu = data.link_mtu_bytes - IPIP_OVERHEAD_BYTES
     return Route(
@@ -191,10 +189,14 @@ def _ipip_route(
 
 
 def _direct_route(
-    data: Datastore, destination: IPv4Network, host: Host, peer: Host
+    data: Datastore, family: Family, destination: IPv4Network, host: Host, peer: Host
 ) -> Route | None:
-    """BIRD's route without a tunnel; across subnets the next hop is the router."""
-    if data.behaviour.owner("none") != "bird":
+    """The route without a tunnel; across subnets BIRD's next hop is the router."""
+    owner = data.owner(family)
+    if owner == "felix":
+        # On the link, whatever the subnet: to another one it leads nowhere, as with Calico.
+        return _felix_direct(destination, peer)
+    if owner == "nobody":
         return None
     near = _same_subnet(host, peer)
     gateway = peer.address.ip if near else data.routers[host.address.network]

@@ -6,11 +6,12 @@ would have written.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator
 
-from pytest_k8snet.lab.api.objects import Object, timestamp
+from pytest_k8snet.lab.api.objects import Object
+from pytest_k8snet.lab.calico.operator import manages_pools, status_conditions
+from pytest_k8snet.lab.calico.pools import mark_owned
 from pytest_k8snet.lab.kube.nodes import node_objects
 from pytest_k8snet.lab.spec import CalicoSpec, LabSpec
 
@@ -126,12 +127,7 @@ def _default_pool(spec: LabSpec) -> Object:
         "vxlanMode": spec.calico.vxlan_mode,
     }
     if spec.calico.install == "operator":
-        labels = {"app.kubernetes.io/managed-by": "tigera-operator"}
-        if spec.calico.api_shape == "C":
-            meta["labels"] = labels
-        else:
-            # What was written through projectcalico.org/v3 keeps its labels in this annotation.
-            meta["annotations"] = {"projectcalico.org/metadata": json.dumps({"labels": labels})}
+        mark_owned(meta, spec.calico.api_shape)
     return {"metadata": meta, "spec": pool}
 
 
@@ -201,17 +197,8 @@ def _operator(spec: LabSpec) -> Iterator[Entry]:
         "installations.operator.tigera.io",
         {"metadata": meta, "spec": installation, "status": status},
     )
-    for name in ("calico", "ippools", *(["apiserver"] if calico.api_shape == "B" else [])):
-        conditions = [
-            {
-                "type": kind,
-                "status": value,
-                "reason": "AllObjectsAvailable",
-                "message": "All objects available",
-                "lastTransitionTime": timestamp(),
-            }
-            for kind, value in (("Available", "True"), ("Degraded", "False"),
-                                ("Progressing", "False"))
-        ]  # fmt: skip
-        body = {"metadata": {"name": name}, "spec": {}, "status": {"conditions": conditions}}
+    names = ["calico", *(["ippools"] if manages_pools(calico) else [])]
+    for name in [*names, *(["apiserver"] if calico.api_shape == "B" else [])]:
+        told = {"conditions": status_conditions("")}
+        body: Object = {"metadata": {"name": name}, "spec": {}, "status": told}
         yield "tigerastatuses.operator.tigera.io", body

@@ -542,6 +542,32 @@ def test_shape_b_is_strict_and_has_defaults_in_the_new_group_only(
     )
 
 
+def test_shape_b_with_its_api_server_cut_off_has_the_old_group_left(
+    start_server: Callable[[CalicoSpec], ApiServer],
+) -> None:
+    api = start_server(CalicoSpec(api_shape="B"))
+    api.request("POST", POOLS, pool())
+    api.set_faults(calico_apiserver_down="true")
+    new = "/apis/projectcalico.org/v3"
+    for method, path in (
+        ("GET", new),
+        ("GET", f"{new}/ippools/pool"),
+        ("DELETE", f"{new}/ippools"),
+    ):
+        answer = api.request(method, path)
+        assert (answer.code, answer.text) == (503, "service unavailable\n")
+        assert answer.headers["Content-Type"].startswith("text/plain")
+    assert api.request("GET", f"{POOLS}/pool").code == 200
+    # What its group is, kube-apiserver knows by itself; which resources it has, no longer.
+    assert "projectcalico.org" in groups_of(api)
+    accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    listed = api.request("GET", "/apis", headers={"Accept": accept}).json["items"]
+    freshness = {one["metadata"]["name"]: one["versions"][0]["freshness"] for one in listed}
+    assert (freshness["projectcalico.org"], freshness["apps"]) == ("Stale", "Current")
+    api.request("DELETE", "/api/v1/namespaces/kube-system/configmaps/k8snet-lab-faults")
+    assert api.request("GET", f"{new}/ippools/pool").code == 200
+
+
 def test_shape_c_serves_pools_in_the_new_group_only(
     start_server: Callable[[CalicoSpec], ApiServer],
 ) -> None:

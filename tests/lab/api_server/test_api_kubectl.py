@@ -328,3 +328,14 @@ def test_pools_through_the_aggregated_group(
     refused = api.kubectl.fails("create", "-f", "-", stdin=both)
     assert "ipipMode and vxlanMode cannot both be enabled" in refused
     assert "tigerastatuses" in api.kubectl("api-resources", "--api-group=operator.tigera.io")
+
+
+def test_the_old_group_serves_kubectl_while_the_aggregated_one_is_cut_off(
+    start_server: Callable[[CalicoSpec], ApiServer],
+) -> None:
+    api = start_server(CalicoSpec(api_shape="B"))
+    api.kubectl("create", "-f", "-", stdin=POOL)
+    api.set_faults(calico_apiserver_down="true")
+    assert api.kubectl("get", POOLS, "-o", "name") == f"{POOL_NAME}\n"
+    refused = api.kubectl.fails("get", "--raw", "/apis/projectcalico.org/v3/ippools")
+    assert "the server is currently unable to handle the request" in refused

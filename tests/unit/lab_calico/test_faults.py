@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from pytest_k8snet.lab.calico.faults import FAULTS, NAMES, Faults, during_restart
+from pytest_k8snet.lab.calico.faults import Faults, during_restart
 from pytest_k8snet.lab.dataplane import bypass, felix
 from pytest_k8snet.lab.dataplane.datastore import Block, Datastore, Host, Pool
+from pytest_k8snet.lab.trouble import API_FAULTS, CALICO_FAULTS
 
 DATA = Datastore(
     hosts=[
@@ -34,8 +35,9 @@ def spoilt(node: str = "node1", **faults: str) -> list[str]:
 
 def test_every_fault_has_a_field_and_a_description() -> None:
     fields = {name.replace("_", "-") for name in Faults.__dataclass_fields__}
-    assert {name.removesuffix("-seconds").removesuffix("-bytes") for name in fields} == NAMES
-    assert all(form and text for _, form, text in FAULTS)
+    names = {name.removesuffix("-seconds").removesuffix("-bytes") for name in fields}
+    assert names == {name for name, _, _ in CALICO_FAULTS}
+    assert all(form and text for _, form, text in (*API_FAULTS, *CALICO_FAULTS))
 
 
 def test_an_empty_map_asks_for_nothing_and_foreign_entries_are_passed_over() -> None:
@@ -50,12 +52,15 @@ def test_values_are_read_with_their_units() -> None:
             "slow-convergence": "3",
             "wrong-mtu": "1400",
             "one-direction": "node1, node2,",
+            "operator-delay": "1.5",
+            "operator-degraded": "no room",
         }
     )
     assert found.felix_restart_gap_seconds == 2.5
     assert found.slow_convergence_seconds == 3
     assert found.wrong_mtu_bytes == 1400
     assert found.one_direction == {"node1", "node2"}
+    assert (found.operator_delay_seconds, found.operator_degraded) == (1.5, "no room")
 
 
 def test_missing_routes_leave_only_what_the_node_owns() -> None:

@@ -258,3 +258,46 @@ def test_a_version_is_read_as_calico_writes_it() -> None:
     assert Behaviour.of("v3.32.1", "bird").version == (3, 32)
     with pytest.raises(ValueError, match=r"not a Calico version: 'master' \(write v3.31.2\)"):
         Behaviour.of("master", "bird")
+
+
+@pytest.mark.parametrize(
+    ("version", "felix_routes", "bird_routes", "ipip", "never"),
+    [
+        ((3, 30), "Enabled", "Disabled", "bird", "bird"),
+        ((3, 31), "", "", "bird", "bird"),
+        ((3, 31), "Enabled", "Disabled", "felix", "felix"),
+        ((3, 32), "", "Disabled", "nobody", "nobody"),
+        ((3, 32), "Enabled", "Disabled", "felix", "felix"),
+        ((3, 33), "", "", "felix", "bird"),
+        ((3, 33), "Enabled", "Disabled", "felix", "felix"),
+        ((3, 33), "Disabled", "Enabled", "bird", "bird"),
+        ((3, 33), "Disabled", "", "nobody", "bird"),
+        ((3, 33), "EnabledNoEncapOnly", "EnabledIPIPOnly", "bird", "felix"),
+    ],
+)
+def test_who_programs_routes_is_told_by_both_configurations(
+    version: tuple[int, int], felix_routes: str, bird_routes: str, ipip: str, never: str
+) -> None:
+    told = Behaviour(
+        version=version, felix_cluster_routes=felix_routes, bird_cluster_routes=bird_routes
+    )
+    assert (told.owner("ipip"), told.owner("none"), told.owner("vxlan")) == (ipip, never, "felix")
+
+
+@pytest.mark.parametrize(("version", "owner"), [((3, 32), "nobody"), ((3, 33), "felix")])
+def test_before_3_33_a_tunnel_anywhere_keeps_felix_from_never(
+    version: tuple[int, int], owner: str
+) -> None:
+    told = Behaviour(version=version, backend="vxlan", felix_cluster_routes="Enabled")
+    assert told.owner("none", {"vxlan"}) == owner
+    assert told.owner("none") == "felix"
+
+
+def test_never_of_felix_is_on_the_link_also_where_that_leads_nowhere() -> None:
+    data = make((3, 33), backend="vxlan")
+    data = replace(data, behaviour=replace(data.behaviour, felix_cluster_routes="Enabled"))
+    assert routes(data) == [
+        "10.244.2.0/26 via 192.168.0.12 dev eth0 proto 80 onlink",
+        "10.244.3.0/26 via 192.168.1.13 dev eth0 proto 80 onlink",
+        "blackhole 10.244.1.0/26 proto 80",
+    ]
