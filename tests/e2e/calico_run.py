@@ -20,6 +20,8 @@ from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node, list_nodes
 from pytest_k8snet.cluster.pods import Pod, PodRequest
 from pytest_k8snet.cluster.workspace import Workspace
+from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
+from pytest_k8snet.lab.spec import CalicoSpec
 
 POOL = "default-ipv4-ippool"
 #: Two nodes of one subnet, and one behind the router.
@@ -91,6 +93,14 @@ class CalicoRun:
 
 
 @contextmanager
+def played(calico: CalicoSpec) -> Generator[tuple[LabProcess, Api]]:
+    """A lab of its own that plays another installation than the shared one does."""
+    with start(LabSpec(nodes=study_nodes(), calico=calico)) as lab:
+        yield lab, connect(kubeconfig=lab.kubeconfig, context=None)
+        lab.check()
+
+
+@contextmanager
 def opened(api: Api, strategy: Strategy, **change: Any) -> Generator[CalicoRun]:
     """A run that has claimed the cluster and has host-network pods on its nodes."""
     run_id = f"k8snet-{secrets.token_hex(3)}"
@@ -138,7 +148,9 @@ def objects(api: Api) -> dict[str, Any]:
     ):
         if path.split("/")[2] in served:
             for item in api.list(path):
-                found[f"{path}/{item['metadata']['name']}"] = item.get("spec")
+                metadata = item["metadata"]
+                marks = {key: metadata.get(key) for key in ("labels", "annotations")}
+                found[f"{path}/{metadata['name']}"] = {"spec": item.get("spec"), **marks}
     # Of these it counts that they are there; what they say is the cluster's own business.
     for path in (
         "/api/v1/namespaces",

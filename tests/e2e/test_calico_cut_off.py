@@ -1,0 +1,71 @@
+"""The Calico API server cut off from kube-apiserver: what was changed is put back all the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from typing import Literal, cast
+
+import calico_run
+import pytest
+from calico_run import objects, opened, played
+from user_runs import fault
+
+from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.restore import restore_cluster
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.errors import ApiError
+from pytest_k8snet.lab import LabProcess
+from pytest_k8snet.lab.spec import CalicoSpec
+
+VXLAN = CalicoMode.VXLAN_ALWAYS
+
+
+@pytest.fixture(scope="module", params=["manifest", "operator"])
+def cluster(request: pytest.FixtureRequest) -> Generator[tuple[LabProcess, Api]]:
+    install = cast(Literal["manifest", "operator"], request.param)
+    with (
+        pytest.MonkeyPatch.context() as monkeypatch,
+        played(CalicoSpec(install=install, api_shape="B", vxlan_mode="CrossSubnet")) as running,
+    ):
+        # Ten seconds of patience with that server would be spent in each test.
+        monkeypatch.setattr("pytest_k8snet.cluster.rest._GROUP_PATIENCE_SECONDS", 0.5)
+        yield running
+
+
+def test_a_killed_run_is_taken_back_through_the_v1_objects(cluster: tuple[LabProcess, Api]) -> None:
+    lab, api = cluster
+    before = objects(api)
+    run = subprocess.Popen(
+        [sys.executable, calico_run.__file__, str(lab.kubeconfig), "in-place"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    for line in run.stdout:
+        if line.strip() == str(VXLAN):
+            break
+    os.kill(run.pid, signal.SIGKILL)
+    run.communicate()
+    assert [pool.mode for pool in inspect(api).pools] == [VXLAN]
+    with fault(api, calico_apiserver_down="true"):
+        with pytest.raises(ApiError, match="503"):
+            api.list("/apis/projectcalico.org/v3/ippools")
+        restore_cluster(api)
+        # Read below the API server that is cut off.
+        assert [pool.mode for pool in inspect(api).pools] == [CalicoMode.VXLAN_CROSS_SUBNET]
+    assert objects(api) == before
+
+
+def test_a_run_in_place_works_through_the_v1_objects(cluster: tuple[LabProcess, Api]) -> None:
+    api = cluster[1]
+    before = objects(api)
+    with fault(api, calico_apiserver_down="true"), opened(api, "in-place") as run:
+        pods = run.pods(run.session.enter(VXLAN), "node1", "node2")
+        run.session.converge(VXLAN, *map(run.end, pods))
+        assert run.sample(VXLAN, *pods).state == "proven"
+    assert objects(api) == before

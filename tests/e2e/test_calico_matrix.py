@@ -1,0 +1,63 @@
+"""Every kind of installation: modes are entered, proven, and taken back to the byte."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+from calico_run import objects, opened, played
+
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.session import Strategy
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.errors import ModeUnavailableError
+from pytest_k8snet.lab.spec import CalicoSpec
+
+#: Every pool begins in VXLAN-CrossSubnet.
+KINDS = {
+    "manifest-A": CalicoSpec(vxlan_mode="CrossSubnet"),
+    "manifest-B": CalicoSpec(vxlan_mode="CrossSubnet", api_shape="B"),
+    "manifest-C": CalicoSpec(vxlan_mode="CrossSubnet", api_shape="C", version="v3.32.1"),
+    # The operator without a Calico API server: it complains, and the pool is written beside it.
+    "operator-A": CalicoSpec(vxlan_mode="CrossSubnet", install="operator"),
+    "operator-B": CalicoSpec(vxlan_mode="CrossSubnet", install="operator", api_shape="B"),
+    "operator-C": CalicoSpec(
+        vxlan_mode="CrossSubnet", install="operator", api_shape="C", version="v3.32.1"
+    ),
+    # It makes its pool once, and reverts nothing.
+    "operator-3.27": CalicoSpec(
+        vxlan_mode="CrossSubnet", install="operator", api_shape="B", version="v3.27.4"
+    ),
+    # No BIRD: Felix programs IPIP, and nobody Never.
+    "vxlan-3.33": CalicoSpec(vxlan_mode="CrossSubnet", backend="vxlan", version="v3.33.0"),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def api(kind: str) -> Generator[Api]:
+    with played(KINDS[kind]) as (_, connected):
+        yield connected
+
+
+@pytest.mark.parametrize("strategy", ["dedicated", "in-place"])
+def test_modes_are_entered_proven_and_taken_back(api: Api, kind: str, strategy: Strategy) -> None:
+    before = objects(api)
+    with opened(api, strategy) as run:
+        if kind == "vxlan-3.33":
+            with pytest.raises(ModeUnavailableError, match="Never has no routes here: BGP is dis"):
+                run.session.enter(CalicoMode.NEVER)
+            assert run.changes == []
+        for mode in (CalicoMode.VXLAN_ALWAYS, CalicoMode.IPIP_ALWAYS):
+            pods = run.pods(run.session.enter(mode), "node1", "node2")
+            run.session.converge(mode, *map(run.end, pods))
+            proof = run.sample(mode, *pods)
+            assert (proof.state, proof.expected) == ("proven", mode.path(same_subnet=True)), proof
+            if strategy == "in-place":
+                run.workspace.delete_pods(pods)
+        assert {change["state"] for change in run.changes} == {"applied"}
+    assert objects(api) == before
