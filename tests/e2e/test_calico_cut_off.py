@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
+from pathlib import Path
 from typing import Literal, cast
 
-import calico_run
 import pytest
 from calico_run import objects, opened, played
 from user_runs import fault
@@ -23,6 +23,19 @@ from pytest_k8snet.lab import LabProcess
 from pytest_k8snet.lab.spec import CalicoSpec
 
 VXLAN = CalicoMode.VXLAN_ALWAYS
+
+#: A run that has changed the pool, says so, and waits to be killed.
+RUN = """
+import sys, time
+from pathlib import Path
+from calico_run import opened
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.cluster.connection import connect
+with opened(connect(kubeconfig=Path(sys.argv[1]), context=None), "in-place") as run:
+    run.session.enter(CalicoMode.VXLAN_ALWAYS)
+    print("entered", flush=True)
+    time.sleep(600)
+"""
 
 
 @pytest.fixture(scope="module", params=["manifest", "operator"])
@@ -41,14 +54,13 @@ def test_a_killed_run_is_taken_back_through_the_v1_objects(cluster: tuple[LabPro
     lab, api = cluster
     before = objects(api)
     run = subprocess.Popen(
-        [sys.executable, calico_run.__file__, str(lab.kubeconfig), "in-place"],
+        [sys.executable, "-c", RUN, str(lab.kubeconfig)],
+        cwd=Path(__file__).parent,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert run.stdout is not None
-    for line in run.stdout:
-        if line.strip() == str(VXLAN):
-            break
+    assert run.stdout.readline() == "entered\n"
     os.kill(run.pid, signal.SIGKILL)
     run.communicate()
     assert [pool.mode for pool in inspect(api).pools] == [VXLAN]
