@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_k8snet.calico.bystander import SwitchCost
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.cluster.services import WebService
     from pytest_k8snet.errors import Inconclusive, K8sNetError
@@ -42,6 +43,7 @@ __all__ = [
     "Ratio",
     "Run",
     "Seconds",
+    "SwitchCost",
     "WebService",
     "bit",
     "kbit",
@@ -53,6 +55,7 @@ __all__ = [
 #: Where each public name lives. Loaded on first use, because every pytest run of the environment
 #: imports this package, and one that measures nothing must not pay for it.
 _HOMES = {
+    "pytest_k8snet.calico.bystander": ("SwitchCost",),
     "pytest_k8snet.calico.modes": ("CalicoMode",),
     "pytest_k8snet.cluster.services": ("WebService",),
     "pytest_k8snet.errors": ("Inconclusive", "K8sNetError"),

@@ -22,6 +22,7 @@
     │   └── CurlError            (its kinds are in pytest_k8snet.tools.curl)
     ├── CalicoError
     │   ├── ModeUnavailableError this cluster cannot have the mode, or may not be changed
+    │   ├── NothingSwitchedError no change of the cluster led to the mode, so none has a cost
     │   ├── NotConvergedError    the dataplane did not reach the mode in time
     │   ├── PathError            the traffic did not take the path that the mode promises
     │   ├── LockedError          another run holds the cluster
@@ -189,6 +190,10 @@ class CalicoError(K8sNetError):
 
 class ModeUnavailableError(CalicoError):
     """This cluster cannot have the mode, or may not be changed."""
+
+
+class NothingSwitchedError(CalicoError):
+    """No change of the cluster led to the mode, so none has a cost."""
 
 
 class NotConvergedError(CalicoError):

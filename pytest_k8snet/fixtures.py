@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_k8snet.stash import BASELINE, MODES_WANTED, RECORDER
+from pytest_k8snet.stash import BASELINE, COST_WANTED, MODES_WANTED, RECORDER
 
 if TYPE_CHECKING:
+    from pytest_k8snet.calico.bystander import SwitchCost
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.cluster.services import WebService
     from pytest_k8snet.measure.endpoint import Endpoint
@@ -30,7 +31,7 @@ MODES = ("Never", "VXLAN-CrossSubnet", "VXLAN-Always", "IPIP-CrossSubnet", "IPIP
 
 
 @pytest.fixture(scope="session")
-def k8snet(pytestconfig: pytest.Config) -> Iterator[Run]:
+def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[Run]:
     """The run itself: nodes, facts, and factories for pairs that no fixture covers.
 
     Connects on first use, or starts the lab (``--k8snet-lab``); at the end it deletes what it
@@ -55,13 +56,16 @@ def k8snet(pytestconfig: pytest.Config) -> Iterator[Run]:
 
         names = pytestconfig.stash[MODES_WANTED]
         modes = tuple(map(CalicoMode.parse, names))
-        run = stack.enter_context(opened(settings, recorder, modes))
+        wanted = pytestconfig.stash[COST_WANTED]
+        run = stack.enter_context(opened(settings, recorder, modes, watch_switches=wanted))
         if settings.baseline is not None:
             from pytest_k8snet.report.baseline import attach
 
             # After the facts of now, which it is compared with.
             pytestconfig.stash[BASELINE] = attach(recorder, settings.baseline)
         yield run
+        if request.session.exitstatus == pytest.ExitCode.INTERRUPTED:
+            run.watch_no_more()
 
 
 @pytest.fixture(scope="session", params=MODES)
@@ -81,6 +85,21 @@ def calico_mode(request: pytest.FixtureRequest, k8snet: Run) -> CalicoMode:
     except ModeUnavailableError as exc:
         pytest.skip(str(exc))
     return mode
+
+
+@pytest.fixture
+def switch_cost(calico_mode: CalicoMode, k8snet: Run) -> SwitchCost:
+    """What the change that led to the current mode cost two pods that are not under test.
+
+    ``assert switch_cost.lost == 0 and switch_cost.longest_gap <= 2 * second``. The run watches all
+    its changes when a test asks for this. Skipped with the reason where no change led to the mode.
+    """
+    from pytest_k8snet.errors import NothingSwitchedError
+
+    try:
+        return k8snet.switch_cost(calico_mode)
+    except NothingSwitchedError as exc:
+        pytest.skip(str(exc))
 
 
 def _current_mode(request: pytest.FixtureRequest) -> CalicoMode | None:

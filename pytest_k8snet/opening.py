@@ -23,12 +23,25 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(settings: Settings, recorder: Recorder, modes: Sequence[CalicoMode]) -> Generator[Run]:
+def opened(
+    settings: Settings,
+    recorder: Recorder,
+    modes: Sequence[CalicoMode],
+    *,
+    watch_switches: bool = False,
+) -> Generator[Run]:
     """A run on the cluster that the settings name; everything is put back on leaving.
+
+    Args:
+        settings: what the user set.
+        recorder: gets the records.
+        modes: the modes that will be asked for.
+        watch_switches: whether a test asks what changes of Calico cost other pods.
 
     Raises:
         K8sNetError: no usable cluster.
     """
+    watch_switches = watch_switches or settings.bystander
     if settings.lab:
         with _started_lab(settings, recorder) as lab:
             on_lab = replace(
@@ -38,14 +51,14 @@ def opened(settings: Settings, recorder: Recorder, modes: Sequence[CalicoMode]) 
                 link_rate=settings.lab_rate,
             )
             try:
-                with _opened_cluster(on_lab, recorder, modes) as run:
+                with _opened_cluster(on_lab, recorder, modes, watch_switches) as run:
                     yield run
             except K8sNetError:
                 # Where the lab has died, that is the news, and nothing is left to be put back.
                 lab.check()
                 raise
     else:
-        with _opened_cluster(settings, recorder, modes) as run:
+        with _opened_cluster(settings, recorder, modes, watch_switches) as run:
             yield run
 
 
@@ -67,7 +80,7 @@ def _started_lab(settings: Settings, recorder: Recorder) -> Generator[LabProcess
 
 @contextmanager
 def _opened_cluster(
-    settings: Settings, recorder: Recorder, modes: Sequence[CalicoMode]
+    settings: Settings, recorder: Recorder, modes: Sequence[CalicoMode], watch_switches: bool
 ) -> Generator[Run]:
     api = connect(kubeconfig=settings.kubeconfig, context=settings.context)
     spec = RunSpec(
@@ -87,6 +100,7 @@ def _opened_cluster(
         service=settings.service,
         outside_prefix=settings.outside,
         link_rate=settings.link_rate,
+        watch_switches=watch_switches,
     )
     with Run(api, spec, recorder) as run:
         yield run

@@ -80,6 +80,11 @@ OPTIONS: tuple[Option, ...] = (
         "set Never on a pool whose nodes lie in several subnets",
     ),
     Option(
+        "bystander",
+        "true: watch what each change of Calico costs two pods that are not under test, also where "
+        "no test asks for switch_cost",
+    ),
+    Option(
         "nodes",
         "names of the nodes under test, client first (default: chosen and reported)",
         ("--k8snet-nodes",),

@@ -7,7 +7,7 @@ import pytest
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import K8sNetError
 from pytest_k8snet.settings import of as settings_of
-from pytest_k8snet.stash import MODES_WANTED
+from pytest_k8snet.stash import COST_WANTED, MODES_WANTED
 
 
 def mode_of(item: pytest.Item) -> CalicoMode | None:
@@ -40,6 +40,9 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
         kept.sort(key=lambda item: order.index(mode) if (mode := modes[item]) else -1)
     items[:] = kept
     wanted = {str(mode) for mode in modes.values() if mode is not None}
+    config.stash[COST_WANTED] = any(
+        "switch_cost" in getattr(item, "fixturenames", ()) for item in kept
+    )
     config.stash[MODES_WANTED] = tuple(str(mode) for mode in order if str(mode) in wanted)
 
 

@@ -93,6 +93,7 @@ class Settings:
     modes: tuple[str, ...]
     pool_cidr: str
     fabric_routes_pods: bool
+    bystander: bool
     plan: Plan
     ticket: Ticket | None
     results: Path | None
@@ -157,6 +158,7 @@ READERS: Mapping[str, tuple[Callable[[str], Any], Any]] = {
     "modes": (_words, ()),
     "pool_cidr": (str, "198.18.0.0/15"),
     "fabric_routes_pods": (_truth, False),
+    "bystander": (_truth, False),
     "nodes": (_words, ()),
     "service": (str, None),
     "outside": (lambda text: tuple(shlex.split(text)), ()),

@@ -19,5 +19,7 @@ RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 BASELINE: pytest.StashKey[Baseline] = pytest.StashKey()
 #: The names of the Calico modes that the selected tests ask for.
 MODES_WANTED: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
+#: Whether a selected test asks what switching costs.
+COST_WANTED: pytest.StashKey[bool] = pytest.StashKey()
 #: Infrastructure errors that have been told in full, and at which test.
 TOLD: pytest.StashKey[dict[tuple[str, ...], str]] = pytest.StashKey()

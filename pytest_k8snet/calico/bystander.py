@@ -6,36 +6,45 @@ start on a fixed schedule, whatever became of those before, so a stall is seen i
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Sequence
+import math
+import secrets
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_k8snet.errors import CalicoError, K8sNetError
-from pytest_k8snet.tools import schedule
+from pytest_k8snet.calico.convergence import wait_until_good
+from pytest_k8snet.errors import CalicoError
+from pytest_k8snet.tools import curl, steady
 from pytest_k8snet.tools.curl import CurlOptions
-from pytest_k8snet.tools.schedule import Schedule, ScheduledSamples
+from pytest_k8snet.tools.steady import Attempt, SteadyExchange
 from pytest_k8snet.units import Seconds
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.prober import Shell
 
-#: One exec's worth of requests, in seconds: results come only at its end.
-_SLICE_SECONDS = 2.0
+#: How long the exchange may take to work at all: routes to new pods come a moment after them.
+_READY_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SwitchCost:
-    """What a bystander saw.
+    """What a bystander saw of one switch.
+
+    A stall that is shorter than the distance of two requests (0.1 s on average, 0.2 s at most) may
+    fall between them; a gap is told as exactly as that.
 
     Attributes:
-        requests: how many it made in time.
-        lost: how many of them were not answered.
-        longest_gap: the longest time without any answer to a request that was due, beyond the
-            usual distance of two requests.
-        seconds: how long it watched.
+        what: the switch, in words.
+        requests: how many requests were due while it was watched.
+        lost: how many of them were not answered within a second.
+        longest_gap: the longest time from when a request was due to the next answer, be it its own
+            or a later one's: about the answer's own time while nothing happens.
+        seconds: how long it was watched, from before the switch to a second after the cluster was
+            found to be stable.
     """
 
+    what: str
     requests: int
     lost: int
     longest_gap: Seconds
@@ -44,132 +53,109 @@ class SwitchCost:
     def __str__(self) -> str:
         return f"{self.lost} of {self.requests} requests lost, longest gap {self.longest_gap}"
 
+    def __repr__(self) -> str:
+        return f"SwitchCost({self.what}: {self})"
+
 
 class Bystander:
-    """Exchanges small requests while something else goes on; a context manager.
+    """Exchanges small requests while something else goes on.
 
-        with Bystander(shell, url) as bystander:
-            session.enter(mode)
-        assert bystander.cost.longest_gap <= 2 * second
+        bystander = Bystander(shell, url, what="entering Never")
+        bystander.start()
+        session.enter(mode)
+        assert bystander.stop().longest_gap <= 2 * second
 
     Args:
         shell: runs a command in the client pod; its image needs curl.
         url: what to request: a server in another pod, on another node, not under test.
-        per_second: how many requests per second.
-        give_up_seconds: when a request counts as lost.
-        seed: of the schedule's jitter.
+        what: is watched, in words.
+        tail_seconds: for how long it goes on after it was told to stop.
     """
 
-    def __init__(
-        self,
-        shell: Shell,
-        url: str,
-        *,
-        per_second: float = 10.0,
-        give_up_seconds: float = 1.0,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, shell: Shell, url: str, *, what: str, tail_seconds: float = 1.0) -> None:
         self._shell = shell
-        self._per_second = per_second
-        self._seed = seed
-        self._options = CurlOptions(
-            url=url,
-            requests=max(1, round(per_second * _SLICE_SECONDS)),
-            connect_timeout_seconds=give_up_seconds,
-            max_time_seconds=give_up_seconds,
+        self._what = what
+        self._exchange = SteadyExchange(
+            url=url, name=secrets.token_hex(4), tail_seconds=tail_seconds
         )
-        self._stop = threading.Event()
-        self._slices: list[tuple[Schedule, ScheduledSamples]] = []
-        self._trouble: K8sNetError | None = None
-        self._thread = threading.Thread(target=self._run, name="k8snet-bystander", daemon=True)
+        self._begun = 0.0
 
-    def __enter__(self) -> Bystander:
-        # The first slice shows that the exchange works while nothing happens yet.
-        self._slice()
-        if not any(slot.answered for slot in self._slices[0][1].slots):
-            raise CalicoError(
-                "The bystander's exchange doesn't work even while nothing is switched",
-                found=f"no request to {self._options.url} was answered",
-                remedy="Check the URL, and that the pod's image has curl.",
-            )
-        self._slices.clear()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    @property
-    def cost(self) -> SwitchCost:
-        """What it saw; ask after the block.
+    def start(self) -> None:
+        """Begin, once the exchange has been seen to work while nothing happens yet.
 
         Raises:
+            NotConvergedError: it does not work.
             K8sNetError: a command could not be run in the client pod.
         """
-        if self._trouble is not None:
-            raise self._trouble
-        return account(self._slices, self._per_second)
+        wait_until_good(
+            self._complaints,
+            what="The bystander's exchange while nothing is switched",
+            timeout_seconds=_READY_SECONDS,
+            remedy="Check whether policies of the cluster forbid pods to reach each other.",
+        )
+        done = self._shell(steady.start_argv(self._exchange))
+        if done.exit_code != 0:
+            raise CalicoError(
+                "The bystander's client cannot be started",
+                found=done.stderr or f"exit status {done.exit_code}",
+                remedy="Use an image with sh, curl and timeout: -o k8snet_image=...",
+            )
+        self._begun = time.monotonic()
 
-    def _run(self) -> None:
-        # One slice at least, and the one that is under way when the block ends is completed.
-        while True:
-            try:
-                self._slice()
-            except K8sNetError as exc:
-                self._trouble = exc
-                return
-            if self._stop.is_set():
-                return
+    def stop(self) -> SwitchCost:
+        """End it, a moment after this is called; what it saw.
 
-    def _slice(self) -> None:
-        self._seed += 1
-        wanted = Schedule.jittered(self._options, self._per_second, seed=self._seed)
-        done = self._shell(schedule.argv(wanted))
-        samples = schedule.parse(done.stdout, wanted, stderr=done.stderr, exit_code=done.exit_code)
-        self._slices.append((wanted, samples))
+        Raises:
+            CalicoError: it saw less than there was to see.
+            CurlError: its client did not come to its end.
+            K8sNetError: a command could not be run in the client pod.
+        """
+        needed_seconds = time.monotonic() - self._begun
+        done = self._shell(steady.stop_argv(self._exchange))
+        cost = account(steady.parse(done.stdout, self._exchange), self._exchange, what=self._what)
+        if float(cost.seconds) < needed_seconds:
+            raise CalicoError(
+                "The bystander did not see the whole switch, so what it cost is not known",
+                found=f"it watched for {cost.seconds} of {Seconds(needed_seconds)}",
+                remedy="See whether its client pod was evicted, or had no CPU time.",
+            )
+        return cost
+
+    def _complaints(self) -> list[str]:
+        url, seconds = self._exchange.url, self._exchange.give_up_seconds
+        options = CurlOptions(
+            url=url, requests=1, connect_timeout_seconds=seconds, max_time_seconds=seconds
+        )
+        done = self._shell(curl.argv(options))
+        seen = curl.parse(
+            done.stdout, expected_requests=1, stderr=done.stderr, exit_code=done.exit_code
+        )
+        return [f"{url}: {seen.failed.reasons}"] if seen.failed else []
 
 
-def account(slices: Sequence[tuple[Schedule, ScheduledSamples]], per_second: float) -> SwitchCost:
+def account(attempts: Sequence[Attempt], exchange: SteadyExchange, *, what: str) -> SwitchCost:
     """Count what was lost. Pure.
 
-    The slices are strung together; the moment between two of them counts for nothing.
+    Time in which the client itself could not ask counts as gap: nobody knows that it was good.
 
     Args:
-        slices: schedules with what became of them, in order.
-        per_second: the rate of the schedules.
+        attempts: what became of each request, in order.
+        exchange: whose they are.
+        what: was watched, in words.
     """
-    usual = 1.0 / per_second
-    requests = lost = 0
-    longest = 0.0
-    offset = 0.0
-    silent_since: float | None = None
-    for wanted, samples in slices:
-        for due, slot in zip(wanted.due_seconds, samples.slots, strict=True):
-            if slot.missed:
-                continue  # the client had no time: it says nothing of the network
-            requests += 1
-            if slot.answered and slot.request is not None:
-                waited = float(slot.request.total)
-                since = offset + due if silent_since is None else silent_since
-                longest = max(longest, offset + due + waited - since)
-                silent_since = None
-                continue
-            lost += 1
-            silent_since = offset + due if silent_since is None else silent_since
-            longest = max(longest, offset + due - silent_since + usual)
-        offset += len(wanted.due_seconds) * usual
+    longest, next_answer = 0.0, math.inf
+    if attempts and attempts[-1].answered_seconds is None:
+        # Silence to the end is known for as long as the last request was waited for.
+        next_answer = attempts[-1].due_seconds + exchange.give_up_seconds
+    for attempt in reversed(attempts):
+        if attempt.answered_seconds is not None:
+            next_answer = min(next_answer, attempt.answered_seconds)
+        longest = max(longest, next_answer - attempt.due_seconds)
+    watched = attempts[-1].due_seconds - attempts[0].due_seconds if attempts else 0.0
     return SwitchCost(
-        requests=requests, lost=lost, longest_gap=Seconds(longest), seconds=Seconds(offset)
-    )
-
-
-def total_cost(costs: Iterable[SwitchCost]) -> SwitchCost:
-    """Several switches as one: lost requests add up, the longest gap is the longest of all."""
-    listed = list(costs)
-    return SwitchCost(
-        requests=sum(cost.requests for cost in listed),
-        lost=sum(cost.lost for cost in listed),
-        longest_gap=max((cost.longest_gap for cost in listed), default=Seconds(0)),
-        seconds=Seconds(sum(float(cost.seconds) for cost in listed)),
+        what=what,
+        requests=len(attempts),
+        lost=sum(attempt.answered_seconds is None for attempt in attempts),
+        longest_gap=Seconds(longest),
+        seconds=Seconds(watched),
     )

@@ -130,6 +130,10 @@ class CalicoSession:
                 offers.append(ModeOffer(mode=mode, available=True, notes=decision.notes))
         return offers
 
+    def would_change(self, mode: CalicoMode) -> bool:
+        """Whether entering a mode would write to the cluster now."""
+        return self._can(mode) and self._switcher.would_change(self._decide(mode))
+
     def enter(self, mode: CalicoMode) -> PoolRef:
         """Make the mode ready for pods: pool written, tunnel devices up. Make pods after this.
 

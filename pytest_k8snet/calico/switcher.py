@@ -128,6 +128,14 @@ class Switcher:
                 original=original,
             )
 
+    def would_change(self, decision: Decision) -> bool:
+        """Whether entering a mode, as it was decided, would write to the cluster."""
+        if decision.writer == "nothing" or decision.mode in self._entered:
+            return False
+        if decision.writer == "own-pool":
+            return decision.mode not in {*self._own, *self._refused}
+        return decision.pool is not None and decision.pool.mode is not decision.mode
+
     def enter(
         self,
         mode: CalicoMode,

@@ -72,7 +72,7 @@ def pod_name(run_id: str, request: PodRequest, number: int) -> str:
 def pod(
     name: str, namespace: str, run_id: str, request: PodRequest, *, image: str, hostname: str
 ) -> dict[str, Any]:
-    """A pod that sleeps until it is deleted.
+    """A pod that sleeps until it is deleted; or, where that is asked for, serves HTTP.
 
     Args:
         name: its name.
@@ -91,16 +91,7 @@ def pod(
     if request.pool is not None:
         metadata["annotations"][POOL_ANNOTATION] = json.dumps([request.pool])
     spec: dict[str, Any] = {
-        **_pod_spec(
-            {
-                "name": CONTAINER,
-                "image": image,
-                "command": ["sh", "-c", _REAPER],
-                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
-                # iperf3 keeps its send buffer in a file under /tmp.
-                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-            }
-        ),
+        **_pod_spec(_web_container(image) if request.serves_http else _client_container(image)),
         # By label, so that the scheduler checks resources and speaks when it cannot.
         "nodeSelector": {"kubernetes.io/hostname": hostname},
         "restartPolicy": "Never",
@@ -122,19 +113,7 @@ def web_deployment(
     if pool is not None:
         template["annotations"] = {POOL_ANNOTATION: json.dumps([pool])}
     spec = {
-        **_pod_spec(
-            {
-                "name": CONTAINER,
-                "image": image,
-                "args": ["netexec", f"--http-port={WEB_PORT}"],
-                "ports": [{"name": "http", "containerPort": WEB_PORT}],
-                "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
-                "readinessProbe": {
-                    "httpGet": {"path": "/healthz", "port": WEB_PORT},
-                    "periodSeconds": 1,
-                },
-            }
-        ),
+        **_pod_spec(_web_container(image)),
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -176,6 +155,31 @@ def web_name(pool: str | None) -> str:
     if pool is None:
         return "web"
     return f"web-{hashlib.sha256(pool.encode()).hexdigest()[:6]}"
+
+
+def _client_container(image: str) -> dict[str, Any]:
+    return {
+        "name": CONTAINER,
+        "image": image,
+        "command": ["sh", "-c", _REAPER],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+        # iperf3 keeps its send buffer in a file under /tmp.
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+
+
+def _web_container(image: str) -> dict[str, Any]:
+    return {
+        "name": CONTAINER,
+        "image": image,
+        "args": ["netexec", f"--http-port={WEB_PORT}"],
+        "ports": [{"name": "http", "containerPort": WEB_PORT}],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+        "readinessProbe": {
+            "httpGet": {"path": "/healthz", "port": WEB_PORT},
+            "periodSeconds": 1,
+        },
+    }
 
 
 def _pod_spec(container: dict[str, Any]) -> dict[str, Any]:

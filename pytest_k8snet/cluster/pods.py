@@ -47,6 +47,7 @@ class PodRequest:
         host_network: whether it uses the node's own network.
         pool: the Calico IPPool that its address comes from; None takes the cluster's choice.
         image: the container image; empty takes the run's.
+        serves_http: whether it is a small web server (agnhost) instead of waiting for commands.
     """
 
     role: str
@@ -54,6 +55,7 @@ class PodRequest:
     host_network: bool = False
     pool: str | None = None
     image: str = ""
+    serves_http: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from pytest_k8snet.measure.stage import RunSpec, Stage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_k8snet.calico.bystander import SwitchCost
     from pytest_k8snet.calico.installation import Installation
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.calico.session import PoolRef
@@ -94,7 +95,8 @@ class Run:
         if offer.available and mode is not self._mode:
             self._observer.started(f"entering {mode}", 3.0)
         try:
-            pool = self._stage.calico.enter(mode)
+            with self._stage.switches.entering(mode):
+                pool = self._stage.calico.enter(mode)
         finally:
             self._observer.finished()
         if self._mode is not mode and self.spec.change.strategy == "in-place":
@@ -102,6 +104,20 @@ class Run:
             self._stage.delete_pods()
         self._mode = mode
         return pool
+
+    def switch_cost(self, mode: CalicoMode) -> SwitchCost:
+        """What the change that led to a mode cost two pods that are not under test.
+
+        Raises:
+            NothingSwitchedError: no change led to it.
+            SettingsError: the run does not watch its changes.
+            K8sNetError: why the cost is not known.
+        """
+        return self._stage.switches.cost(mode)
+
+    def watch_no_more(self) -> None:
+        """Put everything back without watching what that costs: the run was interrupted."""
+        self._stage.switches.watched = False
 
     # -- endpoints -----------------------------------------------------------------------------
 

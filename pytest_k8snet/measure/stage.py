@@ -20,6 +20,7 @@ from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError
 from pytest_k8snet.measure.facts import cluster_facts, pods_left
 from pytest_k8snet.measure.interrupts import first_interrupt_held_back
 from pytest_k8snet.measure.prover import Prover
+from pytest_k8snet.measure.switches import Switches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,7 @@ class RunSpec:
     Attributes:
         run_id: ``k8snet-xxxxxx``; names and labels everything that the run makes.
         link_rate: of the nodes' links, where it is known.
+        watch_switches: whether to watch what changes of Calico cost other pods.
     """
 
     run_id: str
@@ -53,6 +55,7 @@ class RunSpec:
     service: str | None
     outside_prefix: tuple[str, ...]
     link_rate: BitRate | None = None
+    watch_switches: bool = False
 
 
 class Stage:
@@ -69,6 +72,7 @@ class Stage:
         installation: what Calico is here.
         calico: the modes, and how they are entered.
         workspace: the run's pods.
+        switches: watches what changes of Calico cost other pods.
         prover: proves the path of a sample.
     """
 
@@ -140,6 +144,13 @@ class Stage:
             web_image=self.spec.web_image,
             pod_timeout_seconds=float(self.spec.pod_timeout),
         )
+        self.switches = Switches(
+            self.calico,
+            self.workspace,
+            self._observer,
+            nodes=(self.client_node.name, self.server_node.name),
+            watched=self.spec.watch_switches,
+        )
         self._stack.callback(self._close_workspace)
         # The session is closed before the workspace is left: own pools go only after their pods.
         self._stack.callback(self._close_calico)
@@ -182,7 +193,8 @@ class Stage:
         try:
             self.delete_pods()
         finally:
-            self.calico.close()
+            with self.switches.restoring():
+                self.calico.close()
         # What cannot be read any more is no trouble of its own at the end.
         with suppress(K8sNetError):
             self.nodes = usable_nodes(self.api)
@@ -198,8 +210,9 @@ class Stage:
             raise
 
     def delete_pods(self) -> None:
-        """Delete the run's pods, but for those of the host network."""
-        self.workspace.delete_pods([pod for pod in self.workspace.pods() if not pod.host_network])
+        """Delete the run's pods, but for those of the host network and the bystanders."""
+        pods = [pod for pod in self.workspace.pods() if not pod.host_network]
+        self.workspace.delete_pods([pod for pod in pods if pod not in self.switches.pods])
 
     def _in_host_pod(self, host: Pod, argv: Sequence[str]) -> Completed:
         return self.api.exec(host.namespace, host.name, argv, timeout_seconds=10.0)

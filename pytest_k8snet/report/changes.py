@@ -1,11 +1,14 @@
-"""Change records -> per object: what was done to it, and whether it was put back."""
+"""Change records -> per object: what was done to it, and whether it was put back.
+
+Switch records -> what those changes cost others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pytest_k8snet.report.fields import real, words
-from pytest_k8snet.report.model import Changed
+from pytest_k8snet.report.fields import real, whole, words
+from pytest_k8snet.report.model import Changed, Switched
 from pytest_k8snet.report.record import Record
 
 
@@ -28,6 +31,21 @@ def _changed(name: str, group: Sequence[Record]) -> Changed:
         restored=words(last.get("time")) if last["state"] == "restored" else "",
         seconds=sum(real(one.get("seconds")) or 0.0 for one in group),
         records=tuple(group),
+    )
+
+
+def switched(records: Iterable[Record]) -> tuple[Switched, ...]:
+    """One entry per switch that was watched, in order."""
+    return tuple(
+        Switched(
+            what=words(record["what"]),
+            requests=whole(record.get("requests")),
+            lost=whole(record.get("lost")),
+            longest_gap_seconds=real(record.get("longest_gap_seconds")),
+            seconds=real(record.get("seconds")),
+            error=words(record.get("error")),
+        )
+        for record in records
     )
 
 

@@ -20,6 +20,12 @@ def real(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def whole(value: object) -> int | None:
+    """A whole number, or None."""
+    number = real(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
 def reals(value: object) -> list[float]:
     """The finite numbers of a list."""
     if not isinstance(value, list):

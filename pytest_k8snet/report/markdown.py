@@ -19,6 +19,7 @@ from pytest_k8snet.report.phrases import (
     OUTCOME_WORDS,
     changed_text,
     compared_text,
+    cost_text,
     counts_text,
     figure_texts,
     first_trouble,
@@ -87,11 +88,12 @@ def _facts(summary: Summary) -> str:
         ("Compared with", compared_text(summary)),
         ("Measured", measured_text(summary)),
         ("Changed in the cluster", changed_text(summary)),
+        ("Switch cost", cost_text(summary)),
         ("Put back", restored_text(summary)),
         ("Proof of path", path_text(summary)),
         ("Run", f"{summary.run.get('run', '')} by {who}, {moment(summary.begun)}"),
     ]
-    return "\n".join(f"- **{term}:** {escaped(text, 600)}" for term, text in rows)
+    return "\n".join(f"- **{term}:** {escaped(text, 600)}" for term, text in rows if text)
 
 
 def _bandwidth(cells: Sequence[BandwidthCell]) -> str:

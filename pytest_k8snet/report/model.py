@@ -234,6 +234,18 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Switched:
+    """What one change of Calico cost two pods that are not under test; figures None if unknown."""
+
+    what: str
+    requests: int | None
+    lost: int | None
+    longest_gap_seconds: float | None
+    seconds: float | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
     """Goodput from every node to every other in one mode; rows send, columns receive."""
 
@@ -288,6 +300,7 @@ class Summary:
     latency: tuple[LatencyRow, ...]
     meshes: tuple[Mesh, ...]
     changes: tuple[Changed, ...]
+    switches: tuple[Switched, ...]
     restored: bool | None
     facts: Record | None
     drift: tuple[Difference, ...]

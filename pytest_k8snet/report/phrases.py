@@ -160,6 +160,26 @@ def restored_text(summary: Summary) -> str:
     return f"NO: {names or 'the run says so'}. Run: k8snet restore"
 
 
+def cost_text(summary: Summary) -> str:
+    """What the changes cost two pods that are not under test; empty where none was watched."""
+    if not summary.switches:
+        return ""
+    known = [one for one in summary.switches if one.longest_gap_seconds is not None]
+    unknown = len(summary.switches) - len(known)
+    found = []
+    if known:
+        lost = sum(one.lost or 0 for one in known)
+        requests = sum(one.requests or 0 for one in known)
+        worst = max(known, key=lambda one: one.longest_gap_seconds or 0.0)
+        found.append(f"{lost:,} of {counted(requests, 'request')} lost")
+        found.append(f"longest gap {in_unit(worst.longest_gap_seconds, 's')} ({worst.what})")
+    if unknown:
+        found.append(
+            f"NOT KNOWN for {unknown} of {counted(len(summary.switches), 'switch', 'switches')}"
+        )
+    return ", ".join(found)
+
+
 def path_text(summary: Summary) -> str:
     """How many figures are proven to have taken the path that their mode promises."""
     tally = summary.path

@@ -22,6 +22,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "run": ("tool_version",),
     "facts": ("phase", "cluster", "nodes"),
     "change": ("what", "object", "state"),
+    "switch": ("what", "requests", "lost", "longest_gap_seconds"),
     "sample": ("id", "tool", "scene"),
     "verdict": ("claim", "state"),
     "test": ("test", "outcome"),
@@ -47,6 +48,7 @@ _SHAPES: Mapping[str, tuple[tuple[str, type], ...]] = {
     "run": (("command_line", list), ("settings", dict)),
     "facts": (("cluster", dict), ("nodes", list)),
     "change": (("what", str), ("object", str)),
+    "switch": (("what", str), ("mode", str)),
     "sample": (
         ("id", str),
         ("scene", str),

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from pytest_k8snet.report.cells import bandwidth_cells, link_rate_of, meshes
-from pytest_k8snet.report.changes import changed, restored
+from pytest_k8snet.report.changes import changed, restored, switched
 from pytest_k8snet.report.compare import compared, differences_between
 from pytest_k8snet.report.fields import path_tally, real, usable, words
 from pytest_k8snet.report.judged import judged, outcome_of, with_discards
@@ -54,6 +54,7 @@ def summarise(records: Sequence[Record]) -> Summary:
         latency=latency,
         meshes=meshes(iperf3),
         changes=changes,
+        switches=switched(kinds.get("switch", [])),
         restored=back,
         facts=now,
         drift=differences_between(facts[-1], after[-1]) if facts and after else (),

@@ -20,6 +20,7 @@ from pytest_k8snet.report.model import (
 from pytest_k8snet.report.phrases import (
     OUTCOME_WORDS,
     changed_text,
+    cost_text,
     counts_text,
     figure_texts,
     limit_text,
@@ -159,11 +160,13 @@ def _gates(judged: Sequence[Judged], width: int) -> list[str]:
 
 
 def _facts(summary: Summary) -> list[str]:
+    cost = cost_text(summary)
     return [
         f"{OUTCOME_WORDS[summary.outcome]}: {counts_text(summary)}",
         f"  measured  {visible_line(measured_text(summary), 400)}",
         f"  path      {visible_line(path_text(summary), 400)}",
         f"  changed   {visible_line(changed_text(summary), 400)}",
+        *([f"  cost      {visible_line(cost, 400)}"] if cost else []),
         f"  put back  {visible_line(restored_text(summary), 400)}",
     ]
 

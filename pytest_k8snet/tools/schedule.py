@@ -43,9 +43,31 @@ _FIELDS = (
     "remote_ip",
 )
 
+#: Shell functions: ``clock`` reads the milliseconds since the machine's start into ``$now``, and
+#: ``wait_until`` waits for such a moment and says in ``$late`` how far behind it is. /proc/uptime
+#: is read by the shell itself, without a process.
+SHELL_CLOCK = r"""
+clock() {
+  read -r up rest </proc/uptime || exit 1
+  now=${up%.*}${up#*.}0
+}
+wait_until() {
+  clock
+  left=$(($1 - now))
+  if [ "$left" -gt 0 ]; then
+    part=$((1000 + left % 1000))
+    sleep "$((left / 1000)).${part#1}"
+    clock
+  fi
+  late=$((now - $1))
+}
+"""
+
 # Constant: data comes in by the arguments. $1 holds the slots' times in milliseconds, the others
-# are curl's command line. /proc/uptime is read by the shell itself, without a process.
-_SCRIPT = r"""
+# are curl's command line.
+_SCRIPT = (
+    SHELL_CLOCK
+    + r"""
 slots=$1
 shift
 one() {
@@ -53,18 +75,11 @@ one() {
   printf '%s %s %s %s\n' "$slot" "$late" "$?" "$line"
 }
 all() {
-  read -r up rest </proc/uptime || exit 1
-  start=${up%.*}${up#*.}0
+  clock
+  start=$now
   slot=0
   for due in $slots; do
-    read -r up rest </proc/uptime
-    left=$((start + due - ${up%.*}${up#*.}0))
-    if [ "$left" -gt 0 ]; then
-      part=$((1000 + left % 1000))
-      sleep "$((left / 1000)).${part#1}"
-      read -r up rest </proc/uptime
-    fi
-    late=$((${up%.*}${up#*.}0 - start - due))
+    wait_until "$((start + due))"
     slot=$((slot + 1))
     one "$@" &
   done
@@ -73,6 +88,7 @@ all() {
 results=$(all "$@") || exit 1
 printf '%s\n' "$results"
 """
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

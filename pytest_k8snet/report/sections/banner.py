@@ -10,6 +10,7 @@ from pytest_k8snet.report.phrases import (
     changed_text,
     claim_text,
     compared_text,
+    cost_text,
     counts_text,
     first_trouble,
     measured_text,
@@ -67,6 +68,8 @@ def _glance(summary: Summary) -> list[tuple[str, object]]:
     found.append(("Compared with", compared_text(summary)))
     found.append(("Measured", measured_text(summary)))
     found.append(("Changed in the cluster", changed_text(summary)))
+    if cost := cost_text(summary):
+        found.append(("Switch cost", cost))
     back = restored_text(summary)
     state = {True: "pass", False: "fail", None: "none"}[summary.restored]
     found.append(("Put back", element("span", back, class_=f"k-is-{state}")))

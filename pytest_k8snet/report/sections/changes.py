@@ -1,12 +1,13 @@
-"""What was changed in the cluster, and put back."""
+"""What was changed in the cluster, and put back; and what that cost others."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
-from pytest_k8snet.report.figures import duration, moment
+from pytest_k8snet.report.figures import NONE, duration, in_unit, moment
 from pytest_k8snet.report.markup import Markup, element
-from pytest_k8snet.report.model import Changed, Summary
+from pytest_k8snet.report.model import Changed, Summary, Switched
 from pytest_k8snet.report.sections.parts import (
     code,
     fold,
@@ -32,8 +33,33 @@ def changes_section(summary: Summary) -> list[Markup]:
             ["Object", "What", "Applied", "Put back", ("Took", "num"), "Before and after"],
             [_change_row(change) for change in summary.changes],
             class_="k-changes",
+        ),
+        *_costs(summary.switches),
+    ]
+
+
+def _costs(switches: Sequence[Switched]) -> list[Markup]:
+    if not switches:
+        return []
+    return [
+        table(
+            "What the changes cost two pods that are not under test, which asked for a small page "
+            "ten times a second",
+            ["Switch", ("Requests", "num"), ("Lost", "num"), ("Longest gap", "num"), "Watched"],
+            [_cost_row(one) for one in switches],
         )
     ]
+
+
+def _cost_row(one: Switched) -> Markup:
+    return element(
+        "tr",
+        row_head(name(one.what)),
+        element("td", NONE if one.requests is None else f"{one.requests:,}", class_="k-num"),
+        element("td", NONE if one.lost is None else f"{one.lost:,}", class_="k-num"),
+        element("td", in_unit(one.longest_gap_seconds, "s"), class_="k-num"),
+        element("td", name(f"not known: {one.error}") if one.error else duration(one.seconds)),
+    )
 
 
 def _change_row(change: Changed) -> Markup:

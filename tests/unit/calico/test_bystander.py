@@ -1,94 +1,133 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from pytest_k8snet.calico.bystander import Bystander, SwitchCost, account, total_cost
+from pytest_k8snet.calico.bystander import Bystander, SwitchCost, account
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.errors import CalicoError
-from pytest_k8snet.tools.curl import CurlOptions
-from pytest_k8snet.tools.curl.request import CurlRequest
-from pytest_k8snet.tools.schedule import Schedule, ScheduledSamples, Slot
-from pytest_k8snet.units import Seconds, ms, second
+from pytest_k8snet.errors import CalicoError, CurlError, NotConvergedError
+from pytest_k8snet.tools.steady import Attempt, SteadyExchange
+from pytest_k8snet.units import ms, second
 
-TEN_PER_SECOND = 10.0
+EXCHANGE = SteadyExchange(url="http://10.0.0.1/", name="test")
 
 
-def slot(total: float | None) -> Slot:
-    """An answer after so many seconds; None for a lost request."""
-    time = Seconds(total if total is not None else 1.0)
-    return Slot(
-        late=Seconds(0),
-        request=CurlRequest(
-            namelookup=Seconds(0),
-            connect=time,
-            pretransfer=time,
-            starttransfer=time,
-            total=time,
-            http_code=200 if total is not None else 0,
-            exit_code=0 if total is not None else 28,
-            succeeded=total is not None,
-            num_connects=1,
-        ),
-    )
-
-
-def piece(*totals: float | None) -> tuple[Schedule, ScheduledSamples]:
-    due = tuple(index / TEN_PER_SECOND for index in range(len(totals)))
-    options = CurlOptions(url="http://10.0.0.1/", requests=len(totals))
-    slots = tuple(map(slot, totals))
-    return Schedule(options=options, due_seconds=due), ScheduledSamples(slots=slots)
+def seen(*answers: float | None) -> SwitchCost:
+    """What ten requests per second make of these answering times; None for a lost request."""
+    attempts = [
+        Attempt(
+            due_seconds=index / 10,
+            answered_seconds=None if answer is None else index / 10 + answer,
+        )
+        for index, answer in enumerate(answers)
+    ]
+    return account(attempts, EXCHANGE, what="entering Never")
 
 
 def test_an_undisturbed_exchange_loses_nothing() -> None:
-    cost = account([piece(0.002, 0.003, 0.002)], TEN_PER_SECOND)
+    cost = seen(0.002, 0.003, 0.002)
     assert (cost.requests, cost.lost) == (3, 0)
-    assert cost.longest_gap < 5 * ms
-    assert str(cost) == "0 of 3 requests lost, longest gap 3 ms"
+    assert cost.longest_gap == pytest.approx(3 * ms)
+    assert cost.seconds == pytest.approx(0.2 * second)
 
 
 def test_lost_requests_make_a_gap_until_the_next_answer() -> None:
-    cost = account([piece(0.002, None, None, None, 0.002, 0.002)], TEN_PER_SECOND)
+    cost = seen(0.002, None, None, None, 0.002, 0.002)
     assert (cost.requests, cost.lost) == (6, 3)
     # From the first unanswered request, due at 0.1 s, to the answer of that due at 0.4 s.
-    assert float(cost.longest_gap) == pytest.approx(0.302)
+    assert cost.longest_gap == pytest.approx(302 * ms)
 
 
-def test_a_late_answer_is_a_gap_without_a_loss() -> None:
-    cost = account([piece(0.002, 0.8, 0.7, 0.002)], TEN_PER_SECOND)
+def test_a_stall_that_all_requests_wait_out_is_a_gap_without_a_loss() -> None:
+    cost = seen(0.002, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.002)
     assert cost.lost == 0
-    assert float(cost.longest_gap) == pytest.approx(0.8)
+    assert cost.longest_gap == pytest.approx(800 * ms)
 
 
-def test_a_gap_goes_on_over_the_seam_of_two_slices() -> None:
-    cost = account([piece(0.002, None), piece(None, 0.002)], TEN_PER_SECOND)
-    assert float(cost.longest_gap) == pytest.approx(0.202)
+def test_a_gap_ends_with_a_later_requests_answer_though_an_earlier_one_still_waits() -> None:
+    assert seen(0.002, 0.9, 0.002, 0.002).longest_gap == pytest.approx(102 * ms)
 
 
-def test_silence_to_the_end_counts_as_far_as_it_was_watched() -> None:
-    cost = account([piece(0.002, None, None)], TEN_PER_SECOND)
-    assert float(cost.longest_gap) == pytest.approx(0.2)
+def test_silence_to_the_end_counts_as_long_as_it_was_listened_to() -> None:
+    cost = seen(0.002, None, None)
+    assert cost.lost == 2
+    assert cost.longest_gap == pytest.approx(1.1 * second)
 
 
-def test_a_request_that_the_client_missed_says_nothing() -> None:
-    wanted, samples = piece(0.002, 0.002)
-    slots = (samples.slots[0], Slot())
-    cost = account([(wanted, ScheduledSamples(slots=slots))], TEN_PER_SECOND)
-    assert (cost.requests, cost.lost) == (1, 0)
+def test_the_longest_of_several_gaps_counts() -> None:
+    assert seen(None, 0.002, None, None, 0.002, None, 0.002).longest_gap == pytest.approx(202 * ms)
 
 
-def test_costs_add_up_and_the_longest_gap_stays_the_longest() -> None:
-    one = SwitchCost(requests=10, lost=1, longest_gap=1 * second, seconds=2 * second)
-    other = SwitchCost(requests=10, lost=2, longest_gap=3 * second, seconds=2 * second)
-    assert total_cost([one, other]) == SwitchCost(
-        requests=20, lost=3, longest_gap=3 * second, seconds=4 * second
-    )
+def test_a_failed_assertion_names_the_switch_and_what_it_cost() -> None:
+    cost = seen(0.002, None, None, None, 0.002)
+    said = "SwitchCost(entering Never: 3 of 5 requests lost, longest gap 302 ms)"
+    assert repr(cost) == said
 
 
-def test_an_exchange_that_never_worked_is_refused_before_the_switch() -> None:
-    def dead(argv: object) -> Completed:
-        lines = "\n".join(f"{n} 0 7 000 0 0 0 0 0 0 0.001 0 " for n in range(1, 21))
-        return Completed(argv=(), exit_code=0, stdout=lines, stderr="", seconds=2.0)
+class Pod:
+    """A client pod whose commands print what the test says."""
 
-    bystander = Bystander(dead, "http://10.0.0.1/")
-    with pytest.raises(CalicoError, match="even while nothing is switched"):
-        bystander.__enter__()
+    def __init__(self, *, http_code: int = 200, seen_seconds: float = 60.0, start: int = 0) -> None:
+        code = 0 if http_code else 7
+        self._asked = (
+            f'{{"http_code":{http_code},"exitcode":{code},"errormsg":null,"time_total":0.002,'
+            '"time_namelookup":0,"time_connect":0.001,"time_pretransfer":0.001,'
+            '"time_starttransfer":0.002,"time_appconnect":0,"num_connects":1,'
+            '"curl_version":"libcurl/8.9.1"}\n'
+        )
+        count = round(seen_seconds * 10)
+        lines = [f"{number} 0 0 200 0.002\n" for number in range(1, count + 1)]
+        self.written = "".join(lines) + f"end {count}\n"
+        self._start = start
+
+    def __call__(self, argv: Sequence[str]) -> Completed:
+        said, code = self._asked, 0
+        if "k8snet-start" in argv:
+            said, code = "", self._start
+        elif "k8snet-stop" in argv:
+            said = self.written
+        return Completed(argv=tuple(argv), exit_code=code, stdout=said, stderr="", seconds=0.1)
+
+
+def bystander(pod: Pod) -> Bystander:
+    return Bystander(pod, EXCHANGE.url, what="entering Never")
+
+
+def test_a_watch_that_saw_everything_has_a_cost() -> None:
+    watching = bystander(Pod(seen_seconds=60))
+    watching.start()
+    assert str(watching.stop()) == "0 of 600 requests lost, longest gap 2 ms"
+
+
+def test_a_watch_that_saw_less_than_the_switch_took_is_refused() -> None:
+    watching = bystander(Pod(seen_seconds=0))
+    watching.start()
+    with pytest.raises(CalicoError, match="did not see the whole switch") as caught:
+        watching.stop()
+    assert "it watched for 0 s of " in caught.value.found
+
+
+def test_a_client_that_did_not_come_to_its_end_is_an_error() -> None:
+    pod = Pod()
+    pod.written = "1 0 0 200 0.002\n"
+    watching = bystander(pod)
+    watching.start()
+    with pytest.raises(CurlError, match="did not come to its end"):
+        watching.stop()
+
+
+def test_an_exchange_that_never_worked_is_refused_before_the_switch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Ten seconds of patience would be ten seconds of this test.
+    monkeypatch.setattr("pytest_k8snet.calico.bystander._READY_SECONDS", 0.0)
+    with pytest.raises(NotConvergedError, match="while nothing is switched") as caught:
+        bystander(Pod(http_code=0)).start()
+    assert "http://10.0.0.1/: 1 x " in caught.value.found
+
+
+def test_a_client_that_cannot_be_started_is_an_error() -> None:
+    with pytest.raises(CalicoError, match="client cannot be started") as caught:
+        bystander(Pod(start=1)).start()
+    assert caught.value.found == "exit status 1"

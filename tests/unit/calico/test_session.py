@@ -127,6 +127,22 @@ def test_dedicated_makes_a_pool_per_mode_at_once_and_deletes_them_all(kind: str)
     assert [change["state"] for change in told[5:]] == ["restored"] * 5
 
 
+def test_it_is_known_beforehand_which_entering_changes_the_cluster() -> None:
+    with session(a_cluster("manifest-A"), "none") as calico:
+        assert not any(calico.would_change(mode) for mode in CalicoMode)
+    with session(a_cluster("manifest-A"), "dedicated") as calico:
+        assert all(calico.would_change(mode) for mode in CalicoMode)
+        calico.enter(VXLAN)
+        # The pools of all modes were made with the first.
+        assert not any(calico.would_change(mode) for mode in CalicoMode)
+    with session(a_cluster("manifest-A"), "in-place") as calico:
+        assert not calico.would_change(VXLAN_CS)
+        assert calico.would_change(VXLAN)
+        calico.enter(VXLAN)
+        assert not calico.would_change(VXLAN)
+        assert calico.would_change(VXLAN_CS)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_place_flips_the_pool_and_puts_it_back(kind: str) -> None:
     api = a_cluster(kind)

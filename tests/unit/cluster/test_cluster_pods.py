@@ -49,6 +49,17 @@ def test_a_pod_chooses_its_node_by_label_so_that_the_scheduler_speaks() -> None:
     }
 
 
+def test_a_pod_may_serve_http_as_the_web_service_does_and_is_then_as_restricted() -> None:
+    spec = manifest(PodRequest(role="web-x", node="n", serves_http=True))["spec"]
+    (container,) = spec["containers"]
+    deployment = manifests.web_deployment("web", "x", "r", image="i", replicas=1, pool=None)
+    assert container == deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"] == ["netexec", "--http-port=8080"]
+    assert "command" not in container
+    assert spec["restartPolicy"] == "Never"
+    assert spec["securityContext"] == manifest()["spec"]["securityContext"]
+
+
 def test_labels_and_pool_are_on_the_pod() -> None:
     made = manifest(PodRequest(role="server", node="n", pool="k8snet-vxlan"))
     assert made["metadata"]["labels"] == {

@@ -78,6 +78,8 @@ def hostile() -> list[Record]:
         after=LONG,
         seconds=0.1,
     )
+    made.add("switch", what=EVIL, mode=EVIL, requests=EVIL, lost=[1], longest_gap_seconds=EVIL)
+    made.switch(EVIL, None, error=LONG)
     made.add(
         "baseline",
         source=EVIL,

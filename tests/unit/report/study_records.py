@@ -94,6 +94,21 @@ class Study:
             ],
         )
 
+    def switch(
+        self, what: str, mode: str | None, *, lost: int = 0, gap: float = 0.004, error: str = ""
+    ) -> None:
+        """What a change cost the bystanders; not known where there is an error."""
+        self.add(
+            "switch",
+            what=what,
+            mode=mode,
+            requests=None if error else 41,
+            lost=None if error else lost,
+            longest_gap_seconds=None if error else gap,
+            seconds=None if error else 4.1,
+            error=error or None,
+        )
+
     def iperf3(
         self,
         test: str,
@@ -310,6 +325,7 @@ def study() -> list[Record]:
             after=spec,
             seconds=0.4,
         )
+    made.switch("making the run's own pools", "Never", lost=3, gap=0.62)
     _bandwidth(made)
     _latency(made)
     _plain(made)
@@ -323,6 +339,7 @@ def study() -> list[Record]:
             after=None,
             seconds=0.2,
         )
+    made.switch("putting everything back", None)
     made.facts("after")
     made.end()
     return made.records

@@ -166,6 +166,7 @@ def test_the_first_screen_answers_the_readers_questions() -> None:
         "49 samples by iperf3",
         "plan first=4 last=20 seconds=5 alpha=0.05",
         "created IPPool k8snet-never",
+        "Switch cost 3 of 82 requests lost, longest gap 620 ms (making the run's own pools)",
         "Put back yes, all of it (5 objects)",
         "proven for 47 of 49 samples; missing for 2",
         "alice on bastion",
@@ -184,6 +185,36 @@ def test_a_change_that_was_not_put_back_is_said_first_and_how_to_mend_it() -> No
     assert "Not passed" in text
     assert "NO: ippools/default" in "\n".join(text_report(summarise(made.records)))
     assert "**Put back:** NO: ippools/default" in markdown(made.records)
+
+
+def test_what_the_changes_cost_is_told_everywhere() -> None:
+    told = "3 of 82 requests lost, longest gap 620 ms (making the run's own pools)"
+    assert f"  cost      {told}" in text_report(summarise(study()))
+    assert f"- **Switch cost:** {told}\n" in markdown(study())
+    text = Page(render_page(study())).text
+    assert "making the run's own pools 41 3 620 ms 4.1 s" in text
+    assert "putting everything back 41 0 4 ms 4.1 s" in text
+
+
+def test_a_cost_that_is_not_known_is_no_cost_of_nothing() -> None:
+    made = Study()
+    made.begin()
+    made.add("change", what="edited", object="ippools/default", state="restored")
+    made.switch("entering Never", "Never", error="the pod is gone")
+    made.end(0)
+    assert "**Switch cost:** NOT KNOWN for 1 of 1 switch\n" in markdown(made.records)
+    page = Page(render_page(made.records)).text
+    assert "entering Never \u2013 \u2013 \u2013 not known: the pod is gone" in page
+
+
+def test_changes_that_nobody_watched_have_no_cost() -> None:
+    made = Study()
+    made.begin()
+    made.add("change", what="edited", object="ippools/default", state="restored")
+    made.end(0)
+    assert "cost" not in markdown(made.records)
+    assert "cost" not in "\n".join(text_report(summarise(made.records)))
+    assert "two pods that are not under test" not in render_page(made.records)
 
 
 def test_the_raw_output_lies_behind_each_sample_with_its_command() -> None:

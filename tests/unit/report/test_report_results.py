@@ -94,7 +94,7 @@ def test_damage_in_the_middle_is_an_error_that_names_the_line(tmp_path: Path) ->
     [
         ({"schema": 2}, "schema 2, this version reads 1; a newer pytest-k8snet wrote it"),
         ({"schema": None}, "schema None, this version reads 1"),
-        ({"kind": "gossip"}, "kind 'gossip' is none of run, facts, change, sample,"),
+        ({"kind": "gossip"}, "kind 'gossip' is none of run, facts, change, switch, sample,"),
         ({"kind": ["run"]}, "kind ['run'] is none of run,"),
         ({"kind": "test", "test": "t"}, "a test record without 'outcome'"),
         ({"kind": "test", "test": "t", "outcome": "fine"}, "outcome 'fine' is none of error,"),
