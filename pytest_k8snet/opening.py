@@ -90,6 +90,7 @@ def _opened_cluster(
             pool=settings.change.pool,
             cidr=_network(settings),
             fabric_routes_pods=settings.fabric_routes_pods,
+            stability_seconds=settings.stability,
         ),
         modes=tuple(modes),
         node_names=settings.nodes,

@@ -85,6 +85,11 @@ OPTIONS: tuple[Option, ...] = (
         "no test asks for switch_cost",
     ),
     Option(
+        "stability",
+        "how long routes and devices must stay a mode's before it counts as entered (default: "
+        "twice the time that they took, 250 ms to 10 s)",
+    ),
+    Option(
         "nodes",
         "names of the nodes under test, client first (default: chosen and reported)",
         ("--k8snet-nodes",),

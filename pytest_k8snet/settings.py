@@ -94,6 +94,7 @@ class Settings:
     pool_cidr: str
     fabric_routes_pods: bool
     bystander: bool
+    stability: Seconds | None
     plan: Plan
     ticket: Ticket | None
     results: Path | None
@@ -159,6 +160,7 @@ READERS: Mapping[str, tuple[Callable[[str], Any], Any]] = {
     "pool_cidr": (str, "198.18.0.0/15"),
     "fabric_routes_pods": (_truth, False),
     "bystander": (_truth, False),
+    "stability": (Seconds.parse, None),
     "nodes": (_words, ()),
     "service": (str, None),
     "outside": (lambda text: tuple(shlex.split(text)), ()),

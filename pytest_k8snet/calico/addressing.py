@@ -45,7 +45,8 @@ def choose_networks(
             raise ModeUnavailableError(
                 f"The range {within} for the run's own pools is not free",
                 found=f"it overlaps with {what}",
-                remedy="Name a range that this network doesn't use: -o k8snet_pool_cidr=CIDR.",
+                remedy="Name a range that this network doesn't use: "
+                "pytest -o k8snet_pool_cidr=CIDR.",
             )
     prefix = pool_prefix_length(node_count)
     taken = [pool.cidr for pool in others if pool.run_id]
@@ -59,7 +60,7 @@ def choose_networks(
         raise ModeUnavailableError(
             f"The range {within} is too small for {count} pools of {node_count} nodes",
             found=f"each takes a /{prefix}; {len(chosen)} fit beside the pools of other runs",
-            remedy="Name a larger range: -o k8snet_pool_cidr=CIDR.",
+            remedy="Name a larger range: pytest -o k8snet_pool_cidr=CIDR.",
         )
     return chosen
 

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from pytest_k8snet.calico.forecast import mtu_loss_bytes
 from pytest_k8snet.calico.groups import V1, Group
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.refusals import refuse_impossible
+from pytest_k8snet.calico.version import MANUAL_ASSIGNMENT
 from pytest_k8snet.errors import ModeUnavailableError
 
 if TYPE_CHECKING:
@@ -82,7 +84,9 @@ def decide(
             mode=mode,
             writer="own-pool",
             group=installation.group,
-            notes=_side_effects(installation, mode) + _fabric_note(installation, mode, nodes),
+            notes=_side_effects(installation, mode)
+            + _fabric_note(installation, mode, nodes)
+            + _strangers_note(installation, nodes),
         )
     pool = _named_pool(installation, pool_name, mode)
     _refuse_unroutable(installation, pool, mode, nodes, fabric_routes_pods)
@@ -169,7 +173,8 @@ def _refuse_unroutable(
             f"{mode} on pool {pool.name} could cut the pods of this cluster off from each other",
             found=risks[0],
             remedy="Test the mode with --k8snet-change=dedicated, which touches no other pods, or "
-            "confirm that the underlay routes pod addresses: -o k8snet_fabric_routes_pods=true.",
+            "confirm that the underlay routes pod addresses: pytest -o "
+            "k8snet_fabric_routes_pods=true.",
         )
 
 
@@ -220,9 +225,10 @@ def _edit(installation: Installation, pool: IPPool, mode: CalicoMode) -> Decisio
 def _side_effects(installation: Installation, mode: CalicoMode) -> tuple[str, ...]:
     notes = []
     if mode.family != "none" and mode.family not in installation.families():
+        lost = mtu_loss_bytes(installation, [mode])
         notes.append(
-            f"{mode.family.upper()} gets enabled on every node: Felix restarts, and new pods get "
-            f"a smaller MTU"
+            f"{mode.family.upper()} gets enabled on every node: Felix restarts"
+            + (f", and new pods get an MTU smaller by {lost} bytes" if lost else "")
         )
     for setting in (*installation.vxlan_enabled, *installation.ipip_enabled):
         if not setting.off:
@@ -239,3 +245,16 @@ def _fabric_note(
     if len(subnets) < 2 or installation.bgp_peers:
         return ()
     return ("Never between different subnets works only if the underlay routes pod addresses",)
+
+
+def _strangers_note(installation: Installation, nodes: Sequence[Node]) -> tuple[str, ...]:
+    """Before v3.30 every pod that names no pool may get an address of any that serves its node."""
+    version = installation.version
+    if version is not None and version >= MANUAL_ASSIGNMENT:
+        return ()
+    names = ", ".join(node.name for node in nodes)
+    return (
+        f"Calico {installation.version_text or 'of unknown version'} cannot keep a pool for pods "
+        f"that name it (v3.30 can): other pods that start on {names} meanwhile may get addresses "
+        "of the run's pools, and lose their routes when these go; start none there",
+    )

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_k8snet.calico.convergence import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
 from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.dedicated import plan_pools
+from pytest_k8snet.calico.forecast import FELIX_RESTART, OPERATOR, entering, walk
 from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.journal import JournalStore
@@ -67,8 +69,11 @@ def examine(api: Api) -> Examination:
             ("Calico", tuple(_calico(installation))),
             ("Pairs", tuple(_pairs(nodes))),
             ("Modes", tuple(table)),
-            ("What --k8snet-change=dedicated would do", tuple(_dedicated(installation, nodes))),
-            ("What --k8snet-change=in-place:POOL would do", tuple(_in_place(installation, nodes))),
+            ("What pytest --k8snet-change=dedicated would do", _dedicated(installation, nodes)),
+            (
+                "What pytest --k8snet-change=in-place:POOL would do",
+                _in_place(installation, nodes),
+            ),
             ("Permissions", tuple(_permissions(report))),
             ("Other runs", tuple(state)),
         ),
@@ -91,6 +96,8 @@ def _calico(installation: Installation) -> Iterator[str]:
         owner = "the operator's" if installation.operator_reverts(pool) else "nobody reconciles it"
         marks = [owner, *(["disabled"] if pool.disabled else [])]
         yield f"pool {pool.name} {pool.cidr} {pool.mode} ({', '.join(marks)})"
+    if installation.dataplane == "eBPF":
+        yield "eBPF sends packets past the routes: tunnel counters alone can prove a path"
     if not installation.v3_reachable:
         yield "the Calico API server does not answer: pools were read from their CRDs"
     if installation.operator_degraded:
@@ -145,7 +152,7 @@ def _modes(installation: Installation, nodes: Sequence[Node]) -> tuple[list[str]
         for row in rows
     ]
     for number, note in enumerate(notes, 1):
-        lines += textwrap.wrap(f"({number}) {note}", 92, subsequent_indent="    ")
+        lines += _wrapped(f"({number}) {note}")
     return lines, possible
 
 
@@ -169,16 +176,28 @@ def _editable_pool(installation: Installation) -> str:
     return ""
 
 
-def _dedicated(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 92, subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _dedicated(installation: Installation, nodes: Sequence[Node]) -> tuple[str, ...]:
+    return tuple(line for text in _dedicated_told(installation, nodes) for line in _wrapped(text))
+
+
+def _dedicated_told(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
     group = installation.group
     if group is None or len(nodes) < 2:
         yield "nothing: there is nothing to do it on"
         return
-    modes = [
-        mode
+    decisions = {
+        mode: decision
         for mode in STUDY_ORDER
-        if isinstance(_attempt(installation, "dedicated", mode, nodes, ""), Decision)
-    ]
+        if isinstance(
+            decision := _attempt(installation, "dedicated", mode, nodes, ""),
+            Decision,
+        )
+    }
+    modes = list(decisions)
     try:
         pools = plan_pools(
             installation,
@@ -194,42 +213,74 @@ def _dedicated(installation: Installation, nodes: Sequence[Node]) -> Iterator[st
         return
     for pool in pools:
         yield f"create IPPool {pool['metadata']['name']} {pool['spec']['cidr']}, deleted at the end"
-    appearing = {mode.family for mode in modes} - {"none"} - installation.families()
-    if appearing:
-        yield (
-            f"{' and '.join(sorted(family.upper() for family in appearing))} gets enabled on "
-            "every node meanwhile: Felix restarts at the start and at the end (seconds, in which "
-            "routes may be missing), and pods made meanwhile get a smaller MTU"
-        )
-    yield "takes about 5 s to 30 s at the start and at the end; existing pools are not touched"
+    # One note is said of all modes that it concerns.
+    yield from dict.fromkeys(note for one in decisions.values() for note in one.notes)
+    restarts = bool({mode.family for mode in modes} - {"none"} - installation.families())
+    span = entering(restarts=restarts, by_operator=False, stability_seconds=None)
+    again = ", and Felix restarts again at the end" if restarts else ""
+    yield f"takes {span} at the start{_why(restarts, False)}; existing pools are not touched{again}"
+    yield _WINDOW
 
 
-def _in_place(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
-    pool = _editable_pool(installation)
-    for mode in STUDY_ORDER:
-        answer = _attempt(installation, "in-place", mode, nodes, pool)
-        if not isinstance(answer, Decision):
-            continue
-        where = {
-            "installation": "the encapsulation of its entry in the operator's Installation",
-            "ippool": f"both mode fields of the pool, through {answer.group}",
-        }[answer.writer]
-        yield f"on pool {pool}: write {where}, and the original back at the end"
-        break
-    else:
+def _in_place(installation: Installation, nodes: Sequence[Node]) -> tuple[str, ...]:
+    return tuple(line for text in _in_place_told(installation, nodes) for line in _wrapped(text))
+
+
+def _in_place_told(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
+    pool = installation.pool(_editable_pool(installation))
+    answers = {
+        mode: _attempt(installation, "in-place", mode, nodes, pool.name if pool else "")
+        for mode in CalicoMode
+    }
+    decisions = {mode: one for mode, one in answers.items() if isinstance(one, Decision)}
+    if pool is None or not decisions:
         yield "nothing: see above"
         return
-    yield (
-        "each change of family restarts Felix on every node; expect 3 s to 20 s per mode, and "
-        "connections through the pool to stall meanwhile"
+    decision = next(iter(decisions.values()))
+    by_operator = decision.writer == "installation"
+    where = (
+        "the encapsulation of its entry in the operator's Installation"
+        if by_operator
+        else f"both mode fields of the pool, through {decision.group}"
     )
+    yield f"on pool {pool.name}: write {where}, and the original back at the end"
+    yield from dict.fromkeys(note for one in decisions.values() for note in one.notes)
+    tour = walk(installation, pool, decisions, by_operator=by_operator, stability_seconds=None)
+    each = [
+        entering(restarts=restarts, by_operator=by_operator, stability_seconds=None)
+        for restarts in (True, False)
+    ]
+    yield (
+        f"a switch takes {each[0]} where the family changes{_why(True, by_operator)}, else "
+        f"{each[1]}; connections through the pool may stall meanwhile"
+    )
+    yield (
+        f"through all {len(decisions)} modes and back: {tour.switches} switches, "
+        f"{tour.restarts} of them with a restart of Felix, {tour.span} in all"
+    )
+    yield _WINDOW
+
+
+#: What a mode has to do before it counts as entered.
+_WINDOW = (
+    "these times include the window in which a mode must stay good: twice what it took to get "
+    f"there, {SHORTEST_WINDOW_SECONDS:g} s to {LONGEST_WINDOW_SECONDS:g} s (pytest -o "
+    "k8snet_stability=SECONDS sets another)"
+)
+
+
+def _why(restarts: bool, by_operator: bool) -> str:
+    causes = [f"Felix restarts in {FELIX_RESTART}"] if restarts else []
+    if by_operator:
+        causes.append(f"the operator follows in {OPERATOR}")
+    return f" ({', '.join(causes)})" if causes else ""
 
 
 def _permissions(report: preflight.Report) -> Iterator[str]:
     for level in preflight.LEVELS:
-        missing = [str(one) for one in report.missing() if one.level == level]
+        missing = report.told(one for one in report.missing() if one.level == level)
         yield f"{level:<10} {'all granted' if not missing else 'missing: ' + ', '.join(missing)}"
-    absent = [str(one) for one, yes in report.allowed.items() if one.optional and not yes]
+    absent = report.told(one for one, yes in report.allowed.items() if one.optional and not yes)
     if absent:
         yield f"optional   missing: {', '.join(absent)}"
 

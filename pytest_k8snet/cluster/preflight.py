@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -145,6 +145,7 @@ class Report:
         allowed: each permission and whether it is granted.
         nodes: all nodes, usable or not.
         problems: what keeps a run of the level asked for from working, one sentence each.
+        places: the namespace of each kind of place; empty where all of them are meant.
     """
 
     host: str
@@ -155,6 +156,7 @@ class Report:
     allowed: Mapping[Permission, bool]
     nodes: tuple[Node, ...]
     problems: tuple[str, ...]
+    places: Mapping[str, str]
 
     @property
     def ok(self) -> bool:
@@ -164,6 +166,10 @@ class Report:
     def missing(self) -> list[Permission]:
         """Permissions that are needed and not granted."""
         return [p for p, granted in self.allowed.items() if not granted and not p.optional]
+
+    def told(self, permissions: Iterable[Permission]) -> list[str]:
+        """Permissions in words, those for one resource together: ``get/list pods in x``."""
+        return _told(permissions, self.places)
 
     def lines(self) -> list[str]:
         """The report as text, one fact a line."""
@@ -180,7 +186,7 @@ class Report:
         granted = sum(self.allowed.values())
         out.append(f"permissions {granted} of {len(self.allowed)} granted for level {self.level}")
         out += [
-            f"  no: {permission}" + (" (optional)" if permission.optional else "")
+            f"  no: {self.told([permission])[0]}" + (" (optional)" if permission.optional else "")
             for permission, yes in self.allowed.items()
             if not yes
         ]
@@ -230,7 +236,7 @@ def check(
         allowed = dict(zip(needed, pool.map(ask, needed), strict=True))
     version = str(api.get("/version").get("gitVersion", ""))
     problems = [
-        f'user "{api.user}" may not {permission}'
+        f'user "{api.user}" may not {_told([permission], places)[0]}'
         for permission, yes in allowed.items()
         if not yes and not permission.optional
     ]
@@ -253,7 +259,18 @@ def check(
         allowed=allowed,
         nodes=tuple(nodes),
         problems=tuple(problems),
+        places=places,
     )
+
+
+def _told(permissions: Iterable[Permission], places: Mapping[str, str]) -> list[str]:
+    verbs: dict[str, list[str]] = {}
+    for permission in permissions:
+        what = str(permission).removeprefix(f"{permission.verb} ")
+        if place := places[permission.place]:
+            what += f" in {place}"
+        verbs.setdefault(what, []).append(permission.verb)
+    return [f"{'/'.join(several)} {what}" for what, several in verbs.items()]
 
 
 def _minor(version: str) -> int:

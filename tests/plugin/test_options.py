@@ -56,6 +56,13 @@ def test_every_option_without_a_flag_is_set_by_o(pytester: pytest.Pytester) -> N
     )
 
 
+def test_the_stability_window_is_in_proportion_unless_it_is_set(pytester: pytest.Pytester) -> None:
+    shown(pytester).stdout.fnmatch_lines(["*<stability>  <default>"])
+    shown(pytester, "-o", "k8snet_stability=10s").stdout.fnmatch_lines(
+        ["*<stability> 10 s <ini k8snet_stability>"]
+    )
+
+
 def test_a_relative_path_counts_from_where_pytest_was_called(pytester: pytest.Pytester) -> None:
     shown(pytester, "--kubeconfig=prod.yaml").stdout.fnmatch_lines(
         [f"*<kubeconfig> {pytester.path / 'prod.yaml'} <--kubeconfig>"]

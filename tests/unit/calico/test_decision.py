@@ -137,9 +137,24 @@ def test_row_6_dedicated_pools_are_written_through_the_shapes_group(
 
 def test_row_6_a_family_that_appears_is_announced() -> None:
     assert decided(VXLAN).notes == (
-        "VXLAN gets enabled on every node: Felix restarts, and new pods get a smaller MTU",
+        "VXLAN gets enabled on every node: Felix restarts, and new pods get an MTU smaller by 50 "
+        "bytes",
     )
     assert decided(VXLAN_CS, pools=(pool(mode=VXLAN),)).notes == ()
+    # The MTU is everywhere that of the largest header already, or pinned.
+    restart = ("IPIP gets enabled on every node: Felix restarts",)
+    assert decided(IPIP, pools=(pool(mode=VXLAN),)).notes == restart
+    assert decided(IPIP, mtu_bytes=1450).notes == restart
+
+
+def test_row_6_before_v3_30_other_pods_may_get_addresses_of_the_runs_pools() -> None:
+    (note,) = decided(NEVER, version=Version(3, 29, 1), version_text="v3.29.1").notes
+    assert note == (
+        "Calico v3.29.1 cannot keep a pool for pods that name it (v3.30 can): other pods that "
+        "start on node1, node2 meanwhile may get addresses of the run's pools, and lose their "
+        "routes when these go; start none there"
+    )
+    assert decided(NEVER, version=Version(3, 30, 0)).notes == ()
 
 
 # Rows 7 and 8: in place.

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import pytest
-from cluster_shapes import raw_pool
+from cluster_shapes import cluster, raw_pool
+from players import Players
 from store_api import StoreApi
 from test_session import VXLAN_CS, a_cluster, leave_changed, session
 
 from pytest_k8snet.calico.doctor import Examination, examine
 from pytest_k8snet.calico.modes import CalicoMode
+
+DEDICATED = "What pytest --k8snet-change=dedicated would do"
+IN_PLACE = "What pytest --k8snet-change=in-place:POOL would do"
 
 
 def ready(api: StoreApi, *, without: tuple[str, ...] = ()) -> StoreApi:
@@ -25,6 +29,11 @@ def ready(api: StoreApi, *, without: tuple[str, ...] = ()) -> StoreApi:
 
 def section(examination: Examination, title: str) -> str:
     return "\n".join(dict(examination.sections)[title])
+
+
+def prose(examination: Examination, title: str) -> str:
+    """A section as if its lines were not broken."""
+    return " ".join(section(examination, title).split())
 
 
 def test_a_cluster_is_described_with_what_follows_from_it() -> None:
@@ -46,8 +55,8 @@ def test_a_cluster_is_described_with_what_follows_from_it() -> None:
     ]
     assert "(1) Never on pool default-ipv4-ippool could cut the pods" in section(found, "Modes")
     assert "create IPPool RUN-never 198.18.0.0/24" in found.text()
-    assert "Felix restarts at the start and at the end" in found.text()
-    assert "its entry in the operator's Installation" in found.text()
+    assert "and Felix restarts again at the end" in found.text()
+    assert "its entry in the operator's Installation" in prose(found, IN_PLACE)
     assert section(found, "Other runs") == "none"
 
 
@@ -66,6 +75,41 @@ def test_missing_permissions_are_listed_by_what_they_are_needed_for() -> None:
         found, "Permissions"
     )
     assert not examine(ready(a_cluster("manifest-A"), without=("create pods",))).usable
+
+
+def test_permissions_are_told_with_the_namespace_that_they_are_missing_in() -> None:
+    without = ("create leases", "update leases", "create configmaps")
+    found = section(examine(ready(a_cluster("manifest-A"), without=without)), "Permissions")
+    assert found.splitlines()[2] == (
+        "dedicated  missing: create configmaps in kube-system, "
+        "create/update leases.coordination.k8s.io in kube-system"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "each", "tour"),
+    [
+        ("manifest-A", "9 s to 25 s", "19 s to 68 s"),
+        ("operator-B", "10 s to 30 s", "22 s to 111 s"),
+    ],
+)
+def test_times_follow_from_who_has_to_follow(kind: str, each: str, tour: str) -> None:
+    found = prose(examine(ready(a_cluster(kind))), IN_PLACE)
+    assert f"a switch takes {each} where the family changes" in found
+    assert ("the operator follows in" in found) == (kind == "operator-B")
+    assert (
+        f"through all 4 modes and back: 5 switches, 2 of them with a restart of Felix, {tour}"
+        in (found)
+    )
+    assert "twice what it took to get there, 0.25 s to 10 s (pytest -o k8snet_stability" in found
+
+
+def test_before_v3_30_the_plan_says_who_else_may_get_addresses() -> None:
+    note = "other pods that start on node1, node2, node3 meanwhile may get addresses of the run's"
+    old = ready(cluster(version="v3.29.1"))
+    Players(old)
+    assert note in prose(examine(old), DEDICATED)
+    assert note not in prose(examine(ready(a_cluster("manifest-A"))), DEDICATED)
 
 
 def test_a_cluster_that_a_dead_run_left_changed_is_not_usable_before_it_is_restored() -> None:
@@ -90,9 +134,7 @@ def test_a_range_in_use_is_said_where_the_pools_would_be() -> None:
     taken = raw_pool("bench", "198.18.0.0/16", VXLAN_CS)
     taken["metadata"].pop("resourceVersion")
     api.create("/apis/crd.projectcalico.org/v1/ippools", taken)
-    assert "it overlaps with IPPool bench (198.18.0.0/16)" in section(
-        examine(api), "What --k8snet-change=dedicated would do"
-    )
+    assert "it overlaps with IPPool bench (198.18.0.0/16)" in prose(examine(api), DEDICATED)
 
 
 @pytest.mark.parametrize("prefix", [16, 32])

@@ -54,7 +54,9 @@ def a_cluster(kind: str, pool: dict[str, Any] | None = None) -> StoreApi:
             "/apis/operator.tigera.io/v1/installations",
             installation_object(encapsulation=mode.encapsulation),
         )
-        api.store.create("tigerastatuses.operator.tigera.io", available("apiserver"))
+        made = api.store.create("tigerastatuses.operator.tigera.io", available("apiserver"))
+        made["status"] = available("apiserver")["status"]
+        api.store.update("tigerastatuses.operator.tigera.io", made, subresource="status")
     Players(api, operator=operated)
     return api
 
