@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from pytest_k8snet.calico.installation import Installation
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.nodes import Node
+    from pytest_k8snet.measure.machines import Machines
 
 
-def cluster_facts(api: Api, installation: Installation, nodes: Sequence[Node]) -> dict[str, Any]:
+def cluster_facts(
+    api: Api, installation: Installation, nodes: Sequence[Node], machines: Machines
+) -> dict[str, Any]:
     """The ``cluster`` and ``nodes`` of a "facts" record."""
     return {
         "cluster": {"server": api.host, "context": api.context, **installation.facts()},
@@ -24,6 +27,7 @@ def cluster_facts(api: Api, installation: Installation, nodes: Sequence[Node]) -
                 "kernel": node.kernel_version,
                 "os": node.os_image,
                 "kubelet": node.kubelet_version,
+                **(known.to_record() if (known := machines.of(node.name)) is not None else {}),
             }
             for node in nodes
         ],

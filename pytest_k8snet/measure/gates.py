@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_k8snet.calico.headers import OVERHEAD_BYTES, WIREGUARD_OVERHEAD_BYTES
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.measure.guards import Guard
+from pytest_k8snet.measure.hints import MachineOf, hints
 from pytest_k8snet.measure.sampler import Sample, scene_of_url
 from pytest_k8snet.tools.curl import CurlOptions
 from pytest_k8snet.tools.iperf3 import Iperf3Result
@@ -43,6 +44,10 @@ REQUEST_SECONDS = 2.0
 MOST_MISSED = 0.05
 
 
+def _unknown(node: str) -> None:
+    """Nothing is known of any node."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
     """Makes gates under one plan, and tells an observer of their verdicts.
@@ -53,6 +58,7 @@ class Gates:
         progress: hears of each round, for the terminal.
         watch: says what befell the cluster since it was last asked; asked between rounds only.
         earlier: the run to compare with, for notes on limits too near to its ratios.
+        machine_of: what is known of a node, for hints where a verdict is no pass.
     """
 
     observer: Observer
@@ -60,6 +66,7 @@ class Gates:
     progress: Callable[[Progress], None] | None = None
     watch: Callable[[], str] | None = None
     earlier: Reference | None = None
+    machine_of: MachineOf = _unknown
 
     def __repr__(self) -> str:
         """Short: pytest prints it with the arguments of each failed test."""
@@ -160,6 +167,7 @@ class Gates:
             recorder=self._record,
             watch=self.watch,
             earlier=self.earlier,
+            hints=lambda verdict, arms: hints(verdict, arms, self.machine_of),
         )
 
     def _record(self, verdict: Verdict) -> None:
@@ -247,7 +255,7 @@ def _describe_bandwidth(observations: Sequence[Observation]) -> str:
     lost = [float(r.lost_ratio) for r in results if r.lost_ratio is not None]
     if lost:
         parts.append(f"lost {_mean(lost):.2%}")
-    loads = [r.cpu_remote_percent for r in results if r.cpu_remote_percent is not None]
+    loads = [r.cpu_receiver_percent for r in results if r.cpu_receiver_percent is not None]
     if loads:
         parts.append(f"receiver's iperf3 at {_mean(loads):.0f} % of a core")
     return ", ".join(parts)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.pods import Pod
     from pytest_k8snet.cluster.services import WebService
     from pytest_k8snet.measure.observer import Observer
+    from pytest_k8snet.tools.machine import Machine
 
 __all__ = ["Run", "RunSpec"]
 
@@ -78,6 +79,10 @@ class Run:
     def node_pod_watch(self) -> NodePodWatch:
         """Watches the calico-node pods of the nodes that the run has pods on."""
         return NodePodWatch(self.api, lambda: {pod.node for pod in self._stage.workspace.pods()})
+
+    def machine_of(self, node: str) -> Machine | None:
+        """What is known of a node's kernel, NIC and tunnels; None if it could not be read."""
+        return self._stage.machines.of(node)
 
     def _ensure(self, wanted: Sequence[PodRequest]) -> list[Pod]:
         return self._stage.workspace.ensure_pods(wanted)
@@ -263,6 +268,7 @@ class Run:
         ends = prover.end(pair.client), prover.end(pair.server)
         self._stage.calico.converge(mode, *ends, probe=probe)
         self._converged.add(key)
+        self._stage.look_at_tunnels(mode, [ends[0].node, ends[1].node])
 
     def _pair(
         self, scene: str, client: Endpoint, server: Endpoint, mode: CalicoMode | None

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.kernel import TUNNEL_DEVICES
 from pytest_k8snet.calico.restore import sweep_dead_runs
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, Shell
 from pytest_k8snet.cluster.nodes import choose_nodes, list_nodes, placement, usable_nodes
@@ -19,6 +20,7 @@ from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError
 from pytest_k8snet.measure.facts import cluster_facts, pods_left
 from pytest_k8snet.measure.interrupts import first_interrupt_held_back
+from pytest_k8snet.measure.machines import Machines
 from pytest_k8snet.measure.prover import Prover
 from pytest_k8snet.measure.switches import Switches
 
@@ -74,6 +76,7 @@ class Stage:
         workspace: the run's pods.
         switches: watches what changes of Calico cost other pods.
         prover: proves the path of a sample.
+        machines: what the nodes under test are made of.
     """
 
     def __init__(self, api: Api, spec: RunSpec, observer: Observer) -> None:
@@ -81,6 +84,8 @@ class Stage:
         self.spec = spec
         self._observer = observer
         self._stack = ExitStack()
+        self._shells: dict[str, Shell] = {}
+        self.machines = Machines(self._shells)
 
     def __enter__(self) -> Self:
         try:
@@ -117,7 +122,6 @@ class Stage:
         under_test = self.nodes_under_test = list(
             {node.name: node for node in [*chosen, *named]}.values()
         )
-        shells: dict[str, Shell] = {}
         self.calico = self._stack.enter_context(
             CalicoSession(
                 self.api,
@@ -125,7 +129,7 @@ class Stage:
                 nodes=under_test,
                 run_id=self.spec.run_id,
                 change=self.spec.change,
-                shells=shells,
+                shells=self._shells,
                 on_change=lambda change: self._record_change(change),
                 modes=self.spec.modes,
             )
@@ -155,8 +159,9 @@ class Stage:
         # The session is closed before the workspace is left: own pools go only after their pods.
         self._stack.callback(self._close_calico)
         self._hosts = {host.node: host for host in self._make_hosts(under_test)}
-        shells.update({name: partial(self._in_host_pod, it) for name, it in self._hosts.items()})
+        self._shells |= {name: partial(self._in_host_pod, it) for name, it in self._hosts.items()}
         self.prover = Prover(self.calico, {node.name: node for node in self.nodes})
+        self.look_at_machines(under_test)
 
     def _make_hosts(self, nodes: Sequence[Node]) -> list[Pod]:
         """Host-network pods, which are endpoints and see each node's routes.
@@ -178,8 +183,20 @@ class Stage:
             (self._hosts[node.name],) = self.workspace.ensure_pods([_on_host(node)])
         return self._hosts[node.name]
 
+    def look_at_machines(self, nodes: Sequence[Node]) -> None:
+        """Read and record what these nodes are made of. Not during a sample."""
+        if any(node.name in self._hosts for node in nodes):
+            self.machines.read(nodes)
+            self._record_facts("before")
+
+    def look_at_tunnels(self, mode: CalicoMode, nodes: Sequence[Node]) -> None:
+        """The same, of those whose tunnel of a mode has come up since they were read."""
+        if mode.family != "none":
+            device = TUNNEL_DEVICES[mode.family]
+            self.look_at_machines(self.machines.lacking(nodes, device))
+
     def _record_facts(self, phase: str) -> None:
-        facts = cluster_facts(self.api, self.installation, self.nodes)
+        facts = cluster_facts(self.api, self.installation, self.nodes, self.machines)
         if self.spec.link_rate is not None:
             facts["cluster"]["link_rate_bits_per_second"] = float(self.spec.link_rate)
         self._observer.record("facts", phase=phase, **facts)
@@ -199,6 +216,7 @@ class Stage:
         with suppress(K8sNetError):
             self.nodes = usable_nodes(self.api)
             self.installation = inspect(self.api)
+            self.machines.read(self.nodes_under_test)
             self._record_facts("after")
 
     def _close_workspace(self) -> None:

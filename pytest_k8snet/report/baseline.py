@@ -183,5 +183,5 @@ def attach(recorder: Recorder, path: Path) -> Baseline:
     """
     baseline = Baseline.load(path)
     facts = [record for record in recorder.records if record["kind"] == "facts"]
-    recorder.add(baseline.to_record(facts[0] if facts else None))
+    recorder.add(baseline.to_record(facts[-1] if facts else None))
     return baseline

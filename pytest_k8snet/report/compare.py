@@ -20,6 +20,8 @@ QUANTITIES: Mapping[str, str] = {
 #: Most values that a baseline record keeps of one figure.
 KEPT_VALUES = 200
 _ABSENT = "(absent)"
+#: Facts of a node that are never the same twice.
+_FLEETING = ("load_1_minute", "softnet_dropped")
 
 
 def figures_of(
@@ -95,6 +97,8 @@ def differences_between(before: Record, now: Record) -> tuple[Difference, ...]:
         Difference(fact=name, before=old.get(name, _ABSENT), now=new.get(name, _ABSENT))
         for name in dict.fromkeys([*old, *new])
         if old.get(name, _ABSENT) != new.get(name, _ABSENT)
+        # A tunnel comes and goes with the pools that need it.
+        and not (": tunnels." in name and (name not in old or name not in new))
     )
 
 
@@ -114,6 +118,6 @@ def _facts(record: Record) -> dict[str, str]:
     facts = flat(mapping(record.get("cluster")))
     for node in objects(record.get("nodes")):
         name = words(node.get("name"))
-        rest = {key: value for key, value in node.items() if key != "name"}
+        rest = {key: value for key, value in node.items() if key not in ("name", *_FLEETING)}
         facts |= flat(rest, f"node {name}: ")
     return facts

@@ -49,6 +49,7 @@ class Judging:
         clock: seconds that only rise, for the time budget.
         watch: says what befell the cluster since it was last asked; asked between rounds only.
         earlier: the run to compare with, for a note where a limit lies too near to its ratio.
+        hints: asked for known causes where a verdict is no pass; given each arm's observations.
     """
 
     plan: Plan = field(default_factory=Plan)
@@ -57,6 +58,7 @@ class Judging:
     clock: Callable[[], float] = time.monotonic
     watch: Callable[[], str] | None = None
     earlier: Reference | None = None
+    hints: Callable[[Verdict, Sequence[Sequence[Observation]]], Sequence[str]] | None = None
 
 
 def settle(claim: Claim, sampler: Sampler, judging: Judging) -> Verdict:
@@ -89,11 +91,9 @@ def settle(claim: Claim, sampler: Sampler, judging: Judging) -> Verdict:
         stopped = sampler.take(
             requests=question.requests(plan), rounds_at_most=question.rounds_at_most(plan)
         )
-    evidence = _evidence(sampler, rounds, stopped)
-    note = nearness_note(claim, sampler.arms, finding, judging.earlier)
-    if note:
-        evidence = replace(evidence, hints=(*evidence.hints, note))
-    verdict = conclude(claim, evidence, plan)
+    verdict = _with_hints(
+        conclude(claim, _evidence(sampler, rounds, stopped), plan), sampler, judging
+    )
     if judging.recorder is not None:
         judging.recorder(verdict)
     return verdict
@@ -118,10 +118,21 @@ def values(rounds: Sequence[Sequence[Observation]], figure: str) -> tuple[Round,
         ) from None
 
 
+def _with_hints(verdict: Verdict, sampler: Sampler, judging: Judging) -> Verdict:
+    hints: list[str] = []
+    if verdict.found != "pass" and judging.hints is not None:
+        hints += judging.hints(verdict, _by_arm(sampler))
+    note = nearness_note(verdict.claim, sampler.arms, verdict.finding, judging.earlier)
+    hints += [note] if note else []
+    return replace(verdict, evidence=replace(verdict.evidence, hints=tuple(hints)))
+
+
+def _by_arm(sampler: Sampler) -> list[list[Observation]]:
+    return [[taken[i] for taken in sampler.rounds] for i in range(len(sampler.arms))]
+
+
 def _evidence(sampler: Sampler, rounds: tuple[Round, ...], stopped: str) -> Evidence:
-    by_arm = [[taken[i] for taken in sampler.rounds] for i in range(len(sampler.arms))]
-    pairs = list(zip(sampler.arms, by_arm, strict=True))
-    hints = [hint for arm, taken in pairs if arm.hints for hint in arm.hints(taken)]
+    pairs = zip(sampler.arms, _by_arm(sampler), strict=True)
     return Evidence(
         rounds=rounds,
         samples=tuple(
@@ -132,5 +143,4 @@ def _evidence(sampler: Sampler, rounds: tuple[Round, ...], stopped: str) -> Evid
         stopped=stopped,
         labels=tuple(arm.label for arm in sampler.arms),
         notes=tuple(arm.describe(taken) if arm.describe else "" for arm, taken in pairs),
-        hints=tuple(dict.fromkeys(hints)),
     )

@@ -51,7 +51,7 @@ class Observation:
         alike: circumstances, by name, that must be the same in both arms of a pair.
         near: figures of circumstances, by name, each with how far the arms' may lie apart; where
             the arms allow for different distances, the larger one counts.
-        detail: the measurer's own sample, for :attr:`Arm.describe` and :attr:`Arm.hints`.
+        detail: the measurer's own sample, for :attr:`Arm.describe` and the hints.
     """
 
     figures: Mapping[str, Sequence[float]]
@@ -75,7 +75,6 @@ class Arm:
         mode: name of the Calico mode, for the record.
         placement: how the two nodes lie, to find the like in an earlier run.
         describe: sums up what samples had beside their figures (``retransmits 0.01 %``).
-        hints: known causes that the samples or the cluster's facts point to.
     """
 
     label: str
@@ -85,7 +84,6 @@ class Arm:
     mode: str | None = None
     placement: str = ""
     describe: Callable[[Sequence[Observation]], str] | None = None
-    hints: Callable[[Sequence[Observation]], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

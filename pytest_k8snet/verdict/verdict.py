@@ -46,7 +46,8 @@ class Evidence:
         stopped: why no more could be taken before the plan was spent, or empty.
         labels: the arms' names.
         notes: for each arm, what its samples had beside the figures.
-        hints: known causes that the samples or facts point to.
+        hints: known causes that the samples or facts point to; those that begin with "note:" are
+            about the limit.
     """
 
     rounds: tuple[Round, ...]
@@ -56,7 +57,7 @@ class Evidence:
     stopped: str
     labels: tuple[str, ...]
     notes: tuple[str, ...]
-    hints: tuple[str, ...]
+    hints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,5 +121,6 @@ def test_failures_explain_themselves_in_the_terminal(
 ) -> None:
     output = run[0]
     assert "FAIL: pod-pod / node-node >= 1.10  (VXLAN-Always, " in output
+    assert "note: headers leave at most 0.96" in output
     assert "INCONCLUSIVE: node-node / node-node >= 1.00" in output
     assert "p99 cannot be judged from 100 requests" in output

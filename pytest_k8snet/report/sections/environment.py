@@ -72,7 +72,7 @@ def environment_section(summary: Summary) -> list[Markup]:
     found.append(_cluster(mapping(summary.facts.get("cluster")), differing))
     nodes = objects(summary.facts.get("nodes"))
     if nodes:
-        found.append(_nodes(nodes, differing))
+        found += _nodes(nodes, differing)
     settings = mapping(summary.run.get("settings"))
     if settings:
         found.append(fold("Settings and where each came from", _settings(settings)))
@@ -97,15 +97,29 @@ def _fact(fact: str, value: str, differing: Mapping[str, str]) -> Markup:
     )
 
 
-def _nodes(nodes: Sequence[Mapping[str, Any]], differing: Mapping[str, str]) -> Markup:
+def _nodes(nodes: Sequence[Mapping[str, Any]], differing: Mapping[str, str]) -> list[Markup]:
     """One column per node: facts are many and long, nodes under test are few."""
     flattened = {words(node.get("name")): flat(node) for node in nodes[:_MOST_NODES]}
-    names = list(flattened)
     keys = dict.fromkeys(key for node in flattened.values() for key in node if key != "name")
+    flags = [key for key in keys if ".offload." in key]
+    more = f" (the first {_MOST_NODES} of {len(nodes)})" if len(nodes) > _MOST_NODES else ""
+    rest = [key for key in keys if key not in flags]
+    found = [_node_table(f"Nodes{more}", rest, flattened, differing)]
+    if flags:
+        caption = "Offload flags of NICs and tunnels"
+        found.append(fold(caption, _node_table(f"{caption}{more}", flags, flattened, differing)))
+    return found
+
+
+def _node_table(
+    caption: str,
+    keys: Sequence[str],
+    flattened: Mapping[str, Mapping[str, str]],
+    differing: Mapping[str, str],
+) -> Markup:
     return table(
-        "Nodes"
-        + (f" (the first {_MOST_NODES} of {len(nodes)})" if len(nodes) > _MOST_NODES else ""),
-        ["Fact", *names],
+        caption,
+        ["Fact", *flattened],
         [
             element(
                 "tr",

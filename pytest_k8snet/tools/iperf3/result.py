@@ -200,6 +200,11 @@ class Iperf3Result:
             return self.flow.bytes_received
         return 0 if self.opposite is None else self.opposite.bytes_received
 
+    @property
+    def cpu_receiver_percent(self) -> float | None:
+        """Of the process that receives the (first) direction; over 100 means more than one core."""
+        return self.cpu_host_percent if self.direction == "reverse" else self.cpu_remote_percent
+
     def figures(self) -> dict[str, float]:
         """Every known figure under a name with its unit, as plain numbers for a record."""
         named: dict[str, float | None] = {

@@ -88,7 +88,13 @@ class Study:
                     "internal_ip": f"192.168.0.{10 + index}",
                     "subnet": "192.168.0.0/24",
                     "kernel": kernel if name == "node2" else "6.1.0-21-amd64",
-                    "nic": {"name": "eth0", "mtu": 1500, "speed": "10000"},
+                    "load_1_minute": 0.42 if phase == "before" else 3.1,
+                    "nic": {
+                        "name": "eth0",
+                        "driver": "vmxnet3",
+                        "mtu_bytes": 1500,
+                        "offload": {"tcp-segmentation-offload": "on"},
+                    },
                 }
                 for index, name in enumerate(["master", "node1", "node2"])
             ],

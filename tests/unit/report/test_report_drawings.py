@@ -223,6 +223,14 @@ def test_the_raw_output_lies_behind_each_sample_with_its_command() -> None:
     assert '"remote_total": 96.72' in text
 
 
+def test_offload_flags_of_the_nodes_are_folded_away() -> None:
+    page = render_fragment(study())
+    nodes, flags = page.split("<summary>Offload flags of NICs and tunnels</summary>")
+    assert "nic.offload." not in nodes
+    assert ">nic.driver<" in nodes
+    assert ">nic.offload.tcp-segmentation-offload<" in flags
+
+
 def test_differences_from_the_baselines_environment_are_marked() -> None:
     page = render_page(with_baseline())
     assert "<mark><bdi>6.12.1-amd64</bdi></mark>" in page

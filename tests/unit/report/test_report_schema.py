@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from study_records import study, with_baseline, with_mesh
 
 from pytest_k8snet.report.record import KINDS, REQUIRED, SCHEMA
+from pytest_k8snet.tools.machine import Device, Machine
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -65,6 +66,46 @@ def test_the_page_on_results_names_every_field(schema: dict[str, Any]) -> None:
         assert f"### `{kind}`" in page
         for name in schema["$defs"][kind]["properties"]:
             assert f"`{name}`" in page, f"{kind}: {name}"
+
+
+def test_the_page_on_results_names_every_fact_of_a_node(schema: dict[str, Any]) -> None:
+    page = (DOCS / "results.md").read_text("utf-8")
+    node = schema["$defs"]["facts"]["properties"]["nodes"]["items"]
+    for name in [*node["properties"], *schema["$defs"]["device"]["properties"]]:
+        assert f"`{name}`" in page, name
+
+
+def test_every_fact_of_a_machine_is_in_the_schema(schema: dict[str, Any]) -> None:
+    device = Device(
+        name="eth0",
+        driver="vmxnet3",
+        mtu_bytes=1500,
+        speed_bits_per_second=1e10,
+        qdisc="mq",
+        offload={"tcp-segmentation-offload": True, "tx-udp_tnl-segmentation": False},
+    )
+    known = Machine(
+        kernel="6.12.1",
+        cpu_model="x",
+        cpu_count=8,
+        platform="y",
+        governor="performance",
+        congestion_control="cubic",
+        tcp_rmem="1 2 3",
+        tcp_wmem="1 2 3",
+        load_1_minute=0.5,
+        softnet_dropped=0,
+        nic=device,
+        tunnels={"vxlan.calico": device},
+    ).to_record()
+    node = schema["$defs"]["facts"]["properties"]["nodes"]["items"]["properties"]
+    assert set(known) == set(node) - {
+        *("name", "internal_ip", "subnet", "kernel", "os", "kubelet"),
+    }
+    assert set(known["nic"]) == set(schema["$defs"]["device"]["properties"])
+    record = {**study()[1], "nodes": [{"name": "node1", **known}]}
+    assert record["kind"] == "facts"
+    assert [error.message for error in Draft202012Validator(schema).iter_errors(record)] == []
 
 
 def test_the_example_in_the_page_is_a_record(schema: dict[str, Any]) -> None:

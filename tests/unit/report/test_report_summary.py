@@ -199,6 +199,20 @@ def test_facts_that_changed_during_the_run_are_found() -> None:
     assert (one.fact, one.before, one.now) == ("node node2: kernel", "6.1.0-21-amd64", "6.12.1")
 
 
+def test_load_and_tunnels_that_come_and_go_are_no_change() -> None:
+    made = Study()
+    made.begin()
+    made.facts("after")
+    before, after = (one["nodes"][1] for one in made.records if one["kind"] == "facts")
+    assert before["load_1_minute"] != after["load_1_minute"]
+    before["tunnels"] = {"vxlan.calico": {"offload": {"tx-checksum-ip-generic": "on"}}}
+    assert summarise(made.records).drift == ()
+    after["tunnels"] = {"vxlan.calico": {"offload": {"tx-checksum-ip-generic": "off"}}}
+    (one,) = summarise(made.records).drift
+    fact = "node node1: tunnels.vxlan.calico.offload.tx-checksum-ip-generic"
+    assert (one.fact, one.before, one.now) == (fact, "on", "off")
+
+
 def test_before_and_now_are_compared_unpaired() -> None:
     summary = summarise(with_baseline())
     quantities = {one.quantity for one in summary.compared}

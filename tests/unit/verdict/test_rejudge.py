@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from simulated_cluster import SimulatedCluster, scripted
@@ -71,9 +71,13 @@ def a_percentile_with_lost_requests() -> Verdict:
         scene="node-clusterip",
         mode="VXLAN-Always",
         describe=lambda observations: f"{len(observations)} execs",
-        hints=lambda observations: ["look at the offload"],
     )
-    return Latency(arm, Judging(plan=PLAN)).connect.p95 <= 5 * ms
+
+    def hints(verdict: Verdict, arms: Sequence[Sequence[Observation]]) -> list[str]:
+        assert len(arms[0]) == len(verdict.evidence.rounds)
+        return ["look at the offload", f"note: {verdict.claim.limit:g} s is little"]
+
+    return Latency(arm, Judging(plan=PLAN, hints=hints)).connect.p95 <= 5 * ms
 
 
 VERDICTS = [
@@ -104,6 +108,21 @@ def test_another_limit_is_judged_on_the_same_samples() -> None:
     assert judge(stored, limit=stored["estimate"]).state == "inconclusive"
 
 
+def test_hints_are_given_for_what_is_no_pass_and_kept_for_other_limits_that_it_misses() -> None:
+    said = ["look at the offload", "note: 5 Gbit/s is much"]
+    bandwidth = Bandwidth(
+        scripted(9e8, 9.1e8), Judging(plan=PLAN, hints=lambda verdict, arms: said)
+    )
+    missed = bandwidth >= 5000 * Mbit
+    assert missed.text.endswith("\n  look at the offload\n  note: 5 Gbit/s is much")
+    stored = missed.to_record()
+    assert judge(stored, limit=4e9).text.endswith("\n  look at the offload")
+    assert judge(stored, limit=5e8).evidence.hints == ()
+    passed = bandwidth >= 500 * Mbit
+    assert passed
+    assert passed.evidence.hints == ()
+
+
 def test_a_record_names_what_reports_need() -> None:
     record = a_percentile_with_lost_requests().to_record()
     assert record["kind"] == "verdict"
@@ -118,7 +137,7 @@ def test_a_record_names_what_reports_need() -> None:
     assert record["samples"][:2] == [["s0"], ["s1"]]
     assert record["plan"]["seed"] == record["seed"] == 1
     assert record["notes"] == [f"{len(record['samples'])} execs"]
-    assert record["hints"] == ["look at the offload"]
+    assert record["hints"] == ["look at the offload", "note: 0.005 s is little"]
     assert record["text"].splitlines()[0].endswith("<= 5 ms  (VXLAN-Always)")
 
 
