@@ -86,7 +86,7 @@ def decide(
             group=installation.group,
             notes=_side_effects(installation, mode)
             + _fabric_note(installation, mode, nodes)
-            + _strangers_note(installation, nodes),
+            + _strangers_note(installation),
         )
     pool = _named_pool(installation, pool_name, mode)
     _refuse_unroutable(installation, pool, mode, nodes, fabric_routes_pods)
@@ -247,14 +247,13 @@ def _fabric_note(
     return ("Never between different subnets works only if the underlay routes pod addresses",)
 
 
-def _strangers_note(installation: Installation, nodes: Sequence[Node]) -> tuple[str, ...]:
+def _strangers_note(installation: Installation) -> tuple[str, ...]:
     """Before v3.30 every pod that names no pool may get an address of any that serves its node."""
     version = installation.version
     if version is not None and version >= MANUAL_ASSIGNMENT:
         return ()
-    names = ", ".join(node.name for node in nodes)
     return (
         f"Calico {installation.version_text or 'of unknown version'} cannot keep a pool for pods "
-        f"that name it (v3.30 can): other pods that start on {names} meanwhile may get addresses "
-        "of the run's pools, and lose their routes when these go; start none there",
+        "that name it (v3.30 can): other pods that start on the nodes under test meanwhile may get "
+        "addresses of the run's pools, and lose their routes when these go; start none there",
     )

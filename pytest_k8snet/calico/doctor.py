@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.convergence import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
-from pytest_k8snet.calico.decision import Decision, Strategy, decide
-from pytest_k8snet.calico.dedicated import plan_pools
-from pytest_k8snet.calico.forecast import FELIX_RESTART, OPERATOR, entering, walk
+from pytest_k8snet.calico.decision import Decision, Strategy
 from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.journal import JournalStore
 from pytest_k8snet.calico.lock import current_holder
-from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode
+from pytest_k8snet.calico.modes import STUDY_ORDER
+from pytest_k8snet.calico.prospects import (
+    attempt,
+    editable_pool,
+    if_dedicated,
+    if_in_place,
+    wrapped,
+)
 from pytest_k8snet.calico.restore import STATE_NAMESPACE
-from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster import preflight
 from pytest_k8snet.cluster.nodes import Node, choose_nodes, placement
-from pytest_k8snet.errors import ApiError, K8sNetError, ModeUnavailableError, NodesError
+from pytest_k8snet.errors import ApiError, K8sNetError, NodesError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
 
+_WINDOW = (
+    "once it has stayed good for twice the time that it took, "
+    f"{SHORTEST_WINDOW_SECONDS:g} s to {LONGEST_WINDOW_SECONDS:g} s; the times above include that "
+    "(pytest -o k8snet_stability=SECONDS sets another window)"
+)
 _STRATEGIES: tuple[Strategy, ...] = ("none", "dedicated", "in-place")
 
 
@@ -69,11 +77,12 @@ def examine(api: Api) -> Examination:
             ("Calico", tuple(_calico(installation))),
             ("Pairs", tuple(_pairs(nodes))),
             ("Modes", tuple(table)),
-            ("What pytest --k8snet-change=dedicated would do", _dedicated(installation, nodes)),
+            ("What pytest --k8snet-change=dedicated would do", if_dedicated(installation, nodes)),
             (
                 "What pytest --k8snet-change=in-place:POOL would do",
-                _in_place(installation, nodes),
+                if_in_place(installation, nodes),
             ),
+            ("When a mode counts as entered", tuple(wrapped(_WINDOW))),
             ("Permissions", tuple(_permissions(report))),
             ("Other runs", tuple(state)),
         ),
@@ -131,11 +140,11 @@ def _modes(installation: Installation, nodes: Sequence[Node]) -> tuple[list[str]
     notes: list[str] = []
     rows = [["mode", "same subnet", "between subnets", "in pool", "dedicated", "in-place"]]
     possible = False
-    pool = _editable_pool(installation)
+    pool = editable_pool(installation)
     for mode in STUDY_ORDER:
         row = [str(mode), mode.path(same_subnet=True), mode.path(same_subnet=False)]
         for strategy in _STRATEGIES:
-            answer = _attempt(installation, strategy, mode, nodes, pool)
+            answer = attempt(installation, strategy, mode, nodes, pool)
             if isinstance(answer, Decision):
                 row.append(answer.pool.name if strategy == "none" and answer.pool else "yes")
                 possible = True
@@ -152,128 +161,8 @@ def _modes(installation: Installation, nodes: Sequence[Node]) -> tuple[list[str]
         for row in rows
     ]
     for number, note in enumerate(notes, 1):
-        lines += _wrapped(f"({number}) {note}")
+        lines += wrapped(f"({number}) {note}")
     return lines, possible
-
-
-def _attempt(
-    installation: Installation,
-    strategy: Strategy,
-    mode: CalicoMode,
-    nodes: Sequence[Node],
-    pool: str,
-) -> Decision | str:
-    try:
-        return decide(installation, strategy=strategy, mode=mode, nodes=nodes, pool_name=pool)
-    except ModeUnavailableError as exc:
-        return f"{exc.problem}: {exc.found}. {exc.remedy}" if exc.found else exc.problem
-
-
-def _editable_pool(installation: Installation) -> str:
-    for pool in installation.pools:
-        if pool.offers_pod_addresses and not pool.run_id:
-            return pool.name
-    return ""
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, 92, subsequent_indent="    ", break_on_hyphens=False)
-
-
-def _dedicated(installation: Installation, nodes: Sequence[Node]) -> tuple[str, ...]:
-    return tuple(line for text in _dedicated_told(installation, nodes) for line in _wrapped(text))
-
-
-def _dedicated_told(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
-    group = installation.group
-    if group is None or len(nodes) < 2:
-        yield "nothing: there is nothing to do it on"
-        return
-    decisions = {
-        mode: decision
-        for mode in STUDY_ORDER
-        if isinstance(
-            decision := _attempt(installation, "dedicated", mode, nodes, ""),
-            Decision,
-        )
-    }
-    modes = list(decisions)
-    try:
-        pools = plan_pools(
-            installation,
-            group=group,
-            modes=modes,
-            nodes=nodes,
-            every_node=nodes,
-            run_id="RUN",
-            within=ChangeSettings().cidr,
-        )
-    except ModeUnavailableError as exc:
-        yield f"{exc.problem}: {exc.found}. {exc.remedy}"
-        return
-    for pool in pools:
-        yield f"create IPPool {pool['metadata']['name']} {pool['spec']['cidr']}, deleted at the end"
-    # One note is said of all modes that it concerns.
-    yield from dict.fromkeys(note for one in decisions.values() for note in one.notes)
-    restarts = bool({mode.family for mode in modes} - {"none"} - installation.families())
-    span = entering(restarts=restarts, by_operator=False, stability_seconds=None)
-    again = ", and Felix restarts again at the end" if restarts else ""
-    yield f"takes {span} at the start{_why(restarts, False)}; existing pools are not touched{again}"
-    yield _WINDOW
-
-
-def _in_place(installation: Installation, nodes: Sequence[Node]) -> tuple[str, ...]:
-    return tuple(line for text in _in_place_told(installation, nodes) for line in _wrapped(text))
-
-
-def _in_place_told(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
-    pool = installation.pool(_editable_pool(installation))
-    answers = {
-        mode: _attempt(installation, "in-place", mode, nodes, pool.name if pool else "")
-        for mode in CalicoMode
-    }
-    decisions = {mode: one for mode, one in answers.items() if isinstance(one, Decision)}
-    if pool is None or not decisions:
-        yield "nothing: see above"
-        return
-    decision = next(iter(decisions.values()))
-    by_operator = decision.writer == "installation"
-    where = (
-        "the encapsulation of its entry in the operator's Installation"
-        if by_operator
-        else f"both mode fields of the pool, through {decision.group}"
-    )
-    yield f"on pool {pool.name}: write {where}, and the original back at the end"
-    yield from dict.fromkeys(note for one in decisions.values() for note in one.notes)
-    tour = walk(installation, pool, decisions, by_operator=by_operator, stability_seconds=None)
-    each = [
-        entering(restarts=restarts, by_operator=by_operator, stability_seconds=None)
-        for restarts in (True, False)
-    ]
-    yield (
-        f"a switch takes {each[0]} where the family changes{_why(True, by_operator)}, else "
-        f"{each[1]}; connections through the pool may stall meanwhile"
-    )
-    yield (
-        f"through all {len(decisions)} modes and back: {tour.switches} switches, "
-        f"{tour.restarts} of them with a restart of Felix, {tour.span} in all"
-    )
-    yield _WINDOW
-
-
-#: What a mode has to do before it counts as entered.
-_WINDOW = (
-    "these times include the window in which a mode must stay good: twice what it took to get "
-    f"there, {SHORTEST_WINDOW_SECONDS:g} s to {LONGEST_WINDOW_SECONDS:g} s (pytest -o "
-    "k8snet_stability=SECONDS sets another)"
-)
-
-
-def _why(restarts: bool, by_operator: bool) -> str:
-    causes = [f"Felix restarts in {FELIX_RESTART}"] if restarts else []
-    if by_operator:
-        causes.append(f"the operator follows in {OPERATOR}")
-    return f" ({', '.join(causes)})" if causes else ""
 
 
 def _permissions(report: preflight.Report) -> Iterator[str]:

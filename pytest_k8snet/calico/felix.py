@@ -61,12 +61,16 @@ def _explicit(
         )
     return tuple(
         FelixSetting(
-            value=str(config["spec"][key]),
+            value=_as_text(config["spec"][key]),
             where=f"{key} of FelixConfiguration {config['metadata']['name']}",
         )
         for config in configs
         if (config.get("spec") or {}).get(key) is not None
     )
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _routes(
