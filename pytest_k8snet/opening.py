@@ -102,6 +102,7 @@ def _opened_cluster(
         outside_prefix=settings.outside,
         link_rate=settings.link_rate,
         watch_switches=watch_switches,
+        wire_proof=settings.wire_proof,
     )
     with Run(api, spec, recorder) as run:
         yield run

@@ -90,6 +90,11 @@ OPTIONS: tuple[Option, ...] = (
         "twice the time that they took, 250 ms to 10 s)",
     ),
     Option(
+        "wire_proof",
+        "true: prove paths by captures on the nodes' network interfaces as well; host-network pods "
+        "then run as root with NET_RAW, and their image needs tcpdump",
+    ),
+    Option(
         "nodes",
         "names of the nodes under test, client first (default: chosen and reported)",
         ("--k8snet-nodes",),

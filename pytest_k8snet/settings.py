@@ -95,6 +95,7 @@ class Settings:
     fabric_routes_pods: bool
     bystander: bool
     stability: Seconds | None
+    wire_proof: bool
     plan: Plan
     ticket: Ticket | None
     results: Path | None
@@ -161,6 +162,7 @@ READERS: Mapping[str, tuple[Callable[[str], Any], Any]] = {
     "fabric_routes_pods": (_truth, False),
     "bystander": (_truth, False),
     "stability": (Seconds.parse, None),
+    "wire_proof": (_truth, False),
     "nodes": (_words, ()),
     "service": (str, None),
     "outside": (lambda text: tuple(shlex.split(text)), ()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_k8snet.calico.expectation import calico_address
+from pytest_k8snet.calico.expectation import nic_of
 from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, KernelState
 from pytest_k8snet.tools.ip import Counters, Link
 
@@ -97,7 +97,7 @@ def _nic(snapshot: PathSnapshot, end: PathEnd, destination: str) -> Link | None:
     state = snapshot.states[end.node.name]
     if destination:
         return state.links.get(state.route(destination).device)
-    return state.link_of(calico_address(end.node)) or state.link_of(end.node.internal_ip)
+    return nic_of(end.node, state)
 
 
 def _tunnel_growth(earlier: KernelState, later: KernelState, device: str, way: Way) -> int:

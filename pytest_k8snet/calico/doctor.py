@@ -97,6 +97,11 @@ def _calico(installation: Installation) -> Iterator[str]:
         f"{installation.version_text or 'unknown version'}, {installation.install} install, "
         f"backend {installation.backend}, dataplane {installation.dataplane}"
     )
+    if not installation.routes_prove:
+        yield (
+            "routes prove nothing on this dataplane: with -o k8snet_wire_proof=true captures on "
+            "the wire prove paths"
+        )
     yield f"API shape {installation.shape}: pools are written through {installation.group}"
     yield f"pod MTU {installation.mtu_bytes or 'derived from the host and the families enabled'}"
     on = sorted(installation.families()) + (["wireguard"] if installation.wireguard else [])

@@ -37,6 +37,11 @@ def calico_address(node: Node) -> str:
     return str(node.interface.ip) if node.interface is not None else node.internal_ip
 
 
+def nic_of(node: Node, state: KernelState) -> Link | None:
+    """The network interface that has the address by which Calico reaches a node."""
+    return state.link_of(calico_address(node)) or state.link_of(node.internal_ip)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Station:
     """A node, with what its kernel said."""

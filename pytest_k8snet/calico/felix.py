@@ -17,6 +17,7 @@ class FelixFacts(TypedDict, total=False):
 
     vxlan_enabled: tuple[FelixSetting, ...]
     ipip_enabled: tuple[FelixSetting, ...]
+    vxlan_port: int
     felix_cluster_routes: str
     wireguard: bool
     dataplane: str
@@ -44,6 +45,9 @@ def felix_facts(
             )
         ),
     }
+    ports = _explicit(configs, "vxlanPort", environment, "FELIX_VXLANPORT")
+    if ports and ports[0].value.isdecimal():
+        facts["vxlan_port"] = int(ports[0].value)
     dataplane = _dataplane(configs, environment)
     told = ((operator or {}).get("spec") or {}).get("calicoNetwork") or {}
     if dataplane and not told.get("linuxDataplane") and not daemon.vpp:

@@ -12,6 +12,7 @@ from pytest_k8snet.calico.headers import families_of
 from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.modes import Family
 from pytest_k8snet.calico.version import OPERATOR_OWNS_POOLS, Version
+from pytest_k8snet.tools.pcap import VXLAN_PORT
 
 #: What programs the routes between nodes.
 Backend = Literal["bird", "vxlan", "none", "unknown"]
@@ -62,6 +63,8 @@ class Installation:
     wireguard: bool = False
     vxlan_enabled: tuple[FelixSetting, ...] = ()
     ipip_enabled: tuple[FelixSetting, ...] = ()
+    #: The UDP port of Felix's VXLAN.
+    vxlan_port: int = VXLAN_PORT
     #: FelixConfiguration.spec.programClusterRoutes; empty where unset.
     felix_cluster_routes: str = ""
     pools: tuple[IPPool, ...] = ()
@@ -82,6 +85,11 @@ class Installation:
     windows_nodes: tuple[str, ...] = ()
     #: What could not be read, and why.
     unknown: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def routes_prove(self) -> bool:
+        """Whether packets take the kernel's routes; eBPF forwards beside them."""
+        return self.dataplane != "eBPF"
 
     def pool(self, name: str) -> IPPool | None:
         """The IPv4 pool of a name."""

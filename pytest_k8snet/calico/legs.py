@@ -6,7 +6,7 @@ lies in no pool, such as a node's own address, is never encapsulated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from pytest_k8snet.calico.modes import Path
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.proof import PathEnd, PathSnapshot, Transfer
+    from pytest_k8snet.cluster.nodes import Node
 
 #: Below this, what else runs on the nodes may hide the sample's own bytes.
 COUNTABLE_BYTES = 64 * 1024
@@ -80,17 +81,21 @@ def _return_address(snapshot: PathSnapshot, pools: Sequence[IPPool]) -> str:
     return client.address
 
 
+def path_to(destination: str, sender: Node, receiver: Node, pools: Iterable[IPPool]) -> Path:
+    """The path that packets to an address on the receiving node are promised."""
+    pool = pool_of(destination, pools)
+    if pool is None or sender.name == receiver.name:
+        return "direct"
+    return pool.mode.path(sender.same_subnet(receiver))
+
+
 def _leg(
     sender: PathEnd, receiver: PathEnd, destination: str, payload: int, pools: Sequence[IPPool]
 ) -> Leg:
-    pool = pool_of(destination, pools)
-    path: Path = "direct"
-    if pool is not None and sender.node.name != receiver.node.name:
-        path = pool.mode.path(sender.node.same_subnet(receiver.node))
     return Leg(
         sender=sender,
         receiver=receiver,
         destination=destination,
-        path=path,
+        path=path_to(destination, sender.node, receiver.node, pools),
         payload_bytes=payload,
     )

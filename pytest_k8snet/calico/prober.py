@@ -75,6 +75,25 @@ class Prober:
                 missing[node] = f"{exc.problem}: {exc.found}" if exc.found else exc.problem
         return Answers(states=states, missing=missing)
 
+    def each(self, commands: Mapping[str, Sequence[str]]) -> dict[str, Completed | K8sNetError]:
+        """Run a command on each of several nodes at once; what could not be run is its error.
+
+        Raises:
+            ConnectError: the API server does not answer.
+        """
+        futures = {
+            node: self._pool.submit(self._shells[node], argv) for node, argv in commands.items()
+        }
+        done: dict[str, Completed | K8sNetError] = {}
+        for node, future in futures.items():
+            try:
+                done[node] = future.result()
+            except ConnectError:
+                raise
+            except K8sNetError as exc:
+                done[node] = exc
+        return done
+
     def _ask_one(self, node: str, question: Question) -> KernelState:
         done = self._shells[node](
             kernel.argv(pod_address=question.pod_address, destinations=question.destinations)

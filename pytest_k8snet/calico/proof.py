@@ -16,7 +16,14 @@ from pytest_k8snet.errors import PathError
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.kernel import KernelState
+    from pytest_k8snet.calico.wire import Moment, WireFinding
     from pytest_k8snet.cluster.nodes import Node
+
+_AT: dict[Moment, str] = {
+    "once": "",
+    "before": "before the sample, ",
+    "after": "after the sample, ",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +95,8 @@ class PathProof:
     route: tuple[dict[str, Any], ...] = ()
     counters: dict[str, Any] = field(default_factory=dict)
     mtu: dict[str, Any] = field(default_factory=dict)
+    #: What was seen on the wire; None where it was not looked at.
+    wire: tuple[dict[str, Any], ...] | None = None
 
     def to_record(self) -> dict[str, Any]:
         """The JSON-safe "path" part of a sample's record."""
@@ -98,6 +107,7 @@ class PathProof:
             "route": list(self.route),
             "counters": self.counters,
             "mtu": self.mtu,
+            "wire": list(self.wire) if self.wire is not None else None,
         }
 
     def require(self) -> None:
@@ -121,6 +131,7 @@ def judge(
     after: PathSnapshot,
     transfer: Transfer,
     context: PathContext,
+    wire: Mapping[Moment, WireFinding] | None = None,
 ) -> PathProof:
     """Judge which path a sample took, from the state of both nodes before and after it.
 
@@ -130,11 +141,12 @@ def judge(
         after: the nodes after it.
         transfer: what the sample moved.
         context: pools, families and MTU settings.
+        wire: what was seen on the wire around it, if that was to be looked at.
 
     Returns:
-        ``proven`` if routes and counters of both nodes and both directions agree with the claim,
-        ``missing`` if a node or the pools could not be read, ``contradicted`` with every
-        disagreement.
+        ``proven`` if routes and counters of both nodes and both directions, and the wire if it
+        was looked at, agree with the claim, ``missing`` if a node, the pools or the wire could
+        not be read, ``contradicted`` with every disagreement.
     """
     if context.pools_unread and "pod" in (before.client.kind, before.server.kind):
         return PathProof(
@@ -171,13 +183,20 @@ def judge(
                 ]
         complaints += counter_complaints(leg, before, after)
     complaints += mtu_complaints(before, transfer, directions, context)
+    findings = dict(wire or {})
+    for moment, finding in findings.items():
+        complaints += [f"{_AT[moment]}{complaint}" for complaint in finding.complaints]
+    gaps = [f"on the wire: {gap}" for finding in findings.values() for gap in finding.gaps]
+    praise = [_praise(directions, before, context)]
+    praise += dict.fromkeys(finding.praise() for finding in findings.values())
     return PathProof(
-        state="contradicted" if complaints else "proven",
-        text="\n".join(dict.fromkeys(complaints)) or _praise(directions, before, context),
+        state="contradicted" if complaints else "missing" if gaps else "proven",
+        text="\n".join(dict.fromkeys(complaints or gaps)) or "; ".join(praise),
         expected=directions[0].path,
         route=tuple(_route_record(leg, after) for leg in directions),
         counters=counter_record(before, after),
         mtu=mtu_record(before, transfer),
+        wire=tuple(one.to_record(moment) for moment, one in wire.items()) if wire else None,
     )
 
 

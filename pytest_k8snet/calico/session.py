@@ -28,6 +28,8 @@ from pytest_k8snet.calico.proof import (
 )
 from pytest_k8snet.calico.restore import STATE_NAMESPACE
 from pytest_k8snet.calico.switcher import PoolRef, Switcher
+from pytest_k8snet.calico.wire import Moment, WireFinding, judge_exchange
+from pytest_k8snet.calico.wiretap import Send, WireTap
 from pytest_k8snet.errors import ModeUnavailableError, PathError
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ class CalicoSession:
         self.change = change
         self._wanted = tuple(modes) or tuple(CalicoMode)
         self._nodes = tuple(nodes)
+        self._shells = shells
         self._prober = Prober(shells)
         self._switcher = Switcher(
             api,
@@ -236,9 +239,30 @@ class CalicoSession:
         before: PathSnapshot,
         after: PathSnapshot,
         transfer: Transfer,
+        wire: Mapping[Moment, WireFinding] | None = None,
     ) -> PathProof:
         """Judge which path a sample took; ``.require()`` raises PathError if contradicted."""
-        return judge(mode, before, after, transfer, self._context())
+        return judge(mode, before, after, transfer, self._context(), wire)
+
+    def watch_wire(self, snapshot: PathSnapshot, send: Send) -> WireFinding:
+        """Capture on both nodes while payload is sent, and judge what was seen.
+
+        Args:
+            snapshot: the pair and its nodes.
+            send: sends the payload; see :data:`pytest_k8snet.calico.wiretap.Send`.
+        """
+        return judge_exchange(self._wiretap().watch(snapshot, send), self.installation.pools)
+
+    def check_wire(self) -> None:
+        """Make sure that captures are possible on the nodes that have a host-network pod.
+
+        Raises:
+            ToolError: they are not.
+        """
+        self._wiretap().check(list(self._shells))
+
+    def _wiretap(self) -> WireTap:
+        return WireTap(prober=self._prober, vxlan_port=self.installation.vxlan_port)
 
     def _context(self) -> PathContext:
         installation = self.installation
@@ -247,7 +271,7 @@ class CalicoSession:
             pools=installation.pools,
             pools_unread=unread[0] if unread and not installation.pools else "",
             families=installation.families(),
-            routes_prove=installation.dataplane != "eBPF",
+            routes_prove=installation.routes_prove,
             wireguard=installation.wireguard,
             mtu_bytes=installation.mtu_bytes,
             mtu_known="calico-config" not in installation.unknown

@@ -1,7 +1,7 @@
 """The objects that a run creates, as plain dicts. Pure.
 
-All pods are hardened to the Pod Security level ``restricted``, but for the host's network where
-it is asked for. They do nothing by themselves: commands come by exec.
+All pods are hardened to the Pod Security level ``restricted``, but for the host's network and the
+capture of packets where they are asked for. They do nothing by themselves: commands come by exec.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, this_process
 from pytest_k8snet.cluster.nodes import TOLERATED_TAINTS
+from pytest_k8snet.tools import tcpdump
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.pods import PodRequest
@@ -99,6 +100,15 @@ def pod(
         "volumes": [{"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}],
         "tolerations": [{"key": key, "operator": "Exists"} for key in TOLERATED_TAINTS],
     }
+    if request.capture:
+        # Kubernetes gives added capabilities to root alone.
+        (container,) = spec["containers"]
+        container["securityContext"] |= {
+            "runAsNonRoot": False,
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "capabilities": {"drop": ["ALL"], "add": list(tcpdump.CAPABILITIES)},
+        }
     if request.host_network:
         spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

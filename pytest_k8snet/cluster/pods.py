@@ -45,6 +45,7 @@ class PodRequest:
         role: what it is for, e.g. ``client``, ``server``, ``host``; part of its name.
         node: the name of the node it must run on.
         host_network: whether it uses the node's own network.
+        capture: whether it may capture packets: as root, with the capabilities for that alone.
         pool: the Calico IPPool that its address comes from; None takes the cluster's choice.
         image: the container image; empty takes the run's.
         serves_http: whether it is a small web server (agnhost) instead of waiting for commands.
@@ -53,6 +54,7 @@ class PodRequest:
     role: str
     node: str
     host_network: bool = False
+    capture: bool = False
     pool: str | None = None
     image: str = ""
     serves_http: bool = False

@@ -262,7 +262,7 @@ class Run:
         def probe() -> str | None:
             # Payload that has passed once says no more the second time; routes are asked again.
             if not probed or probed[-1] is not None:
-                probed.append(self.sampler.probe(pair))
+                probed.append(prover.payload_trouble(pair, self.sampler.probe))
             return probed[-1]
 
         ends = prover.end(pair.client), prover.end(pair.server)

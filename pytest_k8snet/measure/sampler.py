@@ -14,7 +14,7 @@ from pytest_k8snet.measure.endpoint import GRACE_SECONDS, Endpoint
 from pytest_k8snet.tools import curl, iperf3, schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_k8snet.measure.observer import Observer
     from pytest_k8snet.measure.pair import Pair
@@ -78,7 +78,7 @@ class Sampler:
             "url": None,
         }
         argv = iperf3.client_argv(wanted)
-        watch = self.prover.watch(pair) if self.prover is not None else None
+        watch = self.prover.watch(pair, self.probe) if self.prover is not None else None
         ends = (pair.client, pair.server)
         with self._telling(context, argv, f"iperf3 {pair.label}", seconds, ends):
             started = _now()
@@ -105,15 +105,26 @@ class Sampler:
                 proof.require()
         return Sample(result=result, record=record)
 
-    def probe(self, pair: Pair) -> str | None:
-        """Send TCP payload between the ends of a pair; returns what went wrong, or None."""
+    def probe(self, pair: Pair, listen: Callable[[int], None] | None = None) -> str | None:
+        """Send TCP payload between the ends of a pair; returns what went wrong, or None.
+
+        Args:
+            pair: between whom.
+            listen: called with the server's port before the first byte is sent.
+        """
+        said = f"TCP payload from {pair.client} to {pair.server}"
         try:
             port = self._start_server(pair)
+        except (ToolError, ExecError) as exc:
+            return f"{said}: {exc.problem}"
+        if listen is not None:
+            listen(port)
+        try:
             argv = iperf3.probe_argv(pair.server.address, port)
             done = pair.client.run(argv)
             iperf3.parse(done.stdout, stderr=done.stderr, exit_code=done.exit_code)
         except (ToolError, ExecError) as exc:
-            return f"TCP payload from {pair.client} to {pair.server}: {exc.problem}"
+            return f"{said}: {exc.problem}"
         return None
 
     def curl(self, client: Endpoint, url: str, **options: Any) -> Sample[curl.CurlSamples]:

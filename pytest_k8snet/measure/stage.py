@@ -17,7 +17,7 @@ from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, Shell
 from pytest_k8snet.cluster.nodes import choose_nodes, list_nodes, placement, usable_nodes
 from pytest_k8snet.cluster.pods import PodRequest
 from pytest_k8snet.cluster.workspace import Workspace
-from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError
+from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError, SettingsError
 from pytest_k8snet.measure.facts import cluster_facts, pods_left
 from pytest_k8snet.measure.interrupts import first_interrupt_held_back
 from pytest_k8snet.measure.machines import Machines
@@ -44,6 +44,7 @@ class RunSpec:
         run_id: ``k8snet-xxxxxx``; names and labels everything that the run makes.
         link_rate: of the nodes' links, where it is known.
         watch_switches: whether to watch what changes of Calico cost other pods.
+        wire_proof: whether paths are to be proven by captures as well.
     """
 
     run_id: str
@@ -58,6 +59,7 @@ class RunSpec:
     outside_prefix: tuple[str, ...]
     link_rate: BitRate | None = None
     watch_switches: bool = False
+    wire_proof: bool = False
 
 
 class Stage:
@@ -160,7 +162,10 @@ class Stage:
         self._stack.callback(self._close_calico)
         self._hosts = {host.node: host for host in self._make_hosts(under_test)}
         self._shells |= {name: partial(self._in_host_pod, it) for name, it in self._hosts.items()}
-        self.prover = Prover(self.calico, {node.name: node for node in self.nodes})
+        if self.spec.wire_proof:
+            self.calico.check_wire()
+        nodes_by_name = {node.name: node for node in self.nodes}
+        self.prover = Prover(self.calico, nodes_by_name, wire=self.spec.wire_proof)
         self.look_at_machines(under_test)
 
     def _make_hosts(self, nodes: Sequence[Node]) -> list[Pod]:
@@ -168,11 +173,22 @@ class Stage:
 
         Where they are forbidden (PodSecurity, policies), pods can be measured all the same; each
         sample's proof of path then says that it is missing.
+
+        Raises:
+            SettingsError: they are forbidden, and the wire proof was asked for.
         """
         self._observer.started(f"host-network pods on {len(nodes)} nodes", 3.0)
         try:
-            return self.workspace.ensure_pods([_on_host(node) for node in nodes])
-        except ForbiddenError:
+            return self.workspace.ensure_pods([self._on_host(node) for node in nodes])
+        except ForbiddenError as exc:
+            if self.spec.wire_proof:
+                raise SettingsError(
+                    "the wire proof needs host-network pods that may capture, and the cluster "
+                    "forbids them",
+                    found=exc.brief,
+                    remedy="allow the Pod Security level privileged in the namespace, or go "
+                    "without: -o k8snet_wire_proof=false",
+                ) from exc
             return []
         finally:
             self._observer.finished()
@@ -180,7 +196,7 @@ class Stage:
     def host_pod(self, node: Node) -> Pod:
         """The host-network pod of a node; made where there is none yet."""
         if node.name not in self._hosts:
-            (self._hosts[node.name],) = self.workspace.ensure_pods([_on_host(node)])
+            (self._hosts[node.name],) = self.workspace.ensure_pods([self._on_host(node)])
         return self._hosts[node.name]
 
     def look_at_machines(self, nodes: Sequence[Node]) -> None:
@@ -252,6 +268,7 @@ class Stage:
                 return node
         return None
 
-
-def _on_host(node: Node) -> PodRequest:
-    return PodRequest(role="host", node=node.name, host_network=True)
+    def _on_host(self, node: Node) -> PodRequest:
+        return PodRequest(
+            role="host", node=node.name, host_network=True, capture=self.spec.wire_proof
+        )

@@ -60,6 +60,19 @@ def test_a_cluster_is_described_with_what_follows_from_it() -> None:
     assert section(found, "Other runs") == "none"
 
 
+def test_a_dataplane_whose_routes_prove_nothing_is_told_with_what_does() -> None:
+    api = ready(a_cluster("manifest-A"))
+    assert "wire" not in section(examine(api), "Calico")
+    path = "/apis/crd.projectcalico.org/v1/felixconfigurations"
+    api.create(path, {"metadata": {"name": "default"}, "spec": {"bpfEnabled": True}})
+    lines = section(examine(api), "Calico").splitlines()
+    assert lines[0].endswith("dataplane eBPF")
+    assert lines[1] == (
+        "routes prove nothing on this dataplane: with -o k8snet_wire_proof=true captures on the "
+        "wire prove paths"
+    )
+
+
 def test_it_changes_nothing() -> None:
     api = ready(a_cluster("manifest-A"))
     version = api.store.version

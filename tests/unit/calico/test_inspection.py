@@ -121,6 +121,14 @@ def test_felix_environment_wins_over_its_configuration() -> None:
     assert (found.backend, found.dataplane) == ("vxlan", "eBPF")
 
 
+def test_felix_port_of_vxlan_is_known_and_is_ianas_by_default() -> None:
+    api = cluster()
+    assert inspect(api).vxlan_port == 4789
+    body = {"metadata": {"name": "default"}, "spec": {"vxlanPort": 8472}}
+    api.create(f"{CRD}/felixconfigurations", body)
+    assert inspect(api).vxlan_port == 8472
+
+
 def test_the_config_map_gives_backend_mtu_and_ipam() -> None:
     api = cluster()
     daemons = "/apis/apps/v1/namespaces/kube-system/daemonsets"

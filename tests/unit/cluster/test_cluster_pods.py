@@ -83,6 +83,21 @@ def test_a_host_network_pod_differs_in_its_network_alone() -> None:
     assert host == manifest()
 
 
+def test_a_pod_that_may_capture_is_root_with_what_that_takes_and_nothing_more() -> None:
+    request = PodRequest(role="client", node="Node1.example.com", capture=True)
+    made, plain = manifest(request), manifest()
+    context = made["spec"]["containers"][0].pop("securityContext")
+    assert context == {
+        **plain["spec"]["containers"][0].pop("securityContext"),
+        "runAsNonRoot": False,
+        "runAsUser": 0,
+        "runAsGroup": 0,
+        "capabilities": {"drop": ["ALL"], "add": ["NET_RAW", "SETGID", "SETUID"]},
+    }
+    assert context["allowPrivilegeEscalation"] is False
+    assert made == plain
+
+
 def test_names_fit_a_hostname_whatever_the_node_is_called() -> None:
     assert manifests.pod_name("k8snet-abc123", REQUEST, 7) == (
         "k8snet-abc123-client-node1-example-com-7"

@@ -171,6 +171,9 @@ class Study:
                 "route": [{"dst": "198.18.0.9", "dev": "vxlan.calico"}],
                 "counters": {"vxlan.calico": {"tx_bytes": 1861240011}},
                 "mtu": {"pod": 1450, "tunnel": 1450, "nic": 1500},
+                "wire": [
+                    {"moment": "once", "sightings": [{"node": "node1", "packets": 71}]},
+                ],
             },
             "command": ["iperf3", "-c", "198.18.0.9", "-p", "20001", "-t", str(seconds), "-J"],
             "raw": iperf3_json(series, mss),

@@ -1,0 +1,113 @@
+"""When the wire is looked at: once for a pair in its mode, or around each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.wire import WireFinding
+from pytest_k8snet.measure.pair import Pair
+from pytest_k8snet.measure.prover import Prover
+
+NEVER, VXLAN = CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS
+RESULT: Any = SimpleNamespace(to_server_bytes=1, to_client_bytes=0, mss_bytes=1398)
+GAP = WireFinding(gaps=("eth0 of node1 saw no payload",))
+
+
+class Session:
+    """A Calico session of one steady path; it notes when it looked and what proofs got to see."""
+
+    def __init__(self, *, routes_prove: bool) -> None:
+        self.installation = SimpleNamespace(routes_prove=routes_prove)
+        self.events: list[str] = []
+        self.moments: list[list[str]] = []
+        self.finding = WireFinding()
+
+    def snapshot(self, client: Any, server: Any) -> Any:
+        return SimpleNamespace(client=client, server=server)
+
+    def watch_wire(self, snapshot: Any, send: Callable[[Callable[[int], None]], Any]) -> Any:
+        send(lambda port: self.events.append(f"look {port}"))
+        return self.finding
+
+    def prove(self, mode: Any, before: Any, after: Any, transfer: Any, wire: Any) -> None:
+        self.moments.append(list(wire))
+
+
+def probe(pair: Pair, listen: Callable[[int], None]) -> str | None:
+    listen(20001)
+    return "TCP payload from pod client: refused"
+
+
+def pair(mode: CalicoMode = VXLAN, server: str = "server") -> Any:
+    def end(name: str) -> Any:
+        return SimpleNamespace(kind="pod", name=name, node=name, address="10.244.1.2")
+
+    return SimpleNamespace(mode=mode, client=end("client"), server=end(server))
+
+
+def prover(session: Any, *, wire: bool = True) -> Prover:
+    node: Any = SimpleNamespace()
+    return Prover(session, dict.fromkeys(("client", "server", "other"), node), wire=wire)
+
+
+def take(prover: Prover, session: Session, measured: Any) -> None:
+    watch = prover.watch(measured, probe)
+    session.events.append("sample")
+    watch.judge(RESULT)
+
+
+def test_where_routes_prove_a_pair_is_looked_at_once_in_its_mode() -> None:
+    session = Session(routes_prove=True)
+    proving = prover(session)
+    for measured in (pair(), pair(), pair(server="other"), pair(), pair(NEVER)):
+        take(proving, session, measured)
+    look = ["look 20001", "sample"]
+    assert session.events == [*look, "sample", *look, "sample", *look]
+    # What was seen then belongs to the proof of each sample.
+    assert session.moments == [["once"]] * 5
+
+
+def test_a_look_that_proved_nothing_is_taken_again() -> None:
+    session = Session(routes_prove=True)
+    proving = prover(session)
+    session.finding = GAP
+    take(proving, session, pair())
+    session.finding = WireFinding()
+    take(proving, session, pair())
+    take(proving, session, pair())
+    assert session.events == ["look 20001", "sample", "look 20001", "sample", "sample"]
+
+
+def test_where_routes_prove_nothing_each_sample_is_between_two_looks() -> None:
+    session = Session(routes_prove=False)
+    proving = prover(session)
+    take(proving, session, pair())
+    take(proving, session, pair())
+    assert session.events == ["look 20001", "sample", "look 20001"] * 2
+    assert session.moments == [["before", "after"]] * 2
+
+
+@pytest.mark.parametrize("routes_prove", [True, False])
+def test_without_the_option_nobody_looks(routes_prove: bool) -> None:
+    session = Session(routes_prove=routes_prove)
+    proving = prover(session, wire=False)
+    take(proving, session, pair())
+    assert session.events == ["sample"]
+    assert session.moments == [[]]
+    assert proving.payload_trouble(pair(), probe) == "TCP payload from pod client: refused"
+    assert session.events == ["sample"]
+
+
+def test_a_pair_converges_by_its_wire_only_where_routes_prove_nothing() -> None:
+    by_routes, by_wire = Session(routes_prove=True), Session(routes_prove=False)
+    by_wire.finding = GAP
+    assert "refused" in str(prover(by_routes).payload_trouble(pair(), probe))
+    assert prover(by_wire).payload_trouble(pair(), probe) == "eth0 of node1 saw no payload"
+    assert (by_routes.events, by_wire.events) == ([], ["look 20001"])
+    by_wire.finding = WireFinding()
+    assert prover(by_wire).payload_trouble(pair(), probe) is None
