@@ -4,6 +4,7 @@ import random
 
 from simulated_cluster import scripted
 
+from pytest_k8snet import Mbit
 from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, Turn
 
 
@@ -70,6 +71,16 @@ def test_hopeless_discards_end_undecided_with_their_causes() -> None:
         "  0 pairs, 5 discarded\n"
         "  undecided: 5 of 5 rounds had to be discarded: CPU throttled\n"
         "  discarded: pod-pod: CPU throttled"
+    )
+
+
+def test_of_many_causes_the_reason_lists_three() -> None:
+    bad = {place: f"node1 was busy before the sample: {place}% idle" for place in range(9)}
+    verdict = Bandwidth(scripted(1e9, discards=bad), judging()) >= 1 * Mbit
+    assert verdict.reason == (
+        "7 of 7 rounds had to be discarded: node1 was busy before the sample: 0% idle, "
+        "node1 was busy before the sample: 1% idle, node1 was busy before the sample: 2% idle, "
+        "and 4 more causes"
     )
 
 
