@@ -61,3 +61,22 @@ def test_modes_are_entered_proven_and_taken_back(api: Api, kind: str, strategy: 
                 run.workspace.delete_pods(pods)
         assert {change["state"] for change in run.changes} == {"applied"}
     assert objects(api) == before
+
+
+def test_felix_programs_ipip_without_bird_as_soon_as_it_is_told_to() -> None:
+    mode = CalicoMode.IPIP_ALWAYS
+    with played(CalicoSpec(vxlan_mode="CrossSubnet", backend="vxlan")) as (_, api):
+        with opened(api, "dedicated") as run:
+            with pytest.raises(ModeUnavailableError, match="IPIP-Always has no routes here") as no:
+                run.session.enter(mode)
+            assert "programClusterRoutes unset" in no.value.found
+        api.patch(
+            "/apis/crd.projectcalico.org/v1/felixconfigurations/default",
+            {"spec": {"programClusterRoutes": "Enabled"}},
+        )
+        before = objects(api)
+        with opened(api, "dedicated") as run:
+            pods = run.pods(run.session.enter(mode), "node1", "node2")
+            run.session.converge(mode, *map(run.end, pods))
+            assert run.sample(mode, *pods).state == "proven"
+        assert objects(api) == before
