@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,8 @@ class Lock:
         self._path = f"{self._collection}/{LEASE_NAME}"
         self._stop = threading.Event()
         self._renewer: threading.Thread | None = None
+        self._renewing = threading.Lock()
+        self._renewed_at = 0.0
         self._lost: str = ""
 
     @property
@@ -129,6 +132,23 @@ class Lock:
                 found=f"the Lease {LEASE_NAME} is now held by {self._lost}",
                 remedy="Wait for that run, then run `k8snet restore`.",
             )
+
+    @contextmanager
+    def silence(self, seconds: float) -> Iterator[None]:
+        """Ask nothing of the API server while the block runs, and keep the Lease nevertheless.
+
+        Where the Lease might run out in so many seconds, it is first renewed for longer.
+        """
+        if not self.held:
+            yield
+            return
+        with self._renewing:
+            runs_out_at = self._renewed_at + LEASE_SECONDS - _RENEW_SECONDS
+            if time.monotonic() + seconds > runs_out_at:
+                # As with the renewals in between: the Lease outlasts a moment's trouble.
+                with suppress(K8sNetError):
+                    self._renew_once(math.ceil(LEASE_SECONDS + seconds))
+            yield
 
     def release(self) -> None:
         """Give the Lease back; fine if it isn't held or can't be reached: it runs out by itself."""
@@ -194,18 +214,17 @@ class Lock:
     def _start(self) -> None:
         self._stop.clear()
         self._lost = ""
+        self._renewed_at = time.monotonic()
         self._renewer = threading.Thread(target=self._renew, name="k8snet-lease", daemon=True)
         self._renewer.start()
 
     def _renew(self) -> None:
         while not self._lost and not self._stop.wait(_RENEW_SECONDS):
-            try:
+            # An API server that is away for a moment gives the Lease to no one else either.
+            with self._renewing, suppress(K8sNetError):
                 self._renew_once()
-            except K8sNetError:
-                # An API server that is away for a moment gives the Lease to no one else either.
-                continue
 
-    def _renew_once(self) -> None:
+    def _renew_once(self, duration_seconds: int = LEASE_SECONDS) -> None:
         try:
             lease = self._api.get(self._path)
         except NotFoundError:
@@ -214,8 +233,10 @@ class Lock:
         if _identity(lease) != self._holder.identity:
             self._lost = _identity(lease)
             return
-        lease["spec"]["renewTime"] = _timestamp()
+        asked = time.monotonic()
+        lease["spec"] |= {"renewTime": _timestamp(), "leaseDurationSeconds": duration_seconds}
         self._api.replace(self._path, lease)
+        self._renewed_at = asked
 
 
 def _holder(lease: dict[str, Any]) -> Holder:

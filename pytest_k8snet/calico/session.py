@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
@@ -226,6 +227,10 @@ class CalicoSession:
             stability_seconds=self.change.stability_seconds,
             remedy="If one node lags, delete its calico-node pod; if all do, allow more time.",
         )
+
+    def silence(self, seconds: float) -> AbstractContextManager[None]:
+        """Keep the cluster for so long without asking anything of the API server."""
+        return self._switcher.silence(seconds)
 
     def snapshot(self, client: PathEnd, server: PathEnd) -> PathSnapshot:
         """Routes, counters and MTUs on both nodes now: take one before and one after a sample."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,10 @@ class Switcher:
     def node(self, known: Node) -> Node:
         """A node as it was last read, with its tunnel addresses."""
         return self._watch.seen.get(known.name, known)
+
+    def silence(self, seconds: float) -> AbstractContextManager[None]:
+        """Keep the cluster for so long without asking anything of the API server."""
+        return self._tenure.silence(seconds)
 
     def begin(self, decide: Callable[[], Decision | None]) -> None:
         """Claim the cluster and write the journal, before anything of the run is made in it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,10 @@ class Tenure:
         """
         if self.journal is not None:
             self._lock.check()
+
+    def silence(self, seconds: float) -> AbstractContextManager[None]:
+        """Keep the Lease for so long without asking anything of the API server."""
+        return self._lock.silence(seconds)
 
     def record(
         self,

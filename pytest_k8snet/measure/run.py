@@ -56,6 +56,7 @@ class Run:
     def __enter__(self) -> Self:
         self._stage.__enter__()
         self.sampler.prover = self._stage.prover
+        self.sampler.silence = self._stage.calico.silence
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -14,8 +14,10 @@ from pytest_k8snet.measure.endpoint import GRACE_SECONDS, Endpoint
 from pytest_k8snet.tools import curl, iperf3, schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
+    from pytest_k8snet.cluster.exec import Completed
     from pytest_k8snet.measure.observer import Observer
     from pytest_k8snet.measure.pair import Pair
     from pytest_k8snet.measure.prover import Prover
@@ -39,12 +41,18 @@ class Sample(Generic[Result]):
 class Sampler:
     """Takes samples one after the other, and tells the observer of each.
 
-    Between the start and the end of a sample it makes no API call besides the sample's own exec.
+    Between the start and the end of a sample nothing passes between this process and the cluster:
+    the sample's own exec has begun, and tells its output when it ends.
+
+    Attributes:
+        prover: proves the path of a sample; None where there is no cluster.
+        silence: keeps whatever else talks to the cluster from doing so for some seconds.
     """
 
     def __init__(self, observer: Observer, prover: Prover | None = None) -> None:
         self._observer = observer
         self.prover = prover
+        self.silence: Callable[[float], AbstractContextManager[object]] = nullcontext
         first = random.randrange(len(_PORTS))
         self._ports: Iterator[int] = itertools.cycle([*_PORTS[first:], *_PORTS[:first]])
 
@@ -81,8 +89,7 @@ class Sampler:
         watch = self.prover.watch(pair, self.probe) if self.prover is not None else None
         ends = (pair.client, pair.server)
         with self._telling(context, argv, f"iperf3 {pair.label}", seconds, ends):
-            started = _now()
-            done = pair.client.run(argv, timeout_seconds=wanted.timeout_seconds + GRACE_SECONDS)
+            started, done = self._run(pair.client, argv, wanted.timeout_seconds)
             result = iperf3.parse(
                 done.stdout, expected=wanted, stderr=done.stderr, exit_code=done.exit_code
             )
@@ -138,8 +145,7 @@ class Sampler:
         argv = curl.argv(wanted)
         context = _curl_context(client, url)
         with self._telling(context, argv, f"curl {client} -> {url}", 1.0, (client,)):
-            started = _now()
-            done = client.run(argv, timeout_seconds=wanted.timeout_seconds + GRACE_SECONDS)
+            started, done = self._run(client, argv, wanted.timeout_seconds)
             result = curl.parse(
                 done.stdout,
                 expected_requests=wanted.requests,
@@ -174,8 +180,7 @@ class Sampler:
         context = _curl_context(client, url)
         seconds = wanted.due_seconds[-1]
         with self._telling(context, argv, f"curl {client} -> {url}", seconds, (client,)):
-            started = _now()
-            done = client.run(argv, timeout_seconds=wanted.timeout_seconds + GRACE_SECONDS)
+            started, done = self._run(client, argv, wanted.timeout_seconds)
             result = schedule.parse(
                 done.stdout, wanted, stderr=done.stderr, exit_code=done.exit_code
             )
@@ -198,6 +203,14 @@ class Sampler:
             error=None,
         )
         return Sample(result=result, record=record)
+
+    def _run(
+        self, client: Endpoint, argv: Sequence[str], limit_seconds: float
+    ) -> tuple[str, Completed]:
+        """Run a sample's command in silence; when it began, and what became of it."""
+        timeout_seconds = limit_seconds + GRACE_SECONDS
+        with self.silence(timeout_seconds):
+            return _now(), client.run(argv, timeout_seconds=timeout_seconds)
 
     def _start_server(self, pair: Pair) -> int:
         for attempt in range(1, _PORT_TRIES + 1):

@@ -6,17 +6,15 @@ import os
 import pty
 import select
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
+from api_tunnel import Tunnel
 from calico_run import objects
 from user_runs import message, nothing_left, start
 
@@ -144,49 +142,6 @@ def test_a_killed_run_that_changed_nothing_is_cleared_away_by_the_next(
         assert "1 passed" in output
 
 
-class Tunnel:
-    """A way to the API server that can be closed, as a VPN or an ssh tunnel is."""
-
-    def __init__(self, server: str) -> None:
-        host, port = server.removeprefix("https://").split(":")
-        self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._sockets = [self._listener]
-        self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
-            except OSError:
-                return
-            self._sockets += [client, server]
-            for one, other in ((client, server), (server, client)):
-                threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
-
-    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
-        try:
-            while data := one.recv(65536):
-                other.sendall(data)
-        except OSError:
-            pass
-        self._cut(one, other)
-
-    def _cut(self, *sockets: socket.socket) -> None:
-        for one in sockets:
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-
-    def close(self) -> None:
-        self._cut(*self._sockets)
-        for one in self._sockets:
-            one.close()
-
-
 #: Thirty seconds of patience would all be spent here.
 HASTY = "import pytest_k8snet.cluster.connection as one\none.PATIENCE_SECONDS = 0.5\n"
 LOST = """
@@ -205,9 +160,7 @@ def test_an_api_server_that_is_lost_is_waited_for_once_and_the_rest_is_restored_
     lab: LabProcess, api: Api, tmp_path: Path
 ) -> None:
     tunnel = Tunnel(lab.server)
-    config = yaml.safe_load(lab.kubeconfig.read_text())
-    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{tunnel.port}"
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "config.yaml").write_text(tunnel.kubeconfig(lab))
     (tmp_path / "conftest.py").write_text(HASTY)
     (tmp_path / "test_lost.py").write_text(LOST)
     before = objects(api)

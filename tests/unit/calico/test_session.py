@@ -624,6 +624,27 @@ def test_a_holder_elsewhere_that_does_not_renew_is_given_the_leases_time() -> No
     assert not api.store.list("leases.coordination.k8s.io")
 
 
+def test_a_holder_that_measures_in_silence_keeps_the_lease_for_as_long() -> None:
+    api = a_cluster("manifest-A")
+    foreign = Lock(
+        api, holder=Holder(identity="k8snet-far (x@y)", process=""), namespace="kube-system"
+    )
+    foreign.acquire()
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    mine = Lock(api, holder=Holder.of_this_process("k8snet-me"), namespace="kube-system")
+    with foreign.silence(0.1):
+        assert api.get(LEASE)["spec"]["leaseDurationSeconds"] == locks.LEASE_SECONDS
+    with foreign.silence(59.5):
+        mine.acquire(clock=lambda: now, sleep=sleep)
+    assert now > locks.LEASE_SECONDS + 59.5
+    mine.release()
+
+
 def test_a_holder_elsewhere_that_renews_is_waited_for_no_longer_than_allowed() -> None:
     api = a_cluster("manifest-A")
     foreign = Lock(
