@@ -17,6 +17,9 @@ import pytest
 #: that it crosses processes.
 ATTRIBUTE = "k8snet_outcome"
 
+#: What the short summary and JUnit put before an undecided measurement's explanation.
+_PREFIX = "inconclusive: "
+
 #: The kind, problem, evidence and remedy of an infrastructure error -> where it was first told.
 Told: TypeAlias = dict[tuple[str, ...], str]
 
@@ -41,8 +44,7 @@ def mark(report: pytest.TestReport, call: pytest.CallInfo[None], told: Told) -> 
         setattr(report, ATTRIBUTE, "inconclusive")
         crash = getattr(report.longrepr, "reprcrash", None)
         if crash is not None:
-            # What the short summary and JUnit show.
-            crash.message = f"inconclusive: {error}"
+            crash.message = f"{_PREFIX}{error}"
     elif isinstance(error, K8sNetError):
         setattr(report, ATTRIBUTE, "error")
         # Where in our code it arose helps nobody; the test's own line does.
@@ -91,3 +93,20 @@ def status(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bo
     if special == "error":
         return "error", "E", ("ERROR", {"red": True})
     return None
+
+
+def explain(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why tests are inconclusive: pytest only counts a category of our own."""
+    reports = terminalreporter.stats.get("inconclusive", ())
+    if not reports or terminalreporter.config.get_verbosity() < -1:
+        return
+    from pytest_k8snet.report.text import visible, visible_line
+
+    terminalreporter.section("INCONCLUSIVE", yellow=True)
+    for report in reports:
+        terminalreporter.write_sep(
+            "_", visible_line(report.head_line or report.nodeid), yellow=True
+        )
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = crash.message.removeprefix(_PREFIX) if crash else report.longreprtext
+        terminalreporter.write_line(visible(reason))

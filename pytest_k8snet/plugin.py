@@ -95,7 +95,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Print the table, and the inconclusive tests' explanations."""
+    """Print the inconclusive tests' explanations, and the table."""
+    outcome.explain(terminalreporter)
     if RECORDER in config.stash:
         from pytest_k8snet.report import terminal
 

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from pytest_k8snet.report.model import Summary
 from pytest_k8snet.report.record import Record
 from pytest_k8snet.report.summary import summarise
 from pytest_k8snet.report.table import text_report
-from pytest_k8snet.report.text import visible, visible_line
+from pytest_k8snet.report.text import visible_line
 
 _COLOURS: dict[str, dict[str, bool]] = {
     "PASS": {"green": True},
@@ -36,7 +35,6 @@ def summary(terminalreporter: pytest.TerminalReporter, records: Sequence[Record]
     if not records or terminalreporter.config.get_verbosity() < -1:
         return
     run = summarise(records)
-    _undecided(terminalreporter, run)
     terminalreporter.section("k8snet")
     for line in text_report(run, shutil.get_terminal_size((100, 24)).columns):
         _write_line(terminalreporter, line)
@@ -60,17 +58,6 @@ def limits_too_near(records: Sequence[Record]) -> list[str]:
 
 #: The same under the name that tells what it prints, for those who import it alone.
 terminal_summary = summary
-
-
-def _undecided(terminalreporter: pytest.TerminalReporter, run: Summary) -> None:
-    """Pytest expands failures and errors itself; a category of our own it only counts."""
-    tests = [test for test in run.tests if test.outcome == "inconclusive"]
-    if not tests:
-        return
-    terminalreporter.section("INCONCLUSIVE", yellow=True)
-    for test in tests:
-        terminalreporter.write_sep("_", visible_line(test.name), yellow=True)
-        terminalreporter.write_line(visible(test.reason))
 
 
 def _write_line(terminalreporter: pytest.TerminalReporter, line: str) -> None:

@@ -93,7 +93,15 @@ def test_only_inconclusive_alone_fails_the_run_too(pytester: pytest.Pytester) ->
     """)
     result = pytester.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*test_only*.py I*", "*1 inconclusive*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*test_only*.py I*",
+            "*= INCONCLUSIVE =*",
+            "*_ test_undecided _*",
+            "more pairs are needed",
+            "*1 inconclusive*",
+        ]
+    )
 
 
 def test_junit_tells_errors_from_failures(

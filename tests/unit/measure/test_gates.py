@@ -91,16 +91,16 @@ def url() -> Iterator[str]:
 
 
 def test_a_paced_udp_ratio_is_measured_in_pairs(pair: Pair, observer: Notebook) -> None:
-    # A busy machine loses datagrams of its own, and then needs more pairs.
-    gates = Gates(observer=observer, plan=replace(QUICK, last=9))
-    pod = gates.bandwidth(pair, udp=True, bitrate=20 * Mbit)
-    node = gates.bandwidth(pair, udp=True, bitrate=40 * Mbit)
+    gates = Gates(observer=observer, plan=QUICK)
+    # Slow, because a busy machine loses datagrams of its own.
+    pod = gates.bandwidth(pair, udp=True, bitrate=5 * Mbit)
+    node = gates.bandwidth(pair, udp=True, bitrate=10 * Mbit)
     verdict = pod / node <= 0.6
     assert verdict
     assert verdict.finding is not None
-    assert verdict.finding.interval.estimate == pytest.approx(0.5, rel=0.05)
+    assert verdict.finding.interval.estimate == pytest.approx(0.5, rel=0.1)
     samples = [record for record in observer.records if record["kind"] == "sample"]
-    assert 6 <= len(samples) <= 18
+    assert len(samples) == 6
     (record,) = [record for record in observer.records if record["kind"] == "verdict"]
     assert sorted(name for ids in record["samples"] for name in ids) == sorted(
         sample["id"] for sample in samples
