@@ -74,7 +74,7 @@ class _Figure(float):
         if isinstance(other, type(self)):
             if float(other) == 0:
                 raise ZeroDivisionError(f"{self} / {other}: a ratio to a zero figure says nothing")
-            return Ratio(float(self) / float(other))
+            return Ratio(float(self) / float(other), of=f"{self} / {other}")
         if isinstance(other, _Figure):
             raise TypeError(f"cannot divide {self} by {other}: the units differ")
         return type(self)(float(self) / other)
@@ -184,15 +184,27 @@ class Seconds(_Figure):
 
 
 class Ratio(float):
-    """A dimensionless quotient of two figures of one kind; compares with plain numbers."""
+    """A dimensionless quotient of two figures of one kind; compares with plain numbers.
 
-    __slots__ = ()
+    Attributes:
+        of: the two figures, as text; empty where it is not known.
+    """
+
+    __slots__ = ("of",)
+    of: str
+
+    def __new__(cls, value: SupportsFloat = 0.0, of: str = "") -> Self:
+        made = super().__new__(cls, value)
+        made.of = of
+        return made
 
     def explain_comparison(
         self, op: str, limit: object, *, reflected: bool = False
     ) -> list[str] | None:
         """What a failed assertion shows: the quotient, the limit, and how far apart they are."""
-        return _missed(self, op, limit, reflected=reflected)
+        lines = _missed(self, op, limit, reflected=reflected)
+        # pytest's own lines on where the two figures come from give way to these.
+        return lines and [lines[0], *([f"it is {self.of}"] if self.of else []), *lines[1:]]
 
     def __str__(self) -> str:
         return f"{float(self):.3f}"

@@ -28,5 +28,5 @@ def test_a_signal_puts_the_cluster_back_at_once(
     before = objects(cluster.api)
     status, output = stopped(cluster, tmp_path, change, sign, point_of(seconds, point, SIGNALS))
     assert objects(cluster.api) == before, output
-    # Two: interrupted; zero: it was faster than the signal.
-    assert status in (0, 2), output
+    # Two: interrupted; else it was faster: ended, or in the last moments of its process.
+    assert status == 2 or " 3 passed" in output, output

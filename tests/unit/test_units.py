@@ -90,6 +90,7 @@ def test_a_missed_limit_explains_itself() -> None:
     ratio = (276 * Mbit) / (285 * Mbit)
     assert ratio.explain_comparison(">=", 0.98) == [
         "0.968 >= 0.98",
+        "it is 276 Mbit/s / 285 Mbit/s",
         "the limit is missed: 1.2% below it",
     ]
     assert (12 * ms).explain_comparison("<=", 10 * ms) == [
@@ -98,6 +99,7 @@ def test_a_missed_limit_explains_itself() -> None:
     ]
     assert ratio.explain_comparison("<=", 0.98, reflected=True) == [
         "0.968 >= 0.98",
+        "it is 276 Mbit/s / 285 Mbit/s",
         "the limit is missed: 1.2% below it",
     ]
     assert ratio.explain_comparison("==", 1) is None
