@@ -194,6 +194,7 @@ class Ratio(float):
     of: str
 
     def __new__(cls, value: SupportsFloat = 0.0, of: str = "") -> Self:
+        """Make a ratio, of two figures where they are told."""
         made = super().__new__(cls, value)
         made.of = of
         return made
