@@ -255,5 +255,5 @@ def _strangers_note(installation: Installation) -> tuple[str, ...]:
     return (
         f"Calico {installation.version_text or 'of unknown version'} cannot keep a pool for pods "
         "that name it (v3.30 can): other pods that start on the nodes under test meanwhile may get "
-        "addresses of the run's pools, and lose their routes when these go; start none there",
+        "addresses of the run's pools, which then stay until those pods are gone; start none there",
     )

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Network, ip_network
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico import groups
 from pytest_k8snet.calico.addressing import choose_networks
 from pytest_k8snet.calico.changes import Changes
-from pytest_k8snet.calico.groups import V1, ApiShape, Group
+from pytest_k8snet.calico.groups import Group
 from pytest_k8snet.calico.installation import Installation
-from pytest_k8snet.calico.ippool import labels_of
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.own_pool import pool_object
 from pytest_k8snet.calico.refusals import refused
-from pytest_k8snet.cluster.manifests import RUN_LABEL
 from pytest_k8snet.errors import (
-    ApiError,
-    ForbiddenError,
     InvalidError,
-    NotFoundError,
-    RestoreError,
 )
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.nodes import Node
-
-#: How long calico-node gets to give back the tunnel addresses of a pool that goes, in seconds.
-_RELEASE_SECONDS = 4.0
-#: How long a pool may take to vanish, finalizers included, in seconds.
-_GONE_SECONDS = 30.0
 
 
 def plan_pools(
@@ -97,111 +85,3 @@ def create_pool(api: Api, group: Group, pool: dict[str, Any], changes: Changes) 
 def mode_of_plan(pool: dict[str, Any]) -> CalicoMode:
     """The mode of a planned pool."""
     return CalicoMode.of_pool(pool["spec"]["ipipMode"], pool["spec"]["vxlanMode"])
-
-
-def remove_pool(
-    api: Api,
-    name: str,
-    *,
-    run_id: str,
-    shape: ApiShape,
-    group: Group,
-    changes: Changes,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Delete a pool of the run's own, with the IPAM blocks in it; fine if it is gone.
-
-    Only ``projectcalico.org/v3`` cleans up behind a pool. Through the raw v1 CRDs it is done
-    here in the same order: disable, let calico-node give its tunnel addresses back, release the
-    blocks, delete.
-
-    Raises:
-        RestoreError: the pool isn't the run's own, or doesn't go away.
-    """
-    path = groups.path(group, "ippools", name)
-    try:
-        raw = api.get(path)
-    except NotFoundError:
-        return
-    owner = labels_of(raw).get(RUN_LABEL)
-    if owner != run_id:
-        raise RestoreError(
-            f"IPPool {name} was not made by run {run_id}, so it is not deleted",
-            found=f"label {RUN_LABEL} is {owner or 'missing'}",
-            remedy="Find out who made it.",
-        )
-    cidr = ip_network(str(raw["spec"]["cidr"]))
-    assert isinstance(cidr, IPv4Network)
-    with changes.recording(
-        f"deleted IPPool {name}",
-        object_path=f"ippools/{name}",
-        before=raw["spec"],
-        after=None,
-        state="restored",
-    ):
-        if group == V1:
-            api.patch(path, {"spec": {"disabled": True}})
-            _release_blocks(api, cidr, sleep)
-        api.delete(path)
-        _await_gone(api, path, name, sleep)
-        if shape != "C":
-            _release_blocks(api, cidr, sleep)
-
-
-def _release_blocks(api: Api, cidr: IPv4Network, sleep: Callable[[float], None]) -> None:
-    """Delete the empty IPAM blocks in a network and what ties them to nodes."""
-    deadline = time.monotonic() + _RELEASE_SECONDS
-    try:
-        while True:
-            inside = [
-                block
-                for block in api.list(groups.path(V1, "ipamblocks"))
-                if _lies_in(str((block.get("spec") or {}).get("cidr", "")), cidr)
-            ]
-            empty = [block for block in inside if not _allocated(block)]
-            for block in empty:
-                api.delete(groups.path(V1, "ipamblocks", block["metadata"]["name"]))
-            if len(empty) == len(inside) or time.monotonic() > deadline:
-                break
-            sleep(0.05)
-        if len(empty) == len(inside):
-            for affinity in api.list(groups.path(V1, "blockaffinities")):
-                if _lies_in(str((affinity.get("spec") or {}).get("cidr", "")), cidr):
-                    api.delete(groups.path(V1, "blockaffinities", affinity["metadata"]["name"]))
-    except (ForbiddenError, NotFoundError):
-        # calico-kube-controllers collects blocks without a pool in time; it only takes longer.
-        return
-
-
-def _lies_in(block: str, cidr: IPv4Network) -> bool:
-    try:
-        network = ip_network(block, strict=False)
-    except ValueError:
-        return False
-    return isinstance(network, IPv4Network) and network.subnet_of(cidr)
-
-
-def _allocated(block: dict[str, Any]) -> bool:
-    allocations = (block.get("spec") or {}).get("allocations") or ()
-    return any(index is not None for index in allocations)
-
-
-def _await_gone(api: Api, path: str, name: str, sleep: Callable[[float], None]) -> None:
-    deadline = time.monotonic() + _GONE_SECONDS
-    pause = 0.02
-    while True:
-        try:
-            raw = api.get(path)
-        except NotFoundError:
-            return
-        except ApiError:
-            raw = {}
-        if time.monotonic() > deadline:
-            finalizers = (raw.get("metadata") or {}).get("finalizers") or []
-            raise RestoreError(
-                f"IPPool {name} does not go away",
-                found=f"finalizers: {', '.join(finalizers) or 'none'}",
-                remedy="See whether pods or IPAM blocks still use it; then `k8snet restore`.",
-            )
-        sleep(pause)
-        pause = min(0.5, pause * 1.5)

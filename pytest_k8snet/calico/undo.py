@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico import groups
 from pytest_k8snet.calico.changes import Changes
-from pytest_k8snet.calico.dedicated import remove_pool
 from pytest_k8snet.calico.groups import V1, V3, Group
 from pytest_k8snet.calico.journal import Journal, OriginalPool
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.pool_removal import remove_pool
 from pytest_k8snet.calico.pool_writer import (
     MODE_FIELDS,
     read_pool,

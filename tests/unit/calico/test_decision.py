@@ -151,8 +151,8 @@ def test_row_6_before_v3_30_other_pods_may_get_addresses_of_the_runs_pools() -> 
     (note,) = decided(NEVER, version=Version(3, 29, 1), version_text="v3.29.1").notes
     assert note == (
         "Calico v3.29.1 cannot keep a pool for pods that name it (v3.30 can): other pods that "
-        "start on the nodes under test meanwhile may get addresses of the run's pools, and lose "
-        "their routes when these go; start none there"
+        "start on the nodes under test meanwhile may get addresses of the run's pools, which "
+        "then stay until those pods are gone; start none there"
     )
     assert decided(NEVER, version=Version(3, 30, 0)).notes == ()
 

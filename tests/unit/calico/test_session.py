@@ -129,6 +129,36 @@ def test_dedicated_makes_a_pool_per_mode_at_once_and_deletes_them_all(kind: str)
     assert [change["state"] for change in told[5:]] == ["restored"] * 5
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pool_that_pods_of_others_have_addresses_of_is_kept_until_they_are_gone(
+    kind: str,
+) -> None:
+    api = a_cluster(kind)
+    before = objects(api)
+    calico = session(api)
+    address = calico.enter(VXLAN).cidr.replace("0/", "7/").partition("/")[0]
+    pod = {
+        "metadata": {"name": "stranger"},
+        "spec": {"nodeName": NODE1.name, "containers": [{"name": "main", "image": "web"}]},
+    }
+    made = api.store.create("pods", pod, "kube-system")
+    made["status"] = {"phase": "Running", "podIP": address}
+    api.store.update("pods", made, "kube-system", subresource="status")
+    with pytest.raises(RestoreError) as caught:
+        calico.close()
+    assert "vxlan-always is kept, as pods that are not the run's have addresses" in str(
+        caught.value
+    )
+    assert f"kube-system/stranger ({address})" in caught.value.found
+    (kept,) = [pool for pool in inspect(api).pools if pool.run_id]
+    assert (kept.mode, kept.disabled) == (VXLAN, True)
+    with pytest.raises(RestoreError, match="is kept"):
+        restore_cluster(api)
+    api.store.delete("pods", "stranger", "kube-system", grace_seconds=0)
+    restore_cluster(api)
+    assert objects(api) == before
+
+
 def test_it_is_known_beforehand_which_entering_changes_the_cluster() -> None:
     with session(a_cluster("manifest-A"), "none") as calico:
         assert not any(calico.would_change(mode) for mode in CalicoMode)
