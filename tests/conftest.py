@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,11 @@ from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
 # look at what people see at a prompt.
 for _variable in ("CI", "BUILD_NUMBER"):
     os.environ.pop(_variable, None)
+
+# A shell that starts the tests in its background has them ignore SIGINT, and the runs that they
+# start inherit that: Ctrl-C would then be no test of anything.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -124,3 +124,8 @@ def stopped(
 def point_of(lifetime_seconds: float, point: int, points: int) -> float:
     """When a point of so many is, in seconds after the claim."""
     return lifetime_seconds * point / (points + 1)
+
+
+def was_faster(output: str, point: int, points: int) -> bool:
+    """Whether a run may have been through before the signal came: late in its life, all passed."""
+    return point > points / 2 and " 3 passed" in output
