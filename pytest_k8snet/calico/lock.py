@@ -73,7 +73,7 @@ class Lock:
         self._stop = threading.Event()
         self._renewer: threading.Thread | None = None
         self._renewing = threading.Lock()
-        self._renewed_at = 0.0
+        self._runs_out_at = 0.0
         self._lost: str = ""
 
     @property
@@ -126,6 +126,11 @@ class Lock:
         Raises:
             LockedError: it was lost to somebody else.
         """
+        if self.held and time.monotonic() > self._runs_out_at:
+            # The process was stopped, or a renewal failed before a long sample: since then
+            # anybody may have taken it.
+            with self._renewing, suppress(K8sNetError):
+                self._renew_once()
         if self._lost:
             raise LockedError(
                 "This run no longer holds the cluster",
@@ -143,8 +148,7 @@ class Lock:
             yield
             return
         with self._renewing:
-            runs_out_at = self._renewed_at + LEASE_SECONDS - _RENEW_SECONDS
-            if time.monotonic() + seconds > runs_out_at:
+            if time.monotonic() + seconds > self._runs_out_at - _RENEW_SECONDS:
                 # As with the renewals in between: the Lease outlasts a moment's trouble.
                 with suppress(K8sNetError):
                     self._renew_once(math.ceil(LEASE_SECONDS + seconds))
@@ -214,7 +218,7 @@ class Lock:
     def _start(self) -> None:
         self._stop.clear()
         self._lost = ""
-        self._renewed_at = time.monotonic()
+        self._runs_out_at = time.monotonic() + LEASE_SECONDS
         self._renewer = threading.Thread(target=self._renew, name="k8snet-lease", daemon=True)
         self._renewer.start()
 
@@ -236,7 +240,7 @@ class Lock:
         asked = time.monotonic()
         lease["spec"] |= {"renewTime": _timestamp(), "leaseDurationSeconds": duration_seconds}
         self._api.replace(self._path, lease)
-        self._renewed_at = asked
+        self._runs_out_at = asked + duration_seconds
 
 
 def _holder(lease: dict[str, Any]) -> Holder:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -630,6 +631,25 @@ def test_a_lease_that_is_lost_ends_the_writing() -> None:
     # The other's Lease is not deleted, and what must be restored is still on record.
     assert api.get(LEASE)["spec"]["holderIdentity"] == "k8snet-other (someone@else)"
     assert api.get(JOURNAL)
+
+
+def test_a_lease_that_ran_out_unseen_is_looked_at_before_the_next_write() -> None:
+    api = a_cluster("manifest-A")
+    calico = session(api, "in-place")
+    calico.enter(IPIP)
+    lock = calico._switcher._tenure._lock
+    lock._stop.set()
+    lease = api.get(LEASE)
+    lease["spec"]["holderIdentity"] = "k8snet-other (someone@else)"
+    api.replace(LEASE, lease)
+    # As after a process that was stopped for longer than the Lease lasts.
+    lock._runs_out_at = time.monotonic() - 1
+    writes = len([method for method, _ in api.requests if method != "GET"])
+    with pytest.raises(LockedError, match="no longer holds the cluster"):
+        calico.enter(NEVER)
+    assert len([method for method, _ in api.requests if method != "GET"]) == writes
+    with pytest.raises(LockedError):
+        calico.close()
 
 
 def test_a_holder_elsewhere_that_does_not_renew_is_given_the_leases_time() -> None:
