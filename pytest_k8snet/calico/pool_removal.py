@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -83,11 +83,12 @@ def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> Non
     except ForbiddenError:
         return
     strangers = [
-        f"{metadata['namespace']}/{metadata['name']} ({status['podIP']})"
+        f"{metadata['namespace']}/{metadata['name']} ({address})"
         for metadata, status in ((pod["metadata"], pod.get("status") or {}) for pod in pods)
         if RUN_LABEL not in (metadata.get("labels") or {})
         and status.get("phase") not in ("Succeeded", "Failed")
-        and _lies_in(str(status.get("podIP")), cidr)
+        for address in _addresses(status)
+        if _lies_in(address, cidr)
     ]
     if strangers:
         api.patch(path, {"spec": {"disabled": True}})
@@ -97,6 +98,12 @@ def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> Non
             remedy="Have them made anew: the pool gives out no more addresses, so they get others. "
             "Then run `k8snet restore`.",
         )
+
+
+def _addresses(status: Mapping[str, Any]) -> set[str]:
+    # Of a pod with two families, the IPv4 address may be the second.
+    found = [status.get("podIP"), *(one.get("ip") for one in status.get("podIPs") or ())]
+    return {str(address) for address in found if address}
 
 
 def _release_blocks(api: Api, cidr: IPv4Network, sleep: Callable[[float], None]) -> None:

@@ -130,9 +130,10 @@ def test_dedicated_makes_a_pool_per_mode_at_once_and_deletes_them_all(kind: str)
     assert [change["state"] for change in told[5:]] == ["restored"] * 5
 
 
+@pytest.mark.parametrize("families", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pool_that_pods_of_others_have_addresses_of_is_kept_until_they_are_gone(
-    kind: str,
+    kind: str, families: int
 ) -> None:
     api = a_cluster(kind)
     before = objects(api)
@@ -144,6 +145,8 @@ def test_a_pool_that_pods_of_others_have_addresses_of_is_kept_until_they_are_gon
     }
     made = api.store.create("pods", pod, "kube-system")
     made["status"] = {"phase": "Running", "podIP": address}
+    if families == 2:
+        made["status"] |= {"podIP": "fd00::7", "podIPs": [{"ip": "fd00::7"}, {"ip": address}]}
     api.store.update("pods", made, "kube-system", subresource="status")
     with pytest.raises(RestoreError) as caught:
         calico.close()
