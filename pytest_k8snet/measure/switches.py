@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.bystander import Bystander, SwitchCost
+from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.manifests import WEB_PORT
 from pytest_k8snet.cluster.pods import PodRequest
 from pytest_k8snet.errors import K8sNetError, NothingSwitchedError, SettingsError
 
 if TYPE_CHECKING:
-    from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.calico.session import CalicoSession
     from pytest_k8snet.cluster.pods import Pod
     from pytest_k8snet.cluster.workspace import Workspace
@@ -72,13 +72,17 @@ class Switches:
         """Watch the block enter a mode, if that changes the cluster."""
         if not self.watched or not self._calico.would_change(mode):
             yield
-            # Own pools are made all at once: that one change led to each of their modes.
-            self._costs.setdefault(mode, self._latest)
             return
         own = self._calico.change.strategy == "dedicated"
-        with self._watching("making the run's own pools" if own else f"entering {mode}", mode):
-            yield
-        self._costs[mode] = self._latest
+        # Own pools are made all at once: one change leads to each of their modes.
+        ahead = [one for one in CalicoMode if own and self._calico.would_change(one)]
+        try:
+            with self._watching("making the run's own pools" if own else f"entering {mode}", mode):
+                yield
+        finally:
+            # Also after trouble: what was written by then led to the mode.
+            made = [one for one in ahead if not self._calico.would_change(one)]
+            self._costs |= dict.fromkeys([mode, *made], self._latest)
 
     @contextmanager
     def restoring(self) -> Generator[None]:
