@@ -54,9 +54,10 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
         stack.enter_context(_ended_like_interrupted())
         from pytest_k8snet.opening import opened
 
-        names = pytestconfig.stash[MODES_WANTED]
+        # Where tests ask for this while they run, no selection has told what they want.
+        names = pytestconfig.stash.get(MODES_WANTED, ())
         modes = tuple(map(CalicoMode.parse, names))
-        wanted = pytestconfig.stash[COST_WANTED]
+        wanted = pytestconfig.stash.get(COST_WANTED, False)
         run = stack.enter_context(opened(settings, recorder, modes, watch_switches=wanted))
         if settings.baseline is not None:
             from pytest_k8snet.report.baseline import attach

@@ -167,3 +167,14 @@ def test_output_that_is_no_measurement_is_an_error_and_never_a_missed_target(
         ["BadOption: curl does not accept an option", "  found: curl: (2) no; exit status 2"],
     ):
         result.stdout.fnmatch_lines(message, consecutive=True)
+
+
+def test_a_run_that_is_asked_for_while_a_test_runs_ends_in_the_same_error(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    pytester.makepyfile("def test_late(request): request.getfixturevalue('k8snet')")
+    result = pytester.runpytest_inprocess(f"--kubeconfig={tmp_path / 'none.yaml'}")
+    output = result.stdout.str()
+    assert "Not passed: 1 error" in output
+    assert "KeyError" not in output
+    assert "none.yaml" in output
