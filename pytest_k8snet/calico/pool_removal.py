@@ -93,10 +93,11 @@ def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> Non
     if strangers:
         api.patch(path, {"spec": {"disabled": True}})
         raise RestoreError(
-            f"IPPool {name} is kept, as pods that are not the run's have addresses in it",
+            # All of it here: of several troubles in a restore, no remedies are told.
+            f"IPPool {name} is kept, as pods that are not the run's have addresses in it; have "
+            "them made anew, as it gives out no more",
             found=", ".join(sorted(strangers)),
-            remedy="Have them made anew: the pool gives out no more addresses, so they get others. "
-            "Then run `k8snet restore`.",
+            remedy="Then run `k8snet restore`.",
         )
 
 

@@ -150,9 +150,10 @@ def test_a_pool_that_pods_of_others_have_addresses_of_is_kept_until_they_are_gon
     api.store.update("pods", made, "kube-system", subresource="status")
     with pytest.raises(RestoreError) as caught:
         calico.close()
-    assert "vxlan-always is kept, as pods that are not the run's have addresses" in str(
-        caught.value
-    )
+    assert (
+        "vxlan-always is kept, as pods that are not the run's have addresses in it; have them made "
+        "anew, as it gives out no more"
+    ) in str(caught.value)
     assert f"kube-system/stranger ({address})" in caught.value.found
     (kept,) = [pool for pool in inspect(api).pools if pool.run_id]
     assert (kept.mode, kept.disabled) == (VXLAN, True)
