@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
@@ -58,7 +59,6 @@ class WireTap:
         ]
         ports: list[int] = []
         running: dict[str, str] = {}
-        captures: dict[str, Capture] = {}
 
         def listen(port: int) -> None:
             ports.append(port)
@@ -73,9 +73,12 @@ class WireTap:
 
         try:
             trouble = send(listen)
-        finally:
-            # Also when it is interrupted: what was started is ended.
-            captures, troubles = self._stop(running)
+        except BaseException:
+            # What was started is ended, but an interrupt must not be lost in trouble with that.
+            with suppress(K8sNetError):
+                self._stop(running)
+            raise
+        captures, troubles = self._stop(running)
         missing += [f"{node}: {trouble.brief}" for node, trouble in troubles.items()]
         if trouble is not None:
             missing.append(trouble)

@@ -13,7 +13,7 @@ from kernel_shapes import ends, snapshot
 from pytest_k8snet.calico.prober import Prober
 from pytest_k8snet.calico.wiretap import WireTap
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.errors import ConnectionLostError, ExecError, ToolMissingError
+from pytest_k8snet.errors import ConnectError, ConnectionLostError, ExecError, ToolMissingError
 
 CAPTURE = (Path(__file__).parents[2] / "data" / "pcap" / "vxlan.pcap").read_bytes()
 ENDED = "40 packets captured\n40 packets received by filter\n0 packets dropped by kernel\n"
@@ -108,6 +108,23 @@ def test_an_interrupt_ends_the_captures(pair: Pair) -> None:
     with pytest.raises(KeyboardInterrupt):
         pair.tap.watch(snapshot("vxlan"), interrupted)
     assert pair.node1.asked == pair.node2.asked == ["start", "stop"]
+
+
+def test_an_interrupt_is_not_lost_when_the_captures_cannot_be_ended(pair: Pair) -> None:
+    class Gone(Node):
+        def __call__(self, argv: Sequence[str]) -> Completed:
+            if "tcpdump-stop" in argv:
+                raise ConnectError("the API server refuses the connection")
+            return super().__call__(argv)
+
+    def interrupted(listen: Callable[[int], None]) -> str | None:
+        listen(25273)
+        raise KeyboardInterrupt
+
+    tap = WireTap(prober=Prober({"node1": Gone(), "node2": pair.node2}), vxlan_port=4789)
+    with pytest.raises(KeyboardInterrupt):
+        tap.watch(snapshot("vxlan"), interrupted)
+    tap.prober.close()
 
 
 def test_nodes_that_could_not_be_read_and_ipv6_are_missing(pair: Pair) -> None:
