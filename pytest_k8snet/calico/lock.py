@@ -73,6 +73,7 @@ class Lock:
         self._stop = threading.Event()
         self._renewer: threading.Thread | None = None
         self._renewing = threading.Lock()
+        self._silences = 0
         self._runs_out_at = 0.0
         self._lost: str = ""
 
@@ -152,7 +153,13 @@ class Lock:
                 # As with the renewals in between: the Lease outlasts a moment's trouble.
                 with suppress(K8sNetError):
                     self._renew_once(math.ceil(LEASE_SECONDS + seconds))
+            # Counted, as threads may measure at the same time.
+            self._silences += 1
+        try:
             yield
+        finally:
+            with self._renewing:
+                self._silences -= 1
 
     def release(self) -> None:
         """Give the Lease back; fine if it isn't held or can't be reached: it runs out by itself."""
@@ -226,7 +233,8 @@ class Lock:
         while not self._lost and not self._stop.wait(_RENEW_SECONDS):
             # An API server that is away for a moment gives the Lease to no one else either.
             with self._renewing, suppress(K8sNetError):
-                self._renew_once()
+                if not self._silences:
+                    self._renew_once()
 
     def _renew_once(self, duration_seconds: int = LEASE_SECONDS) -> None:
         try:

@@ -70,7 +70,8 @@ class CpuState:
             steal_ticks=now[7] if len(now) > 7 else 0,
             throttled=int(throttled[1]) if throttled else 0,
             started_ticks=int(first[2]) if first else None,
-            idle=(sum(now[3:5]) - sum(times[0][3:5])) / passed if passed > 0 else None,
+            # The kernel may count iowait back.
+            idle=max(0, sum(now[3:5]) - sum(times[0][3:5])) / passed if passed > 0 else None,
         )
 
     def cause(self, after: CpuState, name: str, most_steal: float) -> str:
