@@ -32,6 +32,8 @@ DOUBLE_STARTS = max(1, POINTS * 2 // 5)
 #: Longer than any run takes, in seconds.
 PATIENCE_SECONDS = 120
 _CLAIM_SECONDS = 60
+#: What a run takes about, from its claim to its end; twice as long on a busy machine.
+USUAL_SECONDS = 6.0
 
 #: Each test leaves the time span in which it held its mode: two runs' spans must never overlap.
 STUDY = """

@@ -24,6 +24,7 @@ import threading
 import pytest
 from pytest_k8snet import Gbit
 
+@pytest.mark.k8snet_plan("last=5")
 def test_near(bandwidth, pod_pair, node_pair):
     ratio = bandwidth(pod_pair) / bandwidth(node_pair)
     for verdict in (ratio >= LIMIT, ratio >= 0.5):

@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, A
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=."),
             *("--k8snet-lab", "--k8snet-results=results.jsonl", "-o", "k8snet_lab_rate=100M"),
             # How busy the machine is says nothing of the shaped links.
-            *("-o", "k8snet_plan=seconds=1 omit=1 steal=1 idle=0 rate=10"),
+            *("-o", "k8snet_plan=seconds=1 omit=0 steal=1 idle=0 rate=10"),
         ],
         cwd=folder,
         capture_output=True,

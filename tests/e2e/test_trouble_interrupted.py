@@ -110,6 +110,8 @@ def test_a_lost_terminal_puts_everything_back(lab: LabProcess, api: Api, tmp_pat
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
+            # Under nohup the tests ignore it, and a child inherits that.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             text=True,
         )
         os.close(theirs)

@@ -94,10 +94,10 @@ def test_on_ebpf_the_wire_proves_every_mode_before_and_after_each_sample(api: Ap
         assert not run.installation.routes_prove
         for mode in CalicoMode:
             near, far = PATHS[str(mode)]
-            for pair, node, way in (
-                (run.pod_pair(mode), "node2", near),
-                (run.cross_subnet_pair(mode), "node3", far),
-            ):
+            places = [(run.cross_subnet_pair(mode), "node3", far)]
+            if near != far:
+                places.append((run.pod_pair(mode), "node2", near))
+            for pair, node, way in places:
                 proof = sample(run, pair)
                 assert proof["state"] == "proven", proof["text"]
                 assert proof["text"].endswith(
