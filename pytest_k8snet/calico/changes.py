@@ -27,6 +27,21 @@ class Changes:
         self._on_change = on_change
         self.told: list[dict[str, Any]] = []
 
+    def found_undone(self, what: str, *, object_path: str, after: object) -> None:
+        """Tell that a change needs no undoing, if one was told; else it would look left behind.
+
+        Args:
+            what: how the object was found, in words.
+            object_path: the object.
+            after: what is there, JSON-safe.
+        """
+        states = [change["state"] for change in self.told if change["object"] == object_path]
+        if states and states[-1] != "restored":
+            with self.recording(
+                what, object_path=object_path, before=after, after=after, state="restored"
+            ):
+                pass
+
     @contextmanager
     def recording(
         self,

@@ -46,6 +46,7 @@ def remove_pool(
     try:
         raw = api.get(path)
     except NotFoundError:
+        changes.found_undone(f"IPPool {name} is gone", object_path=f"ippools/{name}", after=None)
         return
     owner = labels_of(raw).get(RUN_LABEL)
     if owner != run_id:

@@ -172,7 +172,9 @@ class CalicoSession:
             mode=mode,
             nodes=self._nodes,
             pool_name=self.change.pool,
-            fabric_routes_pods=self.change.fabric_routes_pods,
+            # Back to what the pool was in is what putting it back does anyway.
+            fabric_routes_pods=self.change.fabric_routes_pods
+            or mode is self._switcher.original_mode,
         )
 
     def _can(self, mode: CalicoMode) -> bool:

@@ -96,6 +96,14 @@ class Switcher:
         """A node as it was last read, with its tunnel addresses."""
         return self._watch.seen.get(known.name, known)
 
+    @property
+    def original_mode(self) -> CalicoMode | None:
+        """The mode that the flipped pool was in before; None while none is flipped."""
+        journal = self._tenure.journal
+        if journal is None or journal.original is None:
+            return None
+        return mode_of(journal.original)
+
     def silence(self, seconds: float) -> AbstractContextManager[None]:
         """Keep the cluster for so long without asking anything of the API server."""
         return self._tenure.silence(seconds)

@@ -88,13 +88,17 @@ def _remove(api: Api, journal: Journal, name: str, changes: Changes) -> None:
 
 
 def _put_back(api: Api, journal: Journal, original: OriginalPool, changes: Changes) -> None:
-    if _is_back(api, journal, original):
-        return
     mode = mode_of(original)
+    path = f"ippools/{original.name}"
+    if _is_back(api, journal, original):
+        changes.found_undone(
+            f"IPPool {original.name} is back in {mode}", object_path=path, after=str(mode)
+        )
+        return
     entry = original.installation_entry
     with changes.recording(
         f"put IPPool {original.name} back to {mode}",
-        object_path=f"ippools/{original.name}",
+        object_path=path,
         before=None,
         after=str(mode),
         state="restored",

@@ -73,6 +73,7 @@ def test_a_gap_in_forwarding_is_what_the_switch_cost(folder: Path, api: Api) -> 
         output = finished(folder, *IN_PLACE, "--k8snet-modes=Never,VXLAN-Always", "-rs")
     # The lab's pool is in mode Never, but VXLAN is visited first: two switches, and one back.
     assert "2 failed, 2 passed" in output, output
+    assert "put back  yes, all of it (1 object)" in output
     costs = {one["mode"]: one for one in switches(folder)}
     for mode in ("VXLAN-Always", "Never"):
         cost = costs[mode]

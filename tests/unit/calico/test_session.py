@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from cluster_shapes import (
     DEFAULT_POOL,
+    FAR,
     NODE1,
     NODE2,
     cluster,
@@ -26,6 +27,7 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, Strategy
 from pytest_k8snet.cluster import liveness
+from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.errors import (
     ApiError,
     ForbiddenError,
@@ -73,12 +75,13 @@ def session(
     api: StoreApi,
     strategy: Strategy = "dedicated",
     told: list[dict[str, Any]] | None = None,
+    nodes: Sequence[Node] = (NODE1, NODE2),
     **change: Any,
 ) -> CalicoSession:
     return CalicoSession(
         api,
         installation=inspect(api),
-        nodes=[NODE1, NODE2],
+        nodes=nodes,
         run_id="k8snet-abc123",
         change=ChangeSettings(
             strategy=strategy, pool=DEFAULT_POOL, stability_seconds=0, timeout_seconds=1, **change
@@ -306,6 +309,36 @@ def test_a_family_that_never_comes_up_costs_only_its_own_modes() -> None:
                 calico.enter(mode)
             assert "node1 has no IPIP tunnel address yet" in caught.value.found
     assert objects(api) == before
+
+
+def test_across_subnets_a_pool_may_go_back_to_the_mode_that_it_was_in_and_to_no_other() -> None:
+    nodes = (NODE1, FAR)
+    with session(a_cluster("manifest-A"), "in-place", nodes=nodes) as calico:
+        original = calico.installation.pools[0].mode
+        assert original is VXLAN_CS
+        with pytest.raises(ModeUnavailableError, match="could cut the pods of this cluster off"):
+            calico.enter(NEVER)
+    api = a_cluster("manifest-A", raw_pool(mode=NEVER))
+    told: list[dict[str, Any]] = []
+    with session(api, "in-place", told, nodes=nodes) as calico:
+        calico.enter(VXLAN_CS)
+        assert calico.would_change(NEVER)
+        assert calico.enter(NEVER).mode is NEVER
+    # The last mode was the first: there was nothing to write, and all the same it is put back.
+    assert [(one["state"], one["what"]) for one in told][-1] == (
+        "restored",
+        f"IPPool {DEFAULT_POOL} is back in Never",
+    )
+
+
+def test_an_own_pool_that_somebody_deleted_is_not_told_as_left_behind() -> None:
+    api = a_cluster("manifest-A")
+    told: list[dict[str, Any]] = []
+    with session(api, "dedicated", told) as calico:
+        mine = calico.enter(VXLAN).name
+        api.delete(f"/apis/crd.projectcalico.org/v1/ippools/{mine}")
+    last = [one for one in told if one["object"] == f"ippools/{mine}"][-1]
+    assert (last["state"], last["what"]) == ("restored", f"IPPool {mine} is gone")
 
 
 def test_an_operator_that_reverts_is_named_at_the_time_out_and_all_is_put_back() -> None:
