@@ -90,7 +90,8 @@ def _opened_cluster(
             pool=settings.change.pool,
             cidr=_network(settings),
             fabric_routes_pods=settings.fabric_routes_pods,
-            stability_seconds=settings.stability,
+            # A plain number: figures with units refuse to be compared with those of a clock.
+            stability_seconds=None if settings.stability is None else float(settings.stability),
         ),
         modes=tuple(modes),
         node_names=settings.nodes,

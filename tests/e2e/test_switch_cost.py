@@ -110,6 +110,14 @@ def test_an_undisturbed_switch_costs_next_to_nothing(folder: Path, api: Api) -> 
     assert entered["longest_gap_seconds"] < 0.7
 
 
+def test_a_window_of_stability_that_is_set_is_waited_for(folder: Path, api: Api) -> None:
+    window = ("-o", "k8snet_stability=2500ms")
+    output = finished(folder, *IN_PLACE, "--k8snet-modes=VXLAN-Always", *window)
+    assert "1 passed" in output, output
+    # It is watched for a second more, after the window.
+    assert switches(folder)[0]["seconds"] >= 3.5
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
