@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_k8snet.report.model import Key, PathTally
 from pytest_k8snet.report.record import Record
+from pytest_k8snet.units import BitRate
 
 
 def real(value: object) -> float | None:
@@ -96,6 +97,8 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
             found |= flat(item, f"{prefix}{name}.")
         elif isinstance(item, list):
             found[prefix + name] = ", ".join(map(words, item))
+        elif name.endswith("_bits_per_second") and (rate := real(item)) is not None:
+            found[prefix + name] = str(BitRate(rate))
         else:
             found[prefix + name] = words(item)
     return found

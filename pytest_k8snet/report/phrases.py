@@ -171,7 +171,8 @@ def cost_text(summary: Summary) -> str:
         lost = sum(one.lost or 0 for one in known)
         requests = sum(one.requests or 0 for one in known)
         worst = max(known, key=lambda one: one.longest_gap_seconds or 0.0)
-        found.append(f"{lost:,} of {counted(requests, 'request')} lost")
+        over = f" in {counted(len(known), 'switch', 'switches')}" if len(known) > 1 else ""
+        found.append(f"{lost:,} of {counted(requests, 'request')} lost{over}")
         found.append(f"longest gap {in_unit(worst.longest_gap_seconds, 's')} ({worst.what})")
     if unknown:
         found.append(

@@ -104,7 +104,7 @@ def test_the_study_prints_the_table_and_says_what_it_changed(study: tuple[Path, 
     assert "outside-loadbalancer" in output
     assert "proven for 30 of 30 samples" in output
     assert "23 passed" in output
-    assert re.search(r"  cost      0 of \d+ requests lost, longest gap ", output)
+    assert re.search(r"  cost      0 of \d+ requests lost in 2 switches, longest gap ", output)
     assert "put back  yes" in output
 
 

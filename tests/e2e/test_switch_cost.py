@@ -62,7 +62,7 @@ def test_pools_of_its_own_are_made_once_and_cost_others_nothing(folder: Path, ap
         assert (one["lost"], one["error"]) == (0, None)
         assert one["requests"] >= 10
         assert one["longest_gap_seconds"] > 0
-    told = r"0 of \d+ requests lost, longest gap [\d.]+ m?s \((making|putting) "
+    told = r"0 of \d+ requests lost in 2 switches, longest gap [\d.]+ m?s \((making|putting) "
     assert re.search(f"  cost      {told}", output)
     assert re.search(rf"\*\*Switch cost:\*\* {told}", (folder / "s.md").read_text())
 

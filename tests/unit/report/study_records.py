@@ -93,6 +93,7 @@ class Study:
                         "name": "eth0",
                         "driver": "vmxnet3",
                         "mtu_bytes": 1500,
+                        "speed_bits_per_second": 10e9,
                         "offload": {"tcp-segmentation-offload": "on"},
                     },
                 }

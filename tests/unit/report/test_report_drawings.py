@@ -166,7 +166,8 @@ def test_the_first_screen_answers_the_readers_questions() -> None:
         "49 samples by iperf3",
         "plan first=4 last=20 seconds=5 alpha=0.05",
         "created IPPool k8snet-never",
-        "Switch cost 3 of 82 requests lost, longest gap 620 ms (making the run's own pools)",
+        "Switch cost 3 of 82 requests lost in 2 switches, longest gap 620 ms (making the run's own "
+        "pools)",
         "Put back yes, all of it (5 objects)",
         "proven for 47 of 49 samples; missing for 2",
         "alice on bastion",
@@ -188,7 +189,7 @@ def test_a_change_that_was_not_put_back_is_said_first_and_how_to_mend_it() -> No
 
 
 def test_what_the_changes_cost_is_told_everywhere() -> None:
-    told = "3 of 82 requests lost, longest gap 620 ms (making the run's own pools)"
+    told = "3 of 82 requests lost in 2 switches, longest gap 620 ms (making the run's own pools)"
     assert f"  cost      {told}" in text_report(summarise(study()))
     assert f"- **Switch cost:** {told}\n" in markdown(study())
     text = Page(render_page(study())).text
@@ -228,6 +229,7 @@ def test_offload_flags_of_the_nodes_are_folded_away() -> None:
     nodes, flags = page.split("<summary>Offload flags of NICs and tunnels</summary>")
     assert "nic.offload." not in nodes
     assert ">nic.driver<" in nodes
+    assert ">10 Gbit/s<" in nodes
     assert ">nic.offload.tcp-segmentation-offload<" in flags
 
 
