@@ -223,9 +223,12 @@ def _missed(figure: float, op: str, limit: object, *, reflected: bool) -> list[s
         return None
     if reflected:
         op = op.translate(str.maketrans("<>", "><"))
-    share = float(figure) / float(limit) - 1
-    side = "above" if share > 0 else "below"
-    return [f"{figure} {op} {limit}", f"the limit is missed: {abs(share):.1%} {side} it"]
+    times = float(figure) / float(limit)
+    if times >= 2:
+        # Percentages above 100 have to be read twice.
+        return [f"{figure} {op} {limit}", f"the limit is missed: {times:,.1f} times as much"]
+    side = "above" if times > 1 else "below"
+    return [f"{figure} {op} {limit}", f"the limit is missed: {abs(times - 1):.1%} {side} it"]
 
 
 def _three_digits(value: SupportsFloat) -> str:

@@ -122,7 +122,10 @@ class Guard:
         for endpoint, before in zip(self._endpoints, self._before, strict=True):
             idle = before.idle if before is not None else None
             if idle is not None and idle < self._plan.least_idle:
-                return f"{endpoint.node or endpoint} was busy before the sample: {idle:.0%} idle"
+                return (
+                    f"{endpoint.node or endpoint} was busy before the sample: {idle:.0%} idle "
+                    f"(plan: idle={self._plan.least_idle:g})"
+                )
         return ""
 
     def _read(self, watched_seconds: float = 0.0) -> list[CpuState | None]:

@@ -165,6 +165,11 @@ class Plan:
             text += f", {self.requests} requests at most"
         if self.budget_seconds is not None:
             text += f", within {Seconds(self.budget_seconds)}"
+        # A guard that is not as it was made is part of what a verdict is worth.
+        if self.least_idle != type(self)().least_idle:
+            text += f", nodes {self.least_idle:.0%} idle before a sample"
+        if self.most_steal != type(self)().most_steal:
+            text += f", {self.most_steal:.0%} stolen at most"
         return text + (", monitored only" if self.monitor else "")
 
 

@@ -97,6 +97,10 @@ def test_a_missed_limit_explains_itself() -> None:
         "12 ms <= 10 ms",
         "the limit is missed: 20.0% above it",
     ]
+    assert (20.8 * ms).explain_comparison("<=", 1 * ms) == [
+        "20.8 ms <= 1 ms",
+        "the limit is missed: 20.8 times as much",
+    ]
     assert ratio.explain_comparison("<=", 0.98, reflected=True) == [
         "0.968 >= 0.98",
         "it is 276 Mbit/s / 285 Mbit/s",

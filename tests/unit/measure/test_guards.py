@@ -137,7 +137,7 @@ def commands(endpoint: Endpoint) -> list[Sequence[str]]:
 def test_a_node_that_is_busy_before_a_sample_is_a_cause(told: Callable[..., Endpoint]) -> None:
     one, two = told("node1", QUIET), told("node2", BUSY, BUSY, QUIET)
     guard = Guard((one, two), Plan())
-    assert guard.cause() == "node2 was busy before the sample: 10% idle"
+    assert guard.cause() == "node2 was busy before the sample: 10% idle (plan: idle=0.2)"
     assert Guard((told("node2", BUSY),), Plan(least_idle=0.1)).cause() == ""
 
 

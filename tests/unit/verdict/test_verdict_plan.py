@@ -27,6 +27,13 @@ def test_a_text_changes_what_it_names() -> None:
     assert str(plan).endswith(", within 600 s")
 
 
+def test_a_guard_that_was_changed_is_told_with_the_plan() -> None:
+    plan = Plan.parse("idle=0 steal=0.5 monitor=yes")
+    assert str(plan).endswith(
+        " each side, nodes 0% idle before a sample, 50% stolen at most, monitored only"
+    )
+
+
 def test_a_text_goes_over_another_plan() -> None:
     base = Plan(last=12, seed=7)
     plan = Plan.parse("seed=none requests=600 rate=20 idle=0.5 monitor=yes", base)
@@ -38,7 +45,9 @@ def test_a_text_goes_over_another_plan() -> None:
         least_idle=0.5,
         monitor=True,
     )
-    assert str(plan).endswith("600 requests at most, monitored only")
+    assert str(plan).endswith(
+        "600 requests at most, nodes 50% idle before a sample, monitored only"
+    )
 
 
 def test_an_empty_text_changes_nothing() -> None:
