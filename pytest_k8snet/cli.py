@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pytest_k8snet import __version__
 from pytest_k8snet.errors import K8sNetError, ResultsError
@@ -54,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("lab", help="start the embedded lab (k8snet lab --help)", add_help=False)
 
-    doctor = commands.add_parser(
-        "doctor", help="say what the cluster is, which modes it can have, and what is missing"
+    doctor = _command(
+        commands, "doctor", "say what the cluster is, which modes it can have, and what is missing"
     )
     _add_cluster(doctor)
     doctor.add_argument(
@@ -66,22 +67,30 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--plan", default="", help="for --resolution, e.g. 'seconds=3 last=12'")
     doctor.set_defaults(run=_doctor)
 
-    restore = commands.add_parser(
-        "restore", help="put a cluster back that an interrupted run has left changed"
+    restore = _command(
+        commands, "restore", "put a cluster back that an interrupted run has left changed"
     )
     _add_cluster(restore)
     restore.set_defaults(run=_restore)
 
-    report = commands.add_parser("report", help="draw the HTML report of a results file again")
+    report = _command(commands, "report", "draw the HTML report of a results file again")
     report.add_argument("results", type=Path, help="the file of --k8snet-results")
     report.add_argument("-o", "--output", type=Path, required=True, help="the HTML file to write")
     report.set_defaults(run=_report)
 
-    judge = commands.add_parser("judge", help="repeat the verdicts of a results file offline")
+    judge = _command(commands, "judge", "repeat the verdicts of a results file offline")
     judge.add_argument("results", type=Path, help="the file of --k8snet-results")
     judge.add_argument("--limits", type=Path, help="other limits: a TOML file, claim = limit")
     judge.set_defaults(run=_judge)
     return parser
+
+
+def _command(commands: Any, name: str, purpose: str) -> argparse.ArgumentParser:
+    """Add a sub-command whose own ``--help`` says what it is for as well."""
+    made: argparse.ArgumentParser = commands.add_parser(
+        name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}."
+    )
+    return made
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:

@@ -92,7 +92,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "wire_proof",
         "true: prove paths by captures on the nodes' network interfaces as well; host-network pods "
-        "then run as root with NET_RAW, and their image needs tcpdump",
+        "then run as root with NET_RAW, SETUID and SETGID, and their image needs tcpdump",
     ),
     Option(
         "nodes",
