@@ -4,7 +4,7 @@ import pytest
 from cluster_shapes import cluster, raw_pool
 from players import Players
 from store_api import StoreApi
-from test_session import VXLAN_CS, a_cluster, leave_changed, session
+from store_sessions import VXLAN_CS, a_cluster, leave_changed, session
 
 from pytest_k8snet.calico.doctor import Examination, examine
 from pytest_k8snet.calico.modes import CalicoMode

@@ -1,0 +1,165 @@
+"""Sessions on a store: clusters of every kind, with controllers, and all that a run may touch."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from cluster_shapes import (
+    DEFAULT_POOL,
+    NODE1,
+    NODE2,
+    cluster,
+    installation_object,
+    raw_pool,
+)
+from players import MANAGED, Players
+from store_api import StoreApi
+
+from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.lock import LEASE_NAME
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, Strategy
+from pytest_k8snet.cluster import liveness
+from pytest_k8snet.cluster.nodes import Node
+
+NEVER = CalicoMode.NEVER
+VXLAN, VXLAN_CS = CalicoMode.VXLAN_ALWAYS, CalicoMode.VXLAN_CROSS_SUBNET
+IPIP, IPIP_CS = CalicoMode.IPIP_ALWAYS, CalicoMode.IPIP_CROSS_SUBNET
+JOURNAL = "/api/v1/namespaces/kube-system/configmaps/k8snet-journal"
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{LEASE_NAME}"
+
+
+def a_cluster(kind: str, pool: dict[str, Any] | None = None) -> StoreApi:
+    """A cluster by a short name: ``manifest-A``, ``operator-B``..., with its controllers."""
+    install, _, shape = kind.partition("-")
+    operated = install == "operator"
+    raw = pool or raw_pool(mode=VXLAN_CS, labels=dict(MANAGED) if operated else None)
+    api = cluster(shape=shape, install=install, pools=(raw,))  # type: ignore[arg-type]
+    if operated:
+        mode = CalicoMode.of_pool(raw["spec"].get("ipipMode"), raw["spec"].get("vxlanMode"))
+        api.create(
+            "/apis/operator.tigera.io/v1/installations",
+            installation_object(encapsulation=mode.encapsulation),
+        )
+        made = api.store.create("tigerastatuses.operator.tigera.io", available("apiserver"))
+        made["status"] = available("apiserver")["status"]
+        api.store.update("tigerastatuses.operator.tigera.io", made, subresource="status")
+    Players(api, operator=operated)
+    return api
+
+
+def available(name: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name},
+        "status": {"conditions": [{"type": "Available", "status": "True"}]},
+    }
+
+
+def session(
+    api: StoreApi,
+    strategy: Strategy = "dedicated",
+    told: list[dict[str, Any]] | None = None,
+    nodes: Sequence[Node] = (NODE1, NODE2),
+    **change: Any,
+) -> CalicoSession:
+    return CalicoSession(
+        api,
+        installation=inspect(api),
+        nodes=nodes,
+        run_id="k8snet-abc123",
+        change=ChangeSettings(
+            strategy=strategy, pool=DEFAULT_POOL, stability_seconds=0, timeout_seconds=1, **change
+        ),
+        shells={},
+        on_change=(told if told is not None else []).append,
+    )
+
+
+def objects(api: StoreApi) -> dict[str, Any]:
+    """Everything that a run may touch, without versions and times, which no one can put back."""
+    found: dict[str, Any] = {}
+    for row in api.store.registry.served():
+        if row.plural in ("subjectaccessreviews", "namespaces") or not row.verbs.count("list"):
+            continue
+        for one in api.store.list(row):
+            metadata = one["metadata"]
+            place = f"{row.group}/{row.plural}/{metadata.get('namespace', '')}"
+            name = f"{place}/{metadata['name']}"
+            found[name] = {
+                "spec": one.get("spec"),
+                "data": one.get("data"),
+                "labels": one["metadata"].get("labels"),
+                "annotations": one["metadata"].get("annotations"),
+            }
+    return found
+
+
+KINDS = ["manifest-A", "manifest-B", "manifest-C", "operator-B"]
+
+
+def raw_spec(api: StoreApi) -> dict[str, Any]:
+    spec: dict[str, Any] = api.store.get("ippools.crd.projectcalico.org", DEFAULT_POOL)["spec"]
+    return spec
+
+
+class CrashError(BaseException):
+    """Stands for kill -9: nothing of the run's own code gets to clean up after it."""
+
+
+def crash_at(api: StoreApi, strategy: Strategy, request: int, *, after: bool) -> bool:
+    """Run through three modes, and die right before or after a request; False if it survived."""
+    count = 0
+    died = False
+
+    def refuse(method: str, path: str) -> None:
+        nonlocal count, died
+        count += 1
+        if died or (count == request and not after) or (count == request + 1 and after):
+            died = True
+            raise CrashError
+
+    calico = session(api, strategy)
+    api.refuse = refuse
+    try:
+        for mode in (VXLAN, NEVER, IPIP):
+            calico.enter(mode)
+        calico.close()
+    except CrashError:
+        return True
+    finally:
+        api.refuse = lambda method, path: None
+        bury(api)
+    return False
+
+
+def bury(api: StoreApi) -> None:
+    """Make the Lease's holder a process that has ended."""
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    start = liveness._start_time(child.pid)
+    child.communicate()
+    for lease in api.store.list("leases.coordination.k8s.io"):
+        lease["metadata"]["annotations"]["k8snet/process"] = (
+            f"{liveness._machine()}/{child.pid}/{start}"
+        )
+        lease["spec"]["holderIdentity"] = "k8snet-abc123 (dead)"
+        api.store.update("leases.coordination.k8s.io", lease)
+
+
+def leave_changed(api: StoreApi, strategy: Strategy) -> None:
+    """Leave a cluster as a run does that is killed right after its first change."""
+    writes = 0
+
+    def die() -> None:
+        nonlocal writes
+        writes += any("ippools" in path for _, path in api.requests[-1:])
+        if writes:
+            raise CrashError
+
+    played, api.after_write = api.after_write, die
+    with pytest.raises(CrashError):
+        session(api, strategy).enter(VXLAN)
+    api.after_write = played
+    bury(api)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from store_sessions import IPIP, JOURNAL, LEASE, NEVER, a_cluster, session
+
+from pytest_k8snet.calico import lock as locks
+from pytest_k8snet.calico.lock import Holder, Lock
+from pytest_k8snet.calico.restore import restore_cluster
+from pytest_k8snet.errors import (
+    LockedError,
+)
+
+
+def test_a_second_run_is_refused_with_the_name_of_the_first() -> None:
+    api = a_cluster("manifest-A")
+    with session(api) as first:
+        first.enter(NEVER)
+        second = session(api, "in-place")
+        with pytest.raises(LockedError) as caught:
+            second.enter(IPIP)
+        assert caught.value.problem.startswith("Another run holds this cluster: k8snet-abc123 (")
+        assert f"process {os.getpid()}" in caught.value.problem
+        second.close()
+        assert api.get(LEASE)
+        with pytest.raises(LockedError):
+            restore_cluster(api)
+    assert not api.store.list("leases.coordination.k8s.io")
+
+
+def test_a_lease_that_is_lost_ends_the_writing() -> None:
+    api = a_cluster("manifest-A")
+    calico = session(api, "in-place")
+    calico.enter(IPIP)
+    lease = api.get(LEASE)
+    lease["spec"]["holderIdentity"] = "k8snet-other (someone@else)"
+    api.replace(LEASE, lease)
+    lock = calico._switcher._tenure._lock
+    lock._renew_once()
+    with pytest.raises(LockedError, match="no longer holds the cluster"):
+        calico.enter(NEVER)
+    with pytest.raises(LockedError):
+        calico.close()
+    # The other's Lease is not deleted, and what must be restored is still on record.
+    assert api.get(LEASE)["spec"]["holderIdentity"] == "k8snet-other (someone@else)"
+    assert api.get(JOURNAL)
+
+
+def test_a_lease_that_ran_out_unseen_is_looked_at_before_the_next_write() -> None:
+    api = a_cluster("manifest-A")
+    calico = session(api, "in-place")
+    calico.enter(IPIP)
+    lock = calico._switcher._tenure._lock
+    lock._stop.set()
+    lease = api.get(LEASE)
+    lease["spec"]["holderIdentity"] = "k8snet-other (someone@else)"
+    api.replace(LEASE, lease)
+    # As after a process that was stopped for longer than the Lease lasts.
+    lock._runs_out_at = time.monotonic() - 1
+    writes = len([method for method, _ in api.requests if method != "GET"])
+    with pytest.raises(LockedError, match="no longer holds the cluster"):
+        calico.enter(NEVER)
+    assert len([method for method, _ in api.requests if method != "GET"]) == writes
+    with pytest.raises(LockedError):
+        calico.close()
+
+
+def test_a_holder_elsewhere_that_does_not_renew_is_given_the_leases_time() -> None:
+    api = a_cluster("manifest-A")
+    foreign = Lock(
+        api, holder=Holder(identity="k8snet-far (x@y)", process=""), namespace="kube-system"
+    )
+    foreign.acquire()
+    foreign._stop.set()
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    mine = Lock(api, holder=Holder.of_this_process("k8snet-me"), namespace="kube-system")
+    mine.acquire(clock=lambda: now, sleep=sleep)
+    assert locks.LEASE_SECONDS < now < locks.LEASE_SECONDS + 2
+    assert api.get(LEASE)["spec"]["holderIdentity"].startswith("k8snet-me")
+    assert api.get(LEASE)["spec"]["leaseTransitions"] == 1
+    mine.release()
+    assert not api.store.list("leases.coordination.k8s.io")
+
+
+def test_a_holder_that_measures_in_silence_keeps_the_lease_for_as_long() -> None:
+    api = a_cluster("manifest-A")
+    foreign = Lock(
+        api, holder=Holder(identity="k8snet-far (x@y)", process=""), namespace="kube-system"
+    )
+    foreign.acquire()
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    mine = Lock(api, holder=Holder.of_this_process("k8snet-me"), namespace="kube-system")
+    with foreign.silence(0.1):
+        assert api.get(LEASE)["spec"]["leaseDurationSeconds"] == locks.LEASE_SECONDS
+    # The second may end first: threads may measure at the same time.
+    with foreign.silence(59.5):
+        with foreign.silence(0.1):
+            pass
+        mine.acquire(clock=lambda: now, sleep=sleep)
+    assert now > locks.LEASE_SECONDS + 59.5
+    mine.release()
+
+
+def test_a_holder_elsewhere_that_renews_is_waited_for_no_longer_than_allowed() -> None:
+    api = a_cluster("manifest-A")
+    foreign = Lock(
+        api, holder=Holder(identity="k8snet-far (x@y)", process=""), namespace="kube-system"
+    )
+    foreign.acquire()
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if now % 5 < seconds:
+            foreign._renew_once()
+
+    mine = Lock(api, holder=Holder.of_this_process("k8snet-me"), namespace="kube-system")
+    with pytest.raises(LockedError, match=r"Another run holds this cluster: k8snet-far \(x@y\)"):
+        mine.acquire(wait_seconds=12, clock=lambda: now, sleep=sleep)
+    assert 12 <= now <= 16
+    foreign.release()
+
+
+def test_whether_a_process_lives_is_known_on_its_own_machine_only() -> None:
+    here = Holder.of_this_process("k8snet-1")
+    assert here.alive is True
+    machine, _, _ = here.process.rpartition("/")
+    assert Holder(identity="x", process=f"{machine}/1").alive is False
+    assert Holder(identity="x", process="other-boot/pid:[1]/17/99").alive is None
+    assert Holder(identity="x", process="").alive is None

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from cluster_shapes import (
+    DEFAULT_POOL,
+    raw_pool,
+)
+from store_sessions import (
+    IPIP,
+    JOURNAL,
+    KINDS,
+    NEVER,
+    VXLAN,
+    VXLAN_CS,
+    a_cluster,
+    crash_at,
+    leave_changed,
+    objects,
+    raw_spec,
+    session,
+)
+
+from pytest_k8snet.calico.journal import Journal, JournalStore
+from pytest_k8snet.calico.restore import restore_cluster
+from pytest_k8snet.calico.session import Strategy
+from pytest_k8snet.errors import (
+    ApiError,
+    ForbiddenError,
+    RestoreError,
+)
+
+
+def crash_points() -> Iterator[tuple[str, Strategy]]:
+    for kind in KINDS:
+        yield kind, "in-place"
+        yield kind, "dedicated"
+
+
+@pytest.mark.parametrize(("kind", "strategy"), list(crash_points()))
+def test_after_a_crash_at_any_request_restore_puts_everything_back(
+    kind: str, strategy: Strategy
+) -> None:
+    # Every third request, by turns before and after it: some forty deaths for each cluster.
+    request = 1
+    while True:
+        api = a_cluster(kind)
+        before = objects(api)
+        if not crash_at(api, strategy, request, after=request % 2 == 0):
+            break
+        restore_cluster(api)
+        assert objects(api) == before, f"died at request {request}"
+        assert restore_cluster(api) == [
+            "Nothing to restore: no run has left anything that needs it."
+        ]
+        request += 3
+    assert request > 20
+
+
+@pytest.mark.parametrize("strategy", ["in-place", "dedicated"])
+def test_the_next_run_heals_the_cluster_and_goes_on(strategy: Strategy) -> None:
+    api = a_cluster("manifest-A")
+    before = objects(api)
+    leave_changed(api, strategy)
+    with session(api, strategy) as calico:
+        calico.enter(VXLAN)
+    assert objects(api) == before
+
+
+def test_a_run_that_may_change_nothing_refuses_a_cluster_left_changed() -> None:
+    api = a_cluster("manifest-A")
+    leave_changed(api, "dedicated")
+    with session(api, "none") as calico, pytest.raises(RestoreError) as caught:
+        calico.enter(VXLAN_CS)
+    assert "was killed before it could restore it" in caught.value.problem
+    assert "run `k8snet restore`" in caught.value.remedy
+
+
+# Restoring against odds.
+
+
+def test_restore_uses_the_v1_objects_when_the_calico_api_server_is_cut_off() -> None:
+    api = a_cluster("manifest-B")
+    before = objects(api)
+    calico = session(api, "in-place")
+    calico.enter(NEVER)
+
+    def refuse(method: str, path: str) -> None:
+        if path.startswith("/apis/projectcalico.org/v3"):
+            raise ApiError("the server is currently unable to handle the request", status=503)
+
+    api.refuse = refuse
+    calico.close()
+    api.refuse = lambda method, path: None
+    assert objects(api) == before
+
+
+def test_a_journal_of_a_newer_version_is_neither_obeyed_nor_overwritten() -> None:
+    api = a_cluster("manifest-A")
+    text = '{"schema": 2, "run": "k8snet-new"}'
+    api.create(
+        "/api/v1/namespaces/kube-system/configmaps",
+        {"metadata": {"name": "k8snet-journal"}, "data": {"journal.json": text}},
+    )
+    with session(api) as calico, pytest.raises(RestoreError) as caught:
+        calico.enter(VXLAN)
+    assert caught.value.found == "schema 2, this version knows 1"
+    with pytest.raises(RestoreError, match="another version of pytest-k8snet"):
+        restore_cluster(api)
+    assert api.get(JOURNAL)["data"]["journal.json"] == text
+    assert not api.store.list("leases.coordination.k8s.io")
+
+
+@pytest.mark.parametrize("data", [{"journal.json": "not json"}, {"other": "x"}, {}])
+def test_a_foreign_journal_is_left_alone(data: dict[str, str]) -> None:
+    api = a_cluster("manifest-A")
+    api.create(
+        "/api/v1/namespaces/kube-system/configmaps",
+        {"metadata": {"name": "k8snet-journal"}, "data": data},
+    )
+    with pytest.raises(RestoreError, match="is no journal of pytest-k8snet"):
+        restore_cluster(api)
+    assert api.get(JOURNAL).get("data", {}) == data
+
+
+def test_a_journal_survives_its_text() -> None:
+    journal = Journal(
+        run_id="k8snet-1",
+        strategy="dedicated",
+        owner="me",
+        time="now",
+        shape="A",
+        group="crd.projectcalico.org/v1",
+        own_pools=("k8snet-1-never",),
+    )
+    assert Journal.from_json(journal.to_json(), where="here") == journal
+
+
+def test_a_pool_that_is_not_the_runs_own_is_never_deleted() -> None:
+    api = a_cluster("manifest-A")
+    api.create(
+        "/apis/crd.projectcalico.org/v1/ippools",
+        {
+            **raw_pool("k8snet-abc123-never", "10.9.0.0/16"),
+            "metadata": {"name": "k8snet-abc123-never"},
+        },
+    )
+    JournalStore(api, "kube-system").write(
+        Journal(
+            run_id="k8snet-abc123",
+            strategy="dedicated",
+            owner="me",
+            time="now",
+            shape="A",
+            group="crd.projectcalico.org/v1",
+            own_pools=("k8snet-abc123-never",),
+        )
+    )
+    with pytest.raises(RestoreError) as caught:
+        restore_cluster(api)
+    assert "was not made by run k8snet-abc123, so it is not deleted" in caught.value.found
+    assert api.get(JOURNAL)
+
+
+def test_a_pool_that_was_replaced_meanwhile_is_left_alone() -> None:
+    api = a_cluster("manifest-A")
+    calico = session(api, "in-place")
+    calico.enter(IPIP)
+    path = f"/apis/crd.projectcalico.org/v1/ippools/{DEFAULT_POOL}"
+    api.delete(path)
+    replacement = raw_pool(cidr="10.8.0.0/16")
+    replacement["metadata"].pop("resourceVersion")
+    api.create("/apis/crd.projectcalico.org/v1/ippools", replacement)
+    with pytest.raises(RestoreError) as caught:
+        calico.close()
+    assert "cidr 10.8.0.0/16, expected 10.244.0.0/16" in caught.value.found
+    assert raw_spec(api)["ipipMode"] == "Never"
+
+
+def test_blocks_of_own_pools_go_with_them_where_no_server_cleans_up() -> None:
+    api = a_cluster("manifest-A")
+    before = objects(api)
+    with session(api) as calico:
+        pool = calico.enter(NEVER)
+        block = str(pool.cidr).replace("/25", "/28")
+        name = block.replace(".", "-").replace("/", "-")
+        api.create(
+            "/apis/crd.projectcalico.org/v1/ipamblocks",
+            {
+                "metadata": {"name": name},
+                "spec": {"cidr": block, "affinity": "host:node1", "allocations": [None] * 16},
+            },
+        )
+        api.create(
+            "/apis/crd.projectcalico.org/v1/blockaffinities",
+            {
+                "metadata": {"name": f"node1-{name}"},
+                "spec": {"cidr": block, "node": "node1", "state": "confirmed"},
+            },
+        )
+    assert objects(api) == before
+
+
+@pytest.mark.parametrize("strategy", ["in-place", "dedicated"])
+def test_a_user_who_may_not_list_pods_everywhere_can_run_and_restore(strategy: Strategy) -> None:
+    api = a_cluster("manifest-A")
+    before = objects(api)
+
+    def refuse(method: str, path: str) -> None:
+        if path in ("/api/v1/pods", "/api/v1/services", "/apis/apps/v1/deployments"):
+            raise ForbiddenError(f'user "tester" may not list {path}', status=403)
+
+    api.refuse = refuse
+    with session(api, strategy) as calico:
+        calico.enter(IPIP)
+    assert objects(api) == before
+    leave_changed(api, strategy)
+    restore_cluster(api)
+    assert objects(api) == before
+
+
+# The lock.
