@@ -139,7 +139,9 @@ def _restore(options: argparse.Namespace) -> int:
     from pytest_k8snet.cluster.connection import connect
 
     api = connect(kubeconfig=options.kubeconfig, context=options.context)
-    for line in restore_cluster(api):
+    for line in restore_cluster(
+        api, on_wait=lambda why: print(f"k8snet restore: {_shown(why)} ...", file=sys.stderr)
+    ):
         print(_shown(line))
     return 0
 

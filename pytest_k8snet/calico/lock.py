@@ -65,9 +65,17 @@ def current_holder(api: Api, namespace: str) -> Holder | None:
 class Lock:
     """A held Lease, renewed by a thread until it is released."""
 
-    def __init__(self, api: Api, *, holder: Holder, namespace: str) -> None:
+    def __init__(
+        self,
+        api: Api,
+        *,
+        holder: Holder,
+        namespace: str,
+        on_wait: Callable[[str], None] = lambda why: None,
+    ) -> None:
         self._api = api
         self._holder = holder
+        self._on_wait = on_wait
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._path = f"{self._collection}/{LEASE_NAME}"
         self._stop = threading.Event()
@@ -100,6 +108,7 @@ class Lock:
         """
         begun = clock()
         seen_version, seen_at = "", begun
+        waiting = False
         while True:
             lease = self._read()
             if lease is None:
@@ -118,6 +127,12 @@ class Lock:
                 if self._take_over(lease):
                     break
                 continue
+            if not waiting:
+                waiting = True
+                self._on_wait(
+                    f"waiting for {_identity(lease)}: if it is gone, its Lease runs out in "
+                    f"{_duration_seconds(lease):.0f} s"
+                )
             sleep(_POLL_SECONDS)
         self._start()
 
@@ -260,10 +275,14 @@ def _holder(lease: dict[str, Any]) -> Holder:
 
 def _gone(lease: dict[str, Any], unchanged_seconds: float) -> bool:
     holder = _holder(lease)
-    duration = float((lease.get("spec") or {}).get("leaseDurationSeconds") or LEASE_SECONDS)
     # A live process that doesn't renew is stuck; what it holds may still be half done, so the
     # duration counts for it as for any other.
-    return not holder.identity or holder.alive is False or unchanged_seconds > duration
+    ran_out = unchanged_seconds > _duration_seconds(lease)
+    return not holder.identity or holder.alive is False or ran_out
+
+
+def _duration_seconds(lease: dict[str, Any]) -> float:
+    return float((lease.get("spec") or {}).get("leaseDurationSeconds") or LEASE_SECONDS)
 
 
 def _identity(lease: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.changes import Changes, OnChange
@@ -22,6 +23,7 @@ def restore_cluster(
     api: Api,
     *,
     on_change: OnChange = lambda change: None,
+    on_wait: Callable[[str], None] = lambda why: None,
     wait_seconds: float = 0.0,
     state_namespace: str = STATE_NAMESPACE,
 ) -> list[str]:
@@ -30,6 +32,7 @@ def restore_cluster(
     Args:
         api: the connection.
         on_change: receives the fields of each "change" record.
+        on_wait: called once with a line for people, if a run elsewhere has to be waited for.
         wait_seconds: how long to wait for a run that is still at work.
         state_namespace: where Lease and journal are kept.
 
@@ -41,7 +44,12 @@ def restore_cluster(
         RestoreError: something could not be taken back, or the journal isn't understood.
     """
     store = JournalStore(api, state_namespace)
-    lock = Lock(api, holder=Holder.of_this_process("k8snet restore"), namespace=state_namespace)
+    lock = Lock(
+        api,
+        holder=Holder.of_this_process("k8snet restore"),
+        namespace=state_namespace,
+        on_wait=on_wait,
+    )
     lock.acquire(wait_seconds=wait_seconds)
     try:
         lines: list[str] = []

@@ -80,8 +80,15 @@ def test_a_holder_elsewhere_that_does_not_renew_is_given_the_leases_time() -> No
         nonlocal now
         now += seconds
 
-    mine = Lock(api, holder=Holder.of_this_process("k8snet-me"), namespace="kube-system")
+    told: list[str] = []
+    mine = Lock(
+        api,
+        holder=Holder.of_this_process("k8snet-me"),
+        namespace="kube-system",
+        on_wait=told.append,
+    )
     mine.acquire(clock=lambda: now, sleep=sleep)
+    assert told == ["waiting for k8snet-far (x@y): if it is gone, its Lease runs out in 15 s"]
     assert locks.LEASE_SECONDS < now < locks.LEASE_SECONDS + 2
     assert api.get(LEASE)["spec"]["holderIdentity"].startswith("k8snet-me")
     assert api.get(LEASE)["spec"]["leaseTransitions"] == 1
