@@ -1,4 +1,4 @@
-"""Ctrl-C while a cluster is put back: it takes seconds, and an impatient key must not cut it short.
+"""Signals while a cluster is put back: it takes seconds, and nothing must cut it short.
 
 Knows signals and nothing of clusters.
 """
@@ -13,22 +13,35 @@ from types import FrameType
 
 
 @contextmanager
-def first_interrupt_held_back() -> Generator[None]:
-    """Let one SIGINT within the block pass without effect; the next one ends it as ever."""
+def interrupts_held_back() -> Generator[None]:
+    """Let the block come to its end whatever asks the process to end.
+
+    One SIGINT passes without effect, as of an impatient key; the next one ends the block as ever.
+    SIGTERM and SIGHUP are answered after the block, by whoever answered them before. Those that are
+    ignored, or left to the kernel, stay so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before):
-        # Ignored (a background job of a shell), or left to the kernel.
-        yield
-        return
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if callable(handler := signal.getsignal(number))
+    }
+    held: list[signal.Signals] = []
 
-    def pass_once(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
+    def hold(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            signal.signal(number, before[signal.SIGINT])
+        else:
+            held.append(signal.Signals(number))
 
-    signal.signal(signal.SIGINT, pass_once)
+    for number in before:
+        signal.signal(number, hold)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held:
+        before[held[0]](held[0], None)

@@ -19,7 +19,7 @@ from pytest_k8snet.cluster.pods import PodRequest
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError, SettingsError
 from pytest_k8snet.measure.facts import cluster_facts, pods_left
-from pytest_k8snet.measure.interrupts import first_interrupt_held_back
+from pytest_k8snet.measure.interrupts import interrupts_held_back
 from pytest_k8snet.measure.machines import Machines
 from pytest_k8snet.measure.prover import Prover
 from pytest_k8snet.measure.switches import Switches
@@ -101,7 +101,7 @@ class Stage:
         self._close()
 
     def _close(self) -> None:
-        with first_interrupt_held_back():
+        with interrupts_held_back():
             try:
                 self._observer.started("putting the cluster back (Ctrl-C twice: leave it)", 2.0)
             finally:

@@ -130,4 +130,4 @@ def point_of(lifetime_seconds: float, point: int, points: int) -> float:
 
 def was_faster(output: str, point: int, points: int) -> bool:
     """Whether a run may have been through before the signal came: late in its life, all passed."""
-    return point > points / 2 and " 3 passed" in output
+    return point > points / 2 and output.count(" PASSED ") == 3
