@@ -66,7 +66,7 @@ def opened(api: Api, *modes: CalicoMode, wire_proof: bool = True) -> Generator[R
     run_id = f"k8snet-{secrets.token_hex(3)}"
     spec = RunSpec(
         run_id=run_id,
-        change=ChangeSettings(strategy="dedicated", timeout_seconds=5),
+        change=ChangeSettings(strategy="dedicated", timeout_seconds=10),
         modes=modes,
         node_names=(),
         namespace=None,
