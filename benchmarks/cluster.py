@@ -41,12 +41,9 @@ def lab_run(
             run_id=f"k8snet-{secrets.token_hex(3)}",
             change=ChangeSettings(strategy="dedicated"),
             modes=modes or tuple(CalicoMode),
-            node_names=(),
-            namespace=None,
             image=DEFAULT_IMAGE,
             web_image=DEFAULT_WEB_IMAGE,
             pod_timeout=Seconds(60),
-            service=None,
             outside_prefix=process.outside_prefix,
         )
         with Run(connect(kubeconfig=process.kubeconfig, context=None), spec, Silence()) as run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 
 from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.errors import ModeUnavailableError
@@ -20,6 +20,15 @@ def pool_prefix_length(node_count: int) -> int:
     """The prefix length of a pool that has enough blocks for so many nodes."""
     blocks = max(node_count, 2) * _BLOCKS_PER_NODE
     return BLOCK_SIZE - math.ceil(math.log2(blocks))
+
+
+def lies_in(text: str, network: IPv4Network) -> bool:
+    """Whether an address or a network, as text, lies in a network; false of IPv6 and nonsense."""
+    try:
+        found = ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return isinstance(found, IPv4Network) and found.subnet_of(network)
 
 
 def choose_networks(

@@ -110,8 +110,6 @@ def _calico(installation: Installation) -> Iterator[str]:
         owner = "the operator's" if installation.operator_reverts(pool) else "nobody reconciles it"
         marks = [owner, *(["disabled"] if pool.disabled else [])]
         yield f"pool {pool.name} {pool.cidr} {pool.mode} ({', '.join(marks)})"
-    if installation.dataplane == "eBPF":
-        yield "eBPF sends packets past the routes: tunnel counters alone can prove a path"
     if not installation.v3_reachable:
         yield "the Calico API server does not answer: pools were read from their CRDs"
     if installation.operator_degraded:

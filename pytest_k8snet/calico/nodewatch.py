@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
-from ipaddress import IPv4Address, IPv4Network, ip_network
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv4Network, ip_network
+from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico import groups
+from pytest_k8snet.calico.addressing import lies_in
 from pytest_k8snet.calico.expectation import (
     Station,
     device_complaints,
@@ -23,6 +24,7 @@ from pytest_k8snet.calico.modes import CalicoMode, Family
 from pytest_k8snet.calico.prober import Prober, Question
 from pytest_k8snet.cluster.manifests import selector
 from pytest_k8snet.cluster.nodes import list_nodes
+from pytest_k8snet.cluster.pods import addresses_of
 from pytest_k8snet.errors import ForbiddenError, NotFoundError, RestoreError
 
 if TYPE_CHECKING:
@@ -183,9 +185,5 @@ def _pairs(stations: dict[str, Station]) -> list[tuple[Station, Station]]:
     return [(a, b) for a in stations.values() for b in stations.values() if a is not b]
 
 
-def _address_in(pod: dict[str, object], pools: Sequence[IPPool]) -> bool:
-    status = pod.get("status")
-    address = status.get("podIP") if isinstance(status, dict) else None
-    if not address or ":" in str(address):
-        return False
-    return any(IPv4Address(str(address)) in pool.cidr for pool in pools)
+def _address_in(pod: Mapping[str, Any], pools: Sequence[IPPool]) -> bool:
+    return any(lies_in(address, pool.cidr) for address in addresses_of(pod) for pool in pools)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ipaddress import IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico import groups
+from pytest_k8snet.calico.addressing import lies_in
 from pytest_k8snet.calico.changes import Changes
 from pytest_k8snet.calico.groups import V1, ApiShape, Group
 from pytest_k8snet.calico.ippool import labels_of
 from pytest_k8snet.cluster.manifests import RUN_LABEL
+from pytest_k8snet.cluster.pods import addresses_of
 from pytest_k8snet.errors import ApiError, ForbiddenError, NotFoundError, RestoreError
 
 if TYPE_CHECKING:
@@ -84,12 +86,12 @@ def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> Non
     except ForbiddenError:
         return
     strangers = [
-        f"{metadata['namespace']}/{metadata['name']} ({address})"
-        for metadata, status in ((pod["metadata"], pod.get("status") or {}) for pod in pods)
-        if RUN_LABEL not in (metadata.get("labels") or {})
-        and status.get("phase") not in ("Succeeded", "Failed")
-        for address in _addresses(status)
-        if _lies_in(address, cidr)
+        f"{pod['metadata']['namespace']}/{pod['metadata']['name']} ({address})"
+        for pod in pods
+        if RUN_LABEL not in (pod["metadata"].get("labels") or {})
+        and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+        for address in addresses_of(pod)
+        if lies_in(address, cidr)
     ]
     if strangers:
         api.patch(path, {"spec": {"disabled": True}})
@@ -102,12 +104,6 @@ def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> Non
         )
 
 
-def _addresses(status: Mapping[str, Any]) -> set[str]:
-    # Of a pod with two families, the IPv4 address may be the second.
-    found = [status.get("podIP"), *(one.get("ip") for one in status.get("podIPs") or ())]
-    return {str(address) for address in found if address}
-
-
 def _release_blocks(api: Api, cidr: IPv4Network, sleep: Callable[[float], None]) -> None:
     """Delete the empty IPAM blocks in a network and what ties them to nodes."""
     deadline = time.monotonic() + _RELEASE_SECONDS
@@ -116,7 +112,7 @@ def _release_blocks(api: Api, cidr: IPv4Network, sleep: Callable[[float], None])
             inside = [
                 block
                 for block in api.list(groups.path(V1, "ipamblocks"))
-                if _lies_in(str((block.get("spec") or {}).get("cidr", "")), cidr)
+                if lies_in(str((block.get("spec") or {}).get("cidr", "")), cidr)
             ]
             empty = [block for block in inside if not _allocated(block)]
             for block in empty:
@@ -126,19 +122,11 @@ def _release_blocks(api: Api, cidr: IPv4Network, sleep: Callable[[float], None])
             sleep(0.05)
         if len(empty) == len(inside):
             for affinity in api.list(groups.path(V1, "blockaffinities")):
-                if _lies_in(str((affinity.get("spec") or {}).get("cidr", "")), cidr):
+                if lies_in(str((affinity.get("spec") or {}).get("cidr", "")), cidr):
                     api.delete(groups.path(V1, "blockaffinities", affinity["metadata"]["name"]))
     except (ForbiddenError, NotFoundError):
         # calico-kube-controllers collects blocks without a pool in time; it only takes longer.
         return
-
-
-def _lies_in(block: str, cidr: IPv4Network) -> bool:
-    try:
-        network = ip_network(block, strict=False)
-    except ValueError:
-        return False
-    return isinstance(network, IPv4Network) and network.subnet_of(cidr)
 
 
 def _allocated(block: dict[str, Any]) -> bool:

@@ -55,22 +55,22 @@ class Prober:
         Raises:
             ConnectError: the API server does not answer, so no node can be asked.
         """
-        futures = {
-            node: self._pool.submit(self._ask_one, node, question)
-            for node, question in questions.items()
-            if node in self._shells
-        }
+        done = self.each(
+            {
+                node: kernel.argv(pod_address=one.pod_address, destinations=one.destinations)
+                for node, one in questions.items()
+                if node in self._shells
+            }
+        )
         states: dict[str, KernelState] = {}
         missing = {
             node: "no host-network pod on this node, so its kernel was not read"
             for node in questions
             if node not in self._shells
         }
-        for node, future in futures.items():
+        for node, told in done.items():
             try:
-                states[node] = future.result()
-            except ConnectError:
-                raise
+                states[node] = _state(node, told)
             except K8sNetError as exc:
                 missing[node] = f"{exc.problem}: {exc.found}" if exc.found else exc.problem
         return Answers(states=states, missing=missing)
@@ -94,12 +94,12 @@ class Prober:
                 done[node] = exc
         return done
 
-    def _ask_one(self, node: str, question: Question) -> KernelState:
-        done = self._shells[node](
-            kernel.argv(pod_address=question.pod_address, destinations=question.destinations)
-        )
-        return kernel.parse(node, done.stdout, stderr=done.stderr, exit_code=done.exit_code)
-
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _state(node: str, told: Completed | K8sNetError) -> KernelState:
+    if isinstance(told, K8sNetError):
+        raise told
+    return kernel.parse(node, told.stdout, stderr=told.stderr, exit_code=told.exit_code)

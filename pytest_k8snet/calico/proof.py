@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.calico.counters import counter_complaints, counter_record
@@ -131,7 +132,7 @@ def judge(
     after: PathSnapshot,
     transfer: Transfer,
     context: PathContext,
-    wire: Mapping[Moment, WireFinding] | None = None,
+    wire: Mapping[Moment, WireFinding] = MappingProxyType({}),
 ) -> PathProof:
     """Judge which path a sample took, from the state of both nodes before and after it.
 
@@ -141,7 +142,7 @@ def judge(
         after: the nodes after it.
         transfer: what the sample moved.
         context: pools, families and MTU settings.
-        wire: what was seen on the wire around it, if that was to be looked at.
+        wire: what was seen on the wire around it; empty where it was not looked at.
 
     Returns:
         ``proven`` if routes and counters of both nodes and both directions, and the wire if it
@@ -183,12 +184,11 @@ def judge(
                 ]
         complaints += counter_complaints(leg, before, after)
     complaints += mtu_complaints(before, transfer, directions, context)
-    findings = dict(wire or {})
-    for moment, finding in findings.items():
+    for moment, finding in wire.items():
         complaints += [f"{_AT[moment]}{complaint}" for complaint in finding.complaints]
-    gaps = [f"on the wire: {gap}" for finding in findings.values() for gap in finding.gaps]
+    gaps = [f"on the wire: {gap}" for finding in wire.values() for gap in finding.gaps]
     praise = [_praise(directions, before, context)]
-    praise += dict.fromkeys(finding.praise() for finding in findings.values())
+    praise += dict.fromkeys(finding.praise() for finding in wire.values())
     return PathProof(
         state="contradicted" if complaints else "missing" if gaps else "proven",
         text="\n".join(dict.fromkeys(complaints or gaps)) or "; ".join(praise),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.changes import Changes, OnChange
@@ -136,7 +137,11 @@ class CalicoSession:
 
     def would_change(self, mode: CalicoMode) -> bool:
         """Whether entering a mode would write to the cluster now."""
-        return self._can(mode) and self._switcher.would_change(self._decide(mode))
+        try:
+            decision = self._decide(mode)
+        except ModeUnavailableError:
+            return False
+        return self._switcher.would_change(decision)
 
     def enter(self, mode: CalicoMode) -> PoolRef:
         """Make the mode ready for pods: pool written, tunnel devices up. Make pods after this.
@@ -246,7 +251,7 @@ class CalicoSession:
         before: PathSnapshot,
         after: PathSnapshot,
         transfer: Transfer,
-        wire: Mapping[Moment, WireFinding] | None = None,
+        wire: Mapping[Moment, WireFinding] = MappingProxyType({}),
     ) -> PathProof:
         """Judge which path a sample took; ``.require()`` raises PathError if contradicted."""
         return judge(mode, before, after, transfer, self._context(), wire)

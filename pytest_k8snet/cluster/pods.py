@@ -120,6 +120,13 @@ def read_pod(pod: Mapping[str, Any]) -> Pod:
     )
 
 
+def addresses_of(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    """Every address of a Pod object; of two families, the IPv4 address may be the second."""
+    status = pod.get("status") or {}
+    found = [status.get("podIP"), *(one.get("ip") for one in status.get("podIPs") or ())]
+    return tuple(dict.fromkeys(str(address) for address in found if address))
+
+
 def is_ready(pod: Mapping[str, Any]) -> bool:
     """Whether a Pod object is running, ready, has its address and is not being deleted."""
     status = pod.get("status") or {}

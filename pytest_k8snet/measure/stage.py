@@ -50,13 +50,13 @@ class RunSpec:
     run_id: str
     change: ChangeSettings
     modes: tuple[CalicoMode, ...]
-    node_names: tuple[str, ...]
-    namespace: str | None
     image: str
     web_image: str
     pod_timeout: Seconds
-    service: str | None
-    outside_prefix: tuple[str, ...]
+    node_names: tuple[str, ...] = ()
+    namespace: str | None = None
+    service: str | None = None
+    outside_prefix: tuple[str, ...] = ()
     link_rate: BitRate | None = None
     watch_switches: bool = False
     wire_proof: bool = False

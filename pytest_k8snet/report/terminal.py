@@ -56,10 +56,6 @@ def limits_too_near(records: Sequence[Record]) -> list[str]:
     ]
 
 
-#: The same under the name that tells what it prints, for those who import it alone.
-terminal_summary = summary
-
-
 def _write_line(terminalreporter: pytest.TerminalReporter, line: str) -> None:
     for part in _COLOURED.split(line):
         if part:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
 
 import pytest
 from calico_run import CalicoRun, objects, opened
+from user_runs import fault
 
 from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.modes import CalicoMode
@@ -20,7 +20,6 @@ from pytest_k8snet.lab import LabProcess
 NEVER = CalicoMode.NEVER
 VXLAN, VXLAN_CS = CalicoMode.VXLAN_ALWAYS, CalicoMode.VXLAN_CROSS_SUBNET
 IPIP, IPIP_CS = CalicoMode.IPIP_ALWAYS, CalicoMode.IPIP_CROSS_SUBNET
-CONFIG_MAPS = "/api/v1/namespaces/kube-system/configmaps"
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +37,6 @@ def run(api: Api, request: pytest.FixtureRequest) -> Generator[CalicoRun]:
 
 
 hasty = pytest.mark.parametrize("run", [4.0], indirect=True, ids=["hasty"])
-
-
-@contextmanager
-def fault(api: Api, **data: str) -> Generator[None]:
-    """Ask the lab for trouble until the block ends."""
-    name = "k8snet-lab-faults"
-    entries = {key.replace("_", "-"): value for key, value in data.items()}
-    api.create(
-        CONFIG_MAPS,
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": entries},
-    )
-    try:
-        yield
-    finally:
-        api.delete(f"{CONFIG_MAPS}/{name}")
 
 
 def refused(run: CalicoRun, mode: CalicoMode, server: str = "node2") -> str:

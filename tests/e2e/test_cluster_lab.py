@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from typing import Any
 
 import pytest
+from user_runs import fault
 
 from pytest_k8snet.cluster import sweep
 from pytest_k8snet.cluster.api import Api
@@ -36,7 +36,6 @@ from pytest_k8snet.errors import (
 from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
 
 NAMESPACES = "/api/v1/namespaces"
-FAULTS = f"{NAMESPACES}/kube-system/configmaps"
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +74,6 @@ def pod(api: Api) -> Generator[Pod]:
     with new_workspace(api) as made:
         (found,) = made.ensure_pods([PodRequest(role="client", node="node1")])
         yield found
-
-
-@contextmanager
-def fault(api: Api, **data: str) -> Iterator[None]:
-    """Ask the lab for trouble until the block ends."""
-    name = "k8snet-lab-faults"
-    body = {"metadata": {"name": name}, "data": {k.replace("_", "-"): v for k, v in data.items()}}
-    api.create(FAULTS, {"apiVersion": "v1", "kind": "ConfigMap", **body})
-    try:
-        yield
-    finally:
-        api.delete(f"{FAULTS}/{name}")
 
 
 # -- connection and nodes ------------------------------------------------------------------------

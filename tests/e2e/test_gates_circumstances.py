@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from user_runs import recorded
 
 from pytest_k8snet.verdict import judge
 
 # How busy the machine is says nothing of the shaped links.
-PLAN = "k8snet_plan=first=3 last=12 seconds=1 omit=0 warmup=0 steal=1 idle=0"
+PLAN = "--k8snet-plan=first=3 last=12 seconds=1 omit=0 warmup=0 steal=1 idle=0"
 BEFORE = """
 def test_before(bandwidth, pod_pair, node_pair):
     assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.5
@@ -51,32 +49,12 @@ def test_slow(calico_mode, bandwidth, pod_pair):
 """
 
 
-def run(folder: Path, name: str, *options: str) -> tuple[str, list[dict[str, Any]]]:
-    """What pytest printed, and the records that it wrote."""
-    results = folder / f"{name}.jsonl"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=."),
-            *("--k8snet-lab", "-o", "k8snet_lab_rate=100M", "-o", PLAN),
-            *(f"--k8snet-results={results}", *options, f"test_{name}.py"),
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert results.exists(), done.stdout + done.stderr
-    lines = results.read_text(encoding="utf-8").splitlines()
-    return done.stdout + done.stderr, [json.loads(line) for line in lines]
-
-
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A folder with the results of an earlier run, and the ratio that it saw."""
     folder = tmp_path_factory.mktemp("circumstances")
     (folder / "test_before.py").write_text(BEFORE, encoding="utf-8")
-    output, records = run(folder, "before")
+    output, records = recorded(folder, "before", PLAN)
     (verdict,) = [record for record in records if record["kind"] == "verdict"]
     assert verdict["state"] == "pass", output
     return folder, float(verdict["estimate"])
@@ -86,7 +64,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
 def now(before: tuple[Path, float]) -> tuple[str, list[dict[str, Any]]]:
     folder, ratio = before
     (folder / "test_now.py").write_text(NOW.replace("LIMIT", f"{ratio:.4f}"), encoding="utf-8")
-    return run(folder, "now", "--k8snet-baseline=before.jsonl", "--k8snet-report=report.html", "-s")
+    return recorded(
+        folder, "now", PLAN, "--k8snet-baseline=before.jsonl", "--k8snet-report=report.html", "-s"
+    )
 
 
 def verdicts(records: list[dict[str, Any]], test: str) -> list[dict[str, Any]]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from user_runs import recorded
 
 from pytest_k8snet.verdict import judge
 
@@ -46,23 +43,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, A
     """What pytest printed, and the records that it wrote."""
     folder = tmp_path_factory.mktemp("gates")
     (folder / "test_gates.py").write_text(GATES, encoding="utf-8")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=."),
-            *("--k8snet-lab", "--k8snet-results=results.jsonl", "-o", "k8snet_lab_rate=100M"),
-            # How busy the machine is says nothing of the shaped links.
-            *("-o", "k8snet_plan=seconds=1 omit=0 steal=1 idle=0 rate=10"),
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    results = Path(folder / "results.jsonl")
-    assert results.exists(), done.stdout + done.stderr
-    lines = results.read_text(encoding="utf-8").splitlines()
-    return done.stdout, [json.loads(line) for line in lines]
+    # How busy the machine is says nothing of the shaped links.
+    plan = "--k8snet-plan=seconds=1 omit=0 steal=1 idle=0 rate=10"
+    return recorded(folder, "gates", plan)
 
 
 def of_test(records: list[dict[str, Any]], kind: str, name: str) -> list[dict[str, Any]]:

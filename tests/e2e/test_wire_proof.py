@@ -68,13 +68,9 @@ def opened(api: Api, *modes: CalicoMode, wire_proof: bool = True) -> Generator[R
         run_id=run_id,
         change=ChangeSettings(strategy="dedicated", timeout_seconds=10),
         modes=modes,
-        node_names=(),
-        namespace=None,
         image=DEFAULT_IMAGE,
         web_image=DEFAULT_WEB_IMAGE,
         pod_timeout=Seconds(60),
-        service=None,
-        outside_prefix=(),
         wire_proof=wire_proof,
     )
     with Run(api, spec, Recorder(None, run_id)) as run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -32,7 +33,25 @@ def start(folder: Path, *args: str, **environment: str) -> subprocess.Popen[str]
 
 def finished(folder: Path, *args: str, **environment: str) -> str:
     """What a whole run of pytest printed."""
-    return start(folder, *args, **environment).communicate(timeout=180)[0]
+    run = start(folder, *args, **environment)
+    try:
+        return run.communicate(timeout=300)[0]
+    finally:
+        if run.poll() is None:
+            run.kill()
+            run.communicate()
+
+
+def recorded(folder: Path, name: str, *args: str) -> tuple[str, list[dict[str, Any]]]:
+    """What a whole run on a lab of its own printed, and its records; ``test_NAME.py`` is run."""
+    results = folder / f"{name}.jsonl"
+    output = finished(
+        folder,
+        *("--rootdir=.", "--k8snet-lab", "-o", "k8snet_lab_rate=100M"),
+        *(f"--k8snet-results={results}", *args, f"test_{name}.py"),
+    )
+    assert results.exists(), output
+    return output, [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
 
 
 def message(output: str, test: str) -> str:

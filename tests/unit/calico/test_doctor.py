@@ -131,7 +131,9 @@ def test_what_makes_a_cluster_special_is_said() -> None:
         {"metadata": {"name": "default"}, "spec": felix},
     )
     found = examine(api)
-    assert "eBPF sends packets past the routes" in section(found, "Calico")
+    assert "routes prove nothing on this dataplane: with -o k8snet_wire_proof=true" in section(
+        found, "Calico"
+    )
     assert "Felix is told to keep IPIP off: ipipEnabled of FelixConfiguration default is" in prose(
         found, "Modes"
     )

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 import pytest
+from store_api import StoreApi
 from store_sessions import IPIP, JOURNAL, LEASE, NEVER, a_cluster, session
 
 from pytest_k8snet.calico import lock as locks
@@ -12,6 +14,30 @@ from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.errors import (
     LockedError,
 )
+
+
+class Clock:
+    """Time that passes by sleeping alone."""
+
+    def __init__(self, every_five_seconds: Callable[[], None] = lambda: None) -> None:
+        self.now = 0.0
+        self._then = every_five_seconds
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now % 5 < seconds:
+            self._then()
+
+
+def held_elsewhere(api: StoreApi) -> Lock:
+    """The cluster, held by a process on another machine."""
+    holder = Holder(identity="k8snet-far (x@y)", process="")
+    lock = Lock(api, holder=holder, namespace="kube-system")
+    lock.acquire()
+    return lock
 
 
 def test_a_second_run_is_refused_with_the_name_of_the_first() -> None:
@@ -69,17 +95,9 @@ def test_a_lease_that_ran_out_unseen_is_looked_at_before_the_next_write() -> Non
 
 def test_a_holder_elsewhere_that_does_not_renew_is_given_the_leases_time() -> None:
     api = a_cluster("manifest-A")
-    foreign = Lock(
-        api, holder=Holder(identity="k8snet-far (x@y)", process=""), namespace="kube-system"
-    )
-    foreign.acquire()
+    foreign = held_elsewhere(api)
     foreign._stop.set()
-    now = 0.0
-
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
+    clock = Clock()
     told: list[str] = []
     mine = Lock(
         api,
@@ -87,9 +105,9 @@ def test_a_holder_elsewhere_that_does_not_renew_is_given_the_leases_time() -> No
         namespace="kube-system",
         on_wait=told.append,
     )
-    mine.acquire(clock=lambda: now, sleep=sleep)
+    mine.acquire(clock=clock, sleep=clock.sleep)
     assert told == ["waiting for k8snet-far (x@y): if it is gone, its Lease runs out in 15 s"]
-    assert locks.LEASE_SECONDS < now < locks.LEASE_SECONDS + 2
+    assert locks.LEASE_SECONDS < clock.now < locks.LEASE_SECONDS + 2
     assert api.get(LEASE)["spec"]["holderIdentity"].startswith("k8snet-me")
     assert api.get(LEASE)["spec"]["leaseTransitions"] == 1
     mine.release()
@@ -98,16 +116,8 @@ def test_a_holder_elsewhere_that_does_not_renew_is_given_the_leases_time() -> No
 
 def test_a_holder_that_measures_in_silence_keeps_the_lease_for_as_long() -> None:
     api = a_cluster("manifest-A")
-    foreign = Lock(
-        api, holder=Holder(identity="k8snet-far (x@y)", process=""), namespace="kube-system"
-    )
-    foreign.acquire()
-    now = 0.0
-
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
+    foreign = held_elsewhere(api)
+    clock = Clock()
     mine = Lock(api, holder=Holder.of_this_process("k8snet-me"), namespace="kube-system")
     with foreign.silence(0.1):
         assert api.get(LEASE)["spec"]["leaseDurationSeconds"] == locks.LEASE_SECONDS
@@ -115,29 +125,19 @@ def test_a_holder_that_measures_in_silence_keeps_the_lease_for_as_long() -> None
     with foreign.silence(59.5):
         with foreign.silence(0.1):
             pass
-        mine.acquire(clock=lambda: now, sleep=sleep)
-    assert now > locks.LEASE_SECONDS + 59.5
+        mine.acquire(clock=clock, sleep=clock.sleep)
+    assert clock.now > locks.LEASE_SECONDS + 59.5
     mine.release()
 
 
 def test_a_holder_elsewhere_that_renews_is_waited_for_no_longer_than_allowed() -> None:
     api = a_cluster("manifest-A")
-    foreign = Lock(
-        api, holder=Holder(identity="k8snet-far (x@y)", process=""), namespace="kube-system"
-    )
-    foreign.acquire()
-    now = 0.0
-
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-        if now % 5 < seconds:
-            foreign._renew_once()
-
+    foreign = held_elsewhere(api)
+    clock = Clock(every_five_seconds=foreign._renew_once)
     mine = Lock(api, holder=Holder.of_this_process("k8snet-me"), namespace="kube-system")
     with pytest.raises(LockedError, match=r"Another run holds this cluster: k8snet-far \(x@y\)"):
-        mine.acquire(wait_seconds=12, clock=lambda: now, sleep=sleep)
-    assert 12 <= now <= 16
+        mine.acquire(wait_seconds=12, clock=clock, sleep=clock.sleep)
+    assert 12 <= clock.now <= 16
     foreign.release()
 
 
