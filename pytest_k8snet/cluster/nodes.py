@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from pytest_k8snet.cluster.addresses import prefer_ipv4
 from pytest_k8snet.errors import NodesError
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def _repelled(spec: Mapping[str, Any]) -> str:
 
 def _internal_ip(addresses: Sequence[Mapping[str, Any]]) -> str:
     internal = [str(a["address"]) for a in addresses if a.get("type") == "InternalIP"]
-    return next((address for address in internal if ":" not in address), "".join(internal[:1]))
+    return prefer_ipv4(internal)
 
 
 def _interface(text: str) -> IPv4Interface | None:

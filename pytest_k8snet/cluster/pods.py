@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_k8snet.cluster.addresses import prefer_ipv4
 from pytest_k8snet.cluster.manifests import CONTAINER, ROLE_LABEL
 
 #: For how long trouble that may pass by itself is tolerated: a first failed pull of an image, a
@@ -68,7 +69,7 @@ class Pod:
         namespace: its namespace.
         name: its name.
         node: the node it runs on.
-        address: its IP address (the node's, on the host network).
+        address: its IP address (the node's, on the host network); IPv4 when it has one.
         host_network: whether it uses the node's own network.
         uid: tells it from a later pod of the same name.
         container: its container's name.
@@ -112,7 +113,7 @@ def read_pod(pod: Mapping[str, Any]) -> Pod:
         namespace=metadata.get("namespace", ""),
         name=metadata["name"],
         node=spec.get("nodeName", ""),
-        address=(pod.get("status") or {}).get("podIP", ""),
+        address=prefer_ipv4(addresses_of(pod)),
         host_network=bool(spec.get("hostNetwork")),
         uid=metadata.get("uid", ""),
         container=containers[0].get("name", CONTAINER),
@@ -121,7 +122,7 @@ def read_pod(pod: Mapping[str, Any]) -> Pod:
 
 
 def addresses_of(pod: Mapping[str, Any]) -> tuple[str, ...]:
-    """Every address of a Pod object; of two families, the IPv4 address may be the second."""
+    """Every address of a Pod object, of both families."""
     status = pod.get("status") or {}
     found = [status.get("podIP"), *(one.get("ip") for one in status.get("podIPs") or ())]
     return tuple(dict.fromkeys(str(address) for address in found if address))

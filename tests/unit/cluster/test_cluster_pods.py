@@ -168,6 +168,13 @@ def test_a_pod_is_read() -> None:
     assert (found.address, found.host_network, found.container) == ("10.244.1.2", True, "main")
 
 
+def test_of_two_families_a_pod_is_known_by_its_ipv4_address() -> None:
+    both = {"podIP": "fd00::2", "podIPs": [{"ip": "fd00::2"}, {"ip": "10.244.1.2"}]}
+    assert read_pod(pod(both)).address == "10.244.1.2"
+    assert read_pod(pod({"podIP": "fd00::2"})).address == "fd00::2"
+    assert read_pod(pod({})).address == ""
+
+
 @pytest.mark.parametrize(
     "status",
     [
