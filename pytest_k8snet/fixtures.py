@@ -5,14 +5,13 @@ A test that asks for none of them never touches a cluster: everything starts in 
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_k8snet import interruption
 from pytest_k8snet.stash import BASELINE, COST_WANTED, MODES_WANTED, RECORDER
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     pytestconfig.stash[RECORDER] = recorder
     register_html(pytestconfig, recorder)
     with ExitStack() as stack:
-        stack.enter_context(_ended_like_interrupted())
+        stack.enter_context(interruption.signals_end_like_interrupt())
         from pytest_k8snet.opening import opened
 
         # Where tests ask for this while they run, no selection has told what they want.
@@ -254,32 +253,3 @@ def _refuse_parallel_workers(config: pytest.Config) -> None:
             found=f"worker {worker.get('workerid', '?')} of {worker.get('workercount', '?')}",
             remedy="run the measuring tests without -n (or with -n 0), in a run of their own",
         )
-
-
-@contextmanager
-def _ended_like_interrupted() -> Generator[None]:
-    """Make SIGTERM and SIGHUP end the run as Ctrl-C does: pytest itself would skip every teardown.
-
-    SIGHUP comes when the terminal or the ssh connection of a long run is gone.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signum: int, frame: object) -> None:
-        # A second signal must not cut the restoring short.
-        for number in previous:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt(f"signal {signal.Signals(signum).name}")
-
-    previous = {
-        number: signal.signal(number, interrupt)
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        # Under nohup, a run goes on without its terminal.
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet import options, outcome
+from pytest_k8snet import interruption, options, outcome
 from pytest_k8snet.stash import RECORDER, TOLD
 
 pytest_plugins = ["pytest_k8snet.fixtures"]
@@ -58,6 +58,12 @@ def pytest_runtest_makereport(
 
         testcase.attach(item.config.stash[RECORDER], item, report, outcome.of(report))
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Let pytest tell of an interruption wherever it came."""
+    interruption.drop_entries_without_line(excinfo.tb)
 
 
 @pytest.hookimpl(wrapper=True)
