@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.errors import ExecError, NotConvergedError, ToolMissingError
 
 #: How often the state is looked at: at first nearly at once, later once a second, in seconds.
@@ -116,6 +117,7 @@ def _complaints(check: Callable[[], Sequence[str]]) -> Sequence[str]:
         return check()
     except ToolMissingError:
         raise
-    except ExecError as exc:
-        # The way to the node may itself be cut for the moment that the dataplane changes.
+    except (ExecError, ServerBusyError) as exc:
+        # The way to a node, or to the Calico API server, whose pods are on the overlay themselves,
+        # may be cut for the moment that the dataplane changes.
         return [f"{exc.problem}: {exc.found}" if exc.found else exc.problem]

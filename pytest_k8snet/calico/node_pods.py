@@ -63,7 +63,7 @@ class NodePod:
 
 
 class NodePodWatch:
-    """Looks at the calico-node pods each time it is called: by one list call.
+    """Looks at the calico-node pods each time it is called: by one request per node.
 
     Args:
         api: the cluster.
@@ -83,17 +83,22 @@ class NodePodWatch:
         """
         if not self._allowed:
             return ""
+        nodes = sorted(self._nodes())
         try:
-            found = self._api.list("/api/v1/pods", labels=_LABELS)
+            found = [
+                pod
+                for node in nodes
+                for pod in self._api.list(
+                    "/api/v1/pods", labels=_LABELS, fields=f"spec.nodeName={node}"
+                )
+            ]
         except (ForbiddenError, NotFoundError):
             self._allowed = False
             return ""
         before, now = self._before, node_pods(found)
         self._before = now
         return ", ".join(
-            filter(
-                None, (_trouble(before.get(node), now.get(node)) for node in sorted(self._nodes()))
-            )
+            filter(None, (_trouble(before.get(node), now.get(node)) for node in nodes))
         )
 
 

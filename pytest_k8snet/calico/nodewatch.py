@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Network, ip_network
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico import groups
@@ -44,8 +45,8 @@ class NodeWatch:
     """Looks at the nodes under test.
 
     Attributes:
-        seen: every node of the cluster as it was last read, by name: calico-node annotates them
-            anew when pools come and go.
+        seen: these nodes as they were last read, by name: calico-node annotates them anew when
+            pools come and go.
     """
 
     def __init__(self, api: Api, *, nodes: Sequence[Node], prober: Prober) -> None:
@@ -61,14 +62,16 @@ class NodeWatch:
         *,
         pool: IPPool | None = None,
         group: Group | None = None,
+        blocks: Mapping[str, IPv4Network] = MappingProxyType({}),
     ) -> list[str]:
         """What is still missing for pods to be made in these modes.
 
         Args:
             installation: with the pools as they shall be.
             modes: the modes that were just written.
-            pool: the pool that is flipped in place; its blocks' routes are looked at, too.
+            pool: the pool that is flipped in place.
             group: the group that this pool is read through.
+            blocks: its blocks, as of :meth:`blocks`; their routes are looked at, too.
         """
         if pool is not None and group is not None:
             wrong = pool_complaints(self._api, group, pool.name, pool.mode)
@@ -76,7 +79,6 @@ class NodeWatch:
                 return wrong
         required = families_of(modes)
         complaints = self._annotation_complaints(required, installation)
-        blocks = self._blocks(installation, pool) if pool is not None else {}
         destinations = {
             name: tuple(str(one[-1]) for other, one in blocks.items() if other != name)
             for name in self._nodes
@@ -114,10 +116,10 @@ class NodeWatch:
         self, required: Collection[Family], installation: Installation
     ) -> list[str]:
         complaints = []
-        self.seen = {node.name: node for node in list_nodes(self._api)}
+        # Only these: it is asked at every look, and a cluster may have thousands.
+        hostnames = {node.hostname for node in self._nodes.values()}
+        self.seen = {node.name: node for node in list_nodes(self._api, hostnames=hostnames)}
         for node in self.seen.values():
-            if node.name not in self._nodes:
-                continue
             for family, annotation in _TUNNEL_ANNOTATIONS.items():
                 address = node.annotations.get(annotation)
                 if family in required and not address:
@@ -126,8 +128,11 @@ class NodeWatch:
                     complaints.append(f"{node.name} still has {family.upper()} address {address}")
         return complaints
 
-    def _blocks(self, installation: Installation, pool: IPPool) -> dict[str, IPv4Network]:
-        """One block of the pool per node under test, as far as the API tells."""
+    def blocks(self, installation: Installation, pool: IPPool) -> dict[str, IPv4Network]:
+        """One block of a pool per node under test, as far as the API tells.
+
+        A mode moves none of them, so once is enough.
+        """
         group = V3 if installation.shape == "C" else V1
         try:
             blocks = self._api.list(groups.path(group, "ipamblocks"))

@@ -250,8 +250,11 @@ class Switcher:
         pool: IPPool | None = None,
         group: Group | None = None,
     ) -> None:
+        blocks = {} if pool is None else self._watch.blocks(self.installation, pool)
         wait_until_good(
-            lambda: self._watch.complaints(self.installation, modes, pool=pool, group=group),
+            lambda: self._watch.complaints(
+                self.installation, modes, pool=pool, group=group, blocks=blocks
+            ),
             what=what,
             timeout_seconds=self._change.timeout_seconds,
             stability_seconds=self._change.stability_seconds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -20,6 +20,8 @@ Placement: TypeAlias = Literal["same-node", "same-subnet", "cross-subnet", ""]
 CALICO_ADDRESS = "projectcalico.org/IPv4Address"
 #: Taints that the pods of a run tolerate.
 TOLERATED_TAINTS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
+#: The label by which pods choose a node.
+_HOSTNAME = "kubernetes.io/hostname"
 _REPELLING = frozenset({"NoSchedule", "NoExecute"})
 #: Conditions that hold a node back when they are True, in the kubelet's words.
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
@@ -74,7 +76,7 @@ class Node:
     @property
     def hostname(self) -> str:
         """The value of its hostname label, by which pods choose it."""
-        return self.labels.get("kubernetes.io/hostname", self.name)
+        return self.labels.get(_HOSTNAME, self.name)
 
     def same_subnet(self, other: Node) -> bool:
         """Whether this node's own subnet contains the other node.
@@ -122,9 +124,16 @@ def read_node(node: Mapping[str, Any]) -> Node:
     )
 
 
-def list_nodes(api: Api) -> list[Node]:
-    """All nodes of the cluster, in natural order of their names."""
-    return sorted(map(read_node, api.list("/api/v1/nodes")), key=lambda node: _natural(node.name))
+def list_nodes(api: Api, *, hostnames: Collection[str] = ()) -> list[Node]:
+    """The nodes of the cluster, in natural order of their names.
+
+    Args:
+        api: the cluster.
+        hostnames: the values of the hostname labels of those wanted; empty takes all.
+    """
+    labels = f"{_HOSTNAME} in ({','.join(sorted(hostnames))})" if hostnames else ""
+    found = map(read_node, api.list("/api/v1/nodes", labels=labels))
+    return sorted(found, key=lambda node: _natural(node.name))
 
 
 def usable_nodes(source: Api | Iterable[Node], *, at_least: int = 2) -> list[Node]:

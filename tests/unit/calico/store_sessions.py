@@ -71,7 +71,9 @@ def session(
         nodes=nodes,
         run_id="k8snet-abc123",
         change=ChangeSettings(
-            strategy=strategy, pool=DEFAULT_POOL, stability_seconds=0, timeout_seconds=1, **change
+            strategy=strategy,
+            pool=DEFAULT_POOL,
+            **{"stability_seconds": 0, "timeout_seconds": 1, **change},
         ),
         shells={},
         on_change=(told if told is not None else []).append,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_k8snet.calico.convergence import Convergence, wait_until_good
+from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.errors import ExecError, NotConvergedError, ToolMissingError
 
 
@@ -93,6 +94,15 @@ def test_an_exec_that_fails_on_the_way_is_looked_at_again() -> None:
         return []
 
     assert wait(bad).seconds >= 1
+
+
+def test_a_calico_api_server_that_is_cut_off_meanwhile_is_asked_again() -> None:
+    def bad(elapsed: float) -> list[str]:
+        if elapsed < 12:
+            raise ServerBusyError("it could not get ippools", status=503, found="no endpoints")
+        return []
+
+    assert wait(bad).seconds >= 12
 
 
 def test_a_missing_tool_ends_the_wait_at_once() -> None:

@@ -25,17 +25,20 @@ def body(
 
 
 class Answers:
-    """Lists as it is told, one answer after the other, and counts how often it was asked."""
+    """Lists each node's pods as it is told, look after look, and keeps what it was asked."""
 
-    def __init__(self, *answers: list[dict[str, Any]]) -> None:
-        self._answers = list(answers)
+    def __init__(self, *looks: list[dict[str, Any]]) -> None:
+        self._looks = looks
         self.asked: list[str] = []
 
     def list(self, path: str, *, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
-        self.asked.append(f"{path}?{labels}")
-        if not self._answers:
+        asked = f"{path}?{labels}&{fields}"
+        if not self._looks:
+            self.asked.append(asked)
             raise ForbiddenError("may not list pods", status=403)
-        return self._answers.pop(0)
+        look = self._looks[self.asked.count(asked)]
+        self.asked.append(asked)
+        return [pod for pod in look if fields == f"spec.nodeName={pod['spec']['nodeName']}"]
 
 
 def watch(answers: Answers, *nodes: str) -> NodePodWatch:
@@ -60,7 +63,7 @@ def test_what_befell_calico_node_since_the_last_look(
     look = watch(answers)
     assert look() == ""
     assert look() == befell
-    assert answers.asked == ["/api/v1/pods?k8s-app=calico-node"] * 2
+    assert answers.asked == ["/api/v1/pods?k8s-app=calico-node&spec.nodeName=node1"] * 2
 
 
 def test_one_that_is_not_ready_from_the_start_is_told() -> None:

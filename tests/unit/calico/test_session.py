@@ -197,6 +197,16 @@ def without_ipip(new: dict[str, Any], old: dict[str, Any] | None) -> None:
         raise StatusError(422, "Invalid", "spec.ipipMode: Forbidden: this cluster cannot do IPIP")
 
 
+def test_what_does_not_change_while_a_mode_is_awaited_is_read_once() -> None:
+    api = a_cluster("manifest-A")
+    with session(api, "in-place", stability_seconds=0.2) as calico:
+        api.requests.clear()
+        calico.enter(VXLAN)
+        asked = [path for method, path in api.requests if method == "GET"]
+    assert asked.count("/apis/crd.projectcalico.org/v1/ipamblocks") == 1
+    assert asked.count("/api/v1/nodes") > 1
+
+
 @pytest.mark.parametrize("strategy", ["dedicated", "in-place"])
 def test_a_mode_that_the_api_server_refuses_is_unavailable_and_costs_no_other(
     strategy: Strategy,
