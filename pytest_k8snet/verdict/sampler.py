@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from pytest_k8snet.verdict.causes import summed_up
 from pytest_k8snet.verdict.observation import Arm, Discard, Observation, Turn
 from pytest_k8snet.verdict.order import new_seed, order_of
 from pytest_k8snet.verdict.plan import Plan
 
 #: Share of rounds that may be discarded before the measurement is no longer to be trusted.
 MOST_DISCARDED = 0.25
-#: Causes of discards that a reason lists; the record has them all.
-_MOST_CAUSES = 3
 #: Requests of a warm-up sample: enough to fill caches of names, neighbours and connections.
 _WARMUP_REQUESTS = 10
 
@@ -127,12 +126,11 @@ class Sampler:
         discarded = discarded_rounds(self.discards)
         # Even if every further round were good, the share would stay too large.
         if _too_many(discarded, rounds_at_most):
-            causes = sorted({discard.cause for discard in self.discards})
-            more = len(causes) - _MOST_CAUSES
+            causes, more = summed_up(sorted({discard.cause for discard in self.discards}))
             return (
                 f"{discarded} of {len(self.rounds) + discarded} rounds had to be discarded: "
-                + ", ".join(causes[:_MOST_CAUSES])
-                + (f", and {more} more causes" if more > 0 else "")
+                + ", ".join(causes)
+                + (f", and {more} more causes" if more else "")
             )
         budget = self.plan.budget_seconds
         if budget is None or self._started is None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.units import BitRate, Seconds
+from pytest_k8snet.verdict.causes import summed_up
 from pytest_k8snet.verdict.intervals import sample_quantile
 from pytest_k8snet.verdict.question import Round
 from pytest_k8snet.verdict.sampler import discarded_rounds
@@ -20,7 +21,6 @@ _SCALES = {
 }
 # More samples than this are cut in the middle: the record has them all.
 _MOST_SHOWN = 24
-_MOST_CAUSES = 3
 
 
 def claim_text(claim: Claim) -> str:
@@ -144,11 +144,8 @@ def _discard_lines(verdict: Verdict) -> list[str]:
         else f"discarded: {discard.cause}"
         for discard in verdict.evidence.discards
     ]
-    different = list(dict.fromkeys(causes))
-    more = len(different) - _MOST_CAUSES
-    return different[:_MOST_CAUSES] + (
-        [f"discarded: {more} more, see the record"] if more > 0 else []
-    )
+    told, more = summed_up(causes)
+    return told + ([f"discarded: {more} more, see the record"] if more else [])
 
 
 def _shown(texts: list[str]) -> list[str]:

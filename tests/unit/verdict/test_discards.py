@@ -75,13 +75,21 @@ def test_hopeless_discards_end_undecided_with_their_causes() -> None:
 
 
 def test_of_many_causes_the_reason_lists_three() -> None:
-    bad = {place: f"node1 was busy before the sample: {place}% idle" for place in range(9)}
+    bad = {place: f"node{place} restarted" for place in range(9)}
     verdict = Bandwidth(scripted(1e9, discards=bad), judging()) >= 1 * Mbit
     assert verdict.reason == (
-        "7 of 7 rounds had to be discarded: node1 was busy before the sample: 0% idle, "
-        "node1 was busy before the sample: 1% idle, node1 was busy before the sample: 2% idle, "
+        "7 of 7 rounds had to be discarded: node0 restarted, node1 restarted, node2 restarted, "
         "and 4 more causes"
     )
+
+
+def test_causes_that_differ_only_in_their_figures_are_told_as_one() -> None:
+    busy = "node1 (10.0.0.1) was busy before the sample: {}% idle (plan: idle=0.2)"
+    bad = {place: busy.format(12 - place) for place in range(9)} | {1: "node1 restarted"}
+    verdict = Bandwidth(scripted(1e9, discards=bad), judging()) >= 1 * Mbit
+    both = "node1 (10.0.0.1) was busy before the sample: 6 to 12% idle (plan: idle=0.2)"
+    assert verdict.reason == f"7 of 7 rounds had to be discarded: {both}, node1 restarted"
+    assert f"\n  discarded: {both}\n  discarded: node1 restarted" in verdict.text
 
 
 def test_discards_depend_on_causes_and_never_on_figures() -> None:
