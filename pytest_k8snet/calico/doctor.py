@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.convergence import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
 from pytest_k8snet.calico.decision import Decision, Strategy
+from pytest_k8snet.calico.groups import V1, Group
 from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.journal import JournalStore
@@ -23,6 +24,7 @@ from pytest_k8snet.calico.prospects import (
 from pytest_k8snet.calico.restore import STATE_NAMESPACE
 from pytest_k8snet.cluster import preflight
 from pytest_k8snet.cluster.nodes import Node, choose_nodes, placement
+from pytest_k8snet.cluster.permissions import LEVELS
 from pytest_k8snet.errors import ApiError, K8sNetError, NodesError
 
 if TYPE_CHECKING:
@@ -56,24 +58,33 @@ class Examination:
         return "\n\n".join(blocks)
 
 
-def examine(api: Api) -> Examination:
+def examine(api: Api, *, namespace: str | None = None) -> Examination:
     """Examine a cluster. Changes nothing.
+
+    Args:
+        api: the connection.
+        namespace: an existing namespace for the run's pods; None stands for one that it makes.
 
     Raises:
         ConnectError: the API server doesn't answer.
         UnauthorizedError: the credentials are not accepted.
     """
     installation = inspect(api)
-    group = (installation.group or "crd.projectcalico.org/v1").partition("/")[0]
-    report = preflight.check(api, level="in-place", calico_group=group)
+    group = installation.group or V1
+    report = preflight.check(
+        api,
+        namespace=namespace,
+        state_namespace=STATE_NAMESPACE,
+        calico_group=_name(group),
+        stored_group=_name(V1 if installation.shape == "B" else group),
+    )
     nodes = [node for node in report.nodes if node.usable]
     table, possible = _modes(installation, nodes)
-    basics = [p for p in report.missing() if p.level == "measure"]
     state, free = _state(api)
     return Examination(
-        usable=possible and free and not basics and len(nodes) >= 2,
+        usable=possible and free and not report.problems and not report.missing("measure"),
         sections=(
-            ("Cluster", tuple(report.lines()[: 3 + len(report.nodes)])),
+            ("Cluster", tuple(report.lines())),
             ("Calico", tuple(_calico(installation))),
             ("Pairs", tuple(_pairs(nodes))),
             ("Modes", tuple(table)),
@@ -87,6 +98,10 @@ def examine(api: Api) -> Examination:
             ("Other runs", tuple(state)),
         ),
     )
+
+
+def _name(group: Group) -> str:
+    return group.partition("/")[0]
 
 
 def _calico(installation: Installation) -> Iterator[str]:
@@ -169,11 +184,10 @@ def _modes(installation: Installation, nodes: Sequence[Node]) -> tuple[list[str]
 
 
 def _permissions(report: preflight.Report) -> Iterator[str]:
-    for level in preflight.LEVELS:
-        missing = report.told(one for one in report.missing() if one.level == level)
+    for level in LEVELS:
+        missing = report.missing(level)
         yield f"{level:<10} {'all granted' if not missing else 'missing: ' + ', '.join(missing)}"
-    absent = report.told(one for one, yes in report.allowed.items() if one.optional and not yes)
-    if absent:
+    if absent := report.missing_optional():
         yield f"optional   missing: {', '.join(absent)}"
 
 

@@ -173,6 +173,7 @@ class Api:
         *,
         group: str = "",
         subresource: str = "",
+        name: str = "",
         namespace: str = "",
     ) -> bool:
         """Whether this user may do something (SelfSubjectAccessReview).
@@ -182,6 +183,7 @@ class Api:
             resource: the plural resource.
             group: its API group; empty for core.
             subresource: e.g. ``exec``.
+            name: one object; empty asks for any.
             namespace: empty asks for all namespaces.
         """
         attributes = {
@@ -189,6 +191,7 @@ class Api:
             "resource": resource,
             "group": group,
             "subresource": subresource,
+            "name": name,
             "namespace": namespace,
         }
         body = {

@@ -87,7 +87,7 @@ def test_the_lab_is_a_cluster_like_any(api: Api) -> None:
     client, server = choose_nodes(nodes, "cross-subnet")
     assert (client.name, server.name) == ("node1", "node3")
     assert placement(client, nodes[2]) == "same-subnet"
-    assert check(api, level="in-place").problems == ()
+    assert check(api).problems == ()
 
 
 def test_a_wrong_token_is_refused(lab: LabProcess, tmp_path: Any) -> None:

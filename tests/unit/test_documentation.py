@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from pytest_k8snet import errors, fixtures
-from pytest_k8snet.cluster.preflight import LEVELS, Permission, permissions
+from pytest_k8snet.calico.journal import JOURNAL_NAME
+from pytest_k8snet.calico.lock import LEASE_NAME
+from pytest_k8snet.cluster.permissions import CRD_GROUP, LEVELS, Permission, permissions
 from pytest_k8snet.lab import cli as lab_cli
 from pytest_k8snet.lab.trouble import NAMES as FAULTS
 from pytest_k8snet.options import MARKERS, OPTIONS
@@ -33,7 +35,9 @@ LONG_NAMES = {
     "steal": "most_steal",
     "idle": "least_idle",
 }
-GROUPS = ("crd.projectcalico.org", "projectcalico.org")
+V3_GROUP = "projectcalico.org"
+#: Read through and stored in, for each way in which Calico's API can be served.
+GROUPS = [(CRD_GROUP, CRD_GROUP), (V3_GROUP, CRD_GROUP), (V3_GROUP, V3_GROUP)]
 
 
 def page(name: str) -> str:
@@ -131,40 +135,64 @@ def test_every_error_is_documented() -> None:
     assert {name for name in missing if f"`{name}`" not in text} == set()
 
 
-def roles() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(page("rbac.yaml")))
+def roles() -> dict[str, dict[str, Any]]:
+    return {role["metadata"]["name"]: role for role in yaml.safe_load_all(page("rbac.yaml"))}
 
 
-def granted(permission: Permission, group: str) -> bool:
-    """Whether the roles up to the permission's level grant it."""
-    levels = LEVELS[: LEVELS.index(permission.level) + 1]
-    names = {f"k8snet-{level}" for level in levels} | {"k8snet-state"}
+def roles_for(permission: Permission) -> set[str]:
+    """The roles of which each alone has to grant a permission."""
+    if permission.own_namespace:
+        return {"k8snet-namespaces"}
+    if permission.place == "state":
+        return {"k8snet-state"}
+    if permission.levels == ("measure",):
+        return {"k8snet-pods" if permission.place == "pods" else "k8snet-measure"}
+    return {f"k8snet-{level}" for level in permission.levels}
+
+
+def grants(role: dict[str, Any], permission: Permission) -> bool:
     resource = permission.resource
     if permission.subresource:
         resource += f"/{permission.subresource}"
     return any(
-        group in rule["apiGroups"]
+        permission.group in rule["apiGroups"]
         and resource in rule["resources"]
         and permission.verb in rule["verbs"]
-        and "resourceNames" not in rule
-        for role in roles()
-        if role["metadata"]["name"] in names
+        and rule.get("resourceNames", [""]) == [permission.name]
         for rule in role["rules"]
     )
 
 
-@pytest.mark.parametrize("calico_group", GROUPS)
-def test_the_roles_grant_what_each_level_needs(calico_group: str) -> None:
-    needed = permissions(calico_group)
+@pytest.mark.parametrize("groups", GROUPS)
+def test_the_roles_grant_what_each_level_needs(groups: tuple[str, str]) -> None:
+    needed = permissions(*groups)
     assert len(needed) > 30
-    assert [str(one) for one in needed if not granted(one, one.group)] == []
+    missing = {
+        (name, str(one))
+        for one in needed
+        for name in roles_for(one)
+        if not grants(roles()[name], one)
+    }
+    assert missing == set()
 
 
-def test_there_is_one_cluster_role_per_level() -> None:
-    kinds = [(role["kind"], role["metadata"]["name"]) for role in roles()]
-    assert kinds == [("ClusterRole", f"k8snet-{level}") for level in LEVELS] + [
-        ("Role", "k8snet-state")
-    ]
+def test_what_is_needed_in_all_of_the_cluster_is_never_bound_to_a_namespace() -> None:
+    namespaced = {"k8snet-pods", "k8snet-service", "k8snet-state"}
+    for one in permissions():
+        assert (one.place == "cluster") is roles_for(one).isdisjoint(namespaced), str(one)
+
+
+def test_the_state_of_changes_is_granted_by_the_names_that_the_code_gives_it() -> None:
+    names = {one.name for one in permissions() if one.place == "state"}
+    assert names == {"", JOURNAL_NAME, LEASE_NAME}
+
+
+def test_every_role_is_in_the_table_of_levels_or_beside_it() -> None:
+    text = section(page("real-cluster.md"), "Before the first run")
+    assert {name for name in roles() if f"`{name}`" not in text} == set()
+    kinds = {name: role["kind"] for name, role in roles().items()}
+    assert {name for name, kind in kinds.items() if kind == "Role"} == {"k8snet-state"}
+    assert {f"k8snet-{level}" for level in LEVELS} < set(kinds)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

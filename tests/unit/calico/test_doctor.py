@@ -90,12 +90,56 @@ def test_missing_permissions_are_listed_by_what_they_are_needed_for() -> None:
     assert not examine(ready(a_cluster("manifest-A"), without=("create pods",))).usable
 
 
+def test_a_given_namespace_is_where_permissions_on_pods_are_asked_for() -> None:
+    api = ready(a_cluster("manifest-A"))
+
+    def can(verb: str, resource: str, **where: str) -> bool:
+        # As RoleBindings grant it.
+        return resource not in ("namespaces", "pods") or where["namespace"] == "mine"
+
+    api.can = can  # type: ignore[method-assign]
+    assert examine(api, namespace="mine").usable
+    alone = examine(api)
+    assert not alone.usable
+    assert section(alone, "Permissions").splitlines()[0] == (
+        "measure    missing: create/get/list/delete pods, create/get pods/exec, "
+        "create/get/list/delete namespaces"
+    )
+
+
+def test_a_kubernetes_that_is_too_old_is_told_and_not_usable() -> None:
+    api = ready(a_cluster("manifest-A"))
+    get = api.get
+    # No lab plays so old an API server.
+    api.get = lambda path, **query: (  # type: ignore[method-assign]
+        {"gitVersion": "v1.20.4"} if path == "/version" else get(path, **query)
+    )
+    found = examine(api)
+    assert not found.usable
+    assert section(found, "Cluster").splitlines()[-1] == (
+        "problem     Kubernetes v1.20.4 is older than 1.21"
+    )
+
+
+def test_beneath_a_calico_api_server_the_pools_of_the_crds_are_asked_for_too() -> None:
+    api = ready(a_cluster("operator-B"))
+
+    def can(verb: str, resource: str, **where: str) -> bool:
+        return (verb, resource, where["group"]) != ("patch", "ippools", "crd.projectcalico.org")
+
+    api.can = can  # type: ignore[method-assign]
+    assert section(examine(api), "Permissions").splitlines()[2:4] == [
+        "dedicated  all granted",
+        "in-place   missing: patch ippools.crd.projectcalico.org",
+    ]
+
+
 def test_permissions_are_told_with_the_namespace_that_they_are_missing_in() -> None:
-    without = ("create leases", "update leases", "create configmaps")
+    without = ("get leases", "update leases", "create configmaps")
     found = section(examine(ready(a_cluster("manifest-A"), without=without)), "Permissions")
     assert found.splitlines()[2] == (
         "dedicated  missing: create configmaps in kube-system, "
-        "create/update leases.coordination.k8s.io in kube-system"
+        "get/update leases.coordination.k8s.io k8snet-switcher in kube-system"
     )
 
 

@@ -14,7 +14,8 @@ from small_api import SmallApi, running
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connection import connect
-from pytest_k8snet.cluster.preflight import check, permissions
+from pytest_k8snet.cluster.permissions import CRD_GROUP, LEVELS, Level, permissions
+from pytest_k8snet.cluster.preflight import check
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -50,35 +51,55 @@ def grant(server: SmallApi, *denied: tuple[str, str]) -> None:
 
 def test_a_cluster_that_grants_all_is_fine(server: SmallApi, api: Api) -> None:
     grant(server)
-    report = check(api, level="in-place")
-    assert report.ok
-    assert report.missing() == []
+    report = check(api)
+    assert report.problems == ()
+    assert [report.missing(level) for level in LEVELS] == [[], [], [], []]
     lines = report.lines()
     assert lines[0] == f"server      {server.url} (context small, user jane)"
     assert lines[1] == "kubernetes  v1.32.1"
     assert lines[2] == "nodes       2 of 2 usable"
 
 
-def test_missing_permissions_are_named(server: SmallApi, api: Api) -> None:
-    grant(server, ("create", "pods/exec"), ("list", "events"))
-    report = check(api)
-    assert report.problems == ('user "jane" may not create pods/exec',)
-    assert [str(permission) for permission in report.missing()] == ["create pods/exec"]
-    text = "\n".join(report.lines())
-    assert "no: create pods/exec\n" in text
-    assert "no: list events (optional)" in text
+def test_missing_permissions_are_named_at_the_levels_that_need_them(
+    server: SmallApi, api: Api
+) -> None:
+    grant(server, ("create", "pods/exec"), ("list", "events"), ("patch", "ippools"))
+    report = check(api, calico_group="projectcalico.org")
+    pools = ["patch ippools.projectcalico.org", "patch ippools.crd.projectcalico.org"]
+    assert [report.missing(level) for level in LEVELS] == [
+        ["create pods/exec"],
+        [],
+        # Beneath the API server, dedicated needs them only while that is cut off.
+        pools[:1],
+        pools,
+    ]
+    assert report.missing_optional() == ["list events", pools[1]]
 
 
-def test_a_level_asks_for_what_it_needs_alone(server: SmallApi, api: Api) -> None:
+def test_each_level_needs_the_first_and_none_of_the_others() -> None:
+    def of(level: Level) -> set[str]:
+        return {str(one) for one in permissions() if level in one.levels}
+
+    assert of("service").isdisjoint(of("dedicated") | of("in-place"))
+    pools = "ippools.crd.projectcalico.org"
+    assert {f"create {pools}", f"delete {pools}"} <= of("dedicated") - of("in-place")
+    assert {f"patch {pools}", "get leases.coordination.k8s.io k8snet-switcher"} <= of("in-place")
+
+
+def test_an_object_of_which_only_the_name_is_granted_is_asked_for_by_its_name(
+    server: SmallApi, api: Api
+) -> None:
     grant(server)
-    asked = set(map(str, check(api).allowed))
-    assert "create pods/exec" in asked
-    assert not any("leases" in text or "create services" in text for text in asked)
-    change = set(map(str, check(api, level="dedicated").allowed))
-    assert "create ippools.crd.projectcalico.org" in change
-    assert "patch installations.operator.tigera.io" not in change
-    other = set(map(str, check(api, level="in-place", calico_group="projectcalico.org").allowed))
-    assert "patch ippools.projectcalico.org" in other
+    check(api)
+    named = {
+        (asked["verb"], asked["resource"]): asked.get("name")
+        for body in server.bodies
+        if b"resourceAttributes" in body
+        for asked in [json.loads(body)["spec"]["resourceAttributes"]]
+    }
+    assert named["get", "configmaps"] == "k8snet-journal"
+    assert named["update", "leases"] == "k8snet-switcher"
+    assert named["create", "leases"] is None
 
 
 def test_a_given_namespace_needs_no_permission_to_make_one(server: SmallApi, api: Api) -> None:
@@ -90,46 +111,51 @@ def test_a_given_namespace_needs_no_permission_to_make_one(server: SmallApi, api
 def test_each_permission_is_asked_for_in_its_place(server: SmallApi, api: Api) -> None:
     grant(server)
     server.bodies.clear()
-    check(api, level="dedicated", namespace="mine", state_namespace="state")
+    check(api, namespace="mine", state_namespace="state")
     places: dict[str, set[str]] = {}
     for body in server.bodies:
         if b"resourceAttributes" in body:
             asked = json.loads(body)["spec"]["resourceAttributes"]
             places.setdefault(asked["resource"], set()).add(asked.get("namespace", ""))
     assert places["nodes"] == {""}
-    assert places["pods"] == {"mine"}
-    assert places["leases"] == places["configmaps"] == {"state"}
+    assert places["pods"] == places["deployments"] == {"mine"}
+    assert places["leases"] == {"state"}
 
 
 def test_too_few_nodes_and_old_versions_are_problems(server: SmallApi, api: Api) -> None:
     grant(server)
     server.on("GET /version", {"gitVersion": "v1.18.20+k3s1"})
     server.on("GET /api/v1/nodes", {"items": [_node("a")]})
-    assert check(api).problems == (
+    report = check(api)
+    assert report.problems == (
         "two usable nodes are needed and there are 1",
         "Kubernetes v1.18.20+k3s1 is older than 1.21",
     )
+    assert report.lines()[-1] == "problem     Kubernetes v1.18.20+k3s1 is older than 1.21"
 
 
 def test_the_documented_roles_grant_what_is_asked_for_and_no_more() -> None:
-    granted: set[tuple[str, str, str]] = set()
+    granted: set[tuple[str, str, str, str]] = set()
     for role in yaml.safe_load_all((DOCS / "rbac.yaml").read_text("utf-8")):
-        for rule in (role or {}).get("rules") or []:
-            if "resourceNames" not in rule:  # no access review can ask for those
-                granted.update(product(rule["verbs"], rule["resources"], rule["apiGroups"]))
-    # Calico's own API and the CRDs below it are two groups of the same resources.
+        for rule in role["rules"]:
+            names = rule.get("resourceNames", [""])
+            granted.update(product(rule["verbs"], rule["resources"], rule["apiGroups"], names))
+    crd, v3 = CRD_GROUP, "projectcalico.org"
     asked = {
         (
-            permission.verb,
-            "/".join(filter(None, (permission.resource, permission.subresource))),
-            permission.group,
+            one.verb,
+            "/".join(filter(None, (one.resource, one.subresource))),
+            one.group,
+            one.name,
         )
-        for group in ("crd.projectcalico.org", "projectcalico.org")
-        for permission in permissions(group)
+        # Without an API server of Calico's, with one, and where it stores in its own group.
+        for groups in ((crd, crd), (v3, crd), (v3, v3))
+        for one in permissions(*groups)
     }
     assert granted == asked
 
 
-def test_no_permission_is_listed_twice() -> None:
-    everything = permissions()
+@pytest.mark.parametrize("calico_group", [CRD_GROUP, "projectcalico.org"])
+def test_no_permission_is_listed_twice(calico_group: str) -> None:
+    everything = permissions(calico_group)
     assert len(set(everything)) == len(everything)

@@ -1,0 +1,170 @@
+"""What a run must be allowed to do, in the words of RBAC. Pure.
+
+``docs/rbac.yaml`` grants exactly this; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+#: What a run may be allowed to do: each level needs the first, and none of the others.
+Level: TypeAlias = Literal["measure", "service", "dedicated", "in-place"]
+LEVELS: tuple[Level, ...] = ("measure", "service", "dedicated", "in-place")
+
+#: The group of Calico's own CRDs, beneath its API server where there is one.
+CRD_GROUP = "crd.projectcalico.org"
+_OPERATOR = "operator.tigera.io"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permission:
+    """One thing that the user must be allowed to do.
+
+    Attributes:
+        name: the one object that it is about; empty for any.
+        levels: what it is needed for.
+        place: where it is needed: in all of the cluster, in the namespace of the run's pods, or
+            in the one that keeps the state of changes (Lease and journal).
+        optional: whether a run works without it, with less to say.
+        own_namespace: whether it is needed only when the run makes its namespace.
+    """
+
+    verb: str
+    resource: str
+    group: str = ""
+    subresource: str = ""
+    name: str = ""
+    levels: tuple[Level, ...] = ("measure",)
+    place: Literal["cluster", "pods", "state"] = "pods"
+    optional: bool = False
+    own_namespace: bool = False
+
+    @property
+    def what(self) -> str:
+        """The resource, as ``kubectl auth can-i`` names it, and the object."""
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        resource += f"/{self.subresource}" if self.subresource else ""
+        return f"{resource} {self.name}" if self.name else resource
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.what}"
+
+
+def permissions(
+    calico_group: str = CRD_GROUP, stored_group: str = CRD_GROUP
+) -> tuple[Permission, ...]:
+    """Everything that runs of all levels need.
+
+    Args:
+        calico_group: the API group through which Calico's resources are read and written.
+        stored_group: that of the CRDs which hold them; another one beneath an aggregated API.
+    """
+    return (
+        *_several("list", "nodes", place="cluster"),
+        *_several("create get list delete", "pods"),
+        # get until 1.34, create as well from 1.35: exec comes by WebSocket.
+        *_several("create get", "pods", subresource="exec"),
+        *_several("get", "pods", subresource="log", optional=True),
+        *_several("list", "events", optional=True),
+        *_several("create get list delete", "namespaces", place="cluster", own_namespace=True),
+        *_several("list", "ippools", group=calico_group, place="cluster"),
+        *_several("list", "felixconfigurations", group=calico_group, place="cluster"),
+        *_facts(calico_group, stored_group),
+        *_web_service(),
+        *_changes(calico_group),
+        *(_beneath(stored_group) if stored_group != calico_group else ()),
+        *(_leftovers() if stored_group == CRD_GROUP else ()),
+    )
+
+
+def _several(verbs: str, resource: str, **rest: Any) -> list[Permission]:
+    return [Permission(verb=verb, resource=resource, **rest) for verb in verbs.split()]
+
+
+def _facts(calico: str, stored: str) -> list[Permission]:
+    """What tells which Calico this is; what may not be read is reported as unknown."""
+    return [
+        Permission(
+            verb=verb, resource=resource, group=group, name=name, place="cluster", optional=True
+        )
+        for verb, resource, group, name in (
+            ("get", "clusterinformations", calico, ""),
+            ("list", "bgppeers", calico, ""),
+            ("list", "ipamblocks", stored, ""),
+            ("get", "installations", _OPERATOR, ""),
+            ("get", "tigerastatuses", _OPERATOR, ""),
+            ("list", "apiservers", _OPERATOR, ""),
+            ("get", "daemonsets", "apps", ""),
+            ("get", "configmaps", "", "calico-config"),
+            # get: of a Service that exists already.
+            ("get", "services", "", ""),
+            ("list", "services", "", ""),
+            ("list", "servicecidrs", "networking.k8s.io", ""),
+            ("get", "apiservices", "apiregistration.k8s.io", ""),
+            ("list", "datastoremigrations", "migration.projectcalico.org", ""),
+        )
+    ]
+
+
+def _web_service() -> list[Permission]:
+    service: tuple[Level, ...] = ("service",)
+    return [
+        *_several("create get list delete", "deployments", group="apps", levels=service),
+        *_several("list delete", "replicasets", group="apps", levels=service, optional=True),
+        *_several("create get list delete", "services", levels=service),
+        *_several("list", "endpointslices", group="discovery.k8s.io", levels=service),
+    ]
+
+
+def _changes(calico: str) -> list[Permission]:
+    """The pools, and the state of changes: each of its objects by its name."""
+    both: tuple[Level, ...] = ("dedicated", "in-place")
+    pools: dict[str, Any] = {"resource": "ippools", "group": calico, "place": "cluster"}
+    state: dict[str, Any] = {"place": "state", "levels": both}
+    lease: dict[str, Any] = {"resource": "leases", "group": "coordination.k8s.io", **state}
+    return [
+        # patch: a pool of the run's own that is to go is disabled first.
+        *_several("get patch", **pools, levels=both),
+        *_several("create delete", **pools, levels=("dedicated",)),
+        *_several(
+            "patch",
+            "installations",
+            group=_OPERATOR,
+            levels=("in-place",),
+            place="cluster",
+            optional=True,
+        ),
+        # RBAC cannot bind the making of an object to its name.
+        *_several("create", "configmaps", **state),
+        *_several("get delete", "configmaps", **state, name="k8snet-journal"),
+        *_several("create", **lease),
+        *_several("get update delete", **lease, name="k8snet-switcher"),
+    ]
+
+
+def _beneath(stored: str) -> list[Permission]:
+    """The pools beneath an aggregated API: what a pool was is read there, and put back there."""
+    pools: dict[str, Any] = {"resource": "ippools", "group": stored, "place": "cluster"}
+    return [
+        *_several("get patch", **pools, levels=("in-place",)),
+        # Where the aggregated API server is cut off.
+        *_several("list", **pools, optional=True),
+        *_several("get patch delete", **pools, levels=("dedicated",), optional=True),
+    ]
+
+
+def _leftovers() -> list[Permission]:
+    """What the run's own pools leave behind where no Calico API server cleans up."""
+    return [
+        permission
+        for resource in ("ipamblocks", "blockaffinities")
+        for permission in _several(
+            "list delete",
+            resource,
+            group=CRD_GROUP,
+            levels=("dedicated",),
+            place="cluster",
+            optional=True,
+        )
+    ]
