@@ -68,6 +68,13 @@ def test_a_range_in_use_is_refused(occupant: dict[str, object], found: str) -> N
     assert "k8snet_pool_cidr" in caught.value.remedy
 
 
+@pytest.mark.parametrize("address", ["", "fd00::11"])
+def test_a_node_without_an_ipv4_address_occupies_nothing(address: str) -> None:
+    assert chosen(1, node_addresses=(address, "192.168.0.11")) == ["198.18.0.0/25"]
+    with pytest.raises(ModeUnavailableError):
+        chosen(1, node_addresses=(address, "198.18.0.11"))
+
+
 @pytest.mark.parametrize("within", ["198.18.0.0/24", "198.18.0.0/26"])
 def test_a_range_that_is_too_small_is_refused(within: str) -> None:
     with pytest.raises(ModeUnavailableError, match="too small for 5 pools of 2 nodes"):
