@@ -197,12 +197,7 @@ def _with_nodes(reader: Reader, found: Installation) -> Installation:
     providers = {
         str((node.get("spec") or {}).get("providerID", "")).partition("://")[0] for node in nodes
     } - {""}
-    windows = tuple(
-        str(node["metadata"]["name"])
-        for node in nodes
-        if (node["metadata"].get("labels") or {}).get("kubernetes.io/os") == "windows"
-    )
-    return replace(found, provider=",".join(sorted(providers)), windows_nodes=windows)
+    return replace(found, provider=",".join(sorted(providers)))
 
 
 def _service_networks(reader: Reader) -> tuple[IPv4Network, ...]:

@@ -82,7 +82,6 @@ class Installation:
     #: ``azure``, ``gce``, ``aws``..., from the nodes' provider ids; empty where unset.
     provider: str = ""
     service_networks: tuple[IPv4Network, ...] = ()
-    windows_nodes: tuple[str, ...] = ()
     #: What could not be read, and why.
     unknown: Mapping[str, str] = field(default_factory=dict)
 

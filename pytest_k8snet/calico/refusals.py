@@ -23,7 +23,7 @@ def refuse_impossible(installation: Installation, mode: CalicoMode, nodes: Seque
     Raises:
         ModeUnavailableError: names the reason and what would remove it.
     """
-    _refuse_foreign_routing(installation, nodes)
+    _refuse_foreign_routing(installation)
     _refuse_wireguard(installation, nodes)
     _refuse_migration(installation)
     _refuse_switched_off_family(installation, mode)
@@ -39,9 +39,8 @@ def refused(mode: CalicoMode, error: InvalidError) -> ModeUnavailableError:
     )
 
 
-def _refuse_foreign_routing(installation: Installation, nodes: Sequence[Node]) -> None:
+def _refuse_foreign_routing(installation: Installation) -> None:
     reason = ""
-    windows = [node.name for node in nodes if node.name in installation.windows_nodes]
     if installation.shape is None:
         unknown = installation.unknown.get("APIService")
         reason = unknown or "no Calico API group is served"
@@ -53,11 +52,9 @@ def _refuse_foreign_routing(installation: Installation, nodes: Sequence[Node]) -
         reason = "the dataplane is VPP, which has no tunnel devices in the kernel"
     elif installation.backend == "none":
         reason = "CALICO_NETWORKING_BACKEND is none: Calico enforces policy only"
-    elif windows:
-        reason = f"{', '.join(windows)} run Windows"
     if reason:
         raise ModeUnavailableError(
-            "Calico does not route these nodes' pods in Linux, so there are no modes to test",
+            "Calico does not route the pods here in Linux, so there are no modes to test",
             found=reason,
             remedy="Test without calico_mode on this cluster.",
         )

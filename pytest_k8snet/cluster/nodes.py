@@ -103,7 +103,7 @@ def read_node(node: Mapping[str, Any]) -> Node:
     labels = dict(metadata.get("labels") or {})
     annotations = dict(metadata.get("annotations") or {})
     not_ready = _not_ready(status.get("conditions") or [])
-    repelled = _repelled(node.get("spec") or {})
+    repelled = "; ".join(filter(None, (_foreign(labels), _repelled(node.get("spec") or {}))))
     return Node(
         name=metadata["name"],
         internal_ip=_internal_ip(status.get("addresses") or []),
@@ -258,6 +258,11 @@ def _not_ready(conditions: Sequence[Mapping[str, Any]]) -> str:
             reason = ", ".join(str(word) for word in words if word)
             return f"not ready ({reason})" if reason else "not ready"
     return "not ready (the kubelet has not reported)"
+
+
+def _foreign(labels: Mapping[str, str]) -> str:
+    system = labels.get("kubernetes.io/os", "linux")
+    return "" if system == "linux" else f"runs {system}"
 
 
 def _repelled(spec: Mapping[str, Any]) -> str:

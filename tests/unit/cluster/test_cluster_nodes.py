@@ -136,6 +136,16 @@ def test_an_unusable_node_says_why(changes: dict[str, Any], trouble: str) -> Non
     assert found.trouble.count(";") == 0
 
 
+def test_a_node_of_another_system_is_passed_over_and_says_why() -> None:
+    system = "kubernetes.io/os"
+    foreign = node("a1", labels={system: "windows"}, spec={"unschedulable": True})
+    assert foreign.trouble == "runs windows; cordoned"
+    nodes = [node("a2", labels={system: "windows"}), *study(), node("z", labels={system: "linux"})]
+    assert [one.name for one in usable_nodes(nodes)] == ["master", "node1", "node2", "node3", "z"]
+    with pytest.raises(NodesError, match='the node "a2" cannot be used: runs windows'):
+        choose_nodes(nodes, names=["a2", "node1"])
+
+
 @pytest.mark.parametrize(
     "taint",
     [
