@@ -77,7 +77,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "fabric_routes_pods",
         "true: the underlay delivers bare pod addresses between all nodes, so that in-place may "
-        "set Never on a pool whose nodes lie in several subnets",
+        "send direct what a pool encapsulates now",
     ),
     Option(
         "bystander",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from pytest_k8snet.calico.fabric import learns_pods, refuse_cut_off
 from pytest_k8snet.calico.forecast import mtu_loss_bytes
 from pytest_k8snet.calico.groups import V1, Group
 from pytest_k8snet.calico.installation import Installation
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 Strategy = Literal["none", "dedicated", "in-place"]
 #: What is written: nothing, a pool of our own, an existing pool, or the operator's Installation.
 Writer = Literal["nothing", "own-pool", "ippool", "installation"]
-
-#: Fabrics that deliver no packets to addresses that they don't know.
-_CLOUD_FABRICS = ("azure", "gce", "aws")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +56,7 @@ def decide(
     mode: CalicoMode,
     nodes: Sequence[Node],
     pool_name: str = "",
+    original_mode: CalicoMode | None = None,
     fabric_routes_pods: bool = False,
 ) -> Decision:
     """Decide how pods on these nodes can be in a mode.
@@ -68,6 +67,7 @@ def decide(
         mode: the mode that is wanted.
         nodes: the nodes under test.
         pool_name: the pool that ``in-place`` names.
+        original_mode: the mode that this pool was in before the run; None if it is in it still.
         fabric_routes_pods: the user's word that the underlay delivers bare pod addresses between
             all nodes, which no API can tell.
 
@@ -89,7 +89,9 @@ def decide(
             + _strangers_note(installation),
         )
     pool = _named_pool(installation, pool_name, mode)
-    _refuse_unroutable(installation, pool, mode, nodes, fabric_routes_pods)
+    _refuse_ipip_on_windows(installation, mode)
+    if not fabric_routes_pods:
+        refuse_cut_off(installation, pool, mode, original_mode or pool.mode)
     return _edit(installation, pool, mode)
 
 
@@ -145,36 +147,13 @@ def _named_pool(installation: Installation, name: str, mode: CalicoMode) -> IPPo
     return pool
 
 
-def _refuse_unroutable(
-    installation: Installation,
-    pool: IPPool,
-    mode: CalicoMode,
-    nodes: Sequence[Node],
-    fabric_routes_pods: bool,
-) -> None:
-    if mode is pool.mode or fabric_routes_pods or installation.bgp_peers:
-        return
-    risks = []
-    if mode is CalicoMode.NEVER:
-        risks += [
-            f"{one.name} and {other.name} are in different subnets"
-            for index, one in enumerate(nodes)
-            for other in nodes[index + 1 :]
-            if not (one.same_subnet(other) and other.same_subnet(one))
-        ]
-    if mode is CalicoMode.NEVER or mode.cross_subnet:
-        risks += [
-            f"the provider is {name}, whose fabric delivers no unknown addresses"
-            for name in _CLOUD_FABRICS
-            if name in installation.provider.split(",")
-        ]
-    if risks:
+def _refuse_ipip_on_windows(installation: Installation, mode: CalicoMode) -> None:
+    windows = [node for node in installation.nodes if node.system == "windows"]
+    if mode.family == "ipip" and windows:
         raise ModeUnavailableError(
-            f"{mode} on pool {pool.name} could cut the pods of this cluster off from each other",
-            found=risks[0],
-            remedy="Test the mode with --k8snet-change=dedicated, which touches no other pods, or "
-            "confirm that the underlay routes pod addresses: pytest -o "
-            "k8snet_fabric_routes_pods=true.",
+            f"{mode} would cut off the pods on Windows nodes, where Calico has no IPIP",
+            found=", ".join(node.name for node in windows),
+            remedy="Test it with --k8snet-change=dedicated, which touches no other pods.",
         )
 
 
@@ -242,7 +221,7 @@ def _fabric_note(
     if mode.family != "none":
         return ()
     subnets = {node.interface.network for node in nodes if node.interface is not None}
-    if len(subnets) < 2 or installation.bgp_peers:
+    if len(subnets) < 2 or learns_pods(installation):
         return ()
     return ("Never between different subnets works only if the underlay routes pod addresses",)
 

@@ -15,6 +15,7 @@ from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.node_daemon import DaemonFacts, daemon_facts
 from pytest_k8snet.calico.reader import Reader
 from pytest_k8snet.calico.version import Version
+from pytest_k8snet.cluster.nodes import read_node
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -49,7 +50,7 @@ def inspect(api: Api) -> Installation:
         found,
         service_networks=_service_networks(reader),
         unfinished_migration=_unfinished_migration(reader, served),
-        bgp_peers=_bgp_peers(reader, _readable_group(found)),
+        fabric_peering=found.backend == "bird" and _peers_outside(reader, found),
     )
     return replace(found, unknown=dict(reader.unknown))
 
@@ -197,7 +198,9 @@ def _with_nodes(reader: Reader, found: Installation) -> Installation:
     providers = {
         str((node.get("spec") or {}).get("providerID", "")).partition("://")[0] for node in nodes
     } - {""}
-    return replace(found, provider=",".join(sorted(providers)))
+    return replace(
+        found, provider=",".join(sorted(providers)), nodes=tuple(read_node(node) for node in nodes)
+    )
 
 
 def _service_networks(reader: Reader) -> tuple[IPv4Network, ...]:
@@ -245,7 +248,19 @@ def _unfinished_migration(reader: Reader, served: frozenset[str]) -> str:
     return ""
 
 
-def _bgp_peers(reader: Reader, group: Group | None) -> int:
-    if group is None:
-        return 0
-    return len(reader.list(groups.path(group, "bgppeers"), "BGPPeers") or ())
+def _peers_outside(reader: Reader, found: Installation) -> bool:
+    group = _readable_group(found)
+    peers = reader.list(groups.path(group, "bgppeers"), "BGPPeers") if group else ()
+    own = {str(node.interface.ip) for node in found.nodes if node.interface is not None}
+    own |= {node.internal_ip for node in found.nodes}
+    addresses = (_peer_address(peer.get("spec") or {}) for peer in peers or ())
+    # Route reflectors on nodes tell each other, but no router; IPv6 sessions carry IPv6 routes.
+    # With the nodes unread, nobody can be told from them.
+    return bool(found.nodes) and any(
+        address not in own and _ipv4_network(address) is not None for address in addresses
+    )
+
+
+def _peer_address(spec: Mapping[str, Any]) -> str:
+    """The address of a BGPPeer without its port; empty where a selector chooses nodes instead."""
+    return "" if spec.get("peerSelector") else str(spec.get("peerIP") or "").partition(":")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.calico.groups import ApiShape, Group
 from pytest_k8snet.calico.headers import families_of
@@ -13,6 +13,9 @@ from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.modes import Family
 from pytest_k8snet.calico.version import OPERATOR_OWNS_POOLS, Version
 from pytest_k8snet.tools.pcap import VXLAN_PORT
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.nodes import Node
 
 #: What programs the routes between nodes.
 Backend = Literal["bird", "vxlan", "none", "unknown"]
@@ -78,7 +81,10 @@ class Installation:
     mtu_bytes: int | None = None
     #: Name of a DatastoreMigration that has not finished.
     unfinished_migration: str = ""
-    bgp_peers: int = 0
+    #: Whether BIRD speaks BGP with routers outside the cluster, which so learn where pods are.
+    fabric_peering: bool = False
+    #: All of them, also those that take no pods.
+    nodes: tuple[Node, ...] = ()
     #: ``azure``, ``gce``, ``aws``..., from the nodes' provider ids; empty where unset.
     provider: str = ""
     service_networks: tuple[IPv4Network, ...] = ()

@@ -70,7 +70,7 @@ def _dedicated_told(installation: Installation, nodes: Sequence[Node]) -> Iterat
             group=group,
             modes=modes,
             nodes=nodes,
-            every_node=nodes,
+            every_node=installation.nodes,
             run_id="RUN",
             within=ChangeSettings().cidr,
         )

@@ -177,9 +177,8 @@ class CalicoSession:
             mode=mode,
             nodes=self._nodes,
             pool_name=self.change.pool,
-            # Back to what the pool was in is what putting it back does anyway.
-            fabric_routes_pods=self.change.fabric_routes_pods
-            or mode is self._switcher.original_mode,
+            original_mode=self._switcher.original_mode,
+            fabric_routes_pods=self.change.fabric_routes_pods,
         )
 
     def _can(self, mode: CalicoMode) -> bool:

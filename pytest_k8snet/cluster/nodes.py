@@ -38,6 +38,7 @@ class Node:
             Calico has not written it.
         labels: the Node object's labels.
         annotations: the Node object's annotations.
+        system: ``linux`` or ``windows``.
         kernel_version: e.g. ``6.1.0-18-amd64``.
         os_image: e.g. ``Debian GNU/Linux 12 (bookworm)``.
         kubelet_version: e.g. ``v1.32.1``.
@@ -56,6 +57,7 @@ class Node:
     interface: IPv4Interface | None = None
     labels: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     annotations: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    system: str = "linux"
     kernel_version: str = ""
     os_image: str = ""
     kubelet_version: str = ""
@@ -103,13 +105,16 @@ def read_node(node: Mapping[str, Any]) -> Node:
     labels = dict(metadata.get("labels") or {})
     annotations = dict(metadata.get("annotations") or {})
     not_ready = _not_ready(status.get("conditions") or [])
-    repelled = "; ".join(filter(None, (_foreign(labels), _repelled(node.get("spec") or {}))))
+    system = labels.get("kubernetes.io/os", "linux")
+    foreign = "" if system == "linux" else f"runs {system}"
+    repelled = _repelled(node.get("spec") or {})
     return Node(
         name=metadata["name"],
         internal_ip=_internal_ip(status.get("addresses") or []),
         interface=_interface(annotations.get(CALICO_ADDRESS, "")),
         labels=labels,
         annotations=annotations,
+        system=system,
         kernel_version=info.get("kernelVersion", ""),
         os_image=info.get("osImage", ""),
         kubelet_version=info.get("kubeletVersion", ""),
@@ -118,8 +123,8 @@ def read_node(node: Mapping[str, Any]) -> Node:
         cpu=str(capacity.get("cpu", "")),
         memory=str(capacity.get("memory", "")),
         ready=not not_ready,
-        schedulable=not repelled,
-        trouble="; ".join(filter(None, (not_ready, repelled))),
+        schedulable=not (foreign or repelled),
+        trouble="; ".join(filter(None, (not_ready, foreign, repelled))),
         control_plane=any(label in labels for label in TOLERATED_TAINTS),
     )
 
@@ -258,11 +263,6 @@ def _not_ready(conditions: Sequence[Mapping[str, Any]]) -> str:
             reason = ", ".join(str(word) for word in words if word)
             return f"not ready ({reason})" if reason else "not ready"
     return "not ready (the kubelet has not reported)"
-
-
-def _foreign(labels: Mapping[str, str]) -> str:
-    system = labels.get("kubernetes.io/os", "linux")
-    return "" if system == "linux" else f"runs {system}"
 
 
 def _repelled(spec: Mapping[str, Any]) -> str:

@@ -117,6 +117,27 @@ def cluster(
     return api
 
 
+def serve(api: StoreApi, group: str, collection: str, items: list[dict[str, Any]]) -> None:
+    """Let a store serve a collection that it doesn't know, with no more than these items.
+
+    What is read of it is the test's word.
+    """
+    get, listed = api.get, api.list
+    name = group.partition("/")[0]
+    row = {"name": name, "preferredVersion": {"groupVersion": group}}
+
+    def get_with_group(path: str, **query: str) -> dict[str, Any]:
+        found = get(path, **query)
+        if path == "/apis" and name not in [one["name"] for one in found["groups"]]:
+            return {"groups": [*found["groups"], row]}
+        return found
+
+    api.get = get_with_group  # type: ignore[method-assign]
+    api.list = lambda path, **query: (  # type: ignore[method-assign]
+        items if path == f"/apis/{group}/{collection}" else listed(path, **query)
+    )
+
+
 def calico_node_daemon(backend: str, version: str, **env: str) -> dict[str, Any]:
     environment = {"CALICO_NETWORKING_BACKEND": backend, **env}
     labels = {"k8s-app": "calico-node"}

@@ -52,8 +52,13 @@ class StoreApi(Api):
     def get(self, path: str, **query: str) -> Body:
         if path == "/apis":
             self.requests.append(("GET", path))
-            names = {group for group, _ in self.store.registry.group_versions() if group}
-            return {"groups": [{"name": name} for name in sorted(names)]}
+            served = sorted(row for row in self.store.registry.group_versions() if row[0])
+            return {
+                "groups": [
+                    {"name": name, "preferredVersion": {"groupVersion": f"{name}/{version}"}}
+                    for name, version in served
+                ]
+            }
         if path == "/version":
             return {"gitVersion": "v1.32.1"}
         target = self._target("GET", path)

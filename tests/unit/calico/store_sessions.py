@@ -65,16 +65,13 @@ def session(
     nodes: Sequence[Node] = (NODE1, NODE2),
     **change: Any,
 ) -> CalicoSession:
+    change = {"fabric_routes_pods": True, "stability_seconds": 0, "timeout_seconds": 1, **change}
     return CalicoSession(
         api,
         installation=inspect(api),
         nodes=nodes,
         run_id="k8snet-abc123",
-        change=ChangeSettings(
-            strategy=strategy,
-            pool=DEFAULT_POOL,
-            **{"stability_seconds": 0, "timeout_seconds": 1, **change},
-        ),
+        change=ChangeSettings(strategy=strategy, pool=DEFAULT_POOL, **change),
         shells={},
         on_change=(told if told is not None else []).append,
     )

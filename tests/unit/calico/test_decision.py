@@ -24,15 +24,18 @@ def decided(
     strategy: Strategy = "dedicated",
     nodes: tuple[Node, ...] = (NODE1, NODE2),
     pool_name: str = POOL,
+    original_mode: CalicoMode | None = None,
     fabric_routes_pods: bool = False,
+    every_node: tuple[Node, ...] = (NODE1, NODE2),
     **found: Any,
 ) -> Decision:
     return decide(
-        installation(**found),
+        installation(nodes=every_node, **found),
         strategy=strategy,
         mode=mode,
         nodes=nodes,
         pool_name=pool_name,
+        original_mode=original_mode,
         fabric_routes_pods=fabric_routes_pods,
     )
 
@@ -321,28 +324,100 @@ def test_row_11_ipip_on_an_ipv6_pool_is_refused() -> None:
     assert "IPIP does not carry IPv6" in error.problem
 
 
+def test_row_11_ipip_in_place_is_refused_where_a_node_runs_windows() -> None:
+    windows = replace(FAR, system="windows", schedulable=False)
+    every_node = (NODE1, NODE2, windows)
+    error = refusal(IPIP, "in-place", every_node=every_node)
+    assert "would cut off the pods on Windows nodes" in error.problem
+    assert error.found == "node3"
+    assert decided(IPIP, "dedicated", every_node=every_node).writer == "own-pool"
+    assert decided(VXLAN, "in-place", every_node=every_node).writer == "ippool"
+
+
 # Row 12: direct paths that the fabric may not carry.
 
 
-def test_row_12_never_across_subnets_is_not_forced_on_existing_pods() -> None:
-    found: dict[str, Any] = {"pools": (pool(mode=VXLAN),)}
-    error = refusal(NEVER, "in-place", (NODE1, NODE2, FAR), **found)
-    assert "could cut the pods of this cluster off" in error.problem
-    assert error.found == "node1 and node3 are in different subnets"
-    assert "k8snet_fabric_routes_pods" in error.remedy
-    assert decided(NEVER, "in-place", (NODE1, NODE2), **found).writer == "ippool"
+def cut_off(mode: CalicoMode, present: CalicoMode, **more: Any) -> str:
+    """Why a flip is refused in place; empty where it is not."""
+    caught: ModeUnavailableError | None = None
+    try:
+        decided(mode, "in-place", pools=(pool(mode=present),), **more)
+    except ModeUnavailableError as error:
+        caught = error
+    if caught is None:
+        return ""
+    assert caught.problem == (
+        f"{mode} on pool {POOL} could cut the pods of this cluster off from each other"
+    )
+    assert "k8snet_fabric_routes_pods=true" in caught.remedy
+    return caught.found
+
+
+ALL_NODES = (NODE1, NODE2, FAR)
+
+
+@pytest.mark.parametrize("present", list(CalicoMode))
+@pytest.mark.parametrize("mode", list(CalicoMode))
+def test_row_12_in_place_sends_nothing_direct_that_the_pool_encapsulates(
+    mode: CalicoMode, present: CalicoMode
+) -> None:
+    for every_node, same_subnets in (((NODE1, NODE2), [True]), (ALL_NODES, [True, False])):
+        bare = any(
+            mode.path(same_subnet=same) == "direct" and present.path(same_subnet=same) != "direct"
+            for same in same_subnets
+        )
+        assert bool(cut_off(mode, present, every_node=every_node)) is bare
+
+
+def test_row_12_says_which_packets_would_go_direct() -> None:
+    tail = "and nothing tells whether the underlay delivers pod addresses there"
+    assert cut_off(VXLAN_CS, IPIP) == (
+        f"node1 -> node2, in one subnet, would go direct instead of by IPIP, {tail}"
+    )
+    assert cut_off(NEVER, VXLAN_CS, every_node=ALL_NODES) == (
+        f"node1 -> node3, between subnets, would go direct instead of by VXLAN, {tail}"
+    )
+    unread = replace(NODE2, interface=None)
+    assert cut_off(NEVER, VXLAN_CS, every_node=(NODE1, unread)) == (
+        f"node2 -> node1, of an unknown subnet, would go direct instead of by VXLAN, {tail}"
+    )
+
+
+@pytest.mark.parametrize("trouble", ["cordoned", "taint gpu:NoSchedule", "not ready"])
+def test_row_12_counts_the_nodes_that_cannot_be_under_test_as_well(trouble: str) -> None:
+    far = replace(FAR, schedulable=False, trouble=trouble)
+    assert "node1 -> node3" in cut_off(NEVER, VXLAN_CS, every_node=(NODE1, NODE2, far))
+
+
+def test_row_12_compares_with_the_mode_that_the_pool_was_in_before_the_run() -> None:
+    assert cut_off(NEVER, IPIP)
+    assert not cut_off(NEVER, IPIP, original_mode=NEVER)
+    assert not cut_off(VXLAN_CS, IPIP, original_mode=NEVER)
+    assert cut_off(NEVER, NEVER, original_mode=IPIP)
 
 
 def test_row_12_gives_way_to_the_users_word_or_to_peering_with_the_fabric() -> None:
-    found: dict[str, Any] = {"pools": (pool(mode=VXLAN),)}
-    nodes = (NODE1, FAR)
-    assert decided(NEVER, "in-place", nodes, fabric_routes_pods=True, **found).writer == "ippool"
-    assert decided(NEVER, "in-place", nodes, bgp_peers=2, **found).writer == "ippool"
+    for present in CalicoMode:
+        told: dict[str, Any] = {"present": present, "every_node": ALL_NODES}
+        assert not cut_off(NEVER, fabric_routes_pods=True, **told)
+        assert not cut_off(NEVER, fabric_peering=True, **told)
 
 
-def test_row_12_a_cloud_fabric_bars_cross_subnet_modes_in_place() -> None:
-    error = refusal(VXLAN_CS, "in-place", provider="gce", pools=(pool(mode=VXLAN),))
-    assert error.found == "the provider is gce, whose fabric delivers no unknown addresses"
+def test_row_12_a_clouds_fabric_does_not_learn_from_bgp() -> None:
+    for peering in (False, True):
+        assert cut_off(VXLAN_CS, VXLAN, provider="gce", fabric_peering=peering) == (
+            "node1 -> node2, in one subnet, would go direct instead of by VXLAN, and the provider "
+            "is gce, whose fabric delivers no unknown addresses"
+        )
+    assert not cut_off(VXLAN_CS, VXLAN, provider="gce", fabric_routes_pods=True)
+    # What the pool does already, it may do with another header.
+    assert not cut_off(NEVER, VXLAN_CS, provider="aws")
+
+
+def test_row_12_nodes_that_could_not_be_read_are_no_proof() -> None:
+    unread: dict[str, Any] = {"every_node": (), "unknown": {"nodes": "HTTP 500: broken"}}
+    assert cut_off(NEVER, VXLAN, **unread) == "which nodes there are is unknown: HTTP 500: broken"
+    assert not cut_off(IPIP, VXLAN, **unread)
 
 
 def test_row_12_a_dedicated_pool_may_try_and_says_so() -> None:

@@ -60,6 +60,16 @@ def test_a_cluster_is_described_with_what_follows_from_it() -> None:
     assert section(found, "Other runs") == "none"
 
 
+def test_what_a_flip_would_do_to_a_node_that_takes_no_pods_counts_as_well() -> None:
+    api = ready(a_cluster("manifest-A"))
+    node = api.store.get("nodes", "node3")
+    node["spec"]["unschedulable"] = True
+    api.store.update("nodes", node)
+    found = examine(api)
+    assert section(found, "Pairs").splitlines()[1].startswith("cross-subnet  none")
+    assert "node1 -> node3, between subnets, would go direct" in prose(found, "Modes")
+
+
 def test_a_dataplane_whose_routes_prove_nothing_is_told_with_what_does() -> None:
     api = ready(a_cluster("manifest-A"))
     assert "wire" not in section(examine(api), "Calico")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 
 import pytest
-from cluster_shapes import calico_node_daemon, cluster, installation_object, raw_pool
+from cluster_shapes import calico_node_daemon, cluster, installation_object, raw_pool, serve
 from store_api import StoreApi
 
 from pytest_k8snet.calico.inspection import inspect
@@ -222,3 +222,60 @@ def test_the_ownership_label_is_also_found_inside_the_v1_metadata_blob() -> None
     }
     api = cluster(pools=(raw,))
     assert inspect(api).pools[0].operator_owned
+
+
+@pytest.mark.parametrize(
+    ("peer", "outside"),
+    [
+        ({"peerIP": "192.168.0.1", "asNumber": 64512}, True),
+        ({"peerIP": "192.168.0.1:1790", "asNumber": 64512}, True),
+        ({"peerIP": "192.168.0.12", "asNumber": 64512}, False),
+        ({"peerIP": "192.168.0.12:179", "asNumber": 64512}, False),
+        ({"peerIP": "fd00::1", "asNumber": 64512}, False),
+        ({"peerSelector": "route-reflector == 'true'"}, False),
+        ({"localWorkloadSelector": "all()", "asNumber": 64512}, False),
+        ({}, False),
+    ],
+)
+def test_only_bgp_with_a_router_outside_counts_as_peering_with_the_fabric(
+    peer: dict[str, object], outside: bool
+) -> None:
+    api = cluster()
+    reflectors = {"metadata": {"name": "rr"}, "spec": {"peerSelector": "all()"}}
+    serve(
+        api,
+        "crd.projectcalico.org/v1",
+        "bgppeers",
+        [reflectors, {"metadata": {"name": "x"}, "spec": peer}],
+    )
+    assert inspect(api).fabric_peering is outside
+
+
+def test_without_bird_nobody_speaks_bgp_and_without_nodes_nobody_is_told_from_them() -> None:
+    peers = [{"metadata": {"name": "tor"}, "spec": {"peerIP": "192.168.0.1"}}]
+    api = cluster()
+    serve(api, "crd.projectcalico.org/v1", "bgppeers", peers)
+    assert inspect(api).fabric_peering
+
+    def refuse(method: str, path: str) -> None:
+        if path == "/api/v1/nodes":
+            raise ForbiddenError('user "tester" may not list nodes', status=403)
+
+    api.refuse = refuse
+    assert not inspect(api).fabric_peering
+    api = cluster(backend="vxlan")
+    serve(api, "crd.projectcalico.org/v1", "bgppeers", peers)
+    assert not inspect(api).fabric_peering
+
+
+def test_all_nodes_are_known_also_those_that_take_no_pods() -> None:
+    api = cluster()
+    node = api.store.get("nodes", "node3")
+    node["spec"]["unschedulable"] = True
+    api.store.update("nodes", node)
+    found = inspect(api).nodes
+    assert [(one.name, one.schedulable) for one in found] == [
+        ("node1", True),
+        ("node2", True),
+        ("node3", False),
+    ]
