@@ -11,6 +11,7 @@ from pathlib import Path
 
 #: The annotation by which an object names the process that made it.
 PROCESS_ANNOTATION = "k8snet/process"
+_PROC = Path("/proc")
 
 
 def this_process() -> str:
@@ -29,7 +30,8 @@ def is_alive(process: str) -> bool | None:
     machine, _, pid = place.rpartition("/")
     if not machine or machine != _machine() or not pid.isdigit():
         return None
-    return _start_time(int(pid)) == started
+    found = _start_time(int(pid))
+    return None if found is None else found == started
 
 
 def _machine() -> str:
@@ -40,12 +42,26 @@ def _machine() -> str:
         return ""
 
 
-def _start_time(pid: int) -> str:
-    """The start time of a live process in clock ticks; empty for none, or for a zombie."""
+def _start_time(pid: int) -> str | None:
+    """The start time of a live process in clock ticks; empty for none, or for a zombie.
+
+    None if there is such a process, but this user may not look at it.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        stat = (_PROC / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
     except OSError:
-        return ""
+        # Others' processes can be hidden (hidepid=2); a signal tells them from none at all.
+        return None if _exists(pid) else ""
     # The name in parentheses may hold spaces; what follows it is regular.
     fields = stat.rpartition(")")[2].split()
     return "" if fields[0] in ("Z", "X") else fields[19]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from pytest_k8snet.cluster import liveness
 
@@ -27,3 +30,17 @@ def test_nothing_is_known_of_other_machines_or_of_no_process_at_all() -> None:
     assert liveness.is_alive("another-boot/pid:[4026531836]/17/99") is None
     assert liveness.is_alive("") is None
     assert liveness.is_alive("nonsense") is None
+
+
+def test_a_process_that_the_kernel_hides_may_live(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    place, _, started = liveness.this_process().rpartition("/")
+    other = f"{place.rpartition('/')[0]}/{child.pid}/{started}"
+    # As with hidepid=2, which this machine's own /proc has not: there is no directory to read.
+    monkeypatch.setattr(liveness, "_PROC", tmp_path)
+    assert liveness.is_alive(other) is None
+    child.communicate()
+    assert liveness.is_alive(other) is False
+    assert liveness.is_alive(f"{place.rpartition('/')[0]}/{2**70}/{started}") is False
