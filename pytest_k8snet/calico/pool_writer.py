@@ -80,53 +80,61 @@ def write_mode_fields(
     )
 
 
-def write_installation_entry(api: Api, cidr: str, encapsulation: str | None) -> Mapping[str, Any]:
+def write_installation_entry(api: Api, cidr: str, encapsulation: str | None) -> None:
     """Write the encapsulation of one pool of the operator's Installation; None removes it.
 
-    Returns:
-        The raw entry as it was before.
-
     Raises:
+        InvalidError: the API server refuses the value.
         CalicoError: the Installation has no such pool, or others keep changing it.
     """
+    failed: list[dict[str, Any]] = []
+    trouble: ApiError | None = None
     for _ in range(_TRIES):
-        network = (api.get(groups.INSTALLATION_PATH).get("spec") or {}).get("calicoNetwork") or {}
-        entries = network.get("ipPools") or []
-        index = next((i for i, one in enumerate(entries) if one.get("cidr") == cidr), None)
-        if index is None:
-            raise CalicoError(
-                f"The operator's Installation lists no pool {cidr}",
-                found="pools: " + (", ".join(str(one.get("cidr")) for one in entries) or "none"),
-                remedy="Test with --k8snet-change=dedicated.",
-            )
-        entry: dict[str, Any] = entries[index]
+        installation = api.get(groups.INSTALLATION_PATH)
+        index, entry = _entry_of(installation, cidr)
         if entry.get("encapsulation") == encapsulation:
-            return entry
+            return
         place = f"/spec/calicoNetwork/ipPools/{index}"
-        # The tests keep the patch from hitting another pool if the list changes meanwhile.
-        patch: list[dict[str, Any]] = [{"op": "test", "path": f"{place}/cidr", "value": cidr}]
+        # The tests keep the patch from hitting another pool if the list changes meanwhile, and
+        # from undoing what others write when it is repeated. No test finds a field absent, so
+        # there the whole object has to be the same.
+        guards = {f"{place}/cidr": cidr}
         if "encapsulation" in entry:
-            patch.append(
-                {
-                    "op": "test",
-                    "path": f"{place}/encapsulation",
-                    "value": entry["encapsulation"],
-                }
-            )
-        patch.append(
-            {"op": "remove", "path": f"{place}/encapsulation"}
-            if encapsulation is None
-            else {"op": "add", "path": f"{place}/encapsulation", "value": encapsulation}
-        )
+            guards[f"{place}/encapsulation"] = entry["encapsulation"]
+        else:
+            guards["/metadata/resourceVersion"] = installation["metadata"]["resourceVersion"]
+        tests = [{"op": "test", "path": path, "value": value} for path, value in guards.items()]
+        if tests == failed and trouble is not None:
+            # They hold: it was not they that failed.
+            raise trouble
+        change: dict[str, Any] = {"op": "add", "path": f"{place}/encapsulation"}
+        change |= {"op": "remove"} if encapsulation is None else {"value": encapsulation}
         try:
-            api.patch(groups.INSTALLATION_PATH, patch, kind="json")
-        except (ConflictError, InvalidError):
-            continue
-        return entry
+            api.patch(groups.INSTALLATION_PATH, [*tests, change], kind="json", idempotent=True)
+        except ConflictError as exc:
+            failed, trouble = [], exc
+        except InvalidError as exc:
+            failed, trouble = tests, exc
+        else:
+            return
+    assert trouble is not None
     raise CalicoError(
         "The operator's Installation could not be written: others change it all the time",
-        found=f"{_TRIES} failed patches in a row",
+        found=f"{_TRIES} failed patches in a row, the last: {trouble.brief}",
         remedy="Find out who else changes it.",
+    )
+
+
+def _entry_of(installation: Mapping[str, Any], cidr: str) -> tuple[int, Mapping[str, Any]]:
+    network = (installation.get("spec") or {}).get("calicoNetwork") or {}
+    entries = network.get("ipPools") or []
+    for index, entry in enumerate(entries):
+        if entry.get("cidr") == cidr:
+            return index, entry
+    raise CalicoError(
+        f"The operator's Installation lists no pool {cidr}",
+        found="pools: " + (", ".join(str(one.get("cidr")) for one in entries) or "none"),
+        remedy="Test with --k8snet-change=dedicated.",
     )
 
 

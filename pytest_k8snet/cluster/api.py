@@ -132,18 +132,26 @@ class Api:
         body: Object | JsonPatch,
         *,
         kind: Literal["merge", "json", "strategic"] = "merge",
+        idempotent: bool = False,
     ) -> Object:
         """Patch an object.
 
         With ``metadata.resourceVersion`` in a merge patch, a change by someone else since then is
         a ``ConflictError``; without it, theirs is overwritten silently.
+
+        Args:
+            path: the object's path.
+            body: the patch.
+            kind: how it is to be read.
+            idempotent: whether it may be sent again when an answer got lost, as a merge patch
+                always is: a second effect is none, or its ``test`` operations refuse it.
         """
         answer = self._rest.send(
             "PATCH",
             path,
             body=_bytes(body),
             content_type=_PATCH_TYPES[kind],
-            idempotent=kind == "merge",
+            idempotent=idempotent or kind == "merge",
         )
         return as_object(answer, self.host)
 

@@ -89,6 +89,7 @@ class StoreApi(Api):
         body: Body | list[Any],  # type: ignore[valid-type]  # `list` is the method above
         *,
         kind: Literal["merge", "json", "strategic"] = "merge",
+        idempotent: bool = False,
     ) -> Body:
         target = self._target("PATCH", path)
         try:

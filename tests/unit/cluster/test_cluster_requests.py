@@ -260,6 +260,15 @@ def test_a_json_patch_with_a_lost_answer_is_not_repeated(server: SmallApi, api: 
     assert len(server.seen) == 1
 
 
+def test_a_json_patch_that_a_second_time_does_no_harm_is_repeated(
+    server: SmallApi, api: Api
+) -> None:
+    patch = [{"op": "test", "path": "/x", "value": 1}, {"op": "add", "path": "/x", "value": 2}]
+    server.on(f"PATCH {PODS}/a", cut_off, status(500, "InternalError", "no"), {"x": 2})
+    assert api.patch(f"{PODS}/a", patch, kind="json", idempotent=True) == {"x": 2}
+    assert len(server.seen) == 3
+
+
 def test_a_create_with_a_lost_answer_finds_its_own_object(server: SmallApi, api: Api) -> None:
     body = {"metadata": {"name": "a", "labels": {"k8snet/run": "r"}}}
     server.on(f"POST {PODS}", cut_off, status(409, "AlreadyExists", "exists"))
