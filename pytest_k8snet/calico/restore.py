@@ -70,7 +70,7 @@ def restore_cluster(
 
 
 def finish(api: Api, store: JournalStore, journal: Journal, changes: Changes) -> list[str]:
-    """Take a dead run's changes back: its pods, its pools, the original pool, the journal.
+    """Take a dead run's changes back: the original pool, its pods, its pools, the journal.
 
     The caller holds the Lease.
 
@@ -80,13 +80,16 @@ def finish(api: Api, store: JournalStore, journal: Journal, changes: Changes) ->
     Raises:
         RestoreError: something could not be taken back; the journal stays.
     """
-    # Pods first: a pool of the run's own can only go after them.
-    try:
-        swept = sweep(api, journal.run_id)
-    except ForbiddenError as exc:
-        # The pools matter more to the cluster than pods that end by themselves.
-        swept = [f"no pods: {exc.problem}"]
-    take_back(api, journal, changes)
+    swept: list[str] = []
+
+    def end_pods() -> None:
+        try:
+            swept.extend(sweep(api, journal.run_id))
+        except ForbiddenError as exc:
+            # The pools matter more to the cluster than pods that end by themselves.
+            swept.append(f"no pods: {exc.problem}")
+
+    take_back(api, journal, changes, end_pods=end_pods)
     store.delete(journal.run_id)
     return swept
 

@@ -272,8 +272,12 @@ class Switcher:
         self._tenure.end(self._undo)
 
     def _undo(self, journal: Journal) -> None:
-        self._watch.await_no_pods(journal.run_id, list(self._own.values()))
-        take_back(self._api, journal, self._changes)
+        take_back(
+            self._api,
+            journal,
+            self._changes,
+            end_pods=lambda: self._watch.await_no_pods(journal.run_id, list(self._own.values())),
+        )
         self._own.clear()
         own = set(journal.own_pools)
         pools = tuple(pool for pool in self.installation.pools if pool.name not in own)

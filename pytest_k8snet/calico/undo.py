@@ -40,20 +40,35 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-def take_back(api: Api, journal: Journal, changes: Changes) -> None:
+def take_back(
+    api: Api,
+    journal: Journal,
+    changes: Changes,
+    *,
+    end_pods: Callable[[], object] = lambda: None,
+) -> None:
     """Undo everything that a journal tells of, except the journal itself.
 
     Every step looks first whether it is still needed, so it can be repeated after any failure.
     One step that fails doesn't keep the others from being tried.
 
+    Args:
+        api: the connection.
+        journal: what is to be undone.
+        changes: is told of everything that is undone.
+        end_pods: deletes the run's pods and waits for that: own pools go only after their pods.
+            A pool of the cluster's own is put back before, as it doesn't wait for them; where its
+            mode has cut the Calico API server off, no namespace could be deleted before.
+
     Raises:
         RestoreError: names everything that could not be undone.
     """
     troubles: list[str] = []
-    steps: list[Callable[[], None]] = []
+    steps: list[Callable[[], object]] = []
     if journal.original is not None:
         original = journal.original
         steps.append(lambda: _put_back(api, journal, original, changes))
+    steps.append(end_pods)
     for name in journal.own_pools:
         steps.append(lambda name=name: _remove(api, journal, name, changes))  # type: ignore[misc]
     for step in steps:

@@ -221,10 +221,11 @@ class Stage:
         self._observer.record("change", **change)
 
     def _close_calico(self) -> None:
-        # Pods have to go before the pools that their addresses are from; the host-network pods
-        # are still needed to see the routes go back.
+        # Pods have to go before pools of the run's own; a pool of the cluster's own waits for
+        # none. The host-network pods are still needed to see the routes go back.
         try:
-            self.delete_pods()
+            if self.spec.change.strategy == "dedicated":
+                self.delete_pods()
         finally:
             with self.switches.restoring():
                 self.calico.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_k8snet.lab.api.objects import Object, dig, name_of, namespace_of
+from pytest_k8snet.lab.api.faults import calico_api_server_is_down
+from pytest_k8snet.lab.api.objects import Object, dig, name_of, namespace_of, timestamp
+from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.store import StatusError, Store
 from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
 
@@ -34,6 +36,8 @@ _OWNED = (
 class Namespaces:
     """Gives each namespace its service account, and empties those that are to go.
 
+    While the server of an API group cannot be asked what a namespace holds of it, none goes.
+
     Args:
         store: the cluster's objects.
     """
@@ -43,7 +47,8 @@ class Namespaces:
 
     async def run(self) -> None:
         """Reconcile for ever."""
-        await reconcile_on_change(self._store, ("namespaces", "pods"), self._reconcile)
+        watched = ("namespaces", "pods", "configmaps")
+        await reconcile_on_change(self._store, watched, self._reconcile)
 
     def _reconcile(self) -> None:
         for namespace in self._store.list("namespaces"):
@@ -68,11 +73,30 @@ class Namespaces:
         if any(self._store.list(resource, name) for resource in _CONTENTS):
             # The pods are still ending; the last one's end brings us back.
             return
+        if calico_api_server_is_down(self._store):
+            self._store.mutate("namespaces", name, None, _say_undiscovered, subresource="status")
+            return
 
         def change(found: Object) -> None:
             found["spec"]["finalizers"] = []
 
         self._store.mutate("namespaces", name, None, change, subresource="finalize")
+
+
+def _say_undiscovered(namespace: Object) -> None:
+    status = namespace.setdefault("status", {})
+    if not status.get("conditions"):
+        why = "the server is currently unable to handle the request"
+        status["conditions"] = [
+            {
+                "type": "NamespaceDeletionDiscoveryFailure",
+                "status": "True",
+                "reason": "DiscoveryFailed",
+                "message": "Discovery failed for some groups, 1 failing: unable to retrieve the "
+                f"complete list of server APIs: {CALICO_V3}/v3: {why}",
+                "lastTransitionTime": timestamp(),
+            }
+        ]
 
 
 class GarbageCollector:

@@ -7,6 +7,7 @@ from cluster_shapes import (
     DEFAULT_POOL,
     raw_pool,
 )
+from store_api import StoreApi
 from store_sessions import (
     IPIP,
     JOURNAL,
@@ -25,6 +26,8 @@ from store_sessions import (
 from pytest_k8snet.calico.journal import Journal, JournalStore
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import Strategy
+from pytest_k8snet.cluster import sweep as sweeping
+from pytest_k8snet.cluster.manifests import run_labels
 from pytest_k8snet.errors import (
     ApiError,
     ForbiddenError,
@@ -78,6 +81,65 @@ def test_a_run_that_may_change_nothing_refuses_a_cluster_left_changed() -> None:
 
 
 # Restoring against odds.
+
+
+def namespace_of_the_run(api: StoreApi) -> str:
+    """Make the namespace that a killed run has left; this store has nobody to empty it."""
+    labels = run_labels("k8snet-abc123")
+    api.create("/api/v1/namespaces", {"metadata": {"name": "k8snet-abc123", "labels": labels}})
+    return "k8snet-abc123"
+
+
+def let_go(api: StoreApi, name: str) -> None:
+    """Finish the deletion of a namespace, as its controller does once it is empty."""
+    for found in api.store.list("namespaces", fields=f"metadata.name={name}"):
+        if "deletionTimestamp" in found["metadata"]:
+            found["spec"]["finalizers"] = []
+            api.store.update("namespaces", found, subresource="finalize")
+
+
+def test_a_namespace_that_waits_for_the_original_mode_does_not_keep_it_from_coming_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweeping, "NAMESPACE_END_SECONDS", 0.2)  # a minute in earnest
+    api = a_cluster("manifest-B")
+    before = objects(api)
+    leave_changed(api, "in-place")
+    name = namespace_of_the_run(api)
+    played = api.after_write
+
+    def discover() -> None:
+        # While the mode cuts the Calico API server off, no namespace is known to be empty.
+        played()
+        if raw_spec(api)["vxlanMode"] == "CrossSubnet":
+            let_go(api, name)
+
+    api.after_write = discover
+    assert f"  deleted namespaces {name}" in restore_cluster(api)
+    assert objects(api) == before
+
+
+@pytest.mark.parametrize("strategy", ["in-place", "dedicated"])
+def test_pods_that_cannot_be_swept_keep_the_journal_but_no_pool_from_being_put_back(
+    monkeypatch: pytest.MonkeyPatch, strategy: Strategy
+) -> None:
+    monkeypatch.setattr(sweeping, "NAMESPACE_END_SECONDS", 0.2)  # a minute in earnest
+    api = a_cluster("manifest-A")
+    before = objects(api)
+    leave_changed(api, strategy)
+    name = namespace_of_the_run(api)
+    with pytest.raises(RestoreError) as caught:
+        restore_cluster(api)
+    assert f"the namespace {name} is still there after 0.2 s" in caught.value.found
+    assert api.get(JOURNAL)
+    pools = "crd.projectcalico.org/ippools/"
+    now = objects(api)
+    assert {at: now[at] for at in now if pools in at} == {
+        at: before[at] for at in before if pools in at
+    }
+    let_go(api, name)
+    restore_cluster(api)
+    assert objects(api) == before
 
 
 def test_restore_uses_the_v1_objects_when_the_calico_api_server_is_cut_off() -> None:

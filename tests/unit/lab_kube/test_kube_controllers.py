@@ -203,6 +203,28 @@ class TestNamespaces:
 
         play(store, scene, [Namespaces(store)])
 
+    def test_none_goes_while_the_calico_api_server_cannot_be_asked_what_it_holds(self) -> None:
+        store = Store(calico=CalicoSpec(api_shape="B"))
+        for name in ("kube-system", "shop"):
+            store.create("namespaces", {"metadata": {"name": name}})
+        fault = {"metadata": {"name": "k8snet-lab-faults"}, "data": {"calico-apiserver-down": "1"}}
+        store.create("configmaps", fault, "kube-system")
+        told = []
+
+        async def scene() -> None:
+            store.create("configmaps", {"metadata": {"name": "c"}}, "shop")
+            store.delete("namespaces", "shop")
+            await until(lambda: bool(dig(store.get("namespaces", "shop"), "status.conditions", [])))
+            told.extend(dig(store.get("namespaces", "shop"), "status.conditions"))
+            assert not store.list("configmaps", "shop")
+            store.delete("configmaps", "k8snet-lab-faults", "kube-system")
+            await until(lambda: not store.list("namespaces", fields="metadata.name=shop"))
+
+        play(store, scene, [Namespaces(store)])
+        (condition,) = told
+        assert condition["type"] == "NamespaceDeletionDiscoveryFailure"
+        assert "projectcalico.org/v3: the server is currently unable" in condition["message"]
+
 
 @pytest.mark.parametrize("install", ["manifest", "operator"])
 @pytest.mark.parametrize("shape", ["A", "B", "C"])

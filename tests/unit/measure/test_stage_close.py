@@ -1,0 +1,47 @@
+"""The order in which a run leaves a cluster."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from notebook import Notebook
+
+from pytest_k8snet.errors import PodError, RestoreError
+from pytest_k8snet.measure.stage import Stage
+
+
+def stage(strategy: str, done: list[str]) -> Stage:
+    """A stage that has been set up, whose cluster writes down what is done to it."""
+    spec: Any = SimpleNamespace(change=SimpleNamespace(strategy=strategy))
+    nobody: Any = None
+    made = Stage(nobody, spec, Notebook())
+    pod = SimpleNamespace(host_network=False, name="client")
+
+    def close() -> None:
+        done.append("pools")
+        # Ends here: what is recorded after it is another matter.
+        raise RestoreError("enough")
+
+    def delete_pods(pods: list[Any]) -> None:
+        done.extend(pod.name for pod in pods)
+        if strategy == "dedicated":
+            raise PodError("stuck")
+
+    workspace: Any = SimpleNamespace(pods=lambda: [pod], delete_pods=delete_pods)
+    switches: Any = SimpleNamespace(pods=(), restoring=nullcontext)
+    made.calico, made.workspace, made.switches = SimpleNamespace(close=close), workspace, switches  # type: ignore[assignment]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("strategy", "order"),
+    [("in-place", ["pools"]), ("none", ["pools"]), ("dedicated", ["client", "pools"])],
+)
+def test_only_pools_of_the_runs_own_wait_for_its_pods(strategy: str, order: list[str]) -> None:
+    done: list[str] = []
+    with pytest.raises(RestoreError):
+        stage(strategy, done)._close_calico()
+    assert done == order
