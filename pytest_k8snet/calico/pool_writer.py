@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico import groups
@@ -53,23 +53,49 @@ def write_mode_fields(
     Raises:
         CalicoError: the pool was replaced by another, or others keep changing it.
     """
-    for _ in range(_TRIES):
-        raw = api.get(groups.path(group, "ippools", name))
-        spec = raw.get("spec") or {}
+
+    def change(spec: Mapping[str, Any]) -> Mapping[str, Any]:
         if str(spec.get("cidr")) != cidr:
             raise CalicoError(
                 f"IPPool {name} is no longer the pool that it was",
                 found=f"cidr {spec.get('cidr')}, expected {cidr}",
                 remedy="Somebody replaced it: compare it with the journal by hand.",
             )
-        if all(spec.get(field) == value for field, value in fields.items()):
+        there = all(spec.get(field) == value for field, value in fields.items())
+        return {} if there else fields
+
+    patch_spec(api, group, name, change)
+
+
+def patch_spec(
+    api: Api,
+    group: Group,
+    name: str,
+    change: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+) -> None:
+    """Patch a pool's spec as it is now, anew whenever somebody else has changed the pool.
+
+    Args:
+        api: the connection.
+        group: the group to write through.
+        name: the pool.
+        change: from the spec to the fields to write; None removes one, no field writes nothing.
+
+    Raises:
+        CalicoError: others keep changing the pool.
+    """
+    path = groups.path(group, "ippools", name)
+    for _ in range(_TRIES):
+        raw = api.get(path)
+        fields = change(raw.get("spec") or {})
+        if not fields:
             return
         body = {
             "metadata": {"resourceVersion": raw["metadata"]["resourceVersion"]},
             "spec": dict(fields),
         }
         try:
-            api.patch(groups.path(group, "ippools", name), body)
+            api.patch(path, body)
         except ConflictError:
             continue
         return

@@ -14,12 +14,20 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.pool_removal import remove_pool
 from pytest_k8snet.calico.pool_writer import (
     MODE_FIELDS,
+    patch_spec,
     read_pool,
     v3_is_cut_off,
     write_installation_entry,
     write_mode_fields,
 )
-from pytest_k8snet.errors import ApiError, ConnectError, K8sNetError, NotFoundError, RestoreError
+from pytest_k8snet.errors import (
+    ApiError,
+    ConnectError,
+    ForbiddenError,
+    K8sNetError,
+    NotFoundError,
+    RestoreError,
+)
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -122,7 +130,7 @@ def _put_back(api: Api, journal: Journal, original: OriginalPool, changes: Chang
             write_installation_entry(api, original.cidr, entry.get("encapsulation"))
         if original.written_directly or not _operator_follows(api, journal, original):
             _write_pool(api, journal, original)
-        _write_v1_details(api, original)
+        _write_v1_details(api, original, changes)
 
 
 def mode_of(original: OriginalPool) -> CalicoMode:
@@ -196,22 +204,33 @@ def _write_pool(api: Api, journal: Journal, original: OriginalPool) -> None:
         write_mode_fields(api, V1, original.name, v1_fields, cidr=original.cidr)
 
 
-def _write_v1_details(api: Api, original: OriginalPool) -> None:
+def _write_v1_details(api: Api, original: OriginalPool, changes: Changes) -> None:
     """Remove what a write through the v3 view has filled in: absent it shall be again.
 
     Only fields that were absent and now hold Calico's own default are removed, which changes
-    nothing in meaning; whatever else has changed meanwhile is somebody's will.
+    nothing in meaning; whatever else has changed meanwhile is somebody's will. So a user who may
+    not do it is told, and the pool counts as put back all the same.
     """
-    if original.v1_spec is None:
+    before = original.v1_spec
+    if before is None:
         return
-    path = groups.path(V1, "ippools", original.name)
-    raw = api.get(path)
-    found = raw.get("spec") or {}
-    filled: dict[str, Any] = {
-        field: None
-        for field, value in found.items()
-        if field not in original.v1_spec and value == _DEFAULTS.get(field)
-    }
-    if filled:
-        version = raw["metadata"]["resourceVersion"]
-        api.patch(path, {"metadata": {"resourceVersion": version}, "spec": filled})
+
+    def filled(spec: Mapping[str, Any]) -> dict[str, None]:
+        return {
+            field: None
+            for field, value in spec.items()
+            if field not in before and value == _DEFAULTS.get(field)
+        }
+
+    try:
+        patch_spec(api, V1, original.name, filled)
+    except ForbiddenError as exc:
+        with changes.recording(
+            f"left Calico's defaults in absent fields of IPPool {original.name} in {V1}: "
+            f"{exc.problem}",
+            object_path=f"ippools/{original.name}",
+            before=None,
+            after=None,
+            state="restored",
+        ):
+            pass

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from cluster_shapes import (
@@ -23,6 +24,7 @@ from store_sessions import (
     session,
 )
 
+from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.journal import Journal, JournalStore
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import Strategy
@@ -30,6 +32,7 @@ from pytest_k8snet.cluster import sweep as sweeping
 from pytest_k8snet.cluster.manifests import run_labels
 from pytest_k8snet.errors import (
     ApiError,
+    ConflictError,
     ForbiddenError,
     RestoreError,
 )
@@ -156,6 +159,60 @@ def test_restore_uses_the_v1_objects_when_the_calico_api_server_is_cut_off() -> 
     calico.close()
     api.refuse = lambda method, path: None
     assert objects(api) == before
+
+
+def v1_patches(api: StoreApi) -> list[str]:
+    return [
+        path
+        for method, path in api.requests
+        if method == "PATCH" and path.startswith("/apis/crd.projectcalico.org/v1/ippools")
+    ]
+
+
+def test_v1_details_that_somebody_else_changes_meanwhile_are_put_back_at_the_next_try() -> None:
+    api = a_cluster("manifest-B", raw_pool(mode=None))
+    before = objects(api)
+    calico = session(api, "in-place")
+    calico.enter(VXLAN)
+    api.requests.clear()
+
+    def race(method: str, path: str) -> None:
+        if v1_patches(api) and len(v1_patches(api)) < 3 and method == "PATCH":
+            raise ConflictError("changed by someone else", status=409)
+
+    api.refuse = race
+    calico.close()
+    assert len(v1_patches(api)) == 3
+    assert objects(api) == before
+
+
+def test_v1_details_that_may_not_be_written_are_told_and_the_pool_counts_as_put_back() -> None:
+    api = a_cluster("manifest-B", raw_pool(mode=None))
+    before = objects(api)
+    told: list[dict[str, Any]] = []
+    calico = session(api, "in-place", told)
+    calico.enter(VXLAN)
+
+    def refuse(method: str, path: str) -> None:
+        if method == "PATCH" and path.startswith("/apis/crd.projectcalico.org/v1/"):
+            raise ForbiddenError('user "tester" may not patch ippools', status=403)
+
+    api.refuse = refuse
+    calico.close()
+    assert [(one["state"], one["what"]) for one in told[1:]] == [
+        (
+            "restored",
+            f"left Calico's defaults in absent fields of IPPool {DEFAULT_POOL} in "
+            'crd.projectcalico.org/v1: user "tester" may not patch ippools',
+        ),
+        ("restored", f"put IPPool {DEFAULT_POOL} back to Never"),
+    ]
+    assert inspect(api).pools[0].mode is NEVER
+    assert {at for at, found in objects(api).items() if before.get(at) != found} == {
+        f"{group}/ippools//{DEFAULT_POOL}"
+        for group in ("crd.projectcalico.org", "projectcalico.org")
+    }
+    assert restore_cluster(api)[0].startswith("Nothing to restore")
 
 
 def test_a_journal_of_a_newer_version_is_neither_obeyed_nor_overwritten() -> None:
