@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.changes import Changes, OnChange
 from pytest_k8snet.calico.journal import Journal, JournalStore
 from pytest_k8snet.calico.lock import Holder, Lock
 from pytest_k8snet.calico.undo import take_back
-from pytest_k8snet.cluster.sweep import find_dead_runs, sweep
-from pytest_k8snet.errors import ForbiddenError
+from pytest_k8snet.cluster.leftovers import Leftover, delete_labelled, find_leftovers
+from pytest_k8snet.cluster.manifests import MANAGED_BY, MANAGED_BY_LABEL
+from pytest_k8snet.cluster.sweep import sweep
+from pytest_k8snet.errors import ForbiddenError, RestoreError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -41,6 +43,7 @@ def restore_cluster(
 
     Raises:
         LockedError: a run is at work; its changes are its own business.
+        ForbiddenError: the user may not delete what a dead run has left.
         RestoreError: something could not be taken back, or the journal isn't understood.
     """
     store = JournalStore(api, state_namespace)
@@ -50,9 +53,13 @@ def restore_cluster(
         namespace=state_namespace,
         on_wait=on_wait,
     )
-    lock.acquire(wait_seconds=wait_seconds)
     try:
-        lines: list[str] = []
+        lock.acquire(wait_seconds=wait_seconds)
+    except ForbiddenError as exc:
+        lines = _without_lease(store, exc)
+        return [*lines, *(_clear(api) or ["No run has left pods or a namespace."])]
+    try:
+        lines = []
         journal = store.read()
         if journal is not None:
             changes = Changes(on_change)
@@ -63,10 +70,53 @@ def restore_cluster(
                 *(f"  {change['what']} ({change['seconds']:.1f} s)" for change in changes.told),
                 *([] if changes.told else ["  the pools were as they had been"]),
             ]
-        lines += [f"Deleted {what}, left by a run that is gone" for what in sweep_dead_runs(api)]
+        lines += _clear(api)
         return lines or ["Nothing to restore: no run has left anything that needs it."]
     finally:
         lock.release()
+
+
+def _without_lease(store: JournalStore, refusal: ForbiddenError) -> list[str]:
+    """What can be said of changes of Calico by someone who may not hold the Lease.
+
+    Raises:
+        RestoreError: there are some, which only the holder of the Lease may take back.
+    """
+    try:
+        journal = store.read()
+    except ForbiddenError:
+        return [
+            f"Not looked at, whether a run has left Calico changed: {refusal.problem}. That takes "
+            "the Role k8snet-state (docs/rbac.yaml)."
+        ]
+    if journal is None:
+        return []
+    raise RestoreError(
+        f"{journal.owner} has changed Calico, and you may not take that back",
+        found=f"{store.where} of {journal.time}; {refusal.problem}",
+        remedy="If that run is dead, run `k8snet restore` as someone with the roles k8snet-state "
+        f"and k8snet-{journal.strategy} (docs/rbac.yaml).",
+    )
+
+
+def _clear(api: Api) -> list[str]:
+    """Delete what dead runs have left beside changes of Calico, and name what others may need."""
+    try:
+        found = find_leftovers(api)
+    except ForbiddenError as exc:
+        by_hand = delete_labelled("NAMESPACE", f"{MANAGED_BY_LABEL}={MANAGED_BY}")
+        return [
+            f"Not looked for, what killed runs have left: {exc.problem}. In the namespace that you "
+            f"gave them, while none is at work: {by_hand}"
+        ]
+    lines = [f"Deleted {what}, left by a run that is gone" for what in _sweep(api, found)]
+    lines += [
+        f"Left alone: {one}. Whether it is at work cannot be told from here; if it is dead: "
+        f"{one.by_hand}"
+        for one in found
+        if one.alive is None
+    ]
+    return lines
 
 
 def finish(api: Api, store: JournalStore, journal: Journal, changes: Changes) -> list[str]:
@@ -94,14 +144,14 @@ def finish(api: Api, store: JournalStore, journal: Journal, changes: Changes) ->
     return swept
 
 
-def sweep_dead_runs(api: Api) -> list[str]:
-    """Delete what runs have left that were killed on this machine before they changed Calico.
-
-    Returns:
-        The objects that were deleted.
-    """
+def sweep_dead_runs(api: Api) -> None:
+    """Delete what runs have left that were killed on this machine before they changed Calico."""
     try:
-        dead = find_dead_runs(api)
+        found = find_leftovers(api)
     except ForbiddenError:
-        return []
-    return [what for run_id in dead for what in sweep(api, run_id)]
+        return
+    _sweep(api, found)
+
+
+def _sweep(api: Api, found: Iterable[Leftover]) -> list[str]:
+    return [what for one in found if one.alive is False for what in sweep(api, one.run_id)]

@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, is_alive
-from pytest_k8snet.cluster.manifests import MANAGED_BY, MANAGED_BY_LABEL, RUN_LABEL, selector
+from pytest_k8snet.cluster.manifests import RUN_LABEL, selector
 from pytest_k8snet.cluster.readiness import pauses
 from pytest_k8snet.cluster.target import collection
 from pytest_k8snet.errors import (
@@ -81,25 +80,6 @@ def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
     if trouble is not None and not set(places) <= set(own):
         raise trouble
     return [*deleted, *(f"namespaces {name}" for name in own)]
-
-
-def find_dead_runs(api: Api) -> list[str]:
-    """Runs that have left something and whose process is known to be gone: it ran on this machine.
-
-    Runs of other machines are left out, as nobody can tell from here whether they still work.
-
-    Raises:
-        ForbiddenError: the user may not list pods in all namespaces.
-    """
-    labels = f"{MANAGED_BY_LABEL}={MANAGED_BY},{RUN_LABEL}"
-    signs: dict[str, set[bool | None]] = {}
-    for kind in (_Kind("namespaces"), _PODS):
-        for item in api.list(collection(kind.resource), labels=labels):
-            metadata = item["metadata"]
-            process = (metadata.get("annotations") or {}).get(PROCESS_ANNOTATION, "")
-            signs.setdefault(metadata["labels"][RUN_LABEL], set()).add(is_alive(process))
-    # Pods of the web service carry no process; only a live one speaks against a dead one.
-    return [run_id for run_id, found in signs.items() if False in found and True not in found]
 
 
 def delete_pods(api: Api, pods: list[tuple[str, str, str]]) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_k8snet.cluster import manifests, sweep
+from pytest_k8snet.cluster.leftovers import delete_labelled, delete_namespace
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.cluster.pods import Pod, PodRequest, is_ready, read_pod
 from pytest_k8snet.cluster.readiness import pauses, wait_ready
@@ -139,10 +140,9 @@ class Workspace:
 
     def _left_behind(self, namespace: str, error: K8sNetError) -> ClusterError:
         if self._given_namespace is None:
-            by_hand = f"`kubectl delete namespace {namespace}`"
+            by_hand = delete_namespace(namespace)
         else:
-            label = f"{manifests.RUN_LABEL}={self.run_id}"
-            by_hand = f"`kubectl -n {namespace} delete deployments,services,pods -l {label}`"
+            by_hand = delete_labelled(namespace, f"{manifests.RUN_LABEL}={self.run_id}")
         return ClusterError(
             f"what run {self.run_id} made in namespace {namespace} could not all be deleted",
             found=error.brief,

@@ -17,7 +17,6 @@ from small_api import SmallApi, running, status
 from pytest_k8snet.cluster import readiness, sweep
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connection import connect
-from pytest_k8snet.cluster.liveness import this_process
 from pytest_k8snet.cluster.pods import PodRequest, Trouble
 from pytest_k8snet.cluster.readiness import wait_ready
 from pytest_k8snet.cluster.workspace import Workspace
@@ -253,25 +252,6 @@ def test_a_namespace_that_stays_is_told_with_its_conditions(
     with pytest.raises(ClusterError, match=r"namespace x is still there after 0.1 s") as caught:
         sweep.sweep(api, "k8snet-abc123")
     assert caught.value.found == "Some resources remain: foos"
-
-
-def test_only_runs_known_to_be_dead_are_taken_for_dead(server: SmallApi, api: Api) -> None:
-    def left_by(run_id: str, process: str) -> dict[str, Any]:
-        annotations = {"k8snet/process": process} if process else {}
-        labels = {"k8snet/run": run_id}
-        return {"metadata": {"name": "p", "labels": labels, "annotations": annotations}}
-
-    me = this_process()
-    machine, pid, _ = me.rsplit("/", 2)
-    dead = f"{machine}/{pid}/1"
-    server.on("GET /api/v1/namespaces", {"items": [left_by("dead", dead), left_by("mine", me)]})
-    pods_left = [
-        left_by("dead", ""),
-        left_by("elsewhere", "other-boot/pid:[1]/7/9"),
-        left_by("nameless", ""),
-    ]
-    server.on("GET /api/v1/pods", {"items": pods_left})
-    assert sweep.find_dead_runs(api) == ["dead"]
 
 
 @pytest.mark.parametrize(("owner", "deleted"), [("k8snet-abc123", True), ("k8snet-ffffff", False)])
