@@ -60,11 +60,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_cluster(doctor)
     doctor.add_argument(
+        "--namespace", help="existing namespace for the pods, as of k8snet_namespace"
+    )
+    doctor.add_argument(
         "--resolution",
         action="store_true",
         help="measure node against node through the gates' code, and say what can be told apart",
     )
     doctor.add_argument("--plan", default="", help="for --resolution, e.g. 'seconds=3 last=12'")
+    doctor.add_argument("--image", help="for --resolution: image of the pods, as of k8snet_image")
     doctor.set_defaults(run=_doctor)
 
     restore = _command(
@@ -94,7 +98,9 @@ def _command(commands: Any, name: str, purpose: str) -> argparse.ArgumentParser:
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kubeconfig", type=Path, help="default: KUBECONFIG, ~/.kube/config")
+    parser.add_argument(
+        "--kubeconfig", type=Path, help="default: KUBECONFIG, ~/.kube/config, or in-cluster"
+    )
     parser.add_argument("--context", help="default: the kubeconfig's current context")
 
 
@@ -109,7 +115,8 @@ def _doctor(options: argparse.Namespace) -> int:
     from pytest_k8snet.calico.doctor import examine
     from pytest_k8snet.cluster.connection import connect
 
-    examination = examine(connect(kubeconfig=options.kubeconfig, context=options.context))
+    api = connect(kubeconfig=options.kubeconfig, context=options.context)
+    examination = examine(api, namespace=options.namespace)
     print(_shown(examination.text()))
     if not examination.usable:
         return 1
@@ -124,7 +131,10 @@ def _resolution(options: argparse.Namespace) -> int:
     from pytest_k8snet.settings import defaults
     from pytest_k8snet.verdict import Plan
 
-    settings = defaults(kubeconfig=options.kubeconfig, context=options.context)
+    given = {
+        name: getattr(options, name) for name in ("kubeconfig", "context", "namespace", "image")
+    }
+    settings = defaults(**{name: value for name, value in given.items() if value is not None})
     plan = Plan.parse(options.plan)
     print(f"\nmeasuring {PAIRS} pairs of samples of {plan.seconds} s, node against node ...")
     recorder = Recorder(None, new_run_id())

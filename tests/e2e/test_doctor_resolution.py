@@ -5,21 +5,68 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import pytest
+
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.lab import LabProcess
 
 
-def test_the_doctor_measures_what_the_cluster_can_resolve(lab: LabProcess) -> None:
-    done = subprocess.run(
+def doctor(lab: LabProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [
             *(sys.executable, "-m", "pytest_k8snet.cli", "doctor", "--resolution"),
-            *("--kubeconfig", str(lab.kubeconfig), "--plan", "seconds=1 omit=0 steal=1 idle=0"),
+            *("--kubeconfig", str(lab.kubeconfig), *arguments),
         ],
         capture_output=True,
         text=True,
         timeout=200,
         check=False,
     )
+
+
+@pytest.fixture
+def api(lab: LabProcess) -> Iterator[Api]:
+    made = connect(kubeconfig=lab.kubeconfig)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def shop(api: Api) -> Iterator[str]:
+    """A namespace on a cluster where nobody may make another one."""
+    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+    api.create("/api/v1/namespaces", {"metadata": {"name": "shop", "labels": labels}})
+    faults = "/api/v1/namespaces/kube-system/configmaps"
+    body = {"metadata": {"name": "k8snet-lab-faults"}, "data": {"forbid": "create:namespaces"}}
+    api.create(faults, body)
+    try:
+        yield "shop"
+    finally:
+        api.delete(f"{faults}/k8snet-lab-faults")
+        api.delete("/api/v1/namespaces/shop")
+
+
+def test_the_doctor_measures_in_a_namespace_that_it_is_given(lab: LabProcess, shop: str) -> None:
+    refused = doctor(lab)
+    assert refused.returncode == 1
+    assert "measure    missing: create namespaces\n" in refused.stdout
+    quick = "seconds=1 omit=0 steal=1 idle=0"
+    done = doctor(lab, "--namespace", shop, "--plan", quick)
+    assert "measure    all granted\n" in done.stdout
+    assert " against itself: ratio " in done.stdout, done.stderr
+
+
+def test_the_doctor_measures_with_the_image_that_it_is_given(lab: LabProcess) -> None:
+    done = doctor(lab, "--image", "registry.invalid/tools:1")
+    assert done.returncode == 2
+    assert "registry.invalid/tools:1" in done.stderr
+
+
+def test_the_doctor_measures_what_the_cluster_can_resolve(lab: LabProcess) -> None:
+    done = doctor(lab, "--plan", "seconds=1 omit=0 steal=1 idle=0")
     assert "measuring 8 pairs of samples of 1 s, node against node ..." in done.stdout, done.stderr
     found = re.search(
         r"node-node \S+ -> \S+ against itself: ratio (\d\.\d{3}), interval \[(\S+), (\S+)\]",
