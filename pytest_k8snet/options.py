@@ -113,7 +113,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("namespace", "existing namespace for the pods (default: one made for the run)"),
     Option("image", "image of the probe pods: needs iperf3, curl, ip, timeout and sh"),
-    Option("web_image", "image of the web service's pods: agnhost, or one that takes its arguments"),
+    Option(
+        "web_image", "image of the web service's pods: agnhost, or one that takes its arguments"
+    ),
     Option("pod_timeout", "how long a pod may take to become ready"),
     Option(
         "plan",

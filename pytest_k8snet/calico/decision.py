@@ -17,7 +17,7 @@ from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.refusals import refuse_impossible
 from pytest_k8snet.calico.version import MANUAL_ASSIGNMENT
-from pytest_k8snet.errors import ModeUnavailableError
+from pytest_k8snet.errors import ModeUnavailableError, SettingsError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node
@@ -73,6 +73,7 @@ def decide(
 
     Raises:
         ModeUnavailableError: the cluster cannot have it, or may not be changed so.
+        SettingsError: there is no pool of that name.
     """
     refuse_impossible(installation, mode, nodes)
     if strategy == "none":
@@ -126,7 +127,15 @@ def _named_pool(installation: Installation, name: str, mode: CalicoMode) -> IPPo
         )
     pool = installation.pool(name)
     if pool is None:
-        raise ModeUnavailableError(
+        unread = [why for topic, why in installation.unknown.items() if topic.startswith("IPPools")]
+        if unread and not installation.pools:
+            raise ModeUnavailableError(
+                f"It is unknown whether there is an IPPool {name!r}, so nothing is changed",
+                found=unread[0],
+                remedy="Permit list on ippools.",
+            )
+        # No mode can be had, and a run of skipped tests would pass.
+        raise SettingsError(
             f"There is no IPPool {name!r} to change",
             found="pools: " + (", ".join(one.name for one in installation.pools) or "none"),
             remedy="Name one of them in --k8snet-change=in-place:POOL.",

@@ -11,7 +11,7 @@ from pytest_k8snet.calico.installation import FelixSetting, OperatorPool
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.version import Version
 from pytest_k8snet.cluster.nodes import Node
-from pytest_k8snet.errors import ModeUnavailableError
+from pytest_k8snet.errors import ModeUnavailableError, SettingsError
 
 NEVER = CalicoMode.NEVER
 VXLAN, VXLAN_CS = CalicoMode.VXLAN_ALWAYS, CalicoMode.VXLAN_CROSS_SUBNET
@@ -457,6 +457,14 @@ def test_a_pool_with_two_families_is_neither_used_nor_edited() -> None:
 
 
 def test_an_unknown_pool_is_answered_with_those_that_exist() -> None:
-    error = refusal(VXLAN, "in-place", pool_name="nope")
-    assert error.problem == "There is no IPPool 'nope' to change"
-    assert error.found == "pools: default-ipv4-ippool"
+    with pytest.raises(SettingsError) as caught:
+        refusal(VXLAN, "in-place", pool_name="nope")
+    assert caught.value.problem == "There is no IPPool 'nope' to change"
+    assert caught.value.found == "pools: default-ipv4-ippool"
+
+
+def test_a_pool_that_could_not_be_looked_for_is_not_said_to_be_missing() -> None:
+    unknown = {"IPPools of crd.projectcalico.org/v1": "not permitted"}
+    error = refusal(VXLAN, "in-place", pools=(), unknown=unknown)
+    assert error.problem.startswith("It is unknown whether there is an IPPool")
+    assert error.found == "not permitted"

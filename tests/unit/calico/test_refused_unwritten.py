@@ -14,7 +14,7 @@ from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, Strategy
 from pytest_k8snet.cluster.nodes import list_nodes
-from pytest_k8snet.errors import ModeUnavailableError
+from pytest_k8snet.errors import ModeUnavailableError, SettingsError
 
 NEVER = CalicoMode.NEVER
 VXLAN, VXLAN_CS = CalicoMode.VXLAN_ALWAYS, CalicoMode.VXLAN_CROSS_SUBNET
@@ -102,12 +102,10 @@ def across_subnets() -> StoreApi:
         (lambda: with_felix(ipipEnabled=False), BOTH, IPIP, DEFAULT_POOL, "would be a black hole"),
         (degraded, IN_PLACE, VXLAN, DEFAULT_POOL, "The operator's pools are degraded"),
         (across_subnets, IN_PLACE, NEVER, DEFAULT_POOL, "could cut the pods of this cluster off"),
-        (across_subnets, IN_PLACE, VXLAN, "nope", "There is no IPPool 'nope' to change"),
     ],
     ids=[
         *("ipip-without-bgp", "never-without-bgp", "never-without-bgp-3.33", "ipip-on-ipv6"),
         *("two-families", "vpp", "wireguard", "migration", "family-off", "degraded", "fabric"),
-        "no-such-pool",
     ],
 )
 def test_nothing_is_written_before_the_refusal(
@@ -140,6 +138,25 @@ def test_nothing_is_written_before_the_refusal(
         assert caught.value.remedy
         assert {method for method, _ in api.requests} == {"GET"}
         assert api.store.version == version
+
+
+def test_a_run_that_names_no_pool_of_the_cluster_ends_before_it_begins() -> None:
+    api = across_subnets()
+    Players(api)
+    api.requests.clear()
+    with CalicoSession(
+        api,
+        installation=inspect(api),
+        nodes=list_nodes(api),
+        run_id="k8snet-abc123",
+        change=ChangeSettings(strategy="in-place", pool="nope"),
+        shells={},
+        on_change=lambda change: pytest.fail(f"told of a change: {change}"),
+    ) as calico:
+        with pytest.raises(SettingsError, match="There is no IPPool 'nope' to change") as caught:
+            calico.begin()
+    assert caught.value.found == f"pools: {DEFAULT_POOL}"
+    assert {method for method, _ in api.requests} == {"GET"}
 
 
 def test_a_cluster_that_can_is_written_to() -> None:
