@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
+from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.node_pods import NodePodWatch
 from pytest_k8snet.cluster.nodes import choose_nodes, placement
 from pytest_k8snet.cluster.pods import PodRequest
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from pytest_k8snet.calico.bystander import SwitchCost
     from pytest_k8snet.calico.installation import Installation
-    from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.calico.session import PoolRef
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.nodes import Node
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from pytest_k8snet.tools.machine import Machine
 
 __all__ = ["Run", "RunSpec"]
+
+#: A mode, or its name as options and test ids have it.
+Mode: TypeAlias = CalicoMode | str
+
+
+def _known(mode: Mode | None) -> CalicoMode | None:
+    return None if mode is None else CalicoMode.parse(str(mode))
 
 
 class Run:
@@ -90,13 +97,15 @@ class Run:
 
     # -- modes ---------------------------------------------------------------------------------
 
-    def enter(self, mode: CalicoMode) -> PoolRef:
+    def enter(self, mode: Mode) -> PoolRef:
         """Make the mode ready for pods.
 
         Raises:
             ModeUnavailableError: the cluster cannot have it, or may not be changed.
             NotConvergedError: the nodes did not get there in time.
+            SettingsError: there is no mode of that name.
         """
+        mode = CalicoMode.parse(str(mode))
         offer = next(offer for offer in self._stage.calico.modes() if offer.mode is mode)
         if offer.available and mode is not self._mode:
             self._observer.started(f"entering {mode}", 3.0)
@@ -111,7 +120,7 @@ class Run:
         self._mode = mode
         return pool
 
-    def switch_cost(self, mode: CalicoMode) -> SwitchCost:
+    def switch_cost(self, mode: Mode) -> SwitchCost:
         """What the change that led to a mode cost two pods that are not under test.
 
         Raises:
@@ -119,7 +128,7 @@ class Run:
             SettingsError: the run does not watch its changes.
             K8sNetError: why the cost is not known.
         """
-        return self._stage.switches.cost(mode)
+        return self._stage.switches.cost(CalicoMode.parse(str(mode)))
 
     def watch_no_more(self) -> None:
         """Put everything back without watching what that costs: the run was interrupted."""
@@ -139,12 +148,12 @@ class Run:
             sampler=self.sampler,
         )
 
-    def pod(self, mode: CalicoMode | None = None, node: str | None = None) -> Endpoint:
+    def pod(self, mode: Mode | None = None, node: str | None = None) -> Endpoint:
         """A client pod, in the pool of a mode where one is given."""
         pool = self.enter(mode).name if mode is not None else None
         wanted = self._stage.node_named(node) if node else self._stage.client_node
         (pod,) = self._ensure([PodRequest(role="client", node=wanted.name, pool=pool)])
-        return self._pod_endpoint(pod, pool, mode)
+        return self._pod_endpoint(pod, pool, _known(mode))
 
     @cached_property
     def outside(self) -> Endpoint:
@@ -171,43 +180,35 @@ class Run:
 
     # -- pairs ---------------------------------------------------------------------------------
 
-    def pod_pair(
-        self, mode: CalicoMode | None = None, nodes: tuple[str, str] | None = None
-    ) -> Pair:
+    def pod_pair(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
         """Two pods on two distinct nodes (client's node first), in the pool of a mode."""
         client, server = self._two_nodes(nodes)
         return self._pods_between(client, server, mode)
 
-    def node_pair(
-        self, mode: CalicoMode | None = None, nodes: tuple[str, str] | None = None
-    ) -> Pair:
+    def node_pair(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
         """Two nodes by their host networks; ``mode`` only says in which mode it is measured."""
         client, server = self._two_nodes(nodes)
         return self._pair("node-node", self.node(client.name), self.node(server.name), mode)
 
-    def pod_to_node(
-        self, mode: CalicoMode | None = None, nodes: tuple[str, str] | None = None
-    ) -> Pair:
+    def pod_to_node(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
         """A client pod, and a server in the other node's host network."""
         client, server = self._two_nodes(nodes)
         return self._pair("pod-node", self.pod(mode, client.name), self.node(server.name), mode)
 
-    def node_to_pod(
-        self, mode: CalicoMode | None = None, nodes: tuple[str, str] | None = None
-    ) -> Pair:
+    def node_to_pod(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
         """A client in a node's host network, and a server pod on the other node."""
         client, server = self._two_nodes(nodes)
         pool = self.enter(mode).name if mode is not None else None
         (pod,) = self._ensure([PodRequest(role="server", node=server.name, pool=pool)])
-        far = self._pod_endpoint(pod, pool, mode)
+        far = self._pod_endpoint(pod, pool, _known(mode))
         return self._pair("node-pod", self.node(client.name), far, mode)
 
-    def same_node_pair(self, mode: CalicoMode | None = None, node: str | None = None) -> Pair:
+    def same_node_pair(self, mode: Mode | None = None, node: str | None = None) -> Pair:
         """Two pods on one node."""
         wanted = self._stage.node_named(node) if node else self._stage.client_node
         return self._pods_between(wanted, wanted, mode)
 
-    def cross_subnet_pair(self, mode: CalicoMode | None = None) -> Pair:
+    def cross_subnet_pair(self, mode: Mode | None = None) -> Pair:
         """Two pods whose nodes lie in different subnets.
 
         Raises:
@@ -220,7 +221,7 @@ class Run:
             raise NodesError("no two usable nodes lie in different subnets")
         return self._pods_between(self._stage.client_node, far, mode)
 
-    def mesh(self, mode: CalicoMode | None = None) -> list[Pair]:
+    def mesh(self, mode: Mode | None = None) -> list[Pair]:
         """Every ordered pair of the nodes under test, as pod pairs.
 
         Under test are the nodes that the run was told (``--k8snet-nodes``), else those it chose.
@@ -238,7 +239,8 @@ class Run:
             return self._stage.client_node, self._stage.server_node
         return self._stage.node_named(names[0]), self._stage.node_named(names[1])
 
-    def _pods_between(self, client: Node, server: Node, mode: CalicoMode | None) -> Pair:
+    def _pods_between(self, client: Node, server: Node, named: Mode | None) -> Pair:
+        mode = _known(named)
         pool = self.enter(mode) if mode is not None else None
         name = pool.name if pool is not None else None
         near, far = self._ensure(
@@ -271,18 +273,17 @@ class Run:
         self._converged.add(key)
         self._stage.look_at_tunnels(mode, [ends[0].node, ends[1].node])
 
-    def _pair(
-        self, scene: str, client: Endpoint, server: Endpoint, mode: CalicoMode | None
-    ) -> Pair:
+    def _pair(self, scene: str, client: Endpoint, server: Endpoint, mode: Mode | None) -> Pair:
         nodes = (client.node, server.node)
+        known = _known(mode)
         return Pair(
             client=client,
             server=server,
             scene="same-node" if client.node == server.node else scene,
             placement=placement(*map(self._stage.node_named, nodes)),
-            mode=mode,
+            mode=known,
             sampler=self.sampler,
-            make_baseline=partial(self.node_pair, mode, nodes),
+            make_baseline=partial(self.node_pair, known, nodes),
         )
 
     # -- services ------------------------------------------------------------------------------

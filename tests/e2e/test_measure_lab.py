@@ -13,6 +13,8 @@ import pytest
 WAYS = """
 import pytest
 from pytest_k8snet import Mbit
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.errors import SettingsError
 
 pytestmark = pytest.mark.k8snet_modes("VXLAN-Always")
 
@@ -56,6 +58,13 @@ def test_streams_and_omit(calico_mode, pod_pair):
     assert len(result.streams) == 4
     assert len(result.intervals) == 2
     assert 60 * Mbit < result.bandwidth < 100 * Mbit
+
+def test_modes_by_their_names(k8snet):
+    pair = k8snet.pod_pair("vxlan-always")
+    assert pair.mode is pair.client.mode is pair.baseline.mode is CalicoMode.VXLAN_ALWAYS
+    for make in (k8snet.pod_pair, k8snet.node_pair, k8snet.pod, k8snet.node_to_pod):
+        with pytest.raises(SettingsError, match="There is no Calico mode 'overlay'"):
+            make("overlay")
 """
 
 
@@ -91,7 +100,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, dict[s
 def test_every_way_gives_the_figures_that_were_asked_for(
     run: tuple[str, dict[str, dict[str, Any]]],
 ) -> None:
-    assert "7 passed" in run[0], run[0]
+    assert "8 passed" in run[0], run[0]
 
 
 def test_every_way_proves_the_path_of_both_directions(
