@@ -144,11 +144,12 @@ def _changes(calico: str) -> list[Permission]:
 
 
 def _beneath(stored: str) -> list[Permission]:
-    """The pools beneath an aggregated API: what a pool was is read there, and put back there."""
+    """The pools beneath an aggregated API: what a pool was is read there."""
     pools: dict[str, Any] = {"resource": "ippools", "group": stored, "place": "cluster"}
     return [
-        *_several("get patch", **pools, levels=("in-place",)),
-        # Where the aggregated API server is cut off.
+        *_several("get", **pools, levels=("in-place",)),
+        # To leave no field that was absent, and where the aggregated API server is cut off.
+        *_several("patch", **pools, levels=("in-place",), optional=True),
         *_several("list", **pools, optional=True),
         *_several("get patch delete", **pools, levels=("dedicated",), optional=True),
     ]

@@ -144,7 +144,7 @@ def test_a_run_that_names_no_pool_of_the_cluster_ends_before_it_begins() -> None
     api = across_subnets()
     Players(api)
     api.requests.clear()
-    with CalicoSession(
+    calico = CalicoSession(
         api,
         installation=inspect(api),
         nodes=list_nodes(api),
@@ -152,9 +152,9 @@ def test_a_run_that_names_no_pool_of_the_cluster_ends_before_it_begins() -> None
         change=ChangeSettings(strategy="in-place", pool="nope"),
         shells={},
         on_change=lambda change: pytest.fail(f"told of a change: {change}"),
-    ) as calico:
-        with pytest.raises(SettingsError, match="There is no IPPool 'nope' to change") as caught:
-            calico.begin()
+    )
+    with calico, pytest.raises(SettingsError, match="There is no IPPool 'nope'") as caught:
+        calico.begin()
     assert caught.value.found == f"pools: {DEFAULT_POOL}"
     assert {method for method, _ in api.requests} == {"GET"}
 

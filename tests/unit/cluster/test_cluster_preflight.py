@@ -63,9 +63,9 @@ def test_a_cluster_that_grants_all_is_fine(server: SmallApi, api: Api) -> None:
 def test_missing_permissions_are_named_at_the_levels_that_need_them(
     server: SmallApi, api: Api
 ) -> None:
-    grant(server, ("create", "pods/exec"), ("list", "events"), ("patch", "ippools"))
+    grant(server, ("create", "pods/exec"), ("list", "events"), ("get", "ippools"))
     report = check(api, calico_group="projectcalico.org")
-    pools = ["patch ippools.projectcalico.org", "patch ippools.crd.projectcalico.org"]
+    pools = ["get ippools.projectcalico.org", "get ippools.crd.projectcalico.org"]
     assert [report.missing(level) for level in LEVELS] == [
         ["create pods/exec"],
         [],
