@@ -101,6 +101,16 @@ def test_a_tunnel_that_is_wanted_must_be_there_with_an_address() -> None:
     ]
 
 
+@pytest.mark.parametrize("device", ["vxlan.calico", "tunl0"])
+def test_a_tunnel_that_is_wanted_must_be_up(device: str) -> None:
+    (one, _) = stations("vxlan", "ipip")
+    down = replace(one.state.links[device], state="DOWN")
+    bent = replace(one, state=replace(one.state, links={**one.state.links, device: down}))
+    assert device_complaints(bent, required=["vxlan", "ipip"], allowed=[]) == [
+        f"{device} of node1 is down"
+    ]
+
+
 def test_a_tunnel_that_is_not_wanted_must_be_gone_but_tunl0_only_bare() -> None:
     (one, _) = stations("vxlan", "ipip")
     assert device_complaints(one, required=[], allowed=[]) == [

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from ipaddress import IPv4Interface
 from typing import Any
 
 import pytest
-from cluster_shapes import FAR, NODE1, NODE2, pool
+from cluster_shapes import pool
 from kernel_shapes import (
     MAC,
     PAYLOAD,
@@ -16,51 +15,13 @@ from kernel_shapes import (
     TUNNEL,
     context,
     counted,
-    ends,
-    grow,
-    link,
     snapshot,
-    state,
 )
+from path_proofs import DEVICE, IPIP, NEVER, SENT, VXLAN, contradiction, proof
 
-from pytest_k8snet.calico.counters import Way
 from pytest_k8snet.calico.kernel import Route
 from pytest_k8snet.calico.modes import CalicoMode, Path
-from pytest_k8snet.calico.proof import (
-    PathContext,
-    PathEnd,
-    PathProof,
-    PathSnapshot,
-    Transfer,
-    judge,
-)
-from pytest_k8snet.errors import PathError
-
-NEVER = CalicoMode.NEVER
-VXLAN, VXLAN_CS = CalicoMode.VXLAN_ALWAYS, CalicoMode.VXLAN_CROSS_SUBNET
-IPIP, IPIP_CS = CalicoMode.IPIP_ALWAYS, CalicoMode.IPIP_CROSS_SUBNET
-SENT = int(PAYLOAD * 1.04)
-DEVICE = {"direct": "eth0", "vxlan": "vxlan.calico", "ipip": "tunl0"}
-
-
-def proof(
-    mode: CalicoMode,
-    before: PathSnapshot,
-    after: PathSnapshot | None = None,
-    transfer: Transfer = TRANSFER,
-    known: PathContext | None = None,
-) -> PathProof:
-    path = mode.path(same_subnet=True)
-    later = after or counted(before, DEVICE[path], there=SENT)
-    return judge(mode, before, later, transfer, known or context(mode))
-
-
-def contradiction(found: PathProof) -> str:
-    assert found.state == "contradicted", found.text
-    with pytest.raises(PathError) as caught:
-        found.require()
-    assert caught.value.found == found.text
-    return found.text
+from pytest_k8snet.calico.proof import PathContext, Transfer, judge
 
 
 @pytest.mark.parametrize("mode", list(CalicoMode))
@@ -167,9 +128,20 @@ def test_lie_8_the_tunnel_was_made_anew_during_the_sample() -> None:
     assert "vxlan.calico of node1 was made anew during the sample" in text
 
 
-def test_lie_9_a_stale_route_to_a_node_that_has_gone() -> None:
-    before = snapshot("vxlan")
-    stale = Route(destination=POD2, device="vxlan.calico", gateway="10.244.9.9")
+@pytest.mark.parametrize(
+    ("mode", "gone", "expected"),
+    [
+        (VXLAN, "10.244.9.9", "node2's tunnel address 10.244.2.1"),
+        (IPIP, "192.168.0.99", "the next hop 192.168.0.12 of node2"),
+        (NEVER, "192.168.0.99", "the next hop 192.168.0.12 of node2"),
+    ],
+)
+def test_lie_9_a_stale_route_to_a_node_that_has_gone(
+    mode: CalicoMode, gone: str, expected: str
+) -> None:
+    path = mode.path(same_subnet=True)
+    before = snapshot(path)
+    stale = Route(destination=POD2, device=DEVICE[path], gateway=gone)
     bent = replace(
         before,
         states={
@@ -177,8 +149,8 @@ def test_lie_9_a_stale_route_to_a_node_that_has_gone() -> None:
             "node1": replace(before.states["node1"], forwarded={POD2: stale}),
         },
     )
-    text = contradiction(proof(VXLAN, bent))
-    assert "expected node2's tunnel address 10.244.2.1: a stale route" in text
+    text = contradiction(proof(mode, bent))
+    assert f"before the sample, node1 sends {stale}, expected {expected}: a stale route" in text
 
 
 def test_lie_10_a_neighbour_or_fdb_entry_that_points_elsewhere() -> None:
@@ -278,10 +250,11 @@ def test_on_ebpf_counters_prove_and_routes_do_not() -> None:
     contradiction(proof(VXLAN, before, lying, known=context(VXLAN, routes_prove=False)))
 
 
-def test_a_node_that_cannot_be_read_leaves_the_proof_missing_never_given() -> None:
-    before = snapshot("vxlan")
-    unread = replace(before, states={}, missing={"node2": "no host-network pod on this node"})
-    found = proof(VXLAN, unread, before)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_node_that_cannot_be_read_leaves_the_proof_missing_never_given(moment: str) -> None:
+    read = snapshot("vxlan")
+    unread = replace(read, states={}, missing={"node2": "no host-network pod on this node"})
+    found = proof(VXLAN, unread, read) if moment == "before" else proof(VXLAN, read, unread)
     assert (found.state, found.text) == ("missing", "node2: no host-network pod on this node")
     assert found.expected == "vxlan"
     found.require()
@@ -294,159 +267,3 @@ def test_pools_that_may_not_be_read_leave_the_proof_missing() -> None:
     found = judge(None, snapshot("direct"), snapshot("direct"), TRANSFER, blind)
     assert found.state == "missing"
     assert found.text == 'IPPools: not permitted: user "jane" may not list ippools'
-
-
-# Pairs that lie across subnets, or whose prefixes differ.
-
-
-def far_pair(prefix: int, there: Path, back: Path) -> PathSnapshot:
-    far = replace(FAR, interface=IPv4Interface(f"192.168.1.13/{prefix}"))
-    client, server = ends()
-    return PathSnapshot(
-        client=client,
-        server=replace(server, node=far),
-        states={
-            "node1": state(NODE1, far, there, pod=POD1, to=POD2),
-            "node3": state(far, NODE1, back, pod=POD2, to=POD1),
-        },
-    )
-
-
-def test_cross_subnet_is_tunnelled_between_subnets() -> None:
-    before = far_pair(24, "vxlan", "vxlan")
-    states = dict(before.states)
-    for name, sent, received in (("node1", SENT, 9000), ("node3", 9000, SENT)):
-        links = dict(states[name].links)
-        one = grow(grow(links["vxlan.calico"], "sent", sent), "received", received)
-        links["vxlan.calico"] = one
-        states[name] = replace(states[name], links=links)
-    after = replace(before, states=states)
-    found = judge(VXLAN_CS, before, after, TRANSFER, context(VXLAN_CS))
-    assert (found.state, found.expected) == ("proven", "vxlan"), found.text
-
-
-def test_differing_prefixes_make_an_asymmetric_pair_which_is_said() -> None:
-    # node3's own prefix contains node1, but node1's does not contain node3.
-    before = far_pair(16, "vxlan", "direct")
-    small = Transfer(to_server_bytes=1000)
-    states = dict(before.states)
-    ways: tuple[tuple[str, Way], ...] = (("node1", "sent"), ("node3", "received"))
-    for name, way in ways:
-        links = dict(states[name].links)
-        links["vxlan.calico"] = grow(links["vxlan.calico"], way, 9000)
-        states[name] = replace(states[name], links=links)
-    found = judge(VXLAN_CS, before, replace(before, states=states), small, context(VXLAN_CS))
-    assert found.state == "proven", found.text
-    assert found.text.endswith("; the directions differ, as promised")
-
-
-def test_a_host_prefix_of_32_encapsulates_everything_in_cross_subnet() -> None:
-    lonely = replace(NODE1, interface=IPv4Interface("192.168.0.11/32"))
-    assert VXLAN_CS.path(lonely.same_subnet(NODE2)) == "vxlan"
-
-
-# Mixed pairs.
-
-
-def mixed(client: PathEnd, server: PathEnd, before: PathSnapshot) -> PathSnapshot:
-    return replace(before, client=client, server=server)
-
-
-def test_node_to_node_is_direct_in_every_mode() -> None:
-    client = PathEnd(kind="node", name="node1", node=NODE1, address=NODE1.internal_ip)
-    server = PathEnd(kind="node", name="node2", node=NODE2, address=NODE2.internal_ip)
-    states = {
-        one.name: replace(
-            state(one, other, "direct", pod="-", to=other.internal_ip),
-            forwarded={},
-            routes={other.internal_ip: Route(destination=other.internal_ip, device="eth0")},
-        )
-        for one, other in ((NODE1, NODE2), (NODE2, NODE1))
-    }
-    before = PathSnapshot(client=client, server=server, states=states)
-    after = counted(before, "eth0", there=SENT)
-    found = judge(VXLAN, before, after, Transfer(to_server_bytes=PAYLOAD), context(VXLAN))
-    assert (found.state, found.expected) == ("proven", "direct"), found.text
-
-
-@pytest.mark.parametrize("nat_outgoing", [True, False])
-def test_pod_to_node_goes_direct_and_comes_back_by_natoutgoing(nat_outgoing: bool) -> None:
-    client, _ = ends()
-    server = PathEnd(kind="node", name="node2", node=NODE2, address=NODE2.internal_ip)
-    to_node = Route(destination=NODE2.internal_ip, device="eth0")
-    answers = {
-        NODE1.internal_ip: Route(destination=NODE1.internal_ip, device="eth0"),
-        POD1: Route(destination=POD1, device="vxlan.calico", gateway=TUNNEL["node1"]),
-    }
-    one = state(NODE1, NODE2, "direct", pod=POD1, to=NODE2.internal_ip)
-    states = {
-        "node1": replace(one, forwarded={NODE2.internal_ip: to_node}),
-        "node2": replace(
-            state(NODE2, NODE1, "vxlan", pod="-", to=POD1), forwarded={}, routes=answers
-        ),
-    }
-    before = PathSnapshot(client=client, server=server, states=states)
-    after = counted(before, "eth0", there=SENT)
-    if not nat_outgoing:
-        # The replies alone go through the tunnel.
-        after = counted(after, "vxlan.calico", there=0, back=5000)
-    known = context(pools=(pool(mode=VXLAN, natOutgoing=nat_outgoing),))
-    found = judge(VXLAN, before, after, Transfer(to_server_bytes=PAYLOAD), known)
-    assert (found.state, found.expected) == ("proven", "direct"), found.text
-    back = found.route[1]
-    assert back["destination"] == (NODE1.internal_ip if nat_outgoing else POD1)
-    assert back["expected"] == ("direct" if nat_outgoing else "vxlan")
-
-
-def test_node_to_pod_is_tunnelled_with_the_tunnels_address_as_its_source() -> None:
-    client = PathEnd(kind="node", name="node1", node=NODE1, address=NODE1.internal_ip)
-    _, server = ends()
-    there = Route(
-        destination=POD2,
-        device="vxlan.calico",
-        gateway=TUNNEL["node2"],
-        source=TUNNEL["node1"],
-    )
-    back = Route(destination=TUNNEL["node1"], device="vxlan.calico", gateway=TUNNEL["node1"])
-    one = state(NODE1, NODE2, "vxlan", pod="-", to=POD2)
-    other = state(NODE2, NODE1, "vxlan", pod=POD2, to=TUNNEL["node1"])
-    states = {
-        "node1": replace(one, forwarded={}, routes={POD2: there}),
-        "node2": replace(
-            other,
-            forwarded={TUNNEL["node1"]: back},
-            routes={**other.routes, back.destination: back},
-        ),
-    }
-    before = PathSnapshot(client=client, server=server, states=states)
-    after = counted(before, "vxlan.calico", there=SENT)
-    found = judge(VXLAN, before, after, Transfer(to_server_bytes=PAYLOAD), context(VXLAN))
-    assert (found.state, found.expected) == ("proven", "vxlan"), found.text
-    assert found.route[1]["destination"] == TUNNEL["node1"]
-
-
-def test_two_pods_on_one_node_use_no_wire() -> None:
-    client, server = ends()
-    server = replace(server, node=NODE1)
-    local = Route(destination=POD2, device="cali456")
-    one = state(NODE1, NODE2, "direct", pod=POD1, to=POD2)
-    alone = replace(
-        one,
-        links={**one.links, "cali456": link("cali456", mtu=1450)},
-        routes={**one.routes, POD2: local},
-        forwarded={POD2: local},
-    )
-    before = PathSnapshot(client=client, server=server, states={"node1": alone})
-    found = judge(VXLAN, before, before, TRANSFER, context(VXLAN))
-    assert (found.state, found.expected) == ("proven", "direct"), found.text
-    tunnelled = replace(
-        alone,
-        links={
-            **alone.links,
-            "vxlan.calico": grow(alone.links["vxlan.calico"], "sent", PAYLOAD),
-        },
-    )
-    lying = replace(before, states={"node1": tunnelled})
-    assert "though both pods are on that node" in contradiction(
-        judge(VXLAN, before, lying, TRANSFER, context(VXLAN))
-    )
