@@ -1,13 +1,10 @@
-"""Gates over real tools on loopback: two "nodes" are two shells on this machine."""
+"""Gates over real tools on loopback."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -20,74 +17,15 @@ from pytest_k8snet.errors import K8sNetError, SettingsError
 from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
 from pytest_k8snet.measure.gates import Gates
 from pytest_k8snet.measure.pair import Pair
-from pytest_k8snet.measure.sampler import Sampler
 from pytest_k8snet.report.judged import with_discards
 from pytest_k8snet.verdict import Plan, judge
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("iperf3") is None or shutil.which("curl") is None,
-    reason="needs iperf3 and curl: apt-get install iperf3 curl",
-)
+pytest_plugins = ["loopback"]
 
 # How busy this machine is says nothing of loopback.
 QUICK = Plan(
     first=3, last=3, seconds=1, omit_seconds=0, warmup_pairs=0, most_steal=1, least_idle=0, seed=1
 )
-
-
-@pytest.fixture
-def observer() -> Notebook:
-    return Notebook()
-
-
-@pytest.fixture
-def sampler(observer: Notebook) -> Sampler:
-    return Sampler(observer)
-
-
-@pytest.fixture
-def node(sampler: Sampler) -> Endpoint:
-    return Endpoint(
-        kind="node",
-        name="node1",
-        node="node1",
-        address="127.0.0.1",
-        shell=LocalShell(),
-        sampler=sampler,
-    )
-
-
-@pytest.fixture
-def pair(sampler: Sampler, node: Endpoint) -> Pair:
-    loopback = Pair(
-        client=node,
-        server=node,
-        scene="node-node",
-        placement="same-node",
-        mode=CalicoMode.parse("VXLAN-Always"),
-        sampler=sampler,
-        make_baseline=lambda: loopback,
-    )
-    return loopback
-
-
-class Answer(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/" else 503)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
 
 
 def test_a_paced_udp_ratio_is_measured_in_pairs(pair: Pair, observer: Notebook) -> None:

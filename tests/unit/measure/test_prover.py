@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.proof import Transfer
 from pytest_k8snet.calico.wire import WireFinding
 from pytest_k8snet.measure.pair import Pair
 from pytest_k8snet.measure.prover import Prover
 
 NEVER, VXLAN = CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS
-RESULT: Any = SimpleNamespace(to_server_bytes=1, to_client_bytes=0, mss_bytes=1398)
+RESULT: Any = SimpleNamespace(to_server_bytes=7000, to_client_bytes=9000, mss_bytes=1398)
 GAP = WireFinding(gaps=("eth0 of node1 saw no payload",))
 
 
@@ -25,6 +26,7 @@ class Session:
         self.installation = SimpleNamespace(routes_prove=routes_prove)
         self.events: list[str] = []
         self.moments: list[list[str]] = []
+        self.transfers: list[Transfer] = []
         self.finding = WireFinding()
 
     def snapshot(self, client: Any, server: Any) -> Any:
@@ -36,6 +38,7 @@ class Session:
 
     def prove(self, mode: Any, before: Any, after: Any, transfer: Any, wire: Any) -> None:
         self.moments.append(list(wire))
+        self.transfers.append(transfer)
 
 
 def probe(pair: Pair, listen: Callable[[int], None]) -> str | None:
@@ -70,6 +73,14 @@ def test_where_routes_prove_a_pair_is_looked_at_once_in_its_mode() -> None:
     assert session.events == [*look, "sample", *look, "sample", *look]
     # What was seen then belongs to the proof of each sample.
     assert session.moments == [["once"]] * 5
+
+
+def test_a_proof_gets_to_know_the_payload_of_both_directions() -> None:
+    session = Session(routes_prove=True)
+    take(prover(session), session, pair())
+    assert session.transfers == [
+        Transfer(to_server_bytes=7000, to_client_bytes=9000, mss_bytes=1398)
+    ]
 
 
 def test_a_look_that_proved_nothing_is_taken_again() -> None:

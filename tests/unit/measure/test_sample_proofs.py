@@ -1,0 +1,121 @@
+"""What becomes of a sample whose path is judged, and what is quiet while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from notebook import Notebook
+
+from pytest_k8snet import Mbit
+from pytest_k8snet.calico.proof import PathProof
+from pytest_k8snet.cluster.exec import Completed
+from pytest_k8snet.errors import PathError
+from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
+from pytest_k8snet.measure.pair import Pair
+from pytest_k8snet.measure.sampler import Sampler
+from pytest_k8snet.tools.curl import CurlOptions
+from pytest_k8snet.tools.schedule import Schedule
+
+pytest_plugins = ["loopback"]
+
+SHORT: dict[str, Any] = {"seconds": 1, "omit_seconds": 0, "bitrate": 10 * Mbit}
+
+
+@dataclass
+class Judge:
+    """Stands for a prover and its watch: loopback has no path that a kernel could tell of."""
+
+    proof: PathProof
+    events: list[str] = field(default_factory=list)
+
+    def watch(self, pair: Pair, probe: object) -> Judge:
+        self.events.append("before")
+        return self
+
+    def judge(self, result: object) -> PathProof:
+        self.events.append("after")
+        return self.proof
+
+
+def judged_by(sampler: Sampler, state: Any, text: str) -> Judge:
+    judge = Judge(PathProof(state=state, text=text, expected="ipip"))
+    sampler.prover = judge  # type: ignore[assignment]
+    return judge
+
+
+def test_a_sample_on_another_path_is_an_error_that_keeps_its_figure(
+    pair: Pair, sampler: Sampler, observer: Notebook
+) -> None:
+    lie = "tunl0 of node1 sent no packet of this direction during the sample"
+    judged_by(sampler, "contradicted", lie)
+    with pytest.raises(PathError) as caught:
+        sampler.iperf3(pair, **SHORT)
+    assert caught.value.found == lie
+    assert caught.value.during == f"iperf3 {pair.label}"
+    (record,) = observer.records
+    assert (record["error"], record["path"]["state"]) == (lie, "contradicted")
+    assert record["figures"]["bandwidth_bits_per_second"] > 0
+
+
+@pytest.mark.parametrize("state", ["proven", "missing"])
+def test_a_sample_whose_path_is_proven_or_unknown_is_no_error(
+    pair: Pair, sampler: Sampler, observer: Notebook, state: str
+) -> None:
+    judged_by(sampler, state, "node2: no host-network pod on this node")
+    sampler.iperf3(pair, **SHORT)
+    (record,) = observer.records
+    assert (record["error"], record["path"]["state"]) == (None, state)
+
+
+@dataclass(frozen=True)
+class Listened:
+    """A shell on this machine that says when a client runs, and for how long it may."""
+
+    events: list[str]
+
+    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+        self.events.append(f"runs for {timeout_seconds:g} s")
+        return LocalShell()(argv, timeout_seconds=timeout_seconds)
+
+
+@pytest.fixture
+def quiet(sampler: Sampler) -> list[str]:
+    """What the sampler does, as it happens."""
+    events = judged_by(sampler, "proven", "").events
+
+    @contextmanager
+    def silence(seconds: float) -> Iterator[None]:
+        events.append(f"silent for {seconds:g} s")
+        yield
+        events.append("over")
+
+    sampler.silence = silence
+    return events
+
+
+def test_a_sample_runs_in_silence_between_two_looks_at_its_path(
+    pair: Pair, sampler: Sampler, quiet: list[str]
+) -> None:
+    sampler.iperf3(replace(pair, client=replace(pair.client, shell=Listened(quiet))), **SHORT)
+    before, silent, runs, over, after = quiet
+    assert (before, over, after) == ("before", "over", "after")
+    assert silent.removeprefix("silent ") == runs.removeprefix("runs ")
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_requests_are_made_in_silence(
+    node: Endpoint, url: str, sampler: Sampler, quiet: list[str], scheduled: bool
+) -> None:
+    client = replace(node, shell=Listened(quiet))
+    wanted = CurlOptions(url=url, requests=3, max_time_seconds=2)
+    if scheduled:
+        sampler.scheduled(client, Schedule.jittered(wanted, 40, seed=1))
+    else:
+        client.curl(url, requests=3)
+    silent, runs, over = quiet
+    assert over == "over"
+    assert silent.removeprefix("silent ") == runs.removeprefix("runs ")
