@@ -34,8 +34,7 @@ def judged(path: Path, ratio: float = 0.344, limit: float = 0.90, mode: str = "N
     terms = Judging(plan=Plan(), recorder=lambda verdict: made.append(verdict.to_record()))
     pods = Bandwidth(arm("pod-pod", ratio * 2.85e9), terms)
     nodes = Bandwidth(arm("node-node", 2.85e9), terms)
-    verdict = pods / nodes >= limit
-    assert verdict.state in ("pass", "fail")
+    assert (pods / nodes >= limit).finding is not None
     records = [study()[0], *({**study()[0], **record} for record in made)]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
@@ -47,6 +46,25 @@ def test_the_recorded_limit_gives_the_recorded_verdict(tmp_path: Path) -> None:
     assert found.differing == ()
     assert "FAIL" in found.text()
     assert "pod-pod / node-node >= 0.90" in found.text()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "state", "status"),
+    [(0.95, "pass", 0), (0.344, "fail", 1), (0.90, "inconclusive", 1)],
+)
+def test_only_a_file_whose_gates_all_pass_ends_the_command_with_0(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    ratio: float,
+    state: str,
+    status: int,
+) -> None:
+    path = judged(tmp_path / "r.jsonl", ratio)
+    (verdict,) = [one for one in rejudge(path).records if one["kind"] == "verdict"]
+    assert verdict["state"] == state
+    assert rejudge(path).passed is (status == 0)
+    assert main(["judge", str(path)]) == status
+    assert capsys.readouterr().out.splitlines()[-1] == rejudge(path).text().splitlines()[-1]
 
 
 def test_the_same_file_gives_the_same_text(tmp_path: Path) -> None:
