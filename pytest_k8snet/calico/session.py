@@ -29,7 +29,7 @@ from pytest_k8snet.calico.proof import (
     judge,
 )
 from pytest_k8snet.calico.restore import STATE_NAMESPACE
-from pytest_k8snet.calico.switcher import PoolRef, Switcher
+from pytest_k8snet.calico.switcher import REMEDY, PoolRef, Switcher
 from pytest_k8snet.calico.wire import Moment, WireFinding, judge_exchange
 from pytest_k8snet.calico.wiretap import Send, WireTap
 from pytest_k8snet.errors import ModeUnavailableError, PathError
@@ -231,7 +231,7 @@ class CalicoSession:
             what=f"{mode} between {client.node.name} and {server.node.name}",
             timeout_seconds=self.change.timeout_seconds,
             stability_seconds=self.change.stability_seconds,
-            remedy="If one node lags, delete its calico-node pod; if all do, allow more time.",
+            remedy=REMEDY,
         )
 
     def silence(self, seconds: float) -> AbstractContextManager[None]:

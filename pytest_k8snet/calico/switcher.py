@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.nodes import Node
 
-_REMEDY = (
+#: What to do where a mode does not come.
+REMEDY = (
     "If one node lags, delete its calico-node pod; if all do, look at the logs of calico-node and, "
     "with the operator, at TigeraStatus."
 )
@@ -258,7 +259,7 @@ class Switcher:
             what=what,
             timeout_seconds=self._change.timeout_seconds,
             stability_seconds=self._change.stability_seconds,
-            remedy=_REMEDY,
+            remedy=REMEDY,
         )
 
     def close(self) -> None:

@@ -137,7 +137,7 @@ def _receive(
             raise LabError(
                 f"the lab did not come up within {timeout_seconds:g} s",
                 found=_last_lines(log),
-                remedy="give it more time, or fewer nodes",
+                remedy="try fewer nodes, or when the machine is less busy",
             )
         piece = os.read(child.stdout.fileno(), 65536)
         if not piece:

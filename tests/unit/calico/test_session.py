@@ -6,6 +6,7 @@ import pytest
 from cluster_shapes import (
     DEFAULT_POOL,
     NODE1,
+    NODE2,
     cluster,
     installation_object,
     raw_pool,
@@ -26,6 +27,7 @@ from store_sessions import (
 
 from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.proof import PathEnd
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import Strategy
 from pytest_k8snet.errors import (
@@ -291,6 +293,21 @@ def test_an_operator_that_reverts_is_named_at_the_time_out_and_all_is_put_back()
         "applied, or reverted"
     )
     assert objects(api) == before
+
+
+def test_a_pair_that_gets_no_payload_through_is_told_with_where_to_look() -> None:
+    api = a_cluster("manifest-A")
+    ends = [
+        PathEnd(kind="pod", name=node.name, node=node, address=f"10.244.{index}.7")
+        for index, node in enumerate((NODE1, NODE2))
+    ]
+    with session(api, "none") as calico, pytest.raises(NotConvergedError) as caught:
+        calico.converge(VXLAN_CS, *ends, probe=lambda: "payload is lost")
+    assert caught.value.found == "payload is lost"
+    assert caught.value.remedy == (
+        "If one node lags, delete its calico-node pod; if all do, look at the logs of calico-node "
+        "and, with the operator, at TigeraStatus."
+    )
 
 
 def test_an_operator_without_an_api_server_has_its_pool_written_as_well() -> None:
