@@ -6,13 +6,14 @@ import ast
 import inspect
 import re
 from dataclasses import asdict, fields
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from pytest_k8snet import errors, fixtures
+from pytest_k8snet import Mbit, errors, fixtures, ms
 from pytest_k8snet.calico.journal import JOURNAL_NAME
 from pytest_k8snet.calico.lock import LEASE_NAME
 from pytest_k8snet.cluster.permissions import CRD_GROUP, LEVELS, Permission, permissions
@@ -21,7 +22,7 @@ from pytest_k8snet.lab.trouble import NAMES as FAULTS
 from pytest_k8snet.options import MARKERS, OPTIONS
 from pytest_k8snet.settings import READERS
 from pytest_k8snet.tools import curl, iperf3
-from pytest_k8snet.verdict import Plan
+from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Latency, Observation, Plan, Turn
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -239,6 +240,39 @@ def test_the_plan_is_documented_with_its_defaults() -> None:
     for short, shown in rows.items():
         value = plan[LONG_NAMES.get(short, short)]
         assert shown in words[value] if value in words else float(shown) == value, short
+
+
+def arm(name: str, spread: int) -> Arm:
+    """A client or a pair whose figures hardly vary."""
+    turns = count()
+
+    def take(turn: Turn) -> Observation:
+        nearly_one = 1 + next(turns) * spread % 7 / 1000
+        answers = (0.001 * nearly_one,) * (turn.requests or 1)
+        return Observation(
+            figures={"bandwidth": (1e9 * nearly_one,), "connect": answers, "total": answers}
+        )
+
+    return Arm(label=name, take=take)
+
+
+def test_the_default_plan_decides_the_gates_that_are_shown_as_they_are_written() -> None:
+    def terms(plan: str) -> Judging:
+        return Judging(plan=Plan.parse(plan, Plan(seed=1)))
+
+    names = {
+        "bandwidth": lambda one, plan="": Bandwidth(one, terms(plan)),
+        "latency": lambda one, url, plan="": Latency(one, terms(plan)),
+        **{"a": arm("a", 3), "b": arm("b", 5), "pair": arm("pair", 3), "client": arm("client", 3)},
+        **{"url": "http://web", "Mbit": Mbit, "ms": ms},
+    }
+    shown = section(page("verdicts.md"), "Gates")
+    table = shown.split("| written | asks |")[1].split("\n\n")[0]
+    written = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
+    assert len(written) == 5
+    for expression in written:
+        verdict = eval(expression, names)
+        assert verdict.state == "pass", f"{expression}: {verdict.text}"
 
 
 def test_every_marker_is_documented() -> None:
