@@ -56,13 +56,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("lab_nodes", "number of nodes of the lab"),
     Option(
         "link_rate",
-        "rate of the nodes' links, for the physical ceiling in the report (the lab knows its own)",
+        "rate of the nodes' links, for the physical ceiling in the report (--k8snet-lab knows it)",
     ),
     Option("lab_rate", "rate of each lab link: 300M, 1G, unlimited"),
     Option(
         "change",
         "what may be changed in Calico: none (default), dedicated (own pools beside the existing "
-        "ones), in-place:POOL (edit that pool and put it back); the lab allows dedicated by itself",
+        "ones), in-place:POOL (edit that pool and put it back); --k8snet-lab alone is dedicated",
         ("--k8snet-change",),
     ),
     Option(

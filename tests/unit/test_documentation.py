@@ -16,12 +16,16 @@ import yaml
 from pytest_k8snet import Mbit, errors, fixtures, ms
 from pytest_k8snet.calico.journal import JOURNAL_NAME
 from pytest_k8snet.calico.lock import LEASE_NAME
+from pytest_k8snet.cluster import status as cluster_status
+from pytest_k8snet.cluster import unreachable
 from pytest_k8snet.cluster.permissions import CRD_GROUP, LEVELS, Permission, permissions
 from pytest_k8snet.lab import cli as lab_cli
+from pytest_k8snet.lab.preflight import PROGRAMS
 from pytest_k8snet.lab.trouble import NAMES as FAULTS
 from pytest_k8snet.options import MARKERS, OPTIONS
+from pytest_k8snet.report import html
 from pytest_k8snet.settings import READERS
-from pytest_k8snet.tools import curl, iperf3
+from pytest_k8snet.tools import curl, ip, iperf3, pcap, tcpdump
 from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Latency, Observation, Plan, Turn
 
 ROOT = Path(__file__).parents[2]
@@ -125,15 +129,27 @@ def test_every_attribute_of_curl_samples_is_documented(name: str) -> None:
 
 def test_every_error_is_documented() -> None:
     text = page("errors.md")
-    classes = [
-        value
-        for module in (errors, iperf3, curl)
+    missing = {
+        value.__name__
+        for module in (errors, unreachable, cluster_status, iperf3, curl, ip, tcpdump, pcap)
         for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Exception)
-    ]
-    general = {"K8sNetError", "ClusterError", "ApiError", "CalicoError"}
-    missing = {error.__name__ for error in classes} - general
-    assert {name for name in missing if f"`{name}`" not in text} == set()
+        if inspect.isclass(value)
+        and issubclass(value, errors.K8sNetError | errors.Inconclusive)
+        and f"`{value.__name__}`" not in text
+    }
+    assert missing == set()
+
+
+def test_the_report_is_documented_section_by_section() -> None:
+    titles = re.findall(r'section\(\s*"\w+",\s*"([^"]+)"', inspect.getsource(html))
+    shown = re.findall(r"^- \*\*(.*?)\*\*", page("report.md"), re.MULTILINE)
+    assert len(titles) > 5
+    assert set(shown) == {"The verdict", *titles}
+
+
+def test_the_packages_that_the_lab_needs_are_documented() -> None:
+    text = page("lab.md").split("Debian packages", 1)[1].split(";", 1)[0]
+    assert set(re.findall(r"[\w-]+", text)) - {"and"} == set(PROGRAMS.values())
 
 
 def roles() -> dict[str, dict[str, Any]]:
@@ -263,8 +279,11 @@ def test_the_default_plan_decides_the_gates_that_are_shown_as_they_are_written()
     names = {
         "bandwidth": lambda one, plan="": Bandwidth(one, terms(plan)),
         "latency": lambda one, url, plan="": Latency(one, terms(plan)),
-        **{"a": arm("a", 3), "b": arm("b", 5), "pair": arm("pair", 3), "client": arm("client", 3)},
-        **{"url": "http://web", "Mbit": Mbit, "ms": ms},
+        **{name: arm(name, 3) for name in ("a", "pair", "client")},
+        "b": arm("b", 5),
+        "url": "http://web",
+        "Mbit": Mbit,
+        "ms": ms,
     }
     shown = section(page("verdicts.md"), "Gates")
     table = shown.split("| written | asks |")[1].split("\n\n")[0]
