@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from store_api import StoreApi
 from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.lock import LEASE_NAME
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.prober import Shell
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, Strategy
 from pytest_k8snet.cluster import liveness
 from pytest_k8snet.cluster.nodes import Node
@@ -63,6 +65,7 @@ def session(
     strategy: Strategy = "dedicated",
     told: list[dict[str, Any]] | None = None,
     nodes: Sequence[Node] = (NODE1, NODE2),
+    shells: Mapping[str, Shell] = MappingProxyType({}),
     **change: Any,
 ) -> CalicoSession:
     change = {"fabric_routes_pods": True, "stability_seconds": 0, "timeout_seconds": 1, **change}
@@ -72,7 +75,7 @@ def session(
         nodes=nodes,
         run_id="k8snet-abc123",
         change=ChangeSettings(strategy=strategy, pool=DEFAULT_POOL, **change),
-        shells={},
+        shells=shells,
         on_change=(told if told is not None else []).append,
     )
 

@@ -243,19 +243,6 @@ def test_a_foreign_journal_is_left_alone(data: dict[str, str]) -> None:
     assert api.get(JOURNAL).get("data", {}) == data
 
 
-def test_a_journal_survives_its_text() -> None:
-    journal = Journal(
-        run_id="k8snet-1",
-        strategy="dedicated",
-        owner="me",
-        time="now",
-        shape="A",
-        group="crd.projectcalico.org/v1",
-        own_pools=("k8snet-1-never",),
-    )
-    assert Journal.from_json(journal.to_json(), where="here") == journal
-
-
 def test_a_pool_that_is_not_the_runs_own_is_never_deleted() -> None:
     api = a_cluster("manifest-A")
     api.create(

@@ -1,0 +1,40 @@
+"""The one journal of a cluster: whose it is, and who may delete it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from store_sessions import a_cluster
+
+from pytest_k8snet.calico.journal import Journal, JournalStore
+from pytest_k8snet.errors import RestoreError
+
+MINE = Journal(
+    run_id="k8snet-mine",
+    strategy="dedicated",
+    owner="me",
+    time="now",
+    shape="A",
+    group="crd.projectcalico.org/v1",
+    own_pools=("k8snet-mine-never",),
+)
+OTHERS = replace(MINE, run_id="k8snet-other", owner="somebody")
+
+
+def test_a_journal_survives_its_text() -> None:
+    assert Journal.from_json(MINE.to_json(), where="here") == MINE
+
+
+def test_another_runs_journal_is_neither_overwritten_nor_deleted() -> None:
+    store = JournalStore(a_cluster("manifest-A"), "kube-system")
+    store.write(OTHERS)
+    with pytest.raises(RestoreError, match="have not been taken back") as caught:
+        store.write(MINE)
+    assert caught.value.found == "ConfigMap kube-system/k8snet-journal exists"
+    store.delete(MINE.run_id)
+    assert store.read() == OTHERS
+    store.delete(OTHERS.run_id)
+    assert store.read() is None
+    # Nor is it missed.
+    store.delete(OTHERS.run_id)

@@ -1,0 +1,169 @@
+"""What nodes must have followed before a mode is ready: what the API and their kernels tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cluster_shapes import NODE1, NODE2, raw_pool
+from kernel_shapes import MAC, POD1, POD2, state
+from kernel_shells import KernelShell
+from store_api import StoreApi
+from store_sessions import NEVER, VXLAN, VXLAN_CS, a_cluster, session
+
+from pytest_k8snet.calico.groups import V1
+from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.kernel import KernelState, Route
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.nodewatch import NodeWatch
+from pytest_k8snet.calico.prober import Prober, Shell
+from pytest_k8snet.cluster.exec import Completed
+from pytest_k8snet.errors import ConnectError, NotConvergedError
+
+ANNOTATION = "projectcalico.org/IPv4VXLANTunnelAddr"
+
+
+def kernels() -> tuple[KernelState, KernelState]:
+    """Both nodes' kernels once VXLAN is there."""
+    return (
+        state(NODE1, NODE2, "vxlan", pod=POD1, to=POD2, families=("vxlan",)),
+        state(NODE2, NODE1, "vxlan", pod=POD2, to=POD1, families=("vxlan",)),
+    )
+
+
+def told(*states: KernelState) -> dict[str, KernelShell]:
+    return {one.node: KernelShell(one) for one in states}
+
+
+@contextmanager
+def watching(api: StoreApi, shells: Mapping[str, Shell]) -> Iterator[NodeWatch]:
+    prober = Prober(shells)
+    try:
+        yield NodeWatch(api, nodes=(NODE1, NODE2), prober=prober)
+    finally:
+        prober.close()
+
+
+def complaints(mode: CalicoMode, *states: KernelState, **installation: Any) -> list[str]:
+    """What is complained of where the only pool is in a mode, and Calico has told the API so."""
+    api = a_cluster("manifest-A", raw_pool(mode=mode))
+    with watching(api, told(*states)) as watch:
+        return watch.complaints(replace(inspect(api), **installation), {mode})
+
+
+def test_nodes_that_have_followed_are_given_no_complaint() -> None:
+    assert complaints(VXLAN, *kernels()) == []
+
+
+def test_a_node_that_cannot_be_asked_is_judged_by_the_api_alone() -> None:
+    assert complaints(VXLAN) == []
+
+
+def test_a_kernel_that_has_not_followed_is_told_of_its_node() -> None:
+    one, other = kernels()
+    late = replace(one, links={"eth0": one.links["eth0"]})
+    assert complaints(VXLAN, late, other) == [
+        "node1 has no vxlan.calico yet",
+    ]
+    assert complaints(NEVER, one) == ["node1 still has vxlan.calico 10.244.1.1"]
+
+
+def test_a_tunnel_that_leads_elsewhere_is_told_of_the_node_that_sends() -> None:
+    one, other = kernels()
+    wrong = replace(one, fdb={MAC["node2"]: "192.168.0.99"})
+    assert complaints(VXLAN, wrong, other) == [
+        f"node1's FDB sends {MAC['node2']} to 192.168.0.99, expected 192.168.0.12 of node2"
+    ]
+    # There the device is flow-based, and the kernel's tables say nothing.
+    assert complaints(VXLAN, wrong, other, dataplane="eBPF") == []
+
+
+def test_a_node_whose_kernel_cannot_be_read_is_complained_of() -> None:
+    one, _ = kernels()
+    api = a_cluster("manifest-A", raw_pool(mode=VXLAN))
+    shells = told(one)
+    shells["node1"].text = "\x1elinks\nKilled\n"
+    with watching(api, shells) as watch:
+        assert watch.complaints(inspect(api), {VXLAN}) == [
+            "node1: ip did not tell the network devices: Killed"
+        ]
+
+
+def test_an_api_server_that_does_not_answer_is_no_nodes_fault() -> None:
+    api = a_cluster("manifest-A", raw_pool(mode=VXLAN))
+
+    def shell(argv: Sequence[str]) -> Completed:
+        raise ConnectError("the API server does not answer")
+
+    with watching(api, {"node1": shell}) as watch, pytest.raises(ConnectError):
+        watch.complaints(inspect(api), {VXLAN})
+
+
+def annotate(api: StoreApi, node: str, address: str | None) -> None:
+    def change(found: dict[str, Any]) -> None:
+        found["metadata"]["annotations"].pop(ANNOTATION, None)
+        if address is not None:
+            found["metadata"]["annotations"][ANNOTATION] = address
+
+    api.store.mutate("nodes", node, None, change)
+
+
+def test_a_tunnel_address_that_is_wanted_must_be_there_and_another_gone() -> None:
+    api = a_cluster("manifest-A", raw_pool(mode=NEVER))
+    annotate(api, "node2", "10.244.2.1")
+    with watching(api, {}) as watch:
+        assert watch.complaints(inspect(api), {NEVER}) == [
+            "node2 still has VXLAN address 10.244.2.1"
+        ]
+        assert watch.seen["node2"].annotations[ANNOTATION] == "10.244.2.1"
+    api = a_cluster("manifest-A", raw_pool(mode=VXLAN))
+    annotate(api, "node2", None)
+    # No node under test.
+    annotate(api, "node3", None)
+    with watching(api, {}) as watch:
+        assert watch.complaints(inspect(api), {VXLAN}) == ["node2 has no VXLAN tunnel address yet"]
+
+
+def test_the_routes_to_the_blocks_of_a_flipped_pool_must_have_followed() -> None:
+    api = a_cluster("manifest-A", raw_pool(mode=VXLAN))
+    for node, cidr in (("node1", "10.244.1.0/26"), ("node2", "10.244.2.0/26")):
+        api.create(
+            "/apis/crd.projectcalico.org/v1/ipamblocks",
+            {
+                "metadata": {"name": cidr.replace(".", "-").replace("/", "-")},
+                "spec": {"cidr": cidr, "affinity": f"host:{node}", "allocations": []},
+            },
+        )
+    one, other = kernels()
+    to_one, to_other = "10.244.1.63", "10.244.2.63"
+    there = Route(destination=to_other, device="vxlan.calico", gateway="10.244.2.1")
+    back = Route(destination=to_one, device="eth0", gateway="192.168.0.11")
+    shells = told(replace(one, routes={to_other: there}), replace(other, routes={to_one: back}))
+    installation = inspect(api)
+    (pool,) = installation.pools
+    with watching(api, shells) as watch:
+        found = watch.complaints(
+            installation,
+            {VXLAN},
+            pool=pool,
+            group=V1,
+            blocks=watch.blocks(installation, pool),
+        )
+    assert found == [f"node2 sends {back}, expected dev vxlan.calico"]
+    assert {name: shell.asked for name, shell in shells.items()} == {
+        "node1": [(to_other,)],
+        "node2": [(to_one,)],
+    }
+
+
+def test_a_kernel_that_never_follows_is_named_at_the_time_out() -> None:
+    api = a_cluster("manifest-A", raw_pool(mode=NEVER))
+    one, other = kernels()
+    late = replace(one, links={"eth0": one.links["eth0"]})
+    with session(api, "in-place", shells=told(late, other), timeout_seconds=0.1) as calico:
+        with pytest.raises(NotConvergedError) as caught:
+            calico.enter(VXLAN_CS)
+        assert caught.value.found == "node1 has no vxlan.calico yet"
