@@ -8,8 +8,14 @@ from ipaddress import IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico import groups
+from pytest_k8snet.calico.api_shape import (
+    find_shape,
+    migration_phases,
+    served_groups,
+    unfinished,
+)
 from pytest_k8snet.calico.felix import felix_facts
-from pytest_k8snet.calico.groups import ApiShape, Group
+from pytest_k8snet.calico.groups import Group
 from pytest_k8snet.calico.installation import Backend, Installation, OperatorPool
 from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.node_daemon import DaemonFacts, daemon_facts
@@ -31,9 +37,10 @@ def inspect(api: Api) -> Installation:
         ConnectError: the API server doesn't answer at all.
         UnauthorizedError: the credentials are not accepted.
     """
-    served = _served_groups(api)
+    served = served_groups(api)
     reader = Reader(api)
-    shape, group = _shape(reader, served)
+    phases = migration_phases(reader, served)
+    shape, group = find_shape(reader, served, phases)
     operator = (
         reader.get(groups.INSTALLATION_PATH, "Installation")
         if ("operator.tigera.io" in served)
@@ -49,31 +56,10 @@ def inspect(api: Api) -> Installation:
     found = replace(
         found,
         service_networks=_service_networks(reader),
-        unfinished_migration=_unfinished_migration(reader, served),
+        unfinished_migration=unfinished(phases),
         fabric_peering=found.backend == "bird" and _peers_outside(reader, found),
     )
     return replace(found, unknown=dict(reader.unknown))
-
-
-def _served_groups(api: Api) -> frozenset[str]:
-    listing = api.get("/apis")
-    return frozenset(str(group.get("name")) for group in listing.get("groups") or ())
-
-
-def _shape(reader: Reader, served: frozenset[str]) -> tuple[ApiShape | None, Group | None]:
-    v1, v3 = "crd.projectcalico.org" in served, "projectcalico.org" in served
-    if not v1 and not v3:
-        return None, None
-    if v1 and not v3:
-        return "A", groups.V1
-    if v3 and not v1:
-        return "C", groups.V3
-    service = reader.get(
-        "/apis/apiregistration.k8s.io/v1/apiservices/v3.projectcalico.org", "APIService"
-    )
-    aggregated = service is None or bool((service.get("spec") or {}).get("service"))
-    # Both sets of CRDs without an aggregating server: Calico itself then stores in v1.
-    return ("B", groups.V3) if aggregated else ("A", groups.V1)
 
 
 def _with_pools(reader: Reader, found: Installation) -> Installation:
@@ -233,19 +219,6 @@ def _ipv4_network(text: object) -> IPv4Network | None:
     except ValueError:
         return None
     return network if isinstance(network, IPv4Network) else None
-
-
-def _unfinished_migration(reader: Reader, served: frozenset[str]) -> str:
-    if "migration.projectcalico.org" not in served:
-        return ""
-    migrations = reader.list(
-        "/apis/migration.projectcalico.org/v1/datastoremigrations", "DatastoreMigrations"
-    )
-    for migration in migrations or ():
-        phase = str((migration.get("status") or {}).get("phase", ""))
-        if phase not in ("Converged", "Complete"):
-            return f"{migration['metadata']['name']} (phase {phase or 'unknown'})"
-    return ""
 
 
 def _peers_outside(reader: Reader, found: Installation) -> bool:

@@ -279,3 +279,57 @@ def test_all_nodes_are_known_also_those_that_take_no_pods() -> None:
         ("node2", True),
         ("node3", False),
     ]
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+@pytest.mark.parametrize(
+    ("phase", "unfinished"),
+    [
+        ("Migrating", "v1-to-v3 (phase Migrating)"),
+        ("", "v1-to-v3 (phase unknown)"),
+        ("Converged", ""),
+        ("Complete", ""),
+    ],
+)
+def test_a_migration_is_found_in_the_version_that_is_served(
+    version: str, phase: str, unfinished: str
+) -> None:
+    api = cluster(shape="B")
+    migration = {"metadata": {"name": "v1-to-v3"}, "status": {"phase": phase}}
+    group = f"migration.projectcalico.org/{version}"
+    serve(api, group, "datastoremigrations", [migration])
+    assert inspect(api).unfinished_migration == unfinished
+
+
+@pytest.mark.parametrize(
+    ("phase", "service", "shape", "group"),
+    [
+        (None, {}, "A", "crd.projectcalico.org/v1"),
+        ("Migrating", {}, "A", "crd.projectcalico.org/v1"),
+        ("Complete", {}, "C", "projectcalico.org/v3"),
+        ("Converged", None, "C", "projectcalico.org/v3"),
+        ("Complete", {"service": {"name": "calico-api"}}, "B", "projectcalico.org/v3"),
+        (None, None, "B", "projectcalico.org/v3"),
+    ],
+)
+def test_of_both_groups_a_finished_migration_and_the_api_server_tell_the_store(
+    phase: str | None, service: dict[str, object] | None, shape: str, group: str
+) -> None:
+    api = cluster(shape="B")
+    migration = {"metadata": {"name": "v1-to-v3"}, "status": {"phase": phase}}
+    if phase is not None:
+        served = "migration.projectcalico.org/v1"
+        serve(api, served, "datastoremigrations", [migration])
+    get = api.get
+
+    def get_service(path: str, **query: str) -> dict[str, object]:
+        if "apiservices" not in path:
+            return get(path, **query)
+        if service is None:
+            raise ForbiddenError('user "tester" may not get it', status=403)
+        return {"spec": service}
+
+    # The store knows one APIService only, an aggregated one.
+    api.get = get_service  # type: ignore[method-assign]
+    found = inspect(api)
+    assert (found.shape, found.group) == (shape, group)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cluster_shapes import DEFAULT_POOL, cluster, installation_object, raw_pool
+from cluster_shapes import DEFAULT_POOL, cluster, installation_object, raw_pool, serve
 from players import Players
 from store_api import StoreApi
 
@@ -60,19 +60,8 @@ def degraded() -> StoreApi:
 
 def migrating() -> StoreApi:
     api = cluster(shape="B", pools=(raw_pool(mode=VXLAN_CS),))
-    get, listed = api.get, api.list
-    group = "migration.projectcalico.org"
     migration = {"metadata": {"name": "v1-to-v3"}, "status": {"phase": "Migrating"}}
-
-    def get_with_migration(path: str, **query: str) -> dict[str, Any]:
-        found = get(path, **query)
-        return {"groups": [*found["groups"], {"name": group}]} if path == "/apis" else found
-
-    # The store serves no migrations: what is read of them is the test's word.
-    api.get = get_with_migration  # type: ignore[method-assign]
-    api.list = lambda path, **query: (  # type: ignore[method-assign]
-        [migration] if group in path else listed(path, **query)
-    )
+    serve(api, "migration.projectcalico.org/v1beta1", "datastoremigrations", [migration])
     return api
 
 
