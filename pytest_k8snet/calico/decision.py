@@ -15,7 +15,7 @@ from pytest_k8snet.calico.groups import V1, Group
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.refusals import refuse_impossible
+from pytest_k8snet.calico.refusals import refuse_impossible, refuse_unknown_routing
 from pytest_k8snet.calico.version import MANUAL_ASSIGNMENT
 from pytest_k8snet.errors import ModeUnavailableError, SettingsError
 
@@ -78,6 +78,7 @@ def decide(
     refuse_impossible(installation, mode, nodes)
     if strategy == "none":
         return _use_existing(installation, mode)
+    refuse_unknown_routing(installation)
     if installation.group is None:  # refused above; said again for the type checker
         raise AssertionError("no Calico API group")
     if strategy == "dedicated":

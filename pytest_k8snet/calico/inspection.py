@@ -18,7 +18,7 @@ from pytest_k8snet.calico.felix import felix_facts
 from pytest_k8snet.calico.groups import Group
 from pytest_k8snet.calico.installation import Backend, Installation, OperatorPool
 from pytest_k8snet.calico.ippool import IPPool
-from pytest_k8snet.calico.node_daemon import DaemonFacts, daemon_facts
+from pytest_k8snet.calico.node_daemon import TOPIC, DaemonFacts, daemon_facts
 from pytest_k8snet.calico.reader import Reader
 from pytest_k8snet.calico.version import Version
 from pytest_k8snet.cluster.nodes import read_node
@@ -49,7 +49,7 @@ def inspect(api: Api) -> Installation:
     daemon = daemon_facts(reader)
     found = Installation(shape=shape, group=group)
     found = _with_pools(reader, found)
-    found = _with_versions(reader, found, daemon)
+    found = _with_information(reader, found, daemon)
     found = _with_install(reader, found, operator, daemon)
     found = replace(found, **felix_facts(reader, _readable_group(found), daemon, operator))
     found = _with_nodes(reader, found)
@@ -83,19 +83,21 @@ def _readable_group(found: Installation) -> Group | None:
     return groups.V1 if found.shape == "B" and not found.v3_reachable else found.group
 
 
-def _with_versions(reader: Reader, found: Installation, daemon: DaemonFacts) -> Installation:
-    text = ""
+def _with_information(reader: Reader, found: Installation, daemon: DaemonFacts) -> Installation:
     group = _readable_group(found)
-    if group is not None:
-        info = reader.get(groups.path(group, "clusterinformations", "default"), "Calico version")
-        text = str(((info or {}).get("spec") or {}).get("calicoVersion") or "")
-    text = text or daemon.image_tag
+    path = group and groups.path(group, "clusterinformations", "default")
+    spec = ((path and reader.get(path, "Calico version")) or {}).get("spec") or {}
+    text = str(spec.get("calicoVersion") or daemon.image_tag)
+    # Kinds are only ever added, so this one counts only where there is no DaemonSet to say more.
+    absent = not daemon.environment and TOPIC not in reader.unknown
+    canal = absent and "canal" in str(spec.get("clusterType")).split(",")
     version = reader.get("/version", "Kubernetes version") or {}
     return replace(
         found,
         version=Version.parse(text),
         version_text=text,
         kubernetes_version=str(version.get("gitVersion", "")),
+        cni="Canal" if daemon.canal or canal else found.cni,
     )
 
 

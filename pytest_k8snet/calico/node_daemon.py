@@ -10,7 +10,11 @@ from typing import Any
 from pytest_k8snet.calico.installation import Backend
 from pytest_k8snet.calico.reader import Reader
 
-_NAMESPACES = ("calico-system", "kube-system")
+#: The namespaces in which operator and manifests put it.
+NAMESPACES = ("calico-system", "kube-system")
+#: What cannot be read of it is remembered under this topic.
+TOPIC = "DaemonSet calico-node"
+_CANAL = ("canal", "rke2-canal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +24,8 @@ class DaemonFacts:
     environment: Mapping[str, str] = field(default_factory=dict)
     image_tag: str = ""
     vpp: bool = False
+    #: Whether flannel routes the pods, and calico-node beside it enforces policy alone.
+    canal: bool = False
     ipam: str = "Calico"
     #: An explicit MTU from ``veth_mtu``; None where it is derived from the host.
     mtu_bytes: int | None = None
@@ -41,12 +47,13 @@ class DaemonFacts:
 
 def daemon_facts(reader: Reader) -> DaemonFacts:
     """Find the DaemonSet where operator or manifests put it, and read it."""
-    for namespace in _NAMESPACES:
-        daemon = reader.get(
-            f"/apis/apps/v1/namespaces/{namespace}/daemonsets/calico-node", "DaemonSet calico-node"
-        )
+    for namespace in NAMESPACES:
+        daemon = reader.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/calico-node", TOPIC)
         if daemon is not None:
             return _read(reader, namespace, daemon)
+    for name in _CANAL:
+        if reader.get(f"/apis/apps/v1/namespaces/kube-system/daemonsets/{name}", TOPIC):
+            return DaemonFacts(canal=True)
     vpp = reader.get(
         "/apis/apps/v1/namespaces/calico-vpp-dataplane/daemonsets/calico-vpp-node", "Calico VPP"
     )

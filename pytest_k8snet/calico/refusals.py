@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.installation import FelixSetting, Installation
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.node_daemon import NAMESPACES, TOPIC
 from pytest_k8snet.calico.version import FELIX_CLUSTER_ROUTES, FELIX_OWNS_IPIP, Version
 from pytest_k8snet.errors import InvalidError, ModeUnavailableError
 
@@ -30,6 +31,25 @@ def refuse_impossible(installation: Installation, mode: CalicoMode, nodes: Seque
     _refuse_unrouted_mode(installation, mode)
 
 
+def refuse_unknown_routing(installation: Installation) -> None:
+    """Refuse to write anything while it is not known that Calico routes the pods.
+
+    Raises:
+        ModeUnavailableError: says whether that could not be read, or is not there.
+    """
+    if installation.backend != "unknown":
+        return
+    where = " and ".join(NAMESPACES)
+    unread = installation.unknown.get(TOPIC)
+    raise ModeUnavailableError(
+        "It is unknown whether Calico routes the pods, so nothing is changed",
+        found=f"{TOPIC}: {unread}" if unread else f"no {TOPIC} with a known backend in {where}",
+        remedy=f"Permit get on daemonsets.apps in {where}."
+        if unread
+        else "Go without --k8snet-change: modes that pools have already take no change.",
+    )
+
+
 def refused(mode: CalicoMode, error: InvalidError) -> ModeUnavailableError:
     """What to raise when the API server does not accept a pool in a mode."""
     return ModeUnavailableError(
@@ -46,6 +66,8 @@ def _refuse_foreign_routing(installation: Installation) -> None:
         reason = unknown or "no Calico API group is served"
     elif installation.datastore != "kubernetes":
         reason = f"its datastore is {installation.datastore}, which the Kubernetes API doesn't show"
+    elif installation.cni == "Canal":
+        reason = "it is Canal: flannel routes the pods and Calico enforces policy only"
     elif installation.cni != "Calico":
         reason = f"the CNI plugin is {installation.cni}"
     elif installation.dataplane == "VPP":

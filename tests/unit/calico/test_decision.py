@@ -57,6 +57,7 @@ def refusal(*args: Any, **kwargs: Any) -> ModeUnavailableError:
         ({"datastore": "etcdv3"}, "its datastore is etcdv3"),
         ({"backend": "none"}, "CALICO_NETWORKING_BACKEND is none"),
         ({"cni": "AmazonVPC"}, "the CNI plugin is AmazonVPC"),
+        ({"cni": "Canal", "backend": "unknown"}, "it is Canal: flannel routes the pods"),
         ({"dataplane": "VPP"}, "the dataplane is VPP"),
     ],
 )
@@ -67,6 +68,26 @@ def test_row_1_a_cluster_that_calico_does_not_route_is_refused(
     error = refusal(strategy=strategy, **found)
     assert "does not route the pods here in Linux" in error.problem
     assert error.found.startswith(reason)
+
+
+@pytest.mark.parametrize("strategy", ["dedicated", "in-place"])
+def test_row_1_nothing_is_written_while_it_is_unknown_who_routes(strategy: Strategy) -> None:
+    absent = refusal(strategy=strategy, backend="unknown")
+    assert absent.problem == "It is unknown whether Calico routes the pods, so nothing is changed"
+    assert absent.found == (
+        "no DaemonSet calico-node with a known backend in calico-system and kube-system"
+    )
+    reason = 'not permitted: user "jane" may not get daemonsets'
+    forbidden = refusal(
+        strategy=strategy, backend="unknown", unknown={"DaemonSet calico-node": reason}
+    )
+    assert forbidden.found == f"DaemonSet calico-node: {reason}"
+    assert forbidden.remedy == "Permit get on daemonsets.apps in calico-system and kube-system."
+
+
+def test_row_1_what_changes_nothing_needs_not_know_who_routes() -> None:
+    unread = {"DaemonSet calico-node": "not permitted: may not get daemonsets"}
+    assert decided(NEVER, "none", backend="unknown", unknown=unread).writer == "nothing"
 
 
 # Row 2: WireGuard.

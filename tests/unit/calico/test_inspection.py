@@ -333,3 +333,42 @@ def test_of_both_groups_a_finished_migration_and_the_api_server_tell_the_store(
     api.get = get_service  # type: ignore[method-assign]
     found = inspect(api)
     assert (found.shape, found.group) == (shape, group)
+
+
+DAEMONS = "/apis/apps/v1/namespaces/kube-system/daemonsets"
+
+
+def typed(api: StoreApi, kinds: str) -> StoreApi:
+    body = {"spec": {"clusterType": kinds}}
+    api.patch(f"{CRD}/clusterinformations/default", body)
+    return api
+
+
+@pytest.mark.parametrize("name", ["canal", "rke2-canal"])
+def test_canal_is_known_by_its_daemon_set(name: str) -> None:
+    api = cluster()
+    api.delete(f"{DAEMONS}/calico-node")
+    assert (inspect(api).cni, inspect(api).backend) == ("Calico", "unknown")
+    daemon = calico_node_daemon("none", "v3.31.2")
+    daemon["metadata"]["name"] = name
+    api.create(DAEMONS, daemon)
+    found = inspect(api)
+    assert (found.cni, found.unknown) == ("Canal", {})
+
+
+def test_canal_is_known_by_the_cluster_type_where_no_daemon_set_says_more() -> None:
+    # Kinds are only ever added: this cluster has been moved from Canal to Calico.
+    api = typed(cluster(), "k8s,canal,bgp,kdd")
+    assert inspect(api).cni == "Calico"
+
+    def refuse(method: str, path: str) -> None:
+        if "daemonsets" in path:
+            raise ForbiddenError('user "tester" may not get it', status=403)
+
+    api.refuse = refuse
+    found = inspect(api)
+    assert (found.cni, found.backend) == ("Calico", "unknown")
+    assert found.unknown["DaemonSet calico-node"] == 'not permitted: user "tester" may not get it'
+    api = typed(cluster(), "k8s,canal,kdd")
+    api.delete(f"{DAEMONS}/calico-node")
+    assert inspect(api).cni == "Canal"

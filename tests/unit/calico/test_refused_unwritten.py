@@ -73,6 +73,12 @@ def with_both_families() -> StoreApi:
     return cluster(pools=(raw_pool(mode=None, ipipMode="Always", vxlanMode="Always"),))
 
 
+def without_daemon() -> StoreApi:
+    api = cluster(pools=(raw_pool(mode=VXLAN_CS),))
+    api.delete("/apis/apps/v1/namespaces/kube-system/daemonsets/calico-node")
+    return api
+
+
 def across_subnets() -> StoreApi:
     return cluster(pools=(raw_pool(mode=VXLAN_CS),))
 
@@ -89,12 +95,14 @@ def across_subnets() -> StoreApi:
         (with_wireguard, BOTH, IPIP, DEFAULT_POOL, "WireGuard carries the pods' traffic"),
         (migrating, BOTH, VXLAN, DEFAULT_POOL, "Calico's datastore is being migrated"),
         (lambda: with_felix(ipipEnabled=False), BOTH, IPIP, DEFAULT_POOL, "would be a black hole"),
+        (without_daemon, BOTH, VXLAN, DEFAULT_POOL, "It is unknown whether Calico routes"),
         (degraded, IN_PLACE, VXLAN, DEFAULT_POOL, "The operator's pools are degraded"),
         (across_subnets, IN_PLACE, NEVER, DEFAULT_POOL, "could cut the pods of this cluster off"),
     ],
     ids=[
         *("ipip-without-bgp", "never-without-bgp", "never-without-bgp-3.33", "ipip-on-ipv6"),
-        *("two-families", "vpp", "wireguard", "migration", "family-off", "degraded", "fabric"),
+        *("two-families", "vpp", "wireguard", "migration", "family-off", "no-daemon", "degraded"),
+        "fabric",
     ],
 )
 def test_nothing_is_written_before_the_refusal(
