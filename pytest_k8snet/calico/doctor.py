@@ -118,9 +118,9 @@ def _calico(installation: Installation) -> Iterator[str]:
             "the wire prove paths"
         )
     yield f"API shape {installation.shape}: pools are written through {installation.group}"
-    yield f"pod MTU {installation.mtu_bytes or 'derived from the host and the families enabled'}"
-    on = sorted(installation.families()) + (["wireguard"] if installation.wireguard else [])
-    yield f"enabled: {', '.join(on) or 'no encapsulation'}"
+    mtu = installation.mtu_told
+    yield f"pod MTU {'derived from the host and what is enabled' if mtu == 'auto' else mtu}"
+    yield f"enabled: {', '.join(sorted(installation.encapsulations())) or 'no encapsulation'}"
     for pool in installation.pools:
         owner = "the operator's" if installation.operator_reverts(pool) else "nobody reconciles it"
         marks = [owner, *(["disabled"] if pool.disabled else [])]

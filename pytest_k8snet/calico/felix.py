@@ -11,6 +11,15 @@ from pytest_k8snet.calico.installation import FelixSetting
 from pytest_k8snet.calico.node_daemon import DaemonFacts
 from pytest_k8snet.calico.reader import Reader
 
+_MTU_VARIABLES = {
+    "mtuIfacePattern": "FELIX_MTUIFACEPATTERN",
+    "ipipMTU": "FELIX_IPINIPMTU",
+    "vxlanMTU": "FELIX_VXLANMTU",
+    "vxlanMTUV6": "FELIX_VXLANMTUV6",
+    "wireguardMTU": "FELIX_WIREGUARDMTU",
+    "wireguardMTUV6": "FELIX_WIREGUARDMTUV6",
+}
+
 
 class FelixFacts(TypedDict, total=False):
     """The fields of an Installation that Felix's settings decide."""
@@ -20,6 +29,8 @@ class FelixFacts(TypedDict, total=False):
     vxlan_port: int
     felix_cluster_routes: str
     wireguard: bool
+    wireguard_v6: bool
+    mtu_settings: tuple[FelixSetting, ...]
     dataplane: str
 
 
@@ -38,11 +49,14 @@ def felix_facts(
         "vxlan_enabled": _explicit(configs, "vxlanEnabled", environment, "FELIX_VXLANENABLED"),
         "ipip_enabled": _explicit(configs, "ipipEnabled", environment, "FELIX_IPINIPENABLED"),
         "felix_cluster_routes": _routes(configs, environment, operator),
-        "wireguard": any(
-            not setting.off
-            for setting in _explicit(
-                configs, "wireguardEnabled", environment, "FELIX_WIREGUARDENABLED"
-            )
+        "wireguard": _on(configs, "wireguardEnabled", environment, "FELIX_WIREGUARDENABLED"),
+        "wireguard_v6": _on(configs, "wireguardEnabledV6", environment, "FELIX_WIREGUARDENABLEDV6"),
+        "mtu_settings": tuple(
+            setting
+            for key, variable in _MTU_VARIABLES.items()
+            for setting in _explicit(configs, key, environment, variable)
+            # Manifests write a 0 where Felix is to derive it.
+            if setting.value != "0"
         ),
     }
     ports = _explicit(configs, "vxlanPort", environment, "FELIX_VXLANPORT")
@@ -73,6 +87,12 @@ def _explicit(
     )
 
 
+def _on(
+    configs: list[dict[str, Any]], key: str, environment: Mapping[str, str], variable: str
+) -> bool:
+    return any(not one.off for one in _explicit(configs, key, environment, variable))
+
+
 def _as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -93,15 +113,12 @@ def _routes(
 
 
 def _dataplane(configs: list[dict[str, Any]], environment: Mapping[str, str]) -> str:
-    def on(key: str, variable: str) -> bool:
-        return any(not one.off for one in _explicit(configs, key, environment, variable))
-
     internal = _explicit(
         configs, "useInternalDataplaneDriver", environment, "FELIX_USEINTERNALDATAPLANEDRIVER"
     )
     if any(setting.off for setting in internal):
         return "VPP"
-    if on("bpfEnabled", "FELIX_BPFENABLED"):
+    if _on(configs, "bpfEnabled", environment, "FELIX_BPFENABLED"):
         return "eBPF"
     modes = _explicit(configs, "nftablesMode", environment, "FELIX_NFTABLESMODE")
     return "nftables" if any(mode.value == "Enabled" for mode in modes) else ""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pytest_k8snet.calico.convergence import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
-from pytest_k8snet.calico.headers import pod_mtu_bytes
+from pytest_k8snet.calico.headers import families_of, pod_mtu_bytes
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.modes import CalicoMode
@@ -99,11 +99,11 @@ def _families(installation: Installation, pool: IPPool, mode: CalicoMode) -> fro
 
 
 def mtu_loss_bytes(installation: Installation, modes: Iterable[CalicoMode]) -> int:
-    """By how much pods' MTU shrinks, everywhere, while there are pools of these modes as well."""
-    if installation.mtu_bytes is not None:
+    """By how much pods' MTU shrinks, everywhere, while there are pools of these modes as well.
+
+    0 as well where Felix has settings of its own, since nobody here follows those.
+    """
+    if installation.mtu_bytes is not None or installation.mtu_settings:
         return 0
-    now = installation.families()
-    then = now | {mode.family for mode in modes}
-    wireguard = installation.wireguard
-    before, after = (pod_mtu_bytes(0, one, wireguard=wireguard) for one in (now, then))
-    return before - after
+    now = installation.encapsulations()
+    return pod_mtu_bytes(0, now) - pod_mtu_bytes(0, now | families_of(modes))

@@ -8,15 +8,18 @@ be compared with.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Literal
 
 from pytest_k8snet.calico.modes import CalicoMode, Family, Path
 from pytest_k8snet.units import BitRate, Ratio
 
 _IPV4 = 20
+_IPV6 = 40
 _TCP = 20
 _UDP = 8
 _VXLAN = 8
 _ETHERNET = 14
+_WIREGUARD = 32
 
 #: TCP's timestamp option, which Linux always sends unless it is switched off.
 TCP_TIMESTAMP_BYTES = 12
@@ -33,8 +36,16 @@ OVERHEAD_BYTES: dict[Path, int] = {
     "ipip": _IPV4,
     "vxlan": _IPV4 + _UDP + _VXLAN + _ETHERNET,
 }
-#: Bytes that WireGuard takes; a family of its own beside the pools' modes.
-WIREGUARD_OVERHEAD_BYTES = 60
+#: What takes its bytes from the MTU of every new pod once it is enabled, for either IP family.
+Encapsulation = Literal["none", "ipip", "vxlan", "vxlan-v6", "wireguard", "wireguard-v6"]
+ENCAPSULATION_BYTES: dict[Encapsulation, int] = {
+    "none": OVERHEAD_BYTES["direct"],
+    "ipip": OVERHEAD_BYTES["ipip"],
+    "vxlan": OVERHEAD_BYTES["vxlan"],
+    "vxlan-v6": _IPV6 + _UDP + _VXLAN + _ETHERNET,
+    "wireguard": _IPV4 + _UDP + _WIREGUARD,
+    "wireguard-v6": _IPV6 + _UDP + _WIREGUARD,
+}
 
 
 def families_of(modes: Iterable[CalicoMode]) -> frozenset[Family]:
@@ -42,27 +53,17 @@ def families_of(modes: Iterable[CalicoMode]) -> frozenset[Family]:
     return frozenset(mode.family for mode in modes if mode.family != "none")
 
 
-def pod_mtu_bytes(
-    host_mtu_bytes: int, families: Collection[Family], *, wireguard: bool = False
-) -> int:
+def pod_mtu_bytes(host_mtu_bytes: int, enabled: Collection[Encapsulation]) -> int:
     """The MTU that Calico gives to new pods when it derives it from the host.
 
     It is cluster-shaped, not pool-shaped: one VXLAN pool anywhere lowers every new pod, also
-    those in a pool without encapsulation.
+    those in a pool without encapsulation, and an IPv6 one lowers it further.
 
     Args:
         host_mtu_bytes: the smallest MTU among the node's underlay interfaces.
-        families: the encapsulation families that any pool (or Felix's settings) enables.
-        wireguard: whether WireGuard is enabled.
+        enabled: what any pool (or Felix's settings) enables.
     """
-    taken = [0]
-    if "ipip" in families:
-        taken.append(OVERHEAD_BYTES["ipip"])
-    if "vxlan" in families:
-        taken.append(OVERHEAD_BYTES["vxlan"])
-    if wireguard:
-        taken.append(WIREGUARD_OVERHEAD_BYTES)
-    return host_mtu_bytes - max(taken)
+    return host_mtu_bytes - max((ENCAPSULATION_BYTES[one] for one in enabled), default=0)
 
 
 def mss_bytes(mtu_bytes: int, *, timestamps: bool = True) -> int:

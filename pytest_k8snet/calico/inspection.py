@@ -18,6 +18,7 @@ from pytest_k8snet.calico.felix import felix_facts
 from pytest_k8snet.calico.groups import Group
 from pytest_k8snet.calico.installation import Backend, Installation, OperatorPool
 from pytest_k8snet.calico.ippool import IPPool
+from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.node_daemon import TOPIC, DaemonFacts, daemon_facts
 from pytest_k8snet.calico.reader import Reader
 from pytest_k8snet.calico.version import Version
@@ -71,11 +72,17 @@ def _with_pools(reader: Reader, found: Installation) -> Installation:
         reachable = False
         raw = reader.list(groups.path(groups.V1, "ippools"), f"IPPools of {groups.V1}")
     pools = [(item, IPPool.of(item)) for item in raw or ()]
+    others = [item for item, pool in pools if pool is None]
     return replace(
         found,
         v3_reachable=reachable,
         pools=tuple(pool for _, pool in pools if pool is not None),
-        ipv6_pools=tuple(str(item["metadata"]["name"]) for item, pool in pools if pool is None),
+        ipv6_pools=tuple(str(item["metadata"]["name"]) for item in others),
+        # Felix looks at disabled ones as well.
+        vxlan_v6=any(
+            CalicoMode.of_pool(None, (item.get("spec") or {}).get("vxlanMode")).family == "vxlan"
+            for item in others
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.calico.groups import ApiShape, Group
-from pytest_k8snet.calico.headers import families_of
+from pytest_k8snet.calico.headers import Encapsulation, families_of
 from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.modes import Family
 from pytest_k8snet.calico.version import OPERATOR_OWNS_POOLS, Version
@@ -64,6 +64,7 @@ class Installation:
     cni: str = "Calico"
     ipam: str = "Calico"
     wireguard: bool = False
+    wireguard_v6: bool = False
     vxlan_enabled: tuple[FelixSetting, ...] = ()
     ipip_enabled: tuple[FelixSetting, ...] = ()
     #: The UDP port of Felix's VXLAN.
@@ -72,6 +73,8 @@ class Installation:
     felix_cluster_routes: str = ""
     pools: tuple[IPPool, ...] = ()
     ipv6_pools: tuple[str, ...] = ()
+    #: Whether any of these encapsulates.
+    vxlan_v6: bool = False
     #: None: no Installation; empty: the operator manages no pools.
     operator_pools: tuple[OperatorPool, ...] | None = None
     #: Why the operator says that its pools are degraded; empty if they are not.
@@ -79,6 +82,8 @@ class Installation:
     api_server_ready: bool = True
     #: An explicit MTU for pods and tunnels; None: derived from the host.
     mtu_bytes: int | None = None
+    #: What Felix is told of MTUs, per encapsulation and node: none of it is followed here.
+    mtu_settings: tuple[FelixSetting, ...] = ()
     #: Name of a DatastoreMigration that has not finished.
     unfinished_migration: str = ""
     #: Whether BIRD speaks BGP with routers outside the cluster, which so learn where pods are.
@@ -125,6 +130,31 @@ class Installation:
                 enabled.add(family)  # type: ignore[arg-type]  # the literals above
         return frozenset(enabled)
 
+    def encapsulations(self) -> frozenset[Encapsulation]:
+        """All that is enabled now and takes its bytes from the MTU of new pods."""
+        switches: dict[Encapsulation, bool] = {
+            "vxlan-v6": self.vxlan_v6,
+            "wireguard": self.wireguard,
+            "wireguard-v6": self.wireguard_v6,
+        }
+        return self.families() | {name for name, on in switches.items() if on}
+
+    @property
+    def mtu_known(self) -> bool:
+        """Whether it is known which MTU new pods get, be it explicit or derived from the host."""
+        if self.mtu_bytes is not None:
+            return True
+        unread = self.unknown.keys() & {"calico-config", "Installation", "FelixConfigurations"}
+        return not (self.mtu_settings or unread or self.backend == "unknown")
+
+    @property
+    def mtu_told(self) -> str:
+        """In words, how new pods get their MTU."""
+        if self.mtu_bytes is not None:
+            return str(self.mtu_bytes)
+        told = ", ".join(f"{one.where} is {one.value}" for one in self.mtu_settings)
+        return f"as Felix is told: {told}" if told else "auto"
+
     def facts(self) -> dict[str, Any]:
         """What a record says of the installation: flat, JSON-safe, no secrets."""
         return {
@@ -137,7 +167,7 @@ class Installation:
             "dataplane": self.dataplane,
             "ipam": self.ipam,
             "wireguard": self.wireguard,
-            "mtu": self.mtu_bytes or "auto",
+            "mtu": self.mtu_bytes or self.mtu_told,
             "provider": self.provider or "unknown",
             "pools": ", ".join(f"{pool.name} {pool.cidr} {pool.mode}" for pool in self.pools),
             **{f"unknown: {topic}": reason for topic, reason in sorted(self.unknown.items())},

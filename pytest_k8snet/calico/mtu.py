@@ -57,15 +57,14 @@ def _pod_complaints(snapshot: PathSnapshot, context: PathContext) -> Iterator[st
         if found is None:
             continue
         expected = context.mtu_bytes or pod_mtu_bytes(
-            host_mtu_bytes(snapshot.states[end.node.name]),
-            context.families,
-            wireguard=context.wireguard,
+            host_mtu_bytes(snapshot.states[end.node.name]), context.encapsulations
         )
         if found != expected:
             why = (
                 "as the installation sets it"
                 if context.mtu_bytes
-                else f"with {' and '.join(sorted(context.families)) or 'no encapsulation'} enabled"
+                else f"with {' and '.join(sorted(context.encapsulations)) or 'no encapsulation'} "
+                "enabled"
             )
             yield (
                 f"stale MTU: pod {end.name} has {found}, expected {expected} {why}; it was made "

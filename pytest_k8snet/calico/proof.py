@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.calico.counters import counter_complaints, counter_record
 from pytest_k8snet.calico.expectation import Station, route_complaints
+from pytest_k8snet.calico.headers import Encapsulation
 from pytest_k8snet.calico.ippool import IPPool, pool_of
 from pytest_k8snet.calico.legs import Leg, legs
-from pytest_k8snet.calico.modes import CalicoMode, Family, Path
+from pytest_k8snet.calico.modes import CalicoMode, Path
 from pytest_k8snet.calico.mtu import mtu_complaints, mtu_record
 from pytest_k8snet.errors import PathError
 
@@ -68,18 +69,16 @@ class PathContext:
 
     Attributes:
         pools: the pools as they were then.
-        families: the encapsulations enabled by any of them.
+        encapsulations: those that are enabled anywhere, which cost MTU.
         routes_prove: False on dataplanes (eBPF) that forward beside the kernel's routes.
-        wireguard: whether WireGuard is enabled anywhere, which costs MTU.
         mtu_bytes: an explicit MTU of the installation; None if it follows the host's;
             ``mtu_known`` False if that could not be read.
         pools_unread: why the pools could not be read; empty if they were.
     """
 
     pools: tuple[IPPool, ...]
-    families: Collection[Family]
+    encapsulations: Collection[Encapsulation]
     routes_prove: bool = True
-    wireguard: bool = False
     mtu_bytes: int | None = None
     mtu_known: bool = True
     pools_unread: str = ""

@@ -281,12 +281,10 @@ class CalicoSession:
         return PathContext(
             pools=installation.pools,
             pools_unread=unread[0] if unread and not installation.pools else "",
-            families=installation.families(),
+            encapsulations=installation.encapsulations(),
             routes_prove=installation.routes_prove,
-            wireguard=installation.wireguard,
             mtu_bytes=installation.mtu_bytes,
-            mtu_known="calico-config" not in installation.unknown
-            and "Installation" not in installation.unknown,
+            mtu_known=installation.mtu_known,
         )
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.calico.headers import OVERHEAD_BYTES, WIREGUARD_OVERHEAD_BYTES
+from pytest_k8snet.calico.headers import ENCAPSULATION_BYTES
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.measure.guards import Guard
 from pytest_k8snet.measure.hints import MachineOf, hints
@@ -209,16 +209,13 @@ def _bandwidth_turn(
 def _segment_size(pair: Pair, result: Iperf3Result) -> dict[str, tuple[int, int]]:
     """Return the connection's MSS, and how far the other arm's may lie from it.
 
-    Pods have the MTU of the largest header that any pool needs, whatever their own pool's mode.
+    Pods have the MTU of the largest header that is enabled anywhere, whatever their pool's mode.
     """
     # A loopback has segments of its own, and is no wire to compare with anyway.
     if result.mss_bytes is None or pair.client.address == pair.server.address:
         return {}
-    allowed = 0
-    if "pod" in (pair.client.kind, pair.server.kind):
-        # With no mode asked for, WireGuard may carry the pods.
-        known = pair.mode is not None
-        allowed = max(OVERHEAD_BYTES.values()) if known else WIREGUARD_OVERHEAD_BYTES
+    with_pods = "pod" in (pair.client.kind, pair.server.kind)
+    allowed = max(ENCAPSULATION_BYTES.values()) if with_pods else 0
     return {"TCP segment size (MSS, bytes)": (result.mss_bytes, allowed)}
 
 

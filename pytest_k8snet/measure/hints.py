@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico.headers import (
+    ENCAPSULATION_BYTES,
     ETHERNET_WIRE_BYTES,
     OVERHEAD_BYTES,
-    WIREGUARD_OVERHEAD_BYTES,
     mss_bytes,
     ratio_ceiling,
 )
@@ -182,8 +182,7 @@ def _small_segments(
     if mss is None or len(mtus) < 2 or "pod" not in str(sample.record.get("scene")):
         return
     # The MTU of pods makes room for every tunnel of the cluster, not only for theirs.
-    room = max(*OVERHEAD_BYTES.values(), WIREGUARD_OVERHEAD_BYTES)
-    if mss < mss_bytes(min(mtus) - room):
+    if mss < mss_bytes(min(mtus) - max(ENCAPSULATION_BYTES.values())):
         yield (
             f"TCP segments carry {mss} bytes where the nodes' MTU of {min(mtus)} leaves "
             f"{mss_bytes(min(mtus) - OVERHEAD_BYTES[path])} ({_PATH_WORDS[path]}): the pods' MTU "

@@ -139,7 +139,7 @@ def context(
 ) -> PathContext:
     return PathContext(
         pools=pools or (pool(mode=mode),),
-        families=("vxlan", "ipip"),
+        encapsulations=("vxlan", "ipip"),
         mtu_bytes=mtu_bytes,
         routes_prove=routes_prove,
     )

@@ -45,7 +45,9 @@ def test_a_family_that_stays_on_anyway_restarts_nothing() -> None:
         (IPIP, [VXLAN], {}, 30),
         (VXLAN, [IPIP], {}, 0),
         (NEVER, [VXLAN], {"wireguard": True}, 0),
+        (NEVER, [VXLAN], {"vxlan_v6": True}, 0),
         (NEVER, [VXLAN], {"mtu_bytes": 1440}, 0),
+        (NEVER, [VXLAN], {"mtu_settings": (FelixSetting(value="1400", where="vxlanMTU"),)}, 0),
     ],
 )
 def test_new_pods_lose_what_the_largest_header_takes_more(

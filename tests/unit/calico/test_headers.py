@@ -4,37 +4,36 @@ import pytest
 
 from pytest_k8snet.calico.headers import (
     ETHERNET_WIRE_BYTES,
+    Encapsulation,
     frame_bytes,
     goodput_ceiling,
     mss_bytes,
     pod_mtu_bytes,
     ratio_ceiling,
 )
-from pytest_k8snet.calico.modes import Family
 from pytest_k8snet.units import Mbit
 
 
 @pytest.mark.parametrize(
-    ("families", "at_1500", "at_9000", "at_1460"),
+    ("enabled", "at_1500", "at_9000", "at_1460"),
     [
         ([], 1500, 9000, 1460),
         (["ipip"], 1480, 8980, 1440),
         (["vxlan"], 1450, 8950, 1410),
         (["ipip", "vxlan"], 1450, 8950, 1410),
+        (["vxlan", "vxlan-v6"], 1430, 8930, 1390),
+        (["vxlan", "wireguard"], 1440, 8940, 1400),
+        (["vxlan-v6", "wireguard", "wireguard-v6"], 1420, 8920, 1380),
     ],
 )
-def test_the_pod_mtu_is_the_hosts_less_the_largest_overhead_of_any_family(
-    families: list[Family], at_1500: int, at_9000: int, at_1460: int
+def test_the_pod_mtu_is_the_hosts_less_the_largest_overhead_of_all(
+    enabled: list[Encapsulation], at_1500: int, at_9000: int, at_1460: int
 ) -> None:
-    assert [pod_mtu_bytes(host, families) for host in (1500, 9000, 1460)] == [
+    assert [pod_mtu_bytes(host, enabled) for host in (1500, 9000, 1460)] == [
         at_1500,
         at_9000,
         at_1460,
     ]
-
-
-def test_wireguard_takes_sixty_bytes() -> None:
-    assert pod_mtu_bytes(1500, ["vxlan"], wireguard=True) == 1440
 
 
 def test_the_mss_is_what_headers_and_timestamps_leave() -> None:

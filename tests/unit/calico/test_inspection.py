@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
@@ -64,8 +65,26 @@ def test_absent_mode_fields_mean_never() -> None:
 def test_ipv6_pools_are_kept_apart() -> None:
     six = raw_pool("six", "fd00:10::/48", None, blockSize=122)
     found = inspect(cluster(pools=(raw_pool(), six)))
-    assert found.ipv6_pools == ("six",)
+    assert (found.ipv6_pools, found.vxlan_v6) == (("six",), False)
     assert len(found.pools) == 1
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_vxlan_of_an_ipv6_pool_takes_its_bytes_from_every_pod(disabled: bool) -> None:
+    six = raw_pool("six", "fd00:10::/48", None, blockSize=122, vxlanMode="Always")
+    six["spec"]["disabled"] = disabled
+    found = inspect(cluster(pools=(raw_pool(mode=CalicoMode.VXLAN_ALWAYS), six)))
+    assert found.families() == {"vxlan"}
+    assert found.encapsulations() == {"vxlan", "vxlan-v6"}
+
+
+def test_wireguard_of_both_ip_families_is_found() -> None:
+    api = cluster()
+    spec = {"wireguardEnabledV6": True}
+    api.create(f"{CRD}/felixconfigurations", {"metadata": {"name": "default"}, "spec": spec})
+    found = inspect(api)
+    assert not found.wireguard
+    assert found.encapsulations() == {"wireguard-v6"}
 
 
 def test_an_operator_install_is_understood() -> None:
@@ -127,6 +146,64 @@ def test_felix_port_of_vxlan_is_known_and_is_ianas_by_default() -> None:
     body = {"metadata": {"name": "default"}, "spec": {"vxlanPort": 8472}}
     api.create(f"{CRD}/felixconfigurations", body)
     assert inspect(api).vxlan_port == 8472
+
+
+@pytest.mark.parametrize(
+    ("scope", "setting", "value"),
+    [
+        ("default", "mtuIfacePattern", "^bond"),
+        ("default", "vxlanMTU", 1400),
+        ("default", "ipipMTU", 1400),
+        ("default", "vxlanMTUV6", 1400),
+        ("default", "wireguardMTU", 1400),
+        ("node.node2", "wireguardMTUV6", 1400),
+    ],
+)
+def test_what_felix_is_told_of_mtus_leaves_that_of_the_pods_unknown(
+    scope: str, setting: str, value: object
+) -> None:
+    api = cluster()
+    assert inspect(api).mtu_known
+    assert inspect(api).facts()["mtu"] == "auto"
+    body = {"metadata": {"name": scope}, "spec": {setting: value}}
+    api.create(f"{CRD}/felixconfigurations", body)
+    found = inspect(api)
+    assert not found.mtu_known
+    assert found.facts()["mtu"] == (
+        f"as Felix is told: {setting} of FelixConfiguration {scope} is {value}"
+    )
+    # What the CNI plugin is told wins.
+    assert replace(found, mtu_bytes=1400).mtu_known
+
+
+@pytest.mark.parametrize(("value", "known"), [("0", True), ("1400", False)])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        *("FELIX_VXLANMTU", "FELIX_VXLANMTUV6", "FELIX_IPINIPMTU", "FELIX_WIREGUARDMTU"),
+        "FELIX_WIREGUARDMTUV6",
+    ],
+)
+def test_an_mtu_of_0_in_felix_environment_means_that_it_is_derived(
+    variable: str, value: str, known: bool
+) -> None:
+    api = cluster()
+    path = "/apis/apps/v1/namespaces/kube-system/daemonsets"
+    api.delete(f"{path}/calico-node")
+    api.create(path, calico_node_daemon("bird", "v3.31.2", **{variable: value}))
+    assert inspect(api).mtu_known is known
+
+
+@pytest.mark.parametrize("unread", ["daemonsets", "configmaps", "felixconfigurations"])
+def test_the_mtu_is_unknown_where_something_that_may_set_it_could_not_be_read(unread: str) -> None:
+    api = cluster()
+
+    def refuse(method: str, path: str) -> None:
+        if unread in path:
+            raise ForbiddenError('user "tester" may not get it', status=403)
+
+    api.refuse = refuse
+    assert not inspect(api).mtu_known
 
 
 def test_the_config_map_gives_backend_mtu_and_ipam() -> None:

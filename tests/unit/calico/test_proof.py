@@ -242,6 +242,21 @@ def test_an_explicit_mtu_is_the_expected_one_in_every_mode() -> None:
     )
 
 
+def test_the_expected_mtu_counts_what_ipv6_pools_enable_too() -> None:
+    known = replace(context(VXLAN), encapsulations=("vxlan", "vxlan-v6"))
+    transfer = replace(TRANSFER, mss_bytes=1378)
+    assert proof(VXLAN, snapshot("vxlan", pod_mtu=1430), None, transfer, known).state == "proven"
+    assert "has 1450, expected 1430 with vxlan and vxlan-v6 enabled" in contradiction(
+        proof(VXLAN, snapshot("vxlan"), known=known)
+    )
+
+
+def test_an_mtu_that_is_not_known_is_no_complaint() -> None:
+    known = replace(context(VXLAN), mtu_known=False)
+    transfer = replace(TRANSFER, mss_bytes=1348)
+    assert proof(VXLAN, snapshot("vxlan", pod_mtu=1400), None, transfer, known).state == "proven"
+
+
 def test_on_ebpf_counters_prove_and_routes_do_not() -> None:
     before = snapshot("direct")
     after = counted(before, "vxlan.calico", there=SENT)
@@ -262,7 +277,7 @@ def test_a_node_that_cannot_be_read_leaves_the_proof_missing_never_given(moment:
 
 def test_pools_that_may_not_be_read_leave_the_proof_missing() -> None:
     blind = PathContext(
-        pools=(), families=(), pools_unread='not permitted: user "jane" may not list ippools'
+        pools=(), encapsulations=(), pools_unread='not permitted: user "jane" may not list ippools'
     )
     found = judge(None, snapshot("direct"), snapshot("direct"), TRANSFER, blind)
     assert found.state == "missing"
