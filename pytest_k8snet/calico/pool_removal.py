@@ -77,31 +77,34 @@ def remove_pool(
 
 
 def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> None:
-    """Keep a pool whose addresses pods of others have: without it they would have no routes.
+    """Keep a pool whose addresses pods have: without it they would have no routes.
 
-    They name it themselves, or, before v3.30, were given to it by Calico.
+    Pods of others name it themselves, or, before v3.30, were given to it by Calico.
     """
     try:
         pods = api.list("/api/v1/pods")
     except ForbiddenError:
         return
-    strangers = [
+    users = [
         f"{pod['metadata']['namespace']}/{pod['metadata']['name']} ({address})"
         for pod in pods
-        if RUN_LABEL not in (pod["metadata"].get("labels") or {})
-        and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+        if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
         for address in addresses_of(pod)
         if lies_in(address, cidr)
     ]
-    if strangers:
-        api.patch(path, {"spec": {"disabled": True}})
-        raise RestoreError(
-            # All of it here: of several troubles in a restore, no remedies are told.
-            f"IPPool {name} is kept, as pods that are not the run's have addresses in it; have "
-            "them made anew, as it gives out no more",
-            found=", ".join(sorted(strangers)),
-            remedy="Then run `k8snet restore`.",
-        )
+    if not users:
+        return
+    # Not disabled: the nodes would lose their tunnel addresses of it, and these pods their routes.
+    kept = api.patch(path, {"spec": {"allowedUses": ["Tunnel"]}})
+    # Before v3.21 there is no such field, and it is dropped.
+    closed = (kept.get("spec") or {}).get("allowedUses") == ["Tunnel"]
+    anew = "as it gives out no more" if closed else "on other nodes, as it still gives out more"
+    raise RestoreError(
+        # All of it here: of several troubles in a restore, no remedies are told.
+        f"IPPool {name} is kept, as pods have addresses in it; have them made anew, {anew}",
+        found=", ".join(sorted(users)),
+        remedy="Then run `k8snet restore`.",
+    )
 
 
 def _release_blocks(api: Api, cidr: IPv4Network, sleep: Callable[[float], None]) -> None:

@@ -167,7 +167,12 @@ def pools_for_pod(
         if match[0].disabled:
             raise PoolRequestError(f"the given pool ({text}) is disabled")
         chosen += match
-    return chosen
+    allowed = [pool for pool in chosen if "Workload" in pool.uses]
+    if chosen and not allowed:
+        raise PoolRequestError(
+            "cannot find a qualified ippool, no pools match the required use (Workload)"
+        )
+    return allowed
 
 
 def tunnel_pools(

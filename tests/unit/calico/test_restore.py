@@ -86,6 +86,34 @@ def test_a_run_that_may_change_nothing_refuses_a_cluster_left_changed() -> None:
 # Restoring against odds.
 
 
+def test_a_pool_of_the_runs_own_goes_only_after_the_runs_pods() -> None:
+    api = a_cluster("manifest-A")
+    before = objects(api)
+    leave_changed(api, "dedicated")
+    (pool,) = [pool for pool in inspect(api).pools if pool.run_id]
+    pod = {
+        "metadata": {"name": "left", "labels": run_labels("k8snet-abc123")},
+        "spec": {"containers": [{"name": "main", "image": "web"}]},
+    }
+    made = api.store.create("pods", pod, "kube-system")
+    made["status"] = {"phase": "Running", "podIP": str(pool.cidr[5])}
+    api.store.update("pods", made, "kube-system", subresource="status")
+
+    def refuse(method: str, path: str) -> None:
+        if method == "DELETE" and "/pods/" in path:
+            raise ApiError("the API server could not delete pods", status=500)
+
+    api.refuse = refuse
+    with pytest.raises(RestoreError) as caught:
+        restore_cluster(api)
+    assert "the API server could not delete pods\n" in caught.value.found
+    assert f"IPPool {pool.name} is kept, as pods have addresses in it" in caught.value.found
+    assert f"kube-system/left ({pool.cidr[5]})" in caught.value.found
+    api.refuse = lambda method, path: None
+    restore_cluster(api)
+    assert objects(api) == before
+
+
 def namespace_of_the_run(api: StoreApi) -> str:
     """Make the namespace that a killed run has left; this store has nobody to empty it."""
     labels = run_labels("k8snet-abc123")

@@ -12,6 +12,7 @@ from cluster_shapes import (
     raw_pool,
 )
 from players import MANAGED, Players
+from store_api import StoreApi
 from store_sessions import (
     IPIP,
     IPIP_CS,
@@ -58,15 +59,9 @@ def test_dedicated_makes_a_pool_per_mode_at_once_and_deletes_them_all(kind: str)
     assert [change["state"] for change in told[5:]] == ["restored"] * 5
 
 
-@pytest.mark.parametrize("families", [1, 2])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_pool_that_pods_of_others_have_addresses_of_is_kept_until_they_are_gone(
-    kind: str, families: int
-) -> None:
-    api = a_cluster(kind)
-    before = objects(api)
-    calico = session(api)
-    address = calico.enter(VXLAN).cidr.replace("0/", "7/").partition("/")[0]
+def stranger(api: StoreApi, cidr: str, *, families: int = 1) -> str:
+    """Run a pod of somebody else's with an address of a pool; returns the address."""
+    address = cidr.replace("0/", "7/").partition("/")[0]
     pod = {
         "metadata": {"name": "stranger"},
         "spec": {"nodeName": NODE1.name, "containers": [{"name": "main", "image": "web"}]},
@@ -76,20 +71,52 @@ def test_a_pool_that_pods_of_others_have_addresses_of_is_kept_until_they_are_gon
     if families == 2:
         made["status"] |= {"podIP": "fd00::7", "podIPs": [{"ip": "fd00::7"}, {"ip": address}]}
     api.store.update("pods", made, "kube-system", subresource="status")
+    return address
+
+
+@pytest.mark.parametrize("families", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pool_that_pods_of_others_have_addresses_of_is_kept_until_they_are_gone(
+    kind: str, families: int
+) -> None:
+    # No other pool needs tunnels.
+    api = a_cluster(kind, raw_pool(mode=NEVER, labels=dict(MANAGED) if "op" in kind else None))
+    before = objects(api)
+    calico = session(api)
+    address = stranger(api, calico.enter(VXLAN).cidr, families=families)
     with pytest.raises(RestoreError) as caught:
         calico.close()
     assert (
-        "vxlan-always is kept, as pods that are not the run's have addresses in it; have them made "
-        "anew, as it gives out no more"
+        "vxlan-always is kept, as pods have addresses in it; have them made anew, as it gives out "
+        "no more"
     ) in str(caught.value)
     assert f"kube-system/stranger ({address})" in caught.value.found
     (kept,) = [pool for pool in inspect(api).pools if pool.run_id]
-    assert (kept.mode, kept.disabled) == (VXLAN, True)
+    assert (kept.mode, kept.disabled, kept.allowed_uses) == (VXLAN, False, ("Tunnel",))
+    # calico-node takes it back with the last pool of its family that is not disabled.
+    node = api.get("/api/v1/nodes/node1")["metadata"]["annotations"]
+    assert "projectcalico.org/IPv4VXLANTunnelAddr" in node
     with pytest.raises(RestoreError, match="is kept"):
         restore_cluster(api)
     api.store.delete("pods", "stranger", "kube-system", grace_seconds=0)
     restore_cluster(api)
     assert objects(api) == before
+
+
+def test_a_pool_in_use_stays_open_where_calico_knows_no_uses_of_pools() -> None:
+    api = a_cluster("manifest-A", raw_pool(mode=NEVER))
+    calico = session(api)
+    stranger(api, calico.enter(VXLAN).cidr)
+
+    def prune(new: dict[str, Any], old: dict[str, Any] | None) -> None:
+        new["spec"].pop("allowedUses", None)
+
+    api.store.admission["ippools.crd.projectcalico.org"].append(prune)
+    with pytest.raises(RestoreError) as caught:
+        calico.close()
+    assert "have them made anew, on other nodes, as it still gives out more" in caught.value.found
+    (kept,) = [pool for pool in inspect(api).pools if pool.run_id]
+    assert not kept.disabled
 
 
 def test_it_is_known_beforehand_which_entering_changes_the_cluster() -> None:

@@ -91,16 +91,25 @@ def test_a_disabled_pool_cannot_be_asked_for() -> None:
         pools_for_pod([replace(DEFAULT, disabled=True)], '["default"]', {})
 
 
+def test_of_pools_asked_for_those_for_tunnels_only_serve_no_pods() -> None:
+    tunnels = replace(DEFAULT, name="tunnels", cidr=IPv4Network("10.9.0.0/16"), uses=("Tunnel",))
+    pools = [DEFAULT, tunnels]
+    assert names(pools_for_pod(pools, '["tunnels", "default"]', {})) == ["default"]
+    with pytest.raises(PoolRequestError, match=r"no pools match the required use \(Workload\)"):
+        pools_for_pod(pools, '["tunnels"]', {})
+
+
 def test_tunnel_addresses_come_from_open_pools_of_the_family_that_allow_it() -> None:
     vxlan = replace(DEFAULT, name="v", vxlan_mode="Always", manual=True)
     pools = [
         vxlan,
+        replace(vxlan, name="tunnels-only", uses=("Tunnel",)),
         replace(vxlan, name="pods-only", uses=("Workload",)),
         replace(vxlan, name="closed", disabled=True),
         replace(vxlan, name="elsewhere", node_selector="has(gpu)"),
         replace(DEFAULT, name="i", ipip_mode="CrossSubnet"),
     ]
-    assert names(tunnel_pools(pools, "vxlan", {})) == ["v"]
+    assert names(tunnel_pools(pools, "vxlan", {})) == ["v", "tunnels-only"]
     assert names(tunnel_pools(pools, "ipip", {})) == ["i"]
 
 
