@@ -3,61 +3,49 @@
 from __future__ import annotations
 
 import math
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster import liveness
-from pytest_k8snet.errors import ConflictError, K8sNetError, LockedError, NotFoundError
+from pytest_k8snet.calico.lease import (
+    LEASE_NAME,
+    LEASE_SECONDS,
+    Holder,
+    is_free,
+    lasts_seconds,
+    new_lease,
+    timestamp,
+)
+from pytest_k8snet.cluster.status import ServerBusyError
+from pytest_k8snet.errors import (
+    ApiError,
+    ConflictError,
+    K8sNetError,
+    LockedError,
+    NotFoundError,
+)
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
 
-LEASE_NAME = "k8snet-switcher"
-#: A holder that has not renewed for so long is gone, in seconds.
-LEASE_SECONDS = 15
 _RENEW_SECONDS = 5.0
 _POLL_SECONDS = 0.5
+#: How long a Lease that has run out is tried to be renewed before a write is refused.
+_INSIST_SECONDS = 15.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Who holds the cluster.
-
-    Attributes:
-        identity: run, user, host and process id, for people.
-        process: by which ``cluster.liveness`` tells whether it still lives.
-    """
-
-    identity: str
-    process: str
-
-    @classmethod
-    def of_this_process(cls, run_id: str) -> Holder:
-        """Describe the running process."""
-        user = os.environ.get("USER") or f"uid {os.getuid()}"
-        return cls(
-            identity=f"{run_id} ({user}@{socket.gethostname()}, process {os.getpid()})",
-            process=liveness.this_process(),
-        )
-
-    @property
-    def alive(self) -> bool | None:
-        """Whether the process lives, if it ran on this very machine; None if that's unknown."""
-        return liveness.is_alive(self.process)
+def seconds_now() -> float:
+    """The time on a clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def current_holder(api: Api, namespace: str) -> Holder | None:
     """Who holds the cluster, dead or alive; None if nobody does."""
     path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE_NAME}"
     try:
-        return _holder(api.get(path))
+        return Holder.of(api.get(path))
     except NotFoundError:
         return None
 
@@ -84,6 +72,7 @@ class Lock:
         self._silences = 0
         self._runs_out_at = 0.0
         self._lost: str = ""
+        self._tried = False
 
     @property
     def held(self) -> bool:
@@ -94,7 +83,7 @@ class Lock:
         self,
         *,
         wait_seconds: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = seconds_now,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Take the Lease.
@@ -115,23 +104,29 @@ class Lock:
                 if self._create():
                     break
                 continue
+            if self._tried and Holder.of(lease) == self._holder:
+                # The answer to our own request got lost. When it had its effect is not known, so
+                # the Lease is renewed before it is relied on.
+                if self._take_over(lease):
+                    break
+                continue
             version = str(lease["metadata"]["resourceVersion"])
             if version != seen_version:
                 renewed = bool(seen_version)
                 seen_version, seen_at = version, clock()
                 if renewed and clock() - begun >= wait_seconds:
                     raise self._locked(lease)
-            if _holder(lease).alive and clock() - begun >= wait_seconds:
+            if Holder.of(lease).alive and clock() - begun >= wait_seconds:
                 raise self._locked(lease)
-            if _gone(lease, clock() - seen_at):
+            if is_free(lease, clock() - seen_at):
                 if self._take_over(lease):
                     break
                 continue
             if not waiting:
                 waiting = True
                 self._on_wait(
-                    f"waiting for {_identity(lease)}: if it is gone, its Lease runs out in "
-                    f"{_duration_seconds(lease):.0f} s"
+                    f"waiting for {Holder.of(lease).identity}: if it is gone, its Lease runs out "
+                    f"in {lasts_seconds(lease):.0f} s"
                 )
             sleep(_POLL_SECONDS)
         self._start()
@@ -140,19 +135,38 @@ class Lock:
         """Insist that the Lease is still ours; asked before every write.
 
         Raises:
-            LockedError: it was lost to somebody else.
+            LockedError: it was lost to somebody else, or nobody can tell.
+            ConnectError: nobody can tell, as the API server does not answer.
         """
-        if self.held and time.monotonic() > self._runs_out_at:
-            # The process was stopped, or a renewal failed before a long sample: since then
-            # anybody may have taken it.
-            with self._renewing, suppress(K8sNetError):
-                self._renew_once()
+        if self.held and seconds_now() > self._runs_out_at:
+            # The process was stopped, the machine slept, or a renewal failed before a long
+            # sample: since then anybody may have taken it.
+            self._insist()
         if self._lost:
             raise LockedError(
                 "This run no longer holds the cluster",
                 found=f"the Lease {LEASE_NAME} is now held by {self._lost}",
                 remedy="Wait for that run, then run `k8snet restore`.",
             )
+
+    def _insist(self) -> None:
+        deadline = seconds_now() + _INSIST_SECONDS
+        pause = 0.1
+        while True:
+            try:
+                with self._renewing:
+                    self._renew_once()
+                return
+            except ApiError as exc:
+                passing = isinstance(exc, (ConflictError, ServerBusyError))
+                if not passing or seconds_now() > deadline:
+                    raise LockedError(
+                        "This run may no longer hold the cluster, so it changes nothing more",
+                        found=f"the Lease {LEASE_NAME} ran out and cannot be renewed: {exc.brief}",
+                        remedy="Run `k8snet restore` when the API server is well again.",
+                    ) from exc
+            time.sleep(pause)
+            pause = min(1.0, pause * 1.5)
 
     @contextmanager
     def silence(self, seconds: float) -> Iterator[None]:
@@ -164,7 +178,7 @@ class Lock:
             yield
             return
         with self._renewing:
-            if time.monotonic() + seconds > self._runs_out_at - _RENEW_SECONDS:
+            if seconds_now() + seconds > self._runs_out_at - _RENEW_SECONDS:
                 # As with the renewals in between: the Lease outlasts a moment's trouble.
                 with suppress(K8sNetError):
                     self._renew_once(math.ceil(LEASE_SECONDS + seconds))
@@ -185,8 +199,10 @@ class Lock:
         renewer.join()
         with suppress(K8sNetError):
             lease = self._read()
-            if lease is not None and _identity(lease) == self._holder.identity:
-                self._api.delete(self._path)
+            if lease is not None and Holder.of(lease).identity == self._holder.identity:
+                # Not one that somebody takes over at this very moment.
+                version = lease["metadata"]["resourceVersion"]
+                self._api.delete(self._path, resource_version=version)
 
     def _read(self) -> dict[str, Any] | None:
         try:
@@ -194,34 +210,19 @@ class Lock:
         except NotFoundError:
             return None
 
-    def _body(self, transitions: int) -> dict[str, Any]:
-        now = _timestamp()
-        return {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {
-                "name": LEASE_NAME,
-                "annotations": {liveness.PROCESS_ANNOTATION: self._holder.process},
-            },
-            "spec": {
-                "holderIdentity": self._holder.identity,
-                "leaseDurationSeconds": LEASE_SECONDS,
-                "acquireTime": now,
-                "renewTime": now,
-                "leaseTransitions": transitions,
-            },
-        }
-
     def _create(self) -> bool:
+        self._tried = True
         try:
-            created = self._api.create(self._collection, self._body(0))
+            created = self._api.create(self._collection, new_lease(self._holder, transitions=0))
         except ConflictError:
             return False
-        return _identity(created) == self._holder.identity
+        return Holder.of(created).identity == self._holder.identity
 
     def _take_over(self, lease: dict[str, Any]) -> bool:
-        body = self._body(int((lease.get("spec") or {}).get("leaseTransitions") or 0) + 1)
+        transitions = int((lease.get("spec") or {}).get("leaseTransitions") or 0) + 1
+        body = new_lease(self._holder, transitions=transitions)
         body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
+        self._tried = True
         try:
             self._api.replace(self._path, body)
         except (ConflictError, NotFoundError):
@@ -231,7 +232,7 @@ class Lock:
     def _locked(self, lease: dict[str, Any]) -> LockedError:
         spec = lease.get("spec") or {}
         return LockedError(
-            f"Another run holds this cluster: {_identity(lease)}",
+            f"Another run holds this cluster: {Holder.of(lease).identity}",
             found=f"Lease {LEASE_NAME}, taken {spec.get('acquireTime')}, "
             f"renewed {spec.get('renewTime')}",
             remedy="Wait until that run has ended.",
@@ -240,7 +241,7 @@ class Lock:
     def _start(self) -> None:
         self._stop.clear()
         self._lost = ""
-        self._runs_out_at = time.monotonic() + LEASE_SECONDS
+        self._runs_out_at = seconds_now() + LEASE_SECONDS
         self._renewer = threading.Thread(target=self._renew, name="k8snet-lease", daemon=True)
         self._renewer.start()
 
@@ -257,37 +258,10 @@ class Lock:
         except NotFoundError:
             self._lost = "nobody (it was deleted)"
             return
-        if _identity(lease) != self._holder.identity:
-            self._lost = _identity(lease)
+        if Holder.of(lease).identity != self._holder.identity:
+            self._lost = Holder.of(lease).identity
             return
-        asked = time.monotonic()
-        lease["spec"] |= {"renewTime": _timestamp(), "leaseDurationSeconds": duration_seconds}
+        asked = seconds_now()
+        lease["spec"] |= {"renewTime": timestamp(), "leaseDurationSeconds": duration_seconds}
         self._api.replace(self._path, lease)
         self._runs_out_at = asked + duration_seconds
-
-
-def _holder(lease: dict[str, Any]) -> Holder:
-    annotations = lease["metadata"].get("annotations") or {}
-    return Holder(
-        identity=_identity(lease), process=annotations.get(liveness.PROCESS_ANNOTATION, "")
-    )
-
-
-def _gone(lease: dict[str, Any], unchanged_seconds: float) -> bool:
-    holder = _holder(lease)
-    # A live process that doesn't renew is stuck; what it holds may still be half done, so the
-    # duration counts for it as for any other.
-    ran_out = unchanged_seconds > _duration_seconds(lease)
-    return not holder.identity or holder.alive is False or ran_out
-
-
-def _duration_seconds(lease: dict[str, Any]) -> float:
-    return float((lease.get("spec") or {}).get("leaseDurationSeconds") or LEASE_SECONDS)
-
-
-def _identity(lease: dict[str, Any]) -> str:
-    return str((lease.get("spec") or {}).get("holderIdentity") or "")
-
-
-def _timestamp() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

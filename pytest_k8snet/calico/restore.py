@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.changes import Changes, OnChange
 from pytest_k8snet.calico.journal import Journal, JournalStore
-from pytest_k8snet.calico.lock import Holder, Lock
+from pytest_k8snet.calico.lease import Holder
+from pytest_k8snet.calico.lock import Lock
 from pytest_k8snet.calico.undo import take_back
 from pytest_k8snet.cluster.leftovers import Leftover, delete_labelled, find_leftovers
 from pytest_k8snet.cluster.manifests import MANAGED_BY, MANAGED_BY_LABEL

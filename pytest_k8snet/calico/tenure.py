@@ -11,7 +11,8 @@ from pytest_k8snet.calico.changes import Changes
 from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.journal import Journal, JournalStore, OriginalPool
-from pytest_k8snet.calico.lock import Holder, Lock
+from pytest_k8snet.calico.lease import Holder
+from pytest_k8snet.calico.lock import Lock
 from pytest_k8snet.calico.restore import finish, sweep_dead_runs
 from pytest_k8snet.errors import ConnectError, ForbiddenError, LockedError, RestoreError
 

@@ -160,7 +160,12 @@ class Api:
         return as_object(self._rest.send("PUT", path, body=_bytes(body)), self.host)
 
     def delete(
-        self, path: str, *, grace_seconds: int | None = None, propagation: str | None = None
+        self,
+        path: str,
+        *,
+        grace_seconds: int | None = None,
+        propagation: str | None = None,
+        resource_version: str | None = None,
     ) -> None:
         """Delete an object; one that is missing is fine.
 
@@ -168,9 +173,11 @@ class Api:
             path: the object's path.
             grace_seconds: time for a pod to end; 0 drops it without the kubelet's word.
             propagation: ``Foreground``, ``Background`` or ``Orphan``.
+            resource_version: the version to delete; another one is a ``ConflictError``.
         """
+        options = _delete_options(grace_seconds, propagation, resource_version)
         try:
-            self._rest.send("DELETE", path, body=_delete_options(grace_seconds, propagation))
+            self._rest.send("DELETE", path, body=options)
         except NotFoundError:
             return
 
@@ -280,10 +287,14 @@ def _has_labels(there: Object, sent: Object) -> bool:
     return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
 
 
-def _delete_options(grace_seconds: int | None, propagation: str | None) -> bytes:
+def _delete_options(
+    grace_seconds: int | None, propagation: str | None, resource_version: str | None
+) -> bytes:
     options: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
     if grace_seconds is not None:
         options["gracePeriodSeconds"] = grace_seconds
     if propagation is not None:
         options["propagationPolicy"] = propagation
+    if resource_version is not None:
+        options["preconditions"] = {"resourceVersion": resource_version}
     return _bytes(options)

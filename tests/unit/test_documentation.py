@@ -15,7 +15,7 @@ import yaml
 
 from pytest_k8snet import Mbit, errors, fixtures, ms
 from pytest_k8snet.calico.journal import JOURNAL_NAME
-from pytest_k8snet.calico.lock import LEASE_NAME
+from pytest_k8snet.calico.lease import LEASE_NAME
 from pytest_k8snet.cluster import status as cluster_status
 from pytest_k8snet.cluster import unreachable
 from pytest_k8snet.cluster.permissions import CRD_GROUP, LEVELS, Permission, permissions

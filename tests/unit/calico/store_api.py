@@ -109,11 +109,17 @@ class StoreApi(Api):
         return changed
 
     def delete(
-        self, path: str, *, grace_seconds: int | None = None, propagation: str | None = None
+        self,
+        path: str,
+        *,
+        grace_seconds: int | None = None,
+        propagation: str | None = None,
+        resource_version: str | None = None,
     ) -> None:
         target = self._target("DELETE", path)
+        wanted = {"resourceVersion": resource_version}
         try:
-            self.store.delete(target.resource, target.name, target.namespace)
+            self.store.delete(target.resource, target.name, target.namespace, preconditions=wanted)
         except StatusError as exc:
             if not isinstance(self._error(exc, "DELETE", path), NotFoundError):
                 raise self._error(exc, "DELETE", path) from None

@@ -20,7 +20,7 @@ from players import MANAGED, Players
 from store_api import StoreApi
 
 from pytest_k8snet.calico.inspection import inspect
-from pytest_k8snet.calico.lock import LEASE_NAME
+from pytest_k8snet.calico.lease import LEASE_NAME
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.prober import Shell
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, Strategy

@@ -3,17 +3,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from store_api import StoreApi
-from store_sessions import IPIP, JOURNAL, LEASE, NEVER, a_cluster, session
+from store_sessions import IPIP, JOURNAL, LEASE, NEVER, a_cluster, objects, session
 
 from pytest_k8snet.calico import lock as locks
-from pytest_k8snet.calico.lock import Holder, Lock
+from pytest_k8snet.calico.lease import LEASE_SECONDS, Holder
+from pytest_k8snet.calico.lock import Lock
 from pytest_k8snet.calico.restore import restore_cluster
-from pytest_k8snet.errors import (
-    LockedError,
-)
+from pytest_k8snet.calico.session import CalicoSession
+from pytest_k8snet.cluster.status import ServerBusyError
+from pytest_k8snet.errors import ConflictError, LockedError
 
 
 class Clock:
@@ -37,6 +39,14 @@ def held_elsewhere(api: StoreApi) -> Lock:
     holder = Holder(identity="k8snet-far (x@y)", process="")
     lock = Lock(api, holder=holder, namespace="kube-system")
     lock.acquire()
+    return lock
+
+
+def two_seconds_after_its_end(calico: CalicoSession) -> Lock:
+    """A Lease that has run out unseen, as when the process was stopped."""
+    lock = calico._switcher._tenure._lock
+    lock._stop.set()
+    lock._runs_out_at = locks.seconds_now() - 2
     return lock
 
 
@@ -78,19 +88,143 @@ def test_a_lease_that_ran_out_unseen_is_looked_at_before_the_next_write() -> Non
     api = a_cluster("manifest-A")
     calico = session(api, "in-place")
     calico.enter(IPIP)
-    lock = calico._switcher._tenure._lock
-    lock._stop.set()
     lease = api.get(LEASE)
     lease["spec"]["holderIdentity"] = "k8snet-other (someone@else)"
     api.replace(LEASE, lease)
-    # As after a process that was stopped for longer than the Lease lasts.
-    lock._runs_out_at = time.monotonic() - 1
+    two_seconds_after_its_end(calico)
     writes = len([method for method, _ in api.requests if method != "GET"])
     with pytest.raises(LockedError, match="no longer holds the cluster"):
         calico.enter(NEVER)
     assert len([method for method, _ in api.requests if method != "GET"]) == writes
     with pytest.raises(LockedError):
         calico.close()
+
+
+def busy(api: StoreApi, times: int) -> None:
+    """Have the server answer so many requests for the Lease with 503."""
+    refused: list[str] = []
+
+    def refuse(method: str, path: str) -> None:
+        if path == LEASE and len(refused) < times:
+            refused.append(method)
+            raise ServerBusyError("the API server could not get it (HTTP 503)", status=503)
+
+    api.refuse = refuse
+
+
+def lost_answer(api: StoreApi, method: str) -> None:
+    """Lose the answer to the first such request: sent again, it meets its own effect."""
+    real = getattr(api, method)
+    lost: list[str] = []
+
+    def send(path: str, body: dict[str, Any]) -> Any:
+        answer = real(path, body)
+        if not lost:
+            lost.append(path)
+            raise ConflictError("exists already, or changed by someone else", status=409)
+        return answer
+
+    # The wire is the only thing that is not real here.
+    setattr(api, method, send)
+
+
+def test_where_nobody_can_tell_whether_the_lease_is_held_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(locks, "_INSIST_SECONDS", 0.3)  # a quarter of a minute in earnest
+    api = a_cluster("manifest-A")
+    calico = session(api, "in-place")
+    calico.enter(IPIP)
+    two_seconds_after_its_end(calico)
+    writes = len([method for method, _ in api.requests if method != "GET"])
+    busy(api, 1000)
+    for change in (lambda: calico.enter(NEVER), calico.close):
+        with pytest.raises(LockedError) as caught:
+            change()
+        assert str(caught.value) == (
+            "This run may no longer hold the cluster, so it changes nothing more\n"
+            "  found: the Lease k8snet-switcher ran out and cannot be renewed: the API server "
+            "could not get it (HTTP 503)\n"
+            "  to do: Run `k8snet restore` when the API server is well again."
+        )
+    assert len([method for method, _ in api.requests if method != "GET"]) == writes
+    assert api.get(JOURNAL)
+
+
+@pytest.mark.parametrize("trouble", ["busy", "conflict"])
+def test_a_lease_that_ran_out_survives_a_moments_trouble_before_all_is_put_back(
+    trouble: str,
+) -> None:
+    api = a_cluster("manifest-A")
+    before = objects(api)
+    calico = session(api, "in-place")
+    calico.enter(IPIP)
+    lock = two_seconds_after_its_end(calico)
+    if trouble == "busy":
+        busy(api, 2)
+    else:
+        lost_answer(api, "replace")
+    lock.check()
+    assert lock._runs_out_at > locks.seconds_now()
+    calico.close()
+    assert objects(api) == before
+
+
+def test_a_machine_that_slept_looks_at_its_lease_before_the_next_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    api = a_cluster("manifest-A")
+    calico = session(api, "in-place")
+    calico.enter(IPIP)
+    calico._switcher._tenure._lock._stop.set()
+    lease = api.get(LEASE)
+    lease["spec"]["holderIdentity"] = "k8snet-other (someone@else)"
+    api.replace(LEASE, lease)
+    real = time.clock_gettime
+
+    def after_a_minute_of_sleep(clock: int) -> float:
+        return real(clock) + (60 if clock == time.CLOCK_BOOTTIME else 0)
+
+    # A machine cannot be put to sleep by a test.
+    monkeypatch.setattr(time, "clock_gettime", after_a_minute_of_sleep)
+    with pytest.raises(LockedError, match="no longer holds the cluster"):
+        calico.enter(NEVER)
+    with pytest.raises(LockedError):
+        calico.close()
+
+
+@pytest.mark.parametrize("method", ["create", "replace"])
+def test_a_run_knows_its_own_lease_when_the_answer_got_lost(method: str) -> None:
+    api = a_cluster("manifest-A")
+    if method == "replace":
+        held_elsewhere(api)._stop.set()
+    lost_answer(api, method)
+    clock = Clock()
+    mine = Lock(api, holder=Holder.of_this_process("k8snet-me"), namespace="kube-system")
+    mine.acquire(clock=clock, sleep=clock.sleep)
+    assert mine.held
+    assert api.get(LEASE)["spec"]["holderIdentity"].startswith("k8snet-me (")
+    assert clock.now <= (LEASE_SECONDS + 2 if method == "replace" else 0)
+    mine.release()
+    assert not api.store.list("leases.coordination.k8s.io")
+
+
+def test_a_lease_that_is_taken_over_at_the_last_moment_is_not_deleted() -> None:
+    api = a_cluster("manifest-A")
+    mine = Lock(api, holder=Holder.of_this_process("k8snet-me"), namespace="kube-system")
+    mine.acquire()
+    real = api.delete
+
+    def delete(path: str, **options: Any) -> None:
+        lease = api.get(LEASE)
+        lease["spec"]["holderIdentity"] = "k8snet-other (someone@else)"
+        api.replace(LEASE, lease)
+        real(path, **options)
+
+    # Stands for somebody who is faster.
+    api.delete = delete  # type: ignore[method-assign]
+    mine.release()
+    assert api.get(LEASE)["spec"]["holderIdentity"] == "k8snet-other (someone@else)"
 
 
 def test_a_holder_elsewhere_that_does_not_renew_is_given_the_leases_time() -> None:
@@ -107,7 +241,7 @@ def test_a_holder_elsewhere_that_does_not_renew_is_given_the_leases_time() -> No
     )
     mine.acquire(clock=clock, sleep=clock.sleep)
     assert told == ["waiting for k8snet-far (x@y): if it is gone, its Lease runs out in 15 s"]
-    assert locks.LEASE_SECONDS < clock.now < locks.LEASE_SECONDS + 2
+    assert LEASE_SECONDS < clock.now < LEASE_SECONDS + 2
     assert api.get(LEASE)["spec"]["holderIdentity"].startswith("k8snet-me")
     assert api.get(LEASE)["spec"]["leaseTransitions"] == 1
     mine.release()
@@ -120,13 +254,13 @@ def test_a_holder_that_measures_in_silence_keeps_the_lease_for_as_long() -> None
     clock = Clock()
     mine = Lock(api, holder=Holder.of_this_process("k8snet-me"), namespace="kube-system")
     with foreign.silence(0.1):
-        assert api.get(LEASE)["spec"]["leaseDurationSeconds"] == locks.LEASE_SECONDS
+        assert api.get(LEASE)["spec"]["leaseDurationSeconds"] == LEASE_SECONDS
     # The second may end first: threads may measure at the same time.
     with foreign.silence(59.5):
         with foreign.silence(0.1):
             pass
         mine.acquire(clock=clock, sleep=clock.sleep)
-    assert clock.now > locks.LEASE_SECONDS + 59.5
+    assert clock.now > LEASE_SECONDS + 59.5
     mine.release()
 
 

@@ -93,6 +93,8 @@ def test_delete_says_how_and_takes_a_missing_object_as_done(server: SmallApi, ap
     api.delete(f"{PODS}/a", grace_seconds=0, propagation="Background")
     options = json.loads(server.bodies[-1])
     assert (options["gracePeriodSeconds"], options["propagationPolicy"]) == (0, "Background")
+    api.delete(f"{PODS}/a", resource_version="7")
+    assert json.loads(server.bodies[-1])["preconditions"] == {"resourceVersion": "7"}
     server.on(f"DELETE {PODS}/b", status(404, "NotFound", 'pods "b" not found'))
     api.delete(f"{PODS}/b")
 
