@@ -224,7 +224,7 @@ class Stage:
         # Pods have to go before pools of the run's own; a pool of the cluster's own waits for
         # none. The host-network pods are still needed to see the routes go back.
         try:
-            if self.spec.change.strategy == "dedicated":
+            if self.spec.change.strategy != "in-place":
                 self.delete_pods()
         finally:
             with self.switches.restoring():

@@ -38,9 +38,11 @@ def stage(strategy: str, done: list[str]) -> Stage:
 
 @pytest.mark.parametrize(
     ("strategy", "order"),
-    [("in-place", ["pools"]), ("none", ["pools"]), ("dedicated", ["client", "pools"])],
+    [("in-place", ["pools"]), ("dedicated", ["client", "pools"])],
 )
-def test_only_pools_of_the_runs_own_wait_for_its_pods(strategy: str, order: list[str]) -> None:
+def test_pools_of_the_runs_own_wait_for_its_pods_and_others_do_not(
+    strategy: str, order: list[str]
+) -> None:
     done: list[str] = []
     with pytest.raises(RestoreError):
         stage(strategy, done)._close_calico()
