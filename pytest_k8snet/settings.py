@@ -178,6 +178,12 @@ READERS: Mapping[str, tuple[Callable[[str], Any], Any]] = {
     "baseline": (Path, None),
 }
 
+#: What is another default with ``--k8snet-lab``, and why.
+_ON_THE_LAB: Mapping[str, tuple[Any, str]] = {
+    "change": (Change("dedicated"), "the lab allows it"),
+    "fabric_routes_pods": (True, "the lab's network does"),
+}
+
 
 def defaults(**values: Any) -> Settings:
     """The settings of someone who sets nothing but these values, outside pytest."""
@@ -207,8 +213,10 @@ def read(config: pytest.Config) -> Settings:
     origins: dict[str, str] = {}
     for option in OPTIONS:
         values[option.name], origins[option.name] = _read_one(config, option)
-    if values["lab"] and origins["change"] == "default":
-        values["change"], origins["change"] = Change("dedicated"), "the lab allows it"
+    if values["lab"]:
+        for name, (value, why) in _ON_THE_LAB.items():
+            if origins[name] == "default":
+                values[name], origins[name] = value, why
     settings = Settings(**values, origins=MappingProxyType(origins))
     _refuse_contradictions(settings)
     return settings

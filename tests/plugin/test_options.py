@@ -44,9 +44,9 @@ def test_the_outside_prefix_comes_from_the_environment_too(
     shown(pytester).stdout.fnmatch_lines(["*<outside> ssh my bastion <K8SNET_OUTSIDE>"])
 
 
-def test_the_lab_allows_dedicated_pools_by_itself(pytester: pytest.Pytester) -> None:
+def test_the_lab_allows_every_change_by_itself(pytester: pytest.Pytester) -> None:
     shown(pytester, "--k8snet-lab").stdout.fnmatch_lines(
-        ["*<change> dedicated <the lab allows it>"]
+        ["*<change> dedicated <the lab allows it>", "*<fabric_routes_pods> True <the lab's *>"]
     )
 
 
