@@ -15,7 +15,7 @@ from pytest_k8snet.report.figures import (
     ratio,
     unit_of,
 )
-from pytest_k8snet.report.model import BASELINE_SCENE, Judged, Summary, Tested
+from pytest_k8snet.report.model import BASELINE_SCENE, Changed, Judged, Summary, Tested
 
 OUTCOME_WORDS: Mapping[str, str] = {
     "passed": "Passed",
@@ -144,9 +144,17 @@ def changed_text(summary: Summary) -> str:
     if not summary.changes:
         # Without any fact of it, no cluster was reached.
         return "nothing but its own pods" if summary.facts is not None else "nothing"
-    shown = [change.what or change.object for change in summary.changes[:3]]
+    shown = [_first_and_more(change) for change in summary.changes[:3]]
     more = len(summary.changes) - len(shown)
     return "; ".join(shown) + (f"; {more} more, see the list" if more else "")
+
+
+def _first_and_more(change: Changed) -> str:
+    # In place, one pool goes through all the modes.
+    more = sum(one["state"] == "applied" for one in change.records) - 1
+    return (change.what or change.object) + (
+        f", then {counted(more, 'more change')} of it" if more > 0 else ""
+    )
 
 
 def restored_text(summary: Summary) -> str:

@@ -188,6 +188,18 @@ def test_a_change_that_was_not_put_back_is_said_first_and_how_to_mend_it() -> No
     assert "**Put back:** NO: ippools/default" in markdown(made.records)
 
 
+def test_of_an_object_that_was_changed_again_and_again_the_count_is_told() -> None:
+    made = Study()
+    made.begin()
+    for mode in ("Never", "VXLAN-Always", "IPIP-Always"):
+        made.add("change", what=f"set {mode}", object="ippools/default", state="applied")
+    made.add("change", what="set back", object="ippools/default", state="restored")
+    made.end(0, restored=True)
+    assert "- **Changed in the cluster:** set Never, then 2 more changes of it\n" in markdown(
+        made.records
+    )
+
+
 def test_what_the_changes_cost_is_told_everywhere() -> None:
     told = "3 of 82 requests lost in 2 switches, longest gap 620 ms (making the run's own pools)"
     assert f"  cost      {told}" in text_report(summarise(study()))
