@@ -125,3 +125,14 @@ class StoreApi(Api):
                 raise self._error(exc, "DELETE", path) from None
         else:
             self.after_write()
+
+
+def meanwhile(api: StoreApi, method: str, path: str, act: Callable[[], object]) -> None:
+    """Have somebody else act once, right before the next such request gets to the store."""
+
+    def refuse(asked: str, of: str) -> None:
+        if (asked, of) == (method, path):
+            api.refuse = lambda method, path: None
+            act()
+
+    api.refuse = refuse
