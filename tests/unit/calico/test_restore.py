@@ -173,22 +173,6 @@ def test_pods_that_cannot_be_swept_keep_the_journal_but_no_pool_from_being_put_b
     assert objects(api) == before
 
 
-def test_restore_uses_the_v1_objects_when_the_calico_api_server_is_cut_off() -> None:
-    api = a_cluster("manifest-B")
-    before = objects(api)
-    calico = session(api, "in-place")
-    calico.enter(NEVER)
-
-    def refuse(method: str, path: str) -> None:
-        if path.startswith("/apis/projectcalico.org/v3"):
-            raise ApiError("the server is currently unable to handle the request", status=503)
-
-    api.refuse = refuse
-    calico.close()
-    api.refuse = lambda method, path: None
-    assert objects(api) == before
-
-
 def v1_patches(api: StoreApi) -> list[str]:
     return [
         path
