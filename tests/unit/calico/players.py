@@ -81,5 +81,21 @@ class Players:
             self._store.mutate("nodes", node["metadata"]["name"], None, change)
 
 
+class Kubelet:
+    """Ends pods as soon as they are deleted, after whatever else runs after a write."""
+
+    def __init__(self, api: StoreApi) -> None:
+        self._store = api.store
+        self._others = api.after_write
+        api.after_write = self.run
+
+    def run(self) -> None:
+        self._others()
+        for pod in self._store.list("pods"):
+            metadata = pod["metadata"]
+            if "deletionTimestamp" in metadata:
+                self._store.delete("pods", metadata["name"], metadata["namespace"], grace_seconds=0)
+
+
 def _mode(pool: dict[str, Any]) -> CalicoMode:
     return CalicoMode.of_pool(pool["spec"].get("ipipMode"), pool["spec"].get("vxlanMode"))

@@ -165,3 +165,24 @@ def leave_changed(api: StoreApi, strategy: Strategy) -> None:
         session(api, strategy).enter(VXLAN)
     api.after_write = played
     bury(api)
+
+
+def run_pod(
+    api: StoreApi,
+    address: str,
+    *,
+    name: str = "stranger",
+    labels: Mapping[str, str] = MappingProxyType({}),
+    phase: str = "Running",
+    families: int = 1,
+) -> None:
+    """Have a pod with an address, as the kubelet tells of it."""
+    body = {
+        "metadata": {"name": name, "labels": dict(labels)},
+        "spec": {"nodeName": NODE1.name, "containers": [{"name": "main", "image": "web"}]},
+    }
+    made = api.store.create("pods", body, "kube-system")
+    made["status"] = {"phase": phase, "podIP": address}
+    if families == 2:
+        made["status"] |= {"podIP": "fd00::7", "podIPs": [{"ip": "fd00::7"}, {"ip": address}]}
+    api.store.update("pods", made, "kube-system", subresource="status")

@@ -25,13 +25,11 @@ from store_sessions import (
 )
 
 from pytest_k8snet.calico.inspection import inspect
-from pytest_k8snet.calico.journal import Journal, JournalStore
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import Strategy
 from pytest_k8snet.cluster import sweep as sweeping
 from pytest_k8snet.cluster.manifests import run_labels
 from pytest_k8snet.errors import (
-    ApiError,
     ConflictError,
     ForbiddenError,
     RestoreError,
@@ -84,34 +82,6 @@ def test_a_run_that_may_change_nothing_refuses_a_cluster_left_changed() -> None:
 
 
 # Restoring against odds.
-
-
-def test_a_pool_of_the_runs_own_goes_only_after_the_runs_pods() -> None:
-    api = a_cluster("manifest-A")
-    before = objects(api)
-    leave_changed(api, "dedicated")
-    (pool,) = [pool for pool in inspect(api).pools if pool.run_id]
-    pod = {
-        "metadata": {"name": "left", "labels": run_labels("k8snet-abc123")},
-        "spec": {"containers": [{"name": "main", "image": "web"}]},
-    }
-    made = api.store.create("pods", pod, "kube-system")
-    made["status"] = {"phase": "Running", "podIP": str(pool.cidr[5])}
-    api.store.update("pods", made, "kube-system", subresource="status")
-
-    def refuse(method: str, path: str) -> None:
-        if method == "DELETE" and "/pods/" in path:
-            raise ApiError("the API server could not delete pods", status=500)
-
-    api.refuse = refuse
-    with pytest.raises(RestoreError) as caught:
-        restore_cluster(api)
-    assert "the API server could not delete pods\n" in caught.value.found
-    assert f"IPPool {pool.name} is kept, as pods have addresses in it" in caught.value.found
-    assert f"kube-system/left ({pool.cidr[5]})" in caught.value.found
-    api.refuse = lambda method, path: None
-    restore_cluster(api)
-    assert objects(api) == before
 
 
 def namespace_of_the_run(api: StoreApi) -> str:
@@ -255,32 +225,6 @@ def test_a_foreign_journal_is_left_alone(data: dict[str, str]) -> None:
     assert api.get(JOURNAL).get("data", {}) == data
 
 
-def test_a_pool_that_is_not_the_runs_own_is_never_deleted() -> None:
-    api = a_cluster("manifest-A")
-    api.create(
-        "/apis/crd.projectcalico.org/v1/ippools",
-        {
-            **raw_pool("k8snet-abc123-never", "10.9.0.0/16"),
-            "metadata": {"name": "k8snet-abc123-never"},
-        },
-    )
-    JournalStore(api, "kube-system").write(
-        Journal(
-            run_id="k8snet-abc123",
-            strategy="dedicated",
-            owner="me",
-            time="now",
-            shape="A",
-            group="crd.projectcalico.org/v1",
-            own_pools=("k8snet-abc123-never",),
-        )
-    )
-    with pytest.raises(RestoreError) as caught:
-        restore_cluster(api)
-    assert "was not made by run k8snet-abc123, so it is not deleted" in caught.value.found
-    assert api.get(JOURNAL)
-
-
 def test_a_pool_that_was_replaced_meanwhile_is_left_alone() -> None:
     api = a_cluster("manifest-A")
     calico = session(api, "in-place")
@@ -294,30 +238,6 @@ def test_a_pool_that_was_replaced_meanwhile_is_left_alone() -> None:
         calico.close()
     assert "cidr 10.8.0.0/16, expected 10.244.0.0/16" in caught.value.found
     assert raw_spec(api)["ipipMode"] == "Never"
-
-
-def test_blocks_of_own_pools_go_with_them_where_no_server_cleans_up() -> None:
-    api = a_cluster("manifest-A")
-    before = objects(api)
-    with session(api) as calico:
-        pool = calico.enter(NEVER)
-        block = str(pool.cidr).replace("/25", "/28")
-        name = block.replace(".", "-").replace("/", "-")
-        api.create(
-            "/apis/crd.projectcalico.org/v1/ipamblocks",
-            {
-                "metadata": {"name": name},
-                "spec": {"cidr": block, "affinity": "host:node1", "allocations": [None] * 16},
-            },
-        )
-        api.create(
-            "/apis/crd.projectcalico.org/v1/blockaffinities",
-            {
-                "metadata": {"name": f"node1-{name}"},
-                "spec": {"cidr": block, "node": "node1", "state": "confirmed"},
-            },
-        )
-    assert objects(api) == before
 
 
 @pytest.mark.parametrize("strategy", ["in-place", "dedicated"])

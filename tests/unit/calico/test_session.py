@@ -12,7 +12,6 @@ from cluster_shapes import (
     raw_pool,
 )
 from players import MANAGED, Players
-from store_api import StoreApi
 from store_sessions import (
     IPIP,
     IPIP_CS,
@@ -29,12 +28,10 @@ from store_sessions import (
 from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.proof import PathEnd
-from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import Strategy
 from pytest_k8snet.errors import (
     ModeUnavailableError,
     NotConvergedError,
-    RestoreError,
 )
 from pytest_k8snet.lab.api.status import StatusError
 
@@ -57,66 +54,6 @@ def test_dedicated_makes_a_pool_per_mode_at_once_and_deletes_them_all(kind: str)
         assert created == ["applied"] * 5
     assert objects(api) == before
     assert [change["state"] for change in told[5:]] == ["restored"] * 5
-
-
-def stranger(api: StoreApi, cidr: str, *, families: int = 1) -> str:
-    """Run a pod of somebody else's with an address of a pool; returns the address."""
-    address = cidr.replace("0/", "7/").partition("/")[0]
-    pod = {
-        "metadata": {"name": "stranger"},
-        "spec": {"nodeName": NODE1.name, "containers": [{"name": "main", "image": "web"}]},
-    }
-    made = api.store.create("pods", pod, "kube-system")
-    made["status"] = {"phase": "Running", "podIP": address}
-    if families == 2:
-        made["status"] |= {"podIP": "fd00::7", "podIPs": [{"ip": "fd00::7"}, {"ip": address}]}
-    api.store.update("pods", made, "kube-system", subresource="status")
-    return address
-
-
-@pytest.mark.parametrize("families", [1, 2])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_pool_that_pods_of_others_have_addresses_of_is_kept_until_they_are_gone(
-    kind: str, families: int
-) -> None:
-    # No other pool needs tunnels.
-    api = a_cluster(kind, raw_pool(mode=NEVER, labels=dict(MANAGED) if "op" in kind else None))
-    before = objects(api)
-    calico = session(api)
-    address = stranger(api, calico.enter(VXLAN).cidr, families=families)
-    with pytest.raises(RestoreError) as caught:
-        calico.close()
-    assert (
-        "vxlan-always is kept, as pods have addresses in it; have them made anew, as it gives out "
-        "no more"
-    ) in str(caught.value)
-    assert f"kube-system/stranger ({address})" in caught.value.found
-    (kept,) = [pool for pool in inspect(api).pools if pool.run_id]
-    assert (kept.mode, kept.disabled, kept.allowed_uses) == (VXLAN, False, ("Tunnel",))
-    # calico-node takes it back with the last pool of its family that is not disabled.
-    node = api.get("/api/v1/nodes/node1")["metadata"]["annotations"]
-    assert "projectcalico.org/IPv4VXLANTunnelAddr" in node
-    with pytest.raises(RestoreError, match="is kept"):
-        restore_cluster(api)
-    api.store.delete("pods", "stranger", "kube-system", grace_seconds=0)
-    restore_cluster(api)
-    assert objects(api) == before
-
-
-def test_a_pool_in_use_stays_open_where_calico_knows_no_uses_of_pools() -> None:
-    api = a_cluster("manifest-A", raw_pool(mode=NEVER))
-    calico = session(api)
-    stranger(api, calico.enter(VXLAN).cidr)
-
-    def prune(new: dict[str, Any], old: dict[str, Any] | None) -> None:
-        new["spec"].pop("allowedUses", None)
-
-    api.store.admission["ippools.crd.projectcalico.org"].append(prune)
-    with pytest.raises(RestoreError) as caught:
-        calico.close()
-    assert "have them made anew, on other nodes, as it still gives out more" in caught.value.found
-    (kept,) = [pool for pool in inspect(api).pools if pool.run_id]
-    assert not kept.disabled
 
 
 def test_it_is_known_beforehand_which_entering_changes_the_cluster() -> None:
@@ -289,16 +226,6 @@ def test_a_pool_may_go_where_it_has_been_and_nowhere_else_without_the_users_word
         "restored",
         f"IPPool {DEFAULT_POOL} is back in Never",
     )
-
-
-def test_an_own_pool_that_somebody_deleted_is_not_told_as_left_behind() -> None:
-    api = a_cluster("manifest-A")
-    told: list[dict[str, Any]] = []
-    with session(api, "dedicated", told) as calico:
-        mine = calico.enter(VXLAN).name
-        api.delete(f"/apis/crd.projectcalico.org/v1/ippools/{mine}")
-    last = [one for one in told if one["object"] == f"ippools/{mine}"][-1]
-    assert (last["state"], last["what"]) == ("restored", f"IPPool {mine} is gone")
 
 
 def test_an_operator_that_reverts_is_named_at_the_time_out_and_all_is_put_back() -> None:
