@@ -147,3 +147,40 @@ def test_a_rolling_update_answers_all_the_time(web: Kubectl) -> None:
     web("wait", "--for=delete", *old, "--timeout=20s")
     _, errors = asking.communicate(timeout=30)
     assert asking.returncode == 0, errors
+
+
+def test_services_go_on_beside_objects_that_nft_would_refuse(web: Kubectl) -> None:
+    pool: Object = {
+        "apiVersion": "crd.projectcalico.org/v1",
+        "kind": "IPPool",
+        "metadata": {"name": f"six-{web.namespace}"},
+        "spec": {"cidr": "fd00:10:244::/64", "natOutgoing": True},
+    }
+    inner: Object = {
+        **pool,
+        "metadata": {"name": f"inner-{web.namespace}"},
+        "spec": {"cidr": "10.244.64.0/20", "disabled": True},
+    }
+    odd = ["198.51.100.7", "2001:db8::7"]
+    twins = [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {"ports": [{"port": 81}], "externalIPs": odd, "selector": {"app": "web"}},
+        }
+        for name in ("one", "two")
+    ]
+    try:
+        web.apply(pool, inner, *twins)
+        # A service made after them is programmed too.
+        late = web_service()
+        late["metadata"]["name"] = "late"
+        web.apply(late)
+        script = "curl -sS --fail --max-time 5 --retry 20 --retry-delay 0 --retry-all-errors"
+        answer = web.sh("client", f"{script} http://late/hostname")
+        assert answer in names_of_replicas(web)
+    finally:
+        names = [one["metadata"]["name"] for one in (pool, inner)]
+        web.run("delete", "ippools.crd.projectcalico.org", *names)
+    web.lab.check()

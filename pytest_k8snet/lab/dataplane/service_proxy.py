@@ -9,8 +9,10 @@ the reply finds its way back through this node.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
 from pytest_k8snet.lab.dataplane import netns
@@ -48,7 +50,7 @@ class ServicePort:
 
 
 def service_ports(services: Sequence[Object], endpoints: Mapping[str, Object]) -> list[ServicePort]:
-    """Read services and their Endpoints.
+    """Read services and their Endpoints; addresses of the other family are passed over.
 
     Args:
         services: Service objects.
@@ -57,12 +59,12 @@ def service_ports(services: Sequence[Object], endpoints: Mapping[str, Object]) -
     found = []
     for service in services:
         spec, meta = service.get("spec", {}), service["metadata"]
-        cluster_ips = tuple(ip for ip in spec.get("clusterIPs", [spec.get("clusterIP")]) if ip)
-        if spec.get("type") == "ExternalName" or "None" in cluster_ips or not cluster_ips:
+        cluster_ips = spec.get("clusterIPs") or [spec.get("clusterIP")]
+        if spec.get("type") == "ExternalName" or "None" in cluster_ips or not any(cluster_ips):
             continue
         ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress", [])
         external = [entry["ip"] for entry in ingress if entry.get("ip")]
-        external += spec.get("externalIPs", [])
+        external += spec.get("externalIPs") or []
         key = f"{meta['namespace']}/{meta['name']}"
         subsets = endpoints.get(key, {}).get("subsets") or []
         for port in spec.get("ports", []):
@@ -71,8 +73,8 @@ def service_ports(services: Sequence[Object], endpoints: Mapping[str, Object]) -
                     name=f"{key}:{port.get('name') or port['port']}",
                     protocol=port.get("protocol", "TCP").lower(),
                     port=port["port"],
-                    cluster_ips=cluster_ips,
-                    external_ips=tuple(external),
+                    cluster_ips=_ipv4(cluster_ips),
+                    external_ips=_ipv4(external),
                     node_port=port.get("nodePort", 0),
                     backends=_backends(subsets, port.get("name", "")),
                 )
@@ -82,12 +84,23 @@ def service_ports(services: Sequence[Object], endpoints: Mapping[str, Object]) -
 
 def _backends(subsets: Sequence[Object], port_name: str) -> tuple[tuple[str, int], ...]:
     return tuple(
-        (address["ip"], port["port"])
+        (address, port["port"])
         for subset in subsets
-        for port in subset.get("ports", [])
-        if port.get("name", "") == port_name
-        for address in subset.get("addresses", [])
+        for port in subset.get("ports") or []
+        if (port.get("name") or "") == port_name
+        for address in _ipv4([entry["ip"] for entry in subset.get("addresses") or []])
     )
+
+
+def _ipv4(texts: Sequence[str | None]) -> tuple[str, ...]:
+    """The IPv4 addresses of hosts among texts; nft would ask DNS what any other text means."""
+    found = []
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            address = IPv4Address(text or "")
+            if not (address.is_unspecified or address.is_loopback or address.is_multicast):
+                found.append(str(address))
+    return tuple(found)
 
 
 def external_addresses(ports: Sequence[ServicePort]) -> list[str]:
@@ -98,30 +111,26 @@ def external_addresses(ports: Sequence[ServicePort]) -> list[str]:
 def ruleset(ports: Sequence[ServicePort], pod_networks: Sequence[str]) -> str:
     """The whole table as nft reads it; applying it replaces what was there in one step.
 
+    Of two ports that claim the same address or node port, the first has it.
+
     Args:
         ports: what there is.
         pod_networks: the IPPools' CIDRs; traffic from elsewhere is masqueraded.
     """
-    chains, inside, outside, refused = [], [], [], []
+    # Where each address and each node port leads; nowhere is the empty chain.
+    addresses: dict[str, str] = {}
+    node_ports: dict[str, str] = {}
     for index, port in enumerate(ports):
-        entries = [f"{ip} . {port.protocol} . {port.port}" for ip in port.cluster_ips]
-        exposed = [f"{ip} . {port.protocol} . {port.port}" for ip in port.external_ips]
-        if not port.backends:
-            refused += entries + exposed
-            continue
-        chains.append(_service_chain(index, port))
-        inside += [f"{entry} : goto service-{index}" for entry in entries]
-        outside += [f"{entry} : goto service-{index}-outside" for entry in exposed]
-    node_ports = [
-        f"{port.protocol} . {port.node_port} : goto service-{index}-outside"
-        for index, port in enumerate(ports)
-        if port.node_port and port.backends
-    ]
-    refused_node_ports = [
-        f"{port.protocol} . {port.node_port}"
-        for port in ports
-        if port.node_port and not port.backends
-    ]
+        inside, outside = (
+            (f"service-{index}", f"service-{index}-outside") if port.backends else ("", "")
+        )
+        for ip in port.cluster_ips:
+            addresses.setdefault(f"{ip} . {port.protocol} . {port.port}", inside)
+        for ip in port.external_ips:
+            addresses.setdefault(f"{ip} . {port.protocol} . {port.port}", outside)
+        if port.node_port:
+            node_ports.setdefault(f"{port.protocol} . {port.node_port}", outside)
+    chains = [_service_chain(index, port) for index, port in enumerate(ports) if port.backends]
     pods = f"ip saddr {{ {', '.join(pod_networks)} }} return" if pod_networks else ""
     lines = [
         f"table ip {TABLE}",
@@ -133,7 +142,7 @@ def ruleset(ports: Sequence[ServicePort], pod_networks: Sequence[str]) -> str:
         "}",
         *chains,
         "chain services {",
-        _map("ip daddr . meta l4proto . th dport", inside + outside),
+        _map("ip daddr . meta l4proto . th dport", addresses),
         _map("fib daddr type local meta l4proto . th dport", node_ports),
         "}",
         "chain prerouting { type nat hook prerouting priority dstnat; jump services; }",
@@ -144,8 +153,8 @@ def ruleset(ports: Sequence[ServicePort], pod_networks: Sequence[str]) -> str:
         f"meta mark and {_MASQUERADE} == {_MASQUERADE} masquerade",
         "}",
         "chain refuse {",
-        _set("ip daddr . meta l4proto . th dport", refused),
-        _set("fib daddr type local meta l4proto . th dport", refused_node_ports),
+        _set("ip daddr . meta l4proto . th dport", addresses),
+        _set("fib daddr type local meta l4proto . th dport", node_ports),
         "}",
         # Before the nat hooks' routing: an address without endpoints leads nowhere.
         *(
@@ -183,14 +192,14 @@ def _hairpins(ports: Sequence[ServicePort]) -> str:
     return f"ip saddr . ip daddr {{ {pairs} }} masquerade" if pairs else ""
 
 
-def _map(key: str, entries: Sequence[str]) -> str:
-    return f"{key} vmap {{ {', '.join(entries)} }}" if entries else ""
+def _map(key: str, chains: Mapping[str, str]) -> str:
+    entries = ", ".join(f"{entry} : goto {chain}" for entry, chain in chains.items() if chain)
+    return f"{key} vmap {{ {entries} }}" if entries else ""
 
 
-def _set(key: str, entries: Sequence[str]) -> str:
-    if not entries:
-        return ""
-    return f"{key} {{ {', '.join(entries)} }} reject with icmp type port-unreachable"
+def _set(key: str, chains: Mapping[str, str]) -> str:
+    refused = ", ".join(entry for entry, chain in chains.items() if not chain)
+    return f"{key} {{ {refused} }} reject with icmp type port-unreachable" if refused else ""
 
 
 async def apply(spec: LabSpec, text: str) -> None:
@@ -218,6 +227,7 @@ async def announce(spec: LabSpec, addresses: Sequence[str], stale: Sequence[str]
     Raises:
         DataplaneError: the kernel refuses one.
     """
-    lines = [f"addr del {address}/32 dev lo" for address in stale]
+    # Unlike "del" it does not mind that an earlier try, which failed, has come so far.
+    lines = [f"addr flush dev lo to {address}/32" for address in stale]
     lines += [f"addr replace {address}/32 dev lo" for address in addresses]
     await netns.batch(node_namespace(spec.nodes[0].name), lines)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pytest_k8snet.lab.api.objects import dig, name_of, namespace_of
+from ipaddress import collapse_addresses
+
+from pytest_k8snet.lab.api.objects import name_of, namespace_of
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.calico.pools import POOLS, read_pools
 from pytest_k8snet.lab.dataplane import service_proxy
 from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
 from pytest_k8snet.lab.spec import LabSpec
-
-_POOLS = "ippools.crd.projectcalico.org"
 
 
 class ServiceProxy:
@@ -27,15 +28,16 @@ class ServiceProxy:
 
     async def run(self) -> None:
         """Reconcile for ever."""
-        await reconcile_on_change(self._store, ("services", "endpoints", _POOLS), self._program)
+        await reconcile_on_change(self._store, ("services", "endpoints", POOLS), self._program)
 
     async def _program(self) -> None:
         endpoints = {
             f"{namespace_of(one)}/{name_of(one)}": one for one in self._store.list("endpoints")
         }
         ports = service_proxy.service_ports(self._store.list("services"), endpoints)
-        pools = [str(dig(pool, "spec.cidr")) for pool in self._store.list(_POOLS)]
-        ruleset = service_proxy.ruleset(ports, pools)
+        pools = [pool.cidr for pool in read_pools(self._store.list(POOLS))]
+        # nft takes no set whose intervals overlap.
+        ruleset = service_proxy.ruleset(ports, list(map(str, collapse_addresses(pools))))
         if ruleset != self._ruleset:
             await service_proxy.apply(self._spec, ruleset)
             self._ruleset = ruleset
