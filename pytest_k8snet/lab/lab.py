@@ -38,6 +38,7 @@ from pytest_k8snet.lab.kube.replicasets import DaemonSets, ReplicaSets
 from pytest_k8snet.lab.kube.runtime import Runtime
 from pytest_k8snet.lab.kube.scheduler import Scheduler
 from pytest_k8snet.lab.kube.serviceaddresses import ServiceAddresses
+from pytest_k8snet.lab.log import log
 from pytest_k8snet.lab.spec import LabSpec
 
 
@@ -168,19 +169,14 @@ class _Lab:
         """For whoever has given up waiting, and reads what the lab wrote last."""
         while True:
             await asyncio.sleep(_PATIENCE_SECONDS)
-            _log("the lab still waits for:")
+            log("the lab still waits for:")
             for pod in self._store.list("pods"):
                 if not is_ready(pod):
                     states = [entry["state"] for entry in dig(pod, "status.containerStatuses", [])]
                     where = dig(pod, "spec.nodeName", "no node")
-                    _log(f"  pod {name_of(pod)} on {where}: {states}")
+                    log(f"  pod {name_of(pod)} on {where}: {states}")
             for event in self._store.list("events", fields="type=Warning"):
-                _log(f"  {event['reason']}: {event['message']}")
-
-
-def _log(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+                log(f"  {event['reason']}: {event['message']}")
 
 
 def _install_programs() -> None:

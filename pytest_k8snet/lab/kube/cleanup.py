@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pytest_k8snet.lab.api.faults import calico_api_server_is_down
 from pytest_k8snet.lab.api.objects import Object, dig, name_of, namespace_of, timestamp
 from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.store import StatusError, Store
-from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
+from pytest_k8snet.lab.kube.ownership import living
+from pytest_k8snet.lab.kube.reconcile import each_by_itself, reconcile_on_change
 
 # Emptied in this order: what makes pods goes before the pods.
 _CONTENTS = (
@@ -51,11 +54,13 @@ class Namespaces:
         await reconcile_on_change(self._store, watched, self._reconcile)
 
     def _reconcile(self) -> None:
-        for namespace in self._store.list("namespaces"):
-            if dig(namespace, "metadata.deletionTimestamp"):
-                self._empty(namespace)
-            else:
-                self._furnish(name_of(namespace))
+        each_by_itself(partial(self._care, one) for one in self._store.list("namespaces"))
+
+    def _care(self, namespace: Object) -> None:
+        if dig(namespace, "metadata.deletionTimestamp"):
+            self._empty(namespace)
+        else:
+            self._furnish(name_of(namespace))
 
     def _furnish(self, namespace: str) -> None:
         try:
@@ -115,17 +120,22 @@ class GarbageCollector:
 
     def _collect(self) -> None:
         alive = {obj["metadata"]["uid"] for key in _OWNERS for obj in self._store.list(key)}
-        for resource in _OWNED:
-            for obj in self._store.list(resource):
-                owners = dig(obj, "metadata.ownerReferences", [])
-                # Owners of kinds that are not looked at here are taken to be alive.
-                known = [owner for owner in owners if owner.get("kind") in _OWNER_KINDS]
-                if not known or len(known) < len(owners):
-                    continue
-                if not any(owner["uid"] in alive for owner in known) and not dig(
-                    obj, "metadata.deletionTimestamp"
-                ):
-                    self._store.delete(resource, name_of(obj), namespace_of(obj))
+        each_by_itself(
+            partial(self._store.delete, resource, name_of(obj), namespace_of(obj))
+            for resource in _OWNED
+            for obj in living(self._store.list(resource))
+            if _is_orphaned(obj, alive)
+        )
 
 
 _OWNER_KINDS = {"Deployment", "DaemonSet", "ReplicaSet", "Service", "Pod"}
+
+
+def _is_orphaned(obj: Object, alive: set[str]) -> bool:
+    """Whether it had owners, all of whom have gone."""
+    owners = dig(obj, "metadata.ownerReferences", [])
+    # Owners of kinds that are not looked at here are taken to be alive.
+    known = [owner for owner in owners if owner.get("kind") in _OWNER_KINDS]
+    if not known or len(known) < len(owners):
+        return False
+    return not any(owner.get("uid") in alive for owner in known)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from typing import Any
 
 from pytest_k8snet.lab.api.objects import Object, clone, dig, name_of, namespace_of, timestamp
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.kube.events import Recorder
 from pytest_k8snet.lab.kube.ownership import is_owned_by, living, owner_reference, selector_text
-from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
+from pytest_k8snet.lab.kube.reconcile import each_by_itself, reconcile_on_change
 
 _HASH_LABEL = "pod-template-hash"
 _REVISION = "deployment.kubernetes.io/revision"
@@ -49,8 +50,8 @@ class Deployments:
         await reconcile_on_change(self._store, resources, self._reconcile)
 
     def _reconcile(self) -> None:
-        for deployment in living(self._store.list("deployments.apps")):
-            self._roll(deployment)
+        deployments = living(self._store.list("deployments.apps"))
+        each_by_itself(partial(self._roll, one) for one in deployments)
 
     def _owned(self, deployment: Object) -> list[Object]:
         labels = selector_text(dig(deployment, "spec.selector", {}))

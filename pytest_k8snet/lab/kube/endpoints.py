@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import IPv4Address
 
 from pytest_k8snet.lab.api.objects import Object, dig, name_of, namespace_of
 from pytest_k8snet.lab.api.store import StatusError, Store
 from pytest_k8snet.lab.kube.events import Recorder
 from pytest_k8snet.lab.kube.ownership import is_over, is_ready, owner_reference
-from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
+from pytest_k8snet.lab.kube.reconcile import each_by_itself, reconcile_on_change
 from pytest_k8snet.lab.spec import LabSpec
 
 # One address of one pod with the ports that the service has there: (name, port, protocol).
@@ -135,16 +136,24 @@ class ServiceEndpoints:
 
     def _reconcile(self) -> None:
         services = self._store.list("services")
-        for service in services:
-            if dig(service, "spec.selector"):
-                self._write_endpoints(service)
-        self._balance(services)
+        taken = {address for one in services for address in load_balancer_addresses(one)}
         kept = {(namespace_of(one), name_of(one)) for one in services}
-        for endpoints in self._store.list("endpoints"):
-            if (namespace_of(endpoints), name_of(endpoints)) not in kept:
-                self._store.delete("endpoints", name_of(endpoints), namespace_of(endpoints))
+        found = [(namespace_of(one), name_of(one)) for one in self._store.list("endpoints")]
+        each_by_itself(
+            [
+                *(partial(self._write_endpoints, one) for one in services),
+                *(partial(self._balance, one, taken) for one in services),
+                *(
+                    partial(self._store.delete, "endpoints", name, namespace)
+                    for namespace, name in found
+                    if (namespace, name) not in kept
+                ),
+            ]
+        )
 
     def _write_endpoints(self, service: Object) -> None:
+        if not dig(service, "spec.selector"):
+            return
         name, namespace = name_of(service), namespace_of(service)
         labels = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
         pods = self._store.list("pods", namespace, labels=labels)
@@ -175,23 +184,21 @@ class ServiceEndpoints:
         if any(old.get(key) != value for key, value in body.items() if key != "metadata"):
             self._store.update(resource, {**old, **body, "metadata": old["metadata"]}, namespace)
 
-    def _balance(self, services: Sequence[Object]) -> None:
-        """Give each LoadBalancer service an address, and take it from what is none any more."""
-        taken = {address for one in services for address in load_balancer_addresses(one)}
-        for service in services:
-            has = load_balancer_addresses(service)
-            wants = dig(service, "spec.type") == "LoadBalancer"
-            if wants == bool(has):
-                continue
-            address = self._free_address(service, taken) if wants else None
-            if wants and address is None:
-                text = "Error syncing load balancer: no address is left in the lab's range"
-                self._events.record(service, "SyncLoadBalancerFailed", text, kind="Warning")
-                continue
-            ingress = [{"ip": address, "ipMode": "VIP"}] if address else []
-            if address:
-                taken.add(address)
-            self._write_ingress(service, ingress)
+    def _balance(self, service: Object, taken: set[str]) -> None:
+        """Give a LoadBalancer service an address, or take it from what is none any more."""
+        has = load_balancer_addresses(service)
+        wants = dig(service, "spec.type") == "LoadBalancer"
+        if wants == bool(has):
+            return
+        address = self._free_address(service, taken) if wants else None
+        if wants and address is None:
+            text = "Error syncing load balancer: no address is left in the lab's range"
+            self._events.record(service, "SyncLoadBalancerFailed", text, kind="Warning")
+            return
+        ingress = [{"ip": address, "ipMode": "VIP"}] if address else []
+        if address:
+            taken.add(address)
+        self._write_ingress(service, ingress)
 
     def _free_address(self, service: Object, taken: set[str]) -> str | None:
         first, last = (int(address) for address in self._spec.load_balancer_range)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pytest_k8snet.lab.api.objects import Object, clone, dig, name_of, namespace_of
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.kube.events import Recorder
@@ -13,7 +15,7 @@ from pytest_k8snet.lab.kube.ownership import (
     owner_reference,
     selector_text,
 )
-from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
+from pytest_k8snet.lab.kube.reconcile import each_by_itself, reconcile_on_change
 
 
 class PodKeeper:
@@ -37,8 +39,11 @@ class PodKeeper:
         )
 
     def _reconcile_all(self) -> None:
-        for owner in living(self._store.list(self._resource)):
-            self.reconcile(owner, self._pods(owner))
+        owners = living(self._store.list(self._resource))
+        each_by_itself(partial(self._look_at, owner) for owner in owners)
+
+    def _look_at(self, owner: Object) -> None:
+        self.reconcile(owner, self._pods(owner))
 
     def reconcile(self, owner: Object, pods: list[Object]) -> None:
         """Make and delete pods until they are as many as the owner wants; write its status."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from pytest_k8snet.lab.api.objects import Object, dig, name_of, timestamp
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.kube.events import Recorder
-from pytest_k8snet.lab.kube.ownership import is_over
+from pytest_k8snet.lab.kube.ownership import is_over, living
 from pytest_k8snet.lab.kube.quantities import parse_quantity
-from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
+from pytest_k8snet.lab.kube.reconcile import each_by_itself, reconcile_on_change
 
 _UNSCHEDULABLE_TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
@@ -141,9 +142,7 @@ class Scheduler:
         for pod in self._store.list("pods", fields="spec.nodeName!="):
             if not is_over(pod):
                 placed.setdefault(dig(pod, "spec.nodeName"), []).append(pod)
-        for pod in waiting:
-            if not dig(pod, "metadata.deletionTimestamp"):
-                self._schedule(pod, nodes, placed)
+        each_by_itself(partial(self._schedule, pod, nodes, placed) for pod in living(waiting))
 
     def _schedule(
         self, pod: Object, nodes: Sequence[Object], placed: dict[str, list[Object]]
