@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 #: How many bytes of one container's output are kept.
@@ -67,14 +67,15 @@ class LogBuffer:
         end = self._first + len(self._lines)
         position = self._first if tail_lines is None else max(self._first, end - tail_lines)
         while True:
-            news = self._news
-            for time, line in self._since(position):
-                yield b"%s %s" % (time.encode(), line) if timestamps else line
+            # All of one instant: while a line is on its way to the reader, more may come.
+            lines = self._since(position)
             position = self._first + len(self._lines)
-            if self._closed or not follow:
+            news, closed = self._news, self._closed
+            for time, line in lines:
+                yield b"%s %s" % (time.encode(), line) if timestamps else line
+            if closed or not follow:
                 return
             await news.wait()
 
-    def _since(self, position: int) -> Iterator[tuple[str, bytes]]:
-        kept = list(self._lines)
-        return iter(kept[max(0, position - self._first) :])
+    def _since(self, position: int) -> list[tuple[str, bytes]]:
+        return list(self._lines)[max(0, position - self._first) :]
