@@ -112,6 +112,16 @@ def test_names_have_the_form_of_their_kind() -> None:
             "spec.containers[0].ports[1].hostPort",
             'Duplicate value: "TCP//5"',
         ),
+        (
+            pod({"lifecycle": {"preStop": {"exec": {}}}}),
+            "spec.containers[0].lifecycle.preStop.exec.command",
+            "Required value",
+        ),
+        (
+            pod({"livenessProbe": {"exec": {"command": []}}}),
+            "spec.containers[0].livenessProbe.exec.command",
+            "Required value",
+        ),
         (pod({"env": [{"value": "x"}]}), "spec.containers[0].env[0].name", "Required value"),
         (
             pod({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}),

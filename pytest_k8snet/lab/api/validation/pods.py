@@ -49,6 +49,10 @@ def check_pod_spec(causes: Causes, at: str, spec: Object) -> None:
 
 
 _RESTART_POLICIES = ("Always", "OnFailure", "Never")
+_ACTIONS = (
+    *("livenessProbe", "readinessProbe", "startupProbe"),
+    *("lifecycle.preStop", "lifecycle.postStart"),
+)
 _DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 
 
@@ -69,6 +73,10 @@ def _check_container(causes: Causes, at: str, container: Object, volumes: set[st
         ("Always", "IfNotPresent", "Never"),
     )
     _check_ports(causes, f"{at}.ports", objects(container.get("ports")))
+    for field in _ACTIONS:
+        action = dig(container, f"{field}.exec")
+        if isinstance(action, dict) and not action.get("command"):
+            causes.required(f"{at}.{field}.exec.command")
     for index, variable in enumerate(objects(container.get("env"))):
         field = f"{at}.env[{index}]"
         if not variable.get("name"):
