@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
-from lab_kubectl import Kubectl, events, pod_object, start_pod, state, until
+from lab_kubectl import Kubectl, Object, events, pod_object, start_pod, state, until
 
 HARDENED = {
     "runAsNonRoot": True,
@@ -157,6 +158,27 @@ class TestReadiness:
         kubectl.apply(pod_object("p", (), container=container))
         unhealthy = "Readiness probe failed: HTTP probe failed with statuscode: 404"
         until(kubectl, "p", lambda pod: ("Unhealthy", unhealthy) in events(kubectl, "p"))
+
+    def test_a_command_that_does_not_answer_in_time_is_ended(self, kubectl: Kubectl) -> None:
+        mark = f"87{os.getpid()}"
+        probe = {
+            # Two processes, of which the asker knows one.
+            "exec": {"command": ["sh", "-c", f"sleep {mark}; true"]},
+            "periodSeconds": 1,
+            "failureThreshold": 100,
+        }
+        pod = start_pod(kubectl, pod_object("p", container={"livenessProbe": probe}))
+
+        def failures(found: Object) -> int:
+            listed = kubectl.get("events", "--field-selector=reason=Unhealthy")["items"]
+            return sum(event["count"] for event in listed)
+
+        until(kubectl, pod, lambda found: failures(found) >= 3)
+        done = subprocess.run(
+            ["pgrep", "-cf", f"^sleep {mark}$"], capture_output=True, text=True, check=False
+        )
+        # The one that is being asked now, at most.
+        assert int(done.stdout) <= 1
 
     def test_a_container_that_is_not_alive_is_started_again(self, kubectl: Kubectl) -> None:
         probe = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -54,6 +55,29 @@ class TestTrouble:
             kubectl, "p", lambda pod: state(pod)["waiting"]["reason"] == "CreateContainerError"
         )
         assert "no command specified" in state(found)["waiting"]["message"]
+
+    def test_what_cannot_be_given_to_a_program(self, kubectl: Kubectl) -> None:
+        kubectl.apply(
+            pod_object("nul", ["echo", "a\0b"]),
+            pod_object("long", ["echo", "x" * 200_000]),
+            pod_object("big", container={"env": [{"name": "BIG", "value": "x" * 200_000}]}),
+        )
+        for name in ("nul", "long", "big"):
+            until(kubectl, name, lambda pod: state(pod)["waiting"]["reason"] == "RunContainerError")
+        kubectl("delete", "pod", "nul", "long", "big")
+
+    def test_a_secret_that_cannot_be_read(self, kubectl: Kubectl) -> None:
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
+        kubectl("apply", "-f", "-", stdin=json.dumps({**secret, "data": {"key": "abc"}}))
+        source = {"secretKeyRef": {"name": "s", "key": "key"}}
+        container = {"env": [{"name": "KEY", "valueFrom": source}]}
+        kubectl.apply(pod_object("p", container=container))
+        found = until(
+            kubectl,
+            "p",
+            lambda pod: state(pod)["waiting"]["reason"] == "CreateContainerConfigError",
+        )
+        assert "couldn't decode key key in Secret s" in state(found)["waiting"]["message"]
 
     def test_root_where_root_is_forbidden(self, kubectl: Kubectl) -> None:
         kubectl.apply(pod_object("p", securityContext={"runAsNonRoot": True}))
@@ -162,6 +186,16 @@ class TestEnd:
         start_pod(kubectl, pod_object("p", terminationGracePeriodSeconds=1))
         kubectl("delete", "pod", "p")
         assert kubectl.run("get", "pod", "p").returncode == 1
+
+    @pytest.mark.parametrize("hook", [{}, {"preStop": {"sleep": {"seconds": 60}}}])
+    def test_a_shorter_grace_period_counts_when_it_comes_later(
+        self, kubectl: Kubectl, hook: Object
+    ) -> None:
+        container = {"lifecycle": hook}
+        start_pod(kubectl, pod_object("p", container=container, terminationGracePeriodSeconds=90))
+        kubectl("delete", "pod", "p", "--wait=false")
+        # kubectl gives up after 60 s, in which the pod would still be ending.
+        kubectl("delete", "pod", "p", "--grace-period=1")
 
     def test_a_pod_that_lives_too_long_is_ended(self, kubectl: Kubectl) -> None:
         start_pod(kubectl, pod_object("p", activeDeadlineSeconds=1))

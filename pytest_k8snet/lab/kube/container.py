@@ -124,15 +124,11 @@ class Container:
         path = plan.environment.get("PATH", DEFAULT_PATH)
         if find_executable(plan.argv[0], path=path) is None:
             raise ContainerError(not_found_text(plan.argv[0]))
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *plan.command(),
-                stdin=theirs.fileno(),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={"PATH": DEFAULT_PATH, **plan.environment},
-            )
+        try:
+            process, ours = await _begin(plan)
+        except (OSError, ValueError) as exc:
+            # Words that are too long or have a NUL in them, or a machine that is full.
+            raise ContainerError(_refusal(plan.argv[0], _reason(exc))) from None
         reader, writer = await asyncio.open_connection(sock=ours)
         try:
             pid = int(await reader.readline() or b"0")
@@ -187,6 +183,65 @@ class Container:
             *("--wd", "--", *terminal, *self.plan.privileges, *argv),
         ]
 
+    async def execute(self, argv: Sequence[str], *, output: bool) -> tuple[int, bytes]:
+        """Run a command in this container to its end, or until the caller gives up.
+
+        Args:
+            argv: the command.
+            output: whether what it writes is wanted; then whatever it leaves behind is waited for.
+
+        Returns:
+            Its exit status, and what it wrote.
+
+        Raises:
+            ExecutableNotFound: the container has no such program.
+            ContainerError: the system cannot start it.
+        """
+        stdout = asyncio.subprocess.PIPE if output else asyncio.subprocess.DEVNULL
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self.enter(argv),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=asyncio.subprocess.STDOUT,
+                env=self.plan.environment,
+                # What enters the namespaces forks: to end the command is to end the group.
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as exc:
+            raise ContainerError(_reason(exc)) from None
+        try:
+            text, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode is not None
+        return process.returncode, text or b""
+
+
+async def _begin(plan: Plan) -> tuple[asyncio.subprocess.Process, socket.socket]:
+    """Start the container's process; it reports through the socket."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *plan.command(),
+                stdin=theirs.fileno(),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={"PATH": DEFAULT_PATH, **plan.environment},
+            )
+    except BaseException:
+        ours.close()
+        raise
+    return process, ours
+
+
+def _reason(exc: OSError | ValueError) -> str:
+    """The system's own words, without the name of the helper that it could not start."""
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+
 
 def not_found_text(executable: str) -> str:
     """What a container runtime says about a program that is not there."""
@@ -195,6 +250,10 @@ def not_found_text(executable: str) -> str:
         if "/" in executable
         else "executable file not found in $PATH"
     )
+    return _refusal(executable, reason)
+
+
+def _refusal(executable: str, reason: str) -> str:
     return (
         "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
         "runc create failed: unable to start container process: "

@@ -60,7 +60,8 @@ class ContainerWorker:
     async def stop(self, grace_seconds: float) -> None:
         """End it, and write down how it ended."""
         if self._starting is not None:
-            with contextlib.suppress(ContainerError):
+            # Why it did not start has been told by whoever started it.
+            with contextlib.suppress(Exception):
                 started = await self._starting
                 if started is not self.current:
                     # Nobody has seen it run: it goes without ceremony.
@@ -189,7 +190,13 @@ class ContainerWorker:
         value = dig(found, "data", {}).get(key)
         if value is None:
             raise planning.ConfigError(f"couldn't find key {key} in {found['kind']} {name}")
-        return base64.b64decode(value).decode() if kind == "secret" else str(value)
+        if kind != "secret":
+            return str(value)
+        try:
+            return base64.b64decode(value).decode()
+        except (TypeError, ValueError) as exc:
+            text = f"couldn't decode key {key} in {found['kind']} {name}: {exc}"
+            raise planning.ConfigError(text) from None
 
     def _watchers(self, container: Container, sandbox: Sandbox) -> list[asyncio.Task[None]]:
         target = probes.Target(

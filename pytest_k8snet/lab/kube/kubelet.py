@@ -47,6 +47,7 @@ class Kubelet:
         if kind == "DELETED":
             if worker is not None:
                 worker.end(0)
+                worker.gone.set()
             return
         node = self._nodes.get(dig(pod, "spec.nodeName", ""))
         if worker is None and node is not None:
@@ -65,6 +66,8 @@ class Kubelet:
             # A pod that had this name: its cable has the name that the new one's will have.
             await before
         await worker.run()
+        # Until then the watch may still speak of it, which would be taken for a new pod.
+        await worker.gone.wait()
         del self._workers[meta["uid"]]
         key = (meta["namespace"], meta["name"])
         if self._uids.get(key) == meta["uid"]:

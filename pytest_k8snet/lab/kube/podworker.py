@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from pytest_k8snet.lab.kube.containerworker import ContainerWorker
 from pytest_k8snet.lab.kube.events import Recorder
 from pytest_k8snet.lab.kube.podstatus import ContainerState, PodState
 from pytest_k8snet.lab.kube.sandbox import Sandbox
+from pytest_k8snet.lab.log import explain, log
 from pytest_k8snet.lab.spec import LabSpec, NodeSpec
 
 _SANDBOX_RETRY_SECONDS = 1.0
@@ -58,6 +60,7 @@ class PodWorker:
     Attributes:
         pod: the object, as it was when the kubelet took it on.
         state: what its containers do.
+        gone: to be set when the object is gone.
     """
 
     def __init__(self, pod: Object, *, node: NodeSpec, kit: Kit, recorder: Recorder) -> None:
@@ -65,7 +68,6 @@ class PodWorker:
         self.node = node
         self.kit = kit
         self.recorder = recorder
-        self.sandbox: Sandbox | None = None
         self._initial = self._workers("spec.initContainers")
         self._main = self._workers("spec.containers")
         self.state = PodState(
@@ -73,8 +75,10 @@ class PodWorker:
             initial=[worker.state for worker in self._initial],
             containers=[worker.state for worker in self._main],
         )
+        self.gone = asyncio.Event()
         self._making: asyncio.Task[Sandbox] | None = None
         self._ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._shortest_seconds = math.inf
 
     def _workers(self, path: str) -> list[ContainerWorker]:
         workers = []
@@ -91,15 +95,29 @@ class PodWorker:
         return found[0] if found else None
 
     def end(self, grace_seconds: float) -> None:
-        """The pod is to go."""
+        """The pod is to go; asked again, it goes no later than it was to go before."""
         if not self._ending.done():
             self._ending.set_result(grace_seconds)
-        elif grace_seconds == 0:
-            for worker in (*self._initial, *self._main):
-                worker.kill()
+        if grace_seconds < self._shortest_seconds < math.inf:
+            asyncio.get_running_loop().call_later(grace_seconds, self._kill)
+        self._shortest_seconds = min(grace_seconds, self._shortest_seconds)
+
+    def _kill(self) -> None:
+        for worker in (*self._initial, *self._main):
+            worker.kill()
 
     async def run(self) -> None:
         """From the sandbox to the last trace; ends when the pod is gone from the node."""
+        try:
+            # One that was deleted while it waited for its turn has no life.
+            if not self._ending.done():
+                await self._live_and_die()
+        except Exception as exc:
+            await self._give_up(explain(exc))
+        await self._ending
+        self._forget()
+
+    async def _live_and_die(self) -> None:
         life = asyncio.create_task(self._live())
         deadline = dig(self.pod, "spec.activeDeadlineSeconds")
         either: set[asyncio.Future[Any]] = {life, self._ending}
@@ -111,7 +129,8 @@ class PodWorker:
         if not life.done() and not self._ending.done():
             self.state.failure = _DEADLINE
             self.recorder.record(self.pod, *_DEADLINE)
-            await self._stop(life, self._grace())
+            self._shortest_seconds = self._grace()
+            await self._stop(life, self._shortest_seconds)
         elif not life.done():
             await self._stop(life, self._ending.result())
         else:
@@ -120,20 +139,32 @@ class PodWorker:
         self.state.sandbox_ready = False
         await sandbox.remove(self.pod, cni=self.kit.cni)
         self.publish()
-        await self._ending
-        self._forget()
+
+    async def _give_up(self, problem: str) -> None:
+        """Take down what there is, after trouble that nobody foresaw; the other pods go on."""
+        log(f"kubelet: pod {self.pod['metadata']['name']}: {problem}")
+        text = f"Error syncing pod, skipping: {problem}"
+        self.recorder.record(self.pod, "FailedSync", text, kind="Warning")
+        stops = [worker.stop(0) for worker in (*self._initial, *self._main)]
+        for steps in (stops, [sandbox.remove(self.pod, cni=self.kit.cni)]):
+            for result in await asyncio.gather(*steps, return_exceptions=True):
+                if isinstance(result, Exception):
+                    log(f"kubelet: pod {self.pod['metadata']['name']}: {explain(result)}")
 
     async def _live(self) -> None:
         self.publish()
-        self.sandbox = await self._make_sandbox()
-        self.state.address = self.sandbox.address
+        made = await self._make_sandbox()
+        self.state.address = made.address
         self.state.sandbox_ready = True
         for worker in self._initial:
-            if await worker.run(self.sandbox, initial=True) != 0:
+            if await worker.run(made, initial=True) != 0:
                 return
         for worker in self._main:
             worker.state.state = podstatus.waiting("ContainerCreating")
-        await asyncio.gather(*(worker.run(self.sandbox) for worker in self._main))
+        # One that breaks must not leave the others running.
+        async with asyncio.TaskGroup() as running:
+            for worker in self._main:
+                running.create_task(worker.run(made))
 
     async def _make_sandbox(self) -> Sandbox:
         while True:
@@ -145,7 +176,7 @@ class PodWorker:
                     self._making = asyncio.create_task(making)
                     # Half a sandbox could not be removed: whoever ends the pod waits for it.
                     return await asyncio.shield(self._making)
-            except (CniError, DataplaneError) as exc:
+            except (CniError, DataplaneError, StatusError, OSError) as exc:
                 self.recorder.record(
                     self.pod,
                     "FailedCreatePodSandBox",

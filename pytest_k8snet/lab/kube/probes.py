@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.streams import ExecutableNotFound
 from pytest_k8snet.lab.dataplane import netns
-from pytest_k8snet.lab.kube.container import Container
+from pytest_k8snet.lab.kube.container import Container, ContainerError
 
 # A kubelet asks once a period; a lab is wanted at once, so readiness is asked for often at first.
 _EAGER_SECONDS = (0.01, 0.02, 0.04, *[0.08] * 50)
@@ -92,18 +92,10 @@ async def _ask(probe: Object, target: Target) -> str | None:
 
 async def _run(argv: list[str], target: Target) -> None:
     try:
-        command = target.container.enter(argv)
-    except ExecutableNotFound as exc:
+        status, output = await target.container.execute(argv, output=True)
+    except (ExecutableNotFound, ContainerError) as exc:
         raise ProbeFailure(str(exc)) from None
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=target.container.plan.environment,
-    )
-    output, _ = await process.communicate()
-    if process.returncode:
+    if status:
         raise ProbeFailure(output.decode(errors="replace").strip())
 
 

@@ -52,20 +52,23 @@ async def make(pod: Object, *, spec: LabSpec, node: NodeSpec, cni: Cni) -> Sandb
 
     Raises:
         CniError: the pod gets no address; nothing is left behind.
+        DataplaneError: the kernel refuses the namespace.
+        StatusError: its node or its namespace is gone.
+        OSError: its files cannot be written.
     """
-    directory = directory_of(pod)
-    if dig(pod, "spec.hostNetwork"):
-        name, address, hostname = node_namespace(node.name), str(node.address.ip), node.name
-    else:
+    directory, own = directory_of(pod), not dig(pod, "spec.hostNetwork")
+    if own:
         name = _network_name(pod)
-        await netns.create(name, sysctls={**endpoint_sysctls(spec), **_POD_SYSCTLS})
-        try:
-            address = (await cni.add(pod, name)).address
-        except BaseException:
-            await asyncio.shield(netns.delete(name))
-            raise
         hostname = dig(pod, "spec.hostname") or pod["metadata"]["name"]
-    _write_files(pod, spec, directory, hostname, address)
+        await netns.create(name, sysctls={**endpoint_sysctls(spec), **_POD_SYSCTLS})
+    else:
+        name, hostname = node_namespace(node.name), node.name
+    try:
+        address = (await cni.add(pod, name)).address if own else str(node.address.ip)
+        _write_files(pod, spec, directory, hostname, address)
+    except BaseException:
+        await asyncio.shield(remove(pod, cni=cni))
+        raise
     return Sandbox(
         network=netns.path(name), address=address, hostname=hostname, directory=directory
     )
@@ -93,7 +96,9 @@ def _write_files(pod: Object, spec: LabSpec, directory: Path, hostname: str, add
 
 async def remove(pod: Object, *, cni: Cni) -> None:
     """Give the address back and remove the namespace; what is not there is fine."""
-    if not dig(pod, "spec.hostNetwork"):
-        await cni.delete(pod)
+    try:
+        if not dig(pod, "spec.hostNetwork"):
+            await cni.delete(pod)
+    finally:
         await netns.delete(_network_name(pod))
-    shutil.rmtree(directory_of(pod), ignore_errors=True)
+        shutil.rmtree(directory_of(pod), ignore_errors=True)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_k8snet.lab.kube import images, planning, privileges
-from pytest_k8snet.lab.kube.container import find_executable
+from pytest_k8snet.lab.kube.container import Container, ContainerError, Plan, find_executable
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
 SPEC = LabSpec(nodes=study_nodes())
@@ -188,3 +189,26 @@ class TestFindExecutable:
         assert found == "/usr/bin/probe"
         assert find_executable("/usr/bin/probe", path="", root=tmp_path) == "/usr/bin/probe"
         assert find_executable("/bin/probe", path="", root=tmp_path) is None
+
+
+class TestStart:
+    @pytest.mark.parametrize(
+        ("argument", "reason"),
+        [("a\0b", "embedded null byte"), ("x" * 200_000, "Argument list too long")],
+        ids=["NUL", "too long"],
+    )
+    def test_what_the_system_refuses_to_start_is_the_containers_trouble(
+        self, argument: str, reason: str
+    ) -> None:
+        refused = Plan(
+            argv=("sh", "-c", argument),
+            privileges=(),
+            environment={},
+            directory="/",
+            hostname="p",
+            network=Path("/proc/self/ns/net"),
+            mounts=(),
+        )
+        text = f'unable to start container process: exec: "sh": {reason}: unknown'
+        with pytest.raises(ContainerError, match=text):
+            asyncio.run(Container.start(refused))
