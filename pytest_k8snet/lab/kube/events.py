@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from typing import Literal
 
 from pytest_k8snet.lab.api.objects import Object, name_of, namespace_of, timestamp
 from pytest_k8snet.lab.api.store import StatusError, Store
+
+#: How many events of one component are kept; a real cluster forgets them by age, after an hour.
+KEPT_EVENTS = 500
 
 _numbers = itertools.count(time.time_ns())
 
@@ -24,7 +28,8 @@ class Recorder:
     def __init__(self, store: Store, component: str, host: str = "") -> None:
         self._store = store
         self._source = {"component": component} | ({"host": host} if host else {})
-        self._known: dict[tuple[str, ...], str] = {}
+        # Namespace and name of each, the one that was told last at the end.
+        self._known: dict[tuple[str, ...], tuple[str, str]] = {}
 
     def record(
         self,
@@ -47,18 +52,21 @@ class Recorder:
         meta = about["metadata"]
         key = (meta["uid"], container, reason, message)
         namespace = namespace_of(about) or "default"
-        try:
-            if key in self._known:
-                self._store.mutate("events", self._known[key], namespace, _again)
-                return
-            name = f"{name_of(about)}.{next(_numbers):x}"
-            event = self._event(about, reason, message, kind, container)
-            event["metadata"] = {"name": name, "namespace": namespace}
-            self._store.create("events", event, namespace)
-            self._known[key] = name
-        except StatusError:
-            # Its namespace is going away, or somebody deleted the event: nobody will miss it.
-            self._known.pop(key, None)
+        known = self._known.pop(key, None)
+        # Its namespace is going away, or somebody deleted the event: nobody will miss it.
+        with contextlib.suppress(StatusError):
+            if known is not None:
+                self._store.mutate("events", known[1], namespace, _again)
+            else:
+                known = namespace, f"{name_of(about)}.{next(_numbers):x}"
+                event = self._event(about, reason, message, kind, container)
+                event["metadata"] = {"name": known[1], "namespace": namespace}
+                self._store.create("events", event, namespace)
+            self._known[key] = known
+        if len(self._known) > KEPT_EVENTS:
+            namespace, name = self._known.pop(next(iter(self._known)))
+            with contextlib.suppress(StatusError):
+                self._store.delete("events", name, namespace)
 
     def _event(self, about: Object, reason: str, message: str, kind: str, container: str) -> Object:
         meta = about["metadata"]
