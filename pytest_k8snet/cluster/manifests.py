@@ -124,6 +124,7 @@ def web_deployment(
         template["annotations"] = {POOL_ANNOTATION: json.dumps([pool])}
     spec = {
         **_pod_spec(_web_container(image)),
+        "nodeSelector": {"kubernetes.io/os": "linux"},
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,

@@ -124,6 +124,8 @@ def _changes(calico: str) -> list[Permission]:
     state: dict[str, Any] = {"place": "state", "levels": both}
     lease: dict[str, Any] = {"resource": "leases", "group": "coordination.k8s.io", **state}
     return [
+        # Where it is unknown who routes the pods, nothing is changed.
+        *_several("get", "daemonsets", group="apps", place="cluster", levels=both),
         # patch: a pool of the run's own that is to go is disabled first.
         *_several("get patch", **pools, levels=both),
         *_several("create delete", **pools, levels=("dedicated",)),

@@ -126,6 +126,8 @@ def test_the_web_service_selects_its_own_replicas() -> None:
     assert json.loads(template["metadata"]["annotations"]["cni.projectcalico.org/ipv4pools"]) == [
         "special"
     ]
+    # Clusters may have Windows nodes, which do not run the image.
+    assert template["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux"}
     (container,) = template["spec"]["containers"]
     assert container["args"] == ["netexec", "--http-port=8080"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
