@@ -193,10 +193,13 @@ class Lock:
     def release(self) -> None:
         """Give the Lease back; fine if it isn't held or can't be reached: it runs out by itself."""
         renewer, self._renewer = self._renewer, None
-        if renewer is None:
+        tried, self._tried = self._tried, False
+        # It may be ours as well when the answer to our request never came.
+        if not tried:
             return
-        self._stop.set()
-        renewer.join()
+        if renewer is not None:
+            self._stop.set()
+            renewer.join()
         with suppress(K8sNetError):
             lease = self._read()
             if lease is not None and Holder.of(lease).identity == self._holder.identity:

@@ -38,6 +38,8 @@ class Tenure:
         self._lock = Lock(api, holder=self._holder, namespace=namespace)
         self._store = JournalStore(api, namespace)
         self.journal: Journal | None = None
+        #: Whether there may be a journal of ours: its answer may have got lost.
+        self._promised = False
 
     def begin(self) -> bool:
         """Hold the Lease, and take back what dead runs have left.
@@ -94,6 +96,9 @@ class Tenure:
             own_pools=own_pools,
         )
         self._lock.check()
+        if self._promised:
+            self._store.delete(self._run_id)
+        self._promised = True
         self._store.write(journal)
         self.journal = journal
 
@@ -125,13 +130,14 @@ class Tenure:
             LockedError: another run has taken the cluster over.
         """
         try:
-            if self.journal is not None:
+            if self._promised:
                 self._lock.check()
-                undo(self.journal)
+                if self.journal is not None:
+                    undo(self.journal)
                 self._store.delete(self._run_id)
-                self.journal = None
+                self.journal, self._promised = None, False
         except LockedError:
-            self.journal = None
+            self.journal, self._promised = None, False
             raise
         except ConnectError as exc:
             raise RestoreError(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import pytest
 from cluster_shapes import (
     DEFAULT_POOL,
     NODE1,
@@ -111,30 +110,56 @@ class CrashError(BaseException):
     """Stands for kill -9: nothing of the run's own code gets to clean up after it."""
 
 
-def crash_at(api: StoreApi, strategy: Strategy, request: int, *, after: bool) -> bool:
-    """Run through three modes, and die right before or after a request; False if it survived."""
-    count = 0
+def crash_at(api: StoreApi, strategy: Strategy, *, request: int = 0, write: int = 0) -> bool:
+    """Run through three modes and die as in :func:`dies`; False if the run survived."""
+    calico = session(api, strategy)
+    return dies(lambda: run_through_three_modes(calico), api, request=request, write=write)
+
+
+def dies(process: Callable[[], object], api: StoreApi, *, request: int = 0, write: int = 0) -> bool:
+    """Have a process die on its way, counted from one; False if it survived.
+
+    Args:
+        process: what it does.
+        api: the cluster.
+        request: it dies before this request.
+        write: it dies right after this write, before anybody else has seen what was written.
+    """
+    requests = writes = 0
     died = False
+    played = api.after_write
 
     def refuse(method: str, path: str) -> None:
-        nonlocal count, died
-        count += 1
-        if died or (count == request and not after) or (count == request + 1 and after):
-            died = True
+        nonlocal requests, died
+        requests += 1
+        died = died or requests == request
+        if died:
             raise CrashError
 
-    calico = session(api, strategy)
-    api.refuse = refuse
+    def after_write() -> None:
+        nonlocal writes, died
+        writes += 1
+        if writes == write:
+            died = True
+            raise CrashError
+        played()
+
+    api.refuse, api.after_write = refuse, after_write
     try:
-        for mode in (VXLAN, NEVER, IPIP):
-            calico.enter(mode)
-        calico.close()
+        process()
     except CrashError:
         return True
     finally:
-        api.refuse = lambda method, path: None
+        api.refuse, api.after_write = lambda method, path: None, played
         bury(api)
     return False
+
+
+def run_through_three_modes(calico: CalicoSession) -> None:
+    """Enter a mode without and one of each family, and put all back."""
+    for mode in (VXLAN, NEVER, IPIP):
+        calico.enter(mode)
+    calico.close()
 
 
 def bury(api: StoreApi) -> None:
@@ -152,19 +177,8 @@ def bury(api: StoreApi) -> None:
 
 def leave_changed(api: StoreApi, strategy: Strategy) -> None:
     """Leave a cluster as a run does that is killed right after its first change."""
-    writes = 0
-
-    def die() -> None:
-        nonlocal writes
-        writes += any("ippools" in path for _, path in api.requests[-1:])
-        if writes:
-            raise CrashError
-
-    played, api.after_write = api.after_write, die
-    with pytest.raises(CrashError):
-        session(api, strategy).enter(VXLAN)
-    api.after_write = played
-    bury(api)
+    # Before it come the Lease and the journal.
+    assert crash_at(api, strategy, write=3)
 
 
 def run_pod(

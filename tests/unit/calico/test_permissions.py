@@ -54,7 +54,7 @@ def test_restoring_is_granted_all_that_it_asks_for(kind: str, strategy: Strategy
     for request in range(20, 1000, 20):
         api = a_cluster(kind)
         before = objects(api)
-        if not crash_at(api, strategy, request, after=True):
+        if not crash_at(api, strategy, request=request):
             break
         refused = enforce(api, *roles_of(strategy))
         restore_cluster(api)

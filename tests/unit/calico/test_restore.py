@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,12 +11,10 @@ from store_api import StoreApi
 from store_sessions import (
     IPIP,
     JOURNAL,
-    KINDS,
     NEVER,
     VXLAN,
     VXLAN_CS,
     a_cluster,
-    crash_at,
     leave_changed,
     objects,
     raw_spec,
@@ -34,32 +31,6 @@ from pytest_k8snet.errors import (
     ForbiddenError,
     RestoreError,
 )
-
-
-def crash_points() -> Iterator[tuple[str, Strategy]]:
-    for kind in KINDS:
-        yield kind, "in-place"
-        yield kind, "dedicated"
-
-
-@pytest.mark.parametrize(("kind", "strategy"), list(crash_points()))
-def test_after_a_crash_at_any_request_restore_puts_everything_back(
-    kind: str, strategy: Strategy
-) -> None:
-    # Every third request, by turns before and after it: some forty deaths for each cluster.
-    request = 1
-    while True:
-        api = a_cluster(kind)
-        before = objects(api)
-        if not crash_at(api, strategy, request, after=request % 2 == 0):
-            break
-        restore_cluster(api)
-        assert objects(api) == before, f"died at request {request}"
-        assert restore_cluster(api) == [
-            "Nothing to restore: no run has left anything that needs it."
-        ]
-        request += 3
-    assert request > 20
 
 
 @pytest.mark.parametrize("strategy", ["in-place", "dedicated"])
