@@ -272,6 +272,7 @@ async def trouble() -> dict[str, str]:
     lines = ["link set lo up", "route add 10.9.9.0/24 via 203.0.113.99", "link set nic up"]
     for name, call in (
         ("batch", netns.batch("node-node1", lines)),
+        ("neighbour", netns.batch("node-node1", [lines[2], "neigh del 10.9.9.9 dev eth0", *lines])),
         ("namespace", netns.output("node-node9", ["true"])),
         ("program", netns.output("node-node1", ["no-such-program"])),
         ("twice", netns.create("node-node1")),

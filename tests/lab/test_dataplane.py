@@ -144,6 +144,18 @@ def test_errors_name_the_command_and_the_kernels_answer() -> None:
         '         Cannot find device "nic"\n'
         "         link set nic up"
     )
+    # ip ends at a neighbour that it cannot delete, and does not say where it was.
+    assert found["neighbour"] == (
+        "ip could not program a network namespace of the lab\n"
+        '  found: Cannot find device "nic"\n'
+        "         link set nic up\n"
+        "         RTNETLINK answers: No such file or directory\n"
+        "         the batch ended there, at one of:\n"
+        "         neigh del 10.9.9.9 dev eth0\n"
+        "         link set lo up\n"
+        "         route add 10.9.9.0/24 via 203.0.113.99\n"
+        "         link set nic up"
+    )
     assert found["namespace"] == "the lab has no network namespace named node-node9"
     assert found["program"] == (
         "the lab needs the program no-such-program, which this machine does not have\n"

@@ -1,12 +1,16 @@
 """From what a kernel holds to what it should hold, in as few commands as possible. Pure.
 
-The order loses the fewest packets: devices, then neighbours and FDB, then routes (each replaced
-in one step), and only then what is stale.
+The order loses few packets: devices, then neighbours and FDB, then routes (each replaced in one
+step), and only then stale routes and neighbours. A stale FDB entry goes before the new ones, since
+the kernel lets one replace the other. A device that loses its last address loses its routes and
+permanent neighbours with it, without a word: so a new address comes before the old one goes, and
+where none comes, all of them are written anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
 
 from pytest_k8snet.lab.dataplane.state import (
     IPIP_DEVICE,
@@ -24,16 +28,14 @@ class Commands:
     """What to run, in this order.
 
     Attributes:
-        devices: for ``ip``.
+        devices: for ``ip``; with the neighbours to write, last.
         fdb: for ``bridge``.
-        routes: for ``ip``.
-        recreates_vxlan: ``devices`` make ``vxlan.calico`` anew.
+        routes: for ``ip``; with the neighbours to delete, last.
     """
 
     devices: list[str] = field(default_factory=list)
     fdb: list[str] = field(default_factory=list)
     routes: list[str] = field(default_factory=list)
-    recreates_vxlan: bool = False
 
     def __len__(self) -> int:
         return len(self.devices) + len(self.fdb) + len(self.routes)
@@ -45,34 +47,57 @@ def commands(actual: NodeState, wanted: NodeState) -> Commands:
     ``tunl0`` is not made here: where the kernel has none, the routes through it are left out.
     """
     devices = _ipip_commands(actual.ipip, wanted.ipip)
-    recreates = False
-    if wanted.vxlan is not None and _must_recreate(actual.vxlan, wanted.vxlan):
-        devices += _vxlan_creation(actual.vxlan, wanted.vxlan)
-        actual, recreates = _without_vxlan(actual), True
-    elif wanted.vxlan is not None and actual.vxlan is not None:
-        devices += _vxlan_changes(actual.vxlan, wanted.vxlan)
-    fdb, neighbours = _vtep_commands(actual.vteps, wanted.vteps)
-    routes = neighbours + _route_commands(actual, wanted)
+    if actual.ipip is not None and _loses_address(actual.ipip, wanted.ipip):
+        actual = _without_what_hangs_on(IPIP_DEVICE, actual)
     if wanted.vxlan is None and actual.vxlan is not None:
         # Its neighbours and FDB entries go with it.
-        fdb, routes = [], [*_route_commands(actual, wanted), f"link del {VXLAN_DEVICE}"]
-    return Commands(devices=devices, fdb=fdb, routes=routes, recreates_vxlan=recreates)
+        routes = [*_route_commands(actual, wanted), f"link del {VXLAN_DEVICE}"]
+        return Commands(devices=devices, routes=routes)
+    if wanted.vxlan is not None and _must_recreate(actual.vxlan, wanted.vxlan):
+        devices += _vxlan_creation(actual.vxlan, wanted.vxlan)
+        actual = replace(_without_what_hangs_on(VXLAN_DEVICE, actual), vteps=frozenset())
+    elif wanted.vxlan is not None and actual.vxlan is not None:
+        devices += _vxlan_changes(actual.vxlan, wanted.vxlan)
+        if _loses_address(actual.vxlan, wanted.vxlan):
+            actual = _without_what_hangs_on(VXLAN_DEVICE, actual)
+    stale_neighbours, neighbours = _neighbour_commands(actual.vteps, wanted.vteps)
+    return Commands(
+        devices=devices + neighbours,
+        fdb=_fdb_commands(actual.vteps, wanted.vteps),
+        routes=_route_commands(actual, wanted) + stale_neighbours,
+    )
 
 
 def _ipip_commands(actual: IpipDevice | None, wanted: IpipDevice | None) -> list[str]:
     if actual is None:
         return []
     if wanted is None:
-        return [f"addr flush dev {IPIP_DEVICE}"] if actual.address else []
+        return _address_commands(IPIP_DEVICE, actual.address, None)
     lines = []
     if actual.mtu_bytes != wanted.mtu_bytes:
         lines.append(f"link set {IPIP_DEVICE} mtu {wanted.mtu_bytes}")
-    if actual.address != wanted.address:
-        lines += [f"addr flush dev {IPIP_DEVICE}"] if actual.address else []
-        lines += [f"addr add {wanted.address}/32 dev {IPIP_DEVICE}"] if wanted.address else []
+    lines += _address_commands(IPIP_DEVICE, actual.address, wanted.address)
     if not actual.up:
         lines.append(f"link set {IPIP_DEVICE} up")
     return lines
+
+
+def _address_commands(
+    device: str, actual: IPv4Address | None, wanted: IPv4Address | None
+) -> list[str]:
+    if actual == wanted:
+        return []
+    if wanted is None:
+        return [f"addr flush dev {device}"]
+    lines = [f"addr replace {wanted}/32 dev {device}"]
+    # Whatever prefix it was given.
+    return lines if actual is None else [*lines, f"addr flush dev {device} to {actual}"]
+
+
+def _loses_address(
+    actual: VxlanDevice | IpipDevice, wanted: VxlanDevice | IpipDevice | None
+) -> bool:
+    return actual.address is not None and (wanted is None or wanted.address is None)
 
 
 def _must_recreate(actual: VxlanDevice | None, wanted: VxlanDevice) -> bool:
@@ -94,43 +119,50 @@ def _vxlan_changes(actual: VxlanDevice, wanted: VxlanDevice) -> list[str]:
     lines = []
     if actual.mtu_bytes != wanted.mtu_bytes:
         lines.append(f"link set {VXLAN_DEVICE} mtu {wanted.mtu_bytes}")
-    if actual.address != wanted.address:
-        lines += [f"addr flush dev {VXLAN_DEVICE}"] if actual.address else []
-        lines += [f"addr add {wanted.address}/32 dev {VXLAN_DEVICE}"] if wanted.address else []
+    lines += _address_commands(VXLAN_DEVICE, actual.address, wanted.address)
+    if not actual.up:
+        lines.append(f"link set {VXLAN_DEVICE} up")
     return lines
 
 
-def _without_vxlan(state: NodeState) -> NodeState:
-    """What is left of a state once the device is gone."""
-    kept = frozenset(route for route in state.routes if route.device != VXLAN_DEVICE)
-    return replace(state, vxlan=None, vteps=frozenset(), routes=kept)
+def _without_what_hangs_on(device: str, state: NodeState) -> NodeState:
+    """What is left of a state once a device has lost its last address: FDB entries stay."""
+    routes = frozenset(route for route in state.routes if route.device != device)
+    if device != VXLAN_DEVICE:
+        return replace(state, routes=routes)
+    vteps = frozenset(replace(vtep, tunnel=None) for vtep in state.vteps)
+    return replace(state, vteps=vteps, routes=routes)
 
 
-def _vtep_commands(actual: frozenset[Vtep], wanted: frozenset[Vtep]) -> tuple[list[str], list[str]]:
-    """FDB commands, then neighbour commands."""
-    has_fdb = {(vtep.mac, vtep.underlay) for vtep in actual if vtep.underlay}
-    wants_fdb = {(vtep.mac, vtep.underlay) for vtep in wanted if vtep.underlay}
-    fdb = [
+def _fdb_commands(actual: frozenset[Vtep], wanted: frozenset[Vtep]) -> list[str]:
+    has = {(vtep.mac, vtep.underlay) for vtep in actual if vtep.underlay}
+    wants = {(vtep.mac, vtep.underlay) for vtep in wanted if vtep.underlay}
+    lines = [
         f"fdb del {mac} dev {VXLAN_DEVICE} dst {underlay} self"
-        for mac, underlay in sorted(has_fdb - wants_fdb, key=str)
+        for mac, underlay in sorted(has - wants, key=str)
     ]
-    fdb += [
+    return lines + [
         f"fdb replace {mac} dev {VXLAN_DEVICE} dst {underlay} self permanent"
-        for mac, underlay in sorted(wants_fdb - has_fdb, key=str)
+        for mac, underlay in sorted(wants - has, key=str)
     ]
-    has_neighbour = {(vtep.tunnel, vtep.mac) for vtep in actual if vtep.tunnel}
-    wants_neighbour = {(vtep.tunnel, vtep.mac) for vtep in wanted if vtep.tunnel}
-    neighbours = [
-        f"neigh replace {tunnel} lladdr {mac} dev {VXLAN_DEVICE} nud permanent"
-        for tunnel, mac in sorted(wants_neighbour - has_neighbour, key=str)
-    ]
-    kept = {tunnel for tunnel, _ in wants_neighbour}
-    neighbours += [
+
+
+def _neighbour_commands(
+    actual: frozenset[Vtep], wanted: frozenset[Vtep]
+) -> tuple[list[str], list[str]]:
+    """Deletions, and what to write."""
+    has = {(vtep.tunnel, vtep.mac) for vtep in actual if vtep.tunnel}
+    wants = {(vtep.tunnel, vtep.mac) for vtep in wanted if vtep.tunnel}
+    kept = {tunnel for tunnel, _ in wants}
+    deletions = [
         f"neigh del {tunnel} dev {VXLAN_DEVICE}"
-        for tunnel, _ in sorted(has_neighbour, key=str)
+        for tunnel, _ in sorted(has, key=str)
         if tunnel not in kept
     ]
-    return fdb, neighbours
+    return deletions, [
+        f"neigh replace {tunnel} lladdr {mac} dev {VXLAN_DEVICE} nud permanent"
+        for tunnel, mac in sorted(wants - has, key=str)
+    ]
 
 
 def _route_commands(actual: NodeState, wanted: NodeState) -> list[str]:

@@ -45,7 +45,8 @@ async def apply(namespace: str, wanted: NodeState) -> int:
         How many commands that took; 0 when all was well.
 
     Raises:
-        DataplaneError: the kernel refused something; the rest was programmed.
+        DataplaneError: the kernel refused something; all else was tried, except perhaps neighbours
+            after one that it refused.
     """
     return await netns.run(namespace, _apply_here, wanted)
 
@@ -57,12 +58,28 @@ async def read(namespace: str) -> NodeState:
 
 def _apply_here(wanted: NodeState) -> int:
     todo = commands(_read_here(), wanted)
-    netns.batch_here(todo.devices)
-    if todo.recreates_vxlan and syscalls.kernel_version() < _COUNTS_ENCAPSULATED_SEGMENTS:
+    errors: list[netns.DataplaneError] = []
+    _try_batch(todo.devices, "ip", errors)
+    # Each time, since the pass that made the device may have failed before this.
+    if (
+        wanted.vxlan is not None
+        and syscalls.kernel_version() < _COUNTS_ENCAPSULATED_SEGMENTS
+        and syscalls.has_interface(VXLAN_DEVICE)
+    ):
         syscalls.disable_segmentation_offload(VXLAN_DEVICE)
-    netns.batch_here(todo.fdb, "bridge")
-    netns.batch_here(todo.routes)
+    _try_batch(todo.fdb, "bridge", errors)
+    _try_batch(todo.routes, "ip", errors)
+    if errors:
+        found = "\n".join(error.found for error in errors)
+        raise netns.DataplaneError(errors[0].problem, found=found, remedy=errors[0].remedy)
     return len(todo)
+
+
+def _try_batch(lines: list[str], tool: str, errors: list[netns.DataplaneError]) -> None:
+    try:
+        netns.batch_here(lines, tool)
+    except netns.DataplaneError as error:
+        errors.append(error)
 
 
 def _read_here() -> NodeState:
@@ -151,6 +168,7 @@ def _vxlan(link: dict[str, Any] | None) -> VxlanDevice | None:
         vni=data.get("id", 0),
         port=data.get("port", 0),
         parent=data.get("link", ""),
+        up="UP" in link["flags"],
     )
 
 

@@ -89,7 +89,8 @@ async def delete(name: str) -> None:
 async def batch(name: str, lines: Sequence[str], tool: str = "ip") -> None:
     """Run many ``ip``, ``bridge`` or ``tc`` commands in the namespace by one process.
 
-    Every line is tried even when one fails.
+    Every line is tried even when one fails, with one exception: ``ip`` ends at the first ``neigh``
+    that fails, so those belong at the end.
 
     Args:
         name: the namespace.
@@ -97,7 +98,8 @@ async def batch(name: str, lines: Sequence[str], tool: str = "ip") -> None:
         tool: ``ip``, ``bridge`` or ``tc``.
 
     Raises:
-        DataplaneError: at least one line failed; it names each with the kernel's answer.
+        DataplaneError: at least one line failed; it names each with the kernel's answer, or, where
+            the tool ended half-way, those that it may be.
     """
     if lines:
         await run(name, batch_here, lines, tool)
@@ -146,12 +148,16 @@ def _execute(argv: Sequence[str], text: str) -> subprocess.CompletedProcess[str]
 
 def _with_commands(stderr: str, lines: Sequence[str]) -> str:
     """Replace the tool's ``Command failed -:7`` by the command itself."""
-    shown = []
+    shown, told, ended_early = [], 0, True
     for line in stderr.splitlines():
         before, mark, number = line.partition("Command failed -:")
+        ended_early = not mark
         if mark and number.isdigit() and int(number) <= len(lines):
-            line = f"{before}{lines[int(number) - 1]}"
+            told = int(number)
+            line = f"{before}{lines[told - 1]}"
         shown.append(line)
+    if ended_early:
+        shown += ["the batch ended there, at one of:", *lines[told:]]
     return "\n".join(shown)
 
 

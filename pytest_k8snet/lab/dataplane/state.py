@@ -85,6 +85,7 @@ class VxlanDevice:
     vni: int = VXLAN_VNI
     port: int = VXLAN_PORT
     parent: str = "eth0"
+    up: bool = True
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -45,6 +45,8 @@ VXLAN_IN_KERNEL = replace(
         }
     ),
 )
+NEIGHBOUR = f"neigh replace 10.244.2.0 lladdr {MAC} dev vxlan.calico nud permanent"
+TUNNELLED_COMMAND = "route replace 10.244.2.0/26 via 10.244.2.0 dev vxlan.calico onlink"
 NOTHING = NodeState()
 TUNL0 = IpipDevice(address=None, mtu_bytes=1480)
 
@@ -61,13 +63,10 @@ def test_vxlan_from_nothing_device_first_routes_last() -> None:
         " dstport 4789 local 192.168.0.11 dev eth0 nolearning",
         "addr add 10.244.1.0/32 dev vxlan.calico",
         "link set vxlan.calico up",
+        NEIGHBOUR,
     ]
     assert done.fdb == [f"fdb replace {MAC} dev vxlan.calico dst 192.168.0.12 self permanent"]
-    assert done.routes == [
-        f"neigh replace 10.244.2.0 lladdr {MAC} dev vxlan.calico nud permanent",
-        "route replace 10.244.2.0/26 via 10.244.2.0 dev vxlan.calico onlink",
-    ]
-    assert done.recreates_vxlan
+    assert done.routes == [TUNNELLED_COMMAND]
 
 
 def test_without_a_vxlan_pool_the_device_goes_after_its_routes_are_replaced() -> None:
@@ -87,7 +86,9 @@ def test_a_device_with_another_parent_is_made_anew_with_all_that_hangs_on_it() -
     assert done.routes == commands(NOTHING, VXLAN_STATE).routes
 
 
-def test_mtu_and_address_of_a_device_change_in_place() -> None:
+def test_mtu_and_address_of_a_device_change_in_place_the_new_address_before_the_old_one_goes() -> (
+    None
+):
     wrong = replace(
         VXLAN_IN_KERNEL,
         vxlan=replace(DEVICE, mtu_bytes=1400, address=IPv4Address("10.244.1.9")),
@@ -95,11 +96,35 @@ def test_mtu_and_address_of_a_device_change_in_place() -> None:
     done = commands(wrong, VXLAN_STATE)
     assert done.devices == [
         "link set vxlan.calico mtu 1450",
-        "addr flush dev vxlan.calico",
-        "addr add 10.244.1.0/32 dev vxlan.calico",
+        "addr replace 10.244.1.0/32 dev vxlan.calico",
+        "addr flush dev vxlan.calico to 10.244.1.9",
     ]
-    assert not done.recreates_vxlan
     assert len(done) == 3
+
+
+def test_a_device_that_was_set_down_is_set_up() -> None:
+    down = replace(VXLAN_IN_KERNEL, vxlan=replace(DEVICE, up=False))
+    assert commands(down, VXLAN_STATE).devices == ["link set vxlan.calico up"]
+
+
+def test_what_a_device_loses_with_its_last_address_is_written_anew() -> None:
+    bare = replace(VXLAN_STATE, vxlan=replace(DEVICE, address=None))
+    done = commands(VXLAN_IN_KERNEL, bare)
+    assert done.devices == ["addr flush dev vxlan.calico", NEIGHBOUR]
+    assert (done.fdb, done.routes) == ([], [TUNNELLED_COMMAND])
+    used = NodeState(ipip=replace(TUNL0, address=TUNNEL), routes=frozenset({IPIP}))
+    done = commands(used, replace(used, ipip=TUNL0))
+    assert done.devices == ["addr flush dev tunl0"]
+    assert done.routes == [
+        "route replace 10.244.2.0/26 via 192.168.0.12 dev tunl0 proto bird onlink"
+    ]
+
+
+def test_what_a_device_has_lost_with_its_last_address_is_not_deleted_again() -> None:
+    bare = NodeState(vxlan=replace(DEVICE, address=None))
+    assert commands(VXLAN_IN_KERNEL, bare).routes == []
+    used = NodeState(ipip=replace(TUNL0, address=TUNNEL), routes=frozenset({IPIP}))
+    assert commands(used, NOTHING).routes == []
 
 
 def test_a_missing_half_of_a_vtep_is_mended() -> None:
@@ -112,9 +137,10 @@ def test_a_missing_half_of_a_vtep_is_mended() -> None:
 def test_the_vtep_of_a_node_that_left_is_removed() -> None:
     done = commands(VXLAN_IN_KERNEL, replace(VXLAN_STATE, vteps=frozenset(), routes=frozenset()))
     assert done.fdb == [f"fdb del {MAC} dev vxlan.calico dst 192.168.0.12 self"]
+    # The neighbour last: ip ends at a neighbour that it cannot delete.
     assert done.routes == [
-        "neigh del 10.244.2.0 dev vxlan.calico",
         "route del 10.244.2.0/26 dev vxlan.calico",
+        "neigh del 10.244.2.0 dev vxlan.calico",
     ]
 
 
@@ -130,7 +156,7 @@ def test_tunl0_gets_mtu_and_address_and_is_set_up() -> None:
     raw = NodeState(ipip=IpipDevice(address=None, mtu_bytes=65515, up=False))
     assert commands(raw, wanted).devices == [
         "link set tunl0 mtu 1480",
-        "addr add 10.244.2.0/32 dev tunl0",
+        "addr replace 10.244.2.0/32 dev tunl0",
         "link set tunl0 up",
     ]
 

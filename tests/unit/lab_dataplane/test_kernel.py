@@ -55,6 +55,10 @@ def test_the_vxlan_device_is_read() -> None:
     assert (device.vni, device.port, device.parent) == (4096, 4789, "eth0")
     assert device.address == IPv4Address("10.244.1.0")
     assert device.mtu_bytes == 1450
+    assert device.up
+    down = parse([], [{**VXLAN_LINK, "flags": ["BROADCAST", "MULTICAST"]}], [], []).vxlan
+    assert down is not None
+    assert not down.up
 
 
 def test_tunl0_without_an_address_and_down_is_read_as_such() -> None:

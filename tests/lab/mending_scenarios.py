@@ -1,0 +1,110 @@
+"""What tests of kernels in trouble do inside a sandbox; returns JSON-safe facts."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import Any
+
+from dataplane_scenarios import SPEC, datastore, program
+
+from pytest_k8snet.lab.dataplane import felix, ipip, kernel, netns, syscalls, underlay
+from pytest_k8snet.lab.dataplane.datastore import Host
+from pytest_k8snet.lab.dataplane.state import VXLAN_PORT
+
+NODE1 = "node-node1"
+
+
+def _elsewhere(address: IPv4Address | None) -> IPv4Address | None:
+    return None if address is None else address + 9
+
+
+#: What becomes of the hosts' tunnel addresses.
+_CHANGES: dict[str, Callable[[Host], Host]] = {
+    "another": lambda host: (
+        replace(
+            host,
+            vxlan_tunnel=_elsewhere(host.vxlan_tunnel),
+            ipip_tunnel=_elsewhere(host.ipip_tunnel),
+        )
+        if host.name == "node1"
+        else host
+    ),
+    "another on every node": lambda host: replace(
+        host, vxlan_tunnel=_elsewhere(host.vxlan_tunnel), ipip_tunnel=_elsewhere(host.ipip_tunnel)
+    ),
+    "none": lambda host: (
+        replace(host, vxlan_tunnel=None, ipip_tunnel=None) if host.name == "node1" else host
+    ),
+}
+
+
+async def addresses(mode: str) -> dict[str, Any]:
+    """A tunnel address changes or goes: the error, what is missing then, and what is left to do."""
+    await underlay.build(SPEC)
+    tunnels = await ipip.detect(SPEC)
+    await tunnels.ensure()
+    found: dict[str, Any] = {"ipip": tunnels.implementation}
+    data = datastore(mode)
+    for name, change in _CHANGES.items():
+        await program(data)
+        wanted = felix.node_state(replace(data, hosts=list(map(change, data.hosts))), "node1")
+        error = ""
+        try:
+            await kernel.apply(NODE1, wanted)
+        except netns.DataplaneError as problem:
+            error = str(problem)
+        missing = wanted.routes - (await kernel.read(NODE1)).routes
+        again = await kernel.apply(NODE1, wanted)
+        found[name] = {"error": error, "missing": sorted(map(str, missing)), "again": again}
+    await tunnels.close()
+    return found
+
+
+async def set_down() -> dict[str, Any]:
+    """Someone sets vxlan.calico down."""
+    await underlay.build(SPEC)
+    data = datastore("VXLAN-Always")
+    await program(data)
+    wanted = await kernel.read(NODE1)
+    await netns.batch(NODE1, ["link set vxlan.calico down"])
+    await program(data)
+    return {"mended": await kernel.read(NODE1) == wanted}
+
+
+@contextlib.contextmanager
+def vxlan_port_taken() -> Iterator[None]:
+    """Nobody can set vxlan.calico up in the calling thread's namespace meanwhile."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("0.0.0.0", VXLAN_PORT))
+        yield
+
+
+async def half_done() -> dict[str, Any]:
+    """A pass in which vxlan.calico cannot be set up, and the next."""
+    # Whatever kernel this is: on an older one the device must not segment.
+    syscalls.kernel_version = lambda: (6, 1)
+    await underlay.build(SPEC)
+    data = datastore("VXLAN-CrossSubnet")
+    wanted = felix.node_state(data, "node1")
+    found: dict[str, Any] = {}
+    taken = vxlan_port_taken()
+    await netns.run(NODE1, taken.__enter__)
+    try:
+        await kernel.apply(NODE1, wanted)
+    except netns.DataplaneError as error:
+        found["error"] = str(error)
+    state = await kernel.read(NODE1)
+    found["direct"] = sorted(str(r) for r in state.routes if r.device == "eth0")
+    taken.__exit__(None, None, None)
+    await kernel.apply(NODE1, wanted)
+    found["again"] = await kernel.apply(NODE1, wanted)
+    found["missing"] = len(wanted.routes - (await kernel.read(NODE1)).routes)
+    features = await netns.output(NODE1, ["ethtool", "-k", "vxlan.calico"])
+    found["segmentation"] = [
+        line.split()[1] for line in features.splitlines() if line.startswith("generic-segmentation")
+    ]
+    return found
