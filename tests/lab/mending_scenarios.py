@@ -108,3 +108,18 @@ async def half_done() -> dict[str, Any]:
         line.split()[1] for line in features.splitlines() if line.startswith("generic-segmentation")
     ]
     return found
+
+
+async def half_made() -> dict[str, Any]:
+    """A namespace that cannot be finished, and a name without a namespace."""
+    found: dict[str, Any] = {}
+    try:
+        await netns.create("bad", sysctls={"ipv4/ip_forward": "no number"})
+    except netns.DataplaneError as error:
+        found["error"] = error.problem
+    found["left"] = netns.exists("bad")
+    await netns.create("bad")
+    netns.path("name").touch()
+    await netns.delete("name")
+    found["name left"] = netns.exists("name")
+    return found

@@ -39,3 +39,9 @@ def test_after_a_pass_that_fails_half_way_the_rest_is_there_and_the_next_complet
     ]
     assert (found["again"], found["missing"]) == (0, 0)
     assert found["segmentation"] == ["off"]
+
+
+def test_a_namespace_that_cannot_be_finished_leaves_nothing_behind() -> None:
+    found = scenario("half_made")
+    assert found["error"] == "cannot make the network namespace bad"
+    assert (found["left"], found["name left"]) == (False, False)

@@ -11,6 +11,7 @@ the start of an ``nsenter`` per command.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +77,7 @@ async def create(name: str, *, sysctls: Mapping[str, str] | None = None) -> None
         sysctls: paths below ``/proc/sys/net`` and their values, set before any device exists.
 
     Raises:
-        DataplaneError: the kernel refused.
+        DataplaneError: the kernel refused; nothing is left behind.
     """
     await _in_thread(_create, name, dict(sysctls or {}))
 
@@ -195,6 +196,8 @@ def _create(name: str, sysctls: dict[str, str]) -> None:
     except FileExistsError:
         raise DataplaneError(f"the lab already has a network namespace named {name}") from None
     except OSError as error:
+        # Else the name would be taken for whoever tries again.
+        _delete(name)
         raise DataplaneError(
             f"cannot make the network namespace {name}",
             found=str(error),
@@ -207,5 +210,10 @@ def _create(name: str, sysctls: dict[str, str]) -> None:
 def _delete(name: str) -> None:
     target = path(name)
     if target.exists():
-        syscalls.unmount(target)
+        try:
+            syscalls.unmount(target)
+        except OSError as error:
+            # No mount: whoever made the name did not come so far.
+            if error.errno != errno.EINVAL:
+                raise
         target.unlink()
