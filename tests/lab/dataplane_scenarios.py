@@ -246,14 +246,17 @@ async def services() -> dict[str, Any]:
         }
 
 
-async def around() -> dict[str, Any]:
-    """The routing table says tunnel, the wire says otherwise; and then it is mended."""
+async def around(mode: str) -> dict[str, Any]:
+    """The routing table says one thing, the wire another; and then it is mended."""
     await underlay.build(SPEC)
-    data = datastore("VXLAN-Always")
+    data = datastore(mode)
+    tunnels = await ipip.detect(SPEC)
+    if "ipip" in data.families:
+        await tunnels.ensure()
     await program(data)
     addresses = await plug_pods(data)
     target = addresses["node2"]
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"ipip": tunnels.implementation}
     for name, routes in (("around", bypass.routes_around(data, "node1")), ("mended", [])):
         await bypass.apply("node-node1", routes)
         async with serve(PODS["node2"]) as port:
@@ -262,6 +265,7 @@ async def around() -> dict[str, Any]:
                 found[name] = sniffer.seen()
         question = ["ip", "route", "get", str(target)]
         found[f"{name} promised"] = await netns.output("node-node1", question)
+    await tunnels.close()
     return found
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import select
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,8 +13,18 @@ from typing import Any
 
 from dataplane_scenarios import SPEC, datastore, program
 
-from pytest_k8snet.lab.dataplane import felix, ipip, kernel, netns, syscalls, underlay
+from pytest_k8snet.lab.dataplane import (
+    felix,
+    ipip,
+    ipip_tun,
+    kernel,
+    netlink,
+    netns,
+    syscalls,
+    underlay,
+)
 from pytest_k8snet.lab.dataplane.datastore import Host
+from pytest_k8snet.lab.dataplane.moderation import Moderation
 from pytest_k8snet.lab.dataplane.state import VXLAN_PORT
 
 NODE1 = "node-node1"
@@ -123,3 +135,37 @@ async def half_made() -> dict[str, Any]:
     await netns.delete("name")
     found["name left"] = netns.exists("name")
     return found
+
+
+async def flood() -> dict[str, Any]:
+    """More routes change than the forwarder's socket of events can hold."""
+    await underlay.build(SPEC)
+    tunnels = await ipip.detect(SPEC, "tun")
+    if not tunnels.available:
+        return {"unavailable": tunnels.implementation}
+    return await netns.run(NODE1, _flood)
+
+
+def _flood() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    tunnel = ipip_tun.Tunnel(str(SPEC.nodes[1].address.ip), Moderation())
+    ordinary = netlink.open_route_events()
+    # As Linux has it by default.
+    ordinary.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 212992 // 2)
+    netns.batch_here([f"route add blackhole 10.{i // 256}.{i % 256}.0/24" for i in range(1500)])
+    for name, events in (("ordinary", ordinary), ("forwarder's", tunnel.routes)):
+        found[name] = _lost(events)
+    tunnel.routes.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    netns.batch_here([f"route del blackhole 10.{i // 256}.{i % 256}.0/24" for i in range(1500)])
+    tunnel.forget_routes()
+    found["left"] = select.select([tunnel.routes], [], [], 0)[0]
+    return found
+
+
+def _lost(events: socket.socket) -> bool:
+    """Whether a socket says that it could not hold all events."""
+    try:
+        while True:
+            events.recv(65536)
+    except OSError as error:
+        return error.errno == errno.ENOBUFS

@@ -128,11 +128,21 @@ def test_services_answer_on_every_kind_of_address() -> None:
 
 
 def test_the_bypass_contradicts_the_routing_table_until_it_is_mended() -> None:
-    found = scenario("around")
+    found = scenario("around", mode="VXLAN-Always")
     assert f"out tcp {PODS['node1']} > {PODS['node2']}" in found["around"]
     assert not any(kind.startswith("out udp/4789") for kind in found["around"])
     assert "dev vxlan.calico" in found["around promised"]
     assert set(found["mended"]) == on_the_wire("vxlan", "node1", "node2")
+
+
+def test_the_bypass_leads_through_tunl0_where_the_routing_table_goes_direct() -> None:
+    found = scenario("around", mode="IPIP-CrossSubnet")
+    if found["ipip"].startswith("unavailable"):
+        pytest.skip(found["ipip"])
+    assert f"out ipip {NODE1} > {SERVERS['node2']} DF" in found["around"]
+    assert not any(kind.startswith("out tcp") for kind in found["around"])
+    assert "dev eth0" in found["around promised"]
+    assert set(found["mended"]) == on_the_wire("", "node1", "node2")
 
 
 def test_errors_name_the_command_and_the_kernels_answer() -> None:

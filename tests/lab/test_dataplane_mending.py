@@ -45,3 +45,10 @@ def test_a_namespace_that_cannot_be_finished_leaves_nothing_behind() -> None:
     found = scenario("half_made")
     assert found["error"] == "cannot make the network namespace bad"
     assert (found["left"], found["name left"]) == (False, False)
+
+
+def test_a_flood_of_route_changes_does_not_end_the_forwarder() -> None:
+    found = scenario("flood")
+    if "unavailable" in found:
+        pytest.skip(found["unavailable"])
+    assert found == {"ordinary": True, "forwarder's": False, "left": []}

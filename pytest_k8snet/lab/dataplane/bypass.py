@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from pytest_k8snet.lab.dataplane import netns
 from pytest_k8snet.lab.dataplane.datastore import Datastore, Host
 from pytest_k8snet.lab.dataplane.felix import node_state
-from pytest_k8snet.lab.dataplane.state import IPIP_DEVICE, VXLAN_DEVICE, Route
+from pytest_k8snet.lab.dataplane.state import BYPASS_MARK, IPIP_DEVICE, VXLAN_DEVICE, Route
 from pytest_k8snet.lab.dataplane.underlay import NIC
 
 TABLE = "k8snet-bypass"
-_ROUTING_TABLE, _PREFERENCE, _MARK = 4242, 50, "0x40000000"
+_ROUTING_TABLE, _PREFERENCE = 4242, 50
 
 
 def routes_around(data: Datastore, node: str) -> list[Route]:
@@ -55,7 +55,7 @@ def ruleset(routes: Iterable[Route]) -> str:
     head = f"table ip {TABLE}\ndelete table ip {TABLE}\n"
     if not blocks:
         return head
-    mark = f"ip daddr {{ {blocks} }} meta mark set {_MARK}"
+    mark = f"ip daddr {{ {blocks} }} meta mark set {BYPASS_MARK:#x}"
     return (
         f"{head}table ip {TABLE} {{\n"
         f"chain forwarded {{ type filter hook prerouting priority mangle; {mark}; }}\n"
@@ -76,7 +76,9 @@ async def apply(namespace: str, routes: list[Route]) -> None:
         lines = [f"rule del pref {_PREFERENCE}"] if rules.strip() else []
         lines += [f"route replace {route} table {_ROUTING_TABLE}" for route in routes]
         if routes:
-            lines.append(f"rule add pref {_PREFERENCE} fwmark {_MARK} lookup {_ROUTING_TABLE}")
+            lines.append(
+                f"rule add pref {_PREFERENCE} fwmark {BYPASS_MARK:#x} lookup {_ROUTING_TABLE}"
+            )
         netns.batch_here(lines)
 
     await netns.run(namespace, apply_here)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Literal
 
 from pytest_k8snet.lab.dataplane import ipip_tun, netns
@@ -24,12 +25,15 @@ class Ipip:
 
     Attributes:
         implementation: ``kernel``, ``tun``, or ``unavailable: <why, and what to do>``.
+        on_loss: called with the reason when every node has lost its tunl0, until ``ensure``.
     """
 
     def __init__(self, spec: LabSpec, implementation: str) -> None:
         self.implementation = implementation
+        self.on_loss: Callable[[str], None] = lambda reason: None
         self._spec = spec
         self._forwarder: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._made = False
 
@@ -45,8 +49,7 @@ class Ipip:
             DataplaneError: the kernel or the forwarder refused.
         """
         async with self._lock:
-            dead = self._forwarder is not None and self._forwarder.returncode is not None
-            if not self.available or (self._made and not dead):
+            if not self.available or self._made:
                 return
             if self.implementation == "kernel":
                 await self._make_kernel_devices()
@@ -56,11 +59,13 @@ class Ipip:
 
     async def close(self) -> None:
         """End the forwarder's processes, and the devices with them."""
+        if self._watch is not None:
+            self._watch.cancel()
         if self._forwarder is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._forwarder.kill()
             await self._forwarder.wait()
-        self._forwarder = None
+        self._forwarder = self._watch = None
         self._made = False
 
     async def _make_kernel_devices(self) -> None:
@@ -91,6 +96,16 @@ class Ipip:
             problem = (await forwarder.stderr.read()).decode(errors="replace")
             await self.close()
             raise netns.DataplaneError("the lab's IPIP forwarder did not start", found=problem)
+        self._watch = asyncio.create_task(self._tell_of_the_end(forwarder, forwarder.stderr))
+
+    async def _tell_of_the_end(
+        self, forwarder: asyncio.subprocess.Process, stderr: asyncio.StreamReader
+    ) -> None:
+        # Its end is that of all its workers, and of their devices.
+        reason = (await stderr.read()).decode(errors="replace")
+        await forwarder.wait()
+        self._made = False
+        self.on_loss(reason.strip())
 
 
 async def detect(spec: LabSpec, choice: Choice = "auto") -> Ipip:

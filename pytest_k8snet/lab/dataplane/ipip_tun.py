@@ -8,12 +8,13 @@ the gateway of its own route, which is asked of the kernel; a packet of protocol
 loses that header and enters through ``tunl0``. So the node's routing table alone decides where
 packets go, as with the real device.
 
-It prints ``ready`` when all devices are there.
+It prints ``ready`` when all devices are there, and ends when one of them is deleted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -23,10 +24,11 @@ import struct
 import sys
 from typing import NoReturn
 
+from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.dataplane import netlink, netns, syscalls
 from pytest_k8snet.lab.dataplane.coalesce import OFFLOAD_HEADER_BYTES, coalesce
 from pytest_k8snet.lab.dataplane.moderation import Moderation
-from pytest_k8snet.lab.dataplane.state import IPIP_DEVICE
+from pytest_k8snet.lab.dataplane.state import BYPASS_MARK, IPIP_DEVICE
 
 #: The device file.
 TUN = "/dev/net/tun"
@@ -34,6 +36,8 @@ TUN = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x1, 0x1000, 0x4000
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+# The option that any user may set, up to the machine's limit, and the one that knows no limit.
+_SEND, _RECEIVE = (socket.SO_SNDBUF, _SO_SNDBUFFORCE), (socket.SO_RCVBUF, _SO_RCVBUFFORCE)
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DO = 10, 2
 _TTL = 64
 _NICENESS = -15
@@ -57,6 +61,7 @@ class Tunnel:
         self.tun = open_tun(IPIP_DEVICE)
         self.raw = _open_raw(address)
         self.routes = netlink.open_route_events()
+        _enlarge(self.routes, _RECEIVE, _RECEIVE_BUFFER_BYTES)
         self._moderation = moderation
         self._query = netlink.open_query()
         self._interface = socket.if_nametoindex(IPIP_DEVICE)
@@ -64,7 +69,11 @@ class Tunnel:
         self._pending: tuple[bytes, tuple[str, int]] | None = None
 
     def encapsulate(self) -> bool:
-        """Send what waits in tunl0; False when the wire must take something first."""
+        """Send what waits in tunl0; False when the wire must take something first.
+
+        Raises:
+            LabError: tunl0 is no more.
+        """
         read, tun, sendto, hops = os.read, self.tun, self.raw.sendto, self._hops
         try:
             if self._pending is not None:
@@ -88,7 +97,9 @@ class Tunnel:
                     return False
         except BlockingIOError:
             return False
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EBADFD:
+                raise LabError(f"someone deleted {IPIP_DEVICE} of a node of the lab") from None
             # Unreachable, or too big for the path: lost, as on any other link.
             self._pending = None
         return True
@@ -108,13 +119,22 @@ class Tunnel:
 
     def forget_routes(self) -> None:
         """The routing table has changed: ask it anew for each destination."""
-        with contextlib.suppress(BlockingIOError):
-            while self.routes.recv(_LARGEST_PACKET_BYTES):
-                pass
+        while True:
+            try:
+                self.routes.recv(_LARGEST_PACKET_BYTES)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                # Events were lost. What they said does not matter here.
+                if error.errno != errno.ENOBUFS:
+                    raise
         self._hops.clear()
 
     def _find_hop(self, destination: bytes) -> tuple[str, int] | None:
         hop = netlink.gateway(self._query, destination, self._interface)
+        if hop is None:
+            # The routing table sends it elsewhere: it was led around that.
+            hop = netlink.gateway(self._query, destination, self._interface, mark=BYPASS_MARK)
         found = (socket.inet_ntoa(hop), 0) if hop is not None else None
         self._hops[destination] = found
         return found
@@ -142,18 +162,24 @@ def _open_raw(address: str) -> socket.socket:
     raw.bind((address, 0))
     raw.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _TTL)
     raw.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
-    for forced, plain, size in (
-        (_SO_RCVBUFFORCE, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES),
-        (_SO_SNDBUFFORCE, socket.SO_SNDBUF, _SEND_BUFFER_BYTES),
-    ):
-        raw.setsockopt(socket.SOL_SOCKET, plain, size)
-        with contextlib.suppress(PermissionError):
-            raw.setsockopt(socket.SOL_SOCKET, forced, size)
+    _enlarge(raw, _RECEIVE, _RECEIVE_BUFFER_BYTES)
+    _enlarge(raw, _SEND, _SEND_BUFFER_BYTES)
     return raw
 
 
+def _enlarge(handle: socket.socket, options: tuple[int, int], size_bytes: int) -> None:
+    plain, forced = options
+    handle.setsockopt(socket.SOL_SOCKET, plain, size_bytes)
+    with contextlib.suppress(PermissionError):
+        handle.setsockopt(socket.SOL_SOCKET, forced, size_bytes)
+
+
 def serve(tunnels: list[Tunnel], moderation: Moderation) -> NoReturn:
-    """Forward packets for ever."""
+    """Forward packets for ever.
+
+    Raises:
+        LabError: a tunl0 is no more.
+    """
     poller = select.epoll()
     by_tun = {tunnel.tun: tunnel for tunnel in tunnels}
     by_raw = {tunnel.raw.fileno(): tunnel for tunnel in tunnels}
@@ -225,9 +251,12 @@ def main(arguments: list[str]) -> int:
         if os.fork() == 0:
             try:
                 _be_worker(us, mtu, nodes[index::count], ready)
+            except LabError as error:
+                sys.stderr.write(f"{error}\n")
             except BaseException:
                 sys.excepthook(*sys.exc_info())
             finally:
+                sys.stderr.flush()
                 os._exit(1)
     os.close(ready)
     made = 0

@@ -12,7 +12,7 @@ _NETLINK_ROUTE = 0
 _GROUP_IPV4_ROUTE = 1 << 6
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _NLM_F_REQUEST = 1
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MARK = 1, 4, 5, 16
 _HEADER = struct.Struct("=IHHII")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -31,26 +31,31 @@ def open_route_events() -> socket.socket:
     return events
 
 
-def gateway(query: socket.socket, destination: bytes, interface: int) -> bytes | None:
+def gateway(
+    query: socket.socket, destination: bytes, interface: int, *, mark: int = 0
+) -> bytes | None:
     """The gateway of the route that a packet to this address takes through an interface.
 
     Args:
         query: a socket of ``open_query``.
         destination: 4 bytes.
         interface: the interface's index.
+        mark: of the packet; 0 for none.
 
     Returns:
         4 bytes; None when there is no such route or it leads elsewhere.
     """
-    query.send(route_request(destination))
+    query.send(route_request(destination, mark))
     found, hop = route_answer(query.recv(65536))
     return hop if found == interface else None
 
 
-def route_request(destination: bytes) -> bytes:
-    """The RTM_GETROUTE message for one address. Pure."""
+def route_request(destination: bytes, mark: int = 0) -> bytes:
+    """The RTM_GETROUTE message for one address, and the packet's mark if it has one. Pure."""
     body = _ROUTE.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0)
     body += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(destination), _RTA_DST) + destination
+    if mark:
+        body += _ATTRIBUTE.pack(_ATTRIBUTE.size + 4, _RTA_MARK) + struct.pack("=I", mark)
     return _HEADER.pack(_HEADER.size + len(body), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0) + body
 
 

@@ -18,6 +18,9 @@ VXLAN_DEVICE, IPIP_DEVICE = "vxlan.calico", "tunl0"
 #: VXLAN as Calico configures it.
 VXLAN_VNI, VXLAN_PORT = 4096, 4789
 
+#: The mark of packets that are led around the routing table.
+BYPASS_MARK = 0x40000000
+
 #: What a tunnel adds to a packet, in bytes.
 VXLAN_OVERHEAD_BYTES, IPIP_OVERHEAD_BYTES = 50, 20
 

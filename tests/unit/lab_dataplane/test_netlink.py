@@ -20,6 +20,15 @@ def test_the_request_asks_for_one_address() -> None:
     )
 
 
+def test_the_request_names_the_packets_mark() -> None:
+    assert route_request(bytes([10, 1, 2, 3]), 0x40000000) == (
+        struct.pack("=IHHII", 44, 26, 1, 1, 0)
+        + struct.pack("=BBBBBBBBI", 2, 32, 0, 0, 0, 0, 0, 0, 0)
+        + struct.pack("=HH4B", 8, 1, 10, 1, 2, 3)
+        + struct.pack("=HHI", 8, 16, 0x40000000)
+    )
+
+
 def test_interface_and_gateway_are_read_from_the_answer() -> None:
     attributes = (
         struct.pack("=HH4B", 8, 1, 10, 1, 2, 3)
