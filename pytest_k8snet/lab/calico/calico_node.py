@@ -1,7 +1,7 @@
 """calico-node of every node, as one controller: datastore in, tunnel addresses and kernels out.
 
 Event driven: every change of a pool, node, block or fault causes one look at everything. What a
-node holds already is not programmed again.
+node holds already is not programmed again, unless it may have lost it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable
+from dataclasses import replace
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.api.faults import NAME as FAULTS_NAME
@@ -17,15 +18,16 @@ from pytest_k8snet.lab.api.faults import asked_for
 from pytest_k8snet.lab.api.objects import Object, dig, name_of
 from pytest_k8snet.lab.api.status import Cause, StatusError, invalid
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.calico.faults import Faults, during_restart
+from pytest_k8snet.lab.calico.convergence import Convergence, Programme
+from pytest_k8snet.lab.calico.faults import Faults
 from pytest_k8snet.lab.calico.ipam import BLOCKS, Ipam
 from pytest_k8snet.lab.calico.pools import POOLS, IPPool, read_pools
 from pytest_k8snet.lab.calico.tunnels import Tunnels
 from pytest_k8snet.lab.dataplane import bypass, felix, ipip, kernel, rules
-from pytest_k8snet.lab.dataplane.datastore import Behaviour, Datastore, Family, Host
+from pytest_k8snet.lab.dataplane.datastore import Behaviour, Datastore, Host
 from pytest_k8snet.lab.dataplane.ipip import Ipip
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
-from pytest_k8snet.lab.dataplane.state import NodeState, Route
+from pytest_k8snet.lab.dataplane.state import IPIP_DEVICE, NodeState
 from pytest_k8snet.lab.dataplane.underlay import ROUTER, node_namespace, router_interface
 from pytest_k8snet.lab.spec import LabSpec
 
@@ -36,15 +38,6 @@ _RETRY_SECONDS = 1.0
 #: Both hold a ``programClusterRoutes``, which says who programs which routes.
 _FELIX_CONFIGURATIONS = "felixconfigurations.crd.projectcalico.org"
 _BGP_CONFIGURATIONS = "bgpconfigurations.crd.projectcalico.org"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Programme:
-    """All that one namespace gets."""
-
-    state: NodeState
-    rules: str = ""
-    bypass: tuple[Route, ...] = ()
 
 
 class CalicoNode:
@@ -68,8 +61,10 @@ class CalicoNode:
         self._behaviour = Behaviour.of(spec.calico.version, spec.calico.backend)
         self._tunnels = Tunnels(store, ipam)
         self._changed = asyncio.Event()
-        self._loaded: dict[str, _Programme] = {}
-        self._families: set[Family] | None = None
+        self._convergence = Convergence()
+        self._loaded: dict[str, Programme] = {}
+        # Namespaces that may hold something else than was last loaded.
+        self._dirty: set[str] = set()
         self._pod_mtu_bytes: int | None = None
 
     async def prepare(self) -> None:
@@ -79,6 +74,7 @@ class CalicoNode:
             LabError: a pool wants IPIP, and this machine cannot do it.
         """
         self.ipip = await ipip.detect(self._spec, self._spec.ipip_driver)
+        self.ipip.on_loss = self._mend_ipip
         if self.ipip.available:
             return
         if any(pool.routed().family == "ipip" for pool in self._pools()):
@@ -127,44 +123,53 @@ class CalicoNode:
             try:
                 await asyncio.wait_for(self._changed.wait(), wait_seconds)
             except TimeoutError:
-                self._loaded.clear()
+                if wait_seconds == ROUTE_REFRESH_SECONDS:
+                    self._dirty.update(self._loaded)
             # Let those who are in the middle of several writes finish them.
             await asyncio.sleep(0)
             self._changed.clear()
             try:
-                await self.reconcile()
-                wait_seconds = ROUTE_REFRESH_SECONDS
+                wait_seconds = min(ROUTE_REFRESH_SECONDS, await self.reconcile())
             except (DataplaneError, StatusError) as error:
                 # A namespace or an object that has just gone; Felix tries again after a second.
-                print(f"calico-node: {error}", file=sys.stderr)  # noqa: T201 -- the lab's log
+                _log(str(error))
                 wait_seconds = _RETRY_SECONDS
 
-    async def reconcile(self) -> None:
+    async def reconcile(self) -> float:
         """Make everything as it should be now.
+
+        Returns:
+            After how many seconds a fault lets the next node follow; infinite if all are there.
 
         Raises:
             DataplaneError: a kernel refused something; the other nodes are done.
         """
         pools, faults = self._pools(), self._faults()
-        hosts = [self._tunnels.host(node, pools) for node in self._spec.nodes]
+        hosts = self._tunnels.hosts(self._spec.nodes, pools)
         self._ipam.drop_outside(pools)
         data = self._datastore(pools, hosts)
         if "ipip" in data.families:
             await self.ipip.ensure()
+        clock = asyncio.get_running_loop().time
         wanted = self._programmes(data, faults)
-        restarts = self._families is not None and self._families != data.families
-        if restarts and faults.felix_restart_gap_seconds:
-            await self._restart(wanted, faults)
-        self._pod_mtu_bytes = felix.pod_mtu(data.pools, self._spec.link_mtu_bytes)
-        self._families = data.families
-        delays = faults.convergence_delays(list(wanted))
+        moment = self._convergence.at(
+            clock(), wanted, self._loaded, families=data.families, faults=faults
+        )
+        if not moment.restarting:
+            self._pod_mtu_bytes = felix.pod_mtu(data.pools, self._spec.link_mtu_bytes)
         done = await asyncio.gather(
-            *(self._program(name, programme, delays[name]) for name, programme in wanted.items()),
+            *(self._program(name, programme) for name, programme in moment.programmes.items()),
             return_exceptions=True,
         )
         for result in done:
             if isinstance(result, BaseException):
                 raise result
+        return moment.next_seconds - clock()
+
+    def _mend_ipip(self, reason: str) -> None:
+        _log(f"every node has lost its {IPIP_DEVICE}: {reason}")
+        self._dirty.update(self._loaded)
+        self._changed.set()
 
     def _pools(self) -> list[IPPool]:
         return read_pools(self._store.list(POOLS))
@@ -191,42 +196,48 @@ class CalicoNode:
             link_mtu_bytes=self._spec.link_mtu_bytes,
         )
 
-    def _programmes(self, data: Datastore, faults: Faults) -> dict[str, _Programme]:
-        """What each namespace should get, faults included."""
+    def _programmes(self, data: Datastore, faults: Faults) -> dict[str, Programme]:
+        """What each namespace should get, faults included that do not concern time."""
         spec, text = self._spec, rules.ruleset(data)
         interfaces = {node.address.network: router_interface(spec, node) for node in spec.nodes}
-        found = {ROUTER: _Programme(state=NodeState(routes=felix.router_routes(data, interfaces)))}
-        for node in spec.nodes:
-            namespace = node_namespace(node.name)
-            around = node.name in faults.path_not_taken
-            programme = _Programme(
-                state=faults.spoil(felix.node_state(data, node.name), node.name, data),
+        found = {ROUTER: Programme(state=NodeState(routes=felix.router_routes(data, interfaces)))}
+        for host in data.hosts:
+            around = host.name in faults.path_not_taken
+            found[node_namespace(host.name)] = Programme(
+                state=faults.spoil(felix.node_state(data, host.name), host.name, data),
                 rules=text,
-                bypass=tuple(bypass.routes_around(data, node.name)) if around else (),
+                bypass=tuple(bypass.routes_around(data, host.name)) if around else (),
             )
-            stale = self._loaded.get(namespace) if node.name in faults.stale_route_on else None
-            found[namespace] = stale or programme
         return found
 
-    async def _restart(self, wanted: dict[str, _Programme], faults: Faults) -> None:
-        """Leave the nodes without the routes that are to change, for a while."""
-        for namespace, programme in wanted.items():
-            old = self._loaded.get(namespace)
-            if old is not None:
-                state = during_restart(old.state, programme.state)
-                await self._program(namespace, _Programme(state=state, rules=old.rules), 0)
-        await asyncio.sleep(faults.felix_restart_gap_seconds)
-
-    async def _program(self, namespace: str, wanted: _Programme, delay_seconds: float) -> None:
-        loaded = self._loaded.get(namespace)
-        if loaded == wanted:
+    async def _program(self, namespace: str, wanted: Programme) -> None:
+        loaded, unknown = self._loaded.get(namespace), namespace in self._dirty
+        if loaded == wanted and not unknown:
             return
-        await asyncio.sleep(delay_seconds)
-        await kernel.apply(namespace, wanted.state)
-        if wanted.rules and (loaded is None or loaded.rules != wanted.rules):
-            await rules.apply(namespace, wanted.rules)
-        if wanted.bypass != (loaded.bypass if loaded else ()):
-            await bypass.apply(namespace, list(wanted.bypass))
+        if loaded is None:
+            # The lab has just made it.
+            loaded = Programme()
+        # At once: what is lost while it is being programmed has to be seen the next time.
+        self._dirty.discard(namespace)
+        errors: list[DataplaneError] = []
+
+        async def attempt(step: Awaitable[object]) -> None:
+            try:
+                await step
+            except DataplaneError as error:
+                errors.append(error)
+
+        try:
+            await attempt(kernel.apply(namespace, wanted.state))
+            if wanted.rules and (unknown or wanted.rules != loaded.rules):
+                await attempt(rules.apply(namespace, wanted.rules))
+            if unknown or wanted.bypass != loaded.bypass:
+                await attempt(bypass.apply(namespace, list(wanted.bypass)))
+            if errors:
+                raise errors[0]
+        except BaseException:
+            self._dirty.add(namespace)
+            raise
         self._loaded[namespace] = wanted
 
     def _refuse_ipip(self, new: Object, old: Object | None) -> None:
@@ -235,3 +246,7 @@ class CalicoNode:
         row = self._store.resource(POOLS)
         why = f"Forbidden: this lab cannot do IPIP: {self.ipip.implementation}"
         raise invalid(row, name_of(new), [Cause("FieldValueForbidden", "spec.ipipMode", why)])
+
+
+def _log(line: str) -> None:
+    print(f"calico-node: {line}", file=sys.stderr)  # noqa: T201 -- the lab's log

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 
-from pytest_k8snet.lab.api.objects import Object, dig, mapping
+from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.ipam import Ipam, NoAddressError
 from pytest_k8snet.lab.calico.pools import IPPool, tunnel_pools
@@ -34,13 +34,17 @@ class Tunnels:
         self._store = store
         self._ipam = ipam
 
-    def host(self, node: NodeSpec, pools: Sequence[IPPool]) -> Host:
-        """A node with its tunnel addresses as they should be now; writes its annotations.
+    def hosts(self, nodes: Sequence[NodeSpec], pools: Sequence[IPPool]) -> list[Host]:
+        """The nodes with their tunnel addresses as they should be now; writes their annotations.
 
-        Raises:
-            StatusError: 404, the node's object is gone.
+        A node without an object is left out: nobody knows it.
         """
-        found = self._store.get("nodes", node.name)
+        present = {name_of(found): found for found in self._store.list("nodes")}
+        return [
+            self._host(node, present[node.name], pools) for node in nodes if node.name in present
+        ]
+
+    def _host(self, node: NodeSpec, found: Object, pools: Sequence[IPPool]) -> Host:
         labels: dict[str, str] = dig(found, "metadata.labels", {})
         addresses = {
             family: self._address(
