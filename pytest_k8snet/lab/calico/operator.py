@@ -10,10 +10,12 @@ without that group it can only complain.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 
+from pytest_k8snet.lab.api.faults import NAME as FAULTS_NAME
 from pytest_k8snet.lab.api.faults import asked_for, calico_api_server_is_down
-from pytest_k8snet.lab.api.objects import Object, dig, timestamp
+from pytest_k8snet.lab.api.objects import Object, dig, name_of, timestamp
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.faults import Faults
 from pytest_k8snet.lab.calico.pools import POOLS, is_owned, mark_owned
@@ -61,14 +63,28 @@ class Operator:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._told = asyncio.Event()
 
     async def run(self) -> None:
         """Reconcile for ever."""
         watched = (INSTALLATIONS, POOLS, "configmaps")
-        await reconcile_on_change(self._store, watched, self._reconcile_in_time)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_faults())
+            tasks.create_task(reconcile_on_change(self._store, watched, self._reconcile_in_time))
+
+    async def _follow_faults(self) -> None:
+        async for _, found in self._store.watch("configmaps"):
+            if name_of(found) == FAULTS_NAME:
+                self._told.set()
 
     async def _reconcile_in_time(self) -> None:
-        await asyncio.sleep(self._faults().operator_delay_seconds)
+        """Reconcile when the delay is over that is asked for: the end of the fault ends it."""
+        clock = asyncio.get_running_loop().time
+        noticed = clock()
+        while (left_seconds := noticed + self._faults().operator_delay_seconds - clock()) > 0:
+            self._told.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), left_seconds)
         self.reconcile()
 
     def reconcile(self) -> None:
