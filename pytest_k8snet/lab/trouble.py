@@ -1,9 +1,11 @@
-"""Every trouble that a lab can be asked for, by name. Values only.
+"""Every trouble that a lab can be asked for, by name, and how its numbers are read. Pure.
 
 What they do is done in ``api.faults`` and ``calico.faults``.
 """
 
 from __future__ import annotations
+
+import math
 
 #: Of the API server. Name, form of the value, and what it does.
 API_FAULTS: tuple[tuple[str, str, str], ...] = (
@@ -86,3 +88,12 @@ CALICO_FAULTS: tuple[tuple[str, str, str], ...] = (
 )
 
 NAMES = frozenset(name for name, _, _ in (*API_FAULTS, *CALICO_FAULTS))
+
+
+def number(text: str) -> float:
+    """The number that an entry gives; 0 for what is no finite number."""
+    try:
+        found = float(text)
+    except ValueError:
+        return 0.0
+    return found if math.isfinite(found) else 0.0

@@ -12,6 +12,7 @@ from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.api.target import Target
+from pytest_k8snet.lab.trouble import number
 
 NAMESPACE, NAME = "kube-system", "k8snet-lab-faults"
 
@@ -63,10 +64,7 @@ class Faults:
     @property
     def delay_seconds(self) -> float:
         """How long every answer is to be delayed."""
-        try:
-            return float(asked_for(self._store).get("api-delay", 0))
-        except ValueError:
-            return 0.0
+        return number(str(asked_for(self._store).get("api-delay", "0")))
 
     def allows(self, verb: str, resource: str) -> bool:
         """Whether the rules of access allow a verb on a resource (``pods``, ``pods/exec``)."""

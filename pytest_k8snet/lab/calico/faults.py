@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 
 from pytest_k8snet.lab.dataplane.datastore import Datastore
 from pytest_k8snet.lab.dataplane.state import IPIP_DEVICE, VXLAN_DEVICE, NodeState
+from pytest_k8snet.lab.trouble import number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +91,7 @@ def _without_routes(
 
 
 def _number(data: Mapping[str, str], name: str) -> float:
-    try:
-        return float(data.get(name, "0"))
-    except ValueError:
-        return 0.0
+    return number(data.get(name, "0"))
 
 
 def _names(data: Mapping[str, str], name: str) -> frozenset[str]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+import pytest
+
+from pytest_k8snet.lab.api.faults import Faults as ApiFaults
+from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.faults import Faults, during_restart
 from pytest_k8snet.lab.dataplane import bypass, felix
 from pytest_k8snet.lab.dataplane.datastore import Block, Datastore, Host, Pool
@@ -43,6 +47,17 @@ def test_every_fault_has_a_field_and_a_description() -> None:
 def test_an_empty_map_asks_for_nothing_and_foreign_entries_are_passed_over() -> None:
     assert Faults.read({}) == Faults()
     assert Faults.read({"api-delay": "3", "slow-convergence": "soon"}) == Faults()
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999"])
+def test_what_is_no_finite_number_is_passed_over(text: str) -> None:
+    entries = ("wrong-mtu", "felix-restart-gap", "slow-convergence", "operator-delay")
+    assert Faults.read(dict.fromkeys(entries, text)) == Faults()
+    store = Store()
+    store.create("namespaces", {"metadata": {"name": "kube-system"}})
+    body = {"metadata": {"name": "k8snet-lab-faults"}, "data": {"api-delay": text}}
+    store.create("configmaps", body, "kube-system")
+    assert ApiFaults(store).delay_seconds == 0
 
 
 def test_values_are_read_with_their_units() -> None:
