@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Awaitable
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.api.faults import NAME as FAULTS_NAME
 from pytest_k8snet.lab.api.faults import asked_for
 from pytest_k8snet.lab.api.objects import Object, dig, name_of
-from pytest_k8snet.lab.api.status import Cause, StatusError, invalid
+from pytest_k8snet.lab.api.status import Cause, invalid
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.convergence import Convergence, Programme
 from pytest_k8snet.lab.calico.faults import Faults
@@ -29,6 +28,7 @@ from pytest_k8snet.lab.dataplane.ipip import Ipip
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
 from pytest_k8snet.lab.dataplane.state import IPIP_DEVICE, NodeState
 from pytest_k8snet.lab.dataplane.underlay import ROUTER, node_namespace, router_interface
+from pytest_k8snet.lab.log import explain, log
 from pytest_k8snet.lab.spec import LabSpec
 
 #: How often everything is compared with the kernels though nothing changed, in seconds.
@@ -130,9 +130,10 @@ class CalicoNode:
             self._changed.clear()
             try:
                 wait_seconds = min(ROUTE_REFRESH_SECONDS, await self.reconcile())
-            except (DataplaneError, StatusError) as error:
-                # A namespace or an object that has just gone; Felix tries again after a second.
-                _log(str(error))
+            except Exception as error:
+                # A namespace, a device or an object that has just gone: no reason to end the lab.
+                # Felix tries again after a second.
+                log(f"calico-node: {explain(error)}")
                 wait_seconds = _RETRY_SECONDS
 
     async def reconcile(self) -> float:
@@ -167,7 +168,7 @@ class CalicoNode:
         return moment.next_seconds - clock()
 
     def _mend_ipip(self, reason: str) -> None:
-        _log(f"every node has lost its {IPIP_DEVICE}: {reason}")
+        log(f"calico-node: every node has lost its {IPIP_DEVICE}: {reason}")
         self._dirty.update(self._loaded)
         self._changed.set()
 
@@ -246,7 +247,3 @@ class CalicoNode:
         row = self._store.resource(POOLS)
         why = f"Forbidden: this lab cannot do IPIP: {self.ipip.implementation}"
         raise invalid(row, name_of(new), [Cause("FieldValueForbidden", "spec.ipipMode", why)])
-
-
-def _log(line: str) -> None:
-    print(f"calico-node: {line}", file=sys.stderr)  # noqa: T201 -- the lab's log
