@@ -227,6 +227,3 @@ def test_a_user_who_may_not_list_pods_everywhere_can_run_and_restore(strategy: S
     leave_changed(api, strategy)
     restore_cluster(api)
     assert objects(api) == before
-
-
-# The lock.

@@ -282,6 +282,3 @@ def test_an_operator_without_an_api_server_has_its_pool_written_as_well() -> Non
         calico.enter(IPIP)
         assert inspect(api).pools[0].mode is IPIP
     assert objects(api) == before
-
-
-# Crashes at every point.
