@@ -16,8 +16,9 @@ from pytest_k8snet.lab.api.objects import Object
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
-#: How many events of one resource are remembered; a watch from further back gets 410.
-REMEMBERED_EVENTS = 2000
+#: How many events of one resource are remembered; a watch from further back gets 410. Each holds an
+#: object: they are most of what a lab grows by while it is used, 4 MB for as many of pods.
+REMEMBERED_EVENTS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
