@@ -15,18 +15,18 @@ from study_records import Record, study
 from pytest_k8snet.cli import TROUBLE, main
 from pytest_k8snet.errors import ResultsError, SettingsError
 from pytest_k8snet.report.judge import rejudge
-from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan
+from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, Turn
 
 
 def judged(path: Path, ratio: float = 0.344, limit: float = 0.90, mode: str = "Never") -> Path:
     """A results file with one verdict that the gate itself made from simulated samples."""
-    chance = random.Random(5)
     names = itertools.count(1)
     made: list[Record] = []
 
     def arm(scene: str, mean: float) -> Arm:
-        def take(turn: object) -> Observation:
-            figure = mean * chance.gauss(1, 0.01)
+        def take(turn: Turn) -> Observation:
+            # The order of the arms is drawn anew in each run, the figures are not.
+            figure = mean * random.Random(f"{scene} {turn.number}").gauss(1, 0.01)
             return Observation(figures={"bandwidth": (figure,)}, sample_id=f"s{next(names):04d}")
 
         return Arm(label=scene, take=take, scene=scene, mode=mode)
