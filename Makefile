@@ -14,9 +14,9 @@ demo: $(VENV)/.lab system-packages
 	  --k8snet-lab --k8snet-report=report.html --k8snet-results=results.jsonl
 
 ## test: unit tests and end-to-end tests on the lab
-# (two at a time, since most of it waits for a lab; one file's tests share one)
+# (three at a time, since most of it waits for a lab; one file's tests share one)
 test: $(VENV)/.dev system-packages
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 ## lint: style, types and the direction of dependencies
 lint: $(VENV)/.dev

@@ -50,7 +50,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         "--k8snet-results=results.jsonl",
         "--k8snet-summary=summary.md",
         # Far below what a busy machine forwards by hand, so that only the link limits each mode.
-        *("-o", "k8snet_lab_rate=100M"),
+        *("-o", "k8snet_lab_rate=30M"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
