@@ -37,10 +37,20 @@ class Changes:
         """
         states = [change["state"] for change in self.told if change["object"] == object_path]
         if states and states[-1] != "restored":
-            with self.recording(
-                what, object_path=object_path, before=after, after=after, state="restored"
-            ):
-                pass
+            self.note(what, object_path=object_path, there=after)
+
+    def note(self, what: str, *, object_path: str, there: object = None) -> None:
+        """Tell of an object that is left as it is.
+
+        Args:
+            what: why, in words.
+            object_path: the object.
+            there: what is there, JSON-safe.
+        """
+        with self.recording(
+            what, object_path=object_path, before=there, after=there, state="restored"
+        ):
+            pass
 
     @contextmanager
     def recording(

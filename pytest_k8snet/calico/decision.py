@@ -128,11 +128,10 @@ def _named_pool(installation: Installation, name: str, mode: CalicoMode) -> IPPo
         )
     pool = installation.pool(name)
     if pool is None:
-        unread = [why for topic, why in installation.unknown.items() if topic.startswith("IPPools")]
-        if unread and not installation.pools:
+        if installation.pools_unread:
             raise ModeUnavailableError(
                 f"It is unknown whether there is an IPPool {name!r}, so nothing is changed",
-                found=unread[0],
+                found=installation.pools_unread,
                 remedy="Permit list on ippools.",
             )
         # No mode can be had, and a run of skipped tests would pass.

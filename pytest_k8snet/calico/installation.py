@@ -130,6 +130,13 @@ class Installation:
                 enabled.add(family)  # type: ignore[arg-type]  # the literals above
         return frozenset(enabled)
 
+    @property
+    def pools_unread(self) -> str:
+        """Why there are no pools here, where they could not be read; else empty."""
+        if self.pools:
+            return ""
+        return next((why for topic, why in self.unknown.items() if topic.startswith("IPPools")), "")
+
     def encapsulations(self) -> frozenset[Encapsulation]:
         """All that is enabled now and takes its bytes from the MTU of new pods."""
         switches: dict[Encapsulation, bool] = {

@@ -18,6 +18,7 @@ from pytest_k8snet.calico.lease import (
     new_lease,
     timestamp,
 )
+from pytest_k8snet.cluster.readiness import pauses
 from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.errors import (
     ApiError,
@@ -151,7 +152,7 @@ class Lock:
 
     def _insist(self) -> None:
         deadline = seconds_now() + _INSIST_SECONDS
-        pause = 0.1
+        rest = pauses(1.0)
         while True:
             try:
                 with self._renewing:
@@ -165,8 +166,7 @@ class Lock:
                         found=f"the Lease {LEASE_NAME} ran out and cannot be renewed: {exc.brief}",
                         remedy="Run `k8snet restore` when the API server is well again.",
                     ) from exc
-            time.sleep(pause)
-            pause = min(1.0, pause * 1.5)
+            rest()
 
     @contextmanager
     def silence(self, seconds: float) -> Iterator[None]:

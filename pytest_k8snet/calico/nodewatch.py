@@ -26,6 +26,7 @@ from pytest_k8snet.calico.prober import Prober, Question
 from pytest_k8snet.cluster.manifests import selector
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.cluster.pods import addresses_of
+from pytest_k8snet.cluster.readiness import pauses
 from pytest_k8snet.errors import ForbiddenError, NotFoundError, RestoreError
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class NodeWatch:
             return
         deadline = time.monotonic() + _PODS_GONE_SECONDS
         asked: set[str] = set()
-        pause = 0.03
+        rest = pauses(1.0)
         while True:
             try:
                 pods = self._api.list("/api/v1/pods", labels=selector(run_id))
@@ -182,8 +183,7 @@ class NodeWatch:
                     found=", ".join(sorted(asked)),
                     remedy="Delete them by force, then run `k8snet restore`.",
                 )
-            time.sleep(pause)
-            pause = min(1.0, pause * 1.5)
+            rest()
 
 
 def _pairs(stations: dict[str, Station]) -> list[tuple[Station, Station]]:

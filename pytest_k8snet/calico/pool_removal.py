@@ -14,6 +14,7 @@ from pytest_k8snet.calico.groups import V1, ApiShape, Group
 from pytest_k8snet.calico.ippool import labels_of
 from pytest_k8snet.cluster.manifests import RUN_LABEL
 from pytest_k8snet.cluster.pods import addresses_of
+from pytest_k8snet.cluster.readiness import pauses
 from pytest_k8snet.errors import ApiError, ForbiddenError, NotFoundError, RestoreError
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> Non
 def _release_blocks(api: Api, cidr: IPv4Network, sleep: Callable[[float], None]) -> None:
     """Delete the empty IPAM blocks in a network and what ties them to nodes."""
     deadline = time.monotonic() + _RELEASE_SECONDS
+    rest = pauses(sleep=sleep)
     try:
         while True:
             inside = [
@@ -122,7 +124,7 @@ def _release_blocks(api: Api, cidr: IPv4Network, sleep: Callable[[float], None])
                 api.delete(groups.path(V1, "ipamblocks", block["metadata"]["name"]))
             if len(empty) == len(inside) or time.monotonic() > deadline:
                 break
-            sleep(0.05)
+            rest()
         if len(empty) == len(inside):
             for affinity in api.list(groups.path(V1, "blockaffinities")):
                 if lies_in(str((affinity.get("spec") or {}).get("cidr", "")), cidr):
@@ -139,7 +141,7 @@ def _allocated(block: dict[str, Any]) -> bool:
 
 def _await_gone(api: Api, path: str, name: str, sleep: Callable[[float], None]) -> None:
     deadline = time.monotonic() + _GONE_SECONDS
-    pause = 0.02
+    rest = pauses(sleep=sleep)
     while True:
         try:
             raw = api.get(path)
@@ -154,5 +156,4 @@ def _await_gone(api: Api, path: str, name: str, sleep: Callable[[float], None]) 
                 found=f"finalizers: {', '.join(finalizers) or 'none'}",
                 remedy="See whether pods or IPAM blocks still use it; then `k8snet restore`.",
             )
-        sleep(pause)
-        pause = min(0.5, pause * 1.5)
+        rest()

@@ -140,7 +140,7 @@ def judge(
         before: the nodes before the sample.
         after: the nodes after it.
         transfer: what the sample moved.
-        context: pools, families and MTU settings.
+        context: pools, encapsulations and MTU settings.
         wire: what was seen on the wire around it; empty where it was not looked at.
 
     Returns:

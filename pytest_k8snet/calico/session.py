@@ -277,10 +277,9 @@ class CalicoSession:
 
     def _context(self) -> PathContext:
         installation = self.installation
-        unread = [why for what, why in installation.unknown.items() if what.startswith("IPPools")]
         return PathContext(
             pools=installation.pools,
-            pools_unread=unread[0] if unread and not installation.pools else "",
+            pools_unread=installation.pools_unread,
             encapsulations=installation.encapsulations(),
             routes_prove=installation.routes_prove,
             mtu_bytes=installation.mtu_bytes,

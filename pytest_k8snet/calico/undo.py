@@ -20,6 +20,7 @@ from pytest_k8snet.calico.pool_writer import (
     write_installation_entry,
     write_mode_fields,
 )
+from pytest_k8snet.cluster.readiness import pauses
 from pytest_k8snet.errors import (
     ApiError,
     ConnectError,
@@ -176,7 +177,7 @@ def _is_back(api: Api, journal: Journal, original: OriginalPool) -> bool:
 def _operator_follows(api: Api, journal: Journal, original: OriginalPool) -> bool:
     """Wait until the operator has carried the Installation over to the pool, if it can."""
     deadline = time.monotonic() + _OPERATOR_SECONDS
-    pause = 0.05
+    rest = pauses(1.0)
     while time.monotonic() < deadline:
         try:
             if read_pool(api, journal.group, original.name).mode is mode_of(original):
@@ -185,8 +186,7 @@ def _operator_follows(api: Api, journal: Journal, original: OriginalPool) -> boo
             if v3_is_cut_off(exc):
                 return False
             raise
-        time.sleep(pause)
-        pause = min(1.0, pause * 1.5)
+        rest()
     return False
 
 
@@ -225,12 +225,8 @@ def _write_v1_details(api: Api, original: OriginalPool, changes: Changes) -> Non
     try:
         patch_spec(api, V1, original.name, filled)
     except ForbiddenError as exc:
-        with changes.recording(
+        changes.note(
             f"left Calico's defaults in absent fields of IPPool {original.name} in {V1}: "
             f"{exc.problem}",
             object_path=f"ippools/{original.name}",
-            before=None,
-            after=None,
-            state="restored",
-        ):
-            pass
+        )

@@ -84,26 +84,21 @@ def _several(verbs: str, resource: str, **rest: Any) -> list[Permission]:
 
 def _facts(calico: str, stored: str) -> list[Permission]:
     """What tells which Calico this is; what may not be read is reported as unknown."""
+    fact: dict[str, Any] = {"place": "cluster", "optional": True}
     return [
-        Permission(
-            verb=verb, resource=resource, group=group, name=name, place="cluster", optional=True
-        )
-        for verb, resource, group, name in (
-            ("get", "clusterinformations", calico, ""),
-            ("list", "bgppeers", calico, ""),
-            ("list", "ipamblocks", stored, ""),
-            ("get", "installations", _OPERATOR, ""),
-            ("get", "tigerastatuses", _OPERATOR, ""),
-            ("list", "apiservers", _OPERATOR, ""),
-            ("get", "daemonsets", "apps", ""),
-            ("get", "configmaps", "", "calico-config"),
-            # get: of a Service that exists already.
-            ("get", "services", "", ""),
-            ("list", "services", "", ""),
-            ("list", "servicecidrs", "networking.k8s.io", ""),
-            ("get", "apiservices", "apiregistration.k8s.io", ""),
-            ("list", "datastoremigrations", "migration.projectcalico.org", ""),
-        )
+        *_several("get", "clusterinformations", group=calico, **fact),
+        *_several("list", "bgppeers", group=calico, **fact),
+        *_several("list", "ipamblocks", group=stored, **fact),
+        *_several("get", "installations", group=_OPERATOR, **fact),
+        *_several("get", "tigerastatuses", group=_OPERATOR, **fact),
+        *_several("list", "apiservers", group=_OPERATOR, **fact),
+        *_several("get", "daemonsets", group="apps", **fact),
+        *_several("get", "configmaps", name="calico-config", **fact),
+        # get: of a Service that exists already.
+        *_several("get list", "services", **fact),
+        *_several("list", "servicecidrs", group="networking.k8s.io", **fact),
+        *_several("get", "apiservices", group="apiregistration.k8s.io", **fact),
+        *_several("list", "datastoremigrations", group="migration.projectcalico.org", **fact),
     ]
 
 

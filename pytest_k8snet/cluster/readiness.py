@@ -25,16 +25,18 @@ _LOG_LINES = 5
 
 def pauses(
     longest_seconds: float = _LONGEST_PAUSE_SECONDS,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Callable[[], None]:
     """A function that sleeps, a little longer each time it is called."""
     pause = _FIRST_PAUSE_SECONDS
 
-    def sleep() -> None:
+    def rest() -> None:
         nonlocal pause
-        time.sleep(pause)
+        sleep(pause)
         pause = min(pause * 1.5, longest_seconds)
 
-    return sleep
+    return rest
 
 
 def wait_ready(

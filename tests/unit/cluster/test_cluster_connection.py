@@ -21,11 +21,7 @@ from pytest_k8snet.cluster import tls
 from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.errors import ConnectError, KubeconfigError, UnauthorizedError
 
-
-@pytest.fixture
-def server() -> Generator[SmallApi]:
-    with running() as api:
-        yield api
+pytest_plugins = ["small_api_fixtures"]
 
 
 @pytest.fixture(autouse=True)

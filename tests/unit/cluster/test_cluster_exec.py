@@ -6,15 +6,12 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 from aiohttp import WSMsgType, web
-from small_api import SmallApi, failure, running, status, success
+from small_api import SmallApi, failure, status, success
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.cluster.exec import in_short
 from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.errors import (
@@ -27,22 +24,15 @@ from pytest_k8snet.errors import (
     UnauthorizedError,
 )
 
+pytest_plugins = ["small_api_fixtures"]
+
 POD = "/api/v1/namespaces/x/pods/a"
 
 
 @pytest.fixture
-def server() -> Generator[SmallApi]:
-    with running() as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: SmallApi, tmp_path: Path) -> Generator[Api]:
-    made = connect(kubeconfig=server.kubeconfig(tmp_path))
-    server.seen.clear()
+def api(server: SmallApi, api: Api) -> Api:
     server.on(f"GET {POD}", {"metadata": {"name": "a"}, "status": {"phase": "Running"}})
-    yield made
-    made.close()
+    return api
 
 
 async def greet(stream: web.WebSocketResponse, argv: list[str]) -> None:

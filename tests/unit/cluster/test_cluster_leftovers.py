@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
-import pytest
-from small_api import SmallApi, running
+from small_api import SmallApi
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.cluster.leftovers import Leftover, find_leftovers
 from pytest_k8snet.cluster.liveness import this_process
 
+pytest_plugins = ["small_api_fixtures"]
+
 ELSEWHERE = "other-boot/pid:[1]/7/9"
-
-
-@pytest.fixture
-def server() -> Generator[SmallApi]:
-    with running() as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: SmallApi, tmp_path: Path) -> Generator[Api]:
-    made = connect(kubeconfig=server.kubeconfig(tmp_path))
-    yield made
-    made.close()
 
 
 def left_by(run_id: str, process: str = "", *, name: str = "x", hour: int = 1) -> dict[str, Any]:

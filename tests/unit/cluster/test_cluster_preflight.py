@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 from aiohttp import web
-from small_api import SmallApi, running
+from small_api import SmallApi
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.cluster.permissions import CRD_GROUP, LEVELS, Level, permissions
 from pytest_k8snet.cluster.preflight import check
+
+pytest_plugins = ["small_api_fixtures"]
 
 DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.fixture
-def server() -> Generator[SmallApi]:
-    with running() as api:
-        api.on("GET /version", {"gitVersion": "v1.32.1"})
-        api.on("GET /api/v1/nodes", {"items": [_node("a"), _node("b")]})
-        yield api
-
-
-@pytest.fixture
-def api(server: SmallApi, tmp_path: Path) -> Generator[Api]:
-    made = connect(kubeconfig=server.kubeconfig(tmp_path))
-    yield made
-    made.close()
+def server(server: SmallApi) -> SmallApi:
+    server.on("GET /version", {"gitVersion": "v1.32.1"})
+    server.on("GET /api/v1/nodes", {"items": [_node("a"), _node("b")]})
+    return server
 
 
 def _node(name: str) -> dict[str, object]:

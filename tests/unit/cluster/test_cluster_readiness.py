@@ -6,21 +6,20 @@ need a cluster in trouble.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from small_api import SmallApi, running, status
+from small_api import SmallApi, status
 
 from pytest_k8snet.cluster import readiness, sweep
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.cluster.pods import PodRequest, Trouble
 from pytest_k8snet.cluster.readiness import wait_ready
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import ClusterError, ForbiddenError, PodError
+
+pytest_plugins = ["small_api_fixtures"]
 
 PODS = "/api/v1/namespaces/x/pods"
 READY = {
@@ -28,20 +27,6 @@ READY = {
     "podIP": "10.244.1.2",
     "conditions": [{"type": "Ready", "status": "True"}],
 }
-
-
-@pytest.fixture
-def server() -> Generator[SmallApi]:
-    with running() as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: SmallApi, tmp_path: Path) -> Generator[Api]:
-    made = connect(kubeconfig=server.kubeconfig(tmp_path))
-    server.seen.clear()
-    yield made
-    made.close()
 
 
 @pytest.fixture(autouse=True)

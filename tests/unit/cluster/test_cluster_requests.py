@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 from aiohttp import web
-from small_api import SmallApi, cut_off, running, status
+from small_api import SmallApi, cut_off, status
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.cluster.retry import is_repeatable, repeat
 from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.cluster.unreachable import UnreachableError
@@ -25,23 +22,10 @@ from pytest_k8snet.errors import (
     NotFoundError,
 )
 
+pytest_plugins = ["small_api_fixtures"]
+
 PODS = "/api/v1/namespaces/x/pods"
 BUSY = status(503, "ServiceUnavailable", "the server is starting")
-
-
-@pytest.fixture
-def server() -> Generator[SmallApi]:
-    with running() as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: SmallApi, tmp_path: Path) -> Generator[Api]:
-    made = connect(kubeconfig=server.kubeconfig(tmp_path))
-    server.seen.clear()
-    server.bodies.clear()
-    yield made
-    made.close()
 
 
 def test_get_returns_the_servers_own_json(server: SmallApi, api: Api) -> None:

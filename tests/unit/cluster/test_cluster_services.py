@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from small_api import SmallApi, running, status
+from small_api import SmallApi, status
 
 from pytest_k8snet.cluster import services
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
 from pytest_k8snet.cluster.services import existing_web_service
 from pytest_k8snet.errors import ClusterError
 
+pytest_plugins = ["small_api_fixtures"]
+
 SERVICES = "/api/v1/namespaces/shop/services"
 HTTP = {"name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP"}
-
-
-@pytest.fixture
-def server() -> Generator[SmallApi]:
-    with running() as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: SmallApi, tmp_path: Path) -> Generator[Api]:
-    made = connect(kubeconfig=server.kubeconfig(tmp_path))
-    server.seen.clear()
-    yield made
-    made.close()
 
 
 def offer(server: SmallApi, *ports: dict[str, Any], ingress: Any = None, **spec: Any) -> None:
