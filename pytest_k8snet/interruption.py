@@ -47,6 +47,7 @@ def drop_entries_without_line(traceback: TracebackType) -> None:
     """
     entry: TracebackType | None = traceback
     while entry is not None:
-        while entry.tb_next is not None and entry.tb_next.tb_lineno is None:
+        # None, or -1 in early Python 3.11.
+        while entry.tb_next is not None and (entry.tb_next.tb_lineno or -1) < 0:
             entry.tb_next = entry.tb_next.tb_next
         entry = entry.tb_next

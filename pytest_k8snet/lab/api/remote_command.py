@@ -25,6 +25,7 @@ from pytest_k8snet.lab.api.streams import (
     container_of,
 )
 from pytest_k8snet.lab.api.target import Target, is_true
+from pytest_k8snet.lab.api.transports import abort
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 
@@ -157,8 +158,7 @@ class _Client:
     def cut(self) -> None:
         """Break the connection off, as a lost network would."""
         self.gone = True
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        abort(self._request.transport)
 
 
 class _Reader(Protocol):

@@ -29,6 +29,7 @@ from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.api.streams import ContainerRuntime
 from pytest_k8snet.lab.api.target import Target, parse
+from pytest_k8snet.lab.api.transports import abort
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +67,7 @@ class Server:
         await self._runner.cleanup()
         # Else TLS would wait for every client to say goodbye.
         for transport in list(self._transports):
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
+            abort(transport)
         await asyncio.sleep(0)
 
 
@@ -138,8 +138,7 @@ class _Api:
             # Plain text, as kube-aggregator has it: there is no API server that could say more.
             return web.Response(status=503, text="service unavailable\n")
         except Cut:
-            if request.transport is not None:
-                request.transport.abort()
+            abort(request.transport)
             raise web.HTTPInternalServerError from None
         except (ConnectionError, asyncio.CancelledError, web.HTTPException):
             raise

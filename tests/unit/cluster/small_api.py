@@ -28,6 +28,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pytest_k8snet.lab.api.transports import abort
+
 TOKEN = "secret-token"
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -163,8 +165,7 @@ async def _response(body: Any, code: int, headers: Any) -> web.Response:
 
 async def cut_off(request: web.BaseRequest) -> web.StreamResponse:
     """Close the connection instead of answering."""
-    assert request.transport is not None
-    request.transport.abort()
+    abort(request.transport)
     return web.Response()
 
 
@@ -190,7 +191,7 @@ def running(
         await stop.wait()
         # A polite end of TLS would wait for clients that have nothing more to say.
         for transport in api.transports:
-            transport.abort()
+            abort(transport)
         await runner.cleanup()
 
     def run() -> None:
