@@ -12,7 +12,7 @@ from pytest_k8snet.verdict.counting import Quantile, Share
 from pytest_k8snet.verdict.observation import Discard
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.question import Mean, Question, Round
-from pytest_k8snet.verdict.unpaired import Unpaired
+from pytest_k8snet.verdict.unpaired_question import Unpaired
 from pytest_k8snet.verdict.verdict import Claim, Evidence, Verdict, conclude
 
 
