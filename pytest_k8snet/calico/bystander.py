@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.errors import CalicoError
-from pytest_k8snet.tools import curl, steady
+from pytest_k8snet.tools import curl, schedule
 from pytest_k8snet.tools.curl import CurlOptions
-from pytest_k8snet.tools.steady import Attempt, SteadyExchange
+from pytest_k8snet.tools.schedule import Attempt, SteadyExchange
 from pytest_k8snet.units import Seconds
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Bystander:
             timeout_seconds=_READY_SECONDS,
             remedy="Check whether policies of the cluster forbid pods to reach each other.",
         )
-        done = self._shell(steady.start_argv(self._exchange))
+        done = self._shell(schedule.start_argv(self._exchange))
         if done.exit_code != 0:
             raise CalicoError(
                 "The bystander's client cannot be started",
@@ -111,8 +111,10 @@ class Bystander:
             K8sNetError: a command could not be run in the client pod.
         """
         needed_seconds = time.monotonic() - self._begun
-        done = self._shell(steady.stop_argv(self._exchange))
-        cost = account(steady.parse(done.stdout, self._exchange), self._exchange, what=self._what)
+        done = self._shell(schedule.stop_argv(self._exchange))
+        cost = account(
+            schedule.parse_steady(done.stdout, self._exchange), self._exchange, what=self._what
+        )
         if float(cost.seconds) < needed_seconds:
             raise CalicoError(
                 "The bystander did not see the whole switch, so what it cost is not known",

@@ -12,7 +12,7 @@ from pytest_k8snet.calico.headers import Encapsulation, families_of
 from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.modes import Family
 from pytest_k8snet.calico.version import OPERATOR_OWNS_POOLS, Version
-from pytest_k8snet.tools.pcap import VXLAN_PORT
+from pytest_k8snet.tools.capture import VXLAN_PORT
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.calico.ippool import IPPool
     from pytest_k8snet.calico.proof import PathEnd
     from pytest_k8snet.cluster.nodes import Node
-    from pytest_k8snet.tools.pcap import Packet
-    from pytest_k8snet.tools.tcpdump import Capture
+    from pytest_k8snet.tools.capture import Capture, Packet
 
 #: ``once`` for a pair in its mode, or around the very sample.
 Moment = Literal["once", "before", "after"]

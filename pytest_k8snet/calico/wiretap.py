@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from pytest_k8snet.calico.expectation import nic_of
 from pytest_k8snet.calico.wire import Exchange
 from pytest_k8snet.errors import K8sNetError, ToolError
-from pytest_k8snet.tools import tcpdump
+from pytest_k8snet.tools import capture
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.prober import Prober
     from pytest_k8snet.calico.proof import PathSnapshot
     from pytest_k8snet.cluster.exec import Completed
-    from pytest_k8snet.tools.tcpdump import Capture
+    from pytest_k8snet.tools.capture import Capture
 
 #: Sends payload between the ends of a pair, and calls back with the server's port before the
 #: first byte; returns what went wrong, or None.
@@ -66,7 +66,7 @@ class WireTap:
             if not isinstance(address, IPv4Address):
                 missing.append(f"{address} is not IPv4, which alone is captured")
                 return
-            what = tcpdump.filter_of(address, port, vxlan_port=self.vxlan_port)
+            what = capture.filter_of(address, port, vxlan_port=self.vxlan_port)
             started, troubles = self._start({node: (on, what) for node, on in devices.items()})
             running.update(started)
             missing.extend(f"{node}: {trouble.brief}" for node, trouble in troubles.items())
@@ -98,7 +98,7 @@ class WireTap:
             ToolMissingError: the image has no tcpdump.
             ToolError: it may not capture there.
         """
-        nowhere = tcpdump.filter_of(IPv4Address("127.0.0.1"), 9)
+        nowhere = capture.filter_of(IPv4Address("127.0.0.1"), 9)
         running, troubles = self._start(dict.fromkeys(nodes, ("lo", nowhere)))
         _, late = self._stop(running)
         for node, trouble in (troubles | late).items():
@@ -116,7 +116,7 @@ class WireTap:
         """Start captures; the names of those that run, and why the others don't."""
         name = secrets.token_hex(4)
         done = self.prober.each(
-            {node: tcpdump.start_argv(name, *one) for node, one in wanted.items()}
+            {node: capture.start_argv(name, *one) for node, one in wanted.items()}
         )
         troubles = {node: _start_trouble(one) for node, one in done.items()}
         return (
@@ -128,7 +128,7 @@ class WireTap:
         self, running: Mapping[str, str]
     ) -> tuple[dict[str, Capture], dict[str, K8sNetError]]:
         """End captures; what they saw, and why some saw nothing."""
-        done = self.prober.each({node: tcpdump.stop_argv(name) for node, name in running.items()})
+        done = self.prober.each({node: capture.stop_argv(name) for node, name in running.items()})
         captures: dict[str, Capture] = {}
         troubles: dict[str, K8sNetError] = {}
         for node, one in done.items():
@@ -141,14 +141,14 @@ class WireTap:
     def _read(self, done: Completed | K8sNetError) -> Capture:
         if isinstance(done, K8sNetError):
             raise done
-        return tcpdump.parse(done.stdout, done.stderr, done.exit_code, vxlan_port=self.vxlan_port)
+        return capture.parse(done.stdout, done.stderr, done.exit_code, vxlan_port=self.vxlan_port)
 
 
 def _start_trouble(done: Completed | K8sNetError) -> K8sNetError | None:
     if isinstance(done, K8sNetError):
         return done
     try:
-        tcpdump.check_start(done.stderr, done.exit_code)
+        capture.check_start(done.stderr, done.exit_code)
     except ToolError as exc:
         return exc
     return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, this_process
 from pytest_k8snet.cluster.nodes import TOLERATED_TAINTS
-from pytest_k8snet.tools import tcpdump
+from pytest_k8snet.tools import capture
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.pods import PodRequest
@@ -107,7 +107,7 @@ def pod(
             "runAsNonRoot": False,
             "runAsUser": 0,
             "runAsGroup": 0,
-            "capabilities": {"drop": ["ALL"], "add": list(tcpdump.CAPABILITIES)},
+            "capabilities": {"drop": ["ALL"], "add": list(capture.CAPABILITIES)},
         }
     if request.host_network:
         spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}

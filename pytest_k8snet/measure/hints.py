@@ -23,7 +23,7 @@ from pytest_k8snet.tools.iperf3 import Iperf3Result
 from pytest_k8snet.verdict.counting import Share
 
 if TYPE_CHECKING:
-    from pytest_k8snet.tools.machine import Machine
+    from pytest_k8snet.tools.host import Machine
     from pytest_k8snet.verdict import Observation, Verdict
 
 #: Returns what is known of a node, or None.

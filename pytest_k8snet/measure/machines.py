@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from pytest_k8snet.calico.expectation import calico_address
 from pytest_k8snet.calico.kernel import TUNNEL_DEVICES
 from pytest_k8snet.errors import K8sNetError
-from pytest_k8snet.tools import machine
-from pytest_k8snet.tools.machine import Machine
+from pytest_k8snet.tools import host
+from pytest_k8snet.tools.host import Machine
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.prober import Shell
@@ -50,8 +50,8 @@ class Machines:
         ]
 
     def _read_one(self, node: Node) -> None:
-        argv = machine.argv(calico_address(node), tuple(TUNNEL_DEVICES.values()))
+        argv = host.argv(calico_address(node), tuple(TUNNEL_DEVICES.values()))
         self._known.pop(node.name, None)
         # Facts are never worth a run: what cannot be read is not known.
         with suppress(K8sNetError):
-            self._known[node.name] = machine.parse(self._shells[node.name](argv).stdout)
+            self._known[node.name] = host.parse(self._shells[node.name](argv).stdout)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.pods import Pod
     from pytest_k8snet.cluster.services import WebService
     from pytest_k8snet.measure.observer import Observer
-    from pytest_k8snet.tools.machine import Machine
+    from pytest_k8snet.tools.host import Machine
 
 __all__ = ["Run", "RunSpec"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytest_k8snet.errors import ExecError, K8sNetError, ToolError
 from pytest_k8snet.measure.endpoint import GRACE_SECONDS, Endpoint
-from pytest_k8snet.tools import curl, iperf3, schedule
+from pytest_k8snet.tools import curl, iperf3, iperf3_errors, schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -218,7 +218,7 @@ class Sampler:
             done = pair.server.run(iperf3.server_argv(port), timeout_seconds=30.0)
             try:
                 iperf3.check_server(done.stdout, done.stderr, done.exit_code, port=port)
-            except iperf3.PortInUse:
+            except iperf3_errors.PortInUse:
                 if attempt == _PORT_TRIES:
                     raise
             else:

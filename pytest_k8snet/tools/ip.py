@@ -10,8 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from pytest_k8snet.errors import K8sNetError, SettingsError, ToolError, quote
-from pytest_k8snet.tools.fields import Section, printable
-from pytest_k8snet.tools.process import missing_program
+from pytest_k8snet.tools.common import Section, missing_program, printable
 
 _DEVICE = re.compile(r"[^\s/-][^\s/]{0,14}")
 #: Route types that drop a packet instead of sending it.

@@ -24,7 +24,7 @@ from pytest_k8snet.measure.pair import Pair
 from pytest_k8snet.measure.run import Run, RunSpec
 from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.settings import DEFAULT_IMAGE, DEFAULT_WEB_IMAGE
-from pytest_k8snet.tools import tcpdump
+from pytest_k8snet.tools import capture
 from pytest_k8snet.units import Seconds
 
 FELIX = "/apis/crd.projectcalico.org/v1/felixconfigurations/default"
@@ -174,9 +174,9 @@ def test_without_it_no_pod_may_capture(api: Api) -> None:
         ]
         context = pod["spec"]["containers"][0]["securityContext"]
         assert context["capabilities"] == {"drop": ["ALL"]}
-        done = node.run(tcpdump.start_argv("refused", "eth0", "tcp"))
-        with pytest.raises(tcpdump.CaptureError, match="tcpdump may not capture on the node"):
-            tcpdump.check_start(done.stderr, done.exit_code)
+        done = node.run(capture.start_argv("refused", "eth0", "tcp"))
+        with pytest.raises(capture.CaptureError, match="tcpdump may not capture on the node"):
+            capture.check_start(done.stderr, done.exit_code)
 
 
 @needs_root

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import pkgutil
 import re
 from dataclasses import asdict, fields
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
+import pytest_k8snet
 from pytest_k8snet import Mbit, errors, fixtures, ms
 from pytest_k8snet.calico.journal import JOURNAL_NAME
 from pytest_k8snet.calico.lease import LEASE_NAME
-from pytest_k8snet.cluster import status as cluster_status
-from pytest_k8snet.cluster import unreachable
 from pytest_k8snet.cluster.permissions import CRD_GROUP, LEVELS, Permission, permissions
 from pytest_k8snet.lab import cli as lab_cli
 from pytest_k8snet.lab.preflight import PROGRAMS
@@ -25,7 +27,7 @@ from pytest_k8snet.lab.trouble import NAMES as FAULTS
 from pytest_k8snet.options import MARKERS, OPTIONS
 from pytest_k8snet.report import html
 from pytest_k8snet.settings import READERS
-from pytest_k8snet.tools import curl, ip, iperf3, pcap, tcpdump
+from pytest_k8snet.tools import curl, iperf3
 from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Latency, Observation, Plan, Turn
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +116,7 @@ def test_every_option_of_a_measurement_is_documented(
     assert set(first_cells(section(page("fixtures.md"), heading))) == names
 
 
-@pytest.mark.parametrize("name", ["bandwidth", *iperf3.parse.__globals__["Iperf3Result"].__slots__])
+@pytest.mark.parametrize("name", ["bandwidth", *iperf3.Iperf3Result.__slots__])
 def test_every_attribute_of_an_iperf3_result_is_documented(name: str) -> None:
     assert f"`{name}`" in section(page("metrics.md"), "iperf3")
 
@@ -127,11 +129,17 @@ def test_every_attribute_of_curl_samples_is_documented(name: str) -> None:
     assert f"`{name}`" in section(page("metrics.md"), "curl")
 
 
+def plugin_modules() -> list[ModuleType]:
+    found = pkgutil.walk_packages(pytest_k8snet.__path__, "pytest_k8snet.")
+    names = [module.name for module in found if not module.name.startswith("pytest_k8snet.lab")]
+    return [importlib.import_module(name) for name in names]
+
+
 def test_every_error_is_documented() -> None:
     text = page("errors.md")
     missing = {
         value.__name__
-        for module in (errors, unreachable, cluster_status, iperf3, curl, ip, tcpdump, pcap)
+        for module in plugin_modules()
         for value in vars(module).values()
         if inspect.isclass(value)
         and issubclass(value, errors.K8sNetError | errors.Inconclusive)

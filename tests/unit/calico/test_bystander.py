@@ -7,7 +7,7 @@ import pytest
 from pytest_k8snet.calico.bystander import Bystander, SwitchCost, account
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import CalicoError, CurlError, NotConvergedError
-from pytest_k8snet.tools.steady import Attempt, SteadyExchange
+from pytest_k8snet.tools.schedule import Attempt, SteadyExchange
 from pytest_k8snet.units import ms, second
 
 EXCHANGE = SteadyExchange(url="http://10.0.0.1/", name="test")

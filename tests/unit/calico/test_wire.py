@@ -13,8 +13,7 @@ from pytest_k8snet.calico.modes import CalicoMode, Path
 from pytest_k8snet.calico.proof import PathEnd, judge
 from pytest_k8snet.calico.wire import Exchange, WireFinding, judge_exchange
 from pytest_k8snet.cluster.nodes import Node
-from pytest_k8snet.tools.pcap import Carrier, Packet
-from pytest_k8snet.tools.tcpdump import Capture
+from pytest_k8snet.tools.capture import Capture, Carrier, Packet
 
 PORT = 20001
 VXLAN = CalicoMode.VXLAN_ALWAYS

@@ -10,8 +10,8 @@ from pytest_k8snet import Mbit, ms
 from pytest_k8snet.calico.headers import ratio_ceiling
 from pytest_k8snet.measure.hints import hints
 from pytest_k8snet.measure.sampler import Sample
+from pytest_k8snet.tools.host import Device, Machine
 from pytest_k8snet.tools.iperf3 import Flow, Iperf3Result, Iperf3Stream
-from pytest_k8snet.tools.machine import Device, Machine
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict import (
     Arm,

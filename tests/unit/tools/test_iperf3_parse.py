@@ -9,7 +9,7 @@ import pytest
 from recorded import recording
 
 from pytest_k8snet.errors import Iperf3Error, ToolMissingError
-from pytest_k8snet.tools import iperf3
+from pytest_k8snet.tools import iperf3, iperf3_errors
 
 
 def document(name: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_version_39_has_no_tcp_trouble_with_one_direction() -> None:
 
 
 def test_version_39_cannot_tell_udp_loss() -> None:
-    with pytest.raises(iperf3.TooOld) as caught:
+    with pytest.raises(iperf3_errors.TooOld) as caught:
         iperf3.parse(as_39_udp())
     assert str(caught.value) == (
         "iperf3 3.9 does not tell what arrived in a UDP test\n"
@@ -71,16 +71,19 @@ def test_version_39_cannot_tell_udp_loss() -> None:
     [
         (
             "iperf3: error - unable to send control message: Bad file descriptor",
-            iperf3.Refused,
+            iperf3_errors.Refused,
         ),
-        ("iperf3: error - unable to connect to server: Connection timed out", iperf3.TimedOut),
-        ("iperf3: error - control socket has closed unexpectedly", iperf3.ServerDied),
-        ("iperf3: error - the server is busy running a test. try again later", iperf3.Busy),
+        (
+            "iperf3: error - unable to connect to server: Connection timed out",
+            iperf3_errors.TimedOut,
+        ),
+        ("iperf3: error - control socket has closed unexpectedly", iperf3_errors.ServerDied),
+        ("iperf3: error - the server is busy running a test. try again later", iperf3_errors.Busy),
         (
             "iperf3: error - unable to connect to server: Name does not resolve",
-            iperf3.NameNotResolved,
+            iperf3_errors.NameNotResolved,
         ),
-        ("iperf3: interrupt - the client has terminated", iperf3.Interrupted),
+        ("iperf3: interrupt - the client has terminated", iperf3_errors.Interrupted),
     ],
 )
 def test_version_39_tells_errors_on_stderr_only(stderr: str, error: type[Iperf3Error]) -> None:
@@ -90,7 +93,7 @@ def test_version_39_tells_errors_on_stderr_only(stderr: str, error: type[Iperf3E
 
 
 def test_an_empty_end_without_any_message_is_a_cut_off_test() -> None:
-    with pytest.raises(iperf3.CutOff, match="iperf3's output is cut off"):
+    with pytest.raises(iperf3_errors.CutOff, match="iperf3's output is cut off"):
         iperf3.parse(failed_39())
 
 
@@ -101,7 +104,7 @@ def test_a_warning_on_stderr_is_no_error() -> None:
 
 def test_an_error_on_stderr_spoils_even_a_whole_document() -> None:
     good = recording("iperf3", "3.12-tcp.json")
-    with pytest.raises(iperf3.ServerDied):
+    with pytest.raises(iperf3_errors.ServerDied):
         iperf3.parse(good.text, stderr="iperf3: error - control socket has closed unexpectedly\n")
 
 
@@ -109,7 +112,7 @@ def test_the_exit_status_is_no_judge() -> None:
     good = recording("iperf3", "3.12-tcp.json")
     assert iperf3.parse(good.text, exit_code=1).bandwidth > 0
     refused = recording("iperf3", "3.12-err-refused.json")
-    with pytest.raises(iperf3.Refused):
+    with pytest.raises(iperf3_errors.Refused):
         iperf3.parse(refused.text, exit_code=0)
 
 
@@ -123,13 +126,13 @@ def test_both_of_two_error_keys_are_told() -> None:
 
 def test_the_client_s_error_decides_where_the_server_s_says_nothing_known() -> None:
     text = '{"start": {}, "error": "SERVER ERROR - odd thing", "error": "unable to send results"}'
-    with pytest.raises(iperf3.ServerDied):
+    with pytest.raises(iperf3_errors.ServerDied):
         iperf3.parse(text)
 
 
 def test_two_documents_in_a_row_are_not_taken_for_one() -> None:
     good = recording("iperf3", "3.12-tcp.json").text
-    with pytest.raises(iperf3.Garbage, match="2 iperf3 documents in a row"):
+    with pytest.raises(iperf3_errors.Garbage, match="2 iperf3 documents in a row"):
         iperf3.parse(good + good)
 
 
@@ -145,7 +148,7 @@ def test_two_documents_in_a_row_are_not_taken_for_one() -> None:
 def test_the_output_of_another_test_is_refused(asked: dict[str, Any], found: str) -> None:
     good = recording("iperf3", "3.12-tcp.json").text
     options = iperf3.Iperf3Options(server="127.0.0.1", port=1, **{"seconds": 2, **asked})
-    with pytest.raises(iperf3.Garbage) as caught:
+    with pytest.raises(iperf3_errors.Garbage) as caught:
         iperf3.parse(good, expected=options)
     assert found in caught.value.found
 
@@ -160,7 +163,7 @@ def test_the_command_is_kept_with_the_result() -> None:
 def test_a_test_that_ended_early_has_no_figure() -> None:
     loaded = document("3.12-tcp.json")
     loaded["end"]["sum_received"]["seconds"] = 1.89
-    with pytest.raises(iperf3.Truncated) as caught:
+    with pytest.raises(iperf3_errors.Truncated) as caught:
         iperf3.parse(json.dumps(loaded))
     assert caught.value.found == "1.89 s measured, 2 s asked for"
     loaded["end"]["sum_received"]["seconds"] = 1.91
@@ -170,14 +173,14 @@ def test_a_test_that_ended_early_has_no_figure() -> None:
 def test_no_data_in_one_of_two_directions_names_the_direction() -> None:
     loaded = document("3.12-tcp-bidir.json")
     loaded["end"]["sum_received_bidir_reverse"]["bytes"] = 0
-    with pytest.raises(iperf3.NoData) as caught:
+    with pytest.raises(iperf3_errors.NoData) as caught:
         iperf3.parse(json.dumps(loaded))
     assert "0 bytes received in 1 s in the reverse direction" in caught.value.found
 
 
 def test_no_data_speaks_of_the_path_mtu() -> None:
     sample = recording("iperf3", "3.12-err-mtu-blackhole.json")
-    with pytest.raises(iperf3.NoData) as caught:
+    with pytest.raises(iperf3_errors.NoData) as caught:
         iperf3.parse(sample.text)
     assert str(caught.value) == (
         "iperf3 connected, but not one byte of payload arrived\n"
@@ -189,7 +192,7 @@ def test_no_data_speaks_of_the_path_mtu() -> None:
 
 def test_all_datagrams_lost_is_no_loss_of_zero() -> None:
     sample = recording("iperf3", "3.12-udp-data-dropped-100pct.json")
-    with pytest.raises(iperf3.NoData) as caught:
+    with pytest.raises(iperf3_errors.NoData) as caught:
         iperf3.parse(sample.text)
     assert caught.value.found == "0 bytes received in 1 s, 1041 datagrams sent: loss 100 %"
 
@@ -208,7 +211,7 @@ def test_retransmits_that_the_sender_cannot_tell_are_unknown() -> None:
 def test_the_server_sending_in_its_own_output_cannot_be_judged() -> None:
     loaded = document("3.12-server-side.json")
     loaded["end"]["sum_received"]["bytes"] = 0
-    with pytest.raises(iperf3.Garbage, match="it cannot tell what arrived"):
+    with pytest.raises(iperf3_errors.Garbage, match="it cannot tell what arrived"):
         iperf3.parse(json.dumps(loaded))
 
 
@@ -239,7 +242,7 @@ def test_an_unknown_event_of_a_stream_is_passed_over() -> None:
 def test_a_field_of_the_wrong_type_is_named(change: dict[str, Any], found: str) -> None:
     loaded = document("3.12-tcp.json")
     loaded["end"]["sum_received"].update(change)
-    with pytest.raises(iperf3.Garbage) as caught:
+    with pytest.raises(iperf3_errors.Garbage) as caught:
         iperf3.parse(json.dumps(loaded))
     assert caught.value.found == found
 
@@ -247,13 +250,13 @@ def test_a_field_of_the_wrong_type_is_named(change: dict[str, Any], found: str) 
 def test_missing_sums_are_named() -> None:
     loaded = document("3.12-tcp.json")
     del loaded["end"]["sum_received"]
-    with pytest.raises(iperf3.Garbage) as caught:
+    with pytest.raises(iperf3_errors.Garbage) as caught:
         iperf3.parse(json.dumps(loaded))
     assert caught.value.found == "end.sum_received is missing"
 
 
 def test_text_that_is_no_json_is_quoted() -> None:
-    with pytest.raises(iperf3.Garbage) as caught:
+    with pytest.raises(iperf3_errors.Garbage) as caught:
         iperf3.parse("Connecting to host 10.0.0.1, port 5201\n[  5] local ...")
     assert caught.value.problem == "iperf3's output is text that is no JSON"
     assert "Connecting to host 10.0.0.1" in caught.value.found
@@ -272,14 +275,14 @@ def test_a_program_that_is_not_there_is_no_fault_of_iperf3() -> None:
 
 
 def test_a_silent_end_at_the_time_limit_is_told_as_such() -> None:
-    with pytest.raises(iperf3.Interrupted) as caught:
+    with pytest.raises(iperf3_errors.Interrupted) as caught:
         iperf3.parse("", exit_code=124)
     assert caught.value.found == "stopped from outside, exit status 124"
     assert "accepts connections and does not answer" in caught.value.remedy
 
 
 def test_a_read_only_root_is_told_with_its_remedy() -> None:
-    with pytest.raises(iperf3.NoScratchSpace) as caught:
+    with pytest.raises(iperf3_errors.NoScratchSpace) as caught:
         iperf3.parse('{"error": "unable to create a new stream: Read-only file system"}')
     assert "mount an emptyDir at /tmp" in caught.value.remedy
 

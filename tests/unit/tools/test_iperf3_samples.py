@@ -9,51 +9,51 @@ import pytest
 from recorded import Recording, recordings
 
 from pytest_k8snet.errors import Iperf3Error
-from pytest_k8snet.tools import iperf3
+from pytest_k8snet.tools import iperf3, iperf3_errors
 
 SAMPLES = recordings("iperf3")
 
 #: By case, for both versions; a version's own answer comes first.
 ERRORS: dict[str, type[Iperf3Error]] = {
-    "3.12-err-bad-duration": iperf3.Refused,  # 3.12 took -5 and went on to connect
-    "3.12-err-server-bitrate-limit": iperf3.ServerDied,  # 3.12 gives no reason
-    "3.12-err-server-frozen-midtest-snd-timeout": iperf3.CutOff,
-    "3.22-err-server-frozen-midtest-snd-timeout": iperf3.Empty,  # the option did not help
-    "err-bad-congestion": iperf3.BadOption,
-    "err-bad-duration": iperf3.BadOption,
-    "err-bad-option-mix": iperf3.BadOption,
-    "err-busy": iperf3.Busy,
-    "err-client-coreutils-timeout": iperf3.Interrupted,
-    "err-client-int-midtest": iperf3.Interrupted,
-    "err-client-int-serverside": iperf3.Interrupted,
-    "err-client-kill-midtest": iperf3.Interrupted,
-    "err-client-term-midtest": iperf3.Interrupted,
-    "err-dns": iperf3.NameNotResolved,
-    "err-json-stream-client-kill": iperf3.CutOff,
-    "err-json-stream-forceflush-client-kill": iperf3.CutOff,
-    "err-json-stream-refused": iperf3.Refused,
-    "err-json-stream-server-kill": iperf3.ServerDied,
-    "err-mtu-blackhole": iperf3.NoData,
-    "err-refused": iperf3.Refused,
-    "err-reverse-rcv-timeout": iperf3.CutOff,
-    "err-server-bitrate-limit": iperf3.ServerLimit,
-    "err-server-frozen": iperf3.Empty,
-    "err-server-frozen-midtest": iperf3.Empty,
-    "err-server-idle-timeout": iperf3.Empty,
-    "err-server-int-midtest": iperf3.ServerDied,
-    "err-server-kill-midtest": iperf3.ServerDied,
-    "err-server-max-duration": iperf3.ServerLimit,
-    "err-server-port-in-use": iperf3.PortInUse,
-    "err-server-term-midtest": iperf3.ServerDied,
-    "err-tcp-blackhole-connect-timeout": iperf3.TimedOut,
-    "err-tcp-icmp-reject": iperf3.Unreachable,
-    "err-tcp-reset": iperf3.Refused,
-    "err-udp-blocked": iperf3.UdpBlocked,
-    "err-udp-rejected": iperf3.UdpBlocked,
-    "err-udp-server-kill-midtest": iperf3.ServerDied,
-    "err-unknown-option": iperf3.BadOption,
-    "sctp-unsupported": iperf3.BadOption,
-    "udp-data-dropped-100pct": iperf3.NoData,
+    "3.12-err-bad-duration": iperf3_errors.Refused,  # 3.12 took -5 and went on to connect
+    "3.12-err-server-bitrate-limit": iperf3_errors.ServerDied,  # 3.12 gives no reason
+    "3.12-err-server-frozen-midtest-snd-timeout": iperf3_errors.CutOff,
+    "3.22-err-server-frozen-midtest-snd-timeout": iperf3_errors.Empty,  # the option did not help
+    "err-bad-congestion": iperf3_errors.BadOption,
+    "err-bad-duration": iperf3_errors.BadOption,
+    "err-bad-option-mix": iperf3_errors.BadOption,
+    "err-busy": iperf3_errors.Busy,
+    "err-client-coreutils-timeout": iperf3_errors.Interrupted,
+    "err-client-int-midtest": iperf3_errors.Interrupted,
+    "err-client-int-serverside": iperf3_errors.Interrupted,
+    "err-client-kill-midtest": iperf3_errors.Interrupted,
+    "err-client-term-midtest": iperf3_errors.Interrupted,
+    "err-dns": iperf3_errors.NameNotResolved,
+    "err-json-stream-client-kill": iperf3_errors.CutOff,
+    "err-json-stream-forceflush-client-kill": iperf3_errors.CutOff,
+    "err-json-stream-refused": iperf3_errors.Refused,
+    "err-json-stream-server-kill": iperf3_errors.ServerDied,
+    "err-mtu-blackhole": iperf3_errors.NoData,
+    "err-refused": iperf3_errors.Refused,
+    "err-reverse-rcv-timeout": iperf3_errors.CutOff,
+    "err-server-bitrate-limit": iperf3_errors.ServerLimit,
+    "err-server-frozen": iperf3_errors.Empty,
+    "err-server-frozen-midtest": iperf3_errors.Empty,
+    "err-server-idle-timeout": iperf3_errors.Empty,
+    "err-server-int-midtest": iperf3_errors.ServerDied,
+    "err-server-kill-midtest": iperf3_errors.ServerDied,
+    "err-server-max-duration": iperf3_errors.ServerLimit,
+    "err-server-port-in-use": iperf3_errors.PortInUse,
+    "err-server-term-midtest": iperf3_errors.ServerDied,
+    "err-tcp-blackhole-connect-timeout": iperf3_errors.TimedOut,
+    "err-tcp-icmp-reject": iperf3_errors.Unreachable,
+    "err-tcp-reset": iperf3_errors.Refused,
+    "err-udp-blocked": iperf3_errors.UdpBlocked,
+    "err-udp-rejected": iperf3_errors.UdpBlocked,
+    "err-udp-server-kill-midtest": iperf3_errors.ServerDied,
+    "err-unknown-option": iperf3_errors.BadOption,
+    "sctp-unsupported": iperf3_errors.BadOption,
+    "udp-data-dropped-100pct": iperf3_errors.NoData,
 }
 
 

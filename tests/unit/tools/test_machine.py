@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from pytest_k8snet.tools import machine
-from pytest_k8snet.tools.machine import Device, Machine
+from pytest_k8snet.tools import host
+from pytest_k8snet.tools.host import Device, Machine
 
 TOLD = """\
 \x1efacts
@@ -53,7 +53,7 @@ driver: vxlan
 
 
 def test_a_node_is_read_as_it_tells_of_itself() -> None:
-    assert machine.parse(TOLD) == Machine(
+    assert host.parse(TOLD) == Machine(
         kernel="5.4.0-150-generic",
         cpu_model="Intel(R) Xeon(R) Gold 6230 CPU @ 2.10GHz",
         cpu_count=8,
@@ -95,8 +95,8 @@ def test_a_node_is_read_as_it_tells_of_itself() -> None:
     "text", ["", "sh: 1: not found", "\x1efacts\n", "\x1efacts\nload\tsoon\ndropped\tfew\n"]
 )
 def test_what_is_not_told_is_not_known(text: str) -> None:
-    assert machine.parse(text) == Machine()
-    assert machine.parse(text).to_record() == {}
+    assert host.parse(text) == Machine()
+    assert host.parse(text).to_record() == {}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_kernels_version_is_two_numbers(release: str, version: tuple[int, in
 
 
 def test_a_record_holds_what_is_known() -> None:
-    record = machine.parse(TOLD).to_record()
+    record = host.parse(TOLD).to_record()
     assert record["nic"]["name"] == "ens192"
     assert record["nic"]["offload"]["tx-ipxip4-segmentation"] == "off"
     assert record["tunnels"] == {
@@ -125,14 +125,14 @@ def this_machine(path: str | None = None) -> Machine:
     shell = shutil.which("sh")
     assert shell is not None
     done = subprocess.run(
-        [shell, *machine.argv("127.0.0.1", ("no-such-tunnel",))[1:]],
+        [shell, *host.argv("127.0.0.1", ("no-such-tunnel",))[1:]],
         capture_output=True,
         text=True,
         check=True,
         env={"PATH": path} if path else None,
     )
     assert done.stderr == ""
-    return machine.parse(done.stdout)
+    return host.parse(done.stdout)
 
 
 @pytest.mark.skipif(shutil.which("ip") is None, reason="needs ip: apt-get install iproute2")
@@ -145,7 +145,7 @@ def test_this_machine_tells_of_itself() -> None:
     assert (found.nic.name, found.nic.mtu_bytes) == ("lo", 65536)
     assert found.tunnels == {}
     if shutil.which("ethtool") is not None:
-        assert set(found.nic.offload) == set(machine.FLAGS)
+        assert set(found.nic.offload) == set(host.FLAGS)
 
 
 def test_an_image_without_any_tool_leaves_the_node_unknown() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from recorded import DATA
 
-from pytest_k8snet.tools.pcap import CaptureFileError, packets
+from pytest_k8snet.tools.capture import CaptureFileError, packets
 
 HEADER = 24
 

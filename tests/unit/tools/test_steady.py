@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from pytest_k8snet.errors import CurlError
-from pytest_k8snet.tools.steady import SteadyExchange, parse, start_argv, stop_argv
+from pytest_k8snet.tools.schedule import SteadyExchange, start_argv, stop_argv
+from pytest_k8snet.tools.schedule import parse_steady as parse
 
 needs_curl = pytest.mark.skipif(
     shutil.which("curl") is None, reason="needs curl: apt-get install curl"

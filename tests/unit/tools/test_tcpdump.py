@@ -14,8 +14,8 @@ import pytest
 from recorded import DATA
 
 from pytest_k8snet.errors import ToolMissingError
-from pytest_k8snet.tools import tcpdump
-from pytest_k8snet.tools.pcap import CaptureFileError, packets
+from pytest_k8snet.tools import capture
+from pytest_k8snet.tools.capture import CaptureFileError, packets
 
 STATISTICS = (
     "tcpdump: listening on eth0, link-type EN10MB (Ethernet), snapshot length 160 bytes\n"
@@ -30,7 +30,7 @@ REAL = {
 
 
 def test_a_capture_has_its_packets_and_what_was_dropped() -> None:
-    found = tcpdump.parse(encoded(VXLAN), STATISTICS.format(3), 0)
+    found = capture.parse(encoded(VXLAN), STATISTICS.format(3), 0)
     assert (len(found.packets), found.dropped) == (40, 3)
     assert {one.carrier for one in found.packets} == {"vxlan"}
 
@@ -50,14 +50,14 @@ def encoded(capture: bytes) -> str:
 )
 def test_a_capture_that_is_none_is_an_error_that_says_so(stdout: str, problem: str) -> None:
     with pytest.raises(CaptureFileError) as caught:
-        tcpdump.parse(stdout, STATISTICS.format(0), 0)
+        capture.parse(stdout, STATISTICS.format(0), 0)
     assert caught.value.problem == problem
     assert caught.value.remedy
 
 
 def test_a_capture_that_did_not_come_to_its_end_is_an_error() -> None:
-    with pytest.raises(tcpdump.CaptureError) as caught:
-        tcpdump.parse("", "tcpdump does not end", 1)
+    with pytest.raises(capture.CaptureError) as caught:
+        capture.parse("", "tcpdump does not end", 1)
     assert str(caught.value) == (
         "tcpdump did not come to its end\n"
         "  found: tcpdump does not end\n"
@@ -66,8 +66,8 @@ def test_a_capture_that_did_not_come_to_its_end_is_an_error() -> None:
 
 
 def test_a_capture_that_is_not_permitted_says_what_it_needs() -> None:
-    with pytest.raises(tcpdump.CaptureError) as caught:
-        tcpdump.check_start(
+    with pytest.raises(capture.CaptureError) as caught:
+        capture.check_start(
             "tcpdump: eth0: You don't have permission to perform this capture on that device\n"
             "(socket: Operation not permitted)",
             1,
@@ -78,9 +78,9 @@ def test_a_capture_that_is_not_permitted_says_what_it_needs() -> None:
 
 def test_a_missing_tcpdump_and_a_missing_device_are_named() -> None:
     with pytest.raises(ToolMissingError, match="there is no tcpdump where the command ran"):
-        tcpdump.check_start("tcpdump: not found", 127)
-    with pytest.raises(tcpdump.CaptureError) as caught:
-        tcpdump.check_start("tcpdump: eth9: No such device exists", 1)
+        capture.check_start("tcpdump: not found", 127)
+    with pytest.raises(capture.CaptureError) as caught:
+        capture.check_start("tcpdump: eth9: No such device exists", 1)
     assert caught.value.problem == "tcpdump could not be started"
     assert caught.value.found == "tcpdump: eth9: No such device exists"
 
@@ -92,14 +92,14 @@ needs_tcpdump = pytest.mark.skipif(shutil.which("tcpdump") is None, reason="ther
 @pytest.mark.parametrize("name", list(REAL))
 def test_the_filter_takes_one_server_in_every_shape_and_no_other(name: str, tmp_path: Path) -> None:
     address, port = REAL[name]
-    assert matching(name, tcpdump.filter_of(address, port), tmp_path) == 40
-    assert matching(name, tcpdump.filter_of(address, port + 1), tmp_path) == 0
-    assert matching(name, tcpdump.filter_of(address + 1, port), tmp_path) == 0
+    assert matching(name, capture.filter_of(address, port), tmp_path) == 40
+    assert matching(name, capture.filter_of(address, port + 1), tmp_path) == 0
+    assert matching(name, capture.filter_of(address + 1, port), tmp_path) == 0
 
 
 @needs_tcpdump
 def test_the_filter_knows_vxlan_by_the_port_that_felix_uses(tmp_path: Path) -> None:
-    assert matching("vxlan", tcpdump.filter_of(*REAL["vxlan"], vxlan_port=8472), tmp_path) == 0
+    assert matching("vxlan", capture.filter_of(*REAL["vxlan"], vxlan_port=8472), tmp_path) == 0
 
 
 def matching(name: str, filter_text: str, folder: Path) -> int:
@@ -120,12 +120,12 @@ def shell(argv: Sequence[str], path: str) -> subprocess.CompletedProcess[str]:
 def test_the_script_says_that_there_is_no_tcpdump(tmp_path: Path) -> None:
     for program in ("sh", "timeout", "cat"):
         (tmp_path / program).symlink_to(shutil.which(program) or program)
-    done = shell(tcpdump.start_argv("none", "lo", "tcp"), str(tmp_path))
+    done = shell(capture.start_argv("none", "lo", "tcp"), str(tmp_path))
     with pytest.raises(ToolMissingError):
-        tcpdump.check_start(done.stderr, done.returncode)
+        capture.check_start(done.stderr, done.returncode)
 
 
 def test_a_capture_that_was_never_started_cannot_be_ended() -> None:
-    done = shell(tcpdump.stop_argv("none"), os.environ["PATH"])
-    with pytest.raises(tcpdump.CaptureError):
-        tcpdump.parse(done.stdout, done.stderr, done.returncode)
+    done = shell(capture.stop_argv("none"), os.environ["PATH"])
+    with pytest.raises(capture.CaptureError):
+        capture.parse(done.stdout, done.stderr, done.returncode)

@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 
 from pytest_k8snet import Mbit
-from pytest_k8snet.tools import curl, iperf3
+from pytest_k8snet.tools import curl, iperf3, iperf3_errors
 
 needs_iperf3 = pytest.mark.skipif(
     shutil.which("iperf3") is None, reason="needs iperf3: apt-get install iperf3"
@@ -53,7 +53,7 @@ def test_a_server_listens_when_its_command_returns(port: int) -> None:
 def test_a_port_in_use_is_told_apart() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(iperf3.PortInUse) as caught:
+        with pytest.raises(iperf3_errors.PortInUse) as caught:
             start_server(port)
     assert caught.value.problem == f"port {port} is in use where the iperf3 server should listen"
 
@@ -91,7 +91,7 @@ def test_iperf3_takes_the_options_and_gives_figures(port: int, options: dict[str
 def test_iperf3_without_a_server_is_refused(port: int) -> None:
     wanted = iperf3.Iperf3Options(server="127.0.0.1", port=port, seconds=1)
     done = run(iperf3.client_argv(wanted))
-    with pytest.raises(iperf3.Refused):
+    with pytest.raises(iperf3_errors.Refused):
         iperf3.parse(done.stdout, expected=wanted, stderr=done.stderr, exit_code=done.returncode)
 
 

@@ -3,7 +3,6 @@
 The kinds read as ``iperf3.Refused``; ``except Iperf3Error`` catches them all. One version says
 on stdout what another says on stderr, with the same words, so a message alone decides.
 """
-# ruff: noqa: N818 -- the base class carries the word Error, and the module name says whose they are
 
 from __future__ import annotations
 
@@ -12,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_k8snet.errors import Iperf3Error
+
+# ruff: noqa: N818 -- the base class carries the word Error, and the module name says whose they are
 
 
 class Refused(Iperf3Error):

@@ -7,9 +7,12 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from pytest_k8snet.errors import CurlError, SettingsError
-from pytest_k8snet.tools.curl.errors import NoValue
+from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.units import Seconds
+
+
+class NoValue(ToolError):  # noqa: N818 -- named as the errors of the tools are
+    """A statistic was asked for that these requests cannot give."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -26,7 +29,7 @@ class Distribution:
 
     name: str
     values: tuple[Seconds, ...]
-    why_empty: Callable[[str], CurlError] = field(compare=False)
+    why_empty: Callable[[str], ToolError] = field(compare=False)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -88,7 +91,7 @@ class Distribution:
 
         Raises:
             SettingsError: q is not above 0 and at most 100.
-            CurlError: no request succeeded.
+            ToolError: there is no value.
         """
         if not 0 < q <= 100:
             raise SettingsError(

@@ -1,0 +1,789 @@
+"""From curl's output, one line of JSON per request, to samples or to the error. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_k8snet.errors import CurlError, K8sNetError, SettingsError, quote
+from pytest_k8snet.tools.common import (
+    Section,
+    missing_program,
+    printable,
+    under_timeout,
+    was_killed,
+)
+from pytest_k8snet.tools.distribution import Distribution, NoValue
+from pytest_k8snet.units import Ratio, Seconds
+
+#
+# A failed request is a result, not one of these errors: it is counted, and its times are in no
+# statistic. These are raised when curl's output says nothing, and when a statistic is asked for
+# that no request can give.
+
+
+# ruff: noqa: N818 -- the base class carries the word Error, and the module name says whose they are
+
+
+class MissingOutput(CurlError):
+    """curl printed no line at all."""
+
+
+class BadUrl(CurlError):
+    """curl does not accept the URL."""
+
+
+class BadOption(CurlError):
+    """curl does not know or accept an option."""
+
+
+class CutOff(CurlError):
+    """Fewer lines than requests: curl was stopped, or the output did not arrive whole."""
+
+
+class Garbage(CurlError):
+    """A line is not one that ``-w '%{json}'`` prints."""
+
+
+class BodyInOutput(Garbage):
+    """The answers' bodies are mixed into the measurement."""
+
+
+class TooOld(CurlError):
+    """This version does not tell which of the requests failed."""
+
+
+class RequestsFailed(CurlError):
+    """Some requests failed where none may."""
+
+
+class AllFailed(RequestsFailed):
+    """A statistic was asked for, and no request succeeded."""
+
+
+#: What curl's exit status means for one request; 28 and HTTP errors are told apart by the caller.
+EXIT_MEANINGS = {
+    1: "protocol not supported",
+    3: "bad URL",
+    5: "proxy name not resolved",
+    6: "name not resolved",
+    7: "could not connect (refused, rejected or no route)",
+    16: "HTTP/2 error",
+    18: "answer cut short",
+    22: "HTTP error",
+    23: "could not write the answer",
+    35: "TLS handshake failed",
+    47: "too many redirects",
+    52: "empty answer",
+    55: "connection lost while sending",
+    56: "connection lost while receiving",
+    60: "server certificate not trusted",
+}
+
+
+# -- One request that curl made: its phases, its outcome, its connection --------------------------
+
+#: curl's "Operation timed out": in the connection attempt or later, told by num_connects.
+_TIMED_OUT = 28
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CurlRequest:
+    """One request.
+
+    The times are curl's: **cumulative**, from the request's start. They mean something only where
+    the request succeeded; of a failed one only ``total`` does, the time until it failed.
+    ``dns``, ``tcp``, ``tls``, ``ttfb`` and ``body`` are the parts.
+
+    Attributes:
+        namelookup: until the name was resolved.
+        connect: until the TCP connection stood.
+        appconnect: until the TLS handshake was done; None without TLS.
+        pretransfer: until the request was ready to be sent.
+        starttransfer: until the first byte of the answer.
+        total: until the end.
+        http_code: 0 where there was no answer.
+        exit_code: curl's for this request; None where an old version did not tell.
+        error: curl's message, empty where there is none.
+        succeeded: curl was content and the status was an accepted one.
+        num_connects: 0 means that an older connection was used again, or none was made.
+        remote_ip: empty where no connection was made.
+        size_bytes: of the answer's body.
+    """
+
+    namelookup: Seconds
+    connect: Seconds
+    appconnect: Seconds | None = None
+    pretransfer: Seconds
+    starttransfer: Seconds
+    total: Seconds
+    http_code: int
+    exit_code: int | None
+    error: str = ""
+    succeeded: bool
+    num_connects: int
+    remote_ip: str = ""
+    remote_port: int | None = None
+    local_port: int | None = None
+    size_bytes: int = 0
+    url: str = ""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it made a connection of its own, so that its connection time is one."""
+        return self.num_connects > 0
+
+    @property
+    def dns(self) -> Seconds:
+        """The name lookup."""
+        return self.namelookup
+
+    @property
+    def tcp(self) -> Seconds:
+        """The TCP handshake."""
+        return _part(self.namelookup, self.connect)
+
+    @property
+    def tls(self) -> Seconds | None:
+        """The TLS handshake; None without TLS."""
+        return None if self.appconnect is None else _part(self.connect, self.appconnect)
+
+    @property
+    def ttfb(self) -> Seconds:
+        """From the request being ready to the first byte of the answer: network and server."""
+        return _part(self.pretransfer, self.starttransfer)
+
+    @property
+    def body(self) -> Seconds:
+        """From the first byte of the answer to its last."""
+        return _part(self.starttransfer, self.total)
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed, in a few words fit for counting; None where it succeeded."""
+        if self.succeeded:
+            return None
+        if self.exit_code == _TIMED_OUT:
+            return "timed out" if self.num_connects else "timed out while connecting"
+        if self.exit_code == 22 or (not self.exit_code and self.http_code):
+            return f"HTTP {self.http_code}"
+        if self.exit_code:
+            return EXIT_MEANINGS.get(self.exit_code, f"curl exit status {self.exit_code}")
+        return "no HTTP answer"
+
+    def __repr__(self) -> str:
+        return f"<{self.failure or f'HTTP {self.http_code}'} after {self.total}>"
+
+
+class FailedRequests(list[CurlRequest]):
+    """The requests of a series that failed; printed as their reasons, counted.
+
+    ``assert not samples.failed`` then says why it does not hold.
+
+    Args:
+        failed: the failed requests.
+        asked: how many requests there were in all.
+    """
+
+    def __init__(self, failed: Iterable[CurlRequest], asked: int) -> None:
+        super().__init__(failed)
+        self.asked = asked
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many requests failed for which reason, the most frequent first."""
+        counts = Counter(request.failure for request in self)
+        return {str(reason): count for reason, count in counts.most_common()}
+
+    @property
+    def reasons(self) -> str:
+        """The counted reasons, and curl's first message."""
+        counted = ", ".join(f"{count} x {reason}" for reason, count in self.counts.items())
+        said = next((one.error for one in self if one.error), "")
+        return counted + (f"; first message: {said}" if said else "")
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} of {self.asked} requests{f': {self.reasons}' if self else ''}>"
+
+
+def _part(start: Seconds, end: Seconds) -> Seconds:
+    # Two of curl's clocks may round apart by a microsecond.
+    return max(Seconds(0), end - start)
+
+
+# -- What a series of requests measured: distributions of the good ones, a count of the others
+
+#: What a record gets of each phase.
+_STATISTICS = ("mean", "median", "p90", "p95", "p99", "minimum", "maximum")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CurlSamples:
+    """All requests of one curl process, in order.
+
+    The distributions hold the successful requests that made a connection of their own, in
+    seconds, under the names that :class:`CurlRequest` explains: ``namelookup``, ``connect``,
+    ``appconnect``, ``pretransfer``, ``starttransfer`` and ``total`` are curl's cumulative
+    times, ``dns``, ``tcp``, ``tls``, ``ttfb`` and ``body`` the parts. Failed requests are in
+    none of them, and never dropped: see ``failed`` and ``failure_ratio``.
+
+    Attributes:
+        requests: each one, failed ones included.
+        version: of curl, e.g. ``7.88.1``; empty where it did not say.
+        raw: what curl printed.
+        command: the exact command, where it is known.
+    """
+
+    requests: tuple[CurlRequest, ...]
+    version: str = ""
+    raw: str = field(default="", compare=False)
+    command: tuple[str, ...] = ()
+
+    @property
+    def succeeded(self) -> list[CurlRequest]:
+        """The successful requests."""
+        return [request for request in self.requests if request.succeeded]
+
+    @property
+    def failed(self) -> FailedRequests:
+        """The requests that failed; empty, and so false, when all is well."""
+        failed = (request for request in self.requests if not request.succeeded)
+        return FailedRequests(failed, len(self.requests))
+
+    @property
+    def failure_ratio(self) -> Ratio:
+        """Failed requests of all requests."""
+        return Ratio(len(self.failed) / len(self.requests))
+
+    @property
+    def failure_counts(self) -> dict[str, int]:
+        """How many requests failed for which reason, the most frequent first."""
+        return self.failed.counts
+
+    @property
+    def namelookup(self) -> Distribution:
+        """Until the name was resolved."""
+        return self._over("namelookup")
+
+    @property
+    def connect(self) -> Distribution:
+        """Until the TCP connection stood, name lookup included."""
+        return self._over("connect")
+
+    @property
+    def appconnect(self) -> Distribution:
+        """Until the TLS handshake was done; has no values without TLS."""
+        return self._over("appconnect")
+
+    @property
+    def pretransfer(self) -> Distribution:
+        """Until the request was ready to be sent."""
+        return self._over("pretransfer")
+
+    @property
+    def starttransfer(self) -> Distribution:
+        """Until the first byte of the answer."""
+        return self._over("starttransfer")
+
+    @property
+    def total(self) -> Distribution:
+        """Until the end of the answer."""
+        return self._over("total")
+
+    @property
+    def dns(self) -> Distribution:
+        """The name lookup alone."""
+        return self._over("dns")
+
+    @property
+    def tcp(self) -> Distribution:
+        """The TCP handshake alone: one round trip."""
+        return self._over("tcp")
+
+    @property
+    def tls(self) -> Distribution:
+        """The TLS handshake alone; has no values without TLS."""
+        return self._over("tls")
+
+    @property
+    def ttfb(self) -> Distribution:
+        """From the request being ready to the first byte of the answer."""
+        return self._over("ttfb")
+
+    @property
+    def body(self) -> Distribution:
+        """From the first byte of the answer to its last."""
+        return self._over("body")
+
+    def raise_for_failures(self) -> None:
+        """Insist that every request succeeded.
+
+        Raises:
+            RequestsFailed: names the reasons with their counts (AllFailed: not one succeeded).
+        """
+        if self.failed:
+            raise self._failures(
+                f"{len(self.failed)} of {len(self.requests)} requests failed",
+            )
+
+    def figures(self) -> dict[str, float]:
+        """Counts and statistics under names with their units, as plain numbers for a record."""
+        figures: dict[str, float] = {
+            "requests": len(self.requests),
+            "failed": len(self.failed),
+            "failure_ratio": float(self.failure_ratio),
+        }
+        for phase in self._recorded():
+            for statistic in _STATISTICS:
+                figures[f"{phase.name}_{statistic}_seconds"] = float(getattr(phase, statistic))
+        return figures
+
+    def distribution(self) -> dict[str, list[float]]:
+        """The values of each phase as plain lists of seconds, for a record."""
+        return {
+            f"{phase.name}_seconds": [float(one) for one in phase] for phase in self._recorded()
+        }
+
+    def _recorded(self) -> Iterator[Distribution]:
+        phases = (self.namelookup, self.connect, self.appconnect, self.starttransfer, self.total)
+        return (phase for phase in phases if len(phase))
+
+    def _over(self, name: str) -> Distribution:
+        counted = (one for one in self.requests if one.succeeded and one.fresh)
+        values = (getattr(one, name) for one in counted)
+        return Distribution(
+            name=name,
+            values=tuple(value for value in values if value is not None),
+            why_empty=self._why_empty,
+        )
+
+    def _why_empty(self, name: str) -> NoValue:
+        if not self.succeeded:
+            return self._failures(
+                f"there is no {name} time: {len(self.failed)} of {len(self.requests)} "
+                "requests failed"
+            )
+        if not any(request.fresh for request in self.succeeded):
+            return NoValue(
+                f"there is no {name} time: no request made a connection of its own",
+                found=f"{len(self.succeeded)} successful requests with num_connects 0",
+                remedy="send Connection: close over HTTP/1.1, as argv() does",
+            )
+        return NoValue(
+            f"there is no {name} time: the URL is not https",
+            remedy="use connect or tcp for the TCP handshake",
+        )
+
+    def _failures(self, problem: str) -> RequestsFailed:
+        kind = RequestsFailed if self.succeeded else AllFailed
+        # The fragment is how one curl is made to send many requests.
+        url = self.failed[0].url.partition("#")[0] or "the URL"
+        return kind(
+            problem,
+            found=self.failed.reasons,
+            remedy=f"request {url} by hand from the same place; "
+            "check the service's endpoints, DNS and NetworkPolicies",
+        )
+
+    def __repr__(self) -> str:
+        if self.failed:
+            return f"CurlSamples({len(self.requests)} requests, failed: {self.failure_counts})"
+        return f"CurlSamples({len(self.requests)} requests, {self.total!r})"
+
+
+# -- What can be wrong with curl's output as a whole, told from all that is known of the process
+
+#: curl's exit status for a protocol or URL that it does not take.
+BAD_URL_EXITS = frozenset({1, 3})
+#: For options: unknown, not built in, bad arguments.
+_BAD_OPTION_EXITS = frozenset({2, 4, 43, 48, 49})
+
+_MESSAGE = re.compile(r"^curl: \((\d{1,4})\) (.*)$", re.MULTILINE | re.ASCII)
+
+_QUOTE_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Makes the error for output that cannot be used."""
+
+    expected_requests: int | None = None
+    stderr: str = ""
+    exit_code: int | None = None
+
+    @property
+    def messages(self) -> list[tuple[int | None, str]]:
+        """The exit status and text of each failed transfer that curl told on stderr, in order."""
+        return [(int(code), message) for code, message in _MESSAGE.findall(self.stderr)]
+
+    @property
+    def found(self) -> str:
+        """What the process said besides its output."""
+        status = "" if self.exit_code is None else f"exit status {self.exit_code}"
+        return "; ".join(part for part in (self.stderr.strip(), status) if part)
+
+    def no_lines(self) -> K8sNetError:
+        """There is no output at all."""
+        missing = missing_program("curl", self.stderr, self.exit_code)
+        if missing is not None:
+            return missing
+        codes = {code for code, _ in self.messages} | {self.exit_code}
+        if codes & BAD_URL_EXITS:
+            return self.bad_url("")
+        if codes & _BAD_OPTION_EXITS:
+            return BadOption(
+                "curl does not accept an option",
+                found=self.found,
+                remedy="check the option against `curl --help all` where it runs; "
+                "curl 7.75 or later is wanted",
+            )
+        if was_killed(self.exit_code):
+            return self.cut_off(0)
+        return MissingOutput(
+            "curl printed no measurement",
+            found=self.found or "empty stdout",
+            remedy="run it with -w '%{json}\\n' -o /dev/null, and without --retry, which loses "
+            "the line in curl 7.88 and older",
+        )
+
+    def wrong_count(self, rows: int) -> CurlError:
+        """There are more or fewer lines than requests were asked for."""
+        if self.expected_requests is None or rows < self.expected_requests:
+            return self.cut_off(rows)
+        return Garbage(
+            f"curl's output has {rows} lines for {self.expected_requests} requests",
+            found="more measurements than were asked for",
+            remedy="parse each run's output by itself",
+        )
+
+    def cut_off(self, rows: int, tail: str = "") -> CutOff:
+        """The output ends after so many whole lines."""
+        of = "" if self.expected_requests is None else f" of {self.expected_requests}"
+        parts = []
+        if was_killed(self.exit_code):
+            parts.append(f"stopped from outside, exit status {self.exit_code}")
+        if tail:
+            parts.append(f"it ends with: {printable(tail)[-_QUOTE_LIMIT:]}")
+        return CutOff(
+            f"curl's output is cut off after {rows}{of} requests",
+            found="; ".join(parts) or self.found,
+            remedy="if its time limit ended it, ask for fewer requests or raise "
+            "time_limit_seconds; else look for an eviction or a lost exec stream",
+        )
+
+    def bad_url(self, message: str) -> BadUrl:
+        """The URL itself is refused by curl."""
+        return BadUrl(
+            "curl does not accept the URL",
+            found=message or self.found,
+            remedy="write it whole, e.g. http://10.96.0.20:80/",
+        )
+
+    def mixed(self, line: str, number: int) -> BodyInOutput:
+        """A line is no measurement, while another one is."""
+        return BodyInOutput(
+            "other text, most likely the answer's body, is mixed into curl's measurement",
+            found=_line(line, number),
+            remedy="send the body away with -o /dev/null, once for each URL; keep stderr (-v, "
+            "the progress meter) apart from stdout",
+        )
+
+    def garbage(self, line: str, number: int) -> Garbage:
+        """A line is no measurement, nor is any other."""
+        return Garbage(
+            f"line {number} of curl's output is no measurement",
+            found=_line(line, number),
+            remedy="print one JSON object per request with -w '%{json}\\n' and send the body "
+            "to /dev/null",
+        )
+
+
+def not_curl(problem: str) -> Garbage:
+    """Make the error for a line whose fields are not curl's."""
+    return Garbage(
+        "curl's JSON is not as curl writes it",
+        found=problem,
+        remedy="check that this is the unchanged output of -w '%{json}\\n'; "
+        "if it is, report it with its version",
+    )
+
+
+def _line(line: str, number: int) -> str:
+    return f"line {number}: {quote(printable(line), _QUOTE_LIMIT)}"
+
+
+# -- From curl's output, one line of JSON per request, to samples or to the error. Pure -----------
+
+#: Every line of ``%{json}`` has these, from 7.70 on.
+_ALWAYS = ("http_code", "time_total", "num_connects")
+
+
+def parse(
+    text: str,
+    *,
+    expected_requests: int | None = None,
+    stderr: str = "",
+    exit_code: int | None = None,
+    accept: Container[int] = range(200, 400),
+    command: Sequence[str] = (),
+) -> CurlSamples:
+    """Read what curl printed for the format ``%{json}`` and a newline; 7.70 and later.
+
+    The exit status is no judge: of several requests it is the last one's.
+
+    Args:
+        text: stdout.
+        expected_requests: how many were asked for; fewer lines are an error then.
+        stderr: has the messages that 7.74 and older leave out of the JSON.
+        exit_code: of the process; tells a run that was stopped at its time limit.
+        accept: the HTTP status codes that count as success.
+        command: the exact command, to be kept with the result.
+
+    Raises:
+        CurlError: the output says nothing; the subclass and the text say why. Failed requests
+            do not raise: they are counted in the result.
+        ToolMissingError: curl is not installed where it was to run.
+    """
+    trouble = Trouble(expected_requests=expected_requests, stderr=stderr, exit_code=exit_code)
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise trouble.no_lines()
+    rows = [_row(lines, index, trouble) for index in range(len(lines))]
+    if expected_requests is not None and len(rows) != expected_requests:
+        raise trouble.wrong_count(len(rows))
+    outcomes = _outcomes(rows, trouble)
+    requests = tuple(
+        _request(row, code, message, accept)
+        for row, (code, message) in zip(rows, outcomes, strict=True)
+    )
+    for request in requests:
+        if request.exit_code in BAD_URL_EXITS:
+            raise trouble.bad_url(request.error)
+    version = re.match(r"libcurl/(\S+)", rows[0].text("curl_version") or "")
+    return CurlSamples(
+        requests=requests,
+        version=version[1] if version else "",
+        raw=text,
+        command=tuple(command),
+    )
+
+
+def _row(lines: Sequence[str], index: int, trouble: Trouble) -> Section:
+    line = lines[index].strip()
+    try:
+        fields: Any = json.loads(line)
+    # RecursionError: nested too deeply; ValueError: also a number of too many digits.
+    except (ValueError, RecursionError):
+        if index == len(lines) - 1 and line.startswith("{") and not line.endswith("}"):
+            raise trouble.cut_off(index, line) from None
+        fields = None
+    if not isinstance(fields, dict) or not all(name in fields for name in _ALWAYS):
+        if any('"time_total":' in one for one in lines):
+            raise trouble.mixed(line, index + 1)
+        raise trouble.garbage(line, index + 1)
+    # The server's whole certificate chain, in every line.
+    fields.pop("certs", None)
+    return Section(fields, f"line {index + 1}", not_curl)
+
+
+def _outcomes(rows: Sequence[Section], trouble: Trouble) -> list[tuple[int | None, str]]:
+    """Each request's exit status and message: in the JSON, or from stderr for 7.74 and older."""
+    if all("exitcode" in row for row in rows):
+        return [(row.count("exitcode"), row.text("errormsg") or "") for row in rows]
+    said = trouble.messages
+    unanswered = [index for index, row in enumerate(rows) if not row.count("http_code")]
+    last = len(rows) - 1
+    if not said and trouble.exit_code and (last == 0 or last in unanswered):
+        # The process ends with the last request's status.
+        said = [(None, "")] * (len(unanswered) - 1) + [(trouble.exit_code, "")]
+        unanswered = unanswered or [last]
+    if last == 0 and said:
+        return said[-1:]
+    if len(said) > len(unanswered) or (trouble.exit_code and last not in unanswered):
+        raise TooOld(
+            "this curl does not tell which of the requests failed",
+            found=trouble.found,
+            remedy="use curl 7.75 or later, e.g. in an image of Debian 12 or later",
+        )
+    # One message per failed request, in their order: only as many as there are tell which is whose.
+    known = dict(zip(unanswered, said, strict=True)) if len(said) == len(unanswered) else {}
+    return [
+        known.get(index, (None, "")) if index in unanswered else (0, "")
+        for index in range(len(rows))
+    ]
+
+
+def _request(
+    row: Section, exit_code: int | None, message: str, accept: Container[int]
+) -> CurlRequest:
+    def seconds(name: str) -> Seconds:
+        return Seconds(row.number(f"time_{name}") or 0.0)
+
+    def port(name: str) -> int | None:
+        return row.count(name) or None
+
+    http_code = row.count("http_code") or 0
+    appconnect = seconds("appconnect")
+    return CurlRequest(
+        namelookup=seconds("namelookup"),
+        connect=seconds("connect"),
+        appconnect=appconnect if appconnect > 0 else None,
+        pretransfer=seconds("pretransfer"),
+        starttransfer=seconds("starttransfer"),
+        total=Seconds(row.required_number("time_total")),
+        http_code=http_code,
+        exit_code=exit_code,
+        error=message,
+        succeeded=exit_code == 0 and http_code != 0 and http_code in accept,
+        num_connects=row.count("num_connects") or 0,
+        remote_ip=row.text("remote_ip") or "",
+        remote_port=port("remote_port"),
+        local_port=port("local_port"),
+        size_bytes=int(row.number("size_download") or 0),
+        url=row.text("url") or row.text("url_effective") or "",
+    )
+
+
+# -- What one curl process shall request, checked and put into a command line ---------------------
+
+#: Beyond this the output grows past what an exec stream should carry (1 to 4 KB a line).
+_MOST_REQUESTS = 10_000
+#: A whole process is not given more than this per request on average once it has a minute.
+_SECONDS_PER_REQUEST = 1.0
+
+_SHORTEST_LIMIT_SECONDS = 60.0
+
+_URL = re.compile(r"https?://[^\s/?#\x00-\x1f\x7f]+[^\s\x00-\x1f\x7f]*", re.IGNORECASE)
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\x00]*")
+
+_METHOD = re.compile(r"[A-Z]{3,16}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurlOptions:
+    """A number of equal requests by one curl process, each on a connection of its own.
+
+    Attributes:
+        url: what to request; its characters mean themselves (no globbing). A fragment is dropped:
+            it is never sent.
+        requests: how many, one after the other.
+        method: e.g. ``GET`` or ``HEAD``.
+        headers: lines such as ``Host: example.test``.
+        resolve: ``host:port:address`` entries that replace DNS; name and SNI stay.
+        insecure: accept any server certificate.
+        follow_redirects: times are then those of the last hop.
+        ipv6: only IPv6 (True), only IPv4 (False), or what the name gives (None).
+        connect_timeout_seconds: of each request, name lookup and TLS included.
+        max_time_seconds: of each request, as a whole.
+        time_limit_seconds: of the whole process; None derives it from the others.
+
+    Raises:
+        SettingsError: a value that curl cannot take.
+    """
+
+    url: str
+    requests: int = 10
+    method: str = "GET"
+    headers: Sequence[str] = ()
+    resolve: Sequence[str] = ()
+    insecure: bool = False
+    follow_redirects: bool = False
+    ipv6: bool | None = None
+    connect_timeout_seconds: float = 5.0
+    max_time_seconds: float = 10.0
+    time_limit_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(
+            _URL.fullmatch(self.url),
+            f"no URL: {self.url!r}",
+            "write it whole, e.g. http://10.96.0.20:80/; percent-encode spaces",
+        )
+        _check(
+            isinstance(self.requests, int) and 1 <= self.requests <= _MOST_REQUESTS,
+            f"requests={self.requests!r} is no whole number from 1 to {_MOST_REQUESTS}",
+        )
+        _check(_METHOD.fullmatch(self.method), f"no HTTP method: {self.method!r}")
+        for name, lines in (("headers", self.headers), ("resolve", self.resolve)):
+            _check(
+                not isinstance(lines, str),
+                f"{name} is one text, and should be a list of them",
+                f"write {name}=[{lines!r}]",
+            )
+        for header in self.headers:
+            _check(_HEADER.fullmatch(header), f"no header line: {header!r}", "write Name: value")
+            _check(
+                not header.lower().startswith("connection:"),
+                "the Connection header is not free: it makes every request a fresh connection",
+            )
+        for entry in self.resolve:
+            _check(
+                re.fullmatch(r"[^\s:]+:\d+:\S+", entry),
+                f"no resolve entry: {entry!r}",
+                "write host:port:address",
+            )
+        for name in ("connect_timeout_seconds", "max_time_seconds"):
+            seconds = getattr(self, name)
+            _check(0.001 <= seconds <= 3600, f"{name}={seconds!r} is not from 0.001 to 3600")
+        limit = self.time_limit_seconds
+        _check(limit is None or limit >= 1, f"time_limit_seconds={limit!r} is less than 1")
+
+    @property
+    def timeout_seconds(self) -> float:
+        """When ``timeout`` ends the process.
+
+        Long enough for ten requests that all time out, and not for a thousand: those would
+        keep a run waiting for hours.
+        """
+        if self.time_limit_seconds is not None:
+            return self.time_limit_seconds
+        longest = self.requests * self.max_time_seconds
+        usual = max(_SHORTEST_LIMIT_SECONDS, self.requests * _SECONDS_PER_REQUEST)
+        return min(longest, usual) + 5.0
+
+
+def argv(options: CurlOptions) -> tuple[str, ...]:
+    """The command line: one process, one line of JSON per request on stdout."""
+    words = ["curl", "-q", "-sS", "-o", "/dev/null", "-w", "%{json}\\n", *request_words(options)]
+    words.append(f"{_without_globs(options.url)}#[1-{options.requests}]")
+    return under_timeout(options.timeout_seconds, *words)
+
+
+def request_words(options: CurlOptions) -> list[str]:
+    """What makes one request what it is, apart from its URL: every way to run curl shares it."""
+    # HTTP/2 would ignore the header and carry every request on one connection.
+    words = ["--http1.1", "-H", "Connection: close"]
+    # A proxy named by the environment would be measured in the service's place.
+    words += ["--noproxy", "*"]
+    words += ["--connect-timeout", f"{options.connect_timeout_seconds:g}"]
+    words += ["-m", f"{options.max_time_seconds:g}"]
+    if options.method == "HEAD":
+        words.append("--head")
+    elif options.method != "GET":
+        words += ["-X", options.method]
+    for header in options.headers:
+        words += ["-H", header]
+    for entry in options.resolve:
+        words += ["--resolve", entry]
+    if options.insecure:
+        words.append("-k")
+    if options.follow_redirects:
+        words.append("-L")
+    if options.ipv6 is not None:
+        words.append("-6" if options.ipv6 else "-4")
+    return words
+
+
+def _without_globs(url: str) -> str:
+    """Escape what curl would expand; the fragment makes room for the counter."""
+    return re.sub(r"([\[\]{}])", r"\\\1", url.split("#", 1)[0])
+
+
+def _check(sound: object, problem: str, remedy: str = "see what CurlOptions takes") -> None:
+    if not sound:
+        raise SettingsError(f"curl cannot be run like this: {problem}", remedy=remedy)
