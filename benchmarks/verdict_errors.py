@@ -18,7 +18,7 @@ from unittest import mock
 
 from benchmarks.figure import Figure
 from pytest_k8snet.verdict import Plan
-from pytest_k8snet.verdict.order import Order, order_of
+from pytest_k8snet.verdict.sampling import Order, order_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "verdict"))
 
@@ -107,7 +107,7 @@ def print_tables(runs: int) -> None:
     for name, order in (("drawn", order_of), ("ABBA", abba)):
         for noise in NOISES:
             for drift in (0.0, 0.01):
-                with mock.patch("pytest_k8snet.verdict.sampler.order_of", order):
+                with mock.patch("pytest_k8snet.verdict.sampling.order_of", order):
                     tally = Tally(runs, noise=noise, drift=drift)
                 print(
                     f"{name:8} {noise:14} {drift:5.0%} {tally.share('pass'):11.4f} "

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.observer import Observer
     from pytest_k8snet.measure.pair import Pair
     from pytest_k8snet.units import BitRate
-    from pytest_k8snet.verdict.unpaired import Reference
+    from pytest_k8snet.verdict.gate import Reference
 
 #: How long one scheduled request may take before it counts as unanswered, in seconds.
 REQUEST_SECONDS = 2.0

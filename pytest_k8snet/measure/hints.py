@@ -20,7 +20,7 @@ from pytest_k8snet.calico.kernel import TUNNEL_DEVICES
 from pytest_k8snet.calico.modes import CalicoMode, Path
 from pytest_k8snet.measure.sampler import Sample
 from pytest_k8snet.tools.iperf3 import Iperf3Result
-from pytest_k8snet.verdict.counting import Share
+from pytest_k8snet.verdict.questions import Share
 
 if TYPE_CHECKING:
     from pytest_k8snet.tools.host import Machine

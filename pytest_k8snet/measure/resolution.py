@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.errors import ToolError
 from pytest_k8snet.verdict.intervals import Interval, log_ratio_interval
-from pytest_k8snet.verdict.power import pairs_needed, resolution, too_close
+from pytest_k8snet.verdict.questions import pairs_needed, resolution, too_close
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.gates import Gates

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from pytest_k8snet.verdict.student import normal_quantile, student_quantile
-from pytest_k8snet.verdict.unpaired_question import welch_interval
+from pytest_k8snet.verdict.distributions import normal_quantile, student_quantile
+from pytest_k8snet.verdict.questions import welch_interval
 
 #: Confidence of every interval of this module.
 LEVEL = 0.95

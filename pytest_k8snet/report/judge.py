@@ -17,7 +17,7 @@ from pytest_k8snet.report.summary import summarise
 from pytest_k8snet.report.table import gates_table
 from pytest_k8snet.report.text import visible
 from pytest_k8snet.units import BitRate, Seconds
-from pytest_k8snet.verdict.rejudge import judge
+from pytest_k8snet.verdict.verdict import judge
 
 _FORM = """a TOML file of claims and limits, for all modes or under a mode's name:
 "pod-pod / node-node" = 0.85

@@ -361,7 +361,7 @@ class CurlSamples:
             why_empty=self._why_empty,
         )
 
-    def _why_empty(self, name: str) -> NoValue:
+    def _why_empty(self, name: str) -> ToolError:
         if not self.succeeded:
             return self._failures(
                 f"there is no {name} time: {len(self.failed)} of {len(self.requests)} "

@@ -7,19 +7,19 @@ until the verdict is certain.
 
 from __future__ import annotations
 
-from pytest_k8snet.verdict.engine import Judging, Progress
-from pytest_k8snet.verdict.measurement import (
+from pytest_k8snet.verdict.gate import (
     Bandwidth,
+    Judging,
     Latency,
     PairedRatio,
     PairShare,
     Percentile,
     Phase,
+    Progress,
 )
-from pytest_k8snet.verdict.observation import Arm, Observation, Turn
 from pytest_k8snet.verdict.plan import Plan
-from pytest_k8snet.verdict.rejudge import judge
-from pytest_k8snet.verdict.verdict import Verdict
+from pytest_k8snet.verdict.sampling import Arm, Observation, Turn
+from pytest_k8snet.verdict.verdict import Verdict, judge
 
 __all__ = [
     "Arm",

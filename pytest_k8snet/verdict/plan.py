@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.units import Seconds
-from pytest_k8snet.verdict.levels import per_look_level
+from pytest_k8snet.verdict.sequential import per_look_level
 
 #: Fewer pairs than this show no spread worth the name.
 FEWEST_PAIRS = 3

@@ -6,16 +6,253 @@ verdict out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pytest_k8snet.errors import Inconclusive
-from pytest_k8snet.verdict.observation import Discard
+from pytest_k8snet.errors import Inconclusive, ResultsError
+from pytest_k8snet.units import BitRate, Seconds
+from pytest_k8snet.verdict.intervals import sample_quantile
 from pytest_k8snet.verdict.plan import Plan
-from pytest_k8snet.verdict.question import Finding, Question, Relation, Round
-from pytest_k8snet.verdict.record import verdict_record
-from pytest_k8snet.verdict.sampler import too_many_discards
-from pytest_k8snet.verdict.text import explain
+from pytest_k8snet.verdict.questions import (
+    Finding,
+    Mean,
+    Quantile,
+    Question,
+    Relation,
+    Round,
+    Share,
+    Unpaired,
+)
+from pytest_k8snet.verdict.sampling import Discard, discarded_rounds, summed_up, too_many_discards
+
+_SCALES = {
+    "bit/s": ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1.0, "bit/s")),
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")),
+}
+# More samples than this are cut in the middle: the record has them all.
+_MOST_SHOWN = 24
+
+
+def claim_text(claim: Claim) -> str:
+    """Return the claim on one line: ``pod-pod / node-node >= 0.90``."""
+    return f"{claim.subject} {claim.relation} {limit_text(claim.limit, claim.question.unit)}"
+
+
+def limit_text(value: float, unit: str) -> str:
+    """Write a limit with its unit, without dropping digits that the user gave."""
+    if unit:
+        return figure_text(value, unit, digits=6)
+    return f"{value:.2f}" if round(value, 2) == value else f"{value:g}"
+
+
+def figure_text(value: float, unit: str, *, digits: int = 3) -> str:
+    """Write a figure with its unit: ``2.85 Gbit/s``, ``4.2 ms``, ``0.965``."""
+    if math.isinf(value):
+        return "no good answer" if unit == "s" else "unbounded"
+    if not unit:
+        return f"{value:.3f}"
+    if digits == 3:
+        return str(BitRate(value) if unit == "bit/s" else Seconds(value))
+    scale, name = _scale([value], unit)
+    return f"{value / scale:.{digits}g} {name}"
+
+
+def explain(verdict: Verdict) -> str:
+    """Return the whole explanation of a verdict."""
+    claim, evidence = verdict.claim, verdict.evidence
+    state = verdict.state.upper()
+    if verdict.state == "monitor":
+        state = f"MONITOR ({verdict.found}, not enforced)"
+    head = f"{state}: {claim_text(claim)}"
+    lines = [f"{head}  ({claim.context})" if claim.context else head, _interval_line(verdict)]
+    if verdict.reason:
+        lines.append(_open_line(verdict))
+    lines += _sample_lines(verdict)
+    if verdict.finding is not None:
+        lines += verdict.finding.warnings
+    lines += _discard_lines(verdict)
+    lines += evidence.hints
+    return "\n  ".join(lines)
+
+
+def _interval_line(verdict: Verdict) -> str:
+    question, finding, plan = verdict.claim.question, verdict.finding, verdict.plan
+    discarded = discarded_rounds(verdict.evidence.discards)
+    if finding is None:
+        taken = len(verdict.evidence.rounds)
+        return f"{taken} {'pairs' if question.noun == 'pairs' else 'rounds'}, {discarded} discarded"
+    unit, interval = question.unit, finding.interval
+    text = (
+        f"{question.quantity} {figure_text(interval.estimate, unit)}, interval "
+        f"[{figure_text(interval.low, unit)}, {figure_text(interval.high, unit)}] "
+        f"({plan.alpha * 100:g} % risk each side), {finding.n} {question.noun}"
+    )
+    requests = question.requests(plan)
+    if requests and question.noun == "pairs":
+        text += f" x {requests} requests"
+    elif not requests:
+        text += f" x {plan.seconds} s"
+    text += "".join(f", {count} {name}" for name, count in finding.counts)
+    return f"{text}, {discarded} discarded"
+
+
+def _open_line(verdict: Verdict) -> str:
+    question, finding, plan = verdict.claim.question, verdict.finding, verdict.plan
+    text = f"undecided: {verdict.reason}"
+    if finding is None or finding.state != "open":
+        return text
+    if finding.spread is not None:
+        text += f", and one of the {question.noun} varies by {finding.spread:.1%}"
+    if finding.needed is None:
+        return (
+            f"{text}; the limit lies too close to the figure for any sensible number of "
+            f"{question.noun}: set it further off, or report it only (monitor=yes)"
+        )
+    more = finding.needed - finding.n
+    setting = "requests" if question.noun == "requests" else "last"
+    advice = f"{text}; about {more} more {question.noun} would settle it"
+    if finding.needed > question.most(plan):
+        advice += f" ({setting}={finding.needed} in the plan)"
+    return advice
+
+
+def _sample_lines(verdict: Verdict) -> list[str]:
+    evidence, question = verdict.evidence, verdict.claim.question
+    if not evidence.rounds:
+        return []
+    if question.noun == "requests":
+        return _request_lines(evidence.rounds, evidence.notes[0])
+    arms = [[_middle(arms[i]) for arms in evidence.rounds] for i in range(len(evidence.rounds[0]))]
+    unit = "s" if question.requests(verdict.plan) else "bit/s"
+    scale, name = _scale([value for values in arms for value in values], unit)
+    decimals = 0 if max(map(max, arms)) / scale >= 100 else 2
+    width = max(len(label) for label in evidence.labels)
+    lines = []
+    for label, values, note in zip(evidence.labels, arms, evidence.notes, strict=True):
+        shown = " ".join(_shown([f"{value / scale:.{decimals}f}" for value in values]))
+        lines.append(f"{label:<{width}} {shown} {name}" + (f"   {note}" if note else ""))
+    return lines
+
+
+def _request_lines(rounds: Sequence[Round], note: str) -> list[str]:
+    values = [value for arms in rounds for value in arms[0]]
+    figures = [(f"p{q * 100:g}", sample_quantile(values, q)) for q in (0.5, 0.9, 0.95, 0.99)]
+    figures.append(("max", max(values)))
+    text = ", ".join(f"{name} {figure_text(value, 's')}" for name, value in figures)
+    return [f"all {len(values)}: {text}" + (f"   {note}" if note else "")]
+
+
+def _middle(values: Sequence[float]) -> float:
+    return values[0] if len(values) == 1 else sample_quantile(values, 0.5)
+
+
+def _discard_lines(verdict: Verdict) -> list[str]:
+    two_arms = len(verdict.evidence.labels) == 2
+    causes = [
+        f"discarded: {discard.label}: {discard.cause}"
+        if two_arms
+        else f"discarded: {discard.cause}"
+        for discard in verdict.evidence.discards
+    ]
+    told, more = summed_up(causes)
+    return told + ([f"discarded: {more} more, see the record"] if more else [])
+
+
+def _shown(texts: list[str]) -> list[str]:
+    if len(texts) <= _MOST_SHOWN:
+        return texts
+    half = _MOST_SHOWN // 2
+    return [*texts[:half], "...", *texts[-half:]]
+
+
+def _scale(values: Sequence[float], unit: str) -> tuple[float, str]:
+    """Return the scale in which the largest value has a digit before the point."""
+    largest = max((value for value in values if math.isfinite(value)), default=0.0)
+    scales = _SCALES[unit]
+    return next((pair for pair in scales if largest >= pair[0]), scales[-1])
+
+
+# -- Verdicts as JSON-safe dicts, with the values they rest on ------------------------------------
+
+
+def verdict_record(verdict: Verdict) -> dict[str, Any]:
+    """Return the fields of a ``verdict`` record that judging knows."""
+    claim, evidence, finding = verdict.claim, verdict.evidence, verdict.finding
+    interval = finding.interval if finding else None
+    return {
+        "kind": "verdict",
+        "claim": claim_text(claim),
+        "subject": claim.subject,
+        "quantity": claim.question.quantity,
+        "unit": claim.question.unit,
+        "context": claim.context,
+        "scene": claim.scene,
+        "mode": claim.mode,
+        "baseline": claim.baseline,
+        "state": verdict.state,
+        "found": verdict.found,
+        "estimate": _finite(interval.estimate) if interval else None,
+        "low": _finite(interval.low) if interval else None,
+        "high": _finite(interval.high) if interval else None,
+        "relation": claim.relation,
+        "limit": claim.limit,
+        "margin": _margin(verdict),
+        "n": finding.n if finding else 0,
+        "noun": claim.question.noun,
+        "needed": finding.needed if finding else None,
+        "levels": [finding.low_level, finding.high_level] if finding else None,
+        "counts": dict(finding.counts) if finding else {},
+        "warnings": list(finding.warnings) if finding else [],
+        "reason": verdict.reason,
+        "stopped": evidence.stopped,
+        "discarded": [
+            {
+                "number": d.number,
+                "attempt": d.attempt,
+                "label": d.label,
+                "cause": d.cause,
+                "samples": list(d.samples),
+            }
+            for d in evidence.discards
+        ],
+        "plan": verdict.plan.to_record(),
+        "seed": evidence.seed,
+        "question": claim.question.to_record(),
+        "samples": [list(ids) for ids in evidence.samples],
+        "values": [_values(arms) for arms in evidence.rounds],
+        "labels": list(evidence.labels),
+        "notes": list(evidence.notes),
+        "hints": list(evidence.hints),
+        "text": verdict.text,
+    }
+
+
+def _margin(verdict: Verdict) -> float | None:
+    """Return how far the estimate keeps from the limit, positive on the good side, as a share."""
+    if verdict.finding is None:
+        return None
+    claim, estimate = verdict.claim, verdict.finding.interval.estimate
+    good = 1.0 if claim.relation in (">=", ">") else -1.0
+    return _finite(good * (estimate / claim.limit - 1.0))
+
+
+def _values(arms: Round) -> list[Any]:
+    """Return one round: a bare number for each arm with one value, None for no answer."""
+    return [
+        _finite(values[0]) if len(values) == 1 else [_finite(value) for value in values]
+        for values in arms
+    ]
+
+
+def _finite(value: float) -> float | None:
+    """Return the value, or None where it is infinite: JSON has no word for that."""
+    return value if math.isfinite(value) else None
+
+
+# -- The verdict: what was claimed, what was seen, and which of three ways it went ----------------
+
 
 State = Literal["pass", "fail", "inconclusive", "monitor"]
 
@@ -122,3 +359,93 @@ def conclude(claim: Claim, evidence: Evidence, plan: Plan) -> Verdict:
         finding=finding,
         reason=reason,
     )
+
+
+# -- Judging a recorded verdict again, offline, with the code that judged it first ----------------
+
+
+def judge(record: Mapping[str, Any], *, limit: float | None = None) -> Verdict:
+    """Judge a recorded verdict again, from the values it holds.
+
+    With the recorded limit the result is the recorded verdict. Another limit is judged at the same
+    look; that is sound, because the plan's levels hold for any limit.
+
+    Args:
+        record: a ``verdict`` record.
+        limit: another limit, in base units (1, seconds or bit/s).
+
+    Raises:
+        ResultsError: the record lacks what judging needs.
+        SettingsError: the plan could never decide the other limit.
+    """
+    try:
+        claim = Claim(
+            question=_question(record["question"]),
+            subject=record["subject"],
+            relation=record["relation"],
+            limit=float(record["limit"] if limit is None else limit),
+            context=record["context"],
+            scene=record["scene"],
+            mode=record["mode"],
+            baseline=record["baseline"],
+        )
+        evidence = Evidence(
+            rounds=tuple(_round(values) for values in record["values"]),
+            samples=tuple(tuple(ids) for ids in record["samples"]),
+            discards=tuple(
+                Discard(
+                    number=d["number"],
+                    attempt=d["attempt"],
+                    label=d["label"],
+                    cause=d["cause"],
+                    samples=tuple(d.get("samples", ())),
+                )
+                for d in record["discarded"]
+            ),
+            seed=record["seed"],
+            stopped=record["stopped"],
+            labels=tuple(record["labels"]),
+            notes=tuple(record["notes"]),
+            hints=tuple(record["hints"]),
+        )
+        plan = Plan.from_record(record["plan"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(
+            "a verdict record cannot be judged again",
+            found=f"{type(error).__name__}: {error}, in the verdict on {record.get('claim')!r}",
+            remedy="use a results file of this version, as it was written",
+        ) from error
+    claim.question.check(plan, claim.relation, claim.limit)
+    verdict = conclude(claim, evidence, plan)
+    if claim.limit == record["limit"]:
+        return verdict
+    # What was said of the recorded limit, or of a fail that is none now, says nothing here.
+    kept = [hint for hint in evidence.hints if not hint.startswith("note:")]
+    hints = tuple(kept) if verdict.found != "pass" else ()
+    return replace(verdict, evidence=replace(evidence, hints=hints))
+
+
+def _round(arms: Sequence[Any]) -> Round:
+    return tuple(
+        tuple(math.inf if value is None else float(value) for value in values)
+        if isinstance(values, list)
+        else (math.inf if values is None else float(values),)
+        for values in arms
+    )
+
+
+def _question(record: Mapping[str, Any]) -> Question:
+    fields = dict(record)
+    kind = fields.pop("kind")
+    if kind == "mean":
+        return Mean(**fields)
+    if kind == "quantile":
+        return Quantile(**fields)
+    if kind == "unpaired":
+        return Unpaired(figure=fields["figure"], before=tuple(fields["before"]))
+    if kind == "share":
+        return Share(
+            of=Mean(**{name: value for name, value in fields.pop("of").items() if name != "kind"}),
+            **fields,
+        )
+    raise ValueError(f"no question of the kind {kind!r}")

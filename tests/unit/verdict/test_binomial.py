@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from pytest_k8snet.verdict.binomial import (
+from pytest_k8snet.verdict.distributions import (
     binomial_cdf,
     binomial_tail,
     exceedance_bounds,

@@ -6,7 +6,7 @@ import random
 import pytest
 from scipy import stats
 
-from pytest_k8snet.verdict.binomial import exceedance_bounds
+from pytest_k8snet.verdict.distributions import exceedance_bounds
 from pytest_k8snet.verdict.intervals import (
     LEAST_DEVIATION,
     deviation,
@@ -15,7 +15,7 @@ from pytest_k8snet.verdict.intervals import (
     quantile_interval,
     sample_quantile,
 )
-from pytest_k8snet.verdict.looks import CountLevels
+from pytest_k8snet.verdict.sequential import CountLevels
 
 
 def test_interval_of_logarithms_agrees_with_scipy() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pytest_k8snet.verdict.levels import crossing_probability, per_look_level
+from pytest_k8snet.verdict.sequential import crossing_probability, per_look_level
 
 # Levels found by simulating a million paths each, independently of this code.
 SIMULATED = [

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_k8snet.verdict.binomial import fewest_damning, most_allowed
-from pytest_k8snet.verdict.looks import count_levels, fewest_trials
+from pytest_k8snet.verdict.distributions import fewest_damning, most_allowed
+from pytest_k8snet.verdict.sequential import count_levels, fewest_trials
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pytest_k8snet.verdict.order import new_seed, order_of
+from pytest_k8snet.verdict.sampling import new_seed, order_of
 
 
 def test_the_order_is_repeated_from_its_seed() -> None:

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from pytest_k8snet.verdict.levels import per_look_level
-from pytest_k8snet.verdict.modes import clumping, two_modes
-from pytest_k8snet.verdict.power import MOST_NAMED, pairs_needed, requests_needed, resolution
+from pytest_k8snet.verdict.intervals import clumping, two_modes
+from pytest_k8snet.verdict.questions import MOST_NAMED, pairs_needed, requests_needed, resolution
+from pytest_k8snet.verdict.sequential import per_look_level
 
 
 def test_fewer_pairs_are_needed_further_from_the_limit() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from pytest_k8snet.verdict.student import normal_quantile, student_cdf, student_quantile
+from pytest_k8snet.verdict.distributions import normal_quantile, student_cdf, student_quantile
 
 PROBABILITIES = (0.001, 0.0101, 0.05, 0.25, 0.5, 0.8, 0.95, 0.99, 0.9985, 0.99995)
 

@@ -10,7 +10,7 @@ from simulated_cluster import scripted
 from pytest_k8snet.errors import Inconclusive, SettingsError
 from pytest_k8snet.units import Mbit
 from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, Turn, Verdict, judge
-from pytest_k8snet.verdict.unpaired_question import welch_interval
+from pytest_k8snet.verdict.questions import welch_interval
 
 
 class Earlier:

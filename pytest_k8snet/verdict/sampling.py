@@ -3,12 +3,162 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import random
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from pytest_k8snet.verdict.causes import summed_up
-from pytest_k8snet.verdict.observation import Arm, Discard, Observation, Turn
-from pytest_k8snet.verdict.order import new_seed, order_of
 from pytest_k8snet.verdict.plan import Plan
+
+#: How many are listed; the record has them all.
+_MOST = 3
+#: A number that stands by itself: no part of a name or an address.
+_FIGURE = re.compile(r"(?<![\w.:/-])\d+(?:\.\d+)?(?![.:/-]?\w)")
+
+
+def summed_up(causes: Iterable[str]) -> tuple[list[str], int]:
+    """Return the different causes in words, and how many more there are."""
+    alike: dict[str, list[str]] = {}
+    for cause in causes:
+        alike.setdefault(_FIGURE.sub("#", cause), []).append(cause)
+    told = [_as_one(several) for several in alike.values()]
+    return told[:_MOST], max(0, len(told) - _MOST)
+
+
+def _as_one(causes: Sequence[str]) -> str:
+    ranges = [
+        (min(figures, key=float), max(figures, key=float))
+        for figures in zip(*map(_FIGURE.findall, causes), strict=True)
+    ]
+    each = iter(low if float(low) == float(high) else f"{low} to {high}" for low, high in ranges)
+    return _FIGURE.sub(lambda _: next(each), causes[0])
+
+
+# -- One turn of an arm, what came of it, and the arm itself: where measuring and judging meet
+#
+# Judging knows a measurement only by this: a label, and a callable that takes one sample when
+# asked.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What is asked of an arm: one sample, on a fresh connection.
+
+    Attributes:
+        number: which pair (or round) this is, from 0; a retake has the same number.
+        attempt: 0, or how many times this pair was discarded before.
+        arm: 0 for the numerator (or the only arm), 1 for the baseline.
+        warmup: the sample will be left out.
+        seconds: length of a bandwidth sample after the omitted start.
+        omit_seconds: start to be left out of a bandwidth sample.
+        requests: how many requests a latency sample holds; 0 for bandwidth.
+        requests_per_second: rate of their schedule.
+        seed: for whatever the sample draws at random (port, jitter); differs between turns.
+    """
+
+    number: int
+    attempt: int
+    arm: int
+    warmup: bool
+    seconds: int
+    omit_seconds: int
+    requests: int
+    requests_per_second: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What came of a turn.
+
+    Attributes:
+        figures: by name (``bandwidth``, ``connect``, ...), in base units: one value for a
+            connection, one per scheduled request for latency. A request that got no complete
+            answer, or was never sent, is ``math.inf``.
+        sample_id: under which the sample is recorded.
+        beside: the ids of further samples that belong to the turn and gave no figure of it.
+        discard: why the sample may not count, or empty. A cause that was seen apart from the
+            figures, such as CPU steal or a restarted pod; never the figure itself.
+        alike: circumstances, by name, that must be the same in both arms of a pair.
+        near: figures of circumstances, by name, each with how far the arms' may lie apart; where
+            the arms allow for different distances, the larger one counts.
+        detail: the measurer's own sample, for :attr:`Arm.describe` and the hints.
+    """
+
+    figures: Mapping[str, Sequence[float]]
+    sample_id: str = ""
+    beside: tuple[str, ...] = ()
+    discard: str = ""
+    alike: Mapping[str, str] = field(default_factory=dict)
+    near: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    detail: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One thing that can be measured, and how.
+
+    Attributes:
+        label: how it is called in claims, e.g. ``pod-pod``.
+        take: takes one sample, now.
+        context: what else to say about it, e.g. ``VXLAN-Always, node1 -> node2``.
+        scene: name of the scene, for the record.
+        mode: name of the Calico mode, for the record.
+        placement: how the two nodes lie, to find the like in an earlier run.
+        describe: sums up what samples had beside their figures (``retransmits 0.01 %``).
+    """
+
+    label: str
+    take: Callable[[Turn], Observation]
+    context: str = ""
+    scene: str = ""
+    mode: str | None = None
+    placement: str = ""
+    describe: Callable[[Sequence[Observation]], str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard:
+    """Why a pair was left out and taken again: one cause, of one arm.
+
+    Attributes:
+        samples: the ids of the whole pair's samples, none of which counts.
+    """
+
+    number: int
+    attempt: int
+    label: str
+    cause: str
+    samples: tuple[str, ...] = ()
+
+
+# -- The order in which the two arms of a pair take their turns: drawn for each pair, from a seed
+#
+# Whatever drifts or comes in waves then changes a pair's ratio to either side with equal chance,
+# so it adds spread, which the interval shows, and no bias. A fixed ABBA order cancels a straight
+# drift too, but noise that lasts over neighbouring samples makes its pairs alike: with an
+# autocorrelation of 0.3 it was wrong in 6.5 % of all runs at the limit instead of 5 %, the drawn
+# order in 4.8 % (``benchmarks/verdict_errors.py`` prints both).
+
+#: The arms in the order they run: 0 is the numerator, 1 the baseline.
+Order = tuple[int, int]
+
+
+def new_seed() -> int:
+    """Return a fresh seed, short enough to be typed again from a report."""
+    return secrets.randbelow(1_000_000)
+
+
+def order_of(pair: int, seed: int) -> Order:
+    """Return which arm runs first and which second in this pair (counted from 0)."""
+    draws = random.Random(seed)
+    for _ in range(pair):
+        draws.getrandbits(1)
+    return (0, 1) if draws.getrandbits(1) else (1, 0)
+
+
+# -- Takes rounds from the arms: warm-up, order, discards with their partner, time budget ---------
 
 #: Share of rounds that may be discarded before the measurement is no longer to be trusted.
 MOST_DISCARDED = 0.25

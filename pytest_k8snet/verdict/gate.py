@@ -1,0 +1,613 @@
+"""What a user holds: a bandwidth, a latency, and what can be asked of them.
+
+Nothing is measured until a comparison asks for it; the limit is thus known before the first
+packet, and that makes it sound to stop as soon as the answer is certain.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, NoReturn, Protocol, overload, runtime_checkable
+
+from pytest_k8snet.errors import ResultsError, SettingsError, ToolError
+from pytest_k8snet.units import BitRate, Seconds
+from pytest_k8snet.verdict.plan import Plan
+from pytest_k8snet.verdict.questions import (
+    Finding,
+    Mean,
+    Quantile,
+    Question,
+    Relation,
+    Round,
+    Share,
+    Unpaired,
+    quantile_name,
+    too_close,
+)
+from pytest_k8snet.verdict.sampling import Arm, Observation, Sampler, too_many_discards
+from pytest_k8snet.verdict.verdict import (
+    Claim,
+    Evidence,
+    Verdict,
+    claim_text,
+    conclude,
+    figure_text,
+)
+
+
+def nearness_note(
+    claim: Claim, arms: Sequence[Arm], finding: Finding | None, earlier: Reference | None
+) -> str:
+    """Say that a ratio's limit lies within one pair's spread of the earlier run's, or nothing.
+
+    Args:
+        claim: what is asserted now.
+        arms: of the ratio, the numerator first.
+        finding: of now, whose spread counts.
+        earlier: the run to compare with, if there is one.
+    """
+    question = claim.question
+    if earlier is None or finding is None or finding.spread is None:
+        return ""
+    if not (isinstance(question, Mean) and question.paired and question.figure == "bandwidth"):
+        return ""
+    if any(_is_variant(arm) for arm in arms):
+        return ""
+    try:
+        above, below = (_centre(earlier.values_of(arm, "bandwidth")) for arm in arms)
+    except (ResultsError, ValueError):
+        return ""  # the earlier run does not have the ratio
+    ratio = math.exp(above - below)
+    if not too_close(ratio, claim.limit, finding.spread):
+        return ""
+    return (
+        f"note: the ratio was {ratio:.3f} in {earlier.source}, and one pair varies by "
+        f"{finding.spread:.1%}: the limit {claim.limit:g} lies within that, so this gate takes "
+        "many pairs or stays undecided; set it further off"
+    )
+
+
+def _is_variant(arm: Arm) -> bool:
+    """Tell whether options (streams, UDP, ...) set an arm apart: earlier runs do not keep them."""
+    rest = arm.label.removeprefix(arm.scene)
+    return rest not in ("", f" [{arm.mode}]", f" ({arm.context})")
+
+
+def _centre(values: Sequence[float]) -> float:
+    if not values:
+        raise ValueError("no values")
+    return math.fsum(map(math.log, values)) / len(values)
+
+
+# -- Settles a claim: takes rounds until the verdict is certain or the plan is spent --------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a claim is: after each round."""
+
+    claim: Claim
+    taken: int
+    most: int
+    finding: Finding | None
+
+    def __str__(self) -> str:
+        text = f"{claim_text(self.claim)}: {self.taken} of at most {self.most} "
+        text += self.claim.question.noun
+        if self.finding is not None:
+            interval, unit = self.finding.interval, self.claim.question.unit
+            text += f", [{figure_text(interval.low, unit)}, {figure_text(interval.high, unit)}]"
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """Under what terms claims are settled, and who hears of it.
+
+    Attributes:
+        plan: what may be spent, at what risk.
+        observer: told of each round.
+        recorder: told of each verdict.
+        clock: seconds that only rise, for the time budget.
+        watch: says what befell the cluster since it was last asked; asked between rounds only.
+        earlier: the run to compare with, for a note where a limit lies too near to its ratio.
+        hints: asked for known causes where a verdict is no pass; given each arm's observations.
+    """
+
+    plan: Plan = field(default_factory=Plan)
+    observer: Callable[[Progress], None] | None = None
+    recorder: Callable[[Verdict], None] | None = None
+    clock: Callable[[], float] = time.monotonic
+    watch: Callable[[], str] | None = None
+    earlier: Reference | None = None
+    hints: Callable[[Verdict, Sequence[Sequence[Observation]]], Sequence[str]] | None = None
+
+
+def settle(claim: Claim, sampler: Sampler, judging: Judging) -> Verdict:
+    """Take rounds until the claim is decided, and return the verdict.
+
+    Rounds that the sampler already holds, from an earlier comparison, count from the start.
+
+    Raises:
+        SettingsError: the plan could never decide the claim; nothing was measured.
+    """
+    question, plan = claim.question, sampler.plan
+    question.check(plan, claim.relation, claim.limit)
+    stopped, resumed = "", False
+    while True:
+        rounds = values(sampler.rounds, question.figure)
+        finding = question.find(rounds, plan, claim.relation, claim.limit)
+        taken = sum(len(arms[0]) for arms in rounds) if question.noun == "requests" else len(rounds)
+        if judging.observer is not None and rounds:
+            judging.observer(
+                Progress(claim=claim, taken=taken, most=question.most(plan), finding=finding)
+            )
+        decided = finding is not None and finding.state != "open"
+        if decided and not too_many_discards(sampler.discards, len(rounds)):
+            break
+        if stopped or taken >= question.most(plan):
+            break
+        if not resumed:
+            sampler.resume()
+            resumed = True
+        stopped = sampler.take(
+            requests=question.requests(plan), rounds_at_most=question.rounds_at_most(plan)
+        )
+    verdict = _with_hints(
+        conclude(claim, _evidence(sampler, rounds, stopped), plan), sampler, judging
+    )
+    if judging.recorder is not None:
+        judging.recorder(verdict)
+    return verdict
+
+
+def values(rounds: Sequence[Sequence[Observation]], figure: str) -> tuple[Round, ...]:
+    """Return one figure of each observation, round by round.
+
+    Raises:
+        ToolError: the samples do not have it.
+    """
+    try:
+        return tuple(
+            tuple(tuple(observation.figures[figure]) for observation in observations)
+            for observations in rounds
+        )
+    except KeyError:
+        raise ToolError(
+            f"the samples have no {figure} time to judge",
+            found="there are: " + ", ".join(rounds[0][0].figures),
+            remedy="tls exists with an https URL only",
+        ) from None
+
+
+def _with_hints(verdict: Verdict, sampler: Sampler, judging: Judging) -> Verdict:
+    hints: list[str] = []
+    if verdict.found != "pass" and judging.hints is not None:
+        hints += judging.hints(verdict, _by_arm(sampler))
+    note = nearness_note(verdict.claim, sampler.arms, verdict.finding, judging.earlier)
+    hints += [note] if note else []
+    return replace(verdict, evidence=replace(verdict.evidence, hints=tuple(hints)))
+
+
+def _by_arm(sampler: Sampler) -> list[list[Observation]]:
+    return [[taken[i] for taken in sampler.rounds] for i in range(len(sampler.arms))]
+
+
+def _evidence(sampler: Sampler, rounds: tuple[Round, ...], stopped: str) -> Evidence:
+    pairs = zip(sampler.arms, _by_arm(sampler), strict=True)
+    return Evidence(
+        rounds=rounds,
+        samples=tuple(
+            tuple(observation.sample_id for observation in taken) for taken in sampler.rounds
+        ),
+        discards=tuple(sampler.discards),
+        seed=sampler.seed,
+        stopped=stopped,
+        labels=tuple(arm.label for arm in sampler.arms),
+        notes=tuple(arm.describe(taken) if arm.describe else "" for arm, taken in pairs),
+    )
+
+
+# -- What all objects have in common that measure while they are compared -------------------------
+
+
+_MIRROR: dict[str, Relation] = {">=": "<=", "<=": ">=", ">": "<", "<": ">"}
+
+
+class NotANumber:
+    """Refuses to be taken for a value, and says what to write instead."""
+
+    #: What a reader may write, in messages.
+    _example: ClassVar[str] = ""
+
+    def __bool__(self) -> NoReturn:
+        self._refuse("has no truth of its own")
+
+    def __float__(self) -> NoReturn:
+        self._refuse("is no number yet: it is measured while it is compared")
+
+    def __eq__(self, other: object) -> NoReturn:
+        self._refuse("cannot be compared with == or !=: no measurement is exactly equal")
+
+    __hash__ = object.__hash__
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise TypeError(f"{self!r} {why}; write {self._example}")
+
+
+class Comparable(NotANumber):
+    """Compares with ``>= <= > <``, and measures while it does."""
+
+    def __init__(self, sampler: Sampler, judging: Judging) -> None:
+        self._sampler = sampler
+        self._judging = judging
+        self._verdicts: list[Verdict] = []
+
+    def __ge__(self, limit: float) -> Verdict:
+        return self._settle(">=", limit)
+
+    def __le__(self, limit: float) -> Verdict:
+        return self._settle("<=", limit)
+
+    def __gt__(self, limit: float) -> Verdict:
+        return self._settle(">", limit)
+
+    def __lt__(self, limit: float) -> Verdict:
+        return self._settle("<", limit)
+
+    def __repr__(self) -> str:
+        return self._subject()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The verdicts of the comparisons so far."""
+        return tuple(self._verdicts)
+
+    def explain_comparison(
+        self, operator: str, limit: object, *, reflected: bool = False
+    ) -> list[str] | None:
+        """Explain a comparison for pytest's assertion report, or None if there was no such one.
+
+        Args:
+            operator: as it stands in the test.
+            limit: the other operand.
+            reflected: the limit stands on the left.
+        """
+        relation = _MIRROR.get(operator) if reflected else operator
+        for verdict in reversed(self._verdicts):
+            if verdict.claim.relation == relation and verdict.claim.limit == limit:
+                return verdict.text.splitlines()
+        return None
+
+    def _question(self) -> Question:
+        raise NotImplementedError
+
+    def _subject(self) -> str:
+        raise NotImplementedError
+
+    def _baseline(self) -> str | None:
+        arms = self._sampler.arms
+        return (arms[1].scene or arms[1].label) if len(arms) == 2 else None
+
+    def _settle(self, relation: Relation, limit: float) -> Verdict:
+        question = self._question()
+        arms = self._sampler.arms
+        claim = Claim(
+            question=question,
+            subject=self._subject(),
+            relation=relation,
+            limit=self._checked(limit, question),
+            context=arms[0].context,
+            scene=arms[0].scene,
+            mode=arms[0].mode,
+            baseline=self._baseline(),
+        )
+        verdict = settle(claim, self._sampler, self._judging)
+        self._verdicts.append(verdict)
+        return verdict
+
+    def _checked(self, limit: object, question: Question) -> float:
+        """Return the limit in base units, if it has the question's unit."""
+        wanted = {"bit/s": BitRate, "s": Seconds, "": float}[question.unit]
+        foreign = isinstance(limit, bool) or not isinstance(limit, (int, float))
+        if wanted is float:
+            foreign = foreign or isinstance(limit, (BitRate, Seconds))
+        else:
+            foreign = not isinstance(limit, wanted)
+        if foreign:
+            raise TypeError(
+                f"cannot compare {question.quantity} ({self!r}) with {limit!r}: "
+                f"write {self._example}"
+            )
+        return float(limit)  # type: ignore[arg-type]
+
+
+def same_terms(left: Judging, right: Judging) -> Judging:
+    """Return the terms under which two measurements are compared.
+
+    Raises:
+        SettingsError: their plans differ.
+    """
+    if left.plan != right.plan:
+        raise SettingsError(
+            "the two sides of a ratio have different plans",
+            found=f"{left.plan} / {right.plan}",
+            remedy="give both the same plan",
+        )
+    return left
+
+
+# -- A bandwidth relative to that of an earlier run, as an object that measures when compared -----
+
+
+@runtime_checkable
+class Reference(Protocol):
+    """An earlier run that a measurement can be divided by."""
+
+    @property
+    def source(self) -> str:
+        """What to call it."""
+
+    def values_of(self, arm: Arm, figure: str) -> tuple[float, ...]:
+        """Its values of what an arm measures now, in base units.
+
+        Raises:
+            ResultsError: it has none.
+        """
+
+
+class UnpairedRatio(Comparable):
+    """A measurement relative to an earlier run; compares with plain numbers."""
+
+    _example = "assert bandwidth(pods) / baseline >= 0.95"
+
+    def __init__(self, arm: Arm, judging: Judging, reference: Reference) -> None:
+        super().__init__(Sampler((arm,), judging.plan, judging.clock, judging.watch), judging)
+        self._source = reference.source
+        self._question_asked = Unpaired(
+            figure="bandwidth", before=reference.values_of(arm, "bandwidth")
+        )
+
+    def _question(self) -> Question:
+        return self._question_asked
+
+    def _subject(self) -> str:
+        return f"{self._sampler.arms[0].label} / baseline run"
+
+    def _baseline(self) -> str:
+        return f"baseline run {self._source}"
+
+
+# -- What a user holds: a bandwidth, a latency, and what can be asked of them ---------------------
+
+
+class PairedRatio(Comparable):
+    """A ratio of two measurements, taken in pairs; compares with plain numbers.
+
+    The estimate is the geometric mean of the pairs' ratios.
+    """
+
+    _example = "assert ratio >= 0.90 (or <=, or ratio.share(above=0.90) >= 0.9)"
+
+    def __init__(self, mean: Mean, arms: tuple[Arm, Arm], judging: Judging) -> None:
+        super().__init__(
+            Sampler(_told_apart(*arms), judging.plan, judging.clock, judging.watch), judging
+        )
+        self._mean = mean
+
+    def share(self, *, above: float | None = None, below: float | None = None) -> PairShare:
+        """Return the share of pairs whose ratio is at least ``above`` (or at most ``below``).
+
+        A mean hides a slow connection in ten; ``ratio.share(above=0.8) >= 0.9`` does not. It needs
+        29 pairs or more for 0.9, so a plan with ``last=29`` or more.
+        """
+        return PairShare(self, self._mean, above, below)
+
+    def pairs(self, count: int) -> tuple[tuple[float, float], ...]:
+        """Take pairs without a claim, until there are ``count`` or no more can be had.
+
+        For calibration, such as how much a cluster's own noise lets it resolve.
+        """
+        mean = self._mean
+        self._sampler.resume()
+        while len(self._sampler.rounds) < count:
+            if self._sampler.take(requests=mean.requests(self._sampler.plan), rounds_at_most=count):
+                break
+        return tuple(mean.reduced(arms) for arms in values(self._sampler.rounds, mean.figure))
+
+    def _question(self) -> Question:
+        return self._mean
+
+    def _subject(self) -> str:
+        text = " / ".join(arm.label for arm in self._sampler.arms)
+        mean = self._mean
+        return f"{mean.figure} {quantile_name(mean.q)} of {text}" if mean.many else text
+
+
+def _told_apart(numerator: Arm, baseline: Arm) -> tuple[Arm, Arm]:
+    """Give two arms of one name the mode, or else the context, that sets them apart."""
+    if numerator.label != baseline.label:
+        return numerator, baseline
+    named: list[Arm] = []
+    for arm in (numerator, baseline):
+        if numerator.mode != baseline.mode:
+            label = f"{arm.label} [{arm.mode}]"
+        elif numerator.context != baseline.context:
+            label = f"{arm.label} ({arm.context})"
+        else:
+            label = arm.label
+        named.append(replace(arm, label=label))
+    return named[0], named[1]
+
+
+class PairShare(Comparable):
+    """A share of pairs beyond a threshold; compares with plain numbers between 0 and 1."""
+
+    _example = "assert ratio.share(above=0.80) >= 0.9"
+
+    def __init__(
+        self, ratio: Comparable, mean: Mean, above: float | None, below: float | None
+    ) -> None:
+        super().__init__(ratio._sampler, ratio._judging)
+        if (above is None) == (below is None):
+            raise SettingsError(
+                "share() needs one threshold",
+                found=f"above={above}, below={below}",
+                remedy="write share(above=0.8) or share(below=1.5)",
+            )
+        threshold = above if above is not None else below
+        assert threshold is not None
+        self._share = Share(of=mean, threshold=float(threshold), above=above is not None)
+        self._of = repr(ratio)
+
+    def _question(self) -> Question:
+        return self._share
+
+    def _subject(self) -> str:
+        side = "above" if self._share.above else "below"
+        noun = self._share.noun
+        return f"share of {noun} with {self._of} {side} {self._share.threshold:g}"
+
+
+class Bandwidth(Comparable):
+    """A bandwidth that is measured while it is compared.
+
+    Compares with a bit rate (``>= 500 * Mbit``), or divides by another bandwidth.
+    """
+
+    _example = "assert bandwidth(pods) >= 500 * Mbit, or bandwidth(pods) / bandwidth(nodes) >= 0.90"
+
+    def __init__(self, arm: Arm, judging: Judging) -> None:
+        super().__init__(Sampler((arm,), judging.plan, judging.clock, judging.watch), judging)
+
+    @overload
+    def __truediv__(self, baseline: Bandwidth) -> PairedRatio: ...
+    @overload
+    def __truediv__(self, baseline: Reference) -> UnpairedRatio: ...
+    def __truediv__(self, baseline: Bandwidth | Reference) -> PairedRatio | UnpairedRatio:
+        if isinstance(baseline, Reference):
+            return UnpairedRatio(self._sampler.arms[0], self._judging, baseline)
+        if not isinstance(baseline, Bandwidth):
+            raise TypeError(
+                f"cannot divide {self!r} by {baseline!r}: divide it by another bandwidth, or "
+                "compare it with a bit rate as in >= 500 * Mbit"
+            )
+        return PairedRatio(
+            Mean(figure="bandwidth", unit="", paired=True),
+            (self._sampler.arms[0], baseline._sampler.arms[0]),
+            same_terms(self._judging, baseline._judging),
+        )
+
+    def _question(self) -> Question:
+        return Mean(figure="bandwidth", unit="bit/s", paired=False)
+
+    def _subject(self) -> str:
+        return f"bandwidth of {self._sampler.arms[0].label}"
+
+
+class Latency(NotANumber):
+    """Latency that is measured while one of its percentiles is compared.
+
+    The phases follow each other; ``total`` is the whole. All are taken from the same requests, so
+    asserting on several costs nothing more.
+    """
+
+    _example = "assert latency(pod, url).connect.p95 <= 5 * ms"
+
+    def __init__(self, arm: Arm, judging: Judging) -> None:
+        sampler = Sampler((arm,), judging.plan, judging.clock, judging.watch)
+        self.dns = Phase("dns", sampler, judging)
+        self.connect = Phase("connect", sampler, judging)
+        self.tls = Phase("tls", sampler, judging)
+        self.first_byte = Phase("first_byte", sampler, judging)
+        self.total = Phase("total", sampler, judging)
+        self._label = arm.label
+
+    def __repr__(self) -> str:
+        return f"latency of {self._label}"
+
+
+class Phase(NotANumber):
+    """One phase of a request: name lookup, TCP connect, TLS, first byte, or the total."""
+
+    _example = "assert latency(pod, url).connect.p95 <= 5 * ms: say which percentile"
+
+    def __init__(self, figure: str, sampler: Sampler, judging: Judging) -> None:
+        self._figure = figure
+        self._sampler = sampler
+        self._judging = judging
+
+    @property
+    def p50(self) -> Percentile:
+        """The median."""
+        return self.percentile(50)
+
+    @property
+    def p90(self) -> Percentile:
+        """The 90th percentile."""
+        return self.percentile(90)
+
+    @property
+    def p95(self) -> Percentile:
+        """The 95th percentile."""
+        return self.percentile(95)
+
+    @property
+    def p99(self) -> Percentile:
+        """The 99th percentile."""
+        return self.percentile(99)
+
+    def percentile(self, percent: float) -> Percentile:
+        """Return a percentile, above 0 and below 100."""
+        if not 0 < percent < 100:
+            raise SettingsError(
+                "a percentile lies above 0 and below 100",
+                found=f"percentile({percent:g})",
+                remedy="no finite number of requests can judge the slowest of all",
+            )
+        return Percentile(self._figure, percent / 100, self._sampler, self._judging)
+
+    def __truediv__(self, baseline: Phase) -> PairedRatio:
+        if not isinstance(baseline, Phase):
+            raise TypeError(f"cannot divide {self!r} by {baseline!r}: write {self._example}")
+        return self.p50 / baseline.p50
+
+    def __lt__(self, limit: object) -> bool:
+        self._refuse("is not one figure")
+
+    __le__ = __gt__ = __ge__ = __lt__
+
+    def __repr__(self) -> str:
+        return f"{self._figure} of {self._sampler.arms[0].label}"
+
+
+class Percentile(Comparable):
+    """A percentile of a phase; compares with a duration, or divides by another of its kind."""
+
+    _example = "assert latency(pod, url).connect.p95 <= 5 * ms"
+
+    def __init__(self, figure: str, q: float, sampler: Sampler, judging: Judging) -> None:
+        super().__init__(sampler, judging)
+        self._quantile = Quantile(figure=figure, q=q)
+
+    def __truediv__(self, baseline: Percentile) -> PairedRatio:
+        mine = self._quantile
+        if not isinstance(baseline, Percentile) or baseline._quantile != mine:
+            raise TypeError(
+                f"cannot divide {self!r} by {baseline!r}: a ratio of latencies needs the same "
+                "phase and percentile on both sides"
+            )
+        return PairedRatio(
+            Mean(figure=mine.figure, unit="", paired=True, q=mine.q, many=True),
+            (self._sampler.arms[0], baseline._sampler.arms[0]),
+            same_terms(self._judging, baseline._judging),
+        )
+
+    def _question(self) -> Question:
+        return self._quantile
+
+    def _subject(self) -> str:
+        return f"{self._quantile.quantity} of {self._sampler.arms[0].label}"

@@ -1,0 +1,647 @@
+"""The questions a verdict can answer, as pure functions of the values in the order they came.
+
+A question knows which looks its plan allows, the interval at a look, and whether that interval
+clears a limit. The same question over the same values gives the same finding, in the run and
+offline from a stored record.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pytest_k8snet.errors import SettingsError, ToolError
+from pytest_k8snet.verdict.distributions import exceedance_bounds, normal_quantile, student_quantile
+from pytest_k8snet.verdict.intervals import (
+    LEAST_DEVIATION,
+    Interval,
+    clumping,
+    deviation,
+    log_mean_interval,
+    quantile_interval,
+    sample_quantile,
+    two_modes,
+)
+from pytest_k8snet.verdict.plan import MOST_PAIRS, Plan
+from pytest_k8snet.verdict.sequential import CountLevels, count_levels, fewest_trials
+
+#: The chance to decide that the estimates aim at.
+POWER = 0.8
+#: More pairs than this are not worth naming: no plan may have them.
+MOST_NAMED = MOST_PAIRS
+
+
+def pairs_needed(sd: float, margin: float, level: float, *, power: float = POWER) -> int | None:
+    """Return how many pairs would decide, or None for more than :data:`MOST_NAMED`.
+
+    Args:
+        sd: standard deviation of the logarithms of the pairs' ratios.
+        margin: distance of the ratio from the limit, as logarithms.
+        level: the one-sided level of a look.
+        power: the chance to decide by then.
+    """
+    distance = abs(margin)
+    error = max(sd, LEAST_DEVIATION)
+    z_power = normal_quantile(power)
+    if distance * math.sqrt(MOST_NAMED) < (normal_quantile(1.0 - level) + z_power) * error:
+        return None
+    n = 2
+    while n < MOST_NAMED:
+        reach = (student_quantile(1.0 - level, n - 1) + z_power) * error / math.sqrt(n)
+        if reach <= distance:
+            return n
+        n += 1
+    return None
+
+
+def requests_needed(
+    share: float, allowed: float, level: float, *, power: float = POWER
+) -> int | None:
+    """Return how many requests would decide, when this share of them exceeds the limit.
+
+    Args:
+        share: the share that exceeded the limit so far.
+        allowed: the share that may exceed it.
+        level: the one-sided level of a look.
+        power: the chance to decide by then.
+    """
+    distance = abs(share - allowed)
+    if distance < allowed * 0.05:
+        return None
+    spread = normal_quantile(1.0 - level) * math.sqrt(allowed * (1.0 - allowed)) + normal_quantile(
+        power
+    ) * math.sqrt(share * (1.0 - share))
+    return math.ceil((spread / distance) ** 2)
+
+
+def resolution(logarithms: Sequence[float]) -> float:
+    """Return the standard deviation of one pair's ratio, as a share of the ratio (0.04 is 4 %).
+
+    From pairs of the same against the same (an A/A measurement), it is the cluster's resolution:
+    a plan of 4 to 20 pairs decides nearly always when the ratio lies this far from the limit.
+    """
+    return math.expm1(max(deviation(logarithms), LEAST_DEVIATION))
+
+
+def too_close(ratio: float, limit: float, spread: float) -> bool:
+    """Tell whether a limit lies so near to a ratio that a plan will often not decide.
+
+    Args:
+        ratio: what is expected.
+        limit: what it is compared with.
+        spread: of one pair's ratio, as a share of it.
+    """
+    return abs(math.log(ratio / limit)) < math.log1p(spread)
+
+
+# -- The questions a verdict can answer, as pure functions of the values in the order they came
+
+
+Relation = Literal[">=", "<=", ">", "<"]
+#: One pair or round: the values of each arm, numerator first.
+Round = tuple[tuple[float, ...], ...]
+
+#: Fewest requests of one arm in one round.
+FEWEST_REQUESTS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a look shows.
+
+    Attributes:
+        state: whether the interval clears the limit, and to which side.
+        interval: estimate and bounds, in the figure's unit.
+        low_level, high_level: the chance that each bound errs, at one look.
+        n: pairs, connections or requests that it rests on.
+        needed: how many would probably decide, where that can be told.
+        spread: how much one pair (or connection) varies, as a share; None where counts decide.
+        warnings: what the reader should know about the values.
+        counts: for questions that count: what was counted, by name.
+    """
+
+    state: Literal["pass", "fail", "open"]
+    interval: Interval
+    low_level: float
+    high_level: float
+    n: int
+    needed: int | None = None
+    spread: float | None = None
+    warnings: tuple[str, ...] = ()
+    counts: tuple[tuple[str, int], ...] = ()
+
+
+class Question(Protocol):
+    """What the engine and the offline judge ask of a question."""
+
+    @property
+    def figure(self) -> str:
+        """Name of the figure among an observation's figures."""
+
+    @property
+    def unit(self) -> str:
+        """Unit of estimate and limit: empty, ``s`` or ``bit/s``."""
+
+    @property
+    def quantity(self) -> str:
+        """What is judged, in words: ``bandwidth ratio``, ``connect p95``."""
+
+    @property
+    def noun(self) -> str:
+        """What is counted: pairs, connections or requests."""
+
+    def check(self, plan: Plan, relation: Relation, limit: float) -> None:
+        """Refuse a plan that could never decide this.
+
+        Raises:
+            SettingsError: with what the plan would need.
+        """
+
+    def requests(self, plan: Plan) -> int:
+        """Requests of one arm in one round; 0 for bandwidth."""
+
+    def most(self, plan: Plan) -> int:
+        """Pairs, connections or requests at most."""
+
+    def rounds_at_most(self, plan: Plan) -> int:
+        """Pairs or rounds at most."""
+
+    def find(
+        self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
+    ) -> Finding | None:
+        """Look at the values; None before the first look."""
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the question as a JSON-safe dict."""
+
+
+def clears(interval: Interval, relation: Relation, limit: float) -> Literal["pass", "fail", "open"]:
+    """Tell on which side of the limit the whole interval lies."""
+    low, high = interval.low, interval.high
+    if relation == ">=":
+        return "pass" if low >= limit else "fail" if high < limit else "open"
+    if relation == ">":
+        return "pass" if low > limit else "fail" if high <= limit else "open"
+    if relation == "<=":
+        return "pass" if high <= limit else "fail" if low > limit else "open"
+    return "pass" if high < limit else "fail" if low >= limit else "open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mean:
+    """Is the geometric mean of connections, or of pairs' ratios, on this side of the limit?
+
+    With two arms it is a ratio, the numerator's figure over the baseline's. A round with many
+    values (requests) is first reduced to its quantile ``q``: a ratio of latencies is the geometric
+    mean of the rounds' ratios of medians, which one lost SYN in a hundred requests cannot move.
+    """
+
+    figure: str
+    unit: str
+    paired: bool
+    q: float = 0.5
+    many: bool = False
+
+    @property
+    def quantity(self) -> str:
+        """What is judged, in words."""
+        name = f"{self.figure} {quantile_name(self.q)}" if self.many else self.figure
+        return f"{name} ratio" if self.paired else name
+
+    @property
+    def noun(self) -> str:
+        """What is counted."""
+        return "pairs" if self.paired else "connections"
+
+    def check(self, plan: Plan, relation: Relation, limit: float) -> None:
+        """Refuse a limit that no logarithm can reach."""
+        check_limit(limit, self.quantity)
+
+    def requests(self, plan: Plan) -> int:
+        """Requests of one arm in one round: enough for ten on the rare side of the quantile."""
+        rare = min(self.q, 1.0 - self.q)
+        return max(FEWEST_REQUESTS, math.ceil(10 / rare - 1e-9)) if self.many else 0
+
+    def most(self, plan: Plan) -> int:
+        """Pairs or connections at most."""
+        return plan.last
+
+    rounds_at_most = most
+
+    def logarithms(self, rounds: Sequence[Round]) -> list[float]:
+        """Return one logarithm for each round: of its ratio, or of its one figure."""
+        figures = [self.reduced(arms) for arms in rounds]
+        return [math.log(a / b) if self.paired else math.log(a) for a, b in figures]
+
+    def reduced(self, arms: Round) -> tuple[float, float]:
+        """Return the round's figure of numerator and baseline; of one arm, with a baseline of 1.
+
+        Raises:
+            ToolError: a figure is zero or infinite, so no ratio can be formed.
+        """
+        figures = [sample_quantile(values, self.q) for values in arms]
+        if not all(0.0 < figure < math.inf for figure in figures):
+            raise ToolError(
+                f"a sample has no {self.quantity} to judge",
+                found=", ".join(str(figure) for figure in figures)
+                + (" (inf: too many requests got no good answer)" if self.many else ""),
+                remedy="look at the recorded sample for why nothing came through",
+            )
+        return figures[0], figures[1] if self.paired else 1.0
+
+    def find(
+        self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
+    ) -> Finding | None:
+        """Look at the interval of the mean."""
+        n = min(len(rounds), plan.last)
+        if n < plan.first:
+            return None
+        logarithms = self.logarithms(rounds[:n])
+        interval = log_mean_interval(logarithms, plan.level)
+        state = clears(interval, relation, limit)
+        needed = None
+        if state == "open":
+            margin = math.log(interval.estimate / limit)
+            needed = pairs_needed(deviation(logarithms), margin, plan.level)
+        groups = two_modes(logarithms)
+        warning = (
+            f"two modes: {groups[0]} and {groups[1]} of {n} {self.noun} lie apart by more than "
+            "half of all spread; their mean describes neither (see .share(above=...))"
+            if groups
+            else ""
+        )
+        return Finding(
+            state=state,
+            interval=interval,
+            low_level=plan.level,
+            high_level=plan.level,
+            n=n,
+            needed=max(needed, n + 1) if needed is not None else None,
+            spread=math.expm1(deviation(logarithms)),
+            warnings=(warning,) if warning else (),
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the question as a JSON-safe dict."""
+        return {
+            "kind": "mean",
+            "figure": self.figure,
+            "unit": self.unit,
+            "paired": self.paired,
+            "q": self.q,
+            "many": self.many,
+        }
+
+
+def check_limit(limit: float, quantity: str) -> None:
+    """Refuse a limit that is not a positive number.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if not 0.0 < limit < math.inf:
+        raise SettingsError(
+            f"a limit for {quantity} must be a positive number", found=f"limit {limit}"
+        )
+
+
+def quantile_name(q: float) -> str:
+    """Name a quantile as a percentile: 0.95 is p95, 0.999 is p99.9."""
+    return f"p{q * 100:g}"
+
+
+# -- Questions that are answered by counting: percentiles, and shares of pairs --------------------
+
+#: Requests are spread over at least so many rounds, since slow requests come in bursts.
+FEWEST_ROUNDS = 5
+#: How often the first look's number of requests may double.
+_DOUBLINGS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantile:
+    """Is a percentile of the requests on this side of the limit?
+
+    "p99 <= L" is "at most 1 % of the requests exceed L": exceedances are counted and judged by the
+    exact binomial distribution. Requests without a good answer exceed every limit.
+    """
+
+    figure: str
+    q: float
+    unit: str = "s"
+
+    @property
+    def quantity(self) -> str:
+        """What is judged, in words."""
+        return f"{self.figure} {quantile_name(self.q)}"
+
+    @property
+    def noun(self) -> str:
+        """What is counted."""
+        return "requests"
+
+    @property
+    def share(self) -> float:
+        """The share of requests that may exceed the limit."""
+        return round(1.0 - self.q, 12)
+
+    def check(self, plan: Plan, relation: Relation, limit: float) -> None:
+        """Refuse a plan with too few requests for the percentile."""
+        check_limit(limit, self.quantity)
+        least = fewest_trials(self.share, plan.alpha)
+        if plan.requests is not None and plan.requests < least:
+            name, n = quantile_name(self.q), plan.requests
+            risk = (1.0 - self.share) ** n
+            raise SettingsError(
+                f"{name} cannot be judged from {n} requests: even if none exceeds the limit, "
+                "that does not show it",
+                found=f"{n} requests within the limit come about with probability {risk:.3f} on a "
+                f"cluster where {self.share:.2g} of all exceed it; the plan's risk is "
+                f"{plan.alpha:g}",
+                remedy=f"allow {least} requests or more (requests={least} in the plan)"
+                + (f", or judge {_lower(self.q, n, plan.alpha)}" if n >= 5 else ""),
+            )
+
+    def looks(self, plan: Plan) -> tuple[int, ...]:
+        """Return the numbers of requests at which the verdict may fall, each twice the one before.
+
+        At the first, requests without an exceedance can show the limit kept. A plan that names
+        many requests looks later too, not more often: it asks to watch for longer.
+        """
+        # Two fifths of alpha are what the first of four looks, each twice as far, may spend.
+        clean = fewest_trials(self.share, 0.4 * plan.alpha)
+        start = FEWEST_ROUNDS * max(FEWEST_REQUESTS, math.ceil(clean / FEWEST_ROUNDS))
+        doublings = _DOUBLINGS
+        if plan.requests is not None:
+            while doublings and plan.requests >> doublings < start:
+                doublings -= 1
+            # Rounded up to rounds of equal size, so never below what was asked for.
+            start = FEWEST_ROUNDS * math.ceil(plan.requests / (FEWEST_ROUNDS << doublings))
+        return tuple(start << i for i in range(doublings + 1))
+
+    def requests(self, plan: Plan) -> int:
+        """Requests in one round: a fifth of the first look."""
+        return self.looks(plan)[0] // FEWEST_ROUNDS
+
+    def most(self, plan: Plan) -> int:
+        """Requests at most."""
+        return self.looks(plan)[-1]
+
+    def rounds_at_most(self, plan: Plan) -> int:
+        """Rounds at most."""
+        return self.most(plan) // self.requests(plan)
+
+    def find(
+        self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
+    ) -> Finding | None:
+        """Look at the requests up to the last look that they reach."""
+        looks = self.looks(plan)
+        total = sum(len(arms[0]) for arms in rounds)
+        n = max((look for look in looks if look <= total), default=0)
+        if n == 0:
+            return None
+        used = _prefix(rounds, n)
+        values = [value for part in used for value in part]
+        levels = count_levels(self.share, looks, plan.alpha)
+        over = [sum(v >= limit if relation == "<" else v > limit for v in part) for part in used]
+        clumps = clumping(over, [len(part) for part in used])
+        interval = quantile_interval(values, self.q, levels, clumps)
+        state, needed = clears(interval, relation, limit), None
+        if state == "open":
+            needed = requests_needed(sum(over) / n, self.share, levels.few)
+            needed = max(n + 1, math.ceil(needed * clumps)) if needed is not None else None
+        bursts = (
+            f"slow requests come in bursts: {max(over)} of {sum(over)} in one of {len(over)} "
+            f"rounds; {clumps:.1f} requests tell as much as one independent one would"
+        )
+        return Finding(
+            state=state,
+            interval=interval,
+            low_level=levels.many,
+            high_level=levels.few,
+            n=n,
+            needed=needed,
+            warnings=(bursts,) if clumps > 1.0 else (),
+            counts=(
+                ("over the limit", sum(over)),
+                ("without a good answer", sum(math.isinf(value) for value in values)),
+                ("rounds", len(used)),
+            ),
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the question as a JSON-safe dict."""
+        return {"kind": "quantile", "figure": self.figure, "q": self.q, "unit": self.unit}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Is the share of pairs (or connections) beyond a threshold on this side of the limit?
+
+    A mean hides a slow connection in ten; this counts them.
+    """
+
+    of: Mean
+    threshold: float
+    above: bool
+
+    @property
+    def figure(self) -> str:
+        """Name of the figure among an observation's figures."""
+        return self.of.figure
+
+    @property
+    def unit(self) -> str:
+        """A share has none."""
+        return ""
+
+    @property
+    def quantity(self) -> str:
+        """What is judged, in words."""
+        return f"share of {self.of.noun}"
+
+    @property
+    def noun(self) -> str:
+        """What is counted."""
+        return self.of.noun
+
+    def check(self, plan: Plan, relation: Relation, limit: float) -> None:
+        """Refuse a plan with too few pairs for the share."""
+        check_limit(self.threshold, self.of.quantity)
+        if not 0.0 < limit < 1.0:
+            raise SettingsError(
+                "a share must be compared with a number between 0 and 1",
+                found=f"limit {limit:g}",
+                remedy="to ask for all of them, take the share you could bear: no finite number of "
+                "connections shows that none is slow",
+            )
+        rare = 1.0 - limit if relation in (">=", ">") else limit
+        least = fewest_trials(rare, plan.alpha)
+        if plan.last < least:
+            raise SettingsError(
+                f"a share {relation} {limit:g} cannot be judged from {plan.last} {self.noun}",
+                found=f"it takes {least} {self.noun} at a risk of {plan.alpha:g}, even if every "
+                "one is good",
+                remedy=f"allow last={least} in the plan, or more",
+            )
+
+    def requests(self, plan: Plan) -> int:
+        """Requests of one arm in one round; 0 for bandwidth."""
+        return self.of.requests(plan)
+
+    def most(self, plan: Plan) -> int:
+        """Pairs or connections at most."""
+        return plan.last
+
+    rounds_at_most = most
+
+    def find(
+        self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
+    ) -> Finding | None:
+        """Look at the share and its exact bounds."""
+        n = min(len(rounds), plan.last)
+        if n < plan.first:
+            return None
+        edge = math.log(self.threshold)
+        logarithms = self.of.logarithms(rounds[:n])
+        good = sum((x >= edge) if self.above else (x <= edge) for x in logarithms)
+        levels = self._levels(plan, limit)
+        interval = Interval(
+            estimate=good / n,
+            low=1.0 - exceedance_bounds(n - good, n, levels.few)[1],
+            high=1.0 - exceedance_bounds(n - good, n, levels.many)[0],
+        )
+        state = clears(interval, relation, limit)
+        needed = requests_needed(1 - good / n, 1 - limit, levels.few) if state == "open" else None
+        return Finding(
+            state=state,
+            interval=interval,
+            low_level=levels.few,
+            high_level=levels.many,
+            n=n,
+            needed=max(needed, n + 1) if needed is not None else None,
+            counts=(("above" if self.above else "below", good),),
+        )
+
+    @staticmethod
+    def _levels(plan: Plan, limit: float) -> CountLevels:
+        looks = tuple(range(plan.first, plan.last + 1))
+        return count_levels(round(1.0 - limit, 12), looks, plan.alpha)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the question as a JSON-safe dict."""
+        record = {"kind": "share", "threshold": self.threshold, "above": self.above}
+        return {**record, "of": self.of.to_record()}
+
+
+def _prefix(rounds: Sequence[Round], n: int) -> list[tuple[float, ...]]:
+    """Return the first n requests, still in their rounds."""
+    used: list[tuple[float, ...]] = []
+    for arms in rounds:
+        part = arms[0][:n]
+        n -= len(part)
+        if part:
+            used.append(part)
+    return used
+
+
+def _lower(q: float, requests: int, alpha: float) -> str:
+    """Name the highest usual percentile that so many requests can show."""
+    for lower in (0.99, 0.95, 0.9, 0.5):
+        if lower < q and fewest_trials(1.0 - lower, alpha) <= requests:
+            return quantile_name(lower)
+    return "a lower percentile"
+
+
+# -- A question about two separate groups: the connections of now, and those of an earlier run
+#
+# Minutes or weeks lie between the two, so nothing that disturbs both can cancel out. The
+# interval is therefore Welch's for groups that may differ in size and spread, on logarithms,
+# with the degrees of freedom rounded down. Each look uses the plan's level for pairs: the
+# earlier values are the same at every look, which makes the looks more alike than pairs' are,
+# and the chance to err at any of them smaller, never larger.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpaired:
+    """Is the geometric mean of connections, relative to an earlier run's, on this side?"""
+
+    figure: str
+    before: tuple[float, ...]
+    unit: str = ""
+
+    @property
+    def quantity(self) -> str:
+        """What is judged, in words."""
+        return f"{self.figure} ratio to the baseline run"
+
+    @property
+    def noun(self) -> str:
+        """What is counted."""
+        return "connections"
+
+    def check(self, plan: Plan, relation: Relation, limit: float) -> None:
+        """Refuse an earlier run without spread, and a limit that no ratio can reach."""
+        check_limit(limit, self.quantity)
+        if len(self.before) < 2 or not all(0.0 < value < math.inf for value in self.before):
+            raise SettingsError(
+                f"the baseline run's {self.figure} allows no honest interval",
+                found=f"{len(self.before)} samples: {', '.join(map(str, self.before[:8]))}",
+                remedy="the run before the change has to take at least two samples of it",
+            )
+
+    def requests(self, plan: Plan) -> int:
+        """Connections have none."""
+        return 0
+
+    def most(self, plan: Plan) -> int:
+        """Connections at most."""
+        return plan.last
+
+    rounds_at_most = most
+
+    def find(
+        self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
+    ) -> Finding | None:
+        """Look at Welch's interval of the ratio."""
+        n = min(len(rounds), plan.last)
+        if n < plan.first:
+            return None
+        mean = Mean(figure=self.figure, unit="bit/s", paired=False)
+        interval = welch_interval(
+            mean.logarithms(rounds[:n]), [math.log(value) for value in self.before], plan.level
+        )
+        return Finding(
+            state=clears(interval, relation, limit),
+            interval=interval,
+            low_level=plan.level,
+            high_level=plan.level,
+            n=n,
+            counts=(("in the baseline run", len(self.before)),),
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the question as a JSON-safe dict."""
+        return {"kind": "unpaired", "figure": self.figure, "before": list(self.before)}
+
+
+def welch_interval(now: Sequence[float], before: Sequence[float], level: float) -> Interval:
+    """Return the ratio of two groups' geometric means; each bound errs with chance ``level``.
+
+    Args:
+        now: logarithms, two or more.
+        before: logarithms, two or more.
+        level: one-sided.
+    """
+    parts = [max(deviation(group), LEAST_DEVIATION) ** 2 / len(group) for group in (now, before)]
+    squared = math.fsum(parts)
+    freedom = squared**2 / math.fsum(
+        part**2 / (len(group) - 1) for part, group in zip(parts, (now, before), strict=True)
+    )
+    centre = math.fsum(now) / len(now) - math.fsum(before) / len(before)
+    reach = student_quantile(1.0 - level, max(1, math.floor(freedom))) * math.sqrt(squared)
+    return Interval(
+        estimate=math.exp(centre), low=math.exp(centre - reach), high=math.exp(centre + reach)
+    )
