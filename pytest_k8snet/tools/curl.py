@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_k8snet.errors import CurlError, K8sNetError, SettingsError, quote
+from pytest_k8snet.errors import CurlError, K8sNetError, SettingsError, ToolError, quote
 from pytest_k8snet.tools.common import (
     Section,
     missing_program,
