@@ -113,7 +113,7 @@ def _shown(text: object) -> str:
 
 def _doctor(options: argparse.Namespace) -> int:
     from pytest_k8snet.calico.doctor import examine
-    from pytest_k8snet.cluster.connection import connect
+    from pytest_k8snet.cluster.connect import connect
 
     api = connect(kubeconfig=options.kubeconfig, context=options.context)
     examination = examine(api, namespace=options.namespace)
@@ -146,7 +146,7 @@ def _resolution(options: argparse.Namespace) -> int:
 
 def _restore(options: argparse.Namespace) -> int:
     from pytest_k8snet.calico.restore import restore_cluster
-    from pytest_k8snet.cluster.connection import connect
+    from pytest_k8snet.cluster.connect import connect
 
     api = connect(kubeconfig=options.kubeconfig, context=options.context)
     for line in restore_cluster(

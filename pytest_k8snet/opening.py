@@ -9,7 +9,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.session import ChangeSettings
-from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.errors import K8sNetError, SettingsError
 from pytest_k8snet.measure.run import Run, RunSpec
 

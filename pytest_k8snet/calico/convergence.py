@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pytest_k8snet.cluster.status import ServerBusyError
+from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.errors import ExecError, NotConvergedError, ToolMissingError
 
 #: How often the state is looked at: at first nearly at once, later once a second, in seconds.

@@ -22,9 +22,9 @@ from pytest_k8snet.calico.prospects import (
     wrapped,
 )
 from pytest_k8snet.calico.restore import STATE_NAMESPACE
-from pytest_k8snet.cluster import preflight
+from pytest_k8snet.cluster import rbac
 from pytest_k8snet.cluster.nodes import Node, choose_nodes, placement
-from pytest_k8snet.cluster.permissions import LEVELS
+from pytest_k8snet.cluster.rbac import LEVELS
 from pytest_k8snet.errors import ApiError, K8sNetError, NodesError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def examine(api: Api, *, namespace: str | None = None) -> Examination:
     """
     installation = inspect(api)
     group = installation.group or V1
-    report = preflight.check(
+    report = rbac.check(
         api,
         namespace=namespace,
         state_namespace=STATE_NAMESPACE,
@@ -183,7 +183,7 @@ def _modes(installation: Installation, nodes: Sequence[Node]) -> tuple[list[str]
     return lines, possible
 
 
-def _permissions(report: preflight.Report) -> Iterator[str]:
+def _permissions(report: rbac.Report) -> Iterator[str]:
     for level in LEVELS:
         missing = report.missing(level)
         yield f"{level:<10} {'all granted' if not missing else 'missing: ' + ', '.join(missing)}"

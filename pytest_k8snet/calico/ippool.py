@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_k8snet.calico.groups import METADATA_ANNOTATION
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.cluster.manifests import RUN_LABEL
+from pytest_k8snet.cluster.pods import RUN_LABEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from pytest_k8snet.calico.lease import (
     new_lease,
     timestamp,
 )
-from pytest_k8snet.cluster.readiness import pauses
-from pytest_k8snet.cluster.status import ServerBusyError
+from pytest_k8snet.cluster.api_errors import ServerBusyError
+from pytest_k8snet.cluster.pods import pauses
 from pytest_k8snet.errors import (
     ApiError,
     ConflictError,

@@ -23,10 +23,8 @@ from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.ippool import IPPool
 from pytest_k8snet.calico.modes import CalicoMode, Family
 from pytest_k8snet.calico.prober import Prober, Question
-from pytest_k8snet.cluster.manifests import selector
 from pytest_k8snet.cluster.nodes import list_nodes
-from pytest_k8snet.cluster.pods import addresses_of
-from pytest_k8snet.cluster.readiness import pauses
+from pytest_k8snet.cluster.pods import addresses_of, pauses, selector
 from pytest_k8snet.errors import ForbiddenError, NotFoundError, RestoreError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pytest_k8snet.calico.addressing import BLOCK_SIZE
 from pytest_k8snet.calico.groups import Group
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.version import MANUAL_ASSIGNMENT, Version
-from pytest_k8snet.cluster.manifests import run_labels
+from pytest_k8snet.cluster.pods import run_labels
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node

@@ -12,9 +12,7 @@ from pytest_k8snet.calico.addressing import lies_in
 from pytest_k8snet.calico.changes import Changes
 from pytest_k8snet.calico.groups import V1, ApiShape, Group
 from pytest_k8snet.calico.ippool import labels_of
-from pytest_k8snet.cluster.manifests import RUN_LABEL
-from pytest_k8snet.cluster.pods import addresses_of
-from pytest_k8snet.cluster.readiness import pauses
+from pytest_k8snet.cluster.pods import RUN_LABEL, addresses_of, pauses
 from pytest_k8snet.errors import ApiError, ForbiddenError, NotFoundError, RestoreError
 
 if TYPE_CHECKING:

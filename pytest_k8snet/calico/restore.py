@@ -10,9 +10,8 @@ from pytest_k8snet.calico.journal import Journal, JournalStore
 from pytest_k8snet.calico.lease import Holder
 from pytest_k8snet.calico.lock import Lock
 from pytest_k8snet.calico.undo import take_back
-from pytest_k8snet.cluster.leftovers import Leftover, delete_labelled, find_leftovers
-from pytest_k8snet.cluster.manifests import MANAGED_BY, MANAGED_BY_LABEL
-from pytest_k8snet.cluster.sweep import sweep
+from pytest_k8snet.cluster.pods import MANAGED_BY, MANAGED_BY_LABEL
+from pytest_k8snet.cluster.workspace import Leftover, delete_labelled, find_leftovers, sweep
 from pytest_k8snet.errors import ForbiddenError, RestoreError
 
 if TYPE_CHECKING:

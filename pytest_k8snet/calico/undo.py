@@ -20,7 +20,7 @@ from pytest_k8snet.calico.pool_writer import (
     write_installation_entry,
     write_mode_fields,
 )
-from pytest_k8snet.cluster.readiness import pauses
+from pytest_k8snet.cluster.pods import pauses
 from pytest_k8snet.errors import (
     ApiError,
     ConnectError,

@@ -12,13 +12,9 @@ from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from pytest_k8snet.cluster import exec as podexec
+from pytest_k8snet.cluster.api_errors import ServerBusyError, UnreachableError, collection
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.cluster.rest import Rest, as_object
-from pytest_k8snet.cluster.retry import PATIENCE_SECONDS, is_repeatable
-from pytest_k8snet.cluster.status import ServerBusyError
-from pytest_k8snet.cluster.target import collection
-from pytest_k8snet.cluster.transport import Transport
-from pytest_k8snet.cluster.unreachable import UnreachableError
+from pytest_k8snet.cluster.http import PATIENCE_SECONDS, Rest, Transport, as_object, is_repeatable
 from pytest_k8snet.errors import ApiError, ConflictError, NotFoundError, PodError
 
 Object: TypeAlias = dict[str, Any]

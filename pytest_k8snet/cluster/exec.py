@@ -5,17 +5,15 @@ Closing the stream does not end the command: what runs in a pod must bound itsel
 
 from __future__ import annotations
 
+import json
+import selectors
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster import channels as protocol
-from pytest_k8snet.cluster.rest import Rest, as_object
-from pytest_k8snet.cluster.retry import is_repeatable
-from pytest_k8snet.cluster.status import ServerBusyError
-from pytest_k8snet.cluster.target import collection
-from pytest_k8snet.cluster.transport import HandshakeRefusedError
+from pytest_k8snet.cluster.api_errors import ServerBusyError, collection
+from pytest_k8snet.cluster.http import HandshakeRefusedError, Rest, as_object, is_repeatable
 from pytest_k8snet.errors import (
     ApiError,
     ConnectError,
@@ -24,11 +22,171 @@ from pytest_k8snet.errors import (
     ExecTimeoutError,
     NotFoundError,
     PodError,
+    ToolMissingError,
     quote,
 )
 
 if TYPE_CHECKING:
     from websocket import WebSocket
+
+#
+# Knows frames, channels and deadlines; neither paths nor permissions nor pods. stdin, stdout,
+# stderr and the command's status have channels of their own, named by the first byte of each
+# message.
+
+
+STDIN, STDOUT, STDERR, STATUS, CLOSE = 0, 1, 2, 3, 255
+
+_CHUNK_BYTES = 16 * 1024
+#: How long a server may take to close the stream after it has sent the command's status.
+_FAREWELL_SECONDS = 1.0
+
+
+def exec_query(argv: Sequence[str], *, container: str, stdin: bool) -> list[tuple[str, str]]:
+    """The query of an exec request."""
+    pairs = [("command", word) for word in argv]
+    if container:
+        pairs.append(("container", container))
+    if stdin:
+        pairs.append(("stdin", "true"))
+    return [*pairs, ("stdout", "true"), ("stderr", "true")]
+
+
+class Channels:
+    """What has arrived so far, by channel."""
+
+    def __init__(self) -> None:
+        self._received = {STDOUT: bytearray(), STDERR: bytearray(), STATUS: bytearray()}
+
+    def feed(self, message: bytes) -> None:
+        """Take one WebSocket message; messages of unknown channels are dropped."""
+        if message and (channel := self._received.get(message[0])) is not None:
+            channel += message[1:]
+
+    @property
+    def stdout(self) -> str:
+        """Standard output so far."""
+        return self._received[STDOUT].decode("utf-8", "replace")
+
+    @property
+    def stderr(self) -> str:
+        """Standard error so far."""
+        return self._received[STDERR].decode("utf-8", "replace")
+
+    @property
+    def status(self) -> dict[str, Any] | None:
+        """The command's Status object; None until it has arrived whole."""
+        try:
+            status = json.loads(self._received[STATUS])
+        except ValueError:
+            return None
+        return status if isinstance(status, dict) else None
+
+
+def exit_code(status: dict[str, Any], argv: Sequence[str], where: str) -> int:
+    """The exit status that a Status object stands for.
+
+    Args:
+        status: the object from the status channel.
+        argv: the command.
+        where: the pod, for the message.
+
+    Raises:
+        ToolMissingError: the program is not in the image.
+        ExecError: the container runtime could not run the command.
+    """
+    if status.get("status") == "Success":
+        return 0
+    details = status.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    for cause in causes or []:
+        if cause.get("reason") == "ExitCode":
+            try:
+                return int(cause.get("message"))
+            except (TypeError, ValueError):
+                break
+    message = str(status.get("message") or status)
+    program = argv[0] if argv else ""
+    if "executable file not found" in message or "no such file or directory" in message:
+        raise ToolMissingError(
+            f'{where} has no program "{program}"',
+            found=message,
+            remedy="use an image that has it: -o k8snet_image=...",
+        )
+    raise ExecError(
+        f'the container runtime could not run "{program}" in {where}',
+        found=message,
+        remedy="`kubectl describe pod` shows the container's state",
+    )
+
+
+def converse(
+    stream: WebSocket, channels: Channels, *, stdin: bytes | None, deadline: float
+) -> None:
+    """Send stdin and collect messages until the server closes the stream.
+
+    One thread does both by polling: a command that answers while it still reads would else block
+    both sides as soon as the buffers between them are full.
+
+    Args:
+        stream: the open WebSocket.
+        channels: filled with what arrives, also when this raises.
+        stdin: what to send; None when the command has no stdin.
+        deadline: on ``time.monotonic``'s clock.
+
+    Raises:
+        TimeoutError: the deadline has passed before the command's status arrived.
+        OSError, websocket.WebSocketException: the stream broke off.
+    """
+    import websocket
+
+    waiting = memoryview(stdin or b"")
+    must_end_stdin = stdin is not None
+    ended = False
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream.fileno(), selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                if ended:
+                    return
+                raise TimeoutError
+            # The time limit holds within a frame, too: half a frame and silence must not hang.
+            stream.settimeout(left)
+            if must_end_stdin and not waiting:
+                stream.send_binary(bytes([CLOSE, STDIN]))
+                must_end_stdin = False
+            if not _buffered(stream):
+                write = selectors.EVENT_WRITE if waiting else 0
+                selector.modify(stream.fileno(), selectors.EVENT_READ | write)
+                ready = selector.select(left)
+                if not ready:
+                    continue
+                if not ready[0][1] & selectors.EVENT_READ:
+                    stream.send_binary(bytes([STDIN]) + waiting[:_CHUNK_BYTES])
+                    waiting = waiting[_CHUNK_BYTES:]
+                    continue
+            try:
+                opcode, data = stream.recv_data(control_frame=True)
+            except websocket.WebSocketTimeoutException:
+                continue
+            if opcode == websocket.ABNF.OPCODE_CLOSE:
+                return
+            if opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT):
+                message = data.encode() if isinstance(data, str) else bytes(data)
+                channels.feed(message)
+                if not ended and message[:1] == bytes([STATUS]) and channels.status is not None:
+                    ended = True
+                    deadline = min(deadline, time.monotonic() + _FAREWELL_SECONDS)
+
+
+def _buffered(stream: WebSocket) -> bool:
+    # Messages that came in one TLS record are in the TLS layer already, unseen by the selector.
+    pending = getattr(stream.sock, "pending", None)
+    return bool(pending and pending())
+
+
+# -- Run a command in a pod to its end ------------------------------------------------------------
 
 #: Longest argument, and longest command line, that a message shows, in characters.
 _WORD_LIMIT, _LINE_LIMIT = 80, 160
@@ -72,7 +230,7 @@ def run(
     where = f"pod {namespace}/{pod}"
     started = time.monotonic()
     deadline = started + timeout_seconds
-    received = protocol.Channels()
+    received = Channels()
     try:
         stream = _open(rest, namespace, pod, argv, container, stdin is not None, deadline)
     except ApiError as error:
@@ -87,7 +245,7 @@ def run(
                 remedy="Kubernetes 1.30 and later speak v5.channel.k8s.io",
             )
         data = None if stdin is None else stdin.encode()
-        protocol.converse(stream, received, stdin=data, deadline=deadline)
+        converse(stream, received, stdin=data, deadline=deadline)
         cause = "the server closed the stream"
     except TimeoutError:
         raise ExecTimeoutError(
@@ -115,7 +273,7 @@ def run(
         raise pod_trouble(rest, namespace, pod, broken.found) or broken
     return Completed(
         argv=tuple(argv),
-        exit_code=protocol.exit_code(status, argv, where),
+        exit_code=exit_code(status, argv, where),
         stdout=received.stdout,
         stderr=received.stderr,
         seconds=seconds,
@@ -139,7 +297,7 @@ def _open(
     deadline: float,
 ) -> WebSocket:
     path = f"{collection('pods', namespace=namespace)}/{pod}/exec"
-    query = protocol.query(argv, container=container, stdin=stdin)
+    query = exec_query(argv, container=container, stdin=stdin)
 
     def once() -> WebSocket:
         left = min(rest.read_seconds, max(0.1, deadline - time.monotonic()))

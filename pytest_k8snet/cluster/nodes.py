@@ -8,11 +8,22 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pytest_k8snet.cluster.addresses import prefer_ipv4
 from pytest_k8snet.errors import NodesError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
+
+
+def prefer_ipv4(addresses: Sequence[str]) -> str:
+    """The first IPv4 address, else the first, else nothing.
+
+    Modes are modes of IPv4 pools; on clusters of two families the IPv4 address may be the second.
+    """
+    return next((one for one in addresses if ":" not in one), "".join(addresses[:1]))
+
+
+# -- Nodes: what they are, which of them can be used, and which two to measure between ------------
+
 
 Placement: TypeAlias = Literal["same-node", "same-subnet", "cross-subnet", ""]
 
@@ -22,6 +33,7 @@ CALICO_ADDRESS = "projectcalico.org/IPv4Address"
 TOLERATED_TAINTS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 #: The label by which pods choose a node.
 _HOSTNAME = "kubernetes.io/hostname"
+
 _REPELLING = frozenset({"NoSchedule", "NoExecute"})
 #: Conditions that hold a node back when they are True, in the kubelet's words.
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")

@@ -2,12 +2,235 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster.addresses import prefer_ipv4
-from pytest_k8snet.cluster.manifests import CONTAINER, ROLE_LABEL
+from pytest_k8snet.cluster.api_errors import collection
+from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, this_process
+from pytest_k8snet.cluster.nodes import TOLERATED_TAINTS, prefer_ipv4
+from pytest_k8snet.errors import ApiError, K8sNetError, PodError
+from pytest_k8snet.tools import capture
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
+#
+# All pods are hardened to the Pod Security level ``restricted``, but for the host's network and
+# the capture of packets where they are asked for. They do nothing by themselves: commands come
+# by exec.
+
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+
+MANAGED_BY = "pytest-k8snet"
+
+RUN_LABEL = "k8snet/run"
+
+ROLE_LABEL = "k8snet/role"
+
+POOL_ANNOTATION = "cni.projectcalico.org/ipv4pools"
+
+CONTAINER = "k8snet"
+
+WEB_PORT = 8080
+#: Any unprivileged id that no image needs to know.
+_USER_ID = 65532
+#: As PID 1 it inherits whatever a command leaves behind (iperf3's servers do so for each sample):
+#: a shell that waits reaps them, a bare `sleep` would keep them until the node's limit of
+#: processes is reached. It ends at once when it is asked to, which PID 1 does only by a trap.
+_REAPER = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done"
+#: A pod that nobody deletes, because the run was killed, ends by itself after this time.
+LIFETIME_SECONDS = 6 * 3600
+
+
+def run_labels(run_id: str, role: str = "") -> dict[str, str]:
+    """The labels of an object of a run."""
+    labels = {MANAGED_BY_LABEL: MANAGED_BY, RUN_LABEL: run_id}
+    return {**labels, ROLE_LABEL: role} if role else labels
+
+
+def selector(run_id: str) -> str:
+    """The label selector for everything of a run."""
+    return f"{MANAGED_BY_LABEL}={MANAGED_BY},{RUN_LABEL}={run_id}"
+
+
+def namespace(name: str, run_id: str) -> dict[str, Any]:
+    """A namespace of a run; it admits host-network pods."""
+    levels = {f"pod-security.kubernetes.io/{m}": "privileged" for m in ("enforce", "audit", "warn")}
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": name,
+            "labels": {**run_labels(run_id), **levels},
+            "annotations": {PROCESS_ANNOTATION: this_process()},
+        },
+    }
+
+
+def pod_name(run_id: str, request: PodRequest, number: int) -> str:
+    """A pod's name: run, role, node and a number; at most 63 characters, as hostnames are."""
+    prefix = run_id if run_id.startswith("k8snet-") else f"k8snet-{run_id}"
+    suffix = f"-{number}"
+    middle = re.sub(r"[^a-z0-9-]+", "-", f"{request.role}-{request.node}".lower()).strip("-")
+    room = 63 - len(prefix) - len(suffix) - 1
+    return f"{prefix}-{middle[:room].strip('-')}{suffix}"
+
+
+def pod(
+    name: str, namespace: str, run_id: str, request: PodRequest, *, image: str, hostname: str
+) -> dict[str, Any]:
+    """A pod that sleeps until it is deleted; or, where that is asked for, serves HTTP.
+
+    Args:
+        name: its name.
+        namespace: its namespace.
+        run_id: the run it belongs to.
+        request: what it is for.
+        image: the container image.
+        hostname: the value of the node's hostname label, which need not be the node's name.
+    """
+    metadata: dict[str, Any] = {
+        "name": name,
+        "namespace": namespace,
+        "labels": run_labels(run_id, request.role),
+        "annotations": {PROCESS_ANNOTATION: this_process()},
+    }
+    if request.pool is not None:
+        metadata["annotations"][POOL_ANNOTATION] = json.dumps([request.pool])
+    spec: dict[str, Any] = {
+        **_pod_spec(_web_container(image) if request.serves_http else _client_container(image)),
+        # By label, so that the scheduler checks resources and speaks when it cannot.
+        "nodeSelector": {"kubernetes.io/hostname": hostname},
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": LIFETIME_SECONDS,
+        "volumes": [{"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}],
+        "tolerations": [{"key": key, "operator": "Exists"} for key in TOLERATED_TAINTS],
+    }
+    if request.capture:
+        # Kubernetes gives added capabilities to root alone.
+        (container,) = spec["containers"]
+        container["securityContext"] |= {
+            "runAsNonRoot": False,
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "capabilities": {"drop": ["ALL"], "add": list(capture.CAPABILITIES)},
+        }
+    if request.host_network:
+        spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def web_deployment(
+    name: str, namespace: str, run_id: str, *, image: str, replicas: int, pool: str | None
+) -> dict[str, Any]:
+    """A small HTTP server (agnhost's netexec), its replicas spread over the nodes."""
+    labels = run_labels(run_id, name)
+    template: dict[str, Any] = {"labels": labels}
+    if pool is not None:
+        template["annotations"] = {POOL_ANNOTATION: json.dumps([pool])}
+    spec = {
+        **_pod_spec(_web_container(image)),
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": labels},
+            }
+        ],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": template, "spec": spec},
+        },
+    }
+
+
+def web_service(name: str, namespace: str, run_id: str) -> dict[str, Any]:
+    """A Service of type LoadBalancer, which has a cluster IP and a node port as well."""
+    labels = run_labels(run_id, name)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {
+            "type": "LoadBalancer",
+            "selector": labels,
+            "ports": [{"name": "http", "port": 80, "targetPort": WEB_PORT, "protocol": "TCP"}],
+        },
+    }
+
+
+def web_name(pool: str | None) -> str:
+    """The name of the web service in a pool: names of one run must differ by pool."""
+    if pool is None:
+        return "web"
+    return f"web-{hashlib.sha256(pool.encode()).hexdigest()[:6]}"
+
+
+def _client_container(image: str) -> dict[str, Any]:
+    return {
+        "name": CONTAINER,
+        "image": image,
+        "command": ["sh", "-c", _REAPER],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+        # iperf3 keeps its send buffer in a file under /tmp.
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+
+
+def _web_container(image: str) -> dict[str, Any]:
+    return {
+        "name": CONTAINER,
+        "image": image,
+        "args": ["netexec", f"--http-port={WEB_PORT}"],
+        "ports": [{"name": "http", "containerPort": WEB_PORT}],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+        "readinessProbe": {
+            "httpGet": {"path": "/healthz", "port": WEB_PORT},
+            "periodSeconds": 1,
+        },
+    }
+
+
+def _pod_spec(container: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "containers": [
+            {
+                **container,
+                "imagePullPolicy": "IfNotPresent",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER_ID,
+            "runAsGroup": _USER_ID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 1,
+    }
+
+
+# -- Pods of a run: what is asked for, what came of it, and why one does not start. Pure ----------
 
 #: For how long trouble that may pass by itself is tolerated: a first failed pull of an image, a
 #: node that is about to lose its not-ready taint.
@@ -224,3 +447,180 @@ def _condition(pod: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
         if condition.get("type") == kind:
             return dict(condition)
     return {}
+
+
+# -- Wait for pods to be ready, and fail early with the scheduler's or kubelet's own reason -------
+#
+# Polls one list for all pods. A watch would tell a few milliseconds sooner and add a stream that
+# can hang, end silently or lose its place.
+
+
+_FIRST_PAUSE_SECONDS = 0.02
+
+_LONGEST_PAUSE_SECONDS = 0.5
+
+_EVENTS = 6
+
+_LOG_LINES = 5
+
+
+def pauses(
+    longest_seconds: float = _LONGEST_PAUSE_SECONDS,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Callable[[], None]:
+    """A function that sleeps, a little longer each time it is called."""
+    pause = _FIRST_PAUSE_SECONDS
+
+    def rest() -> None:
+        nonlocal pause
+        sleep(pause)
+        pause = min(pause * 1.5, longest_seconds)
+
+    return rest
+
+
+def wait_ready(
+    api: Api,
+    namespace: str,
+    *,
+    labels: str,
+    count: int,
+    names: Collection[str] | None = None,
+    timeout_seconds: float,
+    maker: Callable[[], Trouble | None] = lambda: None,
+) -> list[dict[str, Any]]:
+    """Wait until pods are ready.
+
+    Args:
+        api: the cluster.
+        namespace: the pods' namespace.
+        labels: a selector for them.
+        count: how many there must be.
+        names: their names where these are known: then one that vanishes is an error.
+        timeout_seconds: for all of them together.
+        maker: says why fewer pods than needed exist, where something else makes them.
+
+    Returns:
+        the Pod objects.
+
+    Raises:
+        PodError: one does not start, with the reason that Kubernetes gives.
+    """
+    path = collection("pods", namespace=namespace)
+    deadline = time.monotonic() + timeout_seconds
+    since: dict[str, float] = {}
+    said: dict[str, str] = {}
+    sleep = pauses()
+    while True:
+        pods = [
+            pod
+            for pod in api.list(path, labels=labels)
+            if names is None or pod["metadata"]["name"] in names
+        ]
+        if names is not None and (missing := set(names) - {p["metadata"]["name"] for p in pods}):
+            raise _vanished(namespace, sorted(missing)[0])
+        ready = [pod for pod in pods if is_ready(pod)]
+        if len(ready) >= count:
+            return ready
+        for pod in pods:
+            uid = pod["metadata"]["uid"]
+            trouble = None if is_ready(pod) else trouble_of(pod)
+            # A Deployment's own doing: it replaces the pod.
+            if trouble is not None and names is None and trouble.reason == "Deleted":
+                trouble = None
+            if trouble is None:
+                since.pop(uid, None)
+                continue
+            # "Back-off pulling image" comes after, and hides, the registry's own words.
+            said[uid] = max(said.get(uid, ""), trouble.message, key=len)
+            began = since.setdefault(uid, time.monotonic())
+            if not trouble.passing or time.monotonic() - began >= TOLERANCE_SECONDS:
+                raise _does_not_start(api, pod, trouble, said[uid])
+        if len(pods) < count and (why := maker()) is not None:
+            raise PodError(
+                f"{count} pods are wanted in namespace {namespace} and {len(pods)} were made: "
+                f"{why.reason}",
+                found=why.message,
+                remedy=why.remedy,
+            )
+        if time.monotonic() >= deadline:
+            raise _too_late(api, namespace, [p for p in pods if p not in ready], timeout_seconds)
+        sleep()
+
+
+def _vanished(namespace: str, name: str) -> PodError:
+    return PodError(
+        f"pod {namespace}/{name} has vanished before it was ready",
+        remedy=f"find out who deletes pods in {namespace}: `kubectl get events -n {namespace}`",
+    )
+
+
+def _does_not_start(api: Api, pod: Mapping[str, Any], trouble: Trouble, message: str) -> PodError:
+    found = message
+    if trouble.wants_logs and (lines := _last_lines(api, pod)):
+        found = f"{message}\nlast lines of its log:\n{lines}"
+    return PodError(
+        f"{_name(pod)} does not start: {trouble.reason}", found=found, remedy=trouble.remedy
+    )
+
+
+def _too_late(
+    api: Api, namespace: str, pods: Sequence[Mapping[str, Any]], timeout_seconds: float
+) -> PodError:
+    if not pods:
+        return PodError(
+            f"no pod has appeared in namespace {namespace} within {timeout_seconds:g} s",
+            remedy="see whether kube-controller-manager and kube-scheduler run",
+        )
+    return PodError(
+        f"{_name(pods[0])} is not ready after {timeout_seconds:g} s"
+        + (f" (nor are {len(pods) - 1} more)" if len(pods) > 1 else ""),
+        found="\n".join([_state(pods[0]), *_events(api, pods[0])]),
+        remedy="the events tell what it waits for; `-o k8snet_pod_timeout=...` allows more time",
+    )
+
+
+def _name(pod: Mapping[str, Any]) -> str:
+    metadata, spec = pod["metadata"], pod.get("spec") or {}
+    selector = spec.get("nodeSelector") or {}
+    node = spec.get("nodeName") or selector.get("kubernetes.io/hostname") or ""
+    return f"pod {metadata['namespace']}/{metadata['name']}" + (f" on {node}" if node else "")
+
+
+def _state(pod: Mapping[str, Any]) -> str:
+    status = pod.get("status") or {}
+    words = [f"phase {status.get('phase', 'unknown')}"]
+    for condition in status.get("conditions") or []:
+        if condition.get("status") != "True" and condition.get("type") != "Ready":
+            words.append(f"{condition.get('type')}: {condition.get('message') or 'no'}")
+    for container in status.get("containerStatuses") or []:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting:
+            words.append(f"{waiting.get('reason', 'waiting')} {waiting.get('message', '')}".strip())
+    return "; ".join(words)
+
+
+def _events(api: Api, pod: Mapping[str, Any]) -> list[str]:
+    metadata = pod["metadata"]
+    try:
+        events = api.list(
+            collection("events", namespace=metadata["namespace"]),
+            fields=f"involvedObject.name={metadata['name']}",
+        )
+    except ApiError:
+        # They only explain: without the permission to read them, the error stands by itself.
+        return []
+    events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    return [
+        f"event {event.get('reason', '')}: {event.get('message', '')}"
+        for event in events[-_EVENTS:]
+    ]
+
+
+def _last_lines(api: Api, pod: Mapping[str, Any]) -> str:
+    metadata = pod["metadata"]
+    try:
+        return api.logs(metadata["namespace"], metadata["name"], tail_lines=_LOG_LINES).strip()
+    except K8sNetError:
+        return ""

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster import manifests
+from pytest_k8snet.cluster import pods
+from pytest_k8snet.cluster.api_errors import collection
 from pytest_k8snet.cluster.nodes import usable_nodes
-from pytest_k8snet.cluster.pods import Trouble
-from pytest_k8snet.cluster.readiness import pauses, wait_ready
-from pytest_k8snet.cluster.target import collection
+from pytest_k8snet.cluster.pods import Trouble, pauses, wait_ready
 from pytest_k8snet.errors import ClusterError, ConflictError, NotFoundError
 
 if TYPE_CHECKING:
@@ -187,16 +186,16 @@ def make_web_service(
         ClusterError: the Service found no endpoints.
     """
     api, space, run_id = workspace.api, workspace.namespace, workspace.run_id
-    name = manifests.web_name(pool)
+    name = pods.web_name(pool)
     deployments = collection("deployments", namespace=space, group="apps")
     made = [
         (
             deployments,
-            manifests.web_deployment(
+            pods.web_deployment(
                 name, space, run_id, image=workspace.web_image, replicas=replicas, pool=pool
             ),
         ),
-        (collection("services", namespace=space), manifests.web_service(name, space, run_id)),
+        (collection("services", namespace=space), pods.web_service(name, space, run_id)),
     ]
     for path, body in made:
         try:
@@ -204,12 +203,12 @@ def make_web_service(
         except ConflictError as error:
             there = api.get(f"{path}/{name}")
             # Made by an earlier call of this run.
-            if there["metadata"].get("labels", {}).get(manifests.RUN_LABEL) != run_id:
+            if there["metadata"].get("labels", {}).get(pods.RUN_LABEL) != run_id:
                 raise error from None
     wait_ready(
         api,
         space,
-        labels=f"{manifests.selector(run_id)},{manifests.ROLE_LABEL}={name}",
+        labels=f"{pods.selector(run_id)},{pods.ROLE_LABEL}={name}",
         count=replicas,
         timeout_seconds=workspace.pod_timeout_seconds,
         maker=lambda: _replica_failure(api.get(f"{deployments}/{name}")),

@@ -10,16 +10,28 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from pytest_k8snet.cluster import manifests, sweep
-from pytest_k8snet.cluster.leftovers import delete_labelled, delete_namespace
+from pytest_k8snet.cluster import pods
+from pytest_k8snet.cluster.api_errors import collection
+from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, is_alive
 from pytest_k8snet.cluster.nodes import list_nodes
-from pytest_k8snet.cluster.pods import Pod, PodRequest, is_ready, read_pod
-from pytest_k8snet.cluster.readiness import pauses, wait_ready
-from pytest_k8snet.cluster.target import collection
+from pytest_k8snet.cluster.pods import (
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    RUN_LABEL,
+    Pod,
+    PodRequest,
+    is_ready,
+    pauses,
+    read_pod,
+    selector,
+    wait_ready,
+)
 from pytest_k8snet.errors import (
     ClusterError,
+    ConnectError,
     ForbiddenError,
     K8sNetError,
     NotFoundError,
@@ -27,6 +39,299 @@ from pytest_k8snet.errors import (
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
+
+#
+# Works from the run's id alone, so that it serves the end of a run and the repair after a killed
+# one. What makes pods goes before the pods, the pods before their namespace.
+
+#: For pods to end by themselves, before they are dropped without the kubelet's word.
+POD_END_SECONDS = 20.0
+#: A namespace's controllers look at everything that it may contain: seconds, at times many.
+NAMESPACE_END_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    resource: str
+    group: str = ""
+
+
+_MAKERS = (_Kind("deployments", "apps"), _Kind("replicasets", "apps"), _Kind("services"))
+
+_PODS = _Kind("pods")
+
+_NAMESPACES = "/api/v1/namespaces"
+
+
+def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
+    """Delete everything of a run and wait until it is gone.
+
+    Args:
+        api: the cluster.
+        run_id: the run.
+        namespace: where to look, besides namespaces that the run made; None looks everywhere.
+
+    Returns:
+        what was deleted, as ``kind namespace/name``; empty when nothing was left.
+
+    Raises:
+        ClusterError: something is still there after the time allowed.
+    """
+    labels = selector(run_id)
+    own = _own_namespaces(api, run_id, namespace)
+    places = _places(own, namespace)
+    deleted: list[str] = []
+    trouble: K8sNetError | None = None
+    try:
+        for kind in _MAKERS:
+            deleted += _delete_all(api, kind, places, labels)
+        pods = _delete_all(api, _PODS, places, labels, grace_seconds=1)
+        if deleted or pods:
+            _wait_until_no_pods(api, places, labels, run_id)
+        deleted += pods
+    except ConnectError:
+        raise
+    except K8sNetError as error:
+        trouble = error
+    # What lies in a namespace of the run's own goes with it, whoever may not delete it singly.
+    for name in own:
+        api.delete(f"{_NAMESPACES}/{name}")
+    for name in own:
+        _wait_until_no_namespace(api, name)
+    if trouble is not None and not set(places) <= set(own):
+        raise trouble
+    return [*deleted, *(f"namespaces {name}" for name in own)]
+
+
+def delete_pods(api: Api, pods: list[tuple[str, str, str]]) -> None:
+    """Delete pods and wait until they are gone; ones that are gone already are fine.
+
+    Args:
+        api: the cluster.
+        pods: namespace, name and uid of each; a later pod of the same name is left alone.
+
+    Raises:
+        ClusterError: one is still there after the time allowed.
+    """
+    paths = {(f"{collection('pods', namespace=space)}/{name}", uid) for space, name, uid in pods}
+
+    def present(path: str, uid: str) -> bool:
+        try:
+            return str(api.get(path)["metadata"].get("uid", "")) == uid or not uid
+        except NotFoundError:
+            return False
+
+    def end(item: tuple[str, str]) -> bool:
+        path, uid = item
+        if not present(path, uid):
+            return True
+        for grace_seconds, limit_seconds in ((1, POD_END_SECONDS), (0, POD_END_SECONDS / 4)):
+            api.delete(path, grace_seconds=grace_seconds)
+            deadline = time.monotonic() + limit_seconds
+            sleep = pauses()
+            while present(path, uid):
+                if time.monotonic() >= deadline:
+                    break
+                sleep()
+            else:
+                return True
+        return False
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        stuck = [
+            path for (path, _), done in zip(paths, pool.map(end, paths), strict=True) if not done
+        ]
+    if stuck:
+        raise ClusterError(
+            f"{len(stuck)} pods could not be deleted",
+            found=", ".join(stuck),
+            remedy="their node may be down: `kubectl delete pod --force` drops them",
+        )
+
+
+def _own_namespaces(api: Api, run_id: str, namespace: str | None) -> list[str]:
+    try:
+        found = api.list(_NAMESPACES, labels=selector(run_id))
+    except ForbiddenError:
+        if namespace is None:
+            return []
+        try:
+            found = [api.get(f"{_NAMESPACES}/{namespace}")]
+        except (ForbiddenError, NotFoundError):
+            return []
+    names = [item["metadata"]["name"] for item in found if _is_of(run_id, item)]
+    return sorted(names)
+
+
+def _is_of(run_id: str, item: dict[str, Any]) -> bool:
+    return bool((item["metadata"].get("labels") or {}).get(RUN_LABEL) == run_id)
+
+
+def _places(own: list[str], namespace: str | None) -> list[str]:
+    """Namespaces to look in; the empty name stands for all of them."""
+    return [""] if namespace is None else list(dict.fromkeys([namespace, *own]))
+
+
+def _delete_all(
+    api: Api, kind: _Kind, places: list[str], labels: str, *, grace_seconds: int | None = None
+) -> list[str]:
+    found: list[dict[str, Any]] = []
+    for place in places:
+        try:
+            found += api.list(
+                collection(kind.resource, namespace=place, group=kind.group), labels=labels
+            )
+        except (ForbiddenError, NotFoundError):
+            # What this user may not even list, this run has not made.
+            if kind is _PODS:
+                raise
+    paths = [
+        collection(kind.resource, namespace=item["metadata"]["namespace"], group=kind.group)
+        + f"/{item['metadata']['name']}"
+        for item in found
+    ]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(
+            pool.map(
+                lambda path: api.delete(
+                    path, grace_seconds=grace_seconds, propagation="Background"
+                ),
+                paths,
+            )
+        )
+    return [_describe(kind, item) for item in found]
+
+
+def _wait_until_no_pods(api: Api, places: list[str], labels: str, run_id: str) -> None:
+    began = time.monotonic()
+    sleep = pauses()
+    while left := _delete_all(
+        api,
+        _PODS,
+        places,
+        labels,
+        # Again and again, since a ReplicaSet that is about to go may have made another.
+        grace_seconds=1 if time.monotonic() - began < POD_END_SECONDS else 0,
+    ):
+        if time.monotonic() - began >= POD_END_SECONDS * 1.5:
+            raise ClusterError(
+                f"pods of run {run_id} could not be deleted",
+                found=", ".join(left),
+                remedy="their node may be down: `kubectl delete pod --force` drops them",
+            )
+        sleep()
+
+
+def _wait_until_no_namespace(api: Api, name: str) -> None:
+    deadline = time.monotonic() + NAMESPACE_END_SECONDS
+    sleep = pauses()
+    while True:
+        try:
+            status = api.get(f"{_NAMESPACES}/{name}").get("status") or {}
+        except NotFoundError:
+            return
+        if time.monotonic() >= deadline:
+            conditions = status.get("conditions") or []
+            raise ClusterError(
+                f"the namespace {name} is still there after {NAMESPACE_END_SECONDS:g} s",
+                found="; ".join(str(c.get("message")) for c in conditions if c.get("message")),
+                remedy="it is being deleted, and something in it or in the control plane holds it: "
+                f"`kubectl describe namespace {name}`",
+            )
+        sleep()
+
+
+def _describe(kind: _Kind, item: dict[str, Any]) -> str:
+    metadata = item["metadata"]
+    space = metadata.get("namespace")
+    return (
+        f"{kind.resource} {space}/{metadata['name']}"
+        if space
+        else f"{kind.resource} {metadata['name']}"
+    )
+
+
+# -- What runs have left in a cluster, told apart by whether they still work ----------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """What one run has in the cluster.
+
+    Attributes:
+        run_id: the run.
+        alive: whether its process lives; None where that cannot be told from here.
+        since: when the first of it was made, as the API server says.
+        own: namespaces that the run made.
+        others: namespaces of somebody else's in which it has pods.
+    """
+
+    run_id: str
+    alive: bool | None
+    since: str
+    own: tuple[str, ...]
+    others: tuple[str, ...]
+
+    def __str__(self) -> str:
+        what = [f"namespace {name}" for name in self.own]
+        what += [f"pods in namespace {name}" for name in self.others]
+        return f"{' and '.join(what)} of run {self.run_id}, since {self.since}"
+
+    @property
+    def by_hand(self) -> str:
+        """The commands that delete it."""
+        commands = [delete_namespace(name) for name in self.own]
+        commands += [delete_labelled(name, f"{RUN_LABEL}={self.run_id}") for name in self.others]
+        return " and ".join(commands)
+
+
+def delete_namespace(name: str) -> str:
+    """The command that deletes a namespace of a run's own."""
+    return f"`kubectl delete namespace {name}`"
+
+
+def delete_labelled(namespace: str, label: str) -> str:
+    """The command that deletes what runs have made in somebody else's namespace."""
+    return f"`kubectl -n {namespace} delete deployments,services,pods -l {label}`"
+
+
+def find_leftovers(api: Api) -> list[Leftover]:
+    """What every run has in the cluster now.
+
+    Raises:
+        ForbiddenError: the user may not list namespaces, or pods in all of them.
+    """
+    labels = f"{MANAGED_BY_LABEL}={MANAGED_BY},{RUN_LABEL}"
+    spaces: dict[str, list[dict[str, Any]]] = {}
+    pods: dict[str, list[dict[str, Any]]] = {}
+    for resource, found in (("namespaces", spaces), ("pods", pods)):
+        for item in api.list(collection(resource), labels=labels):
+            found.setdefault(item["metadata"]["labels"][RUN_LABEL], []).append(item["metadata"])
+    return [
+        _leftover(run_id, spaces.get(run_id, []), pods.get(run_id, []))
+        for run_id in dict.fromkeys((*spaces, *pods))
+    ]
+
+
+def _leftover(run_id: str, spaces: list[dict[str, Any]], pods: list[dict[str, Any]]) -> Leftover:
+    signs = {
+        is_alive((one.get("annotations") or {}).get(PROCESS_ANNOTATION, ""))
+        for one in (*spaces, *pods)
+    }
+    own = {str(one["name"]) for one in spaces}
+    times = [str(one.get("creationTimestamp", "")) for one in (*spaces, *pods)]
+    return Leftover(
+        run_id=run_id,
+        # Pods of the web service carry no process; only a live one speaks against a dead one.
+        alive=True if True in signs else False if False in signs else None,
+        since=min(times),
+        own=tuple(sorted(own)),
+        others=tuple(sorted({str(one["namespace"]) for one in pods} - own)),
+    )
+
+
+# -- Everything that one run makes in a cluster, under one label, in one namespace ----------------
+
 
 _PARALLEL = 8
 #: A new namespace gets its service account a moment after it appears.
@@ -120,7 +425,7 @@ class Workspace:
         with self._lock:
             uids = {pod.uid for pod in doomed}
             self._pods = {k: pod for k, pod in self._pods.items() if pod.uid not in uids}
-            sweep.delete_pods(self.api, [(pod.namespace, pod.name, pod.uid) for pod in doomed])
+            delete_pods(self.api, [(pod.namespace, pod.name, pod.uid) for pod in doomed])
 
     def close(self) -> None:
         """Delete everything and wait until it is gone; calling it again does nothing.
@@ -134,7 +439,7 @@ class Workspace:
             if not namespace:
                 return
             try:
-                sweep.sweep(self.api, self.run_id, namespace=namespace)
+                sweep(self.api, self.run_id, namespace=namespace)
             except K8sNetError as error:
                 raise self._left_behind(namespace, error) from error
 
@@ -142,7 +447,7 @@ class Workspace:
         if self._given_namespace is None:
             by_hand = delete_namespace(namespace)
         else:
-            by_hand = delete_labelled(namespace, f"{manifests.RUN_LABEL}={self.run_id}")
+            by_hand = delete_labelled(namespace, f"{pods.RUN_LABEL}={self.run_id}")
         return ClusterError(
             f"what run {self.run_id} made in namespace {namespace} could not all be deleted",
             found=error.brief,
@@ -155,7 +460,7 @@ class Workspace:
         # Known before it is made: an interrupt in between must not leave it behind.
         self._namespace = name
         try:
-            self.api.create("/api/v1/namespaces", manifests.namespace(name, run_id))
+            self.api.create("/api/v1/namespaces", pods.namespace(name, run_id))
         except K8sNetError:
             self._namespace = ""
             raise
@@ -185,7 +490,7 @@ class Workspace:
         if not self._pods:
             return
         path = collection("pods", namespace=self.namespace)
-        there = self.api.list(path, labels=manifests.selector(self.run_id))
+        there = self.api.list(path, labels=pods.selector(self.run_id))
         alive = {pod["metadata"]["uid"] for pod in there if is_ready(pod)}
         dead = [pod for pod in self._pods.values() if pod.uid not in alive]
         if dead:
@@ -201,7 +506,7 @@ class Workspace:
             ready = wait_ready(
                 self.api,
                 namespace,
-                labels=manifests.selector(self.run_id),
+                labels=pods.selector(self.run_id),
                 count=len(bodies),
                 names={body["metadata"]["name"] for body in bodies},
                 timeout_seconds=self.pod_timeout_seconds,
@@ -218,8 +523,8 @@ class Workspace:
             self._hostnames = {node.name: node.hostname for node in list_nodes(self.api)}
 
     def _manifest(self, request: PodRequest, namespace: str) -> dict[str, Any]:
-        return manifests.pod(
-            manifests.pod_name(self.run_id, request, next(self._numbers)),
+        return pods.pod(
+            pods.pod_name(self.run_id, request, next(self._numbers)),
             namespace,
             self.run_id,
             request,

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.bystander import Bystander, SwitchCost
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.cluster.manifests import WEB_PORT
-from pytest_k8snet.cluster.pods import PodRequest
+from pytest_k8snet.cluster.pods import WEB_PORT, PodRequest
 from pytest_k8snet.errors import K8sNetError, NothingSwitchedError, SettingsError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.proof import PathEnd, PathProof, Transfer
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef, Shell, Strategy
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node, list_nodes
 from pytest_k8snet.cluster.pods import Pod, PodRequest

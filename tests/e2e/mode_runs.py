@@ -21,7 +21,7 @@ from calico_run import POOL
 from pytest_k8snet.calico.lock import current_holder
 from pytest_k8snet.calico.restore import STATE_NAMESPACE
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.lab import LabProcess
 
 #: How many points the series of kills has; the default keeps the suite short.

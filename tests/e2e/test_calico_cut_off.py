@@ -33,7 +33,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from calico_run import opened
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.connect import connect
 with opened(connect(kubeconfig=Path(sys.argv[1]), context=None), sys.argv[2]) as run:
     run.session.enter(CalicoMode.VXLAN_ALWAYS)
     print("entered", flush=True)
@@ -49,7 +49,7 @@ def cluster(request: pytest.FixtureRequest) -> Generator[tuple[LabProcess, Api]]
         played(CalicoSpec(install=install, api_shape="B", vxlan_mode="CrossSubnet")) as running,
     ):
         # Ten seconds of patience with that server would be spent in each test.
-        monkeypatch.setattr("pytest_k8snet.cluster.rest._GROUP_PATIENCE_SECONDS", 0.5)
+        monkeypatch.setattr("pytest_k8snet.cluster.http._GROUP_PATIENCE_SECONDS", 0.5)
         yield running
 
 
@@ -63,7 +63,7 @@ def test_a_killed_run_is_taken_back_through_the_v1_objects(
     cluster: tuple[LabProcess, Api], monkeypatch: pytest.MonkeyPatch, strategy: Strategy
 ) -> None:
     # No namespace goes while that server is cut off: a minute would be spent on it.
-    monkeypatch.setattr("pytest_k8snet.cluster.sweep.NAMESPACE_END_SECONDS", 1.0)
+    monkeypatch.setattr("pytest_k8snet.cluster.workspace.NAMESPACE_END_SECONDS", 1.0)
     lab, api = cluster
     before, modes = objects(api), pools(api)
     run = subprocess.Popen(

@@ -7,7 +7,7 @@ from calico_run import POOL, objects, opened
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.errors import ModeUnavailableError
 from pytest_k8snet.lab import LabProcess
 

@@ -12,7 +12,7 @@ from user_runs import fault
 from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.cluster.pods import Pod
 from pytest_k8snet.errors import NotConvergedError
 from pytest_k8snet.lab import LabProcess

@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 from user_runs import fault
 
-from pytest_k8snet.cluster import sweep
+from pytest_k8snet.cluster import workspace as workspace_module
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
-from pytest_k8snet.cluster.manifests import selector
+from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.cluster.nodes import choose_nodes, list_nodes, placement, usable_nodes
-from pytest_k8snet.cluster.pods import Pod, PodRequest
-from pytest_k8snet.cluster.preflight import check
-from pytest_k8snet.cluster.readiness import wait_ready
+from pytest_k8snet.cluster.pods import Pod, PodRequest, selector, wait_ready
+from pytest_k8snet.cluster.rbac import check
 from pytest_k8snet.cluster.services import existing_web_service, make_web_service
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import (
@@ -495,9 +493,9 @@ def test_what_a_killed_run_left_is_found_and_swept_by_its_label(api: Api) -> Non
         # No close: the run was killed here.
         left = left_of(api, killed.run_id)
         assert f"namespaces {killed.namespace}" in left
-        deleted = sweep.sweep(api, killed.run_id)
+        deleted = workspace_module.sweep(api, killed.run_id)
         assert f"services {killed.namespace}/web" in deleted
-        assert sweep.sweep(api, killed.run_id) == []
+        assert workspace_module.sweep(api, killed.run_id) == []
         assert left_of(api, killed.run_id) == []
         assert api.exec(kept.namespace, kept.name, ["true"]).exit_code == 0
     assert left_of(api, other.run_id) == []

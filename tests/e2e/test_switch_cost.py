@@ -14,7 +14,7 @@ from calico_run import POOL
 from user_runs import fault, finished, message, nothing_left, start
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.lab import LabProcess
 
 GENTLE = """

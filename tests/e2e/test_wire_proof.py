@@ -17,7 +17,7 @@ from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.errors import NotConvergedError, PathError
 from pytest_k8snet.lab import LabProcess
 from pytest_k8snet.measure.pair import Pair

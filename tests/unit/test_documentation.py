@@ -20,7 +20,7 @@ import pytest_k8snet
 from pytest_k8snet import Mbit, errors, fixtures, ms
 from pytest_k8snet.calico.journal import JOURNAL_NAME
 from pytest_k8snet.calico.lease import LEASE_NAME
-from pytest_k8snet.cluster.permissions import CRD_GROUP, LEVELS, Permission, permissions
+from pytest_k8snet.cluster.rbac import CRD_GROUP, LEVELS, Permission, permissions
 from pytest_k8snet.lab import cli as lab_cli
 from pytest_k8snet.lab.preflight import PROGRAMS
 from pytest_k8snet.lab.trouble import NAMES as FAULTS

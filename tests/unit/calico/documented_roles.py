@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from store_api import StoreApi
 
-from pytest_k8snet.cluster.target import Target, parse
+from pytest_k8snet.cluster.api_errors import Target, parse
 from pytest_k8snet.errors import ForbiddenError
 
 RBAC = Path(__file__).parents[3] / "docs" / "rbac.yaml"

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pytest_k8snet.cluster import target as client_target
+from pytest_k8snet.cluster import api_errors as client_target
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.status import error_of
+from pytest_k8snet.cluster.api_errors import error_of
 from pytest_k8snet.errors import NotFoundError
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_k8snet.calico.convergence import Convergence, wait_until_good
-from pytest_k8snet.cluster.status import ServerBusyError
+from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.errors import ExecError, NotConvergedError, ToolMissingError
 
 

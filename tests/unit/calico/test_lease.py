@@ -14,7 +14,7 @@ from pytest_k8snet.calico.lease import LEASE_SECONDS, Holder
 from pytest_k8snet.calico.lock import Lock
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import CalicoSession
-from pytest_k8snet.cluster.status import ServerBusyError
+from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.errors import ConflictError, LockedError
 
 

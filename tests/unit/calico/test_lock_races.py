@@ -10,7 +10,7 @@ from store_sessions import LEASE, a_cluster, bury
 
 from pytest_k8snet.calico.lease import Holder
 from pytest_k8snet.calico.lock import Lock
-from pytest_k8snet.cluster.status import ServerBusyError
+from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.errors import ConflictError, LockedError
 
 

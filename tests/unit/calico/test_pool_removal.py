@@ -26,7 +26,7 @@ from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.journal import Journal, JournalStore
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import PoolRef
-from pytest_k8snet.cluster.manifests import run_labels
+from pytest_k8snet.cluster.pods import run_labels
 from pytest_k8snet.errors import ApiError, RestoreError
 
 BLOCKS = "/apis/crd.projectcalico.org/v1/ipamblocks"

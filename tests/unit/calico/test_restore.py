@@ -24,8 +24,8 @@ from store_sessions import (
 from pytest_k8snet.calico.inspection import inspect
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import Strategy
-from pytest_k8snet.cluster import sweep as sweeping
-from pytest_k8snet.cluster.manifests import run_labels
+from pytest_k8snet.cluster import workspace as sweeping
+from pytest_k8snet.cluster.pods import run_labels
 from pytest_k8snet.errors import (
     ConflictError,
     ForbiddenError,

@@ -9,7 +9,7 @@ from store_sessions import a_cluster, leave_changed, objects
 
 from pytest_k8snet.calico.journal import JournalStore
 from pytest_k8snet.calico.restore import restore_cluster
-from pytest_k8snet.cluster import manifests
+from pytest_k8snet.cluster import pods
 from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, this_process
 from pytest_k8snet.errors import ForbiddenError, RestoreError
 
@@ -27,7 +27,7 @@ ELSEWHERE = "other-boot/pid:[1]/7/9"
 def left(api: StoreApi, run_id: str, process: str) -> None:
     """A namespace, as a run leaves it that is killed before it changes Calico."""
     api.after_write = lambda: end_namespaces(api)
-    body = manifests.namespace(run_id, run_id)
+    body = pods.namespace(run_id, run_id)
     body["metadata"]["annotations"][PROCESS_ANNOTATION] = process
     api.create("/api/v1/namespaces", body)
 

@@ -12,7 +12,7 @@ import pytest
 from small_api import SmallApi, running
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster.connect import connect
 
 
 @pytest.fixture

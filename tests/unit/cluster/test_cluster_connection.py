@@ -17,8 +17,8 @@ import pytest
 from aiohttp import web
 from small_api import TOKEN, Authority, SmallApi, default_authority, running, status, success
 
-from pytest_k8snet.cluster import tls
-from pytest_k8snet.cluster.connection import connect
+from pytest_k8snet.cluster import connect as connect_module
+from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.errors import ConnectError, KubeconfigError, UnauthorizedError
 
 pytest_plugins = ["small_api_fixtures"]
@@ -310,7 +310,7 @@ def test_a_silent_server_is_given_up(
     server: SmallApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
-    monkeypatch.setattr("pytest_k8snet.cluster.transport.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("pytest_k8snet.cluster.http.CONNECT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ConnectError, match=r"(cannot be reached|did not answer in time)"):
@@ -473,7 +473,7 @@ def test_in_a_pod_without_a_token_the_service_account_is_named(
 
 
 def test_tls_of_real_clusters_is_accepted_on_every_python() -> None:
-    made = tls.context(verify=True, ca_file=None, cert_file=None, key_file=None)
+    made = connect_module.tls_context(verify=True, ca_file=None, cert_file=None, key_file=None)
     assert not made.verify_flags & ssl.VERIFY_X509_STRICT
     assert made.verify_mode == ssl.CERT_REQUIRED
     assert made.check_hostname

@@ -12,8 +12,8 @@ from aiohttp import WSMsgType, web
 from small_api import SmallApi, failure, status, success
 
 from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.cluster.exec import in_short
-from pytest_k8snet.cluster.status import ServerBusyError
 from pytest_k8snet.errors import (
     ConnectionLostError,
     ExecError,

@@ -7,8 +7,8 @@ from typing import Any
 from small_api import SmallApi
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.leftovers import Leftover, find_leftovers
 from pytest_k8snet.cluster.liveness import this_process
+from pytest_k8snet.cluster.workspace import Leftover, find_leftovers
 
 pytest_plugins = ["small_api_fixtures"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.cluster import manifests
+from pytest_k8snet.cluster import pods
 from pytest_k8snet.cluster.liveness import this_process
 from pytest_k8snet.cluster.pods import PodRequest, is_ready, read_pod, trouble_of
 
@@ -15,7 +15,7 @@ REQUEST = PodRequest(role="client", node="Node1.example.com")
 
 
 def manifest(request: PodRequest = REQUEST) -> dict[str, Any]:
-    return manifests.pod("p", "x", "k8snet-abc123", request, image="i", hostname="h")
+    return pods.pod("p", "x", "k8snet-abc123", request, image="i", hostname="h")
 
 
 def test_a_pod_is_restricted_and_ends_by_itself() -> None:
@@ -52,7 +52,7 @@ def test_a_pod_chooses_its_node_by_label_so_that_the_scheduler_speaks() -> None:
 def test_a_pod_may_serve_http_as_the_web_service_does_and_is_then_as_restricted() -> None:
     spec = manifest(PodRequest(role="web-x", node="n", serves_http=True))["spec"]
     (container,) = spec["containers"]
-    deployment = manifests.web_deployment("web", "x", "r", image="i", replicas=1, pool=None)
+    deployment = pods.web_deployment("web", "x", "r", image="i", replicas=1, pool=None)
     assert container == deployment["spec"]["template"]["spec"]["containers"][0]
     assert container["args"] == ["netexec", "--http-port=8080"]
     assert "command" not in container
@@ -99,27 +99,25 @@ def test_a_pod_that_may_capture_is_root_with_what_that_takes_and_nothing_more() 
 
 
 def test_names_fit_a_hostname_whatever_the_node_is_called() -> None:
-    assert manifests.pod_name("k8snet-abc123", REQUEST, 7) == (
+    assert pods.pod_name("k8snet-abc123", REQUEST, 7) == (
         "k8snet-abc123-client-node1-example-com-7"
     )
-    assert manifests.pod_name("abc", REQUEST, 1).startswith("k8snet-abc-client-")
+    assert pods.pod_name("abc", REQUEST, 1).startswith("k8snet-abc-client-")
     long = PodRequest(role="client", node="ip-10-0-0-1." + "x" * 200)
-    name = manifests.pod_name("k8snet-abc123", long, 12345)
+    name = pods.pod_name("k8snet-abc123", long, 12345)
     assert len(name) == 63
     assert name.endswith("-12345")
 
 
 def test_a_namespace_of_a_run_admits_host_network_pods() -> None:
-    labels = manifests.namespace("k8snet-abc123", "k8snet-abc123")["metadata"]["labels"]
+    labels = pods.namespace("k8snet-abc123", "k8snet-abc123")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
     assert labels["k8snet/run"] == "k8snet-abc123"
 
 
 def test_the_web_service_selects_its_own_replicas() -> None:
-    deployment = manifests.web_deployment(
-        "web", "x", "r", image="agnhost", replicas=3, pool="special"
-    )
-    service = manifests.web_service("web", "x", "r")
+    deployment = pods.web_deployment("web", "x", "r", image="agnhost", replicas=3, pool="special")
+    service = pods.web_service("web", "x", "r")
     template = deployment["spec"]["template"]
     assert service["spec"]["selector"] == template["metadata"]["labels"]
     assert deployment["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
@@ -132,7 +130,7 @@ def test_the_web_service_selects_its_own_replicas() -> None:
     assert container["args"] == ["netexec", "--http-port=8080"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert service["spec"]["type"] == "LoadBalancer"
-    assert manifests.web_name("a") != manifests.web_name("b")
+    assert pods.web_name("a") != pods.web_name("b")
 
 
 def pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from aiohttp import web
 from small_api import SmallApi
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.permissions import CRD_GROUP, LEVELS, Level, permissions
-from pytest_k8snet.cluster.preflight import check
+from pytest_k8snet.cluster.rbac import CRD_GROUP, LEVELS, Level, check, permissions
 
 pytest_plugins = ["small_api_fixtures"]
 

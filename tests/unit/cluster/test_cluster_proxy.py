@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.cluster.proxy import proxy_for
+from pytest_k8snet.cluster.connect import proxy_for
 
 PROXY = "http://proxy.corp:3128"
 

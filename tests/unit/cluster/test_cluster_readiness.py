@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from small_api import SmallApi, status
 
-from pytest_k8snet.cluster import readiness, sweep
+from pytest_k8snet.cluster import pods as pods_module
+from pytest_k8snet.cluster import workspace as workspace_module
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.pods import PodRequest, Trouble
-from pytest_k8snet.cluster.readiness import wait_ready
+from pytest_k8snet.cluster.pods import PodRequest, Trouble, wait_ready
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import ClusterError, ForbiddenError, PodError
 
@@ -32,7 +32,7 @@ READY = {
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three seconds of tolerance are for clusters; the tests need only that there is some."""
-    monkeypatch.setattr(readiness, "TOLERANCE_SECONDS", 0.2)
+    monkeypatch.setattr(pods_module, "TOLERANCE_SECONDS", 0.2)
 
 
 def pod(pod_status: dict[str, Any], name: str = "a") -> dict[str, Any]:
@@ -204,11 +204,11 @@ def test_a_pod_that_does_not_end_is_dropped_and_then_told(
     server: SmallApi, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
-    monkeypatch.setattr(sweep, "POD_END_SECONDS", 0.1)
+    monkeypatch.setattr(workspace_module, "POD_END_SECONDS", 0.1)
     server.on(f"GET {PODS}/a", pod(READY))
     server.on(f"DELETE {PODS}/a", {})
     with pytest.raises(ClusterError, match="1 pods could not be deleted") as caught:
-        sweep.delete_pods(api, [("x", "a", "uid-a")])
+        workspace_module.delete_pods(api, [("x", "a", "uid-a")])
     assert caught.value.found == f"{PODS}/a"
     graces = [body for body in server.bodies if b"gracePeriodSeconds" in body]
     assert [b'"gracePeriodSeconds": 0' in body for body in graces] == [False, True]
@@ -216,7 +216,7 @@ def test_a_pod_that_does_not_end_is_dropped_and_then_told(
 
 def test_a_later_pod_of_the_same_name_is_left_alone(server: SmallApi, api: Api) -> None:
     server.on(f"GET {PODS}/a", pod(READY))
-    sweep.delete_pods(api, [("x", "a", "uid-of-an-earlier-one")])
+    workspace_module.delete_pods(api, [("x", "a", "uid-of-an-earlier-one")])
     assert not any(seen.startswith("DELETE") for seen in server.seen)
 
 
@@ -224,7 +224,7 @@ def test_a_namespace_that_stays_is_told_with_its_conditions(
     server: SmallApi, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
-    monkeypatch.setattr(sweep, "NAMESPACE_END_SECONDS", 0.1)
+    monkeypatch.setattr(workspace_module, "NAMESPACE_END_SECONDS", 0.1)
     mine = {"metadata": {"name": "x", "labels": {"k8snet/run": "k8snet-abc123"}}}
     server.on("GET /api/v1/namespaces", {"items": [mine]})
     for path in ("/api/v1/pods", "/api/v1/services", "/apis/apps/v1/deployments"):
@@ -235,7 +235,7 @@ def test_a_namespace_that_stays_is_told_with_its_conditions(
         "GET /api/v1/namespaces/x", {"status": {"phase": "Terminating", "conditions": [condition]}}
     )
     with pytest.raises(ClusterError, match=r"namespace x is still there after 0.1 s") as caught:
-        sweep.sweep(api, "k8snet-abc123")
+        workspace_module.sweep(api, "k8snet-abc123")
     assert caught.value.found == "Some resources remain: foos"
 
 
@@ -249,5 +249,5 @@ def test_a_user_who_may_not_list_namespaces_still_removes_his_own(
     server.on("GET /api/v1/namespaces/x", mine, status(404, "NotFound", "not found"))
     server.on(f"GET {PODS}", pods())
     server.on("DELETE /api/v1/namespaces/x", {})
-    assert sweep.sweep(api, "k8snet-abc123", namespace="x") == ["namespaces x"] * deleted
+    assert workspace_module.sweep(api, "k8snet-abc123", namespace="x") == ["namespaces x"] * deleted
     assert ("DELETE /api/v1/namespaces/x" in server.seen) == deleted

@@ -10,9 +10,8 @@ from aiohttp import web
 from small_api import SmallApi, cut_off, status
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.retry import is_repeatable, repeat
-from pytest_k8snet.cluster.status import ServerBusyError
-from pytest_k8snet.cluster.unreachable import UnreachableError
+from pytest_k8snet.cluster.api_errors import ServerBusyError, UnreachableError
+from pytest_k8snet.cluster.http import is_repeatable, repeat
 from pytest_k8snet.errors import (
     ApiError,
     ConflictError,

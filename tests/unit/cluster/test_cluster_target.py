@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.cluster.target import collection, parse
+from pytest_k8snet.cluster.api_errors import collection, parse
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,461 @@
+"""From an error answer of the API server to one error that names verb, resource and remedy.
+
+Pure: an HTTP status, the body (a ``Status`` object when all is well with the server, anything
+when a proxy answers) and the target in, an ``ApiError`` out.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+
+from pytest_k8snet.errors import (
+    ApiError,
+    ConflictError,
+    ConnectError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    UnauthorizedError,
+)
+
+#
+# Pure. Errors and permission checks speak of ``create pods/exec in namespace "x"``, and requests
+# are made by path; this is the one place that knows how the two belong together.
+
+
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The object or collection that a request addresses, in the words of RBAC."""
+
+    verb: str
+    resource: str = ""
+    group: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The resource as RBAC rules write it: ``pods/exec``."""
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        return f"{resource}/{self.subresource}" if self.subresource else resource or self.path
+
+    @property
+    def can_i(self) -> str:
+        """The command that asks the server whether this is allowed."""
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        words = ["kubectl auth can-i", self.verb, resource or self.path]
+        if self.subresource:
+            # With a slash, kubectl would take it for the name of a pod.
+            words.append(f"--subresource={self.subresource}")
+        return " ".join([*words, *(["-n", self.namespace] if self.namespace else [])])
+
+    def __str__(self) -> str:
+        text = f'{self.kind} "{self.name}"' if self.name and self.resource else self.kind
+        return f'{text} in namespace "{self.namespace}"' if self.namespace else text
+
+
+def parse(method: str, path: str) -> Target:
+    """Read the target of a request from its method and path (without the query).
+
+    Args:
+        method: the HTTP method, upper case.
+        path: e.g. ``/apis/apps/v1/namespaces/x/deployments/web``.
+    """
+    parts = [part for part in path.split("/") if part]
+    if len(parts) >= 3 and parts[0] == "api":
+        group, rest = "", parts[2:]
+    elif len(parts) >= 4 and parts[0] == "apis":
+        group, rest = parts[1], parts[3:]
+    else:
+        return Target(verb=_VERBS.get(method, method.lower()), path=path)
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) >= 3 and rest[2] not in ("status", "finalize"):
+        namespace, rest = rest[1], rest[2:]
+    resource, name, subresource = (*rest, "", "")[:3]
+    if method == "GET":
+        verb = "get" if name else "list"
+    elif method == "DELETE":
+        verb = "delete" if name else "deletecollection"
+    else:
+        verb = _VERBS.get(method, method.lower())
+    return Target(
+        verb=verb,
+        resource=resource,
+        group=group,
+        subresource=subresource,
+        namespace=namespace,
+        name=name,
+        path=path,
+    )
+
+
+def collection(resource: str, *, namespace: str = "", group: str = "", version: str = "v1") -> str:
+    """The path of a collection, e.g. ``/api/v1/namespaces/x/pods``."""
+    base = f"/apis/{group}/{version}" if group else f"/api/{version}"
+    return f"{base}/namespaces/{namespace}/{resource}" if namespace else f"{base}/{resource}"
+
+
+# -- From an error answer of the API server to one error that names verb, resource and remedy -----
+
+
+_RBAC = re.compile(r'User "(?P<user>[^"]+)" cannot (?P<verb>\S+) (?:resource|path) "')
+#: How kube-aggregator begins when the server behind an API group does not answer: plain text.
+_BEHIND = ("service unavailable", "error trying to reach service")
+
+_ANONYMOUS = "system:anonymous"
+
+_READING = frozenset({"get", "list", "watch"})
+
+
+class ServerBusyError(ApiError):
+    """429 or 5xx: the server may do it when asked again.
+
+    Attributes:
+        retry_after_seconds: what the server asks to wait; None when it does not say.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        status: int,
+        reason: str = "",
+        found: str = "",
+        remedy: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(problem, status=status, reason=reason, found=found, remedy=remedy)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AggregatedServerError(ServerBusyError):
+    """503: kube-apiserver cannot reach the server that it leaves an API group to.
+
+    Attributes:
+        group: that group.
+    """
+
+    def __init__(self, target: Target, *, found: str) -> None:
+        super().__init__(
+            f"the server of {target.group} behind the API server could not {target.verb} {target} "
+            "(HTTP 503 Service Unavailable)",
+            status=503,
+            found=found,
+            remedy="see why it cannot be reached: `kubectl get apiservices | grep "
+            f"{target.group}`, then its pods",
+        )
+        self.group = target.group
+
+
+def read_status(status: int, body: bytes) -> tuple[str, str]:
+    """The reason and message of an error answer; the plain text when it is no Status object."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict) and answer.get("kind") == "Status":
+        return str(answer.get("reason") or ""), str(answer.get("message") or "")
+    return "", text or _phrase(status)
+
+
+def error_of(
+    status: int, body: bytes, target: Target, *, user: str, headers: Mapping[str, str] | None = None
+) -> ApiError:
+    """The error that an answer with an HTTP status of 400 or more stands for.
+
+    Args:
+        status: the HTTP status code.
+        body: the answer's body.
+        target: what the request was about.
+        user: the user as this side knows it; the server's own word wins.
+        headers: the answer's headers, for ``Retry-After``.
+    """
+    reason, message = read_status(status, body)
+    if status == 401:
+        return UnauthorizedError(
+            f'the API server does not accept the credentials of user "{user}"',
+            status=status,
+            reason=reason,
+            found=message,
+            remedy="log in again or renew the token or certificate in the kubeconfig; "
+            "`kubectl get nodes` with the same kubeconfig and context must work first",
+        )
+    if status == 403:
+        return _forbidden(reason, message, target, user)
+    if status == 404:
+        return _not_found(reason, message, target)
+    if status == 409:
+        exists = reason == "AlreadyExists"
+        return ConflictError(
+            f"{target} exists already" if exists else f"{target} was changed by someone else",
+            status=status,
+            reason=reason,
+            found=message,
+            remedy="another run or person works on it: find out who before trying again"
+            if exists
+            else "read it again and repeat the change on what is there now",
+        )
+    if status == 503 and target.group and message.startswith(_BEHIND):
+        return AggregatedServerError(target, found=message)
+    if status == 429 or status >= 500:
+        return ServerBusyError(
+            f"the API server could not {target.verb} {target} (HTTP {status} {_phrase(status)})",
+            status=status,
+            reason=reason,
+            found=message,
+            remedy="see whether the control plane is healthy: `kubectl get --raw /readyz?verbose`",
+            retry_after_seconds=_retry_after(headers or {}),
+        )
+    return InvalidError(
+        f"the API server refuses to {target.verb} {target} (HTTP {status} {_phrase(status)})",
+        status=status,
+        reason=reason,
+        found=message,
+        remedy="the message names what it does not accept",
+    )
+
+
+def _forbidden(reason: str, message: str, target: Target, user: str) -> ForbiddenError:
+    rbac = _RBAC.search(message)
+    # Reading is a matter of permissions alone; writing also one of the objects written.
+    if rbac is None and target.verb not in _READING:
+        return ForbiddenError(
+            f"the cluster's admission rules refuse to {target.verb} {target}",
+            status=403,
+            reason=reason,
+            found=message,
+            remedy=_admission_remedy(message),
+        )
+    who = rbac["user"] if rbac else user
+    verb = rbac["verb"] if rbac else target.verb
+    where = f' in namespace "{target.namespace}"' if target.namespace else ""
+    if who == _ANONYMOUS:
+        remedy = (
+            "the request arrived without credentials that the server knows: check the user entry "
+            "of the kubeconfig's context, and any proxy that drops the Authorization header"
+        )
+    else:
+        remedy = (
+            f"grant the verb {verb} on {target.kind} by a Role or ClusterRole "
+            f"(test: `{replace(target, verb=verb).can_i}`; "
+            "`k8snet doctor` lists every permission needed)"
+        )
+    return ForbiddenError(
+        f'user "{who}" may not {verb} {target.kind}{where}',
+        status=403,
+        reason=reason,
+        found=message,
+        remedy=remedy,
+    )
+
+
+def _admission_remedy(message: str) -> str:
+    if "PodSecurity" in message:
+        return (
+            "use a namespace whose label pod-security.kubernetes.io/enforce allows it "
+            "(host-network pods need the level privileged), or let the run make its own"
+        )
+    if "being terminated" in message:
+        return "the namespace is being deleted: use another one"
+    if "quota" in message:
+        return "raise the namespace's ResourceQuota or choose another namespace"
+    return "ask the owner of the admission policy for an exception for this run's namespace"
+
+
+def _not_found(reason: str, message: str, target: Target) -> NotFoundError:
+    if target.name and "could not find the requested resource" not in message:
+        return NotFoundError(
+            f"there is no {target}",
+            status=404,
+            reason=reason,
+            found=message,
+            remedy="check the name and the namespace, and that nothing deletes it meanwhile",
+        )
+    return NotFoundError(
+        f"the API server does not know {target.kind} ({target.path})",
+        status=404,
+        reason=reason,
+        found=message,
+        remedy="the cluster is older or newer than this path, or an add-on is not installed",
+    )
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "unknown status"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    for key, value in headers.items():
+        if key.lower() == "retry-after":
+            try:
+                return max(0.0, float(value))
+            except ValueError:
+                return None
+    return None
+
+
+# -- From a failed connection to one error that says what stands in the way -----------------------
+#
+# Pure: an exception of urllib3, websocket-client, ssl or socket in, a ``ConnectError`` out. The
+# libraries' own classes are not imported: what matters is the operating system's error within.
+
+#: OpenSSL's verify codes for a certificate that is made for another name or address.
+_NAME_CODES = frozenset({62, 64})
+
+_EXPIRED_CODES = frozenset({9, 10})
+
+
+class UnreachableError(ConnectError):
+    """The API server cannot be reached now; it may be reachable in a moment.
+
+    Attributes:
+        sent: whether the request may have reached the server, so that its effect is unknown.
+    """
+
+    def __init__(self, problem: str, *, found: str = "", remedy: str = "", sent: bool) -> None:
+        super().__init__(problem, found=found, remedy=remedy)
+        self.sent = sent
+
+
+def explain(error: BaseException, *, host: str, proxy: str | None) -> ConnectError:
+    """Say what kept a request from being answered.
+
+    Args:
+        error: what the library raised.
+        host: the server's URL.
+        proxy: the proxy's URL when one is in use.
+
+    Returns:
+        an ``UnreachableError`` when trying again can help, else a plain ``ConnectError``.
+    """
+    chain = _chain(error)
+    for link in chain:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return _untrusted(link, host)
+    for link in chain:
+        if isinstance(link, ssl.SSLError) and not isinstance(
+            link, (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+        ):
+            return _no_tls(link, host)
+    through = f" (through the proxy {proxy})" if proxy else ""
+    about_proxy = (
+        "; the proxy comes from proxy-url in the kubeconfig or from HTTPS_PROXY: if the API "
+        "server is to be reached without it, add its host to NO_PROXY"
+        if proxy
+        else ""
+    )
+    found = _innermost(chain)
+    for link in chain:
+        if isinstance(link, socket.gaierror):
+            return UnreachableError(
+                f"the name of the API server {host} cannot be resolved{through}",
+                found=found,
+                remedy="check the server's name in the kubeconfig, the VPN and the DNS settings"
+                + about_proxy,
+                sent=False,
+            )
+        if isinstance(link, ConnectionRefusedError):
+            return UnreachableError(
+                f"the API server {host} refuses the connection{through}",
+                found=found,
+                remedy="nothing listens there: check address and port in the kubeconfig, and that "
+                "the cluster (or the tunnel to it) is up" + about_proxy,
+                sent=False,
+            )
+    names = {type(link).__name__ for link in chain}
+    if names & {"ConnectTimeoutError", "NewConnectionError"} or _has_errno(
+        chain, errno.ENETUNREACH, errno.EHOSTUNREACH
+    ):
+        return UnreachableError(
+            f"the API server {host} cannot be reached{through}",
+            found=found,
+            remedy="check the network, the VPN and firewalls between this machine and the server"
+            + about_proxy,
+            sent=False,
+        )
+    if any(isinstance(link, TimeoutError) or "Timeout" in type(link).__name__ for link in chain):
+        return UnreachableError(
+            f"the API server {host} did not answer in time{through}",
+            found=found,
+            remedy="the server is overloaded, or the connection is cut silently" + about_proxy,
+            sent=True,
+        )
+    return UnreachableError(
+        f"the connection to the API server {host} broke off{through}",
+        found=found,
+        remedy="the server restarts, or something between cuts the connection" + about_proxy,
+        sent=True,
+    )
+
+
+def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> ConnectError:
+    if error.verify_code in _NAME_CODES:
+        remedy = (
+            "the certificate is made for other names: use one of them as the server in the "
+            "kubeconfig, or set tls-server-name of the cluster entry to it"
+        )
+    elif error.verify_code in _EXPIRED_CODES:
+        remedy = "renew the certificate (kubeadm certs renew), or correct this machine's clock"
+    else:
+        remedy = (
+            "certificate-authority(-data) of the kubeconfig's cluster entry is not the authority "
+            "that signed it: fetch the kubeconfig again from the cluster"
+        )
+    return ConnectError(
+        f"the certificate of the API server {host} is not trusted",
+        found=error.verify_message or str(error),
+        remedy=remedy,
+    )
+
+
+def _no_tls(error: ssl.SSLError, host: str) -> ConnectError:
+    if "ALERT" in (error.reason or ""):
+        return ConnectError(
+            f"the API server {host} ends the TLS handshake",
+            found=str(error),
+            remedy="it does not accept the client certificate of the kubeconfig's user",
+        )
+    return ConnectError(
+        f"the API server {host} cannot be spoken to by TLS",
+        found=str(error),
+        remedy="the port may speak plain HTTP, or belong to something else: check the server's URL",
+    )
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception and all that it wraps, outermost first."""
+    found: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if isinstance(link, BaseException) and link not in found:
+            found.append(link)
+            waiting += [getattr(link, "reason", None), link.__cause__, link.__context__, *link.args]
+    return found
+
+
+def _innermost(chain: list[BaseException]) -> str:
+    for link in reversed(chain):
+        if isinstance(link, OSError) and str(link):
+            return str(link)
+    return str(chain[0]) or type(chain[0]).__name__
+
+
+def _has_errno(chain: list[BaseException], *numbers: int) -> bool:
+    return any(isinstance(link, OSError) and link.errno in numbers for link in chain)
