@@ -21,7 +21,7 @@ from pytest_k8snet.tools.schedule import Attempt, SteadyExchange
 from pytest_k8snet.units import Seconds
 
 if TYPE_CHECKING:
-    from pytest_k8snet.calico.prober import Shell
+    from pytest_k8snet.calico.kernel import Shell
 
 #: How long the exchange may take to work at all: routes to new pods come a moment after them.
 _READY_SECONDS = 10.0

@@ -5,22 +5,279 @@ First what makes the mode impossible (``refusals``), then what the strategy allo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Literal
 
-from pytest_k8snet.calico.fabric import learns_pods, refuse_cut_off
+from pytest_k8snet.calico.detect import NAMESPACES, TOPIC
 from pytest_k8snet.calico.forecast import mtu_loss_bytes
-from pytest_k8snet.calico.groups import V1, Group
-from pytest_k8snet.calico.installation import Installation
-from pytest_k8snet.calico.ippool import IPPool
+from pytest_k8snet.calico.installation import (
+    FELIX_CLUSTER_ROUTES,
+    FELIX_OWNS_IPIP,
+    MANUAL_ASSIGNMENT,
+    V1,
+    FelixSetting,
+    Group,
+    Installation,
+    IPPool,
+    Version,
+)
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.refusals import refuse_impossible, refuse_unknown_routing
-from pytest_k8snet.calico.version import MANUAL_ASSIGNMENT
-from pytest_k8snet.errors import ModeUnavailableError, SettingsError
+from pytest_k8snet.cluster.nodes import placement
+from pytest_k8snet.errors import InvalidError, ModeUnavailableError, SettingsError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node
+
+#
+# No API tells. What counts is what the pool rests on already, BGP with the network outside, or
+# the user's word.
+
+#: Fabrics that deliver no packets to addresses that they don't know, whatever BGP says.
+_CLOUDS = ("azure", "gce", "aws")
+
+_WHERE = {"same-subnet": "in one subnet", "cross-subnet": "between subnets"}
+
+
+def learns_pods(installation: Installation) -> bool:
+    """Whether the network outside is told where pods are, and can make use of it."""
+    return installation.fabric_peering and not _cloud(installation)
+
+
+def refuse_cut_off(
+    installation: Installation, pool: IPPool, mode: CalicoMode, original: CalicoMode
+) -> None:
+    """Refuse a flip that sends packets bare where the pool has never shown that they arrive.
+
+    All nodes of the cluster count, also those that cannot be under test: the flip hits them too.
+
+    Args:
+        installation: what the cluster runs.
+        pool: the pool that would be flipped.
+        mode: the mode that is wanted.
+        original: the mode that the pool was in before the run.
+
+    Raises:
+        ModeUnavailableError: pods could lose each other.
+    """
+    if learns_pods(installation):
+        return
+    found = _risk(installation, mode, original)
+    if found:
+        raise ModeUnavailableError(
+            f"{mode} on pool {pool.name} could cut the pods of this cluster off from each other",
+            found=found,
+            remedy="Test the mode with --k8snet-change=dedicated, which touches no other pods, or "
+            "confirm that the underlay delivers pod addresses between all nodes: pytest -o "
+            "k8snet_fabric_routes_pods=true.",
+        )
+
+
+def _risk(installation: Installation, mode: CalicoMode, original: CalicoMode) -> str:
+    bare = [
+        same_subnet
+        for same_subnet in (False, True)
+        if mode.path(same_subnet) == "direct" != original.path(same_subnet)
+    ]
+    if not bare:
+        return ""
+    if "nodes" in installation.unknown:
+        return f"which nodes there are is unknown: {installation.unknown['nodes']}"
+    legs = (leg for same_subnet in bare for leg in _legs(installation.nodes, same_subnet))
+    leg = next(legs, None)
+    if leg is None:
+        return ""
+    cloud = _cloud(installation)
+    why = (
+        f"the provider is {cloud}, whose fabric delivers no unknown addresses"
+        if cloud
+        else "nothing tells whether the underlay delivers pod addresses there"
+    )
+    return (
+        f"{leg[0].name} -> {leg[1].name}, {_WHERE.get(placement(*leg), 'of an unknown subnet')}, "
+        f"would go direct instead of by {original.family.upper()}, and {why}"
+    )
+
+
+def _legs(nodes: Sequence[Node], same_subnet: bool) -> Iterator[tuple[Node, Node]]:
+    """Senders and receivers; one sender stands for all with the same subnet."""
+    senders: dict[IPv4Network | None, Node] = {}
+    for node in nodes:
+        senders.setdefault(node.interface.network if node.interface else None, node)
+    for sender in senders.values():
+        for receiver in nodes:
+            if receiver is not sender and sender.same_subnet(receiver) is same_subnet:
+                yield sender, receiver
+
+
+def _cloud(installation: Installation) -> str:
+    providers = installation.provider.split(",")
+    return next((name for name in _CLOUDS if name in providers), "")
+
+
+# -- What makes a mode impossible on a cluster, whatever may be changed. Pure ---------------------
+#
+# One function per row of the decision table, asked in the table's order.
+
+
+def refuse_impossible(installation: Installation, mode: CalicoMode, nodes: Sequence[Node]) -> None:
+    """Refuse a mode that these nodes cannot have.
+
+    Raises:
+        ModeUnavailableError: names the reason and what would remove it.
+    """
+    _refuse_foreign_routing(installation)
+    _refuse_wireguard(installation, nodes)
+    _refuse_migration(installation)
+    _refuse_switched_off_family(installation, mode)
+    _refuse_unrouted_mode(installation, mode)
+
+
+def refuse_unknown_routing(installation: Installation) -> None:
+    """Refuse to write anything while it is not known that Calico routes the pods.
+
+    Raises:
+        ModeUnavailableError: says whether that could not be read, or is not there.
+    """
+    if installation.backend != "unknown":
+        return
+    where = " and ".join(NAMESPACES)
+    unread = installation.unknown.get(TOPIC)
+    raise ModeUnavailableError(
+        "It is unknown whether Calico routes the pods, so nothing is changed",
+        found=f"{TOPIC}: {unread}" if unread else f"no {TOPIC} with a known backend in {where}",
+        remedy=f"Permit get on daemonsets.apps in {where}."
+        if unread
+        else "Go without --k8snet-change: modes that pools have already take no change.",
+    )
+
+
+def refused(mode: CalicoMode, error: InvalidError) -> ModeUnavailableError:
+    """What to raise when the API server does not accept a pool in a mode."""
+    return ModeUnavailableError(
+        f"This cluster accepts no pool in mode {mode}",
+        found=error.found,
+        remedy="The API server's message says what stands against it.",
+    )
+
+
+def _refuse_foreign_routing(installation: Installation) -> None:
+    reason = ""
+    if installation.shape is None:
+        unknown = installation.unknown.get("APIService")
+        reason = unknown or "no Calico API group is served"
+    elif installation.datastore != "kubernetes":
+        reason = f"its datastore is {installation.datastore}, which the Kubernetes API doesn't show"
+    elif installation.cni == "Canal":
+        reason = "it is Canal: flannel routes the pods and Calico enforces policy only"
+    elif installation.cni != "Calico":
+        reason = f"the CNI plugin is {installation.cni}"
+    elif installation.dataplane == "VPP":
+        reason = "the dataplane is VPP, which has no tunnel devices in the kernel"
+    elif installation.backend == "none":
+        reason = "CALICO_NETWORKING_BACKEND is none: Calico enforces policy only"
+    if reason:
+        raise ModeUnavailableError(
+            "Calico does not route the pods here in Linux, so there are no modes to test",
+            found=reason,
+            remedy="Test without calico_mode on this cluster.",
+        )
+
+
+def _refuse_wireguard(installation: Installation, nodes: Sequence[Node]) -> None:
+    keyed = [node.name for node in nodes if _wireguard_key(node)]
+    if installation.wireguard and len(keyed) >= 2:
+        raise ModeUnavailableError(
+            "WireGuard carries the pods' traffic between these nodes, whatever the pool's mode",
+            found=f"WireGuard is enabled and {', '.join(keyed)} have keys",
+            remedy="Choose nodes without WireGuard, or disable it for the test.",
+        )
+
+
+def _wireguard_key(node: Node) -> str:
+    return node.annotations.get("projectcalico.org/WireguardPublicKey", "")
+
+
+def _refuse_migration(installation: Installation) -> None:
+    if installation.unfinished_migration:
+        raise ModeUnavailableError(
+            "Calico's datastore is being migrated, so it is open which pools count",
+            found=f"DatastoreMigration {installation.unfinished_migration}",
+            remedy="Finish or abort the migration first.",
+        )
+
+
+def _refuse_switched_off_family(installation: Installation, mode: CalicoMode) -> None:
+    settings: dict[str, tuple[FelixSetting, ...]] = {
+        "vxlan": installation.vxlan_enabled,
+        "ipip": installation.ipip_enabled,
+    }
+    for setting in settings.get(mode.family, ()):
+        if setting.off:
+            raise ModeUnavailableError(
+                f"{mode} would be a black hole: Felix is told to keep {mode.family.upper()} off",
+                found=f"{setting.where} is {setting.value}",
+                remedy="Remove that setting, so that Felix follows the pools.",
+            )
+
+
+def _refuse_unrouted_mode(installation: Installation, mode: CalicoMode) -> None:
+    if mode.family == "vxlan" and installation.ipam == "HostLocal":
+        raise ModeUnavailableError(
+            f"{mode} needs Calico IPAM",
+            found="the IPAM plugin is host-local",
+            remedy="Test IPIP modes or Never on this cluster.",
+        )
+    if mode.family == "ipip" and "azure" in installation.provider.split(","):
+        raise ModeUnavailableError(
+            f"{mode} cannot work here: Azure's fabric drops IP-in-IP",
+            found="the nodes' provider id is azure://",
+            remedy="Test VXLAN modes on Azure.",
+        )
+    if installation.backend != "vxlan" or mode.family == "vxlan":
+        return
+    if _felix_programs(installation, mode):
+        return
+    version = installation.version
+    raise ModeUnavailableError(
+        f"{mode} has no routes here: BGP is disabled and Felix does not program them",
+        found=f"backend vxlan, Calico {installation.version_text or 'of unknown version'}, "
+        f"programClusterRoutes {installation.felix_cluster_routes or 'unset'}"
+        + (_overlay_limit(installation) if mode.family == "none" else ""),
+        remedy=(
+            "Test VXLAN modes, or enable BGP."
+            if version is None or version < FELIX_CLUSTER_ROUTES
+            else "Test VXLAN modes, enable BGP, or set programClusterRoutes: Enabled in the "
+            "FelixConfiguration (operator: clusterRoutingMode: Felix)."
+        ),
+    )
+
+
+def _felix_programs(installation: Installation, mode: CalicoMode) -> bool:
+    """Whether Felix itself programs routes of this IPIP or Never pool, without BIRD."""
+    version, setting = installation.version, installation.felix_cluster_routes
+    if version is None or version < FELIX_CLUSTER_ROUTES:
+        return False
+    if version < FELIX_OWNS_IPIP:
+        if setting != "Enabled":
+            return False
+        return mode.family == "ipip" or not _overlay_limit(installation)
+    if mode.family == "ipip":
+        return setting in ("", "Enabled", "EnabledIPIPOnly")
+    return setting in ("Enabled", "EnabledNoEncapOnly")
+
+
+def _overlay_limit(installation: Installation) -> str:
+    """Before v3.33 Felix programs Never only while nothing is encapsulated anywhere."""
+    version: Version | None = installation.version
+    on = sorted(installation.families()) + (["wireguard"] if installation.wireguard else [])
+    if version is None or version >= FELIX_OWNS_IPIP or not on:
+        return ""
+    return f"; {' and '.join(on)} enabled elsewhere, which bars it before v3.33"
+
+
+# -- What to write so that pods can be in a mode, or why it is refused. Pure ----------------------
 
 #: What a run may change: nothing; pools of its own; the encapsulation of one named pool.
 Strategy = Literal["none", "dedicated", "in-place"]

@@ -10,10 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pytest_k8snet.calico.convergence import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
-from pytest_k8snet.calico.headers import families_of, pod_mtu_bytes
-from pytest_k8snet.calico.installation import Installation
-from pytest_k8snet.calico.ippool import IPPool
-from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.installation import Installation, IPPool
+from pytest_k8snet.calico.modes import CalicoMode, families_of, pod_mtu_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico.decision import Strategy
-from pytest_k8snet.calico.groups import ApiShape, Group
+from pytest_k8snet.calico.installation import ApiShape, Group
 from pytest_k8snet.errors import ConflictError, NotFoundError, RestoreError
 
 if TYPE_CHECKING:

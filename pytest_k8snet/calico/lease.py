@@ -1,14 +1,26 @@
-"""The Lease that keeps two runs from changing one cluster: what it says of its holder. Pure."""
+"""One switcher at a time: a Lease that a run holds while it has changed a cluster."""
 
 from __future__ import annotations
 
+import math
 import os
 import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster import liveness
+from pytest_k8snet.cluster.api_errors import ServerBusyError
+from pytest_k8snet.cluster.pods import pauses
+from pytest_k8snet.errors import ApiError, ConflictError, K8sNetError, LockedError, NotFoundError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
 
 LEASE_NAME = "k8snet-switcher"
 #: A holder that has not renewed for so long is gone, in seconds.
@@ -98,3 +110,246 @@ def lasts_seconds(lease: dict[str, Any]) -> float:
 def timestamp() -> str:
     """The time now, as a Lease says it."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+# -- One switcher at a time: a Lease that a run holds while it has changed a cluster --------------
+
+
+_RENEW_SECONDS = 5.0
+
+_POLL_SECONDS = 0.5
+#: How long a Lease that has run out is tried to be renewed before a write is refused.
+_INSIST_SECONDS = 15.0
+
+
+def seconds_now() -> float:
+    """The time on a clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def current_holder(api: Api, namespace: str) -> Holder | None:
+    """Who holds the cluster, dead or alive; None if nobody does."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE_NAME}"
+    try:
+        return Holder.of(api.get(path))
+    except NotFoundError:
+        return None
+
+
+class Lock:
+    """A held Lease, renewed by a thread until it is released."""
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        holder: Holder,
+        namespace: str,
+        on_wait: Callable[[str], None] = lambda why: None,
+    ) -> None:
+        self._api = api
+        self._holder = holder
+        self._on_wait = on_wait
+        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._path = f"{self._collection}/{LEASE_NAME}"
+        self._stop = threading.Event()
+        self._renewer: threading.Thread | None = None
+        self._renewing = threading.Lock()
+        self._silences = 0
+        self._runs_out_at = 0.0
+        self._lost: str = ""
+        self._tried = False
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the Lease."""
+        return self._renewer is not None and not self._lost
+
+    def acquire(
+        self,
+        *,
+        wait_seconds: float = 0.0,
+        clock: Callable[[], float] = seconds_now,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Take the Lease.
+
+        A holder that renews is waited for as long as is allowed. One that doesn't is given the
+        Lease's own duration to do so, measured by this machine's clock: the holder's may differ.
+        One whose process is known to be dead is not waited for.
+
+        Raises:
+            LockedError: somebody else holds the cluster, and who.
+        """
+        begun = clock()
+        seen_version, seen_at = "", begun
+        waiting = False
+        while True:
+            lease = self._read()
+            if lease is None:
+                if self._create():
+                    break
+                continue
+            if self._tried and Holder.of(lease) == self._holder:
+                # The answer to our own request got lost. When it had its effect is not known, so
+                # the Lease is renewed before it is relied on.
+                if self._take_over(lease):
+                    break
+                continue
+            version = str(lease["metadata"]["resourceVersion"])
+            if version != seen_version:
+                renewed = bool(seen_version)
+                seen_version, seen_at = version, clock()
+                if renewed and clock() - begun >= wait_seconds:
+                    raise self._locked(lease)
+            if Holder.of(lease).alive and clock() - begun >= wait_seconds:
+                raise self._locked(lease)
+            if is_free(lease, clock() - seen_at):
+                if self._take_over(lease):
+                    break
+                continue
+            if not waiting:
+                waiting = True
+                self._on_wait(
+                    f"waiting for {Holder.of(lease).identity}: if it is gone, its Lease runs out "
+                    f"in {lasts_seconds(lease):.0f} s"
+                )
+            sleep(_POLL_SECONDS)
+        self._start()
+
+    def check(self) -> None:
+        """Insist that the Lease is still ours; asked before every write.
+
+        Raises:
+            LockedError: it was lost to somebody else, or nobody can tell.
+            ConnectError: nobody can tell, as the API server does not answer.
+        """
+        if self.held and seconds_now() > self._runs_out_at:
+            # The process was stopped, the machine slept, or a renewal failed before a long
+            # sample: since then anybody may have taken it.
+            self._insist()
+        if self._lost:
+            raise LockedError(
+                "This run no longer holds the cluster",
+                found=f"the Lease {LEASE_NAME} is now held by {self._lost}",
+                remedy="Wait for that run, then run `k8snet restore`.",
+            )
+
+    def _insist(self) -> None:
+        deadline = seconds_now() + _INSIST_SECONDS
+        rest = pauses(1.0)
+        while True:
+            try:
+                with self._renewing:
+                    self._renew_once()
+                return
+            except ApiError as exc:
+                passing = isinstance(exc, (ConflictError, ServerBusyError))
+                if not passing or seconds_now() > deadline:
+                    raise LockedError(
+                        "This run may no longer hold the cluster, so it changes nothing more",
+                        found=f"the Lease {LEASE_NAME} ran out and cannot be renewed: {exc.brief}",
+                        remedy="Run `k8snet restore` when the API server is well again.",
+                    ) from exc
+            rest()
+
+    @contextmanager
+    def silence(self, seconds: float) -> Iterator[None]:
+        """Ask nothing of the API server while the block runs, and keep the Lease nevertheless.
+
+        Where the Lease might run out in so many seconds, it is first renewed for longer.
+        """
+        if not self.held:
+            yield
+            return
+        with self._renewing:
+            if seconds_now() + seconds > self._runs_out_at - _RENEW_SECONDS:
+                # As with the renewals in between: the Lease outlasts a moment's trouble.
+                with suppress(K8sNetError):
+                    self._renew_once(math.ceil(LEASE_SECONDS + seconds))
+            # Counted, as threads may measure at the same time.
+            self._silences += 1
+        try:
+            yield
+        finally:
+            with self._renewing:
+                self._silences -= 1
+
+    def release(self) -> None:
+        """Give the Lease back; fine if it isn't held or can't be reached: it runs out by itself."""
+        renewer, self._renewer = self._renewer, None
+        tried, self._tried = self._tried, False
+        # It may be ours as well when the answer to our request never came.
+        if not tried:
+            return
+        if renewer is not None:
+            self._stop.set()
+            renewer.join()
+        with suppress(K8sNetError):
+            lease = self._read()
+            if lease is not None and Holder.of(lease).identity == self._holder.identity:
+                # Not one that somebody takes over at this very moment.
+                version = lease["metadata"]["resourceVersion"]
+                self._api.delete(self._path, resource_version=version)
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            return self._api.get(self._path)
+        except NotFoundError:
+            return None
+
+    def _create(self) -> bool:
+        self._tried = True
+        try:
+            created = self._api.create(self._collection, new_lease(self._holder, transitions=0))
+        except ConflictError:
+            return False
+        return Holder.of(created).identity == self._holder.identity
+
+    def _take_over(self, lease: dict[str, Any]) -> bool:
+        transitions = int((lease.get("spec") or {}).get("leaseTransitions") or 0) + 1
+        body = new_lease(self._holder, transitions=transitions)
+        body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
+        self._tried = True
+        try:
+            self._api.replace(self._path, body)
+        except (ConflictError, NotFoundError):
+            return False
+        return True
+
+    def _locked(self, lease: dict[str, Any]) -> LockedError:
+        spec = lease.get("spec") or {}
+        return LockedError(
+            f"Another run holds this cluster: {Holder.of(lease).identity}",
+            found=f"Lease {LEASE_NAME}, taken {spec.get('acquireTime')}, "
+            f"renewed {spec.get('renewTime')}",
+            remedy="Wait until that run has ended.",
+        )
+
+    def _start(self) -> None:
+        self._stop.clear()
+        self._lost = ""
+        self._runs_out_at = seconds_now() + LEASE_SECONDS
+        self._renewer = threading.Thread(target=self._renew, name="k8snet-lease", daemon=True)
+        self._renewer.start()
+
+    def _renew(self) -> None:
+        while not self._lost and not self._stop.wait(_RENEW_SECONDS):
+            # An API server that is away for a moment gives the Lease to no one else either.
+            with self._renewing, suppress(K8sNetError):
+                if not self._silences:
+                    self._renew_once()
+
+    def _renew_once(self, duration_seconds: int = LEASE_SECONDS) -> None:
+        try:
+            lease = self._api.get(self._path)
+        except NotFoundError:
+            self._lost = "nobody (it was deleted)"
+            return
+        if Holder.of(lease).identity != self._holder.identity:
+            self._lost = Holder.of(lease).identity
+            return
+        asked = seconds_now()
+        lease["spec"] |= {"renewTime": timestamp(), "leaseDurationSeconds": duration_seconds}
+        self._api.replace(self._path, lease)
+        self._runs_out_at = asked + duration_seconds

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.calico.headers import ENCAPSULATION_BYTES
+from pytest_k8snet.calico.modes import ENCAPSULATION_BYTES
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.measure.guards import Guard
 from pytest_k8snet.measure.hints import MachineOf, hints

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.calico.headers import (
+from pytest_k8snet.calico.kernel import TUNNEL_DEVICES
+from pytest_k8snet.calico.modes import (
     ENCAPSULATION_BYTES,
     ETHERNET_WIRE_BYTES,
     OVERHEAD_BYTES,
+    CalicoMode,
+    Path,
     mss_bytes,
     ratio_ceiling,
 )
-from pytest_k8snet.calico.kernel import TUNNEL_DEVICES
-from pytest_k8snet.calico.modes import CalicoMode, Path
 from pytest_k8snet.measure.sampler import Sample
 from pytest_k8snet.tools.iperf3 import Iperf3Result
 from pytest_k8snet.verdict.questions import Share

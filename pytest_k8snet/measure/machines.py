@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pytest_k8snet.calico.expectation import calico_address
 from pytest_k8snet.calico.kernel import TUNNEL_DEVICES
+from pytest_k8snet.calico.path import calico_address
 from pytest_k8snet.errors import K8sNetError
 from pytest_k8snet.tools import host
 from pytest_k8snet.tools.host import Machine
 
 if TYPE_CHECKING:
-    from pytest_k8snet.calico.prober import Shell
+    from pytest_k8snet.calico.kernel import Shell
     from pytest_k8snet.cluster.nodes import Node
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from pytest_k8snet.calico.proof import PathEnd, PathProof, PathSnapshot, Transfer
+from pytest_k8snet.calico.path import PathEnd, PathProof, PathSnapshot, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_k8snet.calico.capture import Moment, WireFinding
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.calico.session import CalicoSession
-    from pytest_k8snet.calico.wire import Moment, WireFinding
     from pytest_k8snet.cluster.nodes import Node
     from pytest_k8snet.measure.endpoint import Endpoint
     from pytest_k8snet.measure.pair import Pair

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from pytest_k8snet.calico.inspection import inspect
-from pytest_k8snet.calico.kernel import TUNNEL_DEVICES
+from pytest_k8snet.calico.detect import inspect
+from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, Shell
 from pytest_k8snet.calico.restore import sweep_dead_runs
-from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, Shell
+from pytest_k8snet.calico.session import CalicoSession, ChangeSettings
 from pytest_k8snet.cluster.nodes import choose_nodes, list_nodes, placement, usable_nodes
 from pytest_k8snet.cluster.pods import PodRequest
 from pytest_k8snet.cluster.workspace import Workspace

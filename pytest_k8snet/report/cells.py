@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-from pytest_k8snet.calico.headers import OVERHEAD_BYTES, goodput_ceiling, ratio_ceiling
-from pytest_k8snet.calico.modes import CalicoMode, Path
+from pytest_k8snet.calico.modes import (
+    OVERHEAD_BYTES,
+    CalicoMode,
+    Path,
+    goodput_ceiling,
+    ratio_ceiling,
+)
 from pytest_k8snet.report.fields import (
     failed,
     figure,

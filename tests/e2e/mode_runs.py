@@ -18,7 +18,7 @@ from pathlib import Path
 import user_runs
 from calico_run import POOL
 
-from pytest_k8snet.calico.lock import current_holder
+from pytest_k8snet.calico.lease import current_holder
 from pytest_k8snet.calico.restore import STATE_NAMESPACE
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect

@@ -7,8 +7,8 @@ from collections.abc import Generator
 import pytest
 from calico_run import objects, opened, played
 
+from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.session import Strategy
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.errors import ModeUnavailableError
 from pytest_k8snet.lab.spec import CalicoSpec

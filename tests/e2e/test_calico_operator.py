@@ -10,7 +10,7 @@ import pytest
 from calico_run import POOL, objects, opened, played
 from user_runs import fault
 
-from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.errors import ModeUnavailableError, NotConvergedError

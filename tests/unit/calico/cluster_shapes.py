@@ -8,10 +8,8 @@ from typing import Any, Literal
 
 from store_api import StoreApi
 
-from pytest_k8snet.calico.installation import Installation
-from pytest_k8snet.calico.ippool import IPPool
+from pytest_k8snet.calico.installation import Installation, IPPool, Version
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.version import Version
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.lab.spec import CalicoSpec
 

@@ -7,10 +7,10 @@ from typing import Literal
 
 from cluster_shapes import NODE1, NODE2, pool
 
-from pytest_k8snet.calico.ippool import IPPool
+from pytest_k8snet.calico.installation import IPPool
 from pytest_k8snet.calico.kernel import KernelState, Route
 from pytest_k8snet.calico.modes import CalicoMode, Path
-from pytest_k8snet.calico.proof import PathContext, PathEnd, PathSnapshot, Transfer
+from pytest_k8snet.calico.path import PathContext, PathEnd, PathSnapshot, Transfer
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.tools.ip import Counters, Link
 

@@ -6,7 +6,7 @@ import pytest
 from kernel_shapes import PAYLOAD, TRANSFER, context, counted
 
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.proof import PathContext, PathProof, PathSnapshot, Transfer, judge
+from pytest_k8snet.calico.path import PathContext, PathProof, PathSnapshot, Transfer, judge
 from pytest_k8snet.errors import PathError
 
 NEVER, VXLAN, IPIP = CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS, CalicoMode.IPIP_ALWAYS

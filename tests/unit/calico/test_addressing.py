@@ -5,11 +5,15 @@ from ipaddress import IPv4Network
 import pytest
 from cluster_shapes import NETWORK, NODE1, NODE2, pool
 
-from pytest_k8snet.calico.addressing import choose_networks, pool_prefix_length
-from pytest_k8snet.calico.ippool import IPPool
+from pytest_k8snet.calico.installation import IPPool, Version
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.own_pool import node_selector, pool_name, pool_object
-from pytest_k8snet.calico.version import Version
+from pytest_k8snet.calico.pools import (
+    choose_networks,
+    node_selector,
+    pool_name,
+    pool_object,
+    pool_prefix_length,
+)
 from pytest_k8snet.errors import ModeUnavailableError
 
 

@@ -8,13 +8,13 @@ from cluster_shapes import NODE1, NODE2
 from kernel_shapes import POD1, POD2, link, state
 
 from pytest_k8snet.calico import kernel
-from pytest_k8snet.calico.expectation import (
+from pytest_k8snet.calico.kernel import KernelState
+from pytest_k8snet.calico.path import (
     Station,
     device_complaints,
     route_complaints,
     vxlan_peer_complaints,
 )
-from pytest_k8snet.calico.kernel import KernelState
 from pytest_k8snet.errors import ToolError, ToolMissingError
 
 #: What node1 of the lab printed in VXLAN-Always for a pod of its own and four destinations.

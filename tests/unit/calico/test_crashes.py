@@ -21,9 +21,9 @@ from store_sessions import (
     session,
 )
 
-from pytest_k8snet.calico import undo
+from pytest_k8snet.calico import restore
+from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.restore import restore_cluster
-from pytest_k8snet.calico.session import Strategy
 from pytest_k8snet.errors import ConnectError, K8sNetError, RestoreError
 
 NOTHING = ["Nothing to restore: no run has left anything that needs it."]
@@ -56,7 +56,7 @@ def test_after_a_crash_right_after_any_write_restore_puts_everything_back(
     monkeypatch: pytest.MonkeyPatch, kind: str, strategy: Strategy, controllers: str
 ) -> None:
     if controllers == "after-the-restore":
-        monkeypatch.setattr(undo, "_OPERATOR_SECONDS", 0.0)  # 20 seconds in earnest
+        monkeypatch.setattr(restore, "_OPERATOR_SECONDS", 0.0)  # 20 seconds in earnest
     for write in count(1):
         api = a_cluster(kind)
         before = objects(api)

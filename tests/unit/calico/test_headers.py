@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.calico.headers import (
+from pytest_k8snet.calico.modes import (
     ETHERNET_WIRE_BYTES,
     Encapsulation,
     frame_bytes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from store_sessions import IPIP, VXLAN, VXLAN_CS, a_cluster, session
 
-from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.detect import inspect
 
 
 def test_a_mode_that_was_left_is_entered_anew() -> None:

@@ -7,7 +7,7 @@ import pytest
 from cluster_shapes import calico_node_daemon, cluster, installation_object, raw_pool, serve
 from store_api import StoreApi
 
-from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import ForbiddenError
 

@@ -8,8 +8,7 @@ import pytest
 from store_api import StoreApi, meanwhile
 from store_sessions import LEASE, a_cluster, bury
 
-from pytest_k8snet.calico.lease import Holder
-from pytest_k8snet.calico.lock import Lock
+from pytest_k8snet.calico.lease import Holder, Lock
 from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.errors import ConflictError, LockedError
 

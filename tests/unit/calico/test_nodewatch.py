@@ -14,12 +14,11 @@ from kernel_shells import KernelShell
 from store_api import StoreApi
 from store_sessions import NEVER, VXLAN, VXLAN_CS, a_cluster, session
 
-from pytest_k8snet.calico.groups import V1
-from pytest_k8snet.calico.inspection import inspect
-from pytest_k8snet.calico.kernel import KernelState, Route
+from pytest_k8snet.calico.detect import inspect
+from pytest_k8snet.calico.installation import V1
+from pytest_k8snet.calico.kernel import KernelState, Prober, Route, Shell
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.nodewatch import NodeWatch
-from pytest_k8snet.calico.prober import Prober, Shell
+from pytest_k8snet.calico.readiness import NodeWatch
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import ConnectError, NotConvergedError
 

@@ -9,7 +9,7 @@ from kernel_shapes import PAYLOAD, counted, snapshot
 from path_proofs import DEVICE, NEVER, SENT, VXLAN, contradiction, proof
 
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.proof import Transfer
+from pytest_k8snet.calico.path import Transfer
 
 BACK = Transfer(to_client_bytes=PAYLOAD, mss_bytes=1398)
 BOTH = Transfer(to_server_bytes=PAYLOAD, to_client_bytes=PAYLOAD, mss_bytes=1398)

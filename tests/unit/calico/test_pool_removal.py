@@ -21,8 +21,8 @@ from store_sessions import (
     session,
 )
 
-from pytest_k8snet.calico import pool_removal
-from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico import pools
+from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.journal import Journal, JournalStore
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import PoolRef
@@ -231,7 +231,7 @@ def test_where_no_server_cleans_up_a_pool_is_closed_then_emptied_then_deleted() 
 def test_a_block_with_addresses_in_use_stays_and_so_does_what_ties_it_to_its_node(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pool_removal, "_RELEASE_SECONDS", 0.0)  # some seconds in earnest
+    monkeypatch.setattr(pools, "_RELEASE_SECONDS", 0.0)  # some seconds in earnest
     api = a_cluster("manifest-A")
     with session(api) as calico:
         block = block_in(api, calico.enter(NEVER), allocated=True)

@@ -21,7 +21,7 @@ from path_proofs import DEVICE, IPIP, NEVER, SENT, VXLAN, contradiction, proof
 
 from pytest_k8snet.calico.kernel import Route
 from pytest_k8snet.calico.modes import CalicoMode, Path
-from pytest_k8snet.calico.proof import PathContext, Transfer, judge
+from pytest_k8snet.calico.path import PathContext, Transfer, judge
 
 
 @pytest.mark.parametrize("mode", list(CalicoMode))

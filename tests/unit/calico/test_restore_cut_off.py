@@ -6,9 +6,9 @@ import pytest
 from players import Players
 from store_sessions import IPIP, NEVER, VXLAN_CS, a_cluster, objects, session
 
-from pytest_k8snet.calico import undo
-from pytest_k8snet.calico.inspection import inspect
-from pytest_k8snet.calico.session import Strategy
+from pytest_k8snet.calico import restore
+from pytest_k8snet.calico.decision import Strategy
+from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.errors import ApiError, ConnectError, ForbiddenError, RestoreError
 
 CUT_OFF = (
@@ -58,7 +58,7 @@ def test_a_refusal_of_the_calico_api_server_is_not_got_round(strategy: Strategy)
 def test_an_operator_that_has_gone_has_its_pool_put_back_as_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(undo, "_OPERATOR_SECONDS", 0.1)  # 20 seconds in earnest
+    monkeypatch.setattr(restore, "_OPERATOR_SECONDS", 0.1)  # 20 seconds in earnest
     api = a_cluster("operator-B")
     calico = session(api, "in-place")
     calico.enter(IPIP)

@@ -25,10 +25,10 @@ from store_sessions import (
     session,
 )
 
-from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.decision import Strategy
+from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.proof import PathEnd
-from pytest_k8snet.calico.session import Strategy
+from pytest_k8snet.calico.path import PathEnd
 from pytest_k8snet.errors import (
     ModeUnavailableError,
     NotConvergedError,

@@ -9,9 +9,9 @@ import pytest
 from cluster_shapes import FAR, NODE1, NODE2, pool
 from kernel_shapes import POD1, POD2, TRANSFER, context, counted, ends, snapshot
 
+from pytest_k8snet.calico.capture import Exchange, WireFinding, judge_exchange
 from pytest_k8snet.calico.modes import CalicoMode, Path
-from pytest_k8snet.calico.proof import PathEnd, judge
-from pytest_k8snet.calico.wire import Exchange, WireFinding, judge_exchange
+from pytest_k8snet.calico.path import PathEnd, judge
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.tools.capture import Capture, Carrier, Packet
 

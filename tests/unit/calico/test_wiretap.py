@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from kernel_shapes import ends, snapshot
 
-from pytest_k8snet.calico.prober import Prober
-from pytest_k8snet.calico.wiretap import WireTap
+from pytest_k8snet.calico.capture import WireTap
+from pytest_k8snet.calico.kernel import Prober
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import ConnectError, ConnectionLostError, ExecError, ToolMissingError
 

@@ -9,7 +9,7 @@ from cluster_shapes import DEFAULT_POOL, raw_pool
 from store_api import StoreApi, meanwhile
 from store_sessions import IPIP, VXLAN, VXLAN_CS, a_cluster, raw_spec, session
 
-from pytest_k8snet.calico.inspection import inspect
+from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.errors import ConflictError
 
 POOL = f"/apis/crd.projectcalico.org/v1/ippools/{DEFAULT_POOL}"

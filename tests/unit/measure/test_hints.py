@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet import Mbit, ms
-from pytest_k8snet.calico.headers import ratio_ceiling
+from pytest_k8snet.calico.modes import ratio_ceiling
 from pytest_k8snet.measure.hints import hints
 from pytest_k8snet.measure.sampler import Sample
 from pytest_k8snet.tools.host import Device, Machine

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from pytest_k8snet.calico.capture import WireFinding
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.proof import Transfer
-from pytest_k8snet.calico.wire import WireFinding
+from pytest_k8snet.calico.path import Transfer
 from pytest_k8snet.measure.pair import Pair
 from pytest_k8snet.measure.prover import Prover
 

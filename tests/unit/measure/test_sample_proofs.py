@@ -11,7 +11,7 @@ import pytest
 from notebook import Notebook
 
 from pytest_k8snet import Mbit
-from pytest_k8snet.calico.proof import PathProof
+from pytest_k8snet.calico.path import PathProof
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import PathError
 from pytest_k8snet.measure.endpoint import Endpoint, LocalShell

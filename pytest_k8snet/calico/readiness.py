@@ -8,21 +8,22 @@ from ipaddress import IPv4Network, ip_network
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.calico import groups
-from pytest_k8snet.calico.addressing import lies_in
-from pytest_k8snet.calico.expectation import (
+from pytest_k8snet.calico.installation import V1, V3, Group, Installation, IPPool, calico_path
+from pytest_k8snet.calico.kernel import Answers, Prober, Question
+from pytest_k8snet.calico.modes import CalicoMode, Family, families_of
+from pytest_k8snet.calico.path import (
+    PathContext,
+    PathEnd,
+    PathSnapshot,
     Station,
+    Transfer,
     device_complaints,
+    legs,
+    return_addresses,
     route_complaints,
     vxlan_peer_complaints,
 )
-from pytest_k8snet.calico.groups import V1, V3, Group
-from pytest_k8snet.calico.headers import families_of
-from pytest_k8snet.calico.in_place import pool_complaints
-from pytest_k8snet.calico.installation import Installation
-from pytest_k8snet.calico.ippool import IPPool
-from pytest_k8snet.calico.modes import CalicoMode, Family
-from pytest_k8snet.calico.prober import Prober, Question
+from pytest_k8snet.calico.pools import lies_in, pool_complaints
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.cluster.pods import addresses_of, pauses, selector
 from pytest_k8snet.errors import ForbiddenError, NotFoundError, RestoreError
@@ -30,6 +31,7 @@ from pytest_k8snet.errors import ForbiddenError, NotFoundError, RestoreError
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.nodes import Node
+
 
 #: The node annotation by which calico-node tells its tunnel address, per family.
 _TUNNEL_ANNOTATIONS: dict[Family, str] = {
@@ -134,7 +136,7 @@ class NodeWatch:
         """
         group = V3 if installation.shape == "C" else V1
         try:
-            blocks = self._api.list(groups.path(group, "ipamblocks"))
+            blocks = self._api.list(calico_path(group, "ipamblocks"))
         except (ForbiddenError, NotFoundError):
             return {}
         found: dict[str, IPv4Network] = {}
@@ -190,3 +192,54 @@ def _pairs(stations: dict[str, Station]) -> list[tuple[Station, Station]]:
 
 def _address_in(pod: Mapping[str, Any], pools: Sequence[IPPool]) -> bool:
     return any(lies_in(address, pool.cidr) for address in addresses_of(pod) for pool in pools)
+
+
+# -- What to ask two nodes about a pair, and whether their answers are the path that is promised
+
+
+def pair_questions(client: PathEnd, server: PathEnd) -> dict[str, Question]:
+    """The routes that matter to a pair, per node."""
+    there = (server.address,)
+    back = tuple(return_addresses(client, server))
+    if client.node.name == server.node.name:
+        return {client.node.name: Question(destinations=there + back, pod_address=_pod(client))}
+    return {
+        client.node.name: Question(destinations=there, pod_address=_pod(client)),
+        server.node.name: Question(destinations=back, pod_address=_pod(server)),
+    }
+
+
+def _pod(end: PathEnd) -> str | None:
+    return end.address if end.kind == "pod" else None
+
+
+def snapshot_of(answers: Answers, client: PathEnd, server: PathEnd) -> PathSnapshot:
+    """The answers of a pair's nodes, as a snapshot."""
+    return PathSnapshot(
+        client=client, server=server, states=answers.states, missing=answers.missing
+    )
+
+
+def pair_complaints(snapshot: PathSnapshot, context: PathContext) -> list[str]:
+    """What keeps a pair's packets from the promised path, in both directions.
+
+    Nodes without a host-network pod and dataplanes that forward beside the kernel's routes are
+    given no complaint: there the API is all that can be asked.
+    """
+    unreadable = [
+        f"{node}: {why}"
+        for node, why in snapshot.missing.items()
+        if "no host-network pod" not in why
+    ]
+    if snapshot.missing or not context.routes_prove:
+        return unreadable
+    return [
+        complaint
+        for leg in legs(snapshot, Transfer(), context.pools)
+        for complaint in route_complaints(
+            leg.path,
+            leg.destination,
+            snapshot.station(leg.sender),
+            snapshot.station(leg.receiver),
+        )
+    ]
