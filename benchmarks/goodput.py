@@ -8,7 +8,7 @@ from benchmarks.cluster import lab_run
 from benchmarks.figure import Figure
 from pytest_k8snet.calico.modes import CalicoMode, goodput_ceiling
 from pytest_k8snet.lab.spec import DEFAULT_LINK_RATE
-from pytest_k8snet.measure.pair import Pair
+from pytest_k8snet.measure.endpoints import Pair
 from pytest_k8snet.units import BitRate, Mbit
 
 SECONDS = 3

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.cluster import lab_run
 from benchmarks.figure import Figure
-from pytest_k8snet.measure.endpoint import Endpoint
-from pytest_k8snet.measure.pair import Pair
+from pytest_k8snet.measure.endpoints import Endpoint, Pair
 from pytest_k8snet.tools import iperf3
 from pytest_k8snet.units import Mbit, ms
 

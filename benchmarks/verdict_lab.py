@@ -14,7 +14,7 @@ from benchmarks.cluster import Silence, lab_run
 from benchmarks.figure import Figure
 from benchmarks.goodput import ceiling
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.measure.endpoint import Endpoint
+from pytest_k8snet.measure.endpoints import Endpoint
 from pytest_k8snet.measure.gates import Gates
 from pytest_k8snet.measure.run import Run
 from pytest_k8snet.units import Mbit, ms

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_k8snet.calico.bystander import SwitchCost
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.cluster.services import WebService
     from pytest_k8snet.errors import Inconclusive, K8sNetError
-    from pytest_k8snet.measure.endpoint import Endpoint
-    from pytest_k8snet.measure.pair import Pair
+    from pytest_k8snet.measure.disruption import SwitchCost
+    from pytest_k8snet.measure.endpoints import Endpoint, Pair
     from pytest_k8snet.measure.run import Run
     from pytest_k8snet.tools.curl import CurlSamples
     from pytest_k8snet.tools.iperf3 import Iperf3Result
@@ -55,12 +54,11 @@ __all__ = [
 #: Where each public name lives. Loaded on first use, because every pytest run of the environment
 #: imports this package, and one that measures nothing must not pay for it.
 _HOMES = {
-    "pytest_k8snet.calico.bystander": ("SwitchCost",),
+    "pytest_k8snet.measure.disruption": ("SwitchCost",),
     "pytest_k8snet.calico.modes": ("CalicoMode",),
     "pytest_k8snet.cluster.services": ("WebService",),
     "pytest_k8snet.errors": ("Inconclusive", "K8sNetError"),
-    "pytest_k8snet.measure.endpoint": ("Endpoint",),
-    "pytest_k8snet.measure.pair": ("Pair",),
+    "pytest_k8snet.measure.endpoints": ("Endpoint", "Pair"),
     "pytest_k8snet.measure.run": ("Run",),
     "pytest_k8snet.tools.curl": ("CurlSamples",),
     "pytest_k8snet.tools.iperf3": ("Iperf3Result",),

@@ -15,12 +15,11 @@ from pytest_k8snet import interruption
 from pytest_k8snet.stash import BASELINE, COST_WANTED, MODES_WANTED, RECORDER
 
 if TYPE_CHECKING:
-    from pytest_k8snet.calico.bystander import SwitchCost
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.cluster.services import WebService
-    from pytest_k8snet.measure.endpoint import Endpoint
+    from pytest_k8snet.measure.disruption import SwitchCost
+    from pytest_k8snet.measure.endpoints import Endpoint, Pair
     from pytest_k8snet.measure.gates import Gates
-    from pytest_k8snet.measure.pair import Pair
     from pytest_k8snet.measure.run import Run
     from pytest_k8snet.report.baseline import Baseline
     from pytest_k8snet.verdict import Bandwidth, Latency

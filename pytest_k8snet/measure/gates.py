@@ -32,9 +32,8 @@ from pytest_k8snet.verdict import (
 )
 
 if TYPE_CHECKING:
-    from pytest_k8snet.measure.endpoint import Endpoint
-    from pytest_k8snet.measure.observer import Observer
-    from pytest_k8snet.measure.pair import Pair
+    from pytest_k8snet.measure.endpoints import Endpoint, Pair
+    from pytest_k8snet.measure.sampler import Observer
     from pytest_k8snet.units import BitRate
     from pytest_k8snet.verdict.gate import Reference
 

@@ -16,8 +16,8 @@ from pytest_k8snet.verdict.intervals import Interval, log_ratio_interval
 from pytest_k8snet.verdict.questions import pairs_needed, resolution, too_close
 
 if TYPE_CHECKING:
+    from pytest_k8snet.measure.endpoints import Pair
     from pytest_k8snet.measure.gates import Gates
-    from pytest_k8snet.measure.pair import Pair
     from pytest_k8snet.verdict import Plan
 
 #: Pairs of an A/A measurement; with eight, the spread is known to about a quarter.

@@ -20,7 +20,7 @@ from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.errors import NotConvergedError, PathError
 from pytest_k8snet.lab import LabProcess
-from pytest_k8snet.measure.pair import Pair
+from pytest_k8snet.measure.endpoints import Pair
 from pytest_k8snet.measure.run import Run, RunSpec
 from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.settings import DEFAULT_IMAGE, DEFAULT_WEB_IMAGE

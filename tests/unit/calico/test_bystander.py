@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from pytest_k8snet.calico.bystander import Bystander, SwitchCost, account
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import CalicoError, CurlError, NotConvergedError
+from pytest_k8snet.measure.disruption import Bystander, SwitchCost, account
 from pytest_k8snet.tools.schedule import Attempt, SteadyExchange
 from pytest_k8snet.units import ms, second
 
@@ -121,7 +121,7 @@ def test_an_exchange_that_never_worked_is_refused_before_the_switch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Ten seconds of patience would be ten seconds of this test.
-    monkeypatch.setattr("pytest_k8snet.calico.bystander._READY_SECONDS", 0.0)
+    monkeypatch.setattr("pytest_k8snet.measure.disruption._READY_SECONDS", 0.0)
     with pytest.raises(NotConvergedError, match="while nothing is switched") as caught:
         bystander(Pod(http_code=0)).start()
     assert "http://10.0.0.1/: 1 x " in caught.value.found

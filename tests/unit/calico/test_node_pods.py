@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_k8snet.calico.node_pods import NodePodWatch, node_pods
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.errors import ForbiddenError
+from pytest_k8snet.measure.guards import NodePodWatch, node_pods
 
 
 def body(

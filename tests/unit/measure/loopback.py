@@ -14,8 +14,7 @@ import pytest
 from notebook import Notebook
 
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
-from pytest_k8snet.measure.pair import Pair
+from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair
 from pytest_k8snet.measure.sampler import Sampler
 
 

@@ -9,9 +9,8 @@ from notebook import Notebook
 
 from pytest_k8snet import Mbit, second
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
+from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair
 from pytest_k8snet.measure.gates import Gates
-from pytest_k8snet.measure.pair import Pair
 from pytest_k8snet.verdict import Plan
 
 pytest_plugins = ["loopback"]

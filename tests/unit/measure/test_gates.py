@@ -14,9 +14,8 @@ from pytest_k8snet import Mbit, ms, second
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import K8sNetError, SettingsError
-from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
+from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair
 from pytest_k8snet.measure.gates import Gates
-from pytest_k8snet.measure.pair import Pair
 from pytest_k8snet.report.judged import with_discards
 from pytest_k8snet.verdict import Plan, judge
 

@@ -6,7 +6,7 @@ import pytest
 from notebook import Notebook
 
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
+from pytest_k8snet.measure.endpoints import Endpoint, LocalShell
 from pytest_k8snet.measure.guards import CpuState, Guard, read_cpu
 from pytest_k8snet.measure.sampler import Sampler
 from pytest_k8snet.verdict import Plan

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_k8snet.measure.interrupts import interrupts_held_back
+from pytest_k8snet.measure.run import interrupts_held_back
 
 
 def interrupt(number: int, frame: object) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_k8snet.errors import ExecError, ExecTimeoutError, ToolMissingError
-from pytest_k8snet.measure.endpoint import LocalShell
+from pytest_k8snet.measure.endpoints import LocalShell
 from pytest_k8snet.tools import curl
 
 #: Does with its arguments what ssh and the shell of the other machine do.

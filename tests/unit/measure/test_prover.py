@@ -11,8 +11,8 @@ import pytest
 from pytest_k8snet.calico.capture import WireFinding
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import Transfer
-from pytest_k8snet.measure.pair import Pair
-from pytest_k8snet.measure.prover import Prover
+from pytest_k8snet.measure.endpoints import Pair
+from pytest_k8snet.measure.sampler import Prover
 
 NEVER, VXLAN = CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS
 RESULT: Any = SimpleNamespace(to_server_bytes=7000, to_client_bytes=9000, mss_bytes=1398)

@@ -14,8 +14,7 @@ from pytest_k8snet import Mbit
 from pytest_k8snet.calico.path import PathProof
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import PathError
-from pytest_k8snet.measure.endpoint import Endpoint, LocalShell
-from pytest_k8snet.measure.pair import Pair
+from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair
 from pytest_k8snet.measure.sampler import Sampler
 from pytest_k8snet.tools.curl import CurlOptions
 from pytest_k8snet.tools.schedule import Schedule

@@ -10,7 +10,7 @@ import pytest
 from notebook import Notebook
 
 from pytest_k8snet.errors import PodError, RestoreError
-from pytest_k8snet.measure.stage import Stage
+from pytest_k8snet.measure.run import Stage
 
 
 def stage(strategy: str, done: list[str]) -> Stage:

@@ -11,7 +11,7 @@ from notebook import Notebook
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import ConnectError, NothingSwitchedError, PodError
-from pytest_k8snet.measure.switches import Switches
+from pytest_k8snet.measure.disruption import Switches
 
 NEVER, VXLAN, IPIP = CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS, CalicoMode.IPIP_ALWAYS
 
