@@ -106,7 +106,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
 
 def _shown(text: object) -> str:
     """Text of which a part is the cluster's, for the terminal."""
-    from pytest_k8snet.report.text import visible
+    from pytest_k8snet.report.format import visible
 
     return visible(text, None)
 
@@ -158,7 +158,7 @@ def _restore(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from pytest_k8snet.report.html import render_page
-    from pytest_k8snet.report.results import read
+    from pytest_k8snet.report.records import read
 
     results = read(options.results)
     try:

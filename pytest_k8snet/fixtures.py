@@ -40,7 +40,7 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     """
     _refuse_parallel_workers(pytestconfig)
     from pytest_k8snet.calico.modes import CalicoMode
-    from pytest_k8snet.report.pytest_html import register_html
+    from pytest_k8snet.report.hooks import register_html
     from pytest_k8snet.report.recorder import start
     from pytest_k8snet.settings import of as settings_of
 

@@ -37,7 +37,7 @@ def mark(report: pytest.TestReport, call: pytest.CallInfo[None], told: Told) -> 
         return
     # Only a failure pays for the import.
     from pytest_k8snet.errors import Inconclusive, K8sNetError
-    from pytest_k8snet.report.text import visible
+    from pytest_k8snet.report.format import visible
 
     error = call.excinfo.value
     if isinstance(error, Inconclusive):
@@ -100,7 +100,7 @@ def explain(terminalreporter: pytest.TerminalReporter) -> None:
     reports = terminalreporter.stats.get("inconclusive", ())
     if not reports or terminalreporter.config.get_verbosity() < -1:
         return
-    from pytest_k8snet.report.text import visible, visible_line
+    from pytest_k8snet.report.format import visible, visible_line
 
     terminalreporter.section("INCONCLUSIVE", yellow=True)
     for report in reports:

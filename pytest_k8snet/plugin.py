@@ -54,9 +54,9 @@ def pytest_runtest_makereport(
     report = yield
     outcome.mark(report, call, item.config.stash.setdefault(TOLD, {}))
     if RECORDER in item.config.stash:
-        from pytest_k8snet.report import testcase
+        from pytest_k8snet.report import hooks
 
-        testcase.attach(item.config.stash[RECORDER], item, report, outcome.of(report))
+        hooks.attach(item.config.stash[RECORDER], item, report, outcome.of(report))
     return report
 
 
@@ -93,7 +93,7 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the last record and the summary."""
     if RECORDER in session.config.stash:
-        from pytest_k8snet.report import session as report_session
+        from pytest_k8snet.report import hooks as report_session
 
         report_session.finish(session.config.stash[RECORDER], int(exitstatus))
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 Moment = Literal["once", "before", "after"]
 
 _WORDS: dict[str, str] = {"bare": "bare", "vxlan": "in VXLAN", "ipip": "in IPIP"}
-
 _CARRIERS: dict[Path, str] = {"direct": "bare", "vxlan": "vxlan", "ipip": "ipip"}
 
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 #: Fabrics that deliver no packets to addresses that they don't know, whatever BGP says.
 _CLOUDS = ("azure", "gce", "aws")
-
 _WHERE = {"same-subnet": "in one subnet", "cross-subnet": "between subnets"}
 
 

@@ -140,7 +140,6 @@ def find_shape(
 NAMESPACES = ("calico-system", "kube-system")
 #: What cannot be read of it is remembered under this topic.
 TOPIC = "DaemonSet calico-node"
-
 _CANAL = ("canal", "rke2-canal")
 
 

@@ -150,7 +150,6 @@ _WINDOW = (
     f"{SHORTEST_WINDOW_SECONDS:g} s to {LONGEST_WINDOW_SECONDS:g} s; the times above include that "
     "(pytest -o k8snet_stability=SECONDS sets another window)"
 )
-
 _STRATEGIES: tuple[Strategy, ...] = ("none", "dedicated", "in-place")
 
 

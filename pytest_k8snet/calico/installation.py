@@ -23,7 +23,6 @@ Group = Literal["projectcalico.org/v3", "crd.projectcalico.org/v1"]
 ApiShape = Literal["A", "B", "C"]
 
 V3: Group = "projectcalico.org/v3"
-
 V1: Group = "crd.projectcalico.org/v1"
 
 INSTALLATION_PATH = "/apis/operator.tigera.io/v1/installations/default"

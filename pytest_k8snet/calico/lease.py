@@ -116,7 +116,6 @@ def timestamp() -> str:
 
 
 _RENEW_SECONDS = 5.0
-
 _POLL_SECONDS = 0.5
 #: How long a Lease that has run out is tried to be renewed before a write is refused.
 _INSIST_SECONDS = 15.0

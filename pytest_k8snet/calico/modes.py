@@ -138,17 +138,11 @@ STUDY_ORDER = (
 
 
 _IPV4 = 20
-
 _IPV6 = 40
-
 _TCP = 20
-
 _UDP = 8
-
 _VXLAN = 8
-
 _ETHERNET = 14
-
 _WIREGUARD = 32
 
 #: TCP's timestamp option, which Linux always sends unless it is switched off.
@@ -168,7 +162,6 @@ OVERHEAD_BYTES: dict[Path, int] = {
 }
 #: What takes its bytes from the MTU of every new pod once it is enabled, for either IP family.
 Encapsulation = Literal["none", "ipip", "vxlan", "vxlan-v6", "wireguard", "wireguard-v6"]
-
 ENCAPSULATION_BYTES: dict[Encapsulation, int] = {
     "none": OVERHEAD_BYTES["direct"],
     "ipip": OVERHEAD_BYTES["ipip"],

@@ -214,11 +214,8 @@ def _wanted_tunnel(
 
 
 Way = Literal["sent", "received"]
-
 Unit = Literal["bytes", "packets"]
-
 _SENT: Way = "sent"
-
 _RECEIVED: Way = "received"
 
 #: The share of the payload that a device must have counted to have carried it. Headers only add;

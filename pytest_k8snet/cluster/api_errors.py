@@ -113,9 +113,7 @@ def collection(resource: str, *, namespace: str = "", group: str = "", version: 
 _RBAC = re.compile(r'User "(?P<user>[^"]+)" cannot (?P<verb>\S+) (?:resource|path) "')
 #: How kube-aggregator begins when the server behind an API group does not answer: plain text.
 _BEHIND = ("service unavailable", "error trying to reach service")
-
 _ANONYMOUS = "system:anonymous"
-
 _READING = frozenset({"get", "list", "watch"})
 
 
@@ -317,7 +315,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 #: OpenSSL's verify codes for a certificate that is made for another name or address.
 _NAME_CODES = frozenset({62, 64})
-
 _EXPIRED_CODES = frozenset({9, 10})
 
 

@@ -28,7 +28,6 @@ from pytest_k8snet.errors import ApiError, KubeconfigError, UnauthorizedError
 
 
 DEFAULT_PATH = "~/.kube/config"
-
 _REMEDY = (
     "give --k8snet-kubeconfig=FILE or set KUBECONFIG (several files: joined by "
     f"{os.pathsep!r}); without a cluster, --k8snet-lab starts one"
@@ -326,7 +325,6 @@ def _bypassed(host: str, port: int | None, no_proxy: str) -> bool:
 Load: TypeAlias = Callable[[str], Any]
 
 IN_CLUSTER = "in-cluster"
-
 _SELF_REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 

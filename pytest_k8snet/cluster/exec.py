@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 
 STDIN, STDOUT, STDERR, STATUS, CLOSE = 0, 1, 2, 3, 255
-
 _CHUNK_BYTES = 16 * 1024
 #: How long a server may take to close the stream after it has sent the command's status.
 _FAREWELL_SECONDS = 1.0

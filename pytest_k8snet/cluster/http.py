@@ -120,7 +120,6 @@ def plugin_errors() -> Iterator[list[str]]:
 
 
 CONNECT_SECONDS = 5.0
-
 READ_SECONDS = 30.0
 
 #: Newest first. Only v5 can end stdin without ending the whole stream.

@@ -33,7 +33,6 @@ CALICO_ADDRESS = "projectcalico.org/IPv4Address"
 TOLERATED_TAINTS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 #: The label by which pods choose a node.
 _HOSTNAME = "kubernetes.io/hostname"
-
 _REPELLING = frozenset({"NoSchedule", "NoExecute"})
 #: Conditions that hold a node back when they are True, in the kubelet's words.
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")

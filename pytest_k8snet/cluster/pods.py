@@ -26,17 +26,12 @@ if TYPE_CHECKING:
 
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
-
 MANAGED_BY = "pytest-k8snet"
-
 RUN_LABEL = "k8snet/run"
-
 ROLE_LABEL = "k8snet/role"
-
 POOL_ANNOTATION = "cni.projectcalico.org/ipv4pools"
 
 CONTAINER = "k8snet"
-
 WEB_PORT = 8080
 #: Any unprivileged id that no image needs to know.
 _USER_ID = 65532
@@ -456,11 +451,8 @@ def _condition(pod: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 _FIRST_PAUSE_SECONDS = 0.02
-
 _LONGEST_PAUSE_SECONDS = 0.5
-
 _EVENTS = 6
-
 _LOG_LINES = 5
 
 

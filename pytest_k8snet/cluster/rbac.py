@@ -19,12 +19,10 @@ if TYPE_CHECKING:
 
 #: What a run may be allowed to do: each level needs the first, and none of the others.
 Level: TypeAlias = Literal["measure", "service", "dedicated", "in-place"]
-
 LEVELS: tuple[Level, ...] = ("measure", "service", "dedicated", "in-place")
 
 #: The group of Calico's own CRDs, beneath its API server where there is one.
 CRD_GROUP = "crd.projectcalico.org"
-
 _OPERATOR = "operator.tigera.io"
 
 

@@ -57,9 +57,7 @@ class _Kind:
 
 
 _MAKERS = (_Kind("deployments", "apps"), _Kind("replicasets", "apps"), _Kind("services"))
-
 _PODS = _Kind("pods")
-
 _NAMESPACES = "/api/v1/namespaces"
 
 

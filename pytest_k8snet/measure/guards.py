@@ -25,12 +25,10 @@ if TYPE_CHECKING:
 _FILES = ("/proc/stat", "/proc/1/stat", "/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 # cat reads on where a file is missing, and only its exit status tells of it.
 _AT_ONCE = ("cat", *_FILES)
-
 _OVER_A_WHILE = 'head -n 1 /proc/stat; sleep "$1"; shift; exec cat "$@"'
 #: How long the CPU is watched before a sample, in seconds: briefly, and for longer where that
 #: looks busy. What a run itself does between two samples is over by then.
 _GLANCE_SECONDS = 0.1
-
 _LOOK_SECONDS = 0.5
 
 

@@ -13,19 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from pytest_k8snet.errors import ResultsError
-from pytest_k8snet.report.compare import (
+from pytest_k8snet.report.model import Difference, Estimate, Key, ratio_of_means
+from pytest_k8snet.report.recorder import Recorder
+from pytest_k8snet.report.records import Record, read
+from pytest_k8snet.report.summary import (
     BANDWIDTH,
     QUANTITIES,
     differences_between,
     figures_of,
+    summarise,
     thinned,
 )
-from pytest_k8snet.report.intervals import Estimate, ratio_of_means
-from pytest_k8snet.report.model import Difference, Key
-from pytest_k8snet.report.record import Record
-from pytest_k8snet.report.recorder import Recorder
-from pytest_k8snet.report.results import read
-from pytest_k8snet.report.summary import summarise
 from pytest_k8snet.verdict import Arm
 
 #: Fewer values than this have no spread that an interval could rest on.

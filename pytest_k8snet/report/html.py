@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 
-from pytest_k8snet.report.charts.bandwidth import bandwidth_chart
-from pytest_k8snet.report.charts.latency import has_limit, latency_chart
-from pytest_k8snet.report.latency import PHASES
+from pytest_k8snet.report.charts import bandwidth_chart, has_limit, latency_chart
 from pytest_k8snet.report.markup import Markup, element, join
 from pytest_k8snet.report.model import Summary
-from pytest_k8snet.report.record import Record
+from pytest_k8snet.report.records import Record
 from pytest_k8snet.report.sections.banner import banner, overview
 from pytest_k8snet.report.sections.before import baseline_section
 from pytest_k8snet.report.sections.changes import changes_section
@@ -26,7 +24,7 @@ from pytest_k8snet.report.sections.samples import samples_section
 from pytest_k8snet.report.sections.study import ceilings_note, retransmit_note, study_table
 from pytest_k8snet.report.sections.tests import tests_section
 from pytest_k8snet.report.sections.verdicts import verdict_table
-from pytest_k8snet.report.summary import summarise
+from pytest_k8snet.report.summary import PHASES, summarise
 
 _READING = (
     "PASS and FAIL are decided: the whole interval lies on one side of the limit. INCONCLUSIVE is "

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pytest_k8snet.errors import ResultsError, SettingsError
-from pytest_k8snet.report.figures import counted
+from pytest_k8snet.report.format import counted, visible
 from pytest_k8snet.report.model import STATES
-from pytest_k8snet.report.record import Record
-from pytest_k8snet.report.results import Results, read
+from pytest_k8snet.report.records import Record, Results, read
 from pytest_k8snet.report.summary import summarise
-from pytest_k8snet.report.table import gates_table
-from pytest_k8snet.report.text import visible
+from pytest_k8snet.report.terminal import gates_table
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict.verdict import judge
 

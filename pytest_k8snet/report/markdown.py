@@ -5,18 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pytest_k8snet.report.figures import MILLISECONDS, NONE, Unit, bit_unit, moment, ratio
-from pytest_k8snet.report.latency import PHASES
-from pytest_k8snet.report.model import (
-    STATES,
-    WORDS,
-    BandwidthCell,
-    LatencyRow,
-    Summary,
-    modes_of,
-)
-from pytest_k8snet.report.phrases import (
+from pytest_k8snet.report.format import (
+    MILLISECONDS,
+    NONE,
     OUTCOME_WORDS,
+    Unit,
+    bit_unit,
     changed_text,
     compared_text,
     cost_text,
@@ -26,12 +20,23 @@ from pytest_k8snet.report.phrases import (
     limit_text,
     margin_text,
     measured_text,
+    moment,
     path_text,
+    ratio,
     restored_text,
+    visible,
+    visible_line,
 )
-from pytest_k8snet.report.record import Record
-from pytest_k8snet.report.summary import summarise
-from pytest_k8snet.report.text import visible, visible_line
+from pytest_k8snet.report.model import (
+    STATES,
+    WORDS,
+    BandwidthCell,
+    LatencyRow,
+    Summary,
+    modes_of,
+)
+from pytest_k8snet.report.records import Record
+from pytest_k8snet.report.summary import PHASES, summarise
 
 #: What Markdown (also GitHub's and GitLab's) could take for markup, a mention or a reference.
 _SPECIAL = re.compile(r"([\\`*{}\[\]|~$@]|(?<!\w)_|_(?!\w)|:(?=//)|#(?=\w)|(?<=\bwww)\.)")

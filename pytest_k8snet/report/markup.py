@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Self
 
-from pytest_k8snet.report.text import TEXT_LIMIT, visible
+from pytest_k8snet.report.format import TEXT_LIMIT, visible
 
 _VOID = frozenset({"br", "col", "hr", "meta", "circle", "line", "path", "polyline", "rect"})
 

@@ -16,8 +16,7 @@ from typing import IO
 
 import pytest
 
-from pytest_k8snet.report.figures import counted, duration
-from pytest_k8snet.report.text import clipped, visible_line
+from pytest_k8snet.report.format import clipped, counted, duration, visible_line
 
 _TICK_SECONDS = 1.0
 #: Taken for the width of a terminal that does not know its own.

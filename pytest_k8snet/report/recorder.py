@@ -15,8 +15,7 @@ import pytest
 
 import pytest_k8snet
 from pytest_k8snet.report.progress import Progress
-from pytest_k8snet.report.record import Record, complete, now
-from pytest_k8snet.report.results import ResultsWriter
+from pytest_k8snet.report.records import Record, ResultsWriter, complete, now
 
 
 class RunSettings(Protocol):

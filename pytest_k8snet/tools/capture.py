@@ -28,17 +28,11 @@ Carrier = Literal["bare", "vxlan", "ipip"]
 VXLAN_PORT = 4789
 
 _MICROSECONDS, _NANOSECONDS = 0xA1B2C3D4, 0xA1B23C4D
-
 _ETHERNET = 1
-
 _IPV4 = 0x0800
-
 _VLAN_TAGS = frozenset({0x8100, 0x88A8})
-
 _IPIP, _TCP, _UDP = 4, 6, 17
-
 _FILE_HEADER_BYTES, _RECORD_HEADER_BYTES = 24, 16
-
 _ETHERNET_BYTES, _VXLAN_BYTES, _UDP_BYTES = 14, 8, 8
 
 
@@ -210,7 +204,6 @@ CAPABILITIES = ("NET_RAW", "SETGID", "SETUID")
 
 #: Enough for the headers of a segment in VXLAN, with VLAN tags and options.
 _SNAPSHOT_BYTES = 160
-
 _MOST_PACKETS = 200
 #: A capture that nobody ends, because the run was killed, ends by itself.
 _LIFETIME_SECONDS = 60
@@ -255,9 +248,7 @@ exit $code
 """
 
 _DROPPED = re.compile(r"^(\d+) packets? dropped by (?:kernel|interface)", re.MULTILINE)
-
 _CAPTURED = re.compile(r"^(\d+) packets? captured", re.MULTILINE)
-
 _NOT_PERMITTED = re.compile(r"permission|not permitted|couldn't change to", re.IGNORECASE)
 
 

@@ -401,9 +401,7 @@ class CurlSamples:
 BAD_URL_EXITS = frozenset({1, 3})
 #: For options: unknown, not built in, bad arguments.
 _BAD_OPTION_EXITS = frozenset({2, 4, 43, 48, 49})
-
 _MESSAGE = re.compile(r"^curl: \((\d{1,4})\) (.*)$", re.MULTILINE | re.ASCII)
-
 _QUOTE_LIMIT = 200
 
 
@@ -654,13 +652,10 @@ def _request(
 _MOST_REQUESTS = 10_000
 #: A whole process is not given more than this per request on average once it has a minute.
 _SECONDS_PER_REQUEST = 1.0
-
 _SHORTEST_LIMIT_SECONDS = 60.0
 
 _URL = re.compile(r"https?://[^\s/?#\x00-\x1f\x7f]+[^\s\x00-\x1f\x7f]*", re.IGNORECASE)
-
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\x00]*")
-
 _METHOD = re.compile(r"[A-Z]{3,16}")
 
 

@@ -39,7 +39,6 @@ _UDP_LENGTH_BYTES = 1200
 _UDP_BITRATE = BitRate(1e6)
 #: A blocked UDP test says so only after 30 to 32 seconds.
 _UDP_BUDGET_SECONDS = 40.0
-
 _TCP_BUDGET_SECONDS = 15.0
 
 
@@ -175,7 +174,6 @@ def _check_whole(name: str, value: object, low: int, high: int) -> None:
 
 #: What the script below exits with when something listens on the port already (EADDRINUSE).
 _EXIT_IN_USE = 98
-
 _EXIT_NOT_LISTENING = 99
 #: What a probe may take; a path that swallows large packets would keep it for ever.
 _PROBE_SECONDS = 5
@@ -311,7 +309,6 @@ def _server_error(stdout: str, stderr: str, exit_code: int, port: int) -> Iperf3
 
 #: 3.9 prints these twice in a bidirectional test; later versions name the second like this.
 _SUMS = frozenset({"sum", "sum_sent", "sum_received"})
-
 _REVERSE = "_bidir_reverse"
 #: Holds every value of a repeated ``error`` key: 3.22 gives the server's and the client's.
 _ERRORS = "error (all)"

@@ -349,7 +349,6 @@ _START = r"""
 : >"$3" || exit 1
 sh -c "$@" </dev/null >/dev/null 2>&1 &
 """
-
 _STOP = r"""
 : >"$1.stop" || exit 1
 until [ -e "$1.done" ]; do sleep 0.05; done

@@ -95,7 +95,6 @@ def quantile_interval(
 
 #: With fewer values the gap rule would raise more false alarms than it is worth.
 FEWEST_VALUES = 8
-
 _NORMAL_99 = normal_quantile(0.99)
 
 

@@ -27,9 +27,7 @@ from pytest_k8snet.verdict.distributions import (
 )
 
 _HALF_PI = math.pi / 2
-
 _GRID = 100
-
 _SIMPSON = 20
 # The part of alpha that may stay unspent.
 _SPARE = 0.004

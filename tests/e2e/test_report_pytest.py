@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pytest_k8snet.report.html import render_page
-from pytest_k8snet.report.results import read
+from pytest_k8snet.report.records import read
 
 FIXTURES = Path(__file__).parent.parent / "unit" / "report"
 
@@ -32,7 +32,7 @@ sys.path.insert(0, {fixtures!r})
 from study_records import Study
 
 from pytest_k8snet.report.progress import Progress
-from pytest_k8snet.report.pytest_html import register_html
+from pytest_k8snet.report.hooks import register_html
 from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.stash import RECORDER
 

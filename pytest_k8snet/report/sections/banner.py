@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from pytest_k8snet.report.figures import counted, duration, in_unit, moment, percent
-from pytest_k8snet.report.markup import Markup, element, text
-from pytest_k8snet.report.model import BASELINE_SCENE, STATES, Judged, Summary, Tested
-from pytest_k8snet.report.phrases import (
+from pytest_k8snet.report.format import (
     OUTCOME_WORDS,
     changed_text,
     claim_text,
     compared_text,
     cost_text,
+    counted,
     counts_text,
+    duration,
     first_trouble,
+    in_unit,
     measured_text,
+    moment,
     path_text,
+    percent,
     restored_text,
 )
+from pytest_k8snet.report.markup import Markup, element, text
+from pytest_k8snet.report.model import BASELINE_SCENE, STATES, Judged, Summary, Tested
 from pytest_k8snet.report.sections.parts import code, facts, name, paragraph
 
 __all__ = ["banner"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_k8snet.report.charts.before import before_chart
-from pytest_k8snet.report.compare import differences_of
-from pytest_k8snet.report.fields import words
-from pytest_k8snet.report.figures import NONE, in_unit, moment
+from pytest_k8snet.report.charts import before_chart
+from pytest_k8snet.report.format import NONE, in_unit, moment
 from pytest_k8snet.report.markup import Markup, element
 from pytest_k8snet.report.model import Compared, Summary
 from pytest_k8snet.report.sections.environment import differences_table
@@ -18,6 +16,7 @@ from pytest_k8snet.report.sections.parts import (
     row_head,
     table,
 )
+from pytest_k8snet.report.summary import differences_of, words
 
 
 def baseline_section(summary: Summary) -> list[Markup]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from pytest_k8snet.report.figures import NONE, duration, in_unit, moment
+from pytest_k8snet.report.format import NONE, duration, in_unit, moment
 from pytest_k8snet.report.markup import Markup, element
 from pytest_k8snet.report.model import Changed, Summary, Switched
 from pytest_k8snet.report.sections.parts import (

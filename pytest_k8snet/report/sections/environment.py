@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_k8snet.report.compare import differences_of
-from pytest_k8snet.report.fields import flat, mapping, objects, words
-from pytest_k8snet.report.figures import NONE, moment
+from pytest_k8snet.report.format import NONE, moment
 from pytest_k8snet.report.markup import Markup, element
 from pytest_k8snet.report.model import Difference, Summary
 from pytest_k8snet.report.sections.parts import (
@@ -19,6 +17,7 @@ from pytest_k8snet.report.sections.parts import (
     row_head,
     table,
 )
+from pytest_k8snet.report.summary import differences_of, flat, mapping, objects, words
 
 #: More nodes than this make no readable table; the results file has them all.
 _MOST_NODES = 12

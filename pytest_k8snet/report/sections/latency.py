@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_k8snet.report.figures import MILLISECONDS, counted
-from pytest_k8snet.report.latency import PHASES
+from pytest_k8snet.report.format import MILLISECONDS, counted, limit_text, margin_text
 from pytest_k8snet.report.markup import Markup, element
 from pytest_k8snet.report.model import LatencyRow
-from pytest_k8snet.report.phrases import limit_text, margin_text
 from pytest_k8snet.report.sections.parts import (
     lines,
     name,
@@ -18,6 +16,7 @@ from pytest_k8snet.report.sections.parts import (
     table,
     tests_mark,
 )
+from pytest_k8snet.report.summary import PHASES
 
 
 def latency_table(rows: Sequence[LatencyRow]) -> Markup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_k8snet.report.figures import bit_unit
+from pytest_k8snet.report.format import bit_unit
 from pytest_k8snet.report.markup import Markup, element
 from pytest_k8snet.report.model import Mesh
 from pytest_k8snet.report.sections.parts import name, row_head, table

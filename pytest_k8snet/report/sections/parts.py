@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pytest_k8snet.report.figures import NONE, in_unit, unit_of
-from pytest_k8snet.report.intervals import Estimate
+from pytest_k8snet.report.format import NAME_LIMIT, NONE, in_unit, unit_of, visible_line
 from pytest_k8snet.report.markup import Markup, element, join, text
-from pytest_k8snet.report.model import TEST_WORDS, WORDS
-from pytest_k8snet.report.text import NAME_LIMIT, visible_line
+from pytest_k8snet.report.model import TEST_WORDS, WORDS, Estimate
 
 #: A sign beside the word: no state is told by colour alone.
 SIGNS = {"pass": "✓", "fail": "✗", "error": "✗", "inconclusive": "?", "monitor": "○", "": ""}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_k8snet.report.charts.series import series_chart
-from pytest_k8snet.report.fields import figure, mapping, reals, words
-from pytest_k8snet.report.figures import NONE, counted, in_unit, percent
+from pytest_k8snet.report.charts import series_chart
+from pytest_k8snet.report.format import NONE, counted, in_unit, percent
 from pytest_k8snet.report.markup import Markup, element
 from pytest_k8snet.report.model import BandwidthCell, Key, LatencyRow, Summary
 from pytest_k8snet.report.raw import RawBudget
-from pytest_k8snet.report.record import Record
+from pytest_k8snet.report.records import Record
 from pytest_k8snet.report.sections.parts import (
     code,
     fold,
@@ -23,6 +22,7 @@ from pytest_k8snet.report.sections.parts import (
     row_head,
     table,
 )
+from pytest_k8snet.report.summary import figure, mapping, reals, words
 
 #: Most samples drawn one by one; the results file has the others.
 MOST_ROWS = 600

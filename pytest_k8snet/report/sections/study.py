@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_k8snet.report.figures import (
+from pytest_k8snet.report.format import (
     MILLISECONDS,
     NONE,
     Unit,
     bit_unit,
     counted,
+    limit_text,
+    margin_text,
     percent,
 )
 from pytest_k8snet.report.markup import Markup, element
 from pytest_k8snet.report.model import BASELINE_SCENE, BandwidthCell, Judged, modes_of
-from pytest_k8snet.report.phrases import limit_text, margin_text
 from pytest_k8snet.report.sections.parts import (
     estimate_text,
     fold,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_k8snet.report.figures import duration
+from pytest_k8snet.report.format import duration
 from pytest_k8snet.report.markup import Markup, element
 from pytest_k8snet.report.model import Summary, Tested
 from pytest_k8snet.report.sections.parts import (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pytest_k8snet.report.format import figure_texts, limit_text, margin_text
 from pytest_k8snet.report.markup import Markup, element
 from pytest_k8snet.report.model import STATES, Judged, Summary
-from pytest_k8snet.report.phrases import figure_texts, limit_text, margin_text
 from pytest_k8snet.report.sections.parts import (
     fold,
     name,

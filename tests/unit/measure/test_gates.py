@@ -16,7 +16,7 @@ from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import K8sNetError, SettingsError
 from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair
 from pytest_k8snet.measure.gates import Gates
-from pytest_k8snet.report.judged import with_discards
+from pytest_k8snet.report.summary import with_discards
 from pytest_k8snet.verdict import Plan, judge
 
 pytest_plugins = ["loopback"]

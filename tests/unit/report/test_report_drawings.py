@@ -11,7 +11,7 @@ from study_records import Record, Study, study, with_baseline, with_mesh
 from pytest_k8snet.report.html import render_fragment, render_page
 from pytest_k8snet.report.markdown import escaped, markdown
 from pytest_k8snet.report.summary import summarise
-from pytest_k8snet.report.table import text_report
+from pytest_k8snet.report.terminal import text_report
 
 RUNS = {
     "study": study(),

@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 from scipy import stats
 
-from pytest_k8snet.report.intervals import mean, quantile, ratio_of_means
+from pytest_k8snet.report.model import mean, quantile, ratio_of_means
 
 
 def test_the_interval_of_a_mean_is_students() -> None:

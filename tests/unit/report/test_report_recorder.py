@@ -8,13 +8,11 @@ import pytest
 from study_records import Study, iperf3_json, study
 
 from pytest_k8snet.errors import ResultsError
-from pytest_k8snet.report.extras import RawShare, extra_of
+from pytest_k8snet.report.hooks import RawShare, extra_of, finish, properties
 from pytest_k8snet.report.progress import Progress
 from pytest_k8snet.report.raw import RawBudget, compact
 from pytest_k8snet.report.recorder import Recorder, current_test, new_run_id
-from pytest_k8snet.report.results import read
-from pytest_k8snet.report.session import finish
-from pytest_k8snet.report.testcase import properties
+from pytest_k8snet.report.records import read
 
 
 def content(record: dict[str, object]) -> dict[str, object]:

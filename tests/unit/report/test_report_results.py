@@ -12,8 +12,7 @@ from study_records import Record, study
 
 from pytest_k8snet.errors import ResultsError
 from pytest_k8snet.report.html import render_page
-from pytest_k8snet.report.record import complete
-from pytest_k8snet.report.results import ResultsWriter, read
+from pytest_k8snet.report.records import ResultsWriter, complete, read
 
 
 def written(path: Path, records: list[Record]) -> Path:

@@ -9,7 +9,7 @@ from hostile_records import hostile
 from jsonschema import Draft202012Validator
 from study_records import study, with_baseline, with_mesh
 
-from pytest_k8snet.report.record import KINDS, REQUIRED, SCHEMA
+from pytest_k8snet.report.records import KINDS, REQUIRED, SCHEMA
 from pytest_k8snet.tools.host import Device, Machine
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -4,9 +4,9 @@ import pytest
 from study_records import Study, study, with_baseline, with_mesh
 
 from pytest_k8snet.calico.modes import goodput_ceiling
+from pytest_k8snet.report.format import path_text
 from pytest_k8snet.report.html import render_page
 from pytest_k8snet.report.model import BandwidthCell, Key, Summary
-from pytest_k8snet.report.phrases import path_text
 from pytest_k8snet.report.summary import summarise
 
 

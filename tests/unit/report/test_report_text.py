@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.report.figures import (
+from pytest_k8snet.report.format import (
     bit_unit,
+    clipped,
+    columns,
     duration,
     in_unit,
     moment,
+    padded,
     percent,
     significant,
+    squeezed,
     time_unit,
+    visible,
+    visible_line,
 )
 from pytest_k8snet.report.markup import Markup, element, join, text
-from pytest_k8snet.report.text import clipped, columns, padded, squeezed, visible, visible_line
 
 
 def test_ordinary_text_stays_as_it_is() -> None:
