@@ -124,9 +124,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _resolution(options: argparse.Namespace) -> int:
+    from pytest_k8snet.launch import opened
     from pytest_k8snet.measure.gates import Gates
     from pytest_k8snet.measure.resolution import PAIRS, measure_resolution
-    from pytest_k8snet.opening import opened
     from pytest_k8snet.report.recorder import Recorder, new_run_id
     from pytest_k8snet.settings import defaults
     from pytest_k8snet.verdict import Plan

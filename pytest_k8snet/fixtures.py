@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_k8snet import interruption
-from pytest_k8snet.stash import BASELINE, COST_WANTED, MODES_WANTED, RECORDER
+from pytest_k8snet import plugin
+from pytest_k8snet.options import BASELINE, COST_WANTED, MODES_WANTED, RECORDER
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.modes import CalicoMode
@@ -49,8 +49,8 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     pytestconfig.stash[RECORDER] = recorder
     register_html(pytestconfig, recorder)
     with ExitStack() as stack:
-        stack.enter_context(interruption.signals_end_like_interrupt())
-        from pytest_k8snet.opening import opened
+        stack.enter_context(plugin.signals_end_like_interrupt())
+        from pytest_k8snet.launch import opened
 
         # Where tests ask for this while they run, no selection has told what they want.
         names = pytestconfig.stash.get(MODES_WANTED, ())

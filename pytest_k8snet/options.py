@@ -10,9 +10,15 @@ this light. The values are read in ``settings``.
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+
+if TYPE_CHECKING:
+    from pytest_k8snet.report.baseline import Baseline
+    from pytest_k8snet.report.recorder import Recorder
+    from pytest_k8snet.settings import Settings
+
 
 #: Set to ``off`` where another conftest registers ``--kubeconfig`` itself: ours is then only
 #: ``--k8snet-kubeconfig``. It has to be an environment variable, because plugins register their
@@ -182,3 +188,19 @@ def given(config: pytest.Config) -> bool:
         (option.flags and config.getoption(option.dest) is not None) or config.getini(option.ini)
         for option in OPTIONS
     )
+
+
+# -- The keys under which the plugin keeps its state on pytest's config and items -----------------
+
+#: What the user set; there from ``pytest_configure`` on.
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+#: What the run records; there once a test asks for a cluster.
+RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
+#: The earlier run to compare with; there where one was given and a cluster was asked for.
+BASELINE: pytest.StashKey[Baseline] = pytest.StashKey()
+#: The names of the Calico modes that the selected tests ask for.
+MODES_WANTED: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
+#: Whether a selected test asks what switching costs.
+COST_WANTED: pytest.StashKey[bool] = pytest.StashKey()
+#: Infrastructure errors that have been told in full, and at which test.
+TOLD: pytest.StashKey[dict[tuple[str, ...], str]] = pytest.StashKey()

@@ -2,13 +2,170 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Generator
-from typing import Any
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeAlias
 
 import pytest
 
-from pytest_k8snet import interruption, options, outcome
-from pytest_k8snet.stash import RECORDER, TOLD
+from pytest_k8snet import options
+from pytest_k8snet.options import RECORDER, TOLD
+
+
+@contextmanager
+def signals_end_like_interrupt() -> Generator[None]:
+    """Make SIGTERM and SIGHUP end the run as Ctrl-C does: pytest itself would skip every teardown.
+
+    SIGHUP comes when the terminal or the ssh connection of a long run is gone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: object) -> None:
+        # A second signal must not cut the restoring short.
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt(f"signal {signal.Signals(signum).name}")
+
+    previous = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        # Under nohup, a run goes on without its terminal.
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def drop_entries_without_line(traceback: TracebackType) -> None:
+    """Take out of a traceback what has no line number.
+
+    A signal may arrive between the instructions of two lines. Python then knows no line for the
+    frame, and pytest's report of the interruption breaks on it: an internal error would stand where
+    the run's end should be told, and the exit status would be another.
+    """
+    entry: TracebackType | None = traceback
+    while entry is not None:
+        # None, or -1 in early Python 3.11.
+        while entry.tb_next is not None and (entry.tb_next.tb_lineno or -1) < 0:
+            entry.tb_next = entry.tb_next.tb_next
+        entry = entry.tb_next
+
+
+# -- What became of a test: passed, failed, error, inconclusive or skipped ------------------------
+#
+# pytest knows only passed, failed and skipped, and says "error" for trouble outside the test
+# body. Here an infrastructure error is an ERROR wherever it is raised, and an undecided
+# measurement is INCONCLUSIVE; for the exit status both count as failures.
+
+#: Attribute of a report that carries our outcome where it differs from pytest's. Plain text, so
+#: that it crosses processes.
+ATTRIBUTE = "k8snet_outcome"
+
+#: What the short summary and JUnit put before an undecided measurement's explanation.
+_PREFIX = "inconclusive: "
+
+#: The kind, problem, evidence and remedy of an infrastructure error -> where it was first told.
+Told: TypeAlias = dict[tuple[str, ...], str]
+
+
+def mark(report: pytest.TestReport, call: pytest.CallInfo[None], told: Told) -> None:
+    """Tell the report what kind of failure it is, and shorten an infrastructure error's text.
+
+    Args:
+        report: pytest's, of one phase of a test.
+        call: what happened in it.
+        told: infrastructure errors that this session has told in full, and where; added to.
+            A cluster that cannot be reached fails every test, and is worth one explanation.
+    """
+    if call.excinfo is None or report.outcome != "failed":
+        return
+    # Only a failure pays for the import.
+    from pytest_k8snet.errors import Inconclusive, K8sNetError
+    from pytest_k8snet.report.format import visible
+
+    error = call.excinfo.value
+    if isinstance(error, Inconclusive):
+        setattr(report, ATTRIBUTE, "inconclusive")
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if crash is not None:
+            crash.message = f"{_PREFIX}{error}"
+    elif isinstance(error, K8sNetError):
+        setattr(report, ATTRIBUTE, "error")
+        # Where in our code it arose helps nobody; the test's own line does.
+        where = f"{report.location[0]}:{(report.location[1] or 0) + 1}"
+        text = f"{type(error).__name__}: {error}"
+        here = f"{report.nodeid} ({report.when})"
+        trouble = (type(error).__name__, error.problem, error.found, error.remedy)
+        if (first := told.setdefault(trouble, here)) != here:
+            during = f"\n  while: {error.during}" if error.during else ""
+            text = f"{trouble[0]}: {error.problem}{during}\n  found: the same as at {first}"
+        # What a cluster says must not colour or rewrite the reader's terminal.
+        report.longrepr = visible(f"{text}\n  test:  {where} ({report.when})", None)
+
+
+@contextmanager
+def shown_as_error(report: pytest.TestReport) -> Generator[None]:
+    """While others log the report, let them take an infrastructure error for one.
+
+    JUnit and pytest-html call every failure outside the test body an error, and no other.
+    """
+    if getattr(report, ATTRIBUTE, None) != "error" or report.when != "call":
+        yield
+        return
+    report.when = "setup"
+    try:
+        yield
+    finally:
+        report.when = "call"
+
+
+def of(report: pytest.TestReport) -> str:
+    """The outcome of one phase of a test, in our words."""
+    special = getattr(report, ATTRIBUTE, None)
+    if special is not None:
+        return str(special)
+    if report.outcome == "failed" and report.when != "call":
+        return "error"
+    return report.outcome
+
+
+def status(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """The category, letter and word that the terminal shows; None where pytest's own are right."""
+    special = getattr(report, ATTRIBUTE, None)
+    if special == "inconclusive":
+        return "inconclusive", "I", ("INCONCLUSIVE", {"yellow": True})
+    if special == "error":
+        return "error", "E", ("ERROR", {"red": True})
+    return None
+
+
+def explain(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why tests are inconclusive: pytest only counts a category of our own."""
+    reports = terminalreporter.stats.get("inconclusive", ())
+    if not reports or terminalreporter.config.get_verbosity() < -1:
+        return
+    from pytest_k8snet.report.format import visible, visible_line
+
+    terminalreporter.section("INCONCLUSIVE", yellow=True)
+    for report in reports:
+        terminalreporter.write_sep(
+            "_", visible_line(report.head_line or report.nodeid), yellow=True
+        )
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = crash.message.removeprefix(_PREFIX) if crash else report.longreprtext
+        terminalreporter.write_line(visible(reason))
+
+
+# -- pytest hooks only; each is a few lines. The ``pytest11`` entry point: nothing heavy here -----
+
 
 pytest_plugins = ["pytest_k8snet.fixtures"]
 
@@ -23,9 +180,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check what is set; a bad value ends the run with one line."""
     options.register_markers(config)
     if options.given(config):
-        from pytest_k8snet import setup
+        from pytest_k8snet import settings as settings_module
 
-        setup.configure(config)
+        settings_module.configure(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -41,9 +198,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the modes asked for, and group the tests by mode."""
     if any("k8snet" in getattr(item, "fixturenames", ()) for item in items):
-        from pytest_k8snet import selection
+        from pytest_k8snet import collection
 
-        selection.apply(config, items)
+        collection.apply(config, items)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,31 +209,31 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tell failures, errors and undecided measurements apart."""
     report = yield
-    outcome.mark(report, call, item.config.stash.setdefault(TOLD, {}))
+    mark(report, call, item.config.stash.setdefault(TOLD, {}))
     if RECORDER in item.config.stash:
         from pytest_k8snet.report import hooks
 
-        hooks.attach(item.config.stash[RECORDER], item, report, outcome.of(report))
+        hooks.attach(item.config.stash[RECORDER], item, report, of(report))
     return report
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     """Let pytest tell of an interruption wherever it came."""
-    interruption.drop_entries_without_line(excinfo.tb)
+    drop_entries_without_line(excinfo.tb)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> Generator[None]:
     """Let JUnit and pytest-html count an infrastructure error as one."""
-    with outcome.shown_as_error(report):
+    with shown_as_error(report):
         return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport) -> Any:
     """Show ``I`` for inconclusive and ``E`` for infrastructure errors."""
-    return outcome.status(report)
+    return status(report)
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
@@ -102,7 +259,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print the inconclusive tests' explanations, and the table."""
-    outcome.explain(terminalreporter)
+    explain(terminalreporter)
     if RECORDER in config.stash:
         from pytest_k8snet.report import terminal
 

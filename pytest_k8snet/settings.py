@@ -11,16 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
+import pytest
+
+from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import SettingsError
-from pytest_k8snet.options import OPTIONS, Option
-from pytest_k8snet.stash import SETTINGS
+from pytest_k8snet.options import OPTIONS, SETTINGS, Option
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict.plan import Plan
-
-if TYPE_CHECKING:
-    import pytest
 
 #: The default probe image: iperf3, curl, iproute2 and a shell. Every image with these will do.
 DEFAULT_IMAGE = "docker.io/nicolaka/netshoot:v0.13"
@@ -292,3 +291,28 @@ def header(settings: Settings) -> list[str]:
         if entry["origin"] != "default"
     ]
     return ["k8snet: " + ", ".join(described)] if described else []
+
+
+# -- What a run that sets anything of ours does when pytest is configured -------------------------
+
+
+def configure(config: pytest.Config) -> None:
+    """Read the settings, and let pytest-html write the report where we were asked for one.
+
+    Raises:
+        pytest.UsageError: a value cannot be read, or two contradict each other.
+    """
+    try:
+        read = of(config)
+        for name in read.modes:
+            CalicoMode.parse(name)
+    except SettingsError as exc:
+        raise pytest.UsageError(str(exc)) from None
+    if read.report is None:
+        return
+    if not config.pluginmanager.hasplugin("html"):
+        raise pytest.UsageError(
+            "--k8snet-report needs pytest-html, which is switched off here (-p no:html)"
+        )
+    config.option.htmlpath = str(read.report)
+    config.option.self_contained_html = True

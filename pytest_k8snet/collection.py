@@ -6,8 +6,8 @@ import pytest
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import K8sNetError
+from pytest_k8snet.options import COST_WANTED, MODES_WANTED
 from pytest_k8snet.settings import of as settings_of
-from pytest_k8snet.stash import COST_WANTED, MODES_WANTED
 
 
 def mode_of(item: pytest.Item) -> CalicoMode | None:
