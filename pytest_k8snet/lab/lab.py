@@ -10,35 +10,33 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pytest_k8snet.lab import credentials, isolation
-from pytest_k8snet.lab.api.faults import NAME as FAULTS
-from pytest_k8snet.lab.api.faults import NAMESPACE as FAULTS_NAMESPACE
+from pytest_k8snet.lab import credentials, namespaces
 from pytest_k8snet.lab.api.objects import dig, name_of, namespace_of
 from pytest_k8snet.lab.api.server import serve
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.calico_node import CalicoNode
-from pytest_k8snet.lab.calico.cni import Cni
-from pytest_k8snet.lab.calico.ipam import Ipam
+from pytest_k8snet.lab.calico.ipam import Cni, Ipam
 from pytest_k8snet.lab.calico.operator import Operator, manages_pools
 from pytest_k8snet.lab.dataplane import underlay
-from pytest_k8snet.lab.dataplane.datastore import Behaviour
+from pytest_k8snet.lab.dataplane.felix import Behaviour
+from pytest_k8snet.lab.faults import NAME as FAULTS
+from pytest_k8snet.lab.faults import NAMESPACE as FAULTS_NAMESPACE
 from pytest_k8snet.lab.kube import dns, system
-from pytest_k8snet.lab.kube.aggregation import Aggregation
-from pytest_k8snet.lab.kube.cleanup import GarbageCollector, Namespaces
-from pytest_k8snet.lab.kube.deployments import Deployments
+from pytest_k8snet.lab.kube.container import DEFAULT_PATH
+from pytest_k8snet.lab.kube.controllers import (
+    Aggregation,
+    DaemonSets,
+    Deployments,
+    GarbageCollector,
+    Namespaces,
+    ReplicaSets,
+)
 from pytest_k8snet.lab.kube.dns import Zone
-from pytest_k8snet.lab.kube.endpoints import ServiceEndpoints
-from pytest_k8snet.lab.kube.heartbeat import Heartbeat
-from pytest_k8snet.lab.kube.images import DEFAULT_PATH, PROGRAMS, SMALL_BIN, SMALL_PROGRAMS
-from pytest_k8snet.lab.kube.kubelet import Kubelet
-from pytest_k8snet.lab.kube.ownership import is_ready
-from pytest_k8snet.lab.kube.podworker import Kit
-from pytest_k8snet.lab.kube.proxy import ServiceProxy
-from pytest_k8snet.lab.kube.replicasets import DaemonSets, ReplicaSets
-from pytest_k8snet.lab.kube.runtime import Runtime
+from pytest_k8snet.lab.kube.kubelet import Heartbeat, Kit, Kubelet, Runtime
+from pytest_k8snet.lab.kube.podspec import PROGRAMS, SMALL_BIN, SMALL_PROGRAMS
+from pytest_k8snet.lab.kube.reconcile import is_ready, log
 from pytest_k8snet.lab.kube.scheduler import Scheduler
-from pytest_k8snet.lab.kube.serviceaddresses import ServiceAddresses
-from pytest_k8snet.lab.log import log
+from pytest_k8snet.lab.kube.services import ServiceAddresses, ServiceEndpoints, ServiceProxy
 from pytest_k8snet.lab.spec import LabSpec
 
 
@@ -112,7 +110,7 @@ class _Lab:
             store=self._store,
             spec=self._spec,
             cni=cni,
-            any_user=isolation.may_become_any_user(),
+            any_user=namespaces.may_become_any_user(),
             api={
                 "KUBERNETES_SERVICE_HOST": str(self._spec.service_cidr[1]),
                 "KUBERNETES_SERVICE_PORT": "443",

@@ -12,6 +12,7 @@ standard output goes either what the lab became or a LabError's parts.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import select
@@ -25,9 +26,63 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab import codec, isolation, preflight
-from pytest_k8snet.lab.dataplane import syscalls
-from pytest_k8snet.lab.spec import LabSpec
+from pytest_k8snet.lab import namespaces
+from pytest_k8snet.lab.spec import LabSpec, from_json
+
+#: Program -> the Debian (and Ubuntu) package that has it.
+PROGRAMS = {
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "bridge": "iproute2",
+    "nft": "nftables",
+    "sysctl": "procps",
+    "iperf3": "iperf3",
+    "curl": "curl",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "mount": "mount",
+    "hostname": "hostname",
+}
+#: What the lab imports beyond the plugin's own dependencies.
+MODULES = ("aiohttp", "cryptography", "jsonpatch", "yaml")
+
+# Debian keeps ip and nft where an ordinary user's PATH does not look.
+_SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+def extend_path() -> None:
+    """Make this process and its children find the system's programs as root's PATH would."""
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    missing = [entry for entry in _SYSTEM_DIRECTORIES if entry not in path]
+    os.environ["PATH"] = os.pathsep.join([*path, *missing])
+
+
+def check() -> None:
+    """Look for every program and package at once.
+
+    Raises:
+        LabError: one error that names all that is missing, and how to get it.
+    """
+    programs = [name for name in PROGRAMS if shutil.which(name) is None]
+    if programs:
+        packages = sorted({PROGRAMS[name] for name in programs})
+        raise LabError(
+            "the lab needs programs that this machine does not have",
+            found="missing: " + ", ".join(f"{name} ({PROGRAMS[name]})" for name in programs),
+            remedy=f"apt-get install {' '.join(packages)}",
+        )
+    modules = [name for name in MODULES if importlib.util.find_spec(name) is None]
+    if modules:
+        raise LabError(
+            "the lab needs Python packages that are not installed",
+            found="missing: " + ", ".join(modules),
+            remedy="pip install 'pytest-k8snet[lab]'",
+        )
+
+
+# -- The host-side process of a lab: takes the API's port, makes the namespaces, waits for the end
+
 
 Message = dict[str, Any]
 
@@ -41,10 +96,10 @@ def main() -> int:
     request = json.loads(_read_line(0))
     directory = Path(request["directory"])
     try:
-        preflight.extend_path()
-        preflight.check()
+        extend_path()
+        check()
         with _listen(request["port"]) as listener:
-            spec = codec.from_json(request["spec"])
+            spec = from_json(request["spec"])
             reports, sender = os.pipe()
             keeper = os.fork()
             if keeper == 0:
@@ -87,10 +142,10 @@ def _keep(spec: LabSpec, listener: socket.socket, sender: int) -> NoReturn:
     parent = os.getppid()
     status = 1
     try:
-        syscalls.die_with_parent(signal.SIGKILL)
+        namespaces.die_with_parent(signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(status)
-        isolation.unshare_all()
+        namespaces.unshare_all()
         alive, held = os.pipe()
         child = os.fork()
         if child == 0:
@@ -110,7 +165,7 @@ def _live(spec: LabSpec, listener: socket.socket, sender: int, alive: int) -> No
     """Pid 1 of the lab."""
     status = 1
     try:
-        syscalls.die_with_parent(signal.SIGKILL)
+        namespaces.die_with_parent(signal.SIGKILL)
         # The keeper may have died before the line above: then its end of this pipe is closed.
         if select.select([alive], [], [], 0)[0]:
             os._exit(status)
@@ -118,7 +173,7 @@ def _live(spec: LabSpec, listener: socket.socket, sender: int, alive: int) -> No
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.dup2(2, 1)
-        isolation.furnish()
+        namespaces.furnish()
         from pytest_k8snet.lab.lab import run
 
         run(spec, listener, lambda message: _write_line(sender, message))

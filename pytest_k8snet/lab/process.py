@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab import codec
+from pytest_k8snet.lab import spec as spec_module
 from pytest_k8snet.lab.spec import LabSpec
 
 _LAST_LINES = 15
@@ -105,7 +105,7 @@ def start(spec: LabSpec, *, port: int = 0, timeout_seconds: float = 30) -> LabPr
         start_new_session=True,
     )
     try:
-        request = {"spec": codec.to_json(spec), "port": port, "directory": directory}
+        request = {"spec": spec_module.to_json(spec), "port": port, "directory": directory}
         _send(child, request)
         ready = _receive(child, log, timeout_seconds)
         return LabProcess(child, log, ready)

@@ -477,7 +477,6 @@ def restored(changes: Sequence[Changed], end: Record | None) -> bool | None:
 
 #: The quantities that are compared, with their units.
 BANDWIDTH = "bandwidth"
-
 QUANTITIES: Mapping[str, str] = {
     BANDWIDTH: "bit/s",
     "median connect time": "s",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from user_runs import finished, message
 
-from pytest_k8snet.lab import preflight
+from pytest_k8snet.lab import launcher
 
 NODE = "def test_node(node): pass"
 #: An id that owns nothing on any machine.
@@ -24,7 +24,7 @@ NOBODY = "65534"
 def test_missing_programs_are_named_with_their_packages(
     pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in preflight.PROGRAMS:
+    for name in launcher.PROGRAMS:
         if name not in ("iperf3", "curl"):
             (tmp_path / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(tmp_path))

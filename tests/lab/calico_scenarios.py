@@ -17,8 +17,7 @@ from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.calico_node import CalicoNode
-from pytest_k8snet.lab.calico.cni import Cni, CniError, PodNetwork
-from pytest_k8snet.lab.calico.ipam import BLOCKS, Ipam
+from pytest_k8snet.lab.calico.ipam import BLOCKS, Cni, CniError, Ipam, PodNetwork
 from pytest_k8snet.lab.calico.pools import POOLS
 from pytest_k8snet.lab.dataplane import netns, underlay
 from pytest_k8snet.lab.spec import LabSpec, study_nodes

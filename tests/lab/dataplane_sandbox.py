@@ -58,17 +58,17 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _main(module: str, function: str, arguments: str) -> int:
-    from pytest_k8snet.lab import isolation
+    from pytest_k8snet.lab import namespaces
 
     _die_with_parent(os.getppid())
-    isolation.unshare_all()
+    namespaces.unshare_all()
     child = os.fork()
     if child == 0:
         # In the new pid namespace the parent has no number.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         status = 1
         try:
-            isolation.furnish()
+            namespaces.furnish()
             # iperf3 keeps its streams' buffers in TMPDIR, and the host's disk is read-only now.
             # Not over /tmp: this very checkout may lie there.
             scratch = Path("/run/scratch")

@@ -12,20 +12,11 @@ from typing import Any
 
 from dataplane_traffic import Sniffer, fetch, serve
 
-from pytest_k8snet.lab.dataplane import (
-    bypass,
-    felix,
-    ipip,
-    kernel,
-    netns,
-    rules,
-    service_proxy,
-    underlay,
-    veth,
-)
-from pytest_k8snet.lab.dataplane.datastore import Block, Datastore, Encapsulation, Host, Pool
-from pytest_k8snet.lab.dataplane.service_proxy import ServicePort
-from pytest_k8snet.lab.dataplane.state import NodeState
+from pytest_k8snet.lab.dataplane import felix, ipip, kernel, nat, netns, underlay
+from pytest_k8snet.lab.dataplane import kernel as kernel_module
+from pytest_k8snet.lab.dataplane import underlay as underlay_module
+from pytest_k8snet.lab.dataplane.felix import Block, Datastore, Encapsulation, Host, NodeState, Pool
+from pytest_k8snet.lab.dataplane.nat import ServicePort
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
 MODES: Mapping[str, tuple[Encapsulation, Encapsulation]] = {
@@ -80,8 +71,10 @@ async def program(data: Datastore) -> int:
             for name in names
         ),
     )
-    text = rules.ruleset(data)
-    await asyncio.gather(*(rules.apply(underlay.node_namespace(name), text) for name in names))
+    text = nat.felix_ruleset(data)
+    await asyncio.gather(
+        *(nat.apply_felix_rules(underlay.node_namespace(name), text) for name in names)
+    )
     return sum(done)
 
 
@@ -91,21 +84,21 @@ async def plug_pods(data: Datastore) -> dict[str, IPv4Address]:
     for block in data.blocks:
         if block.node in PODS:
             await netns.create(PODS[block.node])
-            cable = veth.Cable(
+            cable = underlay_module.Cable(
                 node=block.node,
-                interface=veth.host_interface("default", block.node),
+                interface=underlay_module.host_interface("default", block.node),
                 pod_namespace=PODS[block.node],
                 address=block.cidr[5],
                 mtu_bytes=felix.pod_mtu(data.pools, SPEC.link_mtu_bytes),
             )
-            await veth.plug(cable, underlay.endpoint_sysctls(SPEC))
+            await underlay_module.plug(cable, underlay.endpoint_sysctls(SPEC))
             addresses[block.node] = block.cidr[5]
     return addresses
 
 
 async def unplug_pods() -> None:
     for node, namespace in PODS.items():
-        await veth.unplug(node, veth.host_interface("default", node))
+        await underlay_module.unplug(node, underlay_module.host_interface("default", node))
         await netns.delete(namespace)
 
 
@@ -226,8 +219,8 @@ async def services() -> dict[str, Any]:
                         backends=backends[:1]),
             ServicePort(name="empty", protocol="tcp", port=80, cluster_ips=("10.96.0.7",)),
         ]  # fmt: skip
-        await service_proxy.apply(SPEC, service_proxy.ruleset(ports, [str(SPEC.pod_cidr)]))
-        await service_proxy.announce(SPEC, service_proxy.external_addresses(ports), [])
+        await nat.apply(SPEC, nat.ruleset(ports, [str(SPEC.pod_cidr)]))
+        await nat.announce(SPEC, nat.external_addresses(ports), [])
         cluster_ip, balancer = IPv4Address("10.96.0.5"), IPv4Address("192.168.0.240")
         pods = [await fetch(PODS["node1"], cluster_ip, 80) for _ in range(12)]
         return {
@@ -257,8 +250,8 @@ async def around(mode: str) -> dict[str, Any]:
     addresses = await plug_pods(data)
     target = addresses["node2"]
     found: dict[str, Any] = {"ipip": tunnels.implementation}
-    for name, routes in (("around", bypass.routes_around(data, "node1")), ("mended", [])):
-        await bypass.apply("node-node1", routes)
+    for name, routes in (("around", kernel_module.routes_around(data, "node1")), ("mended", [])):
+        await kernel_module.apply_bypass("node-node1", routes)
         async with serve(PODS["node2"]) as port:
             with await netns.run("node-node1", Sniffer) as sniffer:
                 await fetch(PODS["node1"], target, port)

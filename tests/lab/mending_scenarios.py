@@ -13,19 +13,11 @@ from typing import Any
 
 from dataplane_scenarios import SPEC, datastore, program
 
-from pytest_k8snet.lab.dataplane import (
-    felix,
-    ipip,
-    ipip_tun,
-    kernel,
-    netlink,
-    netns,
-    syscalls,
-    underlay,
-)
-from pytest_k8snet.lab.dataplane.datastore import Host
+from pytest_k8snet.lab import namespaces
+from pytest_k8snet.lab.dataplane import felix, ipip, ipip_tun, kernel, netns, underlay
+from pytest_k8snet.lab.dataplane import ipip_tun as ipip_tun_module
+from pytest_k8snet.lab.dataplane.felix import VXLAN_PORT, Host
 from pytest_k8snet.lab.dataplane.moderation import Moderation
-from pytest_k8snet.lab.dataplane.state import VXLAN_PORT
 
 NODE1 = "node-node1"
 
@@ -98,7 +90,7 @@ def vxlan_port_taken() -> Iterator[None]:
 async def half_done() -> dict[str, Any]:
     """A pass in which vxlan.calico cannot be set up, and the next."""
     # Whatever kernel this is: on an older one the device must not segment.
-    syscalls.kernel_version = lambda: (6, 1)
+    namespaces.kernel_version = lambda: (6, 1)
     await underlay.build(SPEC)
     data = datastore("VXLAN-CrossSubnet")
     wanted = felix.node_state(data, "node1")
@@ -149,7 +141,7 @@ async def flood() -> dict[str, Any]:
 def _flood() -> dict[str, Any]:
     found: dict[str, Any] = {}
     tunnel = ipip_tun.Tunnel(str(SPEC.nodes[1].address.ip), Moderation())
-    ordinary = netlink.open_route_events()
+    ordinary = ipip_tun_module.open_route_events()
     # As Linux has it by default.
     ordinary.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 212992 // 2)
     netns.batch_here([f"route add blackhole 10.{i // 256}.{i % 256}.0/24" for i in range(1500)])

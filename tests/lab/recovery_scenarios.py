@@ -15,7 +15,7 @@ from dataplane_traffic import Sniffer, fetch, serve
 from mending_scenarios import vxlan_port_taken
 
 from pytest_k8snet.lab.calico import calico_node
-from pytest_k8snet.lab.dataplane import bypass, netns
+from pytest_k8snet.lab.dataplane import kernel, netns
 from pytest_k8snet.lab.dataplane.underlay import ROUTER, node_namespace
 
 FAULTS = "k8snet-lab-faults"
@@ -42,7 +42,7 @@ async def has_device(node: str, device: str) -> bool:
 
 
 async def is_led_around(node: str) -> bool:
-    return bypass.TABLE in await netns.output(node_namespace(node), ["nft", "list", "tables"])
+    return kernel.TABLE in await netns.output(node_namespace(node), ["nft", "list", "tables"])
 
 
 @contextlib.asynccontextmanager

@@ -10,8 +10,121 @@ from jsonpointer import JsonPointerException
 from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.objects import Object, clone
 from pytest_k8snet.lab.api.resources import Resource
+from pytest_k8snet.lab.api.schema import Field, field_of
 from pytest_k8snet.lab.api.status import Cause
-from pytest_k8snet.lab.api.strategic import strategic_merge
+
+#
+# Objects merge field by field, keyed lists element by element, other lists are replaced.
+# Directives: ``$patch: delete`` or ``replace`` (in an object or list element), ``$retainKeys``,
+# ``$deleteFromPrimitiveList/FIELD`` and ``$setElementOrder/FIELD``.
+
+
+_DELETE_FROM = "$deleteFromPrimitiveList/"
+_SET_ORDER = "$setElementOrder/"
+
+
+def strategic_merge(obj: Object, patch: Object, type_name: str) -> Object:
+    """The object after the patch; both arguments stay as they are.
+
+    Args:
+        obj: the object as it is.
+        patch: the patch document.
+        type_name: the object's type in the table of kinds, e.g. ``Pod``. Within a type that the
+            table does not know, objects merge and lists are replaced.
+
+    Raises:
+        StatusError: 400, the patch is not well formed.
+    """
+    directive = patch.get("$patch")
+    if directive == "delete":
+        return {}
+    if directive == "replace":
+        return {key: clone(value) for key, value in patch.items() if key != "$patch"}
+    if directive not in (None, "merge"):
+        raise status.bad_request(f"unknown patch type found: {directive}")
+    result: Object = dict(obj)
+    if "$retainKeys" in patch:
+        result = {key: value for key, value in obj.items() if key in patch["$retainKeys"]}
+    for key, value in patch.items():
+        if key.startswith(_DELETE_FROM):
+            name = key.removeprefix(_DELETE_FROM)
+            result[name] = [item for item in result.get(name) or [] if item not in value]
+    for key, value in patch.items():
+        if not key.startswith("$"):
+            _merge_field(result, key, value, field_of(type_name, key))
+    for key, value in patch.items():
+        if key.startswith(_SET_ORDER):
+            name = key.removeprefix(_SET_ORDER)
+            result[name] = _ordered(result.get(name) or [], value, field_of(type_name, name))
+    return result
+
+
+def _merge_field(result: Object, key: str, value: Any, field: Field | None) -> None:
+    if value is None:
+        result.pop(key, None)
+    elif isinstance(value, dict):
+        present = result.get(key)
+        nested = field.of if field and field.shape == "value" else "*"
+        merged = strategic_merge(present if isinstance(present, dict) else {}, value, nested)
+        if value.get("$patch") == "delete":
+            result.pop(key, None)
+        else:
+            result[key] = merged
+    elif isinstance(value, list) and field and field.merge_key:
+        present = result.get(key)
+        result[key] = _merge_list(present if isinstance(present, list) else [], value, field)
+    else:
+        result[key] = clone(value)
+
+
+def _merge_list(present: list[Any], patch: list[Any], field: Field) -> list[Any]:
+    if field.merge_key == "+":
+        return [*present, *(item for item in patch if item not in present)]
+    result = list(present)
+    if {"$patch": "replace"} in patch:
+        return [clone(item) for item in patch if item != {"$patch": "replace"}]
+    for item in patch:
+        if not isinstance(item, dict) or field.merge_key not in item:
+            raise status.bad_request(
+                f"map: {item} does not contain declared merge key: {field.merge_key}"
+            )
+        at = _index(result, field.merge_key, item[field.merge_key])
+        if item.get("$patch") == "delete":
+            if at is not None:
+                del result[at]
+        elif at is None:
+            # Through the merge too: the patch may hold nulls and directives of its own.
+            result.append(strategic_merge({}, item, field.of))
+        else:
+            result[at] = strategic_merge(result[at], item, field.of)
+    return result
+
+
+def _index(items: list[Any], key: str, value: Any) -> int | None:
+    for index, item in enumerate(items):
+        if isinstance(item, dict) and item.get(key) == value:
+            return index
+    return None
+
+
+def _ordered(items: list[Any], order: list[Any], field: Field | None) -> list[Any]:
+    """The list in the order that the patch asks for; what it does not name goes last."""
+    key = field.merge_key if field else ""
+    if not key:
+        return items
+
+    def identity(item: Any) -> Any:
+        return item.get(key) if isinstance(item, dict) else item
+
+    wanted = [identity(item) for item in order]
+    return sorted(
+        items,
+        key=lambda item: wanted.index(identity(item)) if identity(item) in wanted else len(wanted),
+    )
+
+
+# -- The patches that Kubernetes knows: merge (RFC 7386), JSON (RFC 6902), strategic merge, apply
+
 
 MEDIA_TYPES = {
     "application/json-patch+json": "json",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import socket
 import ssl
@@ -11,25 +12,109 @@ from weakref import WeakSet
 
 from aiohttp import web
 
-from pytest_k8snet.lab.api import (
-    access,
-    bodies,
-    discovery,
-    openapi,
-    status,
-    streams,
-    subresources,
-    verbs,
-)
-from pytest_k8snet.lab.api.definitions import publish
-from pytest_k8snet.lab.api.faults import Cut, CutOff, Faults
-from pytest_k8snet.lab.api.objects import Object
-from pytest_k8snet.lab.api.remote_command import Commands
+from pytest_k8snet.lab.api import discovery, exec, status, verbs
+from pytest_k8snet.lab.api.discovery import publish
+from pytest_k8snet.lab.api.exec import Commands, ContainerRuntime
+from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.api.request import Target, parse
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.api.streams import ContainerRuntime
-from pytest_k8snet.lab.api.target import Target, parse
-from pytest_k8snet.lab.api.transports import abort
+from pytest_k8snet.lab.faults import Cut, CutOff, Faults, abort
+
+USER = "kubernetes-admin"
+
+#: What anyone may read.
+OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
+
+
+def authenticate(request: web.Request, token: str) -> None:
+    """Let only the holder of the token in.
+
+    Raises:
+        StatusError: 401 for a wrong token; 403 for none, as anonymous clients may do nothing.
+    """
+    header = request.headers.get("Authorization", "")
+    if not header:
+        if request.path in OPEN_PATHS:
+            return
+        raise StatusError(
+            403,
+            "Forbidden",
+            f'forbidden: User "system:anonymous" cannot {request.method.lower()} path'
+            f' "{request.path}"',
+        )
+    scheme, _, given = header.partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+        raise status.unauthorized()
+
+
+def authorize(target: Target, faults: Faults) -> None:
+    """Refuse what the rules of access forbid at the moment.
+
+    Raises:
+        StatusError: 403, naming user, verb, resource and group.
+    """
+    verb, resource = target.rule
+    if faults.allows(verb, resource):
+        return
+    plural = target.resource.plural
+    if target.subresource:
+        plural += f"/{target.subresource}"
+    if target.namespace:
+        scope = f' in the namespace "{target.namespace}"'
+    else:
+        scope = " at the cluster scope"
+    raise status.forbidden(
+        target.resource,
+        target.name,
+        f'User "{USER}" cannot {verb} resource "{plural}" in API group'
+        f' "{target.resource.group}"{scope}',
+    )
+
+
+async def review(request: web.Request, target: Target, faults: Faults) -> web.Response:
+    """Answer a SelfSubjectAccessReview or a SelfSubjectRulesReview.
+
+    Raises:
+        StatusError: 400 or 422, the review cannot be understood.
+    """
+    body, _ = await verbs.read_object(request, target)
+    if target.resource.kind == "SelfSubjectRulesReview":
+        body["status"] = {
+            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+            "incomplete": False,
+        }
+    else:
+        body["status"] = _decision(target, body, faults)
+    return verbs.respond(
+        {**body, "kind": target.resource.kind, "apiVersion": target.resource.api_version},
+        code=201,
+    )
+
+
+def _decision(target: Target, body: Object, faults: Faults) -> Object:
+    attributes = dig(body, "spec.resourceAttributes")
+    if attributes is None:
+        if dig(body, "spec.nonResourceAttributes"):
+            return {"allowed": True}
+        cause = status.Cause(
+            "FieldValueInvalid",
+            "spec.resourceAttributes",
+            "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes"
+            " must be specified",
+        )
+        raise status.invalid(target.resource, "", [cause])
+    resource = str(attributes.get("resource", ""))
+    if attributes.get("group"):
+        resource += f".{attributes['group']}"
+    if attributes.get("subresource"):
+        resource += f"/{attributes['subresource']}"
+    return {"allowed": faults.allows(str(attributes.get("verb", "")), resource)}
+
+
+# -- The HTTPS server: routes each request to what answers it, and turns refusals into Status -----
+
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +177,7 @@ async def serve(
     faults = Faults(store)
     commands = Commands(store, runtime, faults)
     api = _Api(store, runtime, commands, faults, token)
-    app = web.Application(client_max_size=bodies.BODY_LIMIT_BYTES)
+    app = web.Application(client_max_size=verbs.BODY_LIMIT_BYTES)
     app.router.add_route("*", "/{path:.*}", api.answer)
     # Watches wait for events, not for their client: only cancelling them tells them it has gone.
     runner = web.AppRunner(
@@ -130,10 +215,10 @@ class _Api:
         try:
             if delay := self._faults.delay_seconds:
                 await asyncio.sleep(delay)
-            access.authenticate(request, self._token)
+            authenticate(request, self._token)
             return await self._route(request)
         except StatusError as error:
-            return bodies.respond_error(error)
+            return verbs.respond_error(error)
         except CutOff:
             # Plain text, as kube-aggregator has it: there is no API server that could say more.
             return web.Response(status=503, text="service unavailable\n")
@@ -144,7 +229,7 @@ class _Api:
             raise
         except Exception as error:
             _log.exception("%s %s", request.method, request.path)
-            return bodies.respond_error(status.internal_error(repr(error)))
+            return verbs.respond_error(status.internal_error(repr(error)))
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         steps = [step for step in request.path.split("/") if step]
@@ -152,7 +237,7 @@ class _Api:
             case ["healthz" | "livez" | "readyz", *_]:
                 return web.Response(text="ok")
             case ["version"]:
-                return bodies.respond(discovery.version())
+                return verbs.respond(discovery.version())
             case ["openapi", *rest]:
                 return self._openapi(request, rest)
             case ["api"] | ["api", _] | ["apis"] | ["apis", _] | ["apis", _, _]:
@@ -172,7 +257,7 @@ class _Api:
             case ["api" | "apis"] if discovery.AGGREGATED in accept:
                 stale = self._faults.cut_off_groups()
                 listed = discovery.aggregated(registry, core=steps == ["api"], stale=stale)
-                return bodies.respond(listed, media_type=discovery.AGGREGATED)
+                return verbs.respond(listed, media_type=discovery.AGGREGATED)
             case ["api"]:
                 found = discovery.api_versions()
             case ["apis"]:
@@ -189,42 +274,42 @@ class _Api:
                 found = None
         if found is None:
             raise status.no_such_resource()
-        return bodies.respond(found)
+        return verbs.respond(found)
 
     def _openapi(self, request: web.Request, rest: list[str]) -> web.Response:
         registry = self._store.registry
         if rest == ["v2"]:
             if "protobuf" in request.headers.get("Accept", ""):
-                body = openapi.version_2_protobuf()
-                return web.Response(body=body, headers={"Content-Type": openapi.V2_PROTOBUF})
-            return bodies.respond(openapi.version_2())
+                body = discovery.version_2_protobuf()
+                return web.Response(body=body, headers={"Content-Type": discovery.V2_PROTOBUF})
+            return verbs.respond(discovery.version_2())
         if rest[:1] == ["v3"]:
             place = "/".join(rest[1:])
-            found = openapi.document(registry, place) if place else openapi.index(registry)
+            found = discovery.document(registry, place) if place else discovery.index(registry)
             if found is not None:
-                return bodies.respond(found)
+                return verbs.respond(found)
         raise status.no_such_resource()
 
     async def _resource(self, request: web.Request) -> web.StreamResponse:
         registry = self._store.registry
         target = parse(registry, request.method, request.path, request.query)
         self._faults.check(target)
-        access.authorize(target, self._faults)
+        authorize(target, self._faults)
         if target.resource.group == "authorization.k8s.io":
-            return await access.review(request, target, self._faults)
+            return await review(request, target, self._faults)
         if target.subresource in _NOT_OFFERED:
             why = _NOT_OFFERED[target.subresource]
             raise StatusError(501, "NotImplemented", why)
         if target.subresource == "exec":
             return await self._commands.serve(request, target)
         if target.subresource == "log":
-            return await streams.send_logs(request, self._store, self._runtime, target)
+            return await exec.send_logs(request, self._store, self._runtime, target)
         handler = _SUBRESOURCES.get(target.subresource, verbs.handle)
         return await handler(request, self._store, target)
 
 
 _SUBRESOURCES: dict[str, Callable[[web.Request, Store, Target], Awaitable[web.StreamResponse]]] = {
-    "scale": subresources.scale,
-    "binding": subresources.bind,
-    "eviction": subresources.evict,
+    "scale": verbs.scale,
+    "binding": verbs.bind,
+    "eviction": verbs.evict,
 }

@@ -7,14 +7,16 @@ handed out is a copy; what is handed in is copied. Resources are named by their 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pytest_k8snet.lab.api import patch as patches
-from pytest_k8snet.lab.api import selectors, status
-from pytest_k8snet.lab.api.history import Event, EventType, History
-from pytest_k8snet.lab.api.lifecycle import (
+from pytest_k8snet.lab.api import request, status
+from pytest_k8snet.lab.api.admission import (
     Admission,
     prepare_create,
     prepare_delete,
@@ -23,10 +25,79 @@ from pytest_k8snet.lab.api.lifecycle import (
 )
 from pytest_k8snet.lab.api.objects import Object, clone, dig, metadata, name_of, namespace_of
 from pytest_k8snet.lab.api.resources import Registry, Resource
-from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.spec import CalicoSpec
 
-__all__ = ["StatusError", "Store"]
+#
+# Pure bookkeeping on one event loop; the store writes, watches read.
+
+
+EventType = Literal["ADDED", "MODIFIED", "DELETED"]
+
+#: How many events of one resource are remembered; a watch from further back gets 410. Each holds an
+#: object: they are most of what a lab grows by while it is used, 4 MB for as many of pods.
+REMEMBERED_EVENTS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One change. The objects are shared snapshots: readers copy before they change anything.
+
+    Attributes:
+        type: what happened.
+        version: the store's resourceVersion after it.
+        object: the object after the change; for DELETED its last state, with the new version.
+        previous: the object before the change, None for ADDED.
+    """
+
+    type: EventType
+    version: int
+    object: Object
+    previous: Object | None
+
+
+class History:
+    """The recent events of one resource, and the queues of those who watch it."""
+
+    def __init__(self, *, limit: int = REMEMBERED_EVENTS) -> None:
+        self._events: deque[Event] = deque(maxlen=limit)
+        self._forgotten = 0
+        self._queues: set[asyncio.Queue[Event]] = set()
+
+    @property
+    def forgotten(self) -> int:
+        """The version of the newest event that is no longer remembered; 0 when all are."""
+        return self._forgotten
+
+    @property
+    def watchers(self) -> int:
+        """How many watches wait for events."""
+        return len(self._queues)
+
+    def append(self, event: Event) -> None:
+        """Remember one event and hand it to everyone who watches."""
+        if len(self._events) == self._events.maxlen:
+            self._forgotten = self._events[0].version
+        self._events.append(event)
+        for queue in self._queues:
+            queue.put_nowait(event)
+
+    def since(self, version: int) -> list[Event]:
+        """The remembered events after a version, oldest first."""
+        return [event for event in self._events if event.version > version]
+
+    @contextmanager
+    def subscription(self) -> Iterator[asyncio.Queue[Event]]:
+        """A queue that receives every event from now on, until the context ends."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._queues.add(queue)
+        try:
+            yield queue
+        finally:
+            self._queues.discard(queue)
+
+
+# -- The objects of the cluster: in memory, versioned, validated, watched -------------------------
+
 
 Key = tuple[str, str]
 
@@ -92,7 +163,7 @@ class Store:
         No namespace (None or "") means all of them.
         """
         row = self.resource(resource)
-        chosen = selectors.matcher(row.key, labels, fields)
+        chosen = request.matcher(row.key, labels, fields)
         return [
             self._seen_as(row, obj)
             for key, obj in sorted(self._objects[row.key].items())

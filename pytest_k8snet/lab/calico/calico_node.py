@@ -8,28 +8,242 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
-from dataclasses import replace
+import math
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.api.faults import NAME as FAULTS_NAME
-from pytest_k8snet.lab.api.faults import asked_for
-from pytest_k8snet.lab.api.objects import Object, dig, name_of
+from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of
 from pytest_k8snet.lab.api.status import Cause, invalid
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.calico.convergence import Convergence, Programme
-from pytest_k8snet.lab.calico.faults import Faults
-from pytest_k8snet.lab.calico.ipam import BLOCKS, Ipam
-from pytest_k8snet.lab.calico.pools import POOLS, IPPool, read_pools
-from pytest_k8snet.lab.calico.tunnels import Tunnels
-from pytest_k8snet.lab.dataplane import bypass, felix, ipip, kernel, rules
-from pytest_k8snet.lab.dataplane.datastore import Behaviour, Datastore, Host
+from pytest_k8snet.lab.calico.ipam import BLOCKS, Ipam, NoAddressError
+from pytest_k8snet.lab.calico.pools import POOLS, IPPool, read_pools, tunnel_pools
+from pytest_k8snet.lab.dataplane import felix, ipip, kernel, nat
+from pytest_k8snet.lab.dataplane.felix import (
+    IPIP_DEVICE,
+    Behaviour,
+    Datastore,
+    Family,
+    Host,
+    NodeState,
+    Route,
+)
 from pytest_k8snet.lab.dataplane.ipip import Ipip
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
-from pytest_k8snet.lab.dataplane.state import IPIP_DEVICE, NodeState
 from pytest_k8snet.lab.dataplane.underlay import ROUTER, node_namespace, router_interface
-from pytest_k8snet.lab.log import explain, log
-from pytest_k8snet.lab.spec import LabSpec
+from pytest_k8snet.lab.faults import NAME as FAULTS_NAME
+from pytest_k8snet.lab.faults import CalicoFaults, asked_for, during_restart
+from pytest_k8snet.lab.kube.reconcile import explain, log
+from pytest_k8snet.lab.spec import LabSpec, NodeSpec
+
+#
+# Delays count from when a namespace fell behind, and are asked anew each time: the end of a
+# fault ends its delays, and who was late follows what is wanted by then.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programme:
+    """All that one namespace gets."""
+
+    state: NodeState = field(default_factory=NodeState)
+    rules: str = ""
+    bypass: tuple[Route, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """What is to be so now.
+
+    Attributes:
+        programmes: what each namespace is to hold.
+        restarting: Felix restarts, and does not know yet which tunnels there are.
+        next_seconds: when the next namespace is to follow; infinite if none is late.
+    """
+
+    programmes: Mapping[str, Programme]
+    restarting: bool
+    next_seconds: float
+
+
+class Convergence:
+    """Remembers who is late since when, and what those keep that follow nothing."""
+
+    def __init__(self) -> None:
+        self._families: frozenset[Family] | None = None
+        self._restart_began_seconds: float | None = None
+        self._stale: dict[str, Programme] = {}
+        self._behind: dict[str, tuple[Programme, float]] = {}
+
+    def at(
+        self,
+        now_seconds: float,
+        wanted: Mapping[str, Programme],
+        loaded: Mapping[str, Programme],
+        *,
+        families: Collection[Family],
+        faults: CalicoFaults,
+    ) -> Moment:
+        """What each namespace is to hold at a time.
+
+        Args:
+            now_seconds: the time, on any steady clock.
+            wanted: what each namespace should hold in the end.
+            loaded: what each was last programmed to hold; none at first, and nothing delays that.
+            families: the tunnels in use.
+            faults: that are asked for.
+        """
+        wanted = self._without_stale(wanted, loaded, faults)
+        restarted_seconds = self._restart_ends(now_seconds, frozenset(families), faults)
+        if restarted_seconds is not None:
+            held = {
+                name: Programme(
+                    state=during_restart(loaded[name].state, programme.state),
+                    rules=loaded[name].rules,
+                )
+                for name, programme in wanted.items()
+                if name in loaded
+            }
+            return Moment(programmes=held, restarting=True, next_seconds=restarted_seconds)
+        programmes, due = {}, []
+        delays = faults.convergence_delays(list(wanted))
+        for name, programme in wanted.items():
+            programmes[name] = programme
+            behind_since = self._behind_since(name, programme, loaded, now_seconds)
+            if behind_since is not None and now_seconds < behind_since + delays[name]:
+                programmes[name] = loaded[name]
+                due.append(behind_since + delays[name])
+        return Moment(
+            programmes=programmes, restarting=False, next_seconds=min(due, default=math.inf)
+        )
+
+    def _without_stale(
+        self, wanted: Mapping[str, Programme], loaded: Mapping[str, Programme], faults: CalicoFaults
+    ) -> dict[str, Programme]:
+        """What is wanted, but of stale nodes what they had when they became so."""
+        names = {node_namespace(node) for node in faults.stale_route_on}
+        self._stale = {
+            name: self._stale.get(name) or loaded.get(name, programme)
+            for name, programme in wanted.items()
+            if name in names
+        }
+        return {**wanted, **self._stale}
+
+    def _restart_ends(
+        self, now_seconds: float, families: frozenset[Family], faults: CalicoFaults
+    ) -> float | None:
+        """When Felix, which restarts if a tunnel appears or disappears, is back; None if it is."""
+        if self._families is None:
+            self._families = families
+        if self._restart_began_seconds is None and families != self._families:
+            self._restart_began_seconds = now_seconds
+        if self._restart_began_seconds is not None:
+            ends_seconds = self._restart_began_seconds + faults.felix_restart_gap_seconds
+            if now_seconds < ends_seconds:
+                return ends_seconds
+        self._families, self._restart_began_seconds = families, None
+        return None
+
+    def _behind_since(
+        self,
+        name: str,
+        programme: Programme,
+        loaded: Mapping[str, Programme],
+        now_seconds: float,
+    ) -> float | None:
+        held = loaded.get(name)
+        if held is None or held == programme:
+            self._behind.pop(name, None)
+            return None
+        known = self._behind.get(name)
+        if known is None or known[0] is not held:
+            known = self._behind[name] = held, now_seconds
+        return known[1]
+
+
+# -- Each node's tunnel addresses and the annotations that tell them, as calico-node keeps them
+
+#: The node annotation with the node's address and the prefix of its subnet.
+ADDRESS_ANNOTATION = "projectcalico.org/IPv4Address"
+
+#: Per tunnel family: the node annotation with its address, and the IPAM handle's beginning.
+TUNNELS: Mapping[Family, tuple[str, str]] = {
+    "vxlan": ("projectcalico.org/IPv4VXLANTunnelAddr", "vxlan-tunnel-addr"),
+    "ipip": ("projectcalico.org/IPv4IPIPTunnelAddr", "ipip-tunnel-addr"),
+}
+
+
+class Tunnels:
+    """Gives every node an address in each tunnel family that has a pool, and takes it back.
+
+    Args:
+        store: the cluster's objects.
+        ipam: where the addresses come from.
+    """
+
+    def __init__(self, store: Store, ipam: Ipam) -> None:
+        self._store = store
+        self._ipam = ipam
+
+    def hosts(self, nodes: Sequence[NodeSpec], pools: Sequence[IPPool]) -> list[Host]:
+        """The nodes with their tunnel addresses as they should be now; writes their annotations.
+
+        A node without an object is left out: nobody knows it.
+        """
+        present = {name_of(found): found for found in self._store.list("nodes")}
+        return [
+            self._host(node, present[node.name], pools) for node in nodes if node.name in present
+        ]
+
+    def _host(self, node: NodeSpec, found: Object, pools: Sequence[IPPool]) -> Host:
+        labels: dict[str, str] = dig(found, "metadata.labels", {})
+        addresses = {
+            family: self._address(
+                tunnel_pools(pools, family, labels), f"{handle}-{node.name}", node
+            )
+            for family, (_, handle) in TUNNELS.items()
+        }
+        wanted = {ADDRESS_ANNOTATION: str(node.address)}
+        for family, (annotation, _) in TUNNELS.items():
+            address = addresses[family]
+            wanted[annotation] = "" if address is None else str(address)
+        self._annotate(found, wanted)
+        return Host(
+            name=node.name,
+            address=node.address,
+            vxlan_tunnel=addresses["vxlan"],
+            ipip_tunnel=addresses["ipip"],
+        )
+
+    def _address(self, pools: list[IPPool], handle: str, node: NodeSpec) -> IPv4Address | None:
+        """The address that the handle has, if its pool still serves; else a new one, or none."""
+        for present in self._ipam.addresses(handle):
+            if any(present in pool.cidr for pool in pools):
+                return present
+        self._ipam.release(handle)
+        try:
+            return self._ipam.assign(pools, node.name, handle) if pools else None
+        except NoAddressError:
+            return None
+
+    def _annotate(self, node: Object, wanted: Mapping[str, str]) -> None:
+        """Write annotations where they differ; an empty value means none."""
+        annotations = mapping(mapping(node, "metadata"), "annotations")
+        if all(annotations.get(key, "") == value for key, value in wanted.items()):
+            return
+
+        def change(found: Object) -> None:
+            annotations = mapping(mapping(found, "metadata"), "annotations")
+            for key, value in wanted.items():
+                if value:
+                    annotations[key] = value
+                else:
+                    annotations.pop(key, None)
+
+        self._store.mutate("nodes", node["metadata"]["name"], None, change)
+
+
+# -- calico-node of every node, as one controller: datastore in, tunnel addresses and kernels out
 
 #: How often everything is compared with the kernels though nothing changed, in seconds.
 ROUTE_REFRESH_SECONDS = 90.0
@@ -175,8 +389,8 @@ class CalicoNode:
     def _pools(self) -> list[IPPool]:
         return read_pools(self._store.list(POOLS))
 
-    def _faults(self) -> Faults:
-        return Faults.read(asked_for(self._store))
+    def _faults(self) -> CalicoFaults:
+        return CalicoFaults.read(asked_for(self._store))
 
     def _cluster_routes(self, resource: str) -> str:
         found = [one for one in self._store.list(resource) if name_of(one) == "default"]
@@ -197,9 +411,9 @@ class CalicoNode:
             link_mtu_bytes=self._spec.link_mtu_bytes,
         )
 
-    def _programmes(self, data: Datastore, faults: Faults) -> dict[str, Programme]:
+    def _programmes(self, data: Datastore, faults: CalicoFaults) -> dict[str, Programme]:
         """What each namespace should get, faults included that do not concern time."""
-        spec, text = self._spec, rules.ruleset(data)
+        spec, text = self._spec, nat.felix_ruleset(data)
         interfaces = {node.address.network: router_interface(spec, node) for node in spec.nodes}
         found = {ROUTER: Programme(state=NodeState(routes=felix.router_routes(data, interfaces)))}
         for host in data.hosts:
@@ -207,7 +421,7 @@ class CalicoNode:
             found[node_namespace(host.name)] = Programme(
                 state=faults.spoil(felix.node_state(data, host.name), host.name, data),
                 rules=text,
-                bypass=tuple(bypass.routes_around(data, host.name)) if around else (),
+                bypass=tuple(kernel.routes_around(data, host.name)) if around else (),
             )
         return found
 
@@ -231,9 +445,9 @@ class CalicoNode:
         try:
             await attempt(kernel.apply(namespace, wanted.state))
             if wanted.rules and (unknown or wanted.rules != loaded.rules):
-                await attempt(rules.apply(namespace, wanted.rules))
+                await attempt(nat.apply_felix_rules(namespace, wanted.rules))
             if unknown or wanted.bypass != loaded.bypass:
-                await attempt(bypass.apply(namespace, list(wanted.bypass)))
+                await attempt(kernel.apply_bypass(namespace, list(wanted.bypass)))
             if errors:
                 raise errors[0]
         except BaseException:

@@ -13,13 +13,13 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
-from pytest_k8snet.lab.api.faults import NAME as FAULTS_NAME
-from pytest_k8snet.lab.api.faults import asked_for, calico_api_server_is_down
 from pytest_k8snet.lab.api.objects import Object, dig, name_of, timestamp
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.calico.faults import Faults
 from pytest_k8snet.lab.calico.pools import POOLS, is_owned, mark_owned
-from pytest_k8snet.lab.dataplane.datastore import Behaviour
+from pytest_k8snet.lab.dataplane.felix import Behaviour
+from pytest_k8snet.lab.faults import NAME as FAULTS_NAME
+from pytest_k8snet.lab.faults import CalicoFaults as Faults
+from pytest_k8snet.lab.faults import asked_for, calico_api_server_is_down
 from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
 from pytest_k8snet.lab.spec import CalicoSpec
 

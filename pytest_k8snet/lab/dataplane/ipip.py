@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from pytest_k8snet.lab.dataplane import ipip_tun, netns
-from pytest_k8snet.lab.dataplane.state import IPIP_DEVICE, IPIP_OVERHEAD_BYTES
+from pytest_k8snet.lab.dataplane.felix import IPIP_DEVICE, IPIP_OVERHEAD_BYTES
 from pytest_k8snet.lab.dataplane.underlay import UNDERLAY, node_namespace
 from pytest_k8snet.lab.spec import LabSpec
 

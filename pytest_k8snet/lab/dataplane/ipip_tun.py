@@ -25,10 +25,88 @@ import sys
 from typing import NoReturn
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.dataplane import netlink, netns, syscalls
+from pytest_k8snet.lab import namespaces
+from pytest_k8snet.lab.dataplane import netns
 from pytest_k8snet.lab.dataplane.coalesce import OFFLOAD_HEADER_BYTES, coalesce
+from pytest_k8snet.lab.dataplane.felix import BYPASS_MARK, IPIP_DEVICE
 from pytest_k8snet.lab.dataplane.moderation import Moderation
-from pytest_k8snet.lab.dataplane.state import BYPASS_MARK, IPIP_DEVICE
+
+#
+# Sockets belong to the network namespace of the thread that opens them, for good.
+
+
+_NETLINK_ROUTE = 0
+_GROUP_IPV4_ROUTE = 1 << 6
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_NLM_F_REQUEST = 1
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MARK = 1, 4, 5, 16
+_HEADER = struct.Struct("=IHHII")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_ATTRIBUTE = struct.Struct("=HH")
+
+
+def open_query() -> socket.socket:
+    """A socket to ask for routes."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
+
+
+def open_route_events() -> socket.socket:
+    """A non-blocking socket that becomes readable when an IPv4 route changes."""
+    events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
+    events.bind((0, _GROUP_IPV4_ROUTE))
+    events.setblocking(False)
+    return events
+
+
+def gateway(
+    query: socket.socket, destination: bytes, interface: int, *, mark: int = 0
+) -> bytes | None:
+    """The gateway of the route that a packet to this address takes through an interface.
+
+    Args:
+        query: a socket of ``open_query``.
+        destination: 4 bytes.
+        interface: the interface's index.
+        mark: of the packet; 0 for none.
+
+    Returns:
+        4 bytes; None when there is no such route or it leads elsewhere.
+    """
+    query.send(route_request(destination, mark))
+    found, hop = route_answer(query.recv(65536))
+    return hop if found == interface else None
+
+
+def route_request(destination: bytes, mark: int = 0) -> bytes:
+    """The RTM_GETROUTE message for one address, and the packet's mark if it has one. Pure."""
+    body = _ROUTE.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0)
+    body += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(destination), _RTA_DST) + destination
+    if mark:
+        body += _ATTRIBUTE.pack(_ATTRIBUTE.size + 4, _RTA_MARK) + struct.pack("=I", mark)
+    return _HEADER.pack(_HEADER.size + len(body), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0) + body
+
+
+def route_answer(message: bytes) -> tuple[int | None, bytes | None]:
+    """Interface index and gateway in the kernel's answer; None for what it does not say. Pure."""
+    length, kind, *_ = _HEADER.unpack_from(message)
+    if kind != _RTM_NEWROUTE:
+        return None, None
+    position, end = _HEADER.size + _ROUTE.size, min(length, len(message))
+    interface = hop = None
+    while position + _ATTRIBUTE.size <= end:
+        size, name = _ATTRIBUTE.unpack_from(message, position)
+        if size < _ATTRIBUTE.size:
+            break
+        value = message[position + _ATTRIBUTE.size : position + size]
+        if name == _RTA_OIF:
+            (interface,) = struct.unpack("=I", value)
+        elif name == _RTA_GATEWAY:
+            hop = value
+        position += (size + 3) & ~3
+    return interface, hop
+
+
+# -- IPIP in user space: a TUN device named tunl0 per node, for kernels without the ipip driver
 
 #: The device file.
 TUN = "/dev/net/tun"
@@ -60,10 +138,10 @@ class Tunnel:
     def __init__(self, address: str, moderation: Moderation) -> None:
         self.tun = open_tun(IPIP_DEVICE)
         self.raw = _open_raw(address)
-        self.routes = netlink.open_route_events()
+        self.routes = open_route_events()
         _enlarge(self.routes, _RECEIVE, _RECEIVE_BUFFER_BYTES)
         self._moderation = moderation
-        self._query = netlink.open_query()
+        self._query = open_query()
         self._interface = socket.if_nametoindex(IPIP_DEVICE)
         self._hops: dict[bytes, tuple[str, int] | None] = {}
         self._pending: tuple[bytes, tuple[str, int]] | None = None
@@ -131,10 +209,10 @@ class Tunnel:
         self._hops.clear()
 
     def _find_hop(self, destination: bytes) -> tuple[str, int] | None:
-        hop = netlink.gateway(self._query, destination, self._interface)
+        hop = gateway(self._query, destination, self._interface)
         if hop is None:
             # The routing table sends it elsewhere: it was led around that.
-            hop = netlink.gateway(self._query, destination, self._interface, mark=BYPASS_MARK)
+            hop = gateway(self._query, destination, self._interface, mark=BYPASS_MARK)
         found = (socket.inet_ntoa(hop), 0) if hop is not None else None
         self._hops[destination] = found
         return found
@@ -223,7 +301,7 @@ def _be_worker(parent: int, mtu: str, nodes: list[str], ready: int) -> NoReturn:
     tunnels, moderation = [], Moderation()
     for node in nodes:
         namespace, _, address = node.partition("=")
-        syscalls.enter_network(netns.path(namespace))
+        namespaces.enter_network(netns.path(namespace))
         tunnels.append(Tunnel(address, moderation))
         netns.batch_here([f"link set {IPIP_DEVICE} mtu {mtu} txqueuelen 1000 up"])
     os.write(ready, b".")
@@ -232,7 +310,7 @@ def _be_worker(parent: int, mtu: str, nodes: list[str], ready: int) -> NoReturn:
 
 
 def _die_with(parent: int) -> None:
-    syscalls.die_with_parent(signal.SIGKILL)
+    namespaces.die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 

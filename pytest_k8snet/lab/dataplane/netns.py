@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.dataplane import syscalls
+from pytest_k8snet.lab import namespaces
 
 #: Where the names live.
 DIRECTORY = Path("/run/netns")
@@ -178,7 +178,7 @@ async def _in_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kw
 
 def _entered(name: str, call: Callable[[], _T]) -> _T:
     try:
-        syscalls.enter_network(path(name))
+        namespaces.enter_network(path(name))
     except FileNotFoundError:
         raise DataplaneError(f"the lab has no network namespace named {name}") from None
     return call()
@@ -189,10 +189,10 @@ def _create(name: str, sysctls: dict[str, str]) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.touch(mode=0o444, exist_ok=False)
-        syscalls.unshare_network()
-        syscalls.bind_mount("/proc/thread-self/ns/net", target)
-        syscalls.set_interface_up("lo")
-        syscalls.write_sysctls(sysctls)
+        namespaces.unshare_network()
+        namespaces.bind_mount("/proc/thread-self/ns/net", target)
+        namespaces.set_interface_up("lo")
+        namespaces.write_sysctls(sysctls)
     except FileExistsError:
         raise DataplaneError(f"the lab already has a network namespace named {name}") from None
     except OSError as error:
@@ -211,7 +211,7 @@ def _delete(name: str) -> None:
     target = path(name)
     if target.exists():
         try:
-            syscalls.unmount(target)
+            namespaces.unmount(target)
         except OSError as error:
             # No mount: whoever made the name did not come so far.
             if error.errno != errno.EINVAL:

@@ -10,10 +10,70 @@ bridge's end what it receives. Knows nothing of pods or of Calico.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from dataclasses import dataclass
+from ipaddress import IPv4Address
 
+from pytest_k8snet.lab import namespaces
 from pytest_k8snet.lab.dataplane import netns
-from pytest_k8snet.lab.dataplane.shaping import Shaper
 from pytest_k8snet.lab.spec import LabSpec, NodeSpec
+from pytest_k8snet.units import BitRate
+
+#: Ethernet's header, which ``tbf`` counts: a full frame is 14 bytes longer than its IP packet.
+ETHERNET_HEADER_BYTES = 14
+
+# The bucket fills while the processor is busy elsewhere: with less, a late wake-up of a few
+# milliseconds loses bandwidth for good. The first burst adds this much to a measurement: under
+# one percent of a second.
+_BURST_SECONDS = 0.008
+_QUEUE_SECONDS = 0.040
+_LEAST_QUEUE_BYTES = 65536
+_INITIAL_WINDOW_BYTES = 131072
+_LEAST_WINDOW_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shaper:
+    """A token bucket filter for one direction of a link.
+
+    Attributes:
+        rate: bits of whole Ethernet frames per second, as ``tc`` counts them.
+        mtu_bytes: the link's MTU.
+    """
+
+    rate: BitRate
+    mtu_bytes: int
+
+    @property
+    def burst_bytes(self) -> int:
+        """The depth of the bucket."""
+        frame = self.mtu_bytes + ETHERNET_HEADER_BYTES
+        return max(2 * frame, round(self.rate / 8 * _BURST_SECONDS))
+
+    @property
+    def queue_bytes(self) -> int:
+        """What the link holds before it drops."""
+        return max(_LEAST_QUEUE_BYTES, round(self.rate / 8 * _QUEUE_SECONDS))
+
+    @property
+    def tcp_rmem_bytes(self) -> tuple[int, int, int]:
+        """``net.ipv4.tcp_rmem`` that keeps the windows of three connections within the queue.
+
+        About half of the largest value becomes window. So a measurement meets the rate of the
+        link, and no losses that the size of its queue made.
+        """
+        largest = max(2 * _LEAST_WINDOW_BYTES, self.queue_bytes // 2)
+        return _LEAST_WINDOW_BYTES, min(_INITIAL_WINDOW_BYTES, largest), largest
+
+    def command(self, interface: str) -> str:
+        """The ``tc`` command, without the word ``tc``."""
+        return (
+            f"qdisc replace dev {interface} root tbf rate {round(self.rate)}bit"
+            f" burst {self.burst_bytes} limit {self.queue_bytes}"
+        )
+
+
+# -- What the nodes stand on: links, a bridge per subnet, a router, and a client outside ----------
 
 #: The NIC of every node, and of every pod.
 NIC = "eth0"
@@ -163,3 +223,110 @@ async def _configure_router(spec: LabSpec) -> None:
             f"route add default via {router} dev {NIC}",
         ],
     )
+
+
+# -- The pod's cable: a veth pair as Calico's CNI plugin makes it, and the route to it ------------
+
+#: The MAC address that every host end has: pods never need another neighbour.
+HOST_MAC = "ee:ee:ee:ee:ee:ee"
+
+#: The gateway of every pod, answered by proxy ARP.
+POD_GATEWAY = IPv4Address("169.254.1.1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cable:
+    """One pod's connection to its node.
+
+    Attributes:
+        node: the node's name.
+        interface: of the host end, ``cali`` and 11 hex digits.
+        pod_namespace: the name of the pod's network namespace.
+        address: of the pod.
+        mtu_bytes: of both ends.
+        metric: of the route to the pod; 0 as Calico before v3.32.
+    """
+
+    node: str
+    interface: str
+    pod_namespace: str
+    address: IPv4Address
+    mtu_bytes: int
+    metric: int = 0
+
+    def host_commands(self) -> tuple[list[str], list[str]]:
+        """The ``ip`` commands in the node's namespace: to make the cable, then to use it."""
+        make = [
+            f"link add {self.interface} mtu {self.mtu_bytes} address {HOST_MAC} type veth"
+            f" peer name {NIC} mtu {self.mtu_bytes} netns {self.pod_namespace}"
+        ]
+        metric = f" metric {self.metric}" if self.metric else ""
+        use = [
+            f"link set {self.interface} up",
+            f"route replace {self.address}/32 dev {self.interface} scope link{metric}",
+        ]
+        return make, use
+
+    def pod_commands(self) -> list[str]:
+        """The ``ip`` commands in the pod's namespace."""
+        return [
+            f"addr add {self.address}/32 dev {NIC}",
+            f"link set {NIC} up",
+            f"neigh replace {POD_GATEWAY} lladdr {HOST_MAC} dev {NIC} nud permanent",
+            f"route add {POD_GATEWAY} dev {NIC} scope link",
+            f"route add default via {POD_GATEWAY} dev {NIC}",
+        ]
+
+
+def host_interface(namespace: str, pod: str) -> str:
+    """The name of the host end for a pod: the same on every node and in every run."""
+    return "cali" + hashlib.sha1(f"{namespace}.{pod}".encode()).hexdigest()[:11]
+
+
+async def plug(cable: Cable, pod_sysctls: dict[str, str]) -> None:
+    """Connect a pod to its node.
+
+    Args:
+        cable: what to make.
+        pod_sysctls: settings of the pod's namespace, paths below ``/proc/sys/net``.
+
+    Raises:
+        DataplaneError: the kernel refused; nothing of the cable is left.
+    """
+    node = node_namespace(cable.node)
+
+    def host_end() -> None:
+        make, use = cable.host_commands()
+        netns.batch_here(make)
+        namespaces.write_sysctls(
+            {
+                f"ipv4/conf/{cable.interface}/proxy_arp": "1",
+                f"ipv4/conf/{cable.interface}/rp_filter": "0",
+                # Else the first answer waits up to 0.8 s, at random.
+                f"ipv4/neigh/{cable.interface}/proxy_delay": "0",
+            }
+        )
+        netns.batch_here(use)
+
+    def pod_end() -> None:
+        namespaces.write_sysctls(pod_sysctls)
+        netns.batch_here(cable.pod_commands())
+
+    try:
+        await netns.run(node, host_end)
+        await netns.run(cable.pod_namespace, pod_end)
+    except netns.DataplaneError:
+        await unplug(cable.node, cable.interface)
+        raise
+
+
+async def unplug(node: str, interface: str) -> None:
+    """Remove a cable with its route; missing is fine."""
+    if not netns.exists(node_namespace(node)):
+        return
+
+    def remove() -> None:
+        if namespaces.has_interface(interface):
+            netns.batch_here([f"link del {interface}"])
+
+    await netns.run(node_namespace(node), remove)

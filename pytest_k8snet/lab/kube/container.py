@@ -8,18 +8,101 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import pty
 import secrets
 import shutil
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+import struct
+import termios
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from pytest_k8snet.lab.api.streams import ExecutableNotFound
-from pytest_k8snet.lab.kube.images import DEFAULT_PATH
-from pytest_k8snet.lab.kube.logs import LogBuffer
+from pytest_k8snet.lab.api.exec import ExecutableNotFound
+from pytest_k8snet.lab.api.objects import Object, dig
+
+#: How many bytes of one container's output are kept.
+CAPACITY_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 16
+
+
+class LogBuffer:
+    """The output of one run of a container, both streams in the order they came."""
+
+    def __init__(self, capacity_bytes: int = CAPACITY_BYTES) -> None:
+        self._lines: deque[tuple[str, bytes]] = deque()
+        self._free = capacity_bytes
+        self._first = 0
+        self._closed = False
+        self._news = asyncio.Event()
+
+    async def fill(self, *streams: asyncio.StreamReader) -> None:
+        """Read the streams to their ends, then close."""
+        try:
+            await asyncio.gather(*(self._read(stream) for stream in streams))
+        finally:
+            self.close()
+
+    async def _read(self, stream: asyncio.StreamReader) -> None:
+        pending = b""
+        while piece := await stream.read(_PIECE_BYTES):
+            *lines, pending = (pending + piece).split(b"\n")
+            for line in lines:
+                self.append(line + b"\n")
+            if len(pending) > _PIECE_BYTES:
+                self.append(pending)
+                pending = b""
+        if pending:
+            self.append(pending)
+
+    def append(self, line: bytes) -> None:
+        """Add a line; the oldest ones make room for it."""
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self._lines.append((now, line))
+        self._free -= len(line)
+        while self._free < 0 and len(self._lines) > 1:
+            self._free += len(self._lines.popleft()[1])
+            self._first += 1
+        self._wake()
+
+    def close(self) -> None:
+        """There will be no more: whoever follows comes to the end."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def read(
+        self, *, follow: bool, tail_lines: int | None, timestamps: bool
+    ) -> AsyncIterator[bytes]:
+        """The lines kept, from the last ``tail_lines`` on; with ``follow`` until the end."""
+        end = self._first + len(self._lines)
+        position = self._first if tail_lines is None else max(self._first, end - tail_lines)
+        while True:
+            # All of one instant: while a line is on its way to the reader, more may come.
+            lines = self._since(position)
+            position = self._first + len(self._lines)
+            news, closed = self._news, self._closed
+            for stamp, line in lines:
+                yield b"%s %s" % (stamp.encode(), line) if timestamps else line
+            if closed or not follow:
+                return
+            await news.wait()
+
+    def _since(self, position: int) -> list[tuple[str, bytes]]:
+        return list(self._lines)[max(0, position - self._first) :]
+
+
+# -- One run of one container: a process of the host's in namespaces of its own -------------------
+
 
 # Arguments: the new hostname, the working directory, how many pairs of mounts follow, the pairs,
 # the command. Reports on its standard input, a socket: first its pid as the lab sees it, then an
@@ -50,6 +133,10 @@ _UNSHARE = shutil.which("unshare") or "unshare"
 
 class ContainerError(Exception):
     """The container cannot be started; the text is the container runtime's."""
+
+
+#: A container's PATH when its spec sets none, as container runtimes have it.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,3 +346,127 @@ def _refusal(executable: str, reason: str) -> str:
         "runc create failed: unable to start container process: "
         f'exec: "{executable}": {reason}: unknown'
     )
+
+
+# -- A command that ``kubectl exec`` started in a container: pipes, or a terminal -----------------
+
+
+# Enough for a fast writer to get ahead of the client, in bytes.
+_BUFFER_BYTES = 1 << 18
+
+
+class Execution:
+    """A running command; what the API server calls a RunningProcess."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        *,
+        stdin: asyncio.StreamWriter | None,
+        stdout: asyncio.StreamReader,
+        stderr: asyncio.StreamReader | None,
+        terminal: int | None = None,
+    ) -> None:
+        self._process = process
+        self._terminal = terminal
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+
+    async def wait(self) -> int:
+        """Its exit status; 128 + n after signal n."""
+        status = await self._process.wait()
+        if self._terminal is not None:
+            os.close(self._terminal)
+            self._terminal = None
+        return status if status >= 0 else 128 - status
+
+    def kill(self) -> None:
+        """Let go of it.
+
+        As with a real kubelet the command itself goes on, until it writes to nobody.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Tell the terminal its size."""
+        if self._terminal is not None:
+            size = struct.pack("HHHH", rows, columns, 0, 0)
+            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
+
+
+async def run_with_pipes(
+    argv: Sequence[str], environment: Mapping[str, str], *, stdin: bool
+) -> Execution:
+    """Start a command with three pipes, or with an empty standard input."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+        limit=_BUFFER_BYTES,
+    )
+    assert process.stdout is not None
+    return Execution(process, stdin=process.stdin, stdout=process.stdout, stderr=process.stderr)
+
+
+async def run_with_terminal(argv: Sequence[str], environment: Mapping[str, str]) -> Execution:
+    """Start a command on a new terminal; all that it writes comes through ``stdout``."""
+    ours, theirs = pty.openpty()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=theirs, stdout=theirs, stderr=theirs, env={"TERM": "xterm", **environment}
+        )
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_BUFFER_BYTES)
+    await loop.connect_read_pipe(lambda: _TerminalProtocol(reader), os.fdopen(os.dup(ours), "rb"))
+    transport, protocol = await loop.connect_write_pipe(
+        asyncio.streams.FlowControlMixin, os.fdopen(os.dup(ours), "wb")
+    )
+    writer = asyncio.StreamWriter(transport, protocol, None, loop)
+    return Execution(process, stdin=writer, stdout=reader, stderr=None, terminal=ours)
+
+
+class _TerminalProtocol(asyncio.StreamReaderProtocol):
+    """A terminal says EIO, not end of file, when its last user has gone."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(None if isinstance(exc, OSError) else exc)
+
+
+# -- What a container asks for before it is stopped: ``lifecycle.preStop`` ------------------------
+
+
+async def pre_stop(spec: Object, container: Container, grace_seconds: float) -> float:
+    """Run the hook, within the grace period; what is left of that, in seconds.
+
+    A hook that fails, or is of another kind than ``exec`` and ``sleep``, delays nothing, and none
+    outlasts the container.
+    """
+    hook = dig(spec, "lifecycle.preStop", {})
+    if grace_seconds <= 0 or not hook or not container.running:
+        return grace_seconds
+    begun = time.monotonic()
+    waits = [asyncio.ensure_future(one) for one in (_run(hook, container), container.wait())]
+    try:
+        await asyncio.wait(waits, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waits:
+            one.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+    # A kubelet leaves at least two seconds for the signal itself.
+    return max(2.0, grace_seconds - (time.monotonic() - begun))
+
+
+async def _run(hook: Object, container: Container) -> None:
+    if "sleep" in hook:
+        await asyncio.sleep(float(hook["sleep"]["seconds"]))
+    elif "exec" in hook:
+        await container.execute(hook["exec"]["command"], output=False)

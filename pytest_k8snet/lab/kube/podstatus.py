@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pytest_k8snet.lab.api.objects import Object, dig, timestamp
-from pytest_k8snet.lab.kube import images
+from pytest_k8snet.lab.kube import podspec
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,8 +56,8 @@ class ContainerState:
             "lastState": self.last,
             "ready": self.exit_code == 0 if initial else self.ready,
             "restartCount": self.restarts,
-            "image": images.reference(self.image) if self.id else self.image,
-            "imageID": images.image_id(self.image) if self.id else "",
+            "image": podspec.reference(self.image) if self.id else self.image,
+            "imageID": podspec.image_id(self.image) if self.id else "",
             "containerID": container_id,
             "started": False if initial else self.running,
         }

@@ -8,10 +8,31 @@ from functools import partial
 
 from pytest_k8snet.lab.api.objects import Object, dig, name_of, timestamp
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.kube.events import Recorder
-from pytest_k8snet.lab.kube.ownership import is_over, living
-from pytest_k8snet.lab.kube.quantities import parse_quantity
-from pytest_k8snet.lab.kube.reconcile import each_by_itself, reconcile_on_change
+from pytest_k8snet.lab.kube.reconcile import (
+    Recorder,
+    each_by_itself,
+    is_over,
+    living,
+    reconcile_on_change,
+)
+
+_SUFFIXES = {
+    "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
+}  # fmt: skip
+
+
+def parse_quantity(text: object) -> float:
+    """The number; ValueError when it is none."""
+    word = str(text).strip()
+    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
+        if word.endswith(suffix):
+            return float(word.removesuffix(suffix)) * _SUFFIXES[suffix]
+    return float(word)
+
+
+# -- The scheduler: which node a pod can go to, or why none, in kube-scheduler's own words --------
+
 
 _UNSCHEDULABLE_TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from pytest_k8snet.lab.api.exec import ExecutableNotFound
 from pytest_k8snet.lab.api.server import Server, serve
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.api.streams import ExecutableNotFound
 from pytest_k8snet.lab.spec import CalicoSpec
 
 TOKEN = "token-of-the-test"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pytest_k8snet.lab.api.history import REMEMBERED_EVENTS
+from pytest_k8snet.lab.api.store import REMEMBERED_EVENTS
 
 from .local_server import TOKEN, ApiServer
 

@@ -12,9 +12,9 @@ from pytest_k8snet.cluster import api_errors as client_target
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.api_errors import error_of
 from pytest_k8snet.errors import NotFoundError
+from pytest_k8snet.lab.api.request import Target, parse
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.api.target import Target, parse
 from pytest_k8snet.lab.spec import CalicoSpec
 
 Body = dict[str, Any]

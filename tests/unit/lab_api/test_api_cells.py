@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.lab.api import cells
+from pytest_k8snet.lab.api import kubectl
+from pytest_k8snet.lab.api.kubectl import form, render
 from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.resources import Registry
-from pytest_k8snet.lab.api.table import form, render
 from pytest_k8snet.lab.spec import CalicoSpec
 
 
@@ -32,13 +32,13 @@ from pytest_k8snet.lab.spec import CalicoSpec
     ],
 )
 def test_durations_have_as_many_digits_as_a_person_wants(seconds: int, text: str) -> None:
-    assert cells.duration(seconds) == text
+    assert kubectl.duration(seconds) == text
 
 
 def test_ages() -> None:
     moment = datetime.now(UTC) - timedelta(days=20)
-    assert cells.age(moment.strftime("%Y-%m-%dT%H:%M:%SZ")) == "20d"
-    assert cells.age(None) == cells.age("2026-99-99T00:00:00Z") == "<unknown>"
+    assert kubectl.age(moment.strftime("%Y-%m-%dT%H:%M:%SZ")) == "20d"
+    assert kubectl.age(None) == kubectl.age("2026-99-99T00:00:00Z") == "<unknown>"
 
 
 def pod(*states: dict[str, Any], phase: str = "Running", **meta: Any) -> Object:
@@ -73,13 +73,13 @@ RUNNING = {"ready": True, "state": {"running": {}}}
     ],
 )
 def test_the_status_of_a_pod_is_its_best_explanation(obj: Object, text: str) -> None:
-    assert cells.pod_status(obj) == text
+    assert kubectl.pod_status(obj) == text
 
 
 def test_external_addresses_of_services() -> None:
     def external(kind: str, **more: Any) -> str:
         ingress = {"loadBalancer": {"ingress": more.pop("ingress", [])}}
-        return cells.service_external({"spec": {"type": kind, **more}, "status": ingress})
+        return kubectl.service_external({"spec": {"type": kind, **more}, "status": ingress})
 
     assert external("ClusterIP") == "<none>"
     assert external("LoadBalancer") == "<pending>"
@@ -90,7 +90,7 @@ def test_external_addresses_of_services() -> None:
 def test_many_endpoints_are_cut() -> None:
     addresses = [{"ip": f"10.0.0.{n}"} for n in range(1, 6)]
     endpoints: Object = {"subsets": [{"addresses": addresses, "ports": [{"port": 80}]}]}
-    assert cells.endpoint_addresses(endpoints) == (
+    assert kubectl.endpoint_addresses(endpoints) == (
         "10.0.0.1:80,10.0.0.2:80,10.0.0.3:80 + 2 more..."
     )
 
@@ -102,7 +102,7 @@ def test_a_selector_object_in_the_notation_of_the_command_line() -> None:
         {"key": "d", "operator": "DoesNotExist"},
     ]
     selector = {"matchLabels": {"a": "0"}, "matchExpressions": terms}
-    assert cells.label_selector_text(selector) == "a=0,b in (1,2),c,!d"
+    assert kubectl.label_selector_text(selector) == "a=0,b in (1,2),c,!d"
 
 
 def test_every_kind_has_a_table_even_of_an_object_with_nothing_in_it() -> None:

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.lab.api.objects import Object, clone
-from pytest_k8snet.lab.api.patch import apply, merge
+from pytest_k8snet.lab.api.patch import apply, merge, strategic_merge
 from pytest_k8snet.lab.api.resources import Registry
 from pytest_k8snet.lab.api.status import StatusError
-from pytest_k8snet.lab.api.strategic import strategic_merge
 from pytest_k8snet.lab.spec import CalicoSpec
 
 REGISTRY = Registry(CalicoSpec())

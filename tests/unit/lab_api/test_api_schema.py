@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_k8snet.lab.api.objects import Object
-from pytest_k8snet.lab.api.protobuf import decode
 from pytest_k8snet.lab.api.resources import Registry
-from pytest_k8snet.lab.api.schema import conform, types
+from pytest_k8snet.lab.api.schema import conform, decode, types
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.spec import CalicoSpec
 

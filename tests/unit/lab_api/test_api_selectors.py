@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.lab.api.selectors import fields_matcher, labels_matcher, match_labels
+from pytest_k8snet.lab.api.request import fields_matcher, labels_matcher, match_labels
 from pytest_k8snet.lab.api.status import StatusError
 
 

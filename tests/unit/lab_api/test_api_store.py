@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.lab.api.history import Event, History
 from pytest_k8snet.lab.api.objects import Object
-from pytest_k8snet.lab.api.store import StatusError, Store
+from pytest_k8snet.lab.api.status import StatusError
+from pytest_k8snet.lab.api.store import Event, History, Store
 from pytest_k8snet.lab.spec import CalicoSpec
 
 POOLS = "ippools.crd.projectcalico.org"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.lab.api.objects import Object
-from pytest_k8snet.lab.api.store import StatusError, Store
+from pytest_k8snet.lab.api.status import StatusError
+from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.spec import CalicoSpec
 
 POOLS = "ippools.crd.projectcalico.org"

@@ -7,12 +7,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from pytest_k8snet.lab.api.faults import Faults as ApiFaults
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.calico.faults import Faults, during_restart
-from pytest_k8snet.lab.dataplane import bypass, felix
-from pytest_k8snet.lab.dataplane.datastore import Block, Datastore, Host, Pool
-from pytest_k8snet.lab.trouble import API_FAULTS, CALICO_FAULTS
+from pytest_k8snet.lab.dataplane import felix, kernel
+from pytest_k8snet.lab.dataplane.felix import Block, Datastore, Host, Pool
+from pytest_k8snet.lab.faults import API_FAULTS, CALICO_FAULTS, during_restart
+from pytest_k8snet.lab.faults import CalicoFaults as Faults
+from pytest_k8snet.lab.faults import Faults as ApiFaults
 
 DATA = Datastore(
     hosts=[
@@ -114,25 +114,25 @@ def test_a_restarting_felix_keeps_its_devices_and_what_does_not_change() -> None
 
 
 def test_the_bypass_goes_direct_to_tunnelled_blocks_of_the_same_subnet() -> None:
-    routes = bypass.routes_around(DATA, "node1")
+    routes = kernel.routes_around(DATA, "node1")
     assert list(map(str, routes)) == [
         "10.0.2.0/26 via 192.168.0.12 dev eth0 onlink",
         "10.0.3.0/26 via 192.168.0.13 dev eth0 onlink",
     ]
-    assert "ip daddr { 10.0.2.0/26, 10.0.3.0/26 } meta mark set" in bypass.ruleset(routes)
-    assert "chain" not in bypass.ruleset([])
+    assert "ip daddr { 10.0.2.0/26, 10.0.3.0/26 } meta mark set" in kernel.ruleset(routes)
+    assert "chain" not in kernel.ruleset([])
 
 
 def test_the_bypass_goes_through_a_tunnel_where_the_routes_go_direct() -> None:
     never = replace(DATA, pools=[Pool(name="p", cidr=IPv4Network("10.0.0.0/16"))])
-    assert list(map(str, bypass.routes_around(never, "node1"))) == [
+    assert list(map(str, kernel.routes_around(never, "node1"))) == [
         "10.0.2.0/26 via 10.0.2.0 dev vxlan.calico onlink",
         "10.0.3.0/26 via 10.0.3.0 dev vxlan.calico onlink",
     ]
     hosts = [replace(host, vxlan_tunnel=None, ipip_tunnel=host.vxlan_tunnel) for host in DATA.hosts]
-    assert list(map(str, bypass.routes_around(replace(never, hosts=hosts), "node1"))) == [
+    assert list(map(str, kernel.routes_around(replace(never, hosts=hosts), "node1"))) == [
         "10.0.2.0/26 via 192.168.0.12 dev tunl0 onlink",
         "10.0.3.0/26 via 192.168.0.13 dev tunl0 onlink",
     ]
     bare = [replace(host, vxlan_tunnel=None) for host in DATA.hosts]
-    assert bypass.routes_around(replace(never, hosts=bare), "node1") == []
+    assert kernel.routes_around(replace(never, hosts=bare), "node1") == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.lab.api.definitions import API_SERVICES, publish
+from pytest_k8snet.lab.api.discovery import API_SERVICES, publish
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.operator import (
     INSTALLATIONS,
@@ -20,7 +20,7 @@ from pytest_k8snet.lab.calico.operator import (
 )
 from pytest_k8snet.lab.calico.pools import POOLS, is_owned
 from pytest_k8snet.lab.kube import system
-from pytest_k8snet.lab.kube.aggregation import Aggregation
+from pytest_k8snet.lab.kube.controllers import Aggregation
 from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, study_nodes
 
 DEFAULT = "default-ipv4-ippool"

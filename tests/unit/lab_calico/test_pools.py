@@ -11,11 +11,12 @@ import pytest
 from pytest_k8snet.lab.calico.pools import (
     IPPool,
     PoolRequestError,
+    SelectorError,
     pools_for_pod,
     read_pools,
+    selects,
     tunnel_pools,
 )
-from pytest_k8snet.lab.calico.selector import SelectorError, selects
 
 
 def obj(name: str, cidr: str = "10.0.0.0/16", **spec: Any) -> dict[str, Any]:

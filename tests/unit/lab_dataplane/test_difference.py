@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from pytest_k8snet.lab.dataplane.difference import commands
-from pytest_k8snet.lab.dataplane.state import (
+from pytest_k8snet.lab.dataplane.felix import (
     PROTO_BIRD,
     PROTO_FELIX,
     IpipDevice,
@@ -15,6 +14,7 @@ from pytest_k8snet.lab.dataplane.state import (
     Vtep,
     VxlanDevice,
 )
+from pytest_k8snet.lab.dataplane.kernel import commands
 
 BLOCK = IPv4Network("10.244.2.0/26")
 PEER = IPv4Address("192.168.0.12")

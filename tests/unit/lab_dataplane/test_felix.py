@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from pytest_k8snet.lab.dataplane import felix
-from pytest_k8snet.lab.dataplane.datastore import Behaviour, Block, Datastore, Host, Pool
+from pytest_k8snet.lab.dataplane.felix import Behaviour, Block, Datastore, Host, Pool
 
 VXLAN_TUNNELS = {"node1": "10.244.1.0", "node2": "10.244.2.0", "node3": "10.244.3.0"}
 SUBNETS = {"192.168.0.0/24": "192.168.0.1", "192.168.1.0/24": "192.168.1.1"}

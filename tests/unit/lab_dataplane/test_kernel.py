@@ -5,8 +5,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 from typing import Any
 
+from pytest_k8snet.lab.dataplane.felix import IpipDevice, NodeState, Vtep
 from pytest_k8snet.lab.dataplane.kernel import parse
-from pytest_k8snet.lab.dataplane.state import IpipDevice, NodeState, Vtep
 
 # As iproute2 6.1 prints them with -json -details.
 VXLAN_LINK: dict[str, Any] = {

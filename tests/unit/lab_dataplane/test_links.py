@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from pytest_k8snet.lab.dataplane import underlay, veth
+from pytest_k8snet.lab.dataplane import underlay
+from pytest_k8snet.lab.dataplane import underlay as underlay_module
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
 
@@ -30,12 +31,12 @@ def test_shaped_links_bound_the_receive_window_and_free_ones_do_not() -> None:
 
 def test_the_host_end_of_a_pod_is_named_as_calico_names_it() -> None:
     # cali and the start of the SHA-1 of "default.nginx".
-    assert veth.host_interface("default", "nginx") == "calic440f455693"
-    assert len(veth.host_interface("a" * 63, "b" * 253)) == 15
+    assert underlay_module.host_interface("default", "nginx") == "calic440f455693"
+    assert len(underlay_module.host_interface("a" * 63, "b" * 253)) == 15
 
 
 def test_the_cable_of_a_pod() -> None:
-    cable = veth.Cable(
+    cable = underlay_module.Cable(
         node="node1",
         interface="cali0123456789a",
         pod_namespace="pod-1",

@@ -1,6 +1,6 @@
 from typing import Any
 
-from pytest_k8snet.lab.dataplane.service_proxy import (
+from pytest_k8snet.lab.dataplane.nat import (
     external_addresses,
     ruleset,
     service_ports,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_k8snet.lab.dataplane.shaping import Shaper
+from pytest_k8snet.lab.dataplane.underlay import Shaper
 from pytest_k8snet.units import Gbit, Mbit
 
 

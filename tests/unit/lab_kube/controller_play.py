@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.kube.nodes import node_objects
-from pytest_k8snet.lab.kube.serviceaddresses import ServiceAddresses
+from pytest_k8snet.lab.kube.services import ServiceAddresses
+from pytest_k8snet.lab.kube.system import node_objects
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
 SPEC = LabSpec(nodes=study_nodes())

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.lab.kube import images, planning, privileges
+from pytest_k8snet.lab.kube import container as container_module
+from pytest_k8snet.lab.kube import podspec
 from pytest_k8snet.lab.kube.container import Container, ContainerError, Plan, find_executable
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
@@ -28,14 +29,14 @@ class TestImages:
         ],
     )
     def test_a_name_is_completed_as_container_runtimes_do(self, image: str, full: str) -> None:
-        assert images.reference(image) == full
+        assert podspec.reference(image) == full
 
     def test_an_ordinary_image_can_be_pulled(self) -> None:
-        images.pull("docker.io/nicolaka/netshoot:v0.13")
+        podspec.pull("docker.io/nicolaka/netshoot:v0.13")
 
     def test_an_unknown_registry_fails_as_its_lookup_does(self) -> None:
-        with pytest.raises(images.ImagePullError) as caught:
-            images.pull("registry.invalid/team/probe:1")
+        with pytest.raises(podspec.ImagePullError) as caught:
+            podspec.pull("registry.invalid/team/probe:1")
         assert str(caught.value) == (
             'failed to pull and unpack image "registry.invalid/team/probe:1": failed to resolve '
             'reference "registry.invalid/team/probe:1": failed to do request: Head '
@@ -44,31 +45,33 @@ class TestImages:
         )
 
     def test_a_missing_tag_is_not_found(self) -> None:
-        with pytest.raises(images.ImagePullError, match=r"docker.io/team/probe:missing: not found"):
-            images.pull("team/probe:missing")
+        with pytest.raises(
+            podspec.ImagePullError, match=r"docker.io/team/probe:missing: not found"
+        ):
+            podspec.pull("team/probe:missing")
 
     def test_the_containers_own_command_wins(self) -> None:
         container = {"image": "nginx", "command": ["sleep"], "args": ["1"]}
-        assert images.command(container, python="py").argv == ("sleep", "1")
+        assert podspec.command_of(container, python="py").argv == ("sleep", "1")
 
     def test_known_images_run_the_labs_web_server_on_their_port(self) -> None:
         agnhost = {
             "image": "registry.k8s.io/e2e-test-images/agnhost:2.53",
             "args": ["netexec", "--http-port=8081"],
         }
-        assert images.command(agnhost, python="py").argv[-1] == "8081"
-        assert images.command({"image": "nginx:1.27"}, python="py").argv[-1] == "80"
-        assert images.command({"image": "nginx:1.27"}, python="py").of_the_lab
+        assert podspec.command_of(agnhost, python="py").argv[-1] == "8081"
+        assert podspec.command_of({"image": "nginx:1.27"}, python="py").argv[-1] == "80"
+        assert podspec.command_of({"image": "nginx:1.27"}, python="py").of_the_lab
 
     @pytest.mark.parametrize("image", ["alpine:3.20", "busybox", "docker.io/library/alpine"])
     def test_the_commonest_small_images_have_no_measuring_tools(self, image: str) -> None:
-        assert images.search_path(image) == str(images.SMALL_BIN)
-        assert not {"iperf3", "curl"} & set(images.SMALL_PROGRAMS)
-        assert images.search_path("nicolaka/netshoot:v0.13") == images.DEFAULT_PATH
+        assert podspec.search_path(image) == str(podspec.SMALL_BIN)
+        assert not {"iperf3", "curl"} & set(podspec.SMALL_PROGRAMS)
+        assert podspec.search_path("nicolaka/netshoot:v0.13") == container_module.DEFAULT_PATH
 
     def test_an_image_that_names_no_program_needs_a_command(self) -> None:
-        with pytest.raises(images.NoCommandError, match=r"^no command specified$"):
-            images.command({"image": "team/probe"}, python="py")
+        with pytest.raises(podspec.NoCommandError, match=r"^no command specified$"):
+            podspec.command_of({"image": "team/probe"}, python="py")
 
 
 class TestPrivileges:
@@ -83,7 +86,7 @@ class TestPrivileges:
         return {"name": "c", "securityContext": context}
 
     def test_a_hardened_container_has_none(self) -> None:
-        assert privileges.setpriv(pod(), self.hardened(), any_user=True) == [
+        assert podspec.setpriv(pod(), self.hardened(), any_user=True) == [
             "setpriv",
             "--inh-caps=-all",
             "--bounding-set=-all",
@@ -94,22 +97,22 @@ class TestPrivileges:
         ]
 
     def test_where_there_is_one_user_only_the_user_stays(self) -> None:
-        command = privileges.setpriv(pod(), self.hardened(), any_user=False)
+        command = podspec.setpriv(pod(), self.hardened(), any_user=False)
         assert command[-1] == "--no-new-privs"
 
     def test_a_capability_can_be_added_back(self) -> None:
         context = self.hardened(capabilities={"drop": ["ALL"], "add": ["NET_RAW"]})
-        command = privileges.setpriv(pod(), context, any_user=False)
+        command = podspec.setpriv(pod(), context, any_user=False)
         assert "--bounding-set=-all,+net_raw" in command
 
     def test_an_ordinary_container_cannot_change_the_network(self) -> None:
-        command = privileges.setpriv(pod(), {"name": "c"}, any_user=True)
+        command = podspec.setpriv(pod(), {"name": "c"}, any_user=True)
         assert "+net_raw" in command[2]
         assert "net_admin" not in command[2]
 
     def test_a_privileged_container_keeps_all(self) -> None:
         container = {"securityContext": {"privileged": True}}
-        assert privileges.setpriv(pod(), container, any_user=True) == []
+        assert podspec.setpriv(pod(), container, any_user=True) == []
 
     @pytest.mark.parametrize(
         ("user", "refusal"),
@@ -121,28 +124,26 @@ class TestPrivileges:
     )
     def test_root_is_refused_where_the_pod_forbids_it(self, user: int | None, refusal: str) -> None:
         container = self.hardened(runAsUser=user)
-        assert privileges.must_be_refused(pod(), container) == refusal
+        assert podspec.must_be_refused(pod(), container) == refusal
 
 
 class TestPlanning:
     def test_a_pods_resolver_searches_its_namespace_first(self) -> None:
-        assert planning.resolv_conf(pod(), SPEC) == (
+        assert podspec.resolv_conf(pod(), SPEC) == (
             "search shop.svc.cluster.local svc.cluster.local cluster.local\n"
             "nameserver 10.96.0.10\n"
             "options ndots:5\n"
         )
 
     def test_the_host_network_has_the_nodes_resolver(self) -> None:
-        assert planning.resolv_conf(pod(hostNetwork=True), SPEC) is None
-        text = planning.resolv_conf(
-            pod(hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet"), SPEC
-        )
+        assert podspec.resolv_conf(pod(hostNetwork=True), SPEC) is None
+        text = podspec.resolv_conf(pod(hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet"), SPEC)
         assert text is not None
         assert "nameserver 10.96.0.10" in text
 
     def test_dns_config_adds_and_replaces(self) -> None:
         config = {"nameservers": ["192.0.2.1"], "options": [{"name": "ndots", "value": "2"}]}
-        assert planning.resolv_conf(pod(dnsPolicy="None", dnsConfig=config), SPEC) == (
+        assert podspec.resolv_conf(pod(dnsPolicy="None", dnsConfig=config), SPEC) == (
             "nameserver 192.0.2.1\noptions ndots:2\n"
         )
 
@@ -156,7 +157,7 @@ class TestPlanning:
         ],
     )
     def test_variables_are_expanded_as_kubernetes_does(self, text: str, result: str) -> None:
-        assert planning.expand(text, {"A": "1"}) == result
+        assert podspec.expand(text, {"A": "1"}) == result
 
     def test_the_environment_reads_fields_of_the_pod(self) -> None:
         fields = {"IP": "status.podIP", "LABEL": "metadata.labels['a']", "N": "metadata.name"}
@@ -164,7 +165,7 @@ class TestPlanning:
             {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
             for name, path in fields.items()
         ]
-        values = planning.environment(
+        values = podspec.environment(
             pod(),
             {"env": [*env, {"name": "URL", "value": "http://$(IP)/"}]},
             api={"KUBERNETES_SERVICE_HOST": "10.96.0.1"},

@@ -11,9 +11,13 @@ from controller_play import furnished_store, play, until
 from pytest_k8snet.lab.api.objects import Object, dig, name_of
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.kube import system
-from pytest_k8snet.lab.kube.cleanup import GarbageCollector, Namespaces
-from pytest_k8snet.lab.kube.deployments import Deployments
-from pytest_k8snet.lab.kube.replicasets import DaemonSets, ReplicaSets
+from pytest_k8snet.lab.kube.controllers import (
+    DaemonSets,
+    Deployments,
+    GarbageCollector,
+    Namespaces,
+    ReplicaSets,
+)
 from pytest_k8snet.lab.kube.scheduler import Scheduler
 from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, study_nodes
 

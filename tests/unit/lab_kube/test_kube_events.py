@@ -5,8 +5,8 @@ from controller_play import furnished_store
 
 from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.kube import events
-from pytest_k8snet.lab.kube.events import Recorder
+from pytest_k8snet.lab.kube import reconcile
+from pytest_k8snet.lab.kube.reconcile import Recorder
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_those_that_were_not_told_for_longest_are_forgotten(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Fewer than a lab keeps, to be read at a glance.
-    monkeypatch.setattr(events, "KEPT_EVENTS", 2)
+    monkeypatch.setattr(reconcile, "KEPT_EVENTS", 2)
     recorder = Recorder(store, "kubelet")
     for message in ("one", "two", "one", "three"):
         recorder.record(about("p"), "Failed", message)

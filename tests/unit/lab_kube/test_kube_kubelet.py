@@ -15,12 +15,10 @@ from controller_play import SPEC, furnished_store, play, until
 
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.calico.cni import Cni
-from pytest_k8snet.lab.calico.ipam import Ipam
+from pytest_k8snet.lab.calico.ipam import Cni, Ipam
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
-from pytest_k8snet.lab.kube import sandbox
-from pytest_k8snet.lab.kube.kubelet import Kubelet
-from pytest_k8snet.lab.kube.podworker import Kit
+from pytest_k8snet.lab.kube import kubelet as kubelet_module
+from pytest_k8snet.lab.kube.kubelet import Kit, Kubelet
 
 
 class Door(asyncio.Semaphore):
@@ -42,7 +40,7 @@ class Door(asyncio.Semaphore):
 @pytest.fixture(autouse=True)
 def _pods_own_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # A lab has a /run of its own; these tests have the machine's.
-    monkeypatch.setattr(sandbox, "PODS", tmp_path)
+    monkeypatch.setattr(kubelet_module, "PODS", tmp_path)
 
 
 @pytest.fixture
@@ -180,7 +178,7 @@ def test_trouble_of_one_pod_ends_neither_the_others_nor_the_lab(
 def test_a_pod_that_cannot_be_taken_down_at_first_goes_all_the_same(
     store: Store, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    remove, calls = sandbox.remove, 0
+    remove, calls = kubelet_module.remove, 0
 
     async def once_in_vain(pod: Object, *, cni: Cni) -> None:
         nonlocal calls
@@ -190,7 +188,7 @@ def test_a_pod_that_cannot_be_taken_down_at_first_goes_all_the_same(
         await remove(pod, cni=cni)
 
     # Only a kernel in trouble would keep a cable.
-    monkeypatch.setattr(sandbox, "remove", once_in_vain)
+    monkeypatch.setattr(kubelet_module, "remove", once_in_vain)
 
     async def scene(kubelet: Kubelet) -> None:
         store.create("pods", pod())

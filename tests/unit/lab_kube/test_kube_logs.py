@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pytest_k8snet.lab.kube.logs import LogBuffer
+from pytest_k8snet.lab.kube.container import LogBuffer
 
 
 async def followed(buffer: LogBuffer, *, close_while_reading: bool) -> list[bytes]:

@@ -10,11 +10,10 @@ from controller_play import SPEC, furnished_store, play, until
 
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.kube.deployments import Deployments
-from pytest_k8snet.lab.kube.endpoints import ServiceEndpoints
-from pytest_k8snet.lab.kube.heartbeat import Heartbeat
+from pytest_k8snet.lab.kube.controllers import Deployments, ReplicaSets
+from pytest_k8snet.lab.kube.kubelet import Heartbeat
 from pytest_k8snet.lab.kube.reconcile import each_by_itself, reconcile_on_change
-from pytest_k8snet.lab.kube.replicasets import ReplicaSets
+from pytest_k8snet.lab.kube.services import ServiceEndpoints
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.lab.kube.nodes import node_objects
 from pytest_k8snet.lab.kube.scheduler import obstacle, unschedulable_text
+from pytest_k8snet.lab.kube.system import node_objects
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
 MASTER, NODE1, NODE2, NODE3 = node_objects(LabSpec(nodes=study_nodes()))

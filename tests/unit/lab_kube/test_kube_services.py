@@ -8,8 +8,9 @@ import pytest
 from controller_play import SPEC, furnished_store, play, until
 
 from pytest_k8snet.lab.api.objects import Object, dig
-from pytest_k8snet.lab.api.store import StatusError, Store
-from pytest_k8snet.lab.kube.endpoints import ServiceEndpoints, slice_endpoints, subsets
+from pytest_k8snet.lab.api.status import StatusError
+from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.kube.services import ServiceEndpoints, slice_endpoints, subsets
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab import cli, codec, isolation, preflight
+from pytest_k8snet.lab import cli, launcher, namespaces
+from pytest_k8snet.lab import spec as spec_module
 from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, NodeSpec, study_nodes
 from pytest_k8snet.units import BitRate
 
@@ -28,7 +29,7 @@ from pytest_k8snet.units import BitRate
     ],
 )
 def test_a_spec_survives_the_way_to_the_labs_process(spec: LabSpec) -> None:
-    assert codec.from_json(codec.to_json(spec)) == spec
+    assert spec_module.from_json(spec_module.to_json(spec)) == spec
 
 
 def test_all_missing_programs_are_named_with_their_packages_in_one_error(
@@ -37,7 +38,7 @@ def test_all_missing_programs_are_named_with_their_packages_in_one_error(
     # The machine of the tests has every program: a PATH without them stands for one that has not.
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LabError) as caught:
-        preflight.check()
+        launcher.check()
     assert caught.value.problem == "the lab needs programs that this machine does not have"
     for entry in ("nft (nftables)", "iperf3 (iperf3)", "curl (curl)", "tc (iproute2)"):
         assert entry in caught.value.found
@@ -48,9 +49,9 @@ def test_all_missing_programs_are_named_with_their_packages_in_one_error(
 
 def test_missing_python_packages_lead_to_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     # The environment of the tests has every package: one that nobody has stands for a missing one.
-    monkeypatch.setattr(preflight, "MODULES", ("json", "no_such_package"))
+    monkeypatch.setattr(launcher, "MODULES", ("json", "no_such_package"))
     with pytest.raises(LabError) as caught:
-        preflight.check()
+        launcher.check()
     assert caught.value.found == "missing: no_such_package"
     assert caught.value.remedy == "pip install 'pytest-k8snet[lab]'"
 
@@ -59,12 +60,12 @@ def test_the_systems_programs_are_found_whatever_the_users_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
-    preflight.extend_path()
-    preflight.check()
+    launcher.extend_path()
+    launcher.check()
 
 
 def test_forbidden_namespaces_name_the_kernels_settings() -> None:
-    error = isolation.forbidden(PermissionError(1, "unshare: Operation not permitted"))
+    error = namespaces.forbidden(PermissionError(1, "unshare: Operation not permitted"))
     assert "does not let" in error.problem
     assert "unshare: Operation not permitted" in error.found
     assert "user.max_user_namespaces = " in error.found

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
 from pytest_k8snet.lab.dataplane import netns
+from pytest_k8snet.lab.dataplane.felix import IPIP_DEVICE, VXLAN_DEVICE, VXLAN_PORT, Datastore
 from pytest_k8snet.lab.dataplane.underlay import node_namespace
 from pytest_k8snet.lab.spec import LabSpec
 
@@ -231,3 +232,67 @@ async def announce(spec: LabSpec, addresses: Sequence[str], stale: Sequence[str]
     lines = [f"addr flush dev lo to {address}/32" for address in stale]
     lines += [f"addr replace {address}/32 dev lo" for address in addresses]
     await netns.batch(node_namespace(spec.nodes[0].name), lines)
+
+
+# -- Felix's packet rules on a node: NAT for what leaves the pools, and whose tunnels it trusts
+
+
+FELIX_TABLE = "calico"
+
+
+def felix_ruleset(data: Datastore) -> str:
+    """The whole table as nft reads it; loading it replaces the former one in one step. Pure.
+
+    The same on every node.
+    """
+    pools = (str(pool.cidr) for pool in data.pools)
+    natted = (str(pool.cidr) for pool in data.pools if pool.nat_outgoing)
+    hosts = (str(host.address.ip) for host in data.hosts)
+    lines = [
+        f"table ip {FELIX_TABLE}",
+        f"delete table ip {FELIX_TABLE}",
+        f"table ip {FELIX_TABLE} {{",
+        _rules_set("pools", pools),
+        _rules_set("nat-pools", natted),
+        _rules_set("hosts", hosts),
+        "chain raw-prerouting {",
+        "type filter hook prerouting priority raw;",
+        f"udp dport {VXLAN_PORT} notrack",
+        "ip protocol 4 notrack",
+        "}",
+        "chain raw-output {",
+        "type filter hook output priority raw;",
+        f"udp dport {VXLAN_PORT} notrack",
+        "ip protocol 4 notrack",
+        "}",
+        "chain input {",
+        "type filter hook input priority filter;",
+        "ip protocol 4 ip saddr != @hosts drop",
+        f"udp dport {VXLAN_PORT} ip saddr != @hosts drop",
+        "}",
+        "chain postrouting {",
+        "type nat hook postrouting priority srcnat;",
+        "ip saddr @nat-pools ip daddr != @pools masquerade",
+        # A process of the node chose its source before a service's address was translated: under
+        # another address than the tunnel's it would get its answer by another way.
+        f'oifname {{ "{VXLAN_DEVICE}", "{IPIP_DEVICE}" }} fib saddr . oif type != local '
+        "fib saddr type local masquerade",
+        "}",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rules_set(name: str, elements: Iterable[str]) -> str:
+    joined = ", ".join(elements)
+    inside = f" elements = {{ {joined} }};" if joined else ""
+    return f"set {name} {{ type ipv4_addr; flags interval; auto-merge;{inside} }}"
+
+
+async def apply_felix_rules(namespace: str, text: str) -> None:
+    """Load a ruleset into a node's namespace.
+
+    Raises:
+        DataplaneError: nft refuses it.
+    """
+    await netns.output(namespace, ["nft", "-f", "-"], text=text)

@@ -7,7 +7,11 @@ pid 1 goes with its parent.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import re
+import socket
+import struct
 from pathlib import Path
 
 from pytest_k8snet.errors import LabError
@@ -32,7 +36,7 @@ _KNOBS = (
     "kernel.apparmor_restrict_unprivileged_userns",
 )
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class _MountAttr(ctypes.Structure):
@@ -61,9 +65,9 @@ def unshare_all() -> None:
     flags = _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWPID | _CLONE_NEWUTS | _CLONE_NEWIPC
     uid, gid = os.getuid(), os.getgid()
     try:
-        if uid == 0 and _libc.unshare(flags) == 0:
+        if uid == 0 and _LIBC.unshare(flags) == 0:
             return
-        _check(_libc.unshare(flags | _CLONE_NEWUSER), "unshare")
+        _check(_LIBC.unshare(flags | _CLONE_NEWUSER), "unshare")
         # The kernel lets an ordinary user map a group only after giving up setgroups.
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
@@ -119,7 +123,7 @@ def furnish(run: Path = Path("/run")) -> None:
 
 def _make_private_and_read_only() -> None:
     wanted = _MountAttr(attr_set=_MOUNT_ATTR_RDONLY, propagation=_MS_PRIVATE)
-    done = _libc.syscall(
+    done = _LIBC.syscall(
         _SYS_MOUNT_SETATTR,
         _AT_FDCWD,
         b"/",
@@ -129,12 +133,12 @@ def _make_private_and_read_only() -> None:
     )
     if done != 0:
         # Linux before 5.12 has no such call: private at least.
-        _check(_libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None), "mount --make-rprivate /")
+        _check(_LIBC.mount(b"none", b"/", None, _MS_REC_PRIVATE, None), "mount --make-rprivate /")
 
 
 def _mount(source: str, target: Path, kind: str, *, data: str = "") -> None:
     arguments = (source.encode(), str(target).encode(), kind.encode())
-    result = _libc.mount(*arguments, ctypes.c_ulong(0), data.encode() or None)
+    result = _LIBC.mount(*arguments, ctypes.c_ulong(0), data.encode() or None)
     _check(result, f"mount -t {kind} {target}")
 
 
@@ -142,3 +146,94 @@ def may_become_any_user() -> bool:
     """Whether this user namespace has more users than one, so that ``runAsUser`` can be obeyed."""
     lines = Path("/proc/self/uid_map").read_text().splitlines()
     return sum(int(line.split()[2]) for line in lines) >= 65536
+
+
+# -- The few system calls for namespaces that Python 3.11 lacks, and two network ioctls -----------
+#
+# All act on the calling *thread*; only ``netns`` decides which thread that is.
+
+
+CLONE_NEWNET = 0x40000000
+MS_BIND = 0x1000
+MNT_DETACH = 2
+PR_SET_PDEATHSIG = 1
+
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_SIOCETHTOOL = 0x8946
+_IFF_UP = 0x1
+_ETHTOOL_STSO = 0x1F
+_ETHTOOL_SGSO = 0x24
+
+
+def kernel_version() -> tuple[int, int]:
+    """Major and minor version of the running kernel."""
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return int(major), int(minor)
+
+
+def unshare_network() -> None:
+    """Give the calling thread a new, empty network namespace."""
+    _check(_LIBC.unshare(CLONE_NEWNET), "unshare(CLONE_NEWNET)")
+
+
+def enter_network(path: Path) -> None:
+    """Move the calling thread into the network namespace that ``path`` names."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_LIBC.setns(descriptor, CLONE_NEWNET), f"setns({path})")
+    finally:
+        os.close(descriptor)
+
+
+def bind_mount(source: str, target: Path) -> None:
+    """Mount ``source`` a second time at ``target``, which must exist."""
+    _check(
+        _LIBC.mount(source.encode(), str(target).encode(), b"none", MS_BIND, None),
+        f"mount({target})",
+    )
+
+
+def unmount(target: Path) -> None:
+    """Detach the mount at ``target``; what still uses it keeps it alive."""
+    _check(_LIBC.umount2(str(target).encode(), MNT_DETACH), f"umount2({target})")
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends."""
+    _check(_LIBC.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def has_interface(name: str) -> bool:
+    """Whether the calling thread's namespace has an interface of this name."""
+    # Not /sys/class/net: that shows the namespace in which sysfs was mounted.
+    return any(name == found for _, found in socket.if_nameindex())
+
+
+def set_interface_up(name: str) -> None:
+    """Set an interface of the calling thread's namespace up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        request = struct.pack("16sH14x", name.encode(), 0)
+        (flags,) = struct.unpack_from("H", fcntl.ioctl(handle, _SIOCGIFFLAGS, request), 16)
+        fcntl.ioctl(handle, _SIOCSIFFLAGS, struct.pack("16sH14x", name.encode(), flags | _IFF_UP))
+
+
+def disable_segmentation_offload(name: str) -> None:
+    """Make an interface of the calling thread's namespace send real frames only: no TSO, no GSO."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        for command in (_ETHTOOL_STSO, _ETHTOOL_SGSO):
+            value = ctypes.create_string_buffer(struct.pack("II", command, 0))
+            request = struct.pack("16sQ8x", name.encode(), ctypes.addressof(value))
+            fcntl.ioctl(handle, _SIOCETHTOOL, request)
+
+
+def write_sysctls(values: dict[str, str]) -> None:
+    """Write sysctls of the calling thread's namespace; names the kernel lacks are passed over.
+
+    Args:
+        values: paths below ``/proc/sys/net`` and what to write there.
+    """
+    for name, value in values.items():
+        path = Path("/proc/sys/net") / name
+        if path.exists():
+            path.write_text(value)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, collapse_addresses
 
-from pytest_k8snet.lab.api.objects import Object, dig, name_of, namespace_of
-from pytest_k8snet.lab.api.store import StatusError, Store
-from pytest_k8snet.lab.kube.events import Recorder
-from pytest_k8snet.lab.kube.ownership import is_over, is_ready, owner_reference
-from pytest_k8snet.lab.kube.reconcile import each_by_itself, reconcile_on_change
+from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of, namespace_of
+from pytest_k8snet.lab.api.status import Cause, StatusError, invalid
+from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.calico.pools import POOLS, read_pools
+from pytest_k8snet.lab.dataplane import nat
+from pytest_k8snet.lab.kube.reconcile import (
+    Recorder,
+    each_by_itself,
+    is_over,
+    is_ready,
+    owner_reference,
+    reconcile_on_change,
+)
 from pytest_k8snet.lab.spec import LabSpec
 
 # One address of one pod with the ports that the service has there: (name, port, protocol).
@@ -221,3 +229,136 @@ def load_balancer_addresses(service: Object) -> list[str]:
     """The addresses that a service's load balancer has."""
     ingress = dig(service, "status.loadBalancer.ingress", [])
     return [entry["ip"] for entry in ingress if entry.get("ip")]
+
+
+# -- Addresses and ports of services: given by the API server at creation, so seen at once --------
+
+#: The ports that NodePort services get, first and last.
+NODE_PORTS = (30000, 32767)
+# The first addresses are for services that need to know theirs (kubernetes, kube-dns).
+_RESERVED = 64
+
+
+class ServiceAddresses:
+    """Allocates; what is taken is read from the services themselves.
+
+    Args:
+        store: the cluster's objects.
+        spec: the ranges.
+    """
+
+    def __init__(self, store: Store, spec: LabSpec) -> None:
+        self._store = store
+        self._spec = spec
+
+    def register(self) -> None:
+        """Have the store ask for every new or changed service."""
+        self._store.admission["services"].append(self.admit)
+
+    def admit(self, service: Object, old: Object | None) -> None:
+        """Fill in ``clusterIP`` and the node ports that the type needs.
+
+        Raises:
+            StatusError: 422, an address or port that was asked for is taken, or none is left.
+        """
+        spec = mapping(service, "spec")
+        kind = spec.get("type") or "ClusterIP"
+        if kind not in ("ClusterIP", "NodePort", "LoadBalancer"):
+            return
+        others = [one for one in self._store.list("services") if not _is_same(one, service)]
+        self._give_address(service, spec, others)
+        if kind in ("NodePort", "LoadBalancer"):
+            self._give_ports(service, spec, others)
+        elif old is not None and dig(old, "spec.type") != kind:
+            for port in spec.get("ports") or []:
+                port.pop("nodePort", None)
+
+    def _give_address(self, service: Object, spec: Object, others: list[Object]) -> None:
+        taken = {dig(one, "spec.clusterIP") for one in others}
+        wanted = spec.get("clusterIP")
+        if wanted and wanted != "None" and wanted in taken:
+            cause = Cause(
+                "FieldValueInvalid",
+                "spec.clusterIPs",
+                f'Invalid value: ["{wanted}"]: failed to allocate IP {wanted}: '
+                "provided IP is already allocated",
+            )
+            raise invalid(self._store.resource("services"), name_of(service), [cause])
+        if not wanted:
+            hosts = self._spec.service_cidr
+            first = int(hosts.network_address) + _RESERVED
+            wanted = next(
+                text
+                for number in range(first, int(hosts.broadcast_address))
+                if (text := str(IPv4Address(number))) not in taken
+            )
+        spec["clusterIP"] = wanted
+        spec["clusterIPs"] = [wanted]
+
+    def _give_ports(self, service: Object, spec: Object, others: list[Object]) -> None:
+        taken = {number for one in others for number in node_ports(one)}
+        for index, port in enumerate(spec.get("ports") or []):
+            wanted = port.get("nodePort")
+            if wanted in taken:
+                cause = Cause(
+                    "FieldValueInvalid",
+                    f"spec.ports[{index}].nodePort",
+                    f"Invalid value: {wanted}: provided port is already allocated",
+                )
+                raise invalid(self._store.resource("services"), name_of(service), [cause])
+            if not wanted:
+                first, last = NODE_PORTS
+                wanted = next(number for number in range(first, last + 1) if number not in taken)
+                port["nodePort"] = wanted
+            taken.add(wanted)
+
+
+def node_ports(service: Object) -> Iterator[int]:
+    """The node ports that a service has."""
+    for port in dig(service, "spec.ports", []):
+        if port.get("nodePort"):
+            yield int(port["nodePort"])
+
+
+def _is_same(one: Object, other: Object) -> bool:
+    left, right = one["metadata"], other["metadata"]
+    return all(left[key] == right.get(key) for key in ("namespace", "name"))
+
+
+# -- kube-proxy of all nodes, and the speaker of load balancer addresses: services to rulesets
+
+
+class ServiceProxy:
+    """Keeps the nodes' rulesets up to date.
+
+    Args:
+        store: the cluster's objects.
+        spec: the nodes.
+    """
+
+    def __init__(self, store: Store, spec: LabSpec) -> None:
+        self._store = store
+        self._spec = spec
+        self._ruleset = ""
+        self._announced: list[str] = []
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        await reconcile_on_change(self._store, ("services", "endpoints", POOLS), self._program)
+
+    async def _program(self) -> None:
+        endpoints = {
+            f"{namespace_of(one)}/{name_of(one)}": one for one in self._store.list("endpoints")
+        }
+        ports = nat.service_ports(self._store.list("services"), endpoints)
+        pools = [pool.cidr for pool in read_pools(self._store.list(POOLS))]
+        # nft takes no set whose intervals overlap.
+        ruleset = nat.ruleset(ports, list(map(str, collapse_addresses(pools))))
+        if ruleset != self._ruleset:
+            await nat.apply(self._spec, ruleset)
+            self._ruleset = ruleset
+        addresses = nat.external_addresses(ports)
+        if addresses != self._announced:
+            stale = [address for address in self._announced if address not in addresses]
+            await nat.announce(self._spec, addresses, stale)
+            self._announced = addresses

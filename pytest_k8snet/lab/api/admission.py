@@ -1,0 +1,501 @@
+"""What the API server itself decides about an object: on creation, on update and on deletion.
+
+Identity, versions, generations, grace periods and finalizers; for defaults and validation it calls
+their modules. Pure: it changes the new object in place and never touches the stored one.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import uuid
+from collections.abc import Callable, Sequence
+
+from pytest_k8snet.lab.api import status, validation
+from pytest_k8snet.lab.api import validation as calico_checks
+from pytest_k8snet.lab.api.objects import Object, clone, dig, mapping, metadata, name_of, timestamp
+from pytest_k8snet.lab.api.resources import CALICO_V3, Resource
+from pytest_k8snet.lab.api.status import Cause
+from pytest_k8snet.lab.api.validation import Causes, check_metadata
+from pytest_k8snet.lab.spec import CalicoSpec
+
+
+def set_defaults(resource: Resource, obj: Object) -> None:
+    """Fill in an object in place; malformed parts are left for validation to refuse."""
+    if resource.group == CALICO_V3 and resource.kind == "IPPool":
+        _ip_pool(obj)
+    elif resource.kind in _DEFAULTS and not resource.custom:
+        _DEFAULTS[resource.kind](obj)
+
+
+def keep_allocated(resource: Resource, new: Object, old: Object) -> None:
+    """Carry over what was allocated for a service, where its replacement does not name it."""
+    if resource.key != "services":
+        return
+    spec, before = mapping(new, "spec"), dig(old, "spec", {})
+    if spec.get("type") == "ExternalName":
+        return
+    for field in ("clusterIP", "clusterIPs"):
+        if not spec.get(field) and before.get(field):
+            spec[field] = before[field]
+    if spec.get("type") in ("NodePort", "LoadBalancer"):
+        ports = {
+            (port.get("protocol"), port.get("port")): port.get("nodePort")
+            for port in _objects(before.get("ports"))
+        }
+        for port in _objects(spec.get("ports")):
+            kept = ports.get((port.get("protocol"), port.get("port")))
+            if kept and not port.get("nodePort"):
+                port["nodePort"] = kept
+
+
+def _namespace(obj: Object) -> None:
+    mapping(mapping(obj, "metadata"), "labels")["kubernetes.io/metadata.name"] = name_of(obj)
+    mapping(obj, "spec").setdefault("finalizers", ["kubernetes"])
+    mapping(obj, "status").setdefault("phase", "Active")
+
+
+def _pod(obj: Object) -> None:
+    spec = mapping(obj, "spec")
+    _pod_spec(spec)
+    # Only pods themselves, not the templates of pods, get what admission plugins add.
+    service_account = spec.setdefault("serviceAccountName", "default")
+    spec["serviceAccount"] = service_account
+    spec.setdefault("priority", 0)
+    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    tolerations = spec.setdefault("tolerations", [])
+    if isinstance(tolerations, list):
+        for condition in ("not-ready", "unreachable"):
+            key = f"node.kubernetes.io/{condition}"
+            if not any(_tolerates(toleration, key) for toleration in tolerations):
+                tolerations.append(
+                    {
+                        "key": key,
+                        "operator": "Exists",
+                        "effect": "NoExecute",
+                        "tolerationSeconds": 300,
+                    }
+                )
+    status = mapping(obj, "status")
+    status.setdefault("phase", "Pending")
+    status.setdefault("qosClass", _qos_class(spec))
+
+
+def _tolerates(toleration: object, key: str) -> bool:
+    if not isinstance(toleration, dict):
+        return False
+    everything = not toleration.get("key") and toleration.get("operator") == "Exists"
+    return (everything or toleration.get("key") == key) and toleration.get("effect") in (
+        None,
+        "",
+        "NoExecute",
+    )
+
+
+def _qos_class(spec: Object) -> str:
+    claims = [dig(container, "resources", {}) for container in _objects(spec.get("containers"))]
+    if not any(claim.get("requests") or claim.get("limits") for claim in claims):
+        return "BestEffort"
+    for claim in claims:
+        limits, requests = claim.get("limits") or {}, claim.get("requests") or {}
+        if {"cpu", "memory"} - set(limits) or any(
+            limits[name] != requests.get(name, limits[name]) for name in ("cpu", "memory")
+        ):
+            return "Burstable"
+    return "Guaranteed"
+
+
+def _pod_spec(spec: Object) -> None:
+    spec.setdefault("restartPolicy", "Always")
+    spec.setdefault("terminationGracePeriodSeconds", 30)
+    spec.setdefault("dnsPolicy", "ClusterFirst")
+    spec.setdefault("securityContext", {})
+    spec.setdefault("schedulerName", "default-scheduler")
+    spec.setdefault("enableServiceLinks", True)
+    for container in [*_objects(spec.get("initContainers")), *_objects(spec.get("containers"))]:
+        _container(container, host_network=bool(spec.get("hostNetwork")))
+    for volume in _objects(spec.get("volumes")):
+        for source in ("configMap", "secret"):
+            if isinstance(volume.get(source), dict):
+                volume[source].setdefault("defaultMode", 0o644)
+        if isinstance(volume.get("hostPath"), dict):
+            volume["hostPath"].setdefault("type", "")
+
+
+def _container(container: Object, *, host_network: bool) -> None:
+    image = str(container.get("image") or "")
+    untagged = ":" not in image.rpartition("/")[2]
+    latest = "@" not in image and (untagged or image.endswith(":latest"))
+    container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
+    container.setdefault("terminationMessagePath", "/dev/termination-log")
+    container.setdefault("terminationMessagePolicy", "File")
+    resources = mapping(container, "resources")
+    if isinstance(resources.get("limits"), dict):
+        requests = mapping(resources, "requests")
+        for name, quantity in resources["limits"].items():
+            requests.setdefault(name, quantity)
+    for port in _objects(container.get("ports")):
+        port.setdefault("protocol", "TCP")
+        if host_network and "containerPort" in port:
+            port.setdefault("hostPort", port["containerPort"])
+    for probe_name in ("livenessProbe", "readinessProbe", "startupProbe"):
+        probe = container.get(probe_name)
+        if isinstance(probe, dict):
+            probe.setdefault("timeoutSeconds", 1)
+            probe.setdefault("periodSeconds", 10)
+            probe.setdefault("successThreshold", 1)
+            probe.setdefault("failureThreshold", 3)
+            if isinstance(probe.get("httpGet"), dict):
+                probe["httpGet"].setdefault("path", "/")
+                probe["httpGet"].setdefault("scheme", "HTTP")
+
+
+def _service(obj: Object) -> None:
+    spec = mapping(obj, "spec")
+    kind = spec.setdefault("type", "ClusterIP")
+    spec.setdefault("sessionAffinity", "None")
+    if kind != "ExternalName":
+        spec.setdefault("internalTrafficPolicy", "Cluster")
+        spec.setdefault("ipFamilies", ["IPv4"])
+        spec.setdefault("ipFamilyPolicy", "SingleStack")
+    if kind in ("NodePort", "LoadBalancer"):
+        spec.setdefault("externalTrafficPolicy", "Cluster")
+    if kind == "LoadBalancer":
+        spec.setdefault("allocateLoadBalancerNodePorts", True)
+    for port in _objects(spec.get("ports")):
+        port.setdefault("protocol", "TCP")
+        if "port" in port:
+            port.setdefault("targetPort", port["port"])
+    mapping(mapping(obj, "status"), "loadBalancer")
+
+
+def _deployment(obj: Object) -> None:
+    spec = mapping(obj, "spec")
+    spec.setdefault("replicas", 1)
+    spec.setdefault("revisionHistoryLimit", 10)
+    spec.setdefault("progressDeadlineSeconds", 600)
+    strategy = mapping(spec, "strategy")
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        rolling = mapping(strategy, "rollingUpdate")
+        rolling.setdefault("maxSurge", "25%")
+        rolling.setdefault("maxUnavailable", "25%")
+    _template(spec)
+
+
+def _replica_set(obj: Object) -> None:
+    spec = mapping(obj, "spec")
+    spec.setdefault("replicas", 1)
+    _template(spec)
+    mapping(obj, "status").setdefault("replicas", 0)
+
+
+def _daemon_set(obj: Object) -> None:
+    spec = mapping(obj, "spec")
+    spec.setdefault("revisionHistoryLimit", 10)
+    strategy = mapping(spec, "updateStrategy")
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        rolling = mapping(strategy, "rollingUpdate")
+        rolling.setdefault("maxSurge", 0)
+        rolling.setdefault("maxUnavailable", 1)
+    _template(spec)
+    status = mapping(obj, "status")
+    for count in ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled"):
+        status.setdefault(count, 0)
+    status.setdefault("numberReady", 0)
+
+
+def _template(spec: Object) -> None:
+    template = spec.get("template")
+    if isinstance(template, dict):
+        mapping(mapping(template, "metadata"), "labels")
+        _pod_spec(mapping(template, "spec"))
+
+
+def _secret(obj: Object) -> None:
+    obj.setdefault("type", "Opaque")
+    plain = obj.pop("stringData", None)
+    if isinstance(plain, dict):
+        data = mapping(obj, "data")
+        for key, text in plain.items():
+            data[key] = base64.b64encode(str(text).encode()).decode()
+
+
+def _ip_pool(obj: Object) -> None:
+    """The defaults of projectcalico.org/v3; a raw crd.projectcalico.org/v1 object gets none."""
+    spec = mapping(obj, "spec")
+    spec.setdefault("ipipMode", "Never")
+    spec.setdefault("vxlanMode", "Never")
+    spec.setdefault("blockSize", 122 if ":" in str(spec.get("cidr")) else 26)
+    spec.setdefault("nodeSelector", "all()")
+    spec.setdefault("allowedUses", ["Workload", "Tunnel"])
+    spec.setdefault("assignmentMode", "Automatic")
+
+
+def _objects(value: object) -> list[Object]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+_DEFAULTS: dict[str, Callable[[Object], None]] = {
+    "Namespace": _namespace,
+    "Pod": _pod,
+    "Service": _service,
+    "Deployment": _deployment,
+    "ReplicaSet": _replica_set,
+    "DaemonSet": _daemon_set,
+    "Secret": _secret,
+}
+
+
+# -- Refusing bad objects as a Kubernetes API server does: 422 with a cause for each bad field
+
+
+Check = Callable[[Causes, Object], None]
+UpdateCheck = Callable[[Causes, Object, Object], None]
+
+_CHECKS: dict[str, Check] = {
+    "pods": validation.check_pod,
+    "services": validation.check_service,
+    "endpoints": validation.check_endpoints,
+    "configmaps": validation.check_config_map,
+    "secrets": validation.check_config_map,
+    "nodes": validation.check_node,
+    "leases.coordination.k8s.io": validation.check_lease,
+    "deployments.apps": validation.check_deployment,
+    "replicasets.apps": validation.check_replica_set,
+    "daemonsets.apps": validation.check_daemon_set,
+    "installations.operator.tigera.io": calico_checks.check_installation,
+}
+
+_UPDATE_CHECKS: dict[str, UpdateCheck] = {
+    "services": validation.check_service_update,
+    "deployments.apps": validation.check_selector_unchanged,
+    "replicasets.apps": validation.check_selector_unchanged,
+    "daemonsets.apps": validation.check_selector_unchanged,
+}
+
+
+def check_new(resource: Resource, obj: Object, calico: CalicoSpec) -> None:
+    """Refuse a new object that is not valid.
+
+    Raises:
+        StatusError: 422, with all its faults.
+    """
+    causes = _check(resource, obj, calico)
+    _refuse(resource, obj, causes)
+
+
+def check_update(
+    resource: Resource, new: Object, old: Object, subresource: str, calico: CalicoSpec
+) -> None:
+    """Refuse a new state that is not valid, or that changes what may not change.
+
+    Raises:
+        StatusError: 422, with all its faults.
+    """
+    causes = _check(resource, new, calico)
+    if resource.key == "pods":
+        validation.check_pod_update(causes, new, old, subresource)
+    elif resource.kind == "IPPool":
+        if calico_checks.strict_pools(resource, calico):
+            calico_checks.check_pool_update(causes, new, old)
+    elif resource.key in _UPDATE_CHECKS:
+        _UPDATE_CHECKS[resource.key](causes, new, old)
+    _refuse(resource, new, causes)
+
+
+def _check(resource: Resource, obj: Object, calico: CalicoSpec) -> Causes:
+    causes = Causes()
+    check_metadata(causes, resource, obj)
+    if resource.kind == "IPPool":
+        calico_checks.check_pool(causes, obj, strict=calico_checks.strict_pools(resource, calico))
+    elif resource.key in _CHECKS:
+        _CHECKS[resource.key](causes, obj)
+    return causes
+
+
+def _refuse(resource: Resource, obj: Object, causes: Causes) -> None:
+    if causes.found:
+        raise status.invalid(resource, name_of(obj), causes.found)
+
+
+# -- What the API server itself decides about an object: on creation, on update and on deletion
+
+#: A hook that sees an object before it is validated: ``hook(new, old)``, old None on creation.
+Admission = Callable[[Object, Object | None], None]
+
+# Kubernetes' alphabet for generated names: no vowels, so that no words appear.
+_NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+
+_SET_BY_SERVER = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+
+
+def prepare_create(
+    resource: Resource, obj: Object, *, hooks: Sequence[Admission], calico: CalicoSpec
+) -> None:
+    """Make a new object ready to be stored.
+
+    Raises:
+        StatusError: 400 or 422.
+    """
+    meta = metadata(obj)
+    if meta.get("resourceVersion"):
+        raise status.bad_request("resourceVersion should not be set on objects to be created")
+    obj["kind"], obj["apiVersion"] = resource.kind, resource.api_version
+    if not meta.get("name") and meta.get("generateName"):
+        suffix = "".join(secrets.choice(_NAME_ALPHABET) for _ in range(5))
+        meta["name"] = f"{meta['generateName']}{suffix}"
+    for key in (*_SET_BY_SERVER, "managedFields", "selfLink"):
+        meta.pop(key, None)
+    meta["uid"] = str(uuid.uuid4())
+    meta["creationTimestamp"] = timestamp()
+    if resource.counts_generations:
+        meta["generation"] = 1
+    # A node registers itself with its status; everything else begins without one.
+    if resource.has_status and resource.key != "nodes":
+        obj.pop("status", None)
+    set_defaults(resource, obj)
+    for hook in hooks:
+        hook(obj, None)
+    check_new(resource, obj, calico)
+
+
+def prepare_update(
+    resource: Resource,
+    new: Object,
+    old: Object,
+    *,
+    subresource: str,
+    hooks: Sequence[Admission],
+    calico: CalicoSpec,
+) -> None:
+    """Make the replacement of an object ready to be stored.
+
+    Raises:
+        StatusError: 409 for a stale version or another uid, 422 for what may not change.
+    """
+    meta, old_meta = metadata(new), old["metadata"]
+    name = name_of(old)
+    given = str(meta.get("resourceVersion") or "")
+    if given and given != old_meta["resourceVersion"]:
+        raise status.conflict(resource, name)
+    if not given and resource.custom:
+        cause = Cause(
+            "FieldValueInvalid",
+            "metadata.resourceVersion",
+            "Invalid value: 0: must be specified for an update",
+        )
+        raise status.invalid(resource, name, [cause])
+    uid = str(meta.get("uid") or old_meta["uid"])
+    if uid != old_meta["uid"]:
+        raise status.conflict(
+            resource,
+            name,
+            f"Precondition failed: UID in precondition: {uid}, "
+            f"UID in object meta: {old_meta['uid']}",
+        )
+    new["kind"], new["apiVersion"] = resource.kind, resource.api_version
+    for key in (*_SET_BY_SERVER, "resourceVersion", "generation", "namespace"):
+        if key in old_meta:
+            meta[key] = clone(old_meta[key])
+        else:
+            meta.pop(key, None)
+    meta.pop("managedFields", None)
+    _keep_other_half(resource, new, old, subresource)
+    if subresource != "status":
+        set_defaults(resource, new)
+        keep_allocated(resource, new, old)
+        for hook in hooks:
+            hook(new, old)
+        check_update(resource, new, old, subresource, calico)
+    if resource.counts_generations and new.get("spec") != old.get("spec"):
+        metadata(new)["generation"] = int(old_meta.get("generation", 1)) + 1
+
+
+def _keep_other_half(resource: Resource, new: Object, old: Object, subresource: str) -> None:
+    """An ordinary update leaves the status alone, a status update everything else."""
+    if subresource == "finalize":
+        finalizers = dig(new, "spec.finalizers", [])
+        new.clear()
+        new.update(clone(old))
+        new["spec"] = {**(old.get("spec") or {}), "finalizers": finalizers}
+        return
+    if subresource == "status":
+        kept = [key for key in {*new, *old} if key not in ("metadata", "status")]
+        if resource.custom:
+            kept.append("metadata")
+    elif resource.has_status:
+        kept = ["status"]
+    else:
+        kept = []
+    for key in kept:
+        if key in old:
+            new[key] = clone(old[key])
+        else:
+            new.pop(key, None)
+
+
+def unchanged(new: Object, old: Object) -> bool:
+    """Whether two states of an object are equal but for what each write changes anyway."""
+    return _content(new) == _content(old)
+
+
+def _content(obj: Object) -> Object:
+    moot = ("resourceVersion", "managedFields")
+    meta = {
+        key: value
+        for key, value in obj["metadata"].items()
+        # An empty map of labels is no labels.
+        if key not in moot and value not in ({}, [], None)
+    }
+    return {**obj, "apiVersion": "", "metadata": meta}
+
+
+def prepare_delete(
+    resource: Resource,
+    old: Object,
+    *,
+    grace_seconds: int | None,
+    preconditions: Object | None,
+) -> Object | None:
+    """The object marked for deletion, or None when it goes at once.
+
+    Raises:
+        StatusError: 409 when a precondition does not hold.
+    """
+    _check_preconditions(resource, old, preconditions or {})
+    grace = _grace_seconds(resource, old, grace_seconds)
+    finalizers = dig(old, "metadata.finalizers", [])
+    if resource.key == "namespaces":
+        finalizers = [*finalizers, *dig(old, "spec.finalizers", [])]
+    if not grace and not finalizers:
+        return None
+    new: Object = clone(old)
+    meta = new["metadata"]
+    if "deletionTimestamp" not in meta or grace < int(meta["deletionGracePeriodSeconds"]):
+        meta["deletionTimestamp"] = timestamp(after_seconds=grace)
+        meta["deletionGracePeriodSeconds"] = grace
+    if resource.key == "namespaces":
+        new["status"] = {**(new.get("status") or {}), "phase": "Terminating"}
+    return new
+
+
+def _check_preconditions(resource: Resource, old: Object, preconditions: Object) -> None:
+    for key, label in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
+        wanted, found = preconditions.get(key), old["metadata"][key]
+        if wanted and wanted != found:
+            why = (
+                f"Precondition failed: {label} in precondition: {wanted}, "
+                f"{label} in object meta: {found}"
+            )
+            raise status.conflict(resource, name_of(old), why)
+
+
+def _grace_seconds(resource: Resource, old: Object, asked: int | None) -> int:
+    """Only pods die slowly, and only those that a kubelet looks after."""
+    if resource.key != "pods" or not dig(old, "spec.nodeName"):
+        return 0
+    if dig(old, "status.phase") in ("Succeeded", "Failed"):
+        return 0
+    if asked is None:
+        asked = int(dig(old, "spec.terminationGracePeriodSeconds", 30))
+    return max(0, asked)

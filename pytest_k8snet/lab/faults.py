@@ -1,0 +1,336 @@
+"""Every trouble that a lab can be asked for, by name, and how its numbers are read. Pure.
+
+What they do is done in ``api.faults`` and ``calico.faults``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network
+
+from pytest_k8snet.lab.api import status
+from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.api.request import Target
+from pytest_k8snet.lab.api.resources import CALICO_V3
+from pytest_k8snet.lab.api.status import StatusError
+from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.dataplane.felix import IPIP_DEVICE, VXLAN_DEVICE, Datastore, NodeState
+
+#: Of the API server. Name, form of the value, and what it does.
+API_FAULTS: tuple[tuple[str, str, str], ...] = (
+    (
+        "forbid",
+        "VERB:RESOURCE,...",
+        "requests like create:pods, patch:ippools.crd.projectcalico.org or create:pods/exec get "
+        "403 for as long as the entry stands; * is any verb or resource",
+    ),
+    (
+        "api-error",
+        "CODE:COUNT[:VERB:RESOURCE]",
+        "answers the next COUNT requests (of that kind) with CODE; the entry counts down",
+    ),
+    (
+        "api-reset",
+        "COUNT[:VERB:RESOURCE]",
+        "cuts the connection of the next COUNT requests (of that kind) unanswered",
+    ),
+    ("api-delay", "SECONDS", "delays every answer by this much"),
+    (
+        "exec-drop",
+        "COUNT",
+        "cuts the next COUNT exec streams when the command ends, before its status",
+    ),
+    (
+        "calico-apiserver-down",
+        "true",
+        "with API shape B, projectcalico.org/v3 gets 503 from kube-apiserver's aggregator, as when "
+        "the pods' network is broken; crd.projectcalico.org/v1 goes on",
+    ),
+)
+
+#: Of Calico, and of the operator. Name, form of the value, and what it does.
+CALICO_FAULTS: tuple[tuple[str, str, str], ...] = (
+    (
+        "felix-restart-gap",
+        "SECONDS",
+        "when a tunnel family appears or disappears, every route that has to change is missing "
+        "for this long, as while Felix restarts; new pods get the old MTU meanwhile",
+    ),
+    (
+        "slow-convergence",
+        "SECONDS",
+        "nodes follow a change one after the other; the last one this much later than the first",
+    ),
+    ("routes-missing-on", "NODE,...", "the node has no routes to the other nodes' blocks"),
+    (
+        "stale-route-on",
+        "NODE,...",
+        "the node keeps the routes and devices that it has, whatever changes",
+    ),
+    (
+        "one-direction",
+        "NODE,...",
+        "the other nodes have no routes to this node's blocks: it can send but gets no answer",
+    ),
+    ("wrong-mtu", "BYTES", "new pods get this MTU, whatever the tunnels need"),
+    (
+        "device-missing-on",
+        "NODE,...",
+        "the node has no vxlan.calico and no address on tunl0, and no routes through either",
+    ),
+    (
+        "path-not-taken",
+        "NODE,...",
+        "what the node sends takes the other way than its routes say: direct to its own subnet "
+        "instead of tunnelled, or tunnelled (where there is a tunnel) instead of direct",
+    ),
+    (
+        "operator-delay",
+        "SECONDS",
+        "the operator notices edits of its Installation and of its pools this much later",
+    ),
+    (
+        "operator-degraded",
+        "REASON",
+        "TigeraStatus ippools says Degraded with this message, and the operator rules no pools",
+    ),
+)
+
+NAMES = frozenset(name for name, _, _ in (*API_FAULTS, *CALICO_FAULTS))
+
+
+def number(text: str) -> float:
+    """The number that an entry gives; 0 for what is no finite number."""
+    try:
+        found = float(text)
+    except ValueError:
+        return 0.0
+    return found if math.isfinite(found) else 0.0
+
+
+# -- Trouble on request: the faults of the API server that a config map asks for ------------------
+#
+# ``kube-system/k8snet-lab-faults`` holds them by name; the map always says what is still to
+# come. Requests for the map itself are never disturbed, so that trouble can be ended.
+
+
+NAMESPACE, NAME = "kube-system", "k8snet-lab-faults"
+
+_REASONS = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}
+
+
+class Cut(Exception):  # noqa: N818 -- not an error of ours: the connection is to break off
+    """The connection is to be cut without an answer."""
+
+
+class CutOff(Exception):  # noqa: N818 -- the aggregator's answer, which is no Status object
+    """The server behind this API group cannot be reached."""
+
+
+def asked_for(store: Store) -> Object:
+    """The data of the config map: every fault that is asked for at this moment."""
+    try:
+        found = store.get("configmaps", NAME, NAMESPACE)
+    except StatusError:
+        return {}
+    data: Object = dig(found, "data", {})
+    return data
+
+
+def calico_api_server_is_down(store: Store) -> bool:
+    """Whether the aggregated Calico API server is cut off from kube-apiserver."""
+    return store.calico.api_shape == "B" and "calico-apiserver-down" in asked_for(store)
+
+
+class Faults:
+    """The faults that are asked for at this moment."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def cut_off_groups(self) -> frozenset[str]:
+        """The API groups whose server cannot be reached."""
+        return frozenset({CALICO_V3} if calico_api_server_is_down(self._store) else ())
+
+    @property
+    def delay_seconds(self) -> float:
+        """How long every answer is to be delayed."""
+        return number(str(asked_for(self._store).get("api-delay", "0")))
+
+    def allows(self, verb: str, resource: str) -> bool:
+        """Whether the rules of access allow a verb on a resource (``pods``, ``pods/exec``)."""
+        for rule in str(asked_for(self._store).get("forbid", "")).split(","):
+            denied_verb, _, denied_resource = rule.strip().partition(":")
+            if denied_verb in ("*", verb) and denied_resource in ("*", resource):
+                return False
+        return True
+
+    def check(self, target: Target) -> None:
+        """Let a request pass, or not.
+
+        Raises:
+            StatusError: the error that was asked for.
+            Cut: the connection is to be cut.
+            CutOff: the server behind the request's API group cannot be reached.
+        """
+        if target.resource.key == "configmaps" and target.name == NAME:
+            return
+        if target.resource.group in self.cut_off_groups():
+            raise CutOff
+        if self._take("api-reset", target):
+            raise Cut
+        code = self._take("api-error", target)
+        if code:
+            raise _injected(int(code))
+
+    def takes_exec_stream(self) -> bool:
+        """Whether this exec stream is one of those to be cut."""
+        return bool(self._take("exec-drop", None))
+
+    def _take(self, fault: str, target: Target | None) -> str:
+        """Use up one count of a fault; what it says (the code, or ``1``), or empty."""
+        text = str(asked_for(self._store).get(fault, ""))
+        if not text:
+            return ""
+        parts = text.split(":")
+        code = parts.pop(0) if fault == "api-error" else "1"
+        count = int(parts[0]) if parts and parts[0].isdigit() else 1
+        rule = tuple(parts[1:3])
+        if target is not None and rule and rule != target.rule:
+            return ""
+        left = ":".join([*([code] if fault == "api-error" else []), str(count - 1), *rule])
+
+        def count_down(config_map: Object) -> None:
+            if count > 1:
+                config_map["data"][fault] = left
+            else:
+                del config_map["data"][fault]
+
+        self._store.mutate("configmaps", NAME, NAMESPACE, count_down)
+        return code
+
+
+def _injected(code: int) -> StatusError:
+    if code == 401:
+        return status.unauthorized()
+    return StatusError(
+        code,
+        _REASONS.get(code, ""),
+        f"the lab was asked for this error by the config map {NAMESPACE}/{NAME}",
+        retry_after_seconds=1 if code in (429, 503) else None,
+    )
+
+
+# -- Connections that are broken off, as a lost network would -------------------------------------
+
+
+def abort(transport: asyncio.BaseTransport | None) -> None:
+    """Break a connection off; one that is closed already, or not there, is fine."""
+    if isinstance(transport, asyncio.WriteTransport):
+        # Early Python 3.11, as Debian 12 has it, says so of TLS that has been closed before.
+        with contextlib.suppress(AttributeError):
+            transport.abort()
+
+
+# -- Trouble on request in the lab's Calico: what there is, and how the config map asks for it
+#
+# ``kube-system/k8snet-lab-faults`` holds faults by name, beside those of the API server;
+# deleting an entry ends the fault. Pure: it reads values and says what they do to a node's
+# state.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalicoFaults:
+    """The faults that are asked for; the defaults are none."""
+
+    felix_restart_gap_seconds: float = 0.0
+    slow_convergence_seconds: float = 0.0
+    wrong_mtu_bytes: int | None = None
+    routes_missing_on: frozenset[str] = field(default_factory=frozenset)
+    stale_route_on: frozenset[str] = field(default_factory=frozenset)
+    one_direction: frozenset[str] = field(default_factory=frozenset)
+    device_missing_on: frozenset[str] = field(default_factory=frozenset)
+    path_not_taken: frozenset[str] = field(default_factory=frozenset)
+    operator_delay_seconds: float = 0.0
+    operator_degraded: str = ""
+
+    @classmethod
+    def read(cls, data: Mapping[str, str]) -> CalicoFaults:
+        """Read the config map's data; what is not of ours, or cannot be read, is passed over."""
+        return cls(
+            felix_restart_gap_seconds=_number(data, "felix-restart-gap"),
+            slow_convergence_seconds=_number(data, "slow-convergence"),
+            wrong_mtu_bytes=int(_number(data, "wrong-mtu")) or None,
+            routes_missing_on=_names(data, "routes-missing-on"),
+            stale_route_on=_names(data, "stale-route-on"),
+            one_direction=_names(data, "one-direction"),
+            device_missing_on=_names(data, "device-missing-on"),
+            path_not_taken=_names(data, "path-not-taken"),
+            operator_delay_seconds=_number(data, "operator-delay"),
+            operator_degraded=data.get("operator-degraded", ""),
+        )
+
+    def spoil(self, state: NodeState, node: str, data: Datastore) -> NodeState:
+        """What is left of a node's desired state under these faults."""
+        if node in self.device_missing_on:
+            state = replace(state, vxlan=None, ipip=None, vteps=frozenset())
+            state = _without_routes(state, devices={VXLAN_DEVICE, IPIP_DEVICE})
+        if node in self.routes_missing_on:
+            kept = frozenset(route for route in state.routes if route.blackhole)
+            state = replace(state, routes=kept)
+        cut_off = {
+            block.cidr
+            for block in data.blocks
+            if block.node != node and block.node in self.one_direction
+        }
+        if cut_off:
+            state = _without_routes(state, destinations=cut_off)
+        return state
+
+    def convergence_delays(self, nodes: list[str]) -> dict[str, float]:
+        """How long each node waits before it follows a change, in seconds."""
+        last = max(1, len(nodes) - 1)
+        return {
+            node: self.slow_convergence_seconds * index / last for index, node in enumerate(nodes)
+        }
+
+
+def during_restart(old: NodeState, new: NodeState) -> NodeState:
+    """What a node holds while its Felix restarts: old devices, and routes that do not change."""
+    return replace(old, routes=old.routes & new.routes)
+
+
+def _without_routes(
+    state: NodeState,
+    *,
+    devices: set[str] | None = None,
+    destinations: set[IPv4Network] | None = None,
+) -> NodeState:
+    kept = frozenset(
+        route
+        for route in state.routes
+        if route.device not in (devices or ()) and route.destination not in (destinations or ())
+    )
+    return replace(state, routes=kept)
+
+
+def _number(data: Mapping[str, str], name: str) -> float:
+    return number(data.get(name, "0"))
+
+
+def _names(data: Mapping[str, str], name: str) -> frozenset[str]:
+    words = data.get(name, "").split(",")
+    return frozenset(word.strip() for word in words if word.strip())

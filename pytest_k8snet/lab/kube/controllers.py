@@ -1,0 +1,505 @@
+"""The controller of Deployments: one ReplicaSet for each template, rolled from one to the next."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import partial
+from typing import Any
+
+from pytest_k8snet.lab.api.discovery import API_SERVICES, availability
+from pytest_k8snet.lab.api.objects import Object, clone, dig, name_of, namespace_of, timestamp
+from pytest_k8snet.lab.api.resources import CALICO_V3
+from pytest_k8snet.lab.api.status import StatusError
+from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.faults import calico_api_server_is_down
+from pytest_k8snet.lab.kube.reconcile import (
+    Recorder,
+    each_by_itself,
+    is_over,
+    is_owned_by,
+    is_ready,
+    living,
+    owner_reference,
+    reconcile_on_change,
+    selector_text,
+)
+
+_HASH_LABEL = "pod-template-hash"
+_REVISION = "deployment.kubernetes.io/revision"
+# As Kubernetes' own: no vowels.
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+
+
+def template_hash(template: Object) -> str:
+    """A short name for a pod template: equal templates have equal names."""
+    digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).digest()
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:10])
+
+
+def scale(asked: Any, total: int, *, round_up: bool) -> int:
+    """``maxSurge`` or ``maxUnavailable``: a number, or a percentage of the replicas."""
+    if isinstance(asked, str) and asked.endswith("%"):
+        hundredths = int(asked[:-1]) * total
+        return -(-hundredths // 100) if round_up else hundredths // 100
+    return int(asked)
+
+
+class Deployments:
+    """Rolls the ReplicaSets of Deployments.
+
+    Args:
+        store: the cluster's objects.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._events = Recorder(store, "deployment-controller")
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        resources = ("deployments.apps", "replicasets.apps")
+        await reconcile_on_change(self._store, resources, self._reconcile)
+
+    def _reconcile(self) -> None:
+        deployments = living(self._store.list("deployments.apps"))
+        each_by_itself(partial(self._roll, one) for one in deployments)
+
+    def _owned(self, deployment: Object) -> list[Object]:
+        labels = selector_text(dig(deployment, "spec.selector", {}))
+        found = self._store.list("replicasets.apps", namespace_of(deployment), labels=labels)
+        return [obj for obj in found if is_owned_by(obj, deployment)]
+
+    def _roll(self, deployment: Object) -> None:
+        sets = self._owned(deployment)
+        name = template_hash(dig(deployment, "spec.template", {}))
+        current = next((one for one in sets if _hash_of(one) == name), None)
+        if current is None:
+            current = self._new_replicaset(deployment, name, sets)
+            sets.append(current)
+        old = [one for one in sets if _hash_of(one) != name]
+        if not dig(deployment, "spec.paused"):
+            self._move(deployment, current, old)
+        status = deployment_status(deployment, current, old)
+
+        def change(found: Object) -> None:
+            found["status"] = status
+
+        if deployment.get("status") != status:
+            name, namespace = name_of(deployment), namespace_of(deployment)
+            self._store.mutate("deployments.apps", name, namespace, change, subresource="status")
+
+    def _new_replicaset(self, deployment: Object, name: str, sets: list[Object]) -> Object:
+        revisions = [int(dig(one, "metadata.annotations", {}).get(_REVISION, 0)) for one in sets]
+        revision = str(max(revisions, default=0) + 1)
+        template = clone(deployment["spec"]["template"])
+        labels = {**dig(template, "metadata.labels", {}), _HASH_LABEL: name}
+        template.setdefault("metadata", {})["labels"] = labels
+        selector = clone(deployment["spec"]["selector"])
+        selector["matchLabels"] = {**selector.get("matchLabels", {}), _HASH_LABEL: name}
+
+        def note(found: Object) -> None:
+            found["metadata"].setdefault("annotations", {})[_REVISION] = revision
+
+        self._store.mutate("deployments.apps", name_of(deployment), namespace_of(deployment), note)
+        return self._store.create(
+            "replicasets.apps",
+            {
+                "metadata": {
+                    "name": f"{name_of(deployment)}-{name}",
+                    "labels": labels,
+                    "annotations": {_REVISION: revision},
+                    "ownerReferences": [owner_reference(deployment)],
+                },
+                "spec": {"replicas": 0, "selector": selector, "template": template},
+            },
+            namespace_of(deployment),
+        )
+
+    def _move(self, deployment: Object, current: Object, old: list[Object]) -> None:
+        """Scale the new set up and the old ones down, within surge and unavailability."""
+        wanted = int(dig(deployment, "spec.replicas", 1))
+        if dig(deployment, "spec.strategy.type") == "Recreate":
+            for one in old:
+                self._scale(deployment, one, 0)
+            if not any(dig(one, "status.replicas", 0) for one in old):
+                self._scale(deployment, current, wanted)
+            return
+        limits = dig(deployment, "spec.strategy.rollingUpdate", {})
+        surge = scale(limits.get("maxSurge", "25%"), wanted, round_up=True)
+        unavailable = scale(limits.get("maxUnavailable", "25%"), wanted, round_up=False)
+        if surge == unavailable == 0:
+            unavailable = 1
+        old_pods = sum(int(dig(one, "spec.replicas", 0)) for one in old)
+        room = max(0, wanted + surge - old_pods)
+        self._scale(deployment, current, min(wanted, room))
+        least = wanted - unavailable
+        # By what is asked for, not by what is seen: the sets' statuses lag behind.
+        starting = int(dig(current, "spec.replicas", 0)) - _ready(current)
+        budget = max(0, old_pods + int(dig(current, "spec.replicas", 0)) - least - starting)
+        spare = max(0, sum(map(_ready, [current, *old])) - least)
+        for one in old:
+            size = int(dig(one, "spec.replicas", 0))
+            # Pods that never became ready are nobody's loss.
+            unready = min(max(0, size - _ready(one)), budget)
+            ready = min(size - unready, spare, budget - unready)
+            budget, spare = budget - unready - ready, spare - ready
+            self._scale(deployment, one, size - unready - ready)
+
+    def _scale(self, deployment: Object, replicaset: Object, size: int) -> None:
+        before = int(dig(replicaset, "spec.replicas", 0))
+        if before == size:
+            return
+
+        def change(found: Object) -> None:
+            found["spec"]["replicas"] = size
+
+        name = name_of(replicaset)
+        changed = self._store.mutate("replicasets.apps", name, namespace_of(replicaset), change)
+        replicaset["spec"] = changed["spec"]
+        self._events.record(
+            deployment,
+            "ScalingReplicaSet",
+            f"Scaled {'up' if size > before else 'down'} replica set {name} "
+            f"from {before} to {size}",
+        )
+
+
+def _ready(replicaset: Object) -> int:
+    return int(dig(replicaset, "status.readyReplicas", 0))
+
+
+def _hash_of(replicaset: Object) -> str:
+    return str(dig(replicaset, "metadata.labels", {}).get(_HASH_LABEL, ""))
+
+
+def deployment_status(deployment: Object, current: Object, old: list[Object]) -> Object:
+    """The status of a Deployment that has these ReplicaSets."""
+    wanted = int(dig(deployment, "spec.replicas", 1))
+    updated = int(dig(current, "status.replicas", 0))
+    total = updated + sum(int(dig(one, "status.replicas", 0)) for one in old)
+    ready = sum(map(_ready, [current, *old]))
+    name = name_of(current)
+    complete = updated == total == wanted == ready
+    counts = {
+        "replicas": total,
+        "updatedReplicas": updated,
+        "readyReplicas": ready,
+        "availableReplicas": ready,
+        "unavailableReplicas": max(0, wanted - ready),
+    }
+    conditions = [
+        _condition(deployment, "Available", "MinimumReplicasAvailable",
+                   "Deployment has minimum availability.")
+        if ready >= wanted
+        else _condition(deployment, "Available", "MinimumReplicasUnavailable",
+                        "Deployment does not have minimum availability.", holds=False),
+        _condition(deployment, "Progressing", "NewReplicaSetAvailable",
+                   f'ReplicaSet "{name}" has successfully progressed.')
+        if complete
+        else _condition(deployment, "Progressing", "ReplicaSetUpdated",
+                        f'ReplicaSet "{name}" is progressing.'),
+    ]  # fmt: skip
+    status: Object = {key: value for key, value in counts.items() if value}
+    status["observedGeneration"] = deployment["metadata"].get("generation", 1)
+    status["conditions"] = conditions
+    return status
+
+
+def _condition(
+    deployment: Object, kind: str, reason: str, message: str, *, holds: bool = True
+) -> Object:
+    value = "True" if holds else "False"
+    for old in dig(deployment, "status.conditions", []):
+        if old["type"] == kind and (old["status"], old["reason"]) == (value, reason):
+            return {**old, "message": message}
+    now = timestamp()
+    return {
+        "type": kind,
+        "status": value,
+        "reason": reason,
+        "message": message,
+        "lastUpdateTime": now,
+        "lastTransitionTime": now,
+    }
+
+
+# -- The controllers of ReplicaSets and DaemonSets: so many pods, or one on each node -------------
+
+
+class PodKeeper:
+    """What the controllers of pods have in common.
+
+    Args:
+        store: the cluster's objects.
+        resource: the storage key of the owners.
+        component: the controller's name in events.
+    """
+
+    def __init__(self, store: Store, resource: str, component: str) -> None:
+        self._store = store
+        self._resource = resource
+        self._events = Recorder(store, component)
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        await reconcile_on_change(
+            self._store, (self._resource, "pods", "nodes"), self._reconcile_all
+        )
+
+    def _reconcile_all(self) -> None:
+        owners = living(self._store.list(self._resource))
+        each_by_itself(partial(self._look_at, owner) for owner in owners)
+
+    def _look_at(self, owner: Object) -> None:
+        self.reconcile(owner, self._pods(owner))
+
+    def reconcile(self, owner: Object, pods: list[Object]) -> None:
+        """Make and delete pods until they are as many as the owner wants; write its status."""
+        raise NotImplementedError
+
+    def _pods(self, owner: Object) -> list[Object]:
+        labels = selector_text(dig(owner, "spec.selector", {}))
+        found = self._store.list("pods", namespace_of(owner), labels=labels)
+        return [pod for pod in living(found) if is_owned_by(pod, owner)]
+
+    def _new_pod(self, owner: Object, node: str = "") -> Object:
+        template = clone(owner["spec"]["template"])
+        meta = template.get("metadata") or {}
+        meta["generateName"] = f"{name_of(owner)}-"
+        meta["ownerReferences"] = [owner_reference(owner)]
+        if node:
+            template["spec"]["nodeName"] = node
+        pod = {"metadata": meta, "spec": template["spec"]}
+        created = self._store.create("pods", pod, namespace_of(owner))
+        self._events.record(owner, "SuccessfulCreate", f"Created pod: {name_of(created)}")
+        return created
+
+    def _delete_pod(self, owner: Object, pod: Object) -> None:
+        self._store.delete("pods", name_of(pod), namespace_of(pod))
+        self._events.record(owner, "SuccessfulDelete", f"Deleted pod: {name_of(pod)}")
+
+    def _write_status(self, owner: Object, status: Object) -> None:
+        def change(found: Object) -> None:
+            found["status"] = status
+
+        if owner.get("status") != status:
+            name, namespace = name_of(owner), namespace_of(owner)
+            self._store.mutate(self._resource, name, namespace, change, subresource="status")
+
+
+class ReplicaSets(PodKeeper):
+    """Keeps each ReplicaSet's pods as many as it wants."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, "replicasets.apps", "replicaset-controller")
+
+    def reconcile(self, owner: Object, pods: list[Object]) -> None:
+        """Make what is missing; of too many, delete the unready and then the youngest."""
+        active = [pod for pod in pods if not is_over(pod)]
+        wanted = int(dig(owner, "spec.replicas", 1))
+        for _ in range(wanted - len(active)):
+            active.append(self._new_pod(owner))
+        active.sort(key=lambda pod: (not is_ready(pod), pod["metadata"]["creationTimestamp"]))
+        for pod in active[wanted:]:
+            self._delete_pod(owner, pod)
+        kept = active[:wanted]
+        ready = sum(map(is_ready, kept))
+        status = {
+            "replicas": len(kept),
+            "fullyLabeledReplicas": len(kept),
+            "observedGeneration": owner["metadata"].get("generation", 1),
+        }
+        if ready:
+            status |= {"readyReplicas": ready, "availableReplicas": ready}
+        self._write_status(owner, status)
+
+
+class DaemonSets(PodKeeper):
+    """Keeps one pod of each DaemonSet on every node."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, "daemonsets.apps", "daemonset-controller")
+
+    def reconcile(self, owner: Object, pods: list[Object]) -> None:
+        """Make a pod on each node that has none."""
+        nodes = [name_of(node) for node in self._store.list("nodes")]
+        served = {dig(pod, "spec.nodeName") for pod in pods}
+        for node in nodes:
+            if node not in served:
+                pods.append(self._new_pod(owner, node))
+        ready = sum(map(is_ready, pods))
+        status = {
+            "currentNumberScheduled": len(pods),
+            "desiredNumberScheduled": len(nodes),
+            "numberAvailable": ready,
+            "numberMisscheduled": 0,
+            "numberReady": ready,
+            "observedGeneration": owner["metadata"].get("generation", 1),
+            "updatedNumberScheduled": len(pods),
+        }
+        if ready < len(nodes):
+            status["numberUnavailable"] = len(nodes) - ready
+        self._write_status(owner, status)
+
+
+# -- What goes when something else goes: the contents of namespaces, and what an owner owned ------
+
+
+# Emptied in this order: what makes pods goes before the pods.
+_CONTENTS = (
+    "deployments.apps",
+    "daemonsets.apps",
+    "replicasets.apps",
+    "pods",
+    "services",
+    "endpoints",
+    "endpointslices.discovery.k8s.io",
+    "configmaps",
+    "secrets",
+    "serviceaccounts",
+    "events",
+    "leases.coordination.k8s.io",
+)
+_OWNERS = ("deployments.apps", "daemonsets.apps", "replicasets.apps", "services", "pods")
+_OWNED = (
+    "replicasets.apps",
+    "pods",
+    "services",
+    "endpointslices.discovery.k8s.io",
+    "configmaps",
+)
+
+
+class Namespaces:
+    """Gives each namespace its service account, and empties those that are to go.
+
+    While the server of an API group cannot be asked what a namespace holds of it, none goes.
+
+    Args:
+        store: the cluster's objects.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        watched = ("namespaces", "pods", "configmaps")
+        await reconcile_on_change(self._store, watched, self._reconcile)
+
+    def _reconcile(self) -> None:
+        each_by_itself(partial(self._care, one) for one in self._store.list("namespaces"))
+
+    def _care(self, namespace: Object) -> None:
+        if dig(namespace, "metadata.deletionTimestamp"):
+            self._empty(namespace)
+        else:
+            self._furnish(name_of(namespace))
+
+    def _furnish(self, namespace: str) -> None:
+        try:
+            self._store.get("serviceaccounts", "default", namespace)
+        except StatusError:
+            body: Object = {"metadata": {"name": "default"}}
+            self._store.create("serviceaccounts", body, namespace)
+
+    def _empty(self, namespace: Object) -> None:
+        name = name_of(namespace)
+        for resource in _CONTENTS:
+            for obj in self._store.list(resource, name):
+                if not dig(obj, "metadata.deletionTimestamp"):
+                    self._store.delete(resource, name_of(obj), name)
+        if any(self._store.list(resource, name) for resource in _CONTENTS):
+            # The pods are still ending; the last one's end brings us back.
+            return
+        if calico_api_server_is_down(self._store):
+            self._store.mutate("namespaces", name, None, _say_undiscovered, subresource="status")
+            return
+
+        def change(found: Object) -> None:
+            found["spec"]["finalizers"] = []
+
+        self._store.mutate("namespaces", name, None, change, subresource="finalize")
+
+
+def _say_undiscovered(namespace: Object) -> None:
+    status = namespace.setdefault("status", {})
+    if not status.get("conditions"):
+        why = "the server is currently unable to handle the request"
+        status["conditions"] = [
+            {
+                "type": "NamespaceDeletionDiscoveryFailure",
+                "status": "True",
+                "reason": "DiscoveryFailed",
+                "message": "Discovery failed for some groups, 1 failing: unable to retrieve the "
+                f"complete list of server APIs: {CALICO_V3}/v3: {why}",
+                "lastTransitionTime": timestamp(),
+            }
+        ]
+
+
+class GarbageCollector:
+    """Deletes what is owned by nothing that still exists.
+
+    Args:
+        store: the cluster's objects.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        await reconcile_on_change(self._store, _OWNERS, self._collect)
+
+    def _collect(self) -> None:
+        alive = {obj["metadata"]["uid"] for key in _OWNERS for obj in self._store.list(key)}
+        each_by_itself(
+            partial(self._store.delete, resource, name_of(obj), namespace_of(obj))
+            for resource in _OWNED
+            for obj in living(self._store.list(resource))
+            if _is_orphaned(obj, alive)
+        )
+
+
+_OWNER_KINDS = {"Deployment", "DaemonSet", "ReplicaSet", "Service", "Pod"}
+
+
+def _is_orphaned(obj: Object, alive: set[str]) -> bool:
+    """Whether it had owners, all of whom have gone."""
+    owners = dig(obj, "metadata.ownerReferences", [])
+    # Owners of kinds that are not looked at here are taken to be alive.
+    known = [owner for owner in owners if owner.get("kind") in _OWNER_KINDS]
+    if not known or len(known) < len(owners):
+        return False
+    return not any(owner.get("uid") in alive for owner in known)
+
+
+# -- kube-apiserver's word on the Calico API server behind it: whether the APIService is available
+
+
+class Aggregation:
+    """Keeps the condition of the aggregated API group; there is one in API shape B only.
+
+    Args:
+        store: the cluster's objects.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def run(self) -> None:
+        """Follow the faults for ever."""
+        await reconcile_on_change(self._store, ("configmaps",), self.reconcile)
+
+    def reconcile(self) -> None:
+        """Say whether the group's server answers now."""
+        condition = availability(CALICO_V3, down=calico_api_server_is_down(self._store))
+
+        def change(service: Object) -> None:
+            (before,) = service["status"]["conditions"]
+            if before["status"] != condition["status"]:
+                service["status"]["conditions"] = [condition]
+
+        self._store.mutate(API_SERVICES, f"v3.{CALICO_V3}", None, change)

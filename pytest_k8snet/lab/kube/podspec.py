@@ -1,0 +1,384 @@
+"""From a Pod object to what its containers are started with. Pure, but for reading references."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.kube.container import DEFAULT_PATH, Plan
+from pytest_k8snet.lab.spec import LabSpec
+
+#
+# Pods run the host's programs, so nothing is pulled. The names that cannot be pulled are
+# recognised, so that the errors of a real registry can be seen; so are the images that have no
+# measuring tools.
+
+#: Where the lab keeps the programs that its own images run.
+PROGRAMS = Path("/run/k8snet/programs")
+#: Where pods of an image without measuring tools find the programs that it does have.
+SMALL_BIN = Path("/run/k8snet/busybox")
+#: What the commonest images without iperf3 and curl have, as far as anything here runs it.
+SMALL_PROGRAMS = (
+    *("basename", "cat", "chmod", "cp", "cut", "date", "dd", "df", "dirname", "du", "echo", "env"),
+    *("expr", "false", "find", "free", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls"),
+    *(
+        "mkdir",
+        "mktemp",
+        "mount",
+        "mv",
+        "nc",
+        "netstat",
+        "nslookup",
+        "ping",
+        "printf",
+        "ps",
+        "pwd",
+        "rm",
+    ),
+    *(
+        "sed",
+        "seq",
+        "setpriv",
+        "sh",
+        "sleep",
+        "sort",
+        "stat",
+        "tail",
+        "tar",
+        "tee",
+        "test",
+        "timeout",
+        "top",
+    ),
+    *("touch", "tr", "true", "uname", "uniq", "vi", "wc", "wget", "which", "whoami", "xargs"),
+)
+_SMALL_IMAGES = ("docker.io/library/alpine", "docker.io/library/busybox")
+
+
+class ImagePullError(Exception):
+    """The image cannot be pulled; the text is the container runtime's."""
+
+
+class NoCommandError(Exception):
+    """Neither the container nor its image says what to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a container runs.
+
+    Attributes:
+        argv: program and arguments.
+        of_the_lab: whether it is a program of the lab itself, which is not on the container's
+            PATH and reads files that only the lab's own user may read.
+    """
+
+    argv: tuple[str, ...]
+    of_the_lab: bool = False
+
+
+def reference(image: str) -> str:
+    """The full name: ``nginx`` is ``docker.io/library/nginx:latest``."""
+    host, slash, rest = image.partition("/")
+    if not slash or not ("." in host or ":" in host or host == "localhost"):
+        host, rest = "docker.io", image if slash else f"library/{image}"
+    if ":" not in rest.rpartition("/")[2] and "@" not in rest:
+        rest += ":latest"
+    return f"{host}/{rest}"
+
+
+def image_id(image: str) -> str:
+    """A digest that belongs to the name."""
+    name = reference(image).rpartition(":")[0]
+    return f"{name}@sha256:{hashlib.sha256(reference(image).encode()).hexdigest()}"
+
+
+def pull(image: str) -> None:
+    """Do what a registry would.
+
+    Raises:
+        ImagePullError: the registry's host ends in ``.invalid``, or the tag is ``missing``.
+    """
+    full = reference(image)
+    host, _, rest = full.partition("/")
+    name, _, tag = rest.rpartition(":")
+    problem = f'failed to pull and unpack image "{full}": failed to resolve reference "{full}": '
+    if host.partition(":")[0].endswith(".invalid"):
+        url = f"https://{host}/v2/{name}/manifests/{tag}"
+        lookup = f"dial tcp: lookup {host.partition(':')[0]}: no such host"
+        raise ImagePullError(f'{problem}failed to do request: Head "{url}": {lookup}')
+    if tag == "missing":
+        raise ImagePullError(f"{problem}{full}: not found")
+
+
+def search_path(image: str) -> str:
+    """The PATH that an image sets."""
+    small = reference(image).rpartition(":")[0] in _SMALL_IMAGES
+    return str(SMALL_BIN) if small else DEFAULT_PATH
+
+
+def command_of(container: Object, *, python: str) -> Command:
+    """What the container runs: its own command, else the image's program.
+
+    Args:
+        container: the entry of ``spec.containers``; variables in it are already expanded.
+        python: the interpreter for the lab's own programs.
+
+    Raises:
+        NoCommandError: neither says what to run.
+    """
+    own, arguments = container.get("command") or [], container.get("args") or []
+    if own:
+        return Command((*own, *arguments))
+    full = reference(str(container["image"])).rpartition(":")[0]
+    name = full.rpartition("/")[2]
+    if name in ("agnhost", "nginx", "coredns"):
+        return Command(tuple(_program(name, arguments, python)), of_the_lab=True)
+    if name == "pause" or full.endswith("/calico/node"):
+        return Command(("sleep", "infinity"))
+    if arguments:
+        return Command(tuple(arguments))
+    raise NoCommandError("no command specified")
+
+
+def _program(name: str, arguments: Sequence[str], python: str) -> list[str]:
+    start = [python, "-I", "-S"]
+    if name == "coredns":
+        return [*start, str(PROGRAMS / "dnsserver.py")]
+    port = "80"
+    if name == "agnhost":
+        if not arguments or arguments[0] == "pause":
+            return ["sleep", "infinity"]
+        if arguments[0] != "netexec":
+            raise NoCommandError(f"the lab's agnhost has no sub-command {arguments[0]!r}")
+        port = "8080"
+    for argument in arguments:
+        if argument.startswith("--http-port="):
+            port = argument.partition("=")[2]
+    return [*start, str(PROGRAMS / "webserver.py"), port]
+
+
+# -- A securityContext as a ``setpriv`` command. Pure ---------------------------------------------
+
+#: What containerd and Docker leave to a container's root.
+DEFAULT_CAPABILITIES = frozenset(
+    {"audit_write", "chown", "dac_override", "fowner", "fsetid", "kill", "mknod"}
+    | {"net_bind_service", "net_raw", "setfcap", "setgid", "setpcap", "setuid", "sys_chroot"}
+)
+
+
+def setpriv(pod: Object, container: Object, *, any_user: bool) -> list[str]:
+    """The command prefix that gives a program the privileges of its container, and no others.
+
+    Args:
+        pod: the Pod; its own securityContext is the default of its containers'.
+        container: the entry of ``spec.containers``.
+        any_user: whether ``runAsUser`` can be obeyed; in a user namespace of one user it cannot.
+    """
+    own = dig(container, "securityContext", {})
+    if own.get("privileged"):
+        return []
+    command = ["setpriv", "--inh-caps=-all", f"--bounding-set={_bounding_set(own)}"]
+    if own.get("allowPrivilegeEscalation") is False:
+        command.append("--no-new-privs")
+    user = _either(own, dig(pod, "spec.securityContext", {}), "runAsUser")
+    if any_user and user:
+        group = _either(own, dig(pod, "spec.securityContext", {}), "runAsGroup") or 0
+        command += [f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+    return command
+
+
+def _either(own: Object, general: Object, key: str) -> Any:
+    return own[key] if own.get(key) is not None else general.get(key)
+
+
+def _bounding_set(own: Object) -> str:
+    added = {name.lower().removeprefix("cap_") for name in dig(own, "capabilities.add", [])}
+    dropped = {name.lower().removeprefix("cap_") for name in dig(own, "capabilities.drop", [])}
+    if "all" in added:
+        return ",".join(["+all", *sorted(f"-{name}" for name in dropped - {"all"})])
+    default = frozenset() if "all" in dropped else DEFAULT_CAPABILITIES
+    # What is both added and dropped is added, as container runtimes do.
+    kept = (default - dropped) | added
+    return ",".join(["-all", *sorted(f"+{name}" for name in kept)])
+
+
+def must_be_refused(pod: Object, container: Object) -> str:
+    """Why a kubelet would not create this container, or nothing."""
+    own, general = dig(container, "securityContext", {}), dig(pod, "spec.securityContext", {})
+    user = _either(own, general, "runAsUser")
+    if _either(own, general, "runAsNonRoot") and user == 0:
+        return "container's runAsUser breaks non-root policy"
+    if _either(own, general, "runAsNonRoot") and user is None:
+        return "container has runAsNonRoot and image will run as root"
+    return ""
+
+
+# -- From a Pod object to what its containers are started with. Pure, but for reading references
+
+#: Finds the value of an ``env[].valueFrom`` that leads to another object: (kind, name, key).
+Lookup = Callable[[str, str, str], str]
+
+_VARIABLE = re.compile(r"\$(\$|\(([^)]*)\))")
+
+
+class ConfigError(Exception):
+    """The container's configuration cannot be made; the text is the kubelet's."""
+
+
+def resolv_conf(pod: Object, spec: LabSpec) -> str | None:
+    """The text of the pod's resolv.conf, or None for the node's own."""
+    policy = dig(pod, "spec.dnsPolicy", "ClusterFirst")
+    if policy == "Default" or (policy == "ClusterFirst" and dig(pod, "spec.hostNetwork")):
+        return None
+    given = dig(pod, "spec.dnsConfig", {})
+    servers, searches, options = [], [], []
+    if policy != "None":
+        domain = spec.cluster_domain
+        servers = [str(spec.dns_address)]
+        searches = [f"{pod['metadata']['namespace']}.svc.{domain}", f"svc.{domain}", domain]
+        options = ["ndots:5"]
+    servers += given.get("nameservers") or []
+    searches += given.get("searches") or []
+    for option in given.get("options") or []:
+        name, value = option["name"], option.get("value")
+        options = [entry for entry in options if entry.partition(":")[0] != name]
+        options.append(f"{name}:{value}" if value is not None else name)
+    lines = [f"search {' '.join(searches)}"] if searches else []
+    lines += [f"nameserver {server}" for server in servers]
+    lines += [f"options {' '.join(options)}"] if options else []
+    return "\n".join(lines) + "\n"
+
+
+def hosts(hostname: str, address: str) -> str:
+    """The text of the pod's /etc/hosts."""
+    return (
+        "# Kubernetes-managed hosts file.\n"
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+        f"{address}\t{hostname}\n"
+    )
+
+
+def environment(
+    pod: Object, container: Object, *, api: Mapping[str, str], status: Object, lookup: Lookup
+) -> dict[str, str]:
+    """The environment of a container.
+
+    Args:
+        pod: the Pod.
+        container: the entry of ``spec.containers``.
+        api: the variables by which pods find the API server.
+        status: the pod's status as it is now, for field references.
+        lookup: the values in ConfigMaps and Secrets.
+
+    Raises:
+        ConfigError: a reference leads nowhere.
+    """
+    path = search_path(str(container.get("image") or ""))
+    values = {"PATH": path, "HOME": "/root", "HOSTNAME": pod["metadata"]["name"], **api}
+    for entry in container.get("env") or []:
+        source = entry.get("valueFrom")
+        if source:
+            values[entry["name"]] = _referred(pod, status, source, lookup)
+        else:
+            values[entry["name"]] = expand(str(entry.get("value") or ""), values)
+    return values
+
+
+def _referred(pod: Object, status: Object, source: Object, lookup: Lookup) -> str:
+    if "fieldRef" in source:
+        path = str(source["fieldRef"]["fieldPath"])
+        keyed = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)
+        if keyed:
+            return str(dig(pod, f"metadata.{keyed[1]}", {}).get(keyed[2], ""))
+        return str(dig({**pod, "status": status}, path, ""))
+    for kind, field in (("configmap", "configMapKeyRef"), ("secret", "secretKeyRef")):
+        if field in source:
+            reference = source[field]
+            return lookup(kind, reference["name"], reference["key"])
+    return ""
+
+
+def expand(text: str, values: Mapping[str, str]) -> str:
+    """Replace ``$(NAME)`` as Kubernetes does: unknown names stay, ``$$`` is one dollar."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match[1] == "$":
+            return "$"
+        return values.get(match[2], match[0])
+
+    return _VARIABLE.sub(replace, text)
+
+
+def mounts(container: Object, directory: Path) -> tuple[tuple[str, str], ...]:
+    """What is bound into a container: its own /tmp, its resolver's files, its volumes.
+
+    Args:
+        container: the entry of ``spec.containers``.
+        directory: of the pod; holds ``hosts``, perhaps ``resolv.conf``, ``volumes/<name>`` and
+            ``tmp/<container>``.
+    """
+    pairs = [(str(directory / "tmp" / container["name"]), "/tmp")]
+    pairs += [
+        (str(directory / name), f"/etc/{name}")
+        for name in ("hosts", "resolv.conf")
+        if (directory / name).exists()
+    ]
+    for mount in container.get("volumeMounts") or []:
+        source = directory / "volumes" / mount["name"]
+        if source.exists():
+            pairs.append((str(source), mount["mountPath"]))
+    return tuple(pairs)
+
+
+def plan(
+    pod: Object,
+    container: Object,
+    *,
+    values: Mapping[str, str],
+    hostname: str,
+    network: Path,
+    directory: Path,
+    python: str,
+    any_user: bool,
+) -> Plan:
+    """What to start for one container.
+
+    Args:
+        pod: the Pod.
+        container: the entry of ``spec.containers``.
+        values: its environment.
+        hostname: of the pod, or of its node with ``hostNetwork``.
+        network: the file of the network namespace.
+        directory: of the pod, see :func:`mounts`.
+        python: the interpreter for the lab's own programs.
+        any_user: whether ``runAsUser`` can be obeyed.
+
+    Raises:
+        ConfigError: a kubelet would refuse the container.
+        NoCommandError: nothing says what to run.
+    """
+    refusal = must_be_refused(pod, container)
+    if refusal:
+        raise ConfigError(refusal)
+    expanded = {
+        **container,
+        "command": [expand(word, values) for word in container.get("command") or []],
+        "args": [expand(word, values) for word in container.get("args") or []],
+    }
+    command = command_of(expanded, python=python)
+    obeys_user = any_user and not command.of_the_lab
+    return Plan(
+        argv=command.argv,
+        privileges=tuple(setpriv(pod, container, any_user=obeys_user)),
+        environment=values,
+        directory=container.get("workingDir") or "/",
+        hostname=hostname,
+        network=network,
+        mounts=mounts(container, directory),
+    )
