@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_k8snet import plugin
 from pytest_k8snet.options import BASELINE, COST_WANTED, MODES_WANTED, RECORDER
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     """
     _refuse_parallel_workers(pytestconfig)
     from pytest_k8snet.calico.modes import CalicoMode
+    from pytest_k8snet.launch import opened, signals_end_like_interrupt
     from pytest_k8snet.report.hooks import register_html
     from pytest_k8snet.report.recorder import start
     from pytest_k8snet.settings import of as settings_of
@@ -49,9 +49,7 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     pytestconfig.stash[RECORDER] = recorder
     register_html(pytestconfig, recorder)
     with ExitStack() as stack:
-        stack.enter_context(plugin.signals_end_like_interrupt())
-        from pytest_k8snet.launch import opened
-
+        stack.enter_context(signals_end_like_interrupt())
         # Where tests ask for this while they run, no selection has told what they want.
         names = pytestconfig.stash.get(MODES_WANTED, ())
         modes = tuple(map(CalicoMode.parse, names))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -118,3 +120,32 @@ def _network(settings: Settings) -> IPv4Network:
             found=f"{exc} (from {settings.origins['pool_cidr']})",
             remedy="write an address and a prefix length, as in 198.18.0.0/15",
         ) from None
+
+
+@contextmanager
+def signals_end_like_interrupt() -> Generator[None]:
+    """Make SIGTERM and SIGHUP end the run as Ctrl-C does: pytest itself would skip every teardown.
+
+    SIGHUP comes when the terminal or the ssh connection of a long run is gone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: object) -> None:
+        # A second signal must not cut the restoring short.
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt(f"signal {signal.Signals(signum).name}")
+
+    previous = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        # Under nohup, a run goes on without its terminal.
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

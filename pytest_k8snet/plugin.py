@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,35 +11,6 @@ import pytest
 
 from pytest_k8snet import options
 from pytest_k8snet.options import RECORDER, TOLD
-
-
-@contextmanager
-def signals_end_like_interrupt() -> Generator[None]:
-    """Make SIGTERM and SIGHUP end the run as Ctrl-C does: pytest itself would skip every teardown.
-
-    SIGHUP comes when the terminal or the ssh connection of a long run is gone.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signum: int, frame: object) -> None:
-        # A second signal must not cut the restoring short.
-        for number in previous:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt(f"signal {signal.Signals(signum).name}")
-
-    previous = {
-        number: signal.signal(number, interrupt)
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        # Under nohup, a run goes on without its terminal.
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def drop_entries_without_line(traceback: TracebackType) -> None:
