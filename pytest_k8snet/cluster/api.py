@@ -6,15 +6,13 @@ fields that a client library does not know, and cost none of its 850 ms of impor
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from pytest_k8snet.cluster import exec as podexec
 from pytest_k8snet.cluster.api_errors import ServerBusyError, UnreachableError, collection
-from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.cluster.http import PATIENCE_SECONDS, Rest, Transport, as_object, is_repeatable
+from pytest_k8snet.cluster.exec import CONTAINER, Completed
+from pytest_k8snet.cluster.http import HttpClient, is_repeatable
 from pytest_k8snet.errors import ApiError, ConflictError, NotFoundError, PodError
 
 Object: TypeAlias = dict[str, Any]
@@ -40,18 +38,11 @@ class Api:
         user: who the server says this is, else the kubeconfig's user entry.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        *,
-        context: str,
-        user: str,
-        patience_seconds: float = PATIENCE_SECONDS,
-    ) -> None:
-        self.host = transport.host
+    def __init__(self, client: HttpClient, *, context: str) -> None:
+        self.host = client.host
         self.context = context
-        self.user = user
-        self._rest = Rest(transport=transport, user=user, patience_seconds=patience_seconds)
+        self.user = client.user
+        self._client = client
 
     def get(self, path: str, **query: str) -> Object:
         """Read one object.
@@ -61,7 +52,7 @@ class Api:
             ApiError: the server refuses.
             ConnectError: the server does not answer.
         """
-        return as_object(self._rest.send("GET", path, query=[*query.items()]), self.host)
+        return self._client.send("GET", path, query=[*query.items()]).object
 
     def list(self, path: str, *, labels: str = "", fields: str = "") -> Objects:
         """Read a collection, whole, however many pages it has.
@@ -79,7 +70,7 @@ class Api:
         while True:
             query = [*selectors, ("limit", _PAGE)] + ([("continue", token)] if token else [])
             try:
-                page = as_object(self._rest.send("GET", path, query=query), self.host)
+                page = self._client.send("GET", path, query=query).object
             except ApiError as error:
                 if error.status != 410 or not token:
                     raise
@@ -106,21 +97,23 @@ class Api:
         def once() -> Object:
             nonlocal unsure
             try:
-                return as_object(self._rest.once("POST", path, body=_bytes(body)), self.host)
+                return self._client.once("POST", path, body=body).object
             except (UnreachableError, ServerBusyError):
                 unsure = True
                 raise
             except ConflictError as error:
                 if not unsure or error.reason != "AlreadyExists":
                     raise
-                there = as_object(self._rest.once("GET", f"{path}/{name}"), self.host)
+                there = self._client.once("GET", f"{path}/{name}").object
                 if not _has_labels(there, body):
                     raise
                 return there
 
         # Without a name a second object would appear; only reviews leave nothing behind.
         safe = bool(name) or path.endswith("reviews")
-        return self._rest.repeat(once, repeatable=partial(is_repeatable, idempotent=safe))
+        return self._client.repeat(
+            once, repeatable=lambda error: is_repeatable(error, idempotent=safe)
+        )
 
     def patch(
         self,
@@ -142,18 +135,17 @@ class Api:
             idempotent: whether it may be sent again when an answer got lost, as a merge patch
                 always is: a second effect is none, or its ``test`` operations refuse it.
         """
-        answer = self._rest.send(
+        return self._client.send(
             "PATCH",
             path,
-            body=_bytes(body),
+            body=body,
             content_type=_PATCH_TYPES[kind],
             idempotent=idempotent or kind == "merge",
-        )
-        return as_object(answer, self.host)
+        ).object
 
     def replace(self, path: str, body: Object) -> Object:
         """Replace an object; a stale ``metadata.resourceVersion`` is a ``ConflictError``."""
-        return as_object(self._rest.send("PUT", path, body=_bytes(body)), self.host)
+        return self._client.send("PUT", path, body=body).object
 
     def delete(
         self,
@@ -171,9 +163,15 @@ class Api:
             propagation: ``Foreground``, ``Background`` or ``Orphan``.
             resource_version: the version to delete; another one is a ``ConflictError``.
         """
-        options = _delete_options(grace_seconds, propagation, resource_version)
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        if propagation is not None:
+            options["propagationPolicy"] = propagation
+        if resource_version is not None:
+            options["preconditions"] = {"resourceVersion": resource_version}
         try:
-            self._rest.send("DELETE", path, body=options)
+            self._client.send("DELETE", path, body=options)
         except NotFoundError:
             return
 
@@ -187,7 +185,7 @@ class Api:
         name: str = "",
         namespace: str = "",
     ) -> bool:
-        """Whether this user may do something (SelfSubjectAccessReview).
+        """Ask whether this user may do something (SelfSubjectAccessReview).
 
         Args:
             verb: an RBAC verb.
@@ -218,8 +216,7 @@ class Api:
         pod: str,
         argv: Sequence[str],
         *,
-        container: str = "",
-        stdin: str | None = None,
+        container: str = CONTAINER,
         timeout_seconds: float = 30.0,
     ) -> Completed:
         """Run a command in a pod and wait for its end.
@@ -230,8 +227,7 @@ class Api:
             namespace: the pod's namespace.
             pod: the pod's name.
             argv: the command, no shell.
-            container: needed when the pod has several.
-            stdin: what the command reads; None gives it no stdin.
+            container: the container in it.
             timeout_seconds: for all of it, the connection included.
 
         Raises:
@@ -243,54 +239,39 @@ class Api:
             ForbiddenError: the user may not exec.
         """
         return podexec.run(
-            self._rest,
+            self._client,
             namespace,
             pod,
             argv,
             container=container,
-            stdin=stdin,
             timeout_seconds=timeout_seconds,
         )
 
     def pod_trouble(self, namespace: str, pod: str, found: str) -> PodError | None:
-        """What befell a pod, when that explains why something in it failed; else None.
+        """Return the pod failure that explains a failed command: deleted, evicted, not running.
 
         Args:
             namespace: the pod's namespace.
             pod: the pod's name.
             found: what failed, as the error's evidence.
+
+        Returns:
+            None when the pod runs, or nothing can be learned of it.
         """
-        return podexec.pod_trouble(self._rest, namespace, pod, found)
+        return podexec.pod_trouble(self._client, namespace, pod, found)
 
     def logs(self, namespace: str, pod: str, *, tail_lines: int = 50) -> str:
-        """The last lines that a pod's container wrote."""
+        """Return the last lines that a pod's container wrote."""
         path = f"{collection('pods', namespace=namespace)}/{pod}/log"
-        answer = self._rest.send("GET", path, query=[("tailLines", str(tail_lines))])
+        answer = self._client.send("GET", path, query=[("tailLines", str(tail_lines))])
         return answer.body.decode("utf-8", "replace")
 
     def close(self) -> None:
         """Close the idle connections; the object works on and opens new ones when needed."""
-        self._rest.transport.close()
-
-
-def _bytes(body: Object | JsonPatch) -> bytes:
-    return json.dumps(body).encode()
+        self._client.close()
 
 
 def _has_labels(there: Object, sent: Object) -> bool:
     wanted = (sent.get("metadata") or {}).get("labels") or {}
     labels = (there.get("metadata") or {}).get("labels") or {}
     return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
-
-
-def _delete_options(
-    grace_seconds: int | None, propagation: str | None, resource_version: str | None
-) -> bytes:
-    options: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
-    if grace_seconds is not None:
-        options["gracePeriodSeconds"] = grace_seconds
-    if propagation is not None:
-        options["propagationPolicy"] = propagation
-    if resource_version is not None:
-        options["preconditions"] = {"resourceVersion": resource_version}
-    return _bytes(options)

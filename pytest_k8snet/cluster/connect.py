@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.http import PATIENCE_SECONDS, Credentials, Transport, plugin_errors
+from pytest_k8snet.cluster.http import PATIENCE_SECONDS, Credentials, HttpClient, plugin_errors
 from pytest_k8snet.errors import ApiError, KubeconfigError, UnauthorizedError
 
 #
@@ -361,30 +361,27 @@ def connect(*, kubeconfig: Path | None = None, context: str | None = None) -> Ap
 
 
 def _greet(load: Load, *, context: str, user: str, proxy_url: str | None = None) -> Api:
-    transport = _transport(load, proxy_url, os.environ)
+    client = _client(load, user, proxy_url, os.environ)
     try:
-        # No patience yet: a wrong address is told at once.
-        first = Api(transport, context=context, user=user, patience_seconds=0.0)
-        name = _who_am_i(first) or user
+        # A single try: a wrong address is told at once.
+        client.user = _who_am_i(client) or user
     except BaseException:
-        transport.close()
+        client.close()
         raise
-    return Api(transport, context=context, user=name, patience_seconds=PATIENCE_SECONDS)
+    return Api(client, context=context)
 
 
-def _who_am_i(api: Api) -> str:
-    """The user's name as the server knows it; empty when it does not tell (before 1.28)."""
+def _who_am_i(client: HttpClient) -> str:
+    """Return the user's name as the server knows it; empty when it does not say (before 1.28)."""
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     try:
-        review = api.create(
-            _SELF_REVIEWS,
-            {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
-        )
+        answer = client.once("POST", _SELF_REVIEWS, body=review).object
     except UnauthorizedError:
         raise
     except ApiError:
-        api.get("/version")
+        _ = client.once("GET", "/version").object
         return ""
-    return str(((review.get("status") or {}).get("userInfo") or {}).get("username") or "")
+    return str(((answer.get("status") or {}).get("userInfo") or {}).get("username") or "")
 
 
 def _from_files(chosen: Kubeconfig, directory: str) -> Any:
@@ -455,7 +452,7 @@ def _from_service_account(_directory: str) -> Any:
     return configuration
 
 
-def _transport(load: Load, proxy_url: str | None, environ: Mapping[str, str]) -> Transport:
+def _client(load: Load, user: str, proxy_url: str | None, environ: Mapping[str, str]) -> HttpClient:
     from kubernetes.client.rest import RESTClientObject
 
     # The client writes keys from the kubeconfig to files. They are gone as soon as the TLS context
@@ -484,7 +481,7 @@ def _transport(load: Load, proxy_url: str | None, environ: Mapping[str, str]) ->
         for key in ("ca_certs", "ca_cert_data", "cert_file", "key_file"):
             pool.connection_pool_kw.pop(key, None)
         pool.connection_pool_kw["ssl_context"] = context
-    return Transport(
+    return HttpClient(
         host=host,
         pool=pool,
         tls=context,
@@ -492,6 +489,8 @@ def _transport(load: Load, proxy_url: str | None, environ: Mapping[str, str]) ->
         proxy=proxy,
         credentials=Credentials(configuration, lambda: _reload(load)),
         user_agent=f"pytest-k8snet/{version('pytest-k8snet')}",
+        user=user,
+        patience_seconds=PATIENCE_SECONDS,
     )
 
 

@@ -53,10 +53,6 @@ class Node:
         kernel_version: e.g. ``6.1.0-18-amd64``.
         os_image: e.g. ``Debian GNU/Linux 12 (bookworm)``.
         kubelet_version: e.g. ``v1.32.1``.
-        container_runtime: e.g. ``containerd://1.7.2``.
-        architecture: e.g. ``amd64``.
-        cpu: the capacity as Kubernetes writes it, e.g. ``8``.
-        memory: likewise, e.g. ``32Gi``.
         ready: whether the Ready condition is True.
         schedulable: whether a run's pods can be placed on it.
         trouble: why it cannot be used; empty when it can.
@@ -72,10 +68,6 @@ class Node:
     kernel_version: str = ""
     os_image: str = ""
     kubelet_version: str = ""
-    container_runtime: str = ""
-    architecture: str = ""
-    cpu: str = ""
-    memory: str = ""
     ready: bool = True
     schedulable: bool = True
     trouble: str = ""
@@ -112,7 +104,6 @@ def read_node(node: Mapping[str, Any]) -> Node:
     """A ``Node`` from a Kubernetes Node object. Pure."""
     metadata, status = node.get("metadata") or {}, node.get("status") or {}
     info = status.get("nodeInfo") or {}
-    capacity = status.get("capacity") or {}
     labels = dict(metadata.get("labels") or {})
     annotations = dict(metadata.get("annotations") or {})
     not_ready = _not_ready(status.get("conditions") or [])
@@ -129,10 +120,6 @@ def read_node(node: Mapping[str, Any]) -> Node:
         kernel_version=info.get("kernelVersion", ""),
         os_image=info.get("osImage", ""),
         kubelet_version=info.get("kubeletVersion", ""),
-        container_runtime=info.get("containerRuntimeVersion", ""),
-        architecture=info.get("architecture", ""),
-        cpu=str(capacity.get("cpu", "")),
-        memory=str(capacity.get("memory", "")),
         ready=not not_ready,
         schedulable=not (foreign or repelled),
         trouble="; ".join(filter(None, (not_ready, foreign, repelled))),

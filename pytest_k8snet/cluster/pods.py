@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.api_errors import collection
+from pytest_k8snet.cluster.exec import CONTAINER
 from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, this_process
 from pytest_k8snet.cluster.nodes import TOLERATED_TAINTS, prefer_ipv4
 from pytest_k8snet.errors import ApiError, K8sNetError, PodError
@@ -31,7 +32,6 @@ RUN_LABEL = "k8snet/run"
 ROLE_LABEL = "k8snet/role"
 POOL_ANNOTATION = "cni.projectcalico.org/ipv4pools"
 
-CONTAINER = "k8snet"
 WEB_PORT = 8080
 #: Any unprivileged id that no image needs to know.
 _USER_ID = 65532
@@ -290,7 +290,7 @@ class Pod:
         address: its IP address (the node's, on the host network); IPv4 when it has one.
         host_network: whether it uses the node's own network.
         uid: tells it from a later pod of the same name.
-        container: its container's name.
+        container: the container that commands run in.
         labels: its labels.
     """
 
@@ -326,7 +326,6 @@ class Trouble:
 def read_pod(pod: Mapping[str, Any]) -> Pod:
     """A ``Pod`` from a Kubernetes Pod object."""
     metadata, spec = pod["metadata"], pod.get("spec") or {}
-    containers = spec.get("containers") or [{}]
     return Pod(
         namespace=metadata.get("namespace", ""),
         name=metadata["name"],
@@ -334,7 +333,6 @@ def read_pod(pod: Mapping[str, Any]) -> Pod:
         address=prefer_ipv4(addresses_of(pod)),
         host_network=bool(spec.get("hostNetwork")),
         uid=metadata.get("uid", ""),
-        container=containers[0].get("name", CONTAINER),
         labels=dict(metadata.get("labels") or {}),
     )
 

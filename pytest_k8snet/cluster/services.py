@@ -55,7 +55,6 @@ class WebService:
         path: the path to ask for.
         scheme: ``http`` or ``https``.
         cluster_domain: the domain of the cluster's DNS.
-        external_seconds: how long ``external_url`` waits for an address.
     """
 
     namespace: str
@@ -64,7 +63,6 @@ class WebService:
     path: str = "/"
     scheme: str = "http"
     cluster_domain: str = "cluster.local"
-    external_seconds: float = EXTERNAL_SECONDS
     _api: Api = field(repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -133,7 +131,7 @@ class WebService:
                     return self._url("loadbalancer", address, self.port)
             said = self._events()
             waited = time.monotonic() - began
-            if waited >= min(self.external_seconds, EXTERNAL_SECONDS if said else _SILENCE_SECONDS):
+            if waited >= (EXTERNAL_SECONDS if said else _SILENCE_SECONDS):
                 raise ClusterError(
                     f"{self} got no external address within {waited:.0f} s",
                     found=said or "no load balancer controller has reported anything about it",
@@ -218,15 +216,12 @@ def make_web_service(
     return service
 
 
-def existing_web_service(
-    api: Api, reference: str, *, cluster_domain: str = "cluster.local"
-) -> WebService:
+def existing_web_service(api: Api, reference: str) -> WebService:
     """A Service that exists already.
 
     Args:
         api: the cluster.
         reference: ``namespace/name`` or ``namespace/name:port``; the port by number or name.
-        cluster_domain: the domain of the cluster's DNS.
 
     Raises:
         ClusterError: the reference is malformed, there is no such Service, or its port is not
@@ -257,7 +252,6 @@ def existing_web_service(
         name=name,
         port=number,
         scheme="https" if secure else "http",
-        cluster_domain=cluster_domain,
         _api=api,
     )
 

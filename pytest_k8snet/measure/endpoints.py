@@ -49,7 +49,11 @@ class PodShell:
     def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
         """Run ``argv`` in the pod."""
         return self.api.exec(
-            self.pod.namespace, self.pod.name, argv, timeout_seconds=timeout_seconds
+            self.pod.namespace,
+            self.pod.name,
+            argv,
+            container=self.pod.container,
+            timeout_seconds=timeout_seconds,
         )
 
     def trouble(self, found: str) -> PodError | None:

@@ -173,12 +173,6 @@ def test_exec_passes_arguments_as_they_are(api: Api, pod: Pod) -> None:
     assert done.stdout == "a b|c&d=e|$HOME|ü||"
 
 
-def test_exec_feeds_stdin_to_its_end(api: Api, pod: Pod) -> None:
-    text = "0123456789abcde\n" * 65_536
-    done = api.exec(pod.namespace, pod.name, ["cat"], stdin=text, timeout_seconds=60)
-    assert done.stdout == text
-
-
 def test_exec_brings_two_megabytes_whole(api: Api, pod: Pod) -> None:
     argv = ["sh", "-c", "head -c 2000000 /dev/zero | tr '\\0' x"]
     assert len(api.exec(pod.namespace, pod.name, argv).stdout) == 2_000_000

@@ -8,7 +8,7 @@ import pytest
 
 #: Whole packages, ours or others', that only a measuring run may load.
 HEAVY = {
-    *("kubernetes", "websocket", "urllib3", "tenacity", "yaml", "pytest_html", "jinja2"),
+    *("kubernetes", "websocket", "urllib3", "yaml", "pytest_html", "jinja2"),
     *("asyncio", "aiohttp", "cryptography", "jsonpatch", "statistics"),
     *(f"pytest_k8snet.{part}" for part in ("lab", "cluster", "calico", "measure", "report")),
     *(f"pytest_k8snet.{part}" for part in ("tools", "verdict", "settings")),
@@ -40,5 +40,5 @@ def test_a_run_that_measures_nothing_starts_nothing(
 ) -> None:
     pytester.makepyfile("def test_pods(pod_pair, calico_mode): pass")
     modules = loaded_by(f"import pytest\npytest.main({['-p', 'no:html', *args]!r})")
-    started = {"kubernetes", "aiohttp", "tenacity", "pytest_k8snet.lab", "pytest_k8snet.cluster"}
+    started = {"kubernetes", "aiohttp", "pytest_k8snet.lab", "pytest_k8snet.cluster"}
     assert modules & started == set()

@@ -42,23 +42,19 @@ async def greet(stream: web.WebSocketResponse, argv: list[str]) -> None:
     await stream.send_bytes(success())
 
 
-async def cat(stream: web.WebSocketResponse, _argv: list[str]) -> None:
-    """Echo stdin while it is still being read, until the far side ends it."""
-    async for message in stream:
-        if message.data == bytes([255, 0]):
-            await stream.send_bytes(success())
-            return
-        await stream.send_bytes(b"\x01" + message.data[1:])
-
-
 def test_output_channels_stay_apart(server: SmallApi, api: Api) -> None:
     server.script = greet
-    done = api.exec("x", "a", ["echo", "a b", "c=d&e"], container="main")
+    done = api.exec("x", "a", ["echo", "a b", "c=d&e"])
     assert (done.exit_code, done.stdout, done.stderr) == (0, "out echo a b c=d&e", "err")
     assert done.argv == ("echo", "a b", "c=d&e")
     assert 0 < done.seconds < 10
-    assert "container=main&stdout=true&stderr=true" in server.seen[0]
-    assert "stdin" not in server.seen[0]
+    assert server.seen[0].endswith("&container=k8snet&stdout=true&stderr=true")
+
+
+def test_another_container_can_be_named(server: SmallApi, api: Api) -> None:
+    server.script = greet
+    api.exec("x", "a", ["true"], container="sidecar")
+    assert "&container=sidecar&" in server.seen[0]
 
 
 @pytest.mark.parametrize("code", [1, 124, 137])
@@ -82,26 +78,7 @@ def test_a_character_split_over_two_frames_survives(server: SmallApi, api: Api) 
     assert api.exec("x", "a", ["units"]).stdout == "µs\ufffd"
 
 
-def test_stdin_is_sent_and_ended_while_output_comes(server: SmallApi, api: Api) -> None:
-    server.script = cat
-    text = "0123456789abcdef" * 131_072
-    done = api.exec("x", "a", ["cat"], stdin=text, timeout_seconds=60)
-    assert done.stdout == text
-    assert "stdin=true" in server.seen[0]
-
-
-def test_empty_stdin_is_ended_at_once(server: SmallApi, api: Api) -> None:
-    server.script = cat
-    assert api.exec("x", "a", ["cat"], stdin="").stdout == ""
-
-
-def test_stdin_that_cannot_be_ended_is_refused(server: SmallApi, api: Api) -> None:
-    server.script, server.protocols = cat, ("v4.channel.k8s.io",)
-    with pytest.raises(ExecError, match="cannot be given stdin"):
-        api.exec("x", "a", ["cat"], stdin="hello")
-
-
-def test_an_old_server_without_stdin_is_fine(server: SmallApi, api: Api) -> None:
+def test_an_old_server_is_fine(server: SmallApi, api: Api) -> None:
     server.script, server.protocols = greet, ("v4.channel.k8s.io",)
     assert api.exec("x", "a", ["id"]).exit_code == 0
 
@@ -286,7 +263,7 @@ def test_threads_may_exec_and_read_at_once(server: SmallApi, api: Api) -> None:
     assert len([seen for seen in server.seen if "/exec" in seen]) == 160
 
 
-def test_the_handshake_offers_the_protocol_that_can_end_stdin(server: SmallApi, api: Api) -> None:
+def test_the_handshake_offers_protocols_and_no_origin(server: SmallApi, api: Api) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         assert stream.ws_protocol == "v5.channel.k8s.io"
         await stream.send_bytes(success())

@@ -9,7 +9,7 @@ import sys
 
 from pytest_k8snet import cluster
 
-HEAVY = ("kubernetes", "tenacity", "urllib3", "websocket", "yaml", "pydantic", "requests", "pytest")
+HEAVY = ("kubernetes", "urllib3", "websocket", "yaml", "pydantic", "requests", "pytest")
 MODULES = [module.name for module in pkgutil.iter_modules(cluster.__path__)]
 
 

@@ -41,7 +41,6 @@ def node(
                 "conditions": conditions
                 or [{"type": "Ready", "status": ready, "reason": "R", "message": "M"}],
                 "nodeInfo": {"kernelVersion": "6.1.0", "kubeletVersion": "v1.32.1"},
-                "capacity": {"cpu": "8", "memory": "32Gi"},
             },
         }
     )
@@ -61,7 +60,6 @@ def test_a_node_is_read_with_its_subnet_and_its_versions() -> None:
     assert found.internal_ip == "192.168.0.11"
     assert str(found.interface) == "192.168.0.11/24"
     assert (found.kernel_version, found.kubelet_version) == ("6.1.0", "v1.32.1")
-    assert (found.cpu, found.memory) == ("8", "32Gi")
     assert found.usable
 
 

@@ -11,7 +11,7 @@ from small_api import SmallApi, cut_off, status
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.api_errors import ServerBusyError, UnreachableError
-from pytest_k8snet.cluster.http import is_repeatable, repeat
+from pytest_k8snet.cluster.http import is_repeatable, pause_seconds
 from pytest_k8snet.errors import (
     ApiError,
     ConflictError,
@@ -183,33 +183,33 @@ def test_a_server_that_stays_broken_is_given_up(server: SmallApi, api: Api) -> N
 def test_a_server_that_used_up_all_patience_is_asked_once_until_it_answers_again(
     server: SmallApi, api: Api
 ) -> None:
-    hasty = Api(api._rest.transport, context="small", user="tester", patience_seconds=0.2)
+    api._client.patience_seconds = 0.2
     server.on(f"GET {PODS}/a", BUSY)
     with pytest.raises(ServerBusyError) as caught:
-        hasty.get(f"{PODS}/a")
+        api.get(f"{PODS}/a")
     told = str(caught.value)
     assert "(asked again and again for" in told
     assert len(server.seen) > 1
     server.seen.clear()
     for _ in range(3):
         with pytest.raises(ServerBusyError) as caught:
-            hasty.get(f"{PODS}/a")
+            api.get(f"{PODS}/a")
         assert str(caught.value) == told
     assert len(server.seen) == 3
     server.on(f"GET {PODS}/a", {"ok": 1}, BUSY, {"ok": 2})
-    assert [hasty.get(f"{PODS}/a"), hasty.get(f"{PODS}/a")] == [{"ok": 1}, {"ok": 2}]
+    assert [api.get(f"{PODS}/a"), api.get(f"{PODS}/a")] == [{"ok": 1}, {"ok": 2}]
 
 
 def test_a_group_whose_server_is_cut_off_costs_its_patience_once_and_others_none(
     server: SmallApi, api: Api
 ) -> None:
-    hasty = Api(api._rest.transport, context="small", user="tester", patience_seconds=0.2)
+    api._client.patience_seconds = 0.2
     pool, other = "/apis/projectcalico.org/v3/ippools/p", "/apis/crd.projectcalico.org/v1/ippools/p"
     cut = web.Response(status=503, text="service unavailable\n")
     server.on(f"GET {pool}", cut)
     server.on(f"GET {other}", {"ok": 1})
     with pytest.raises(ServerBusyError) as caught:
-        hasty.get(pool)
+        api.get(pool)
     told = str(caught.value)
     assert told.startswith(
         "the server of projectcalico.org behind the API server could not get "
@@ -220,14 +220,14 @@ def test_a_group_whose_server_is_cut_off_costs_its_patience_once_and_others_none
     assert len(server.seen) > 1
     server.seen.clear()
     for _ in range(2):
-        assert hasty.get(other) == {"ok": 1}
+        assert api.get(other) == {"ok": 1}
         with pytest.raises(ServerBusyError) as caught:
-            hasty.get(pool)
+            api.get(pool)
         assert str(caught.value) == told
     assert len(server.seen) == 4
     # Once it is back, it is waited for again.
     server.on(f"GET {pool}", {"ok": 2}, cut, {"ok": 3})
-    assert [hasty.get(pool), hasty.get(pool)] == [{"ok": 2}, {"ok": 3}]
+    assert [api.get(pool), api.get(pool)] == [{"ok": 2}, {"ok": 3}]
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 409, 422])
@@ -278,37 +278,34 @@ def test_an_object_that_exists_is_a_conflict_at_once(server: SmallApi, api: Api)
 
 
 def test_pauses_grow_and_honour_retry_after_up_to_a_limit() -> None:
+    asked = [None, None, 3.0, 600.0]
+    waits = [
+        pause_seconds(attempt, ServerBusyError("busy", status=429, retry_after_seconds=after))
+        for attempt, after in enumerate(asked, start=1)
+    ]
+    assert 0.1 <= waits[0] <= 0.2 <= waits[1] <= 0.3
+    assert waits[2:] == [3.0, 10.0]
+    assert 2.0 <= pause_seconds(20, UnreachableError("gone", sent=False)) <= 2.1
+
+
+def test_what_the_server_asks_is_what_is_waited(server: SmallApi, api: Api) -> None:
     waits: list[float] = []
-    asked = iter([None, None, 3.0, 600.0])
-
-    def request() -> str:
-        try:
-            after = next(asked)
-        except StopIteration:
-            return "done"
-        raise ServerBusyError("busy", status=429, retry_after_seconds=after)
-
-    answer = repeat(
-        request,
+    headers = {"Retry-After": "3"}
+    server.on(f"GET {PODS}/a", web.Response(status=429, headers=headers), {"ok": 1})
+    answer = api._client.repeat(
+        lambda: api._client.once("GET", f"{PODS}/a"),
         repeatable=lambda error: is_repeatable(error, idempotent=False),
-        patience_seconds=60,
         sleep=waits.append,
     )
-    assert answer == "done"
-    assert 0.1 <= waits[0] <= 0.2 < waits[1] <= 0.3
-    assert waits[2:] == [3.0, 10.0]
+    assert (answer.object, waits) == ({"ok": 1}, [3.0])
 
 
-def test_without_patience_a_request_is_sent_once() -> None:
-    sent: list[int] = []
-
-    def request() -> None:
-        sent.append(1)
-        raise UnreachableError("gone", sent=False)
-
-    with pytest.raises(ConnectError, match="gone"):
-        repeat(request, repeatable=lambda _: True, patience_seconds=0, sleep=lambda _: None)
-    assert sent == [1]
+def test_without_patience_a_request_is_sent_once(server: SmallApi, api: Api) -> None:
+    api._client.patience_seconds = 0.0
+    server.on(f"GET {PODS}/a", BUSY)
+    with pytest.raises(ServerBusyError):
+        api.get(f"{PODS}/a")
+    assert len(server.seen) == 1
 
 
 def test_a_request_that_never_left_may_be_repeated_whatever_it_does() -> None:

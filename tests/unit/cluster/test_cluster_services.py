@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ def test_other_ports_hostnames_and_ipv6_are_written_right(server: SmallApi, api:
         ingress=[{"hostname": "lb.example.com"}],
         clusterIP="fd00::7",
     )
-    web = existing_web_service(api, "shop/web:api", cluster_domain="corp.internal")
+    web = replace(existing_web_service(api, "shop/web:api"), cluster_domain="corp.internal")
     assert web.cluster_ip_url == "http://[fd00::7]:8080/"
     assert web.dns_url == "http://web.shop.svc.corp.internal.:8080/"
     assert web.external_url == "http://lb.example.com:8080/"
