@@ -14,10 +14,8 @@ from typing import Any
 from dataplane_scenarios import SPEC, datastore, program
 
 from pytest_k8snet.lab import namespaces
-from pytest_k8snet.lab.dataplane import felix, ipip, ipip_tun, kernel, netns, underlay
-from pytest_k8snet.lab.dataplane import ipip_tun as ipip_tun_module
+from pytest_k8snet.lab.dataplane import felix, ipip, kernel, netns, underlay
 from pytest_k8snet.lab.dataplane.felix import VXLAN_PORT, Host
-from pytest_k8snet.lab.dataplane.moderation import Moderation
 
 NODE1 = "node-node1"
 
@@ -140,8 +138,8 @@ async def flood() -> dict[str, Any]:
 
 def _flood() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    tunnel = ipip_tun.Tunnel(str(SPEC.nodes[1].address.ip), Moderation())
-    ordinary = ipip_tun_module.open_route_events()
+    tunnel = ipip.Tunnel(str(SPEC.nodes[1].address.ip))
+    ordinary = ipip.open_route_events()
     # As Linux has it by default.
     ordinary.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 212992 // 2)
     netns.batch_here([f"route add blackhole 10.{i // 256}.{i % 256}.0/24" for i in range(1500)])

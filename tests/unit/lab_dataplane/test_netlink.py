@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from pytest_k8snet.lab.dataplane.ipip_tun import route_answer, route_request
+from pytest_k8snet.lab.dataplane.ipip import route_answer, route_request
 
 
 def answer(kind: int, attributes: bytes) -> bytes:
