@@ -91,7 +91,7 @@ def _opened_cluster(
             strategy=settings.change.strategy,
             pool=settings.change.pool,
             cidr=_network(settings),
-            fabric_routes_pods=settings.fabric_routes_pods,
+            underlay_routes_pods=settings.fabric_routes_pods,
             # A plain number: figures with units refuse to be compared with those of a clock.
             stability_seconds=None if settings.stability is None else float(settings.stability),
         ),

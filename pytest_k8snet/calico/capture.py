@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.calico.kernel import calico_address, nic_of
 from pytest_k8snet.calico.modes import Path
-from pytest_k8snet.calico.path import calico_address, nic_of, path_to
+from pytest_k8snet.calico.path import WireFinding, path_to
 from pytest_k8snet.errors import K8sNetError, ToolError
 from pytest_k8snet.tools import capture
 
@@ -24,14 +25,15 @@ if TYPE_CHECKING:
     from pytest_k8snet.calico.path import PathEnd, PathSnapshot
     from pytest_k8snet.cluster.exec import Completed
     from pytest_k8snet.cluster.nodes import Node
-    from pytest_k8snet.tools.capture import Capture, Packet
+    from pytest_k8snet.tools.capture import Capture, Carrier, Packet
 
 
-#: ``once`` for a pair in its mode, or around the very sample.
-Moment = Literal["once", "before", "after"]
-
-_WORDS: dict[str, str] = {"bare": "bare", "vxlan": "in VXLAN", "ipip": "in IPIP"}
-_CARRIERS: dict[Path, str] = {"direct": "bare", "vxlan": "vxlan", "ipip": "ipip"}
+_WORDS: dict[Carrier, str] = {
+    "none": "unencapsulated",
+    "vxlan": "in VXLAN",
+    "ipip": "in IPIP",
+}
+_CARRIERS: dict[Path, Carrier] = {"direct": "none", "vxlan": "vxlan", "ipip": "ipip"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,40 +57,6 @@ class Exchange:
     missing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireFinding:
-    """The judgement on one exchange.
-
-    Attributes:
-        complaints: packets that were seen in another shape than the mode promises.
-        gaps: what was not seen, so that nothing is proven.
-        sightings: JSON-safe, one for each node and direction.
-    """
-
-    complaints: tuple[str, ...] = ()
-    gaps: tuple[str, ...] = ()
-    sightings: tuple[dict[str, Any], ...] = ()
-
-    def trouble(self) -> str | None:
-        """What keeps the path from being proven; None if nothing does."""
-        return "\n".join(self.complaints or self.gaps) or None
-
-    def praise(self) -> str:
-        """What was seen, in a few words."""
-        ways = dict.fromkeys(
-            f"{one['from']} -> {one['to']} {one['expected']}" for one in self.sightings
-        )
-        return "on the wire: " + (
-            "nothing, as both ends are on one node"
-            if not any(one["packets"] for one in self.sightings)
-            else ", ".join(ways)
-        )
-
-    def to_record(self, moment: Moment) -> dict[str, Any]:
-        """The JSON-safe record of the exchange."""
-        return {"moment": moment, "sightings": list(self.sightings)}
-
-
 def judge_exchange(exchange: Exchange, pools: Iterable[IPPool]) -> WireFinding:
     """Compare what was seen on the wire with what the pools' modes promise.
 
@@ -97,7 +65,7 @@ def judge_exchange(exchange: Exchange, pools: Iterable[IPPool]) -> WireFinding:
     """
     pools = tuple(pools)
     client, server = exchange.client, exchange.server
-    complaints: list[str] = []
+    mismatches: list[str] = []
     gaps = list(exchange.missing)
     sightings: list[dict[str, Any]] = []
     for sender, receiver, to_server in ((client, server, True), (server, client, False)):
@@ -108,7 +76,7 @@ def judge_exchange(exchange: Exchange, pools: Iterable[IPPool]) -> WireFinding:
                 continue  # told in `missing`
             seen = [one for one in capture.packets if _belongs(one, exchange, to_server=to_server)]
             said = f"on the wire, {node.name} {verbs[node.name]}"
-            complaints += _complaints(seen, said, sender.node, receiver.node, pools)
+            mismatches += _mismatches(seen, said, sender.node, receiver.node, pools)
             gaps += _gaps(seen, capture, exchange, node, (sender.node, receiver.node))
             sightings.append(
                 {
@@ -123,7 +91,7 @@ def judge_exchange(exchange: Exchange, pools: Iterable[IPPool]) -> WireFinding:
                 }
             )
     return WireFinding(
-        complaints=tuple(dict.fromkeys(complaints)),
+        mismatches=tuple(dict.fromkeys(mismatches)),
         gaps=tuple(dict.fromkeys(gaps)),
         sightings=tuple(sightings),
     )
@@ -140,7 +108,7 @@ def _belongs(packet: Packet, exchange: Exchange, *, to_server: bool) -> bool:
     return ours and packet.payload_bytes > 0
 
 
-def _complaints(
+def _mismatches(
     seen: Iterable[Packet], said: str, sender: Node, receiver: Node, pools: tuple[IPPool, ...]
 ) -> Iterator[str]:
     for packet in seen:
@@ -177,7 +145,7 @@ def _shape(packet: Packet) -> str:
     return _words(packet.carrier, packet.outer_destination)
 
 
-def _words(carrier: str, outer_destination: str) -> str:
+def _words(carrier: Carrier, outer_destination: str) -> str:
     return _WORDS[carrier] + (f" to {outer_destination}" if outer_destination else "")
 
 
@@ -189,7 +157,7 @@ Send = Callable[[Callable[[int], None]], str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WireTap:
+class WireCapture:
     """Captures on nodes.
 
     Args:

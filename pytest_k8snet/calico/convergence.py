@@ -1,10 +1,9 @@
-"""Waiting until a check has no complaint, and goes on having none for a while."""
+"""Waiting until a check has no mismatch, and goes on having none for a while."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.errors import ExecError, NotConvergedError, ToolMissingError
@@ -18,23 +17,6 @@ SHORTEST_WINDOW_SECONDS = 0.25
 LONGEST_WINDOW_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Convergence:
-    """How a state was reached.
-
-    Attributes:
-        seconds: from the start of the wait until the state was good and stayed so.
-        window_seconds: how long it then stayed good.
-        relapses: how often it was good and became bad again.
-        checks: how often it was looked at.
-    """
-
-    seconds: float
-    window_seconds: float
-    relapses: int
-    checks: int
-
-
 def wait_until_good(
     check: Callable[[], Sequence[str]],
     *,
@@ -44,8 +26,8 @@ def wait_until_good(
     remedy: str = "",
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Convergence:
-    """Wait until ``check`` returns no complaint, and none for a window after that.
+) -> None:
+    """Wait until ``check`` returns no mismatch, and none for a window after that.
 
     Felix may restart a second time right after the first, so being good once proves nothing. The
     window is in proportion to what the cluster took: twice the time until the state was first
@@ -66,14 +48,13 @@ def wait_until_good(
     begun = clock()
     pause = _FIRST_PAUSE_SECONDS
     good_since: float | None = None
-    relapses = checks = 0
+    relapses = 0
     while True:
         # A state counts from when it was asked for: how long the answer takes is no matter of it.
         asked = clock()
-        complaints = _complaints(check)
-        checks += 1
+        mismatches = _mismatches(check)
         now = clock()
-        if complaints:
+        if mismatches:
             relapses += good_since is not None
             good_since = None
         elif good_since is None:
@@ -89,17 +70,12 @@ def wait_until_good(
                 else stability_seconds
             )
             if now - good_since >= window:
-                return Convergence(
-                    seconds=good_since - begun,
-                    window_seconds=now - good_since,
-                    relapses=relapses,
-                    checks=checks,
-                )
+                return
         # A state that is good is not cut short in its window; one that is bad is.
-        if complaints and now - begun > timeout_seconds:
+        if mismatches and now - begun > timeout_seconds:
             raise NotConvergedError(
                 f"{what}: not there after {timeout_seconds:g} s",
-                found="\n".join(complaints),
+                found="\n".join(mismatches),
                 remedy=remedy,
             )
         if relapses and now - begun > 2 * timeout_seconds:
@@ -112,7 +88,7 @@ def wait_until_good(
         pause = min(_LONGEST_PAUSE_SECONDS, pause * _BACKOFF)
 
 
-def _complaints(check: Callable[[], Sequence[str]]) -> Sequence[str]:
+def _mismatches(check: Callable[[], Sequence[str]]) -> Sequence[str]:
     try:
         return check()
     except ToolMissingError:

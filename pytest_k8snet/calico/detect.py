@@ -12,10 +12,10 @@ from pytest_k8snet.calico.installation import (
     INSTALLATION_PATH,
     V1,
     V3,
+    ApiGroup,
     ApiShape,
     Backend,
     FelixSetting,
-    Group,
     Installation,
     IPPool,
     OperatorPool,
@@ -78,7 +78,7 @@ class Reader:
 _FINISHED = ("Converged", "Complete")
 
 
-def served_groups(api: Api) -> dict[str, str]:
+def served_api_groups(api: Api) -> dict[str, str]:
     """The API groups by name, each with its preferred version: ``apps/v1``."""
     return {
         str(group.get("name")): str((group.get("preferredVersion") or {}).get("groupVersion"))
@@ -107,12 +107,12 @@ def unfinished(phases: Mapping[str, str]) -> str:
 
 def find_shape(
     reader: Reader, served: Mapping[str, str], phases: Mapping[str, str]
-) -> tuple[ApiShape | None, Group | None]:
+) -> tuple[ApiShape | None, ApiGroup | None]:
     """The shape of Calico's API, and the group to write pools through.
 
     Args:
         reader: the connection.
-        served: what :func:`served_groups` found.
+        served: what :func:`served_api_groups` found.
         phases: what :func:`migration_phases` found.
     """
     v1, v3 = "crd.projectcalico.org" in served, "projectcalico.org" in served
@@ -137,9 +137,9 @@ def find_shape(
 # -- What the DaemonSet calico-node and its ConfigMap say: backend, datastore, IPAM, MTU ----------
 
 #: The namespaces in which operator and manifests put it.
-NAMESPACES = ("calico-system", "kube-system")
+DAEMON_NAMESPACES = ("calico-system", "kube-system")
 #: What cannot be read of it is remembered under this topic.
-TOPIC = "DaemonSet calico-node"
+DAEMON_TOPIC = "DaemonSet calico-node"
 _CANAL = ("canal", "rke2-canal")
 
 
@@ -173,12 +173,14 @@ class DaemonFacts:
 
 def daemon_facts(reader: Reader) -> DaemonFacts:
     """Find the DaemonSet where operator or manifests put it, and read it."""
-    for namespace in NAMESPACES:
-        daemon = reader.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/calico-node", TOPIC)
+    for namespace in DAEMON_NAMESPACES:
+        daemon = reader.get(
+            f"/apis/apps/v1/namespaces/{namespace}/daemonsets/calico-node", DAEMON_TOPIC
+        )
         if daemon is not None:
             return _read(reader, namespace, daemon)
     for name in _CANAL:
-        if reader.get(f"/apis/apps/v1/namespaces/kube-system/daemonsets/{name}", TOPIC):
+        if reader.get(f"/apis/apps/v1/namespaces/kube-system/daemonsets/{name}", DAEMON_TOPIC):
             return DaemonFacts(canal=True)
     vpp = reader.get(
         "/apis/apps/v1/namespaces/calico-vpp-dataplane/daemonsets/calico-vpp-node", "Calico VPP"
@@ -258,7 +260,7 @@ class FelixFacts(TypedDict, total=False):
 
 def felix_facts(
     reader: Reader,
-    group: Group | None,
+    group: ApiGroup | None,
     daemon: DaemonFacts,
     operator: Mapping[str, Any] | None,
 ) -> FelixFacts:
@@ -359,7 +361,7 @@ def inspect(api: Api) -> Installation:
         ConnectError: the API server doesn't answer at all.
         UnauthorizedError: the credentials are not accepted.
     """
-    served = served_groups(api)
+    served = served_api_groups(api)
     reader = Reader(api)
     phases = migration_phases(reader, served)
     shape, group = find_shape(reader, served, phases)
@@ -377,7 +379,7 @@ def inspect(api: Api) -> Installation:
         found,
         service_networks=_service_networks(reader),
         unfinished_migration=unfinished(phases),
-        fabric_peering=found.backend == "bird" and _peers_outside(reader, found),
+        underlay_peering=found.backend == "bird" and _peers_outside(reader, found),
     )
     return replace(found, unknown=dict(reader.unknown))
 
@@ -405,7 +407,7 @@ def _with_pools(reader: Reader, found: Installation) -> Installation:
     )
 
 
-def _readable_group(found: Installation) -> Group | None:
+def _readable_group(found: Installation) -> ApiGroup | None:
     return V1 if found.shape == "B" and not found.v3_reachable else found.group
 
 
@@ -415,7 +417,7 @@ def _with_information(reader: Reader, found: Installation, daemon: DaemonFacts) 
     spec = ((path and reader.get(path, "Calico version")) or {}).get("spec") or {}
     text = str(spec.get("calicoVersion") or daemon.image_tag)
     # Kinds are only ever added, so this one counts only where there is no DaemonSet to say more.
-    absent = not daemon.environment and TOPIC not in reader.unknown
+    absent = not daemon.environment and DAEMON_TOPIC not in reader.unknown
     canal = absent and "canal" in str(spec.get("clusterType")).split(",")
     version = reader.get("/version", "Kubernetes version") or {}
     return replace(

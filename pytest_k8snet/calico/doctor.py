@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.convergence import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
 from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.detect import inspect
-from pytest_k8snet.calico.forecast import FELIX_RESTART, OPERATOR, entering, walk
-from pytest_k8snet.calico.installation import V1, Group, Installation
+from pytest_k8snet.calico.installation import V1, ApiGroup, Installation
 from pytest_k8snet.calico.journal import JournalStore
 from pytest_k8snet.calico.lease import current_holder
-from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode
+from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode, families_of
 from pytest_k8snet.calico.pools import plan_pools
 from pytest_k8snet.calico.restore import STATE_NAMESPACE
 from pytest_k8snet.calico.session import ChangeSettings
@@ -26,128 +25,9 @@ from pytest_k8snet.errors import ApiError, K8sNetError, ModeUnavailableError, No
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
 
-
-def attempt(
-    installation: Installation,
-    strategy: Strategy,
-    mode: CalicoMode,
-    nodes: Sequence[Node],
-    pool: str,
-) -> Decision | str:
-    """How a mode would be had; or in words why it cannot be."""
-    try:
-        return decide(installation, strategy=strategy, mode=mode, nodes=nodes, pool_name=pool)
-    except ModeUnavailableError as exc:
-        return f"{exc.problem}: {exc.found}. {exc.remedy}" if exc.found else exc.problem
-
-
-def editable_pool(installation: Installation) -> str:
-    """The name of the first pool that a run could flip; empty if there is none."""
-    for pool in installation.pools:
-        if pool.offers_pod_addresses and not pool.run_id:
-            return pool.name
-    return ""
-
-
-def wrapped(text: str) -> list[str]:
-    """Lines that fit a terminal."""
-    return textwrap.wrap(text, 92, subsequent_indent="    ", break_on_hyphens=False)
-
-
-def if_dedicated(installation: Installation, nodes: Sequence[Node]) -> tuple[str, ...]:
-    """What a run with pools of its own would do, line by line."""
-    return tuple(line for text in _dedicated_told(installation, nodes) for line in wrapped(text))
-
-
-def _dedicated_told(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
-    group = installation.group
-    if group is None or len(nodes) < 2:
-        yield "nothing: there is nothing to do it on"
-        return
-    decisions = {
-        mode: decision
-        for mode in STUDY_ORDER
-        if isinstance(
-            decision := attempt(installation, "dedicated", mode, nodes, ""),
-            Decision,
-        )
-    }
-    modes = list(decisions)
-    try:
-        pools = plan_pools(
-            installation,
-            group=group,
-            modes=modes,
-            nodes=nodes,
-            every_node=installation.nodes,
-            run_id="RUN",
-            within=ChangeSettings().cidr,
-        )
-    except ModeUnavailableError as exc:
-        yield f"{exc.problem}: {exc.found}. {exc.remedy}"
-        return
-    for pool in pools:
-        yield f"create IPPool {pool['metadata']['name']} {pool['spec']['cidr']}, deleted at the end"
-    # One note is said of all modes that it concerns.
-    yield from dict.fromkeys(note for one in decisions.values() for note in one.notes)
-    restarts = bool({mode.family for mode in modes} - {"none"} - installation.families())
-    span = entering(restarts=restarts, by_operator=False, stability_seconds=None)
-    again = ", and Felix restarts again at the end" if restarts else ""
-    yield f"takes {span} at the start{_why(restarts, False)}; existing pools are not touched{again}"
-
-
-def if_in_place(installation: Installation, nodes: Sequence[Node]) -> tuple[str, ...]:
-    """What a run that flips the first pool that can be flipped would do, line by line."""
-    return tuple(line for text in _in_place_told(installation, nodes) for line in wrapped(text))
-
-
-def _in_place_told(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
-    pool = installation.pool(editable_pool(installation))
-    answers = {
-        mode: attempt(installation, "in-place", mode, nodes, pool.name if pool else "")
-        for mode in CalicoMode
-    }
-    decisions = {mode: one for mode, one in answers.items() if isinstance(one, Decision)}
-    if pool is None or not decisions:
-        yield "nothing: see above"
-        return
-    decision = next(iter(decisions.values()))
-    by_operator = decision.writer == "installation"
-    where = (
-        "the encapsulation of its entry in the operator's Installation"
-        if by_operator
-        else f"both mode fields of the pool, through {decision.group}"
-    )
-    yield f"on pool {pool.name}: write {where}, and the original back at the end"
-    yield from dict.fromkeys(note for one in decisions.values() for note in one.notes)
-    tour = walk(installation, pool, decisions, by_operator=by_operator, stability_seconds=None)
-    each = [
-        entering(restarts=restarts, by_operator=by_operator, stability_seconds=None)
-        for restarts in (True, False)
-    ]
-    yield (
-        f"a switch takes {each[0]} where the family changes{_why(True, by_operator)}, else "
-        f"{each[1]}; connections through the pool may stall meanwhile"
-    )
-    yield (
-        f"through all {len(decisions)} modes and back: {tour.switches} switches, "
-        f"{tour.restarts} of them with a restart of Felix, {tour.span} in all"
-    )
-
-
-def _why(restarts: bool, by_operator: bool) -> str:
-    causes = [f"Felix restarts in {FELIX_RESTART}"] if restarts else []
-    if by_operator:
-        causes.append(f"the operator follows in {OPERATOR}")
-    return f" ({', '.join(causes)})" if causes else ""
-
-
-# -- What a cluster is, which modes its pairs can have, what that would change, what is missing
-
-
 _WINDOW = (
     "once it has stayed good for twice the time that it took, "
-    f"{SHORTEST_WINDOW_SECONDS:g} s to {LONGEST_WINDOW_SECONDS:g} s; the times above include that "
+    f"{SHORTEST_WINDOW_SECONDS:g} s to {LONGEST_WINDOW_SECONDS:g} s "
     "(pytest -o k8snet_stability=SECONDS sets another window)"
 )
 _STRATEGIES: tuple[Strategy, ...] = ("none", "dedicated", "in-place")
@@ -203,19 +83,22 @@ def examine(api: Api, *, namespace: str | None = None) -> Examination:
             ("Calico", tuple(_calico(installation))),
             ("Pairs", tuple(_pairs(nodes))),
             ("Modes", tuple(table)),
-            ("What pytest --k8snet-change=dedicated would do", if_dedicated(installation, nodes)),
+            (
+                "What pytest --k8snet-change=dedicated would do",
+                tuple(_wrapped(_plan_dedicated(installation, nodes))),
+            ),
             (
                 "What pytest --k8snet-change=in-place:POOL would do",
-                if_in_place(installation, nodes),
+                tuple(_wrapped(_plan_in_place(installation, nodes))),
             ),
-            ("When a mode counts as entered", tuple(wrapped(_WINDOW))),
+            ("When a mode counts as entered", tuple(_wrapped([_WINDOW]))),
             ("Permissions", tuple(_permissions(report))),
             ("Other runs", tuple(state)),
         ),
     )
 
 
-def _name(group: Group) -> str:
+def _name(group: ApiGroup) -> str:
     return group.partition("/")[0]
 
 
@@ -233,7 +116,7 @@ def _calico(installation: Installation) -> Iterator[str]:
             "the wire prove paths"
         )
     yield f"API shape {installation.shape}: pools are written through {installation.group}"
-    mtu = installation.mtu_told
+    mtu = installation.mtu_source
     yield f"pod MTU {'derived from the host and what is enabled' if mtu == 'auto' else mtu}"
     yield f"enabled: {', '.join(sorted(installation.encapsulations())) or 'no encapsulation'}"
     for pool in installation.pools:
@@ -273,11 +156,10 @@ def _modes(installation: Installation, nodes: Sequence[Node]) -> tuple[list[str]
     notes: list[str] = []
     rows = [["mode", "same subnet", "between subnets", "in pool", "dedicated", "in-place"]]
     possible = False
-    pool = editable_pool(installation)
     for mode in STUDY_ORDER:
         row = [str(mode), mode.path(same_subnet=True), mode.path(same_subnet=False)]
         for strategy in _STRATEGIES:
-            answer = attempt(installation, strategy, mode, nodes, pool)
+            answer = _attempt(installation, strategy, mode, nodes)
             if isinstance(answer, Decision):
                 row.append(answer.pool.name if strategy == "none" and answer.pool else "yes")
                 possible = True
@@ -294,8 +176,95 @@ def _modes(installation: Installation, nodes: Sequence[Node]) -> tuple[list[str]
         for row in rows
     ]
     for number, note in enumerate(notes, 1):
-        lines += wrapped(f"({number}) {note}")
+        lines += _wrapped([f"({number}) {note}"])
     return lines, possible
+
+
+def _attempt(
+    installation: Installation,
+    strategy: Strategy,
+    mode: CalicoMode,
+    nodes: Sequence[Node],
+) -> Decision | str:
+    """How a mode would be had; or in words why it cannot be."""
+    pool = _editable_pool(installation) if strategy == "in-place" else ""
+    try:
+        return decide(installation, strategy=strategy, mode=mode, nodes=nodes, pool_name=pool)
+    except ModeUnavailableError as exc:
+        return f"{exc.problem}: {exc.found}. {exc.remedy}" if exc.found else exc.problem
+
+
+def _editable_pool(installation: Installation) -> str:
+    """The name of the first pool that a run could flip; empty if there is none."""
+    for pool in installation.pools:
+        if pool.offers_pod_addresses and not pool.run_id:
+            return pool.name
+    return ""
+
+
+def _decisions(
+    installation: Installation, strategy: Strategy, nodes: Sequence[Node]
+) -> dict[CalicoMode, Decision]:
+    return {
+        mode: decision
+        for mode in STUDY_ORDER
+        if isinstance(decision := _attempt(installation, strategy, mode, nodes), Decision)
+    }
+
+
+def _plan_dedicated(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
+    """What a run with pools of its own would do."""
+    group = installation.group
+    if group is None or len(nodes) < 2:
+        yield "nothing: there is nothing to do it on"
+        return
+    decisions = _decisions(installation, "dedicated", nodes)
+    try:
+        pools = plan_pools(
+            installation,
+            group=group,
+            modes=decisions,
+            nodes=nodes,
+            every_node=installation.nodes,
+            run_id="RUN",
+            within=ChangeSettings().cidr,
+        )
+    except ModeUnavailableError as exc:
+        yield f"{exc.problem}: {exc.found}. {exc.remedy}"
+        return
+    for pool in pools:
+        yield f"create IPPool {pool['metadata']['name']} {pool['spec']['cidr']}, deleted at the end"
+    # One note is said of all modes that it concerns.
+    yield from dict.fromkeys(note for one in decisions.values() for note in one.notes)
+    restarts = families_of(decisions) - installation.families()
+    yield "existing pools are not touched" + (
+        "; Felix restarts again at the end" if restarts else ""
+    )
+
+
+def _plan_in_place(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
+    """What a run that flips the first pool that can be flipped would do."""
+    decisions = (
+        {} if not _editable_pool(installation) else _decisions(installation, "in-place", nodes)
+    )
+    decision = next(iter(decisions.values()), None)
+    if decision is None or decision.pool is None:
+        yield "nothing: see above"
+        return
+    where = (
+        "the encapsulation of its entry in the operator's Installation"
+        if decision.writer == "installation"
+        else f"both mode fields of the pool, through {decision.group}"
+    )
+    yield f"on pool {decision.pool.name}: write {where}, and the original back at the end"
+    yield from dict.fromkeys(note for one in decisions.values() for note in one.notes)
+    yield "connections through the pool may stall at each switch"
+
+
+def _wrapped(texts: Iterable[str]) -> Iterator[str]:
+    """Lines that fit a terminal."""
+    for text in texts:
+        yield from textwrap.wrap(text, 92, subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _permissions(report: rbac.Report) -> Iterator[str]:
@@ -315,10 +284,10 @@ def _state(api: Api) -> tuple[list[str], bool]:
     except K8sNetError as exc:
         return [exc.problem, f"to do: {exc.remedy}"], False
     if journal is not None:
-        told = f"{journal.owner} has changed this cluster since {journal.time}"
+        said = f"{journal.owner} has changed this cluster since {journal.time}"
         if holder is not None and holder.alive is not False:
-            return [f"{told}, and may be at work: Lease of {holder.identity}"], False
-        return [f"{told} and is gone", "to do: k8snet restore"], False
+            return [f"{said}, and may be at work: Lease of {holder.identity}"], False
+        return [f"{said} and is gone", "to do: k8snet restore"], False
     if holder is not None:
         return [f"{holder.identity} holds this cluster"], False
     return ["none"], True

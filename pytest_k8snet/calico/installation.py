@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_k8snet.calico.modes import CalicoMode, Encapsulation, Family, families_of
+from pytest_k8snet.calico.modes import CalicoMode, Encapsulation, Family, families_of, pod_mtu_bytes
 from pytest_k8snet.cluster.pods import RUN_LABEL
 from pytest_k8snet.tools.capture import VXLAN_PORT
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 #: Which group the objects are read and written through.
-Group = Literal["projectcalico.org/v3", "crd.projectcalico.org/v1"]
+ApiGroup = Literal["projectcalico.org/v3", "crd.projectcalico.org/v1"]
 #: A: the v1 CRDs only. B: v1 CRDs behind the aggregated v3 API server. C: native v3 CRDs.
 ApiShape = Literal["A", "B", "C"]
 
-V3: Group = "projectcalico.org/v3"
-V1: Group = "crd.projectcalico.org/v1"
+V3: ApiGroup = "projectcalico.org/v3"
+V1: ApiGroup = "crd.projectcalico.org/v1"
 
 INSTALLATION_PATH = "/apis/operator.tigera.io/v1/installations/default"
 
@@ -31,7 +31,7 @@ INSTALLATION_PATH = "/apis/operator.tigera.io/v1/installations/default"
 METADATA_ANNOTATION = "projectcalico.org/metadata"
 
 
-def calico_path(group: Group, plural: str, name: str = "") -> str:
+def calico_path(group: ApiGroup, plural: str, name: str = "") -> str:
     """The API path of a cluster-scoped Calico collection, or of one object in it."""
     return f"/apis/{group}/{plural}" + (f"/{name}" if name else "")
 
@@ -50,8 +50,6 @@ class IPPool:
     nat_outgoing: bool
     allowed_uses: tuple[str, ...]
     node_selector: str
-    #: ``Automatic``, or ``Manual``: only pods that name the pool get its addresses.
-    assignment_mode: str
     block_size: int
     labels: Mapping[str, str]
     raw: Mapping[str, Any]
@@ -74,7 +72,6 @@ class IPPool:
             nat_outgoing=bool(spec.get("natOutgoing", False)),
             allowed_uses=tuple(spec.get("allowedUses") or ("Workload", "Tunnel")),
             node_selector=str(spec.get("nodeSelector") or "all()"),
-            assignment_mode=str(spec.get("assignmentMode") or "Automatic"),
             block_size=int(spec.get("blockSize") or 26),
             labels=labels_of(raw),
             raw=raw,
@@ -154,7 +151,7 @@ OPERATOR_OWNS_POOLS = Version(3, 28)
 MANUAL_ASSIGNMENT = Version(3, 30)
 #: ``FelixConfiguration.spec.programClusterRoutes`` exists.
 FELIX_CLUSTER_ROUTES = Version(3, 31)
-#: Felix programs IPIP routes unless it is told not to.
+#: Felix programs IPIP routes unless it is configured not to.
 FELIX_OWNS_IPIP = Version(3, 33)
 
 
@@ -198,7 +195,7 @@ class Installation:
     #: None: no Calico API group is served.
     shape: ApiShape | None = None
     #: The group to write pools through; None like ``shape``.
-    group: Group | None = None
+    group: ApiGroup | None = None
     #: False while the aggregated API server of shape B doesn't answer.
     v3_reachable: bool = True
     backend: Backend = "unknown"
@@ -225,12 +222,12 @@ class Installation:
     api_server_ready: bool = True
     #: An explicit MTU for pods and tunnels; None: derived from the host.
     mtu_bytes: int | None = None
-    #: What Felix is told of MTUs, per encapsulation and node: none of it is followed here.
+    #: What Felix is configured to, per encapsulation and node: none of it is followed here.
     mtu_settings: tuple[FelixSetting, ...] = ()
     #: Name of a DatastoreMigration that has not finished.
     unfinished_migration: str = ""
     #: Whether BIRD speaks BGP with routers outside the cluster, which so learn where pods are.
-    fabric_peering: bool = False
+    underlay_peering: bool = False
     #: All of them, also those that take no pods.
     nodes: tuple[Node, ...] = ()
     #: ``azure``, ``gce``, ``aws``..., from the nodes' provider ids; empty where unset.
@@ -280,6 +277,16 @@ class Installation:
             return ""
         return next((why for topic, why in self.unknown.items() if topic.startswith("IPPools")), "")
 
+    def mtu_loss_bytes(self, mode: CalicoMode) -> int:
+        """By how much the MTU of new pods shrinks, everywhere, once a pool is in this mode as well.
+
+        0 as well where Felix has settings of its own, since nobody here follows those.
+        """
+        if self.mtu_bytes is not None or self.mtu_settings:
+            return 0
+        now = self.encapsulations()
+        return pod_mtu_bytes(0, now) - pod_mtu_bytes(0, now | families_of([mode]))
+
     def encapsulations(self) -> frozenset[Encapsulation]:
         """All that is enabled now and takes its bytes from the MTU of new pods."""
         switches: dict[Encapsulation, bool] = {
@@ -298,12 +305,12 @@ class Installation:
         return not (self.mtu_settings or unread or self.backend == "unknown")
 
     @property
-    def mtu_told(self) -> str:
+    def mtu_source(self) -> str:
         """In words, how new pods get their MTU."""
         if self.mtu_bytes is not None:
             return str(self.mtu_bytes)
-        told = ", ".join(f"{one.where} is {one.value}" for one in self.mtu_settings)
-        return f"as Felix is told: {told}" if told else "auto"
+        settings = ", ".join(f"{one.where} is {one.value}" for one in self.mtu_settings)
+        return f"as Felix is configured: {settings}" if settings else "auto"
 
     def facts(self) -> dict[str, Any]:
         """What a record says of the installation: flat, JSON-safe, no secrets."""
@@ -317,7 +324,7 @@ class Installation:
             "dataplane": self.dataplane,
             "ipam": self.ipam,
             "wireguard": self.wireguard,
-            "mtu": self.mtu_bytes or self.mtu_told,
+            "mtu": self.mtu_bytes or self.mtu_source,
             "provider": self.provider or "unknown",
             "pools": ", ".join(f"{pool.name} {pool.cidr} {pool.mode}" for pool in self.pools),
             **{f"unknown: {topic}": reason for topic, reason in sorted(self.unknown.items())},

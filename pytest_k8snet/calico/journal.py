@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico.decision import Strategy
-from pytest_k8snet.calico.installation import ApiShape, Group
+from pytest_k8snet.calico.installation import ApiGroup, ApiShape
 from pytest_k8snet.errors import ConflictError, NotFoundError, RestoreError
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ class Journal:
     owner: str
     time: str
     shape: ApiShape
-    group: Group
+    group: ApiGroup
     original: OriginalPool | None = None
     #: Names of the pools that the run makes; some may not exist yet.
-    own_pools: tuple[str, ...] = field(default=())
+    dedicated_pools: tuple[str, ...] = field(default=())
 
     def to_json(self) -> str:
         """The text that is kept."""
@@ -73,7 +73,7 @@ class Journal:
                 "time": self.time,
                 "shape": self.shape,
                 "group": self.group,
-                "own_pools": list(self.own_pools),
+                "own_pools": list(self.dedicated_pools),
                 "original": original
                 and {
                     "name": original.name,
@@ -114,7 +114,7 @@ class Journal:
                 time=data["time"],
                 shape=data["shape"],
                 group=data["group"],
-                own_pools=tuple(data["own_pools"]),
+                dedicated_pools=tuple(data["own_pools"]),
                 original=OriginalPool(**original) if original else None,
             )
         except (KeyError, TypeError):
@@ -175,7 +175,7 @@ class JournalStore:
             self._api.create(self._collection, body)
         except ConflictError:
             raise RestoreError(
-                "Another run's changes to this cluster have not been taken back",
+                "Another run's changes to this cluster have not been restored",
                 found=f"{self.where} exists",
                 remedy="Run `k8snet restore` first.",
             ) from None

@@ -92,15 +92,6 @@ class CalicoMode(enum.Enum):
         return cls.NEVER
 
     @classmethod
-    def of_encapsulation(cls, encapsulation: str | None) -> CalicoMode:
-        """The mode of an Installation's pool entry; absent means IPIP, as the operator defaults.
-
-        Raises:
-            SettingsError: the operator has no such value.
-        """
-        return cls.parse(encapsulation or "IPIP")
-
-    @classmethod
     def parse(cls, text: str) -> CalicoMode:
         """Read a mode's name: ``VXLAN-CrossSubnet``, in any case and with any separator.
 

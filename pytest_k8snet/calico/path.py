@@ -1,4 +1,10 @@
-"""Which path a sample took: the claim, the evidence, and the verdict on it. Pure."""
+"""Which path a sample took: the claim, the evidence, and the verdict on it. Pure.
+
+A pair has two directions. For each, one rule says which path is promised: the pool of the
+*destination* address decides, on the *sending* node. The evidence is both nodes' routes and
+tunnels (``kernel``), the byte counters of their devices, the MTUs, and, where it was looked at,
+the wire.
+"""
 
 from __future__ import annotations
 
@@ -9,532 +15,29 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.calico.installation import IPPool, pool_of
-from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, KernelState, Route, hosts
+from pytest_k8snet.calico.kernel import (
+    TUNNEL_DEVICES,
+    KernelState,
+    NodeState,
+    nic_of,
+    route_mismatches,
+)
 from pytest_k8snet.calico.modes import (
     FALLBACK_HOST_MTU_BYTES,
     CalicoMode,
     Encapsulation,
-    Family,
     Path,
     mss_bytes,
     pod_mtu_bytes,
 )
 from pytest_k8snet.errors import PathError
-from pytest_k8snet.tools.ip import Counters, Link
+from pytest_k8snet.tools.ip import Link
 
 if TYPE_CHECKING:
-    from pytest_k8snet.calico.capture import Moment, WireFinding
     from pytest_k8snet.cluster.nodes import Node
 
-#
-# Each function returns complaints in words: what was expected and what was found. None of them
-# looks at a route's ``proto``: who writes the routes differs between versions and settings.
-
-
-_FAMILIES: tuple[Literal["vxlan", "ipip"], ...] = ("vxlan", "ipip")
-#: The VNI that Calico uses for every pool.
-_VNI = 4096
-
-
-def path_of_device(device: str) -> str:
-    """The path that a route through a device takes; ``local`` for a pod on the node itself."""
-    for path, name in TUNNEL_DEVICES.items():
-        if device == name:
-            return path
-    if device.startswith("wireguard"):
-        return "wireguard"
-    return "local" if device.startswith("cali") or device == "lo" else "direct"
-
-
-def calico_address(node: Node) -> str:
-    """The address by which Calico's routes and tunnels reach a node."""
-    return str(node.interface.ip) if node.interface is not None else node.internal_ip
-
-
-def nic_of(node: Node, state: KernelState) -> Link | None:
-    """The network interface that has the address by which Calico reaches a node."""
-    return state.link_of(calico_address(node)) or state.link_of(node.internal_ip)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Station:
-    """A node, with what its kernel said."""
-
-    node: Node
-    state: KernelState
-
-
-def route_complaints(path: Path, destination: str, sender: Station, receiver: Station) -> list[str]:
-    """What keeps the sender's packets to a destination from taking a path.
-
-    Args:
-        path: the path that is promised.
-        destination: the address, a pod's or a node's own.
-        sender: the sending node; its route to the destination was asked for.
-        receiver: the receiving node.
-    """
-    return list(_route_complaints(path, destination, sender, receiver))
-
-
-def _route_complaints(
-    path: Path, destination: str, sender: Station, receiver: Station
-) -> Iterator[str]:
-    route = sender.state.route(destination)
-    if route.error:
-        yield f"{sender.node.name} has no route to {destination}, expected {path}: {route.error}"
-        return
-    found = f"{sender.node.name} sends {route}"
-    taken = path_of_device(route.device)
-    if sender.node.name == receiver.node.name:
-        if taken != "local":
-            yield f"{found}, expected the pod's own cali device"
-    elif taken != path:
-        yield f"{found}, expected {_wanted_device(path, sender.state)}"
-    elif path == "vxlan":
-        yield from _vxlan_route_complaints(route, sender, receiver, found)
-    elif _gateway_matters(path, sender.node, receiver.node) and route.gateway not in (
-        "",
-        calico_address(receiver.node),
-    ):
-        yield (
-            f"{found}, expected the next hop {calico_address(receiver.node)} of "
-            f"{receiver.node.name}: a stale route"
-        )
-
-
-def _gateway_matters(path: Path, sender: Node, receiver: Node) -> bool:
-    # Between subnets a direct route goes via a router, whose business it is to know the pods.
-    return path == "ipip" or sender.same_subnet(receiver)
-
-
-def _wanted_device(path: Path, sender: KernelState) -> str:
-    if path == "direct":
-        return "the node's own NIC (direct)"
-    device = TUNNEL_DEVICES[path]
-    return f"dev {device}" + ("" if device in sender.links else ", which does not exist there")
-
-
-def _vxlan_route_complaints(
-    route: Route, sender: Station, receiver: Station, found: str
-) -> Iterator[str]:
-    remote = receiver.state.links.get(TUNNEL_DEVICES["vxlan"])
-    if remote is None:
-        yield (f"{receiver.node.name} has no vxlan.calico to receive what {sender.node.name} sends")
-    elif not route.gateway:
-        return  # a borrowed or /32 tunnel address: scope link, nothing to compare
-    elif route.gateway not in hosts(remote):
-        yield (
-            f"{found}, expected {receiver.node.name}'s tunnel address "
-            f"{', '.join(hosts(remote)) or '(it has none)'}: a stale route"
-        )
-    else:
-        yield from _endpoint_complaints(route.gateway, remote, sender, receiver.node)
-
-
-def _endpoint_complaints(gateway: str, remote: Link, sender: Station, to: Node) -> Iterator[str]:
-    mac = sender.state.neighbours.get(gateway)
-    if mac != remote.mac:
-        yield (
-            f"{sender.node.name} has {mac or 'no MAC'} for {gateway} on vxlan.calico, expected "
-            f"{remote.mac} of {to.name}"
-        )
-        return
-    fdb = sender.state.fdb
-    if fdb is not None and fdb.get(mac) != calico_address(to):
-        yield (
-            f"{sender.node.name}'s FDB sends {mac} to {fdb.get(mac) or 'nowhere'}, expected "
-            f"{calico_address(to)} of {to.name}"
-        )
-
-
-def vxlan_peer_complaints(sender: Station, receiver: Station) -> list[str]:
-    """What keeps a node from reaching another's VXLAN tunnel endpoint: neighbour and FDB entry.
-
-    There may be no pods yet when this is asked, so no route tells the gateway: it is the address
-    of the receiving node's tunnel device.
-    """
-    remote = receiver.state.links.get(TUNNEL_DEVICES["vxlan"])
-    address = next(iter(hosts(remote)), "") if remote else ""
-    if remote is None or not address:
-        return []  # device_complaints says so
-    return list(_endpoint_complaints(address, remote, sender, receiver.node))
-
-
-def device_complaints(
-    station: Station,
-    *,
-    required: Collection[Family],
-    allowed: Collection[Family],
-    flow_based: bool = False,
-) -> list[str]:
-    """What keeps a node's tunnel devices from being those of the modes that are wanted.
-
-    Args:
-        station: the node.
-        required: the encapsulations that must work on it.
-        allowed: those that other pools or settings enable beside; they may have a device or not.
-        flow_based: the eBPF dataplane, whose VXLAN device carries no VNI and may be there and
-            without address in every mode.
-    """
-    complaints: list[str] = []
-    for family in _FAMILIES:
-        device = TUNNEL_DEVICES[family]
-        link = station.state.links.get(device)
-        if family in required:
-            complaints += _wanted_tunnel(device, link, station.node, flow_based=flow_based)
-        elif flow_based or family in allowed or link is None:
-            continue
-        # vxlan.calico is deleted when its family goes; tunl0 stays and only loses its address.
-        elif device == "vxlan.calico" or hosts(link):
-            complaints.append(
-                f"{station.node.name} still has {device} {' '.join(hosts(link))}".rstrip()
-            )
-    return complaints
-
-
-def _wanted_tunnel(
-    device: str, link: Link | None, node: Node, *, flow_based: bool
-) -> Iterator[str]:
-    if link is None:
-        yield f"{node.name} has no {device} yet"
-        return
-    if link.state == "DOWN":
-        yield f"{device} of {node.name} is down"
-    if not hosts(link) and not flow_based:
-        yield f"{device} of {node.name} has no tunnel address yet"
-    if flow_based:
-        return
-    if link.vni not in (None, _VNI):
-        yield f"{device} of {node.name} has VNI {link.vni}, expected {_VNI}"
-    if link.kind == "vxlan" and link.local not in ("", calico_address(node)):
-        yield f"{device} of {node.name} is bound to {link.local}, expected {calico_address(node)}"
-
-
-# -- What the devices' byte counters say about the way that a sample's payload went. Pure ---------
-
-
-Way = Literal["sent", "received"]
-Unit = Literal["bytes", "packets"]
-_SENT: Way = "sent"
-_RECEIVED: Way = "received"
-
-#: The share of the payload that a device must have counted to have carried it. Headers only add;
-#: what is missing covers the moment between the sample's end and the snapshot.
-_SHARE = 0.9
-
-
-def counter_complaints(leg: Leg, before: PathSnapshot, after: PathSnapshot) -> list[str]:
-    """How the counters of one direction contradict its path."""
-    if leg.sender.node.name == leg.receiver.node.name:
-        return list(_same_node_complaints(leg, before, after))
-    if leg.path == "direct":
-        return list(_direct_complaints(leg, before, after))
-    return list(_tunnel_complaints(leg, before, after))
-
-
-def _tunnel_complaints(leg: Leg, before: PathSnapshot, after: PathSnapshot) -> Iterator[str]:
-    device = TUNNEL_DEVICES[leg.path]
-    for end, way in ((leg.sender, _SENT), (leg.receiver, _RECEIVED)):
-        node = end.node.name
-        earlier = before.states[node].links.get(device)
-        later = after.states[node].links.get(device)
-        if later is None:
-            yield f"{node} has no {device}"
-            continue
-        packets = _grown(earlier, later, way, "packets")
-        grown = _grown(earlier, later, way, "bytes")
-        if packets < 0 or (earlier is None):
-            yield f"{device} of {node} was made anew during the sample"
-        elif packets == 0:
-            yield f"{device} of {node} {way} no packet of this direction during the sample"
-        elif leg.countable and grown < _SHARE * leg.payload_bytes:
-            yield (
-                f"{device} of {node} {way} only {grown} bytes, of a payload of "
-                f"{leg.payload_bytes}: the rest took another path"
-            )
-
-
-def _direct_complaints(leg: Leg, before: PathSnapshot, after: PathSnapshot) -> Iterator[str]:
-    if not leg.countable:
-        return
-    for end, way in ((leg.sender, _SENT), (leg.receiver, _RECEIVED)):
-        node = end.node.name
-        nic = _nic(before, end, leg.destination if end is leg.sender else "")
-        if nic is None or nic.name not in after.states[node].links:
-            continue
-        total = _grown(nic, after.states[node].links[nic.name], way, "bytes")
-        tunnelled = {
-            device: _tunnel_growth(before.states[node], after.states[node], device, way)
-            for device in TUNNEL_DEVICES.values()
-        }
-        # The NIC counts tunnelled packets too, with their outer headers; what is left is direct.
-        if total - sum(tunnelled.values()) >= _SHARE * leg.payload_bytes:
-            continue
-        device = max(tunnelled, key=lambda name: tunnelled[name])
-        if tunnelled[device] >= leg.payload_bytes / 2:
-            yield (
-                f"{device} of {node} {way} {tunnelled[device]} bytes during the sample, of a "
-                f"payload of {leg.payload_bytes} that was promised to go direct"
-            )
-        else:
-            yield (
-                f"{nic.name} of {node} {way} only {total} bytes, of a payload of "
-                f"{leg.payload_bytes}: the rest took another path"
-            )
-
-
-def _same_node_complaints(leg: Leg, before: PathSnapshot, after: PathSnapshot) -> Iterator[str]:
-    if not leg.countable:
-        return
-    node = leg.sender.node.name
-    for device in TUNNEL_DEVICES.values():
-        grown = _tunnel_growth(before.states[node], after.states[node], device, "sent")
-        if grown >= leg.payload_bytes / 2:
-            yield f"{device} of {node} sent {grown} bytes, though both pods are on that node"
-
-
-def _nic(snapshot: PathSnapshot, end: PathEnd, destination: str) -> Link | None:
-    state = snapshot.states[end.node.name]
-    if destination:
-        return state.links.get(state.route(destination).device)
-    return nic_of(end.node, state)
-
-
-def _tunnel_growth(earlier: KernelState, later: KernelState, device: str, way: Way) -> int:
-    if device not in later.links:
-        return 0
-    return max(0, _grown(earlier.links.get(device), later.links[device], way, "bytes"))
-
-
-def _grown(earlier: Link | None, later: Link, way: Way, what: Unit) -> int:
-    """How much a counter has grown; from zero if the device was not there."""
-    return _count(later, way, what) - (_count(earlier, way, what) if earlier is not None else 0)
-
-
-def _count(link: Link, way: Way, what: Unit) -> int:
-    counters: Counters | None = link.sent if way == "sent" else link.received
-    if counters is None:
-        return 0
-    return counters.packets if what == "packets" else counters.bytes
-
-
-def counter_record(before: PathSnapshot, after: PathSnapshot) -> dict[str, Any]:
-    """Growth of the tunnels' and the nodes' own NIC's byte counters, per node. JSON-safe."""
-    record: dict[str, Any] = {}
-    for end in (after.client, after.server):
-        node = end.node.name
-        nic = _nic(after, end, "")
-        names = [*TUNNEL_DEVICES.values(), *([nic.name] if nic is not None else [])]
-        record[node] = {
-            name: {
-                "tx_bytes": _grown(before.states[node].links.get(name), link, "sent", "bytes"),
-                "rx_bytes": _grown(before.states[node].links.get(name), link, "received", "bytes"),
-            }
-            for name in names
-            if (link := after.states[node].links.get(name)) is not None
-        }
-    return record
-
-
-# -- The two directions of a measured pair, and the path that each is promised. Pure --------------
-#
-# One rule makes them all: the pool of the destination address decides, on the sending node; what
-# lies in no pool, such as a node's own address, is never encapsulated.
-
-#: Below this, what else runs on the nodes may hide the sample's own bytes.
-COUNTABLE_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leg:
-    """One direction: from whom to whom, to which address, by which path, how much payload."""
-
-    sender: PathEnd
-    receiver: PathEnd
-    destination: str
-    path: Path
-    payload_bytes: int
-
-    @property
-    def countable(self) -> bool:
-        """Whether the device counters can tell whether the payload went this way."""
-        return self.payload_bytes >= COUNTABLE_BYTES
-
-
-def legs(snapshot: PathSnapshot, transfer: Transfer, pools: Sequence[IPPool]) -> tuple[Leg, Leg]:
-    """The direction from client to server, and the one back."""
-    client, server = snapshot.client, snapshot.server
-    return (
-        _leg(client, server, server.address, transfer.to_server_bytes, pools),
-        _leg(server, client, _return_address(snapshot, pools), transfer.to_client_bytes, pools),
-    )
-
-
-def return_addresses(client: PathEnd, server: PathEnd) -> list[str]:
-    """Every address of the client's side that replies may go to.
-
-    It is needed before a state is read, as the route to each has to be asked for.
-    """
-    addresses = [client.address]
-    if client.kind == "pod" and server.kind == "node":
-        addresses.append(client.node.internal_ip)
-    if client.kind == "node" and server.kind == "pod":
-        addresses += [
-            client.node.annotations[key]
-            for key in (
-                "projectcalico.org/IPv4VXLANTunnelAddr",
-                "projectcalico.org/IPv4IPIPTunnelAddr",
-            )
-            if client.node.annotations.get(key)
-        ]
-    return addresses
-
-
-def _return_address(snapshot: PathSnapshot, pools: Sequence[IPPool]) -> str:
-    client, server = snapshot.client, snapshot.server
-    if client.kind == "node" and server.kind == "pod":
-        # A node's packet into a tunnel bears the tunnel's own address, and is answered there.
-        state = snapshot.states[client.node.name]
-        source = state.route(server.address).source
-        known = snapshot.states[server.node.name].routes
-        return source if source in known else client.address
-    if client.kind == "pod" and server.kind == "node":
-        pool = pool_of(client.address, pools)
-        masqueraded = pool is not None and pool.nat_outgoing
-        return client.node.internal_ip if masqueraded else client.address
-    return client.address
-
-
-def path_to(destination: str, sender: Node, receiver: Node, pools: Iterable[IPPool]) -> Path:
-    """The path that packets to an address on the receiving node are promised."""
-    pool = pool_of(destination, pools)
-    if pool is None or sender.name == receiver.name:
-        return "direct"
-    return pool.mode.path(sender.same_subnet(receiver))
-
-
-def _leg(
-    sender: PathEnd, receiver: PathEnd, destination: str, payload: int, pools: Sequence[IPPool]
-) -> Leg:
-    return Leg(
-        sender=sender,
-        receiver=receiver,
-        destination=destination,
-        path=path_to(destination, sender.node, receiver.node, pools),
-        payload_bytes=payload,
-    )
-
-
-# -- Whether the pods' MTU is the one that their mode's cluster gives, or a stale one. Pure -------
-
-#: Felix's default pattern of interfaces whose MTU counts as the host's.
-_HOST_INTERFACES = re.compile(r"((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)")
-
-
-def host_mtu_bytes(state: KernelState) -> int:
-    """The MTU that Felix detects on a node."""
-    found = [
-        link.mtu_bytes
-        for link in state.links.values()
-        if link.state != "DOWN" and _HOST_INTERFACES.fullmatch(link.name)
-    ]
-    return min(found, default=FALLBACK_HOST_MTU_BYTES)
-
-
-def pod_mtu_of(end: PathEnd, snapshot: PathSnapshot) -> int | None:
-    """A pod's MTU: as read in the pod, else of the node's end of its cable."""
-    if end.kind != "pod":
-        return None
-    if end.mtu_bytes is not None:
-        return end.mtu_bytes
-    state = snapshot.states[end.node.name]
-    link = state.links.get(state.route(end.address).device)
-    return link.mtu_bytes if link is not None and link.name.startswith("cali") else None
-
-
-def mtu_complaints(
-    snapshot: PathSnapshot, transfer: Transfer, legs: Sequence[Leg], context: PathContext
-) -> list[str]:
-    """What is wrong with the MTUs of a pair's pods."""
-    return [
-        *_pod_complaints(snapshot, context),
-        *_mtu_tunnel_complaints(snapshot, legs),
-        *_mss_complaints(snapshot, transfer),
-    ]
-
-
-def _pod_complaints(snapshot: PathSnapshot, context: PathContext) -> Iterator[str]:
-    if not context.mtu_known:
-        return
-    for end in (snapshot.client, snapshot.server):
-        found = pod_mtu_of(end, snapshot)
-        if found is None:
-            continue
-        expected = context.mtu_bytes or pod_mtu_bytes(
-            host_mtu_bytes(snapshot.states[end.node.name]), context.encapsulations
-        )
-        if found != expected:
-            why = (
-                "as the installation sets it"
-                if context.mtu_bytes
-                else f"with {' and '.join(sorted(context.encapsulations)) or 'no encapsulation'} "
-                "enabled"
-            )
-            yield (
-                f"stale MTU: pod {end.name} has {found}, expected {expected} {why}; it was made "
-                f"before the switch"
-            )
-
-
-def _mtu_tunnel_complaints(snapshot: PathSnapshot, legs: Sequence[Leg]) -> Iterator[str]:
-    for leg in legs:
-        if leg.path == "direct" or leg.sender.kind != "pod":
-            continue
-        tunnel = snapshot.states[leg.sender.node.name].links.get(TUNNEL_DEVICES[leg.path])
-        pod = pod_mtu_of(leg.sender, snapshot)
-        if tunnel is not None and pod is not None and pod > tunnel.mtu_bytes:
-            yield (
-                f"wrong MTU: pod {leg.sender.name} has {pod}, but {tunnel.name} of "
-                f"{leg.sender.node.name} carries only {tunnel.mtu_bytes}"
-            )
-
-
-def _mss_complaints(snapshot: PathSnapshot, transfer: Transfer) -> Iterator[str]:
-    mtus = [
-        mtu
-        for end in (snapshot.client, snapshot.server)
-        if (mtu := pod_mtu_of(end, snapshot)) is not None
-    ]
-    if transfer.mss_bytes is None or len(mtus) < 2:
-        return
-    # The MSS may count TCP options or not; less than both means that the path made it smaller.
-    if transfer.mss_bytes < mss_bytes(min(mtus)):
-        yield (
-            f"wrong MTU on the path: the connection's MSS is {transfer.mss_bytes}, but the pods' "
-            f"MTU of {min(mtus)} allows {mss_bytes(min(mtus))}"
-        )
-
-
-def mtu_record(snapshot: PathSnapshot, transfer: Transfer) -> dict[str, Any]:
-    """MTU of pods, tunnels and hosts, and the connection's MSS, in bytes. JSON-safe."""
-    record: dict[str, Any] = {"mss": transfer.mss_bytes}
-    for role, end in (("client", snapshot.client), ("server", snapshot.server)):
-        state = snapshot.states[end.node.name]
-        record[role] = {
-            "pod": pod_mtu_of(end, snapshot),
-            "host": host_mtu_bytes(state),
-            **{
-                device: state.links[device].mtu_bytes
-                for device in TUNNEL_DEVICES.values()
-                if device in state.links
-            },
-        }
-    return record
-
-
-# -- Which path a sample took: the claim, the evidence, and the verdict on it. Pure ---------------
-
-
+#: When the wire was looked at: once for a pair in its mode, or around the very sample.
+Moment = Literal["once", "before", "after"]
 _AT: dict[Moment, str] = {
     "once": "",
     "before": "before the sample, ",
@@ -572,9 +75,9 @@ class PathSnapshot:
     states: Mapping[str, KernelState]
     missing: Mapping[str, str] = field(default_factory=dict)
 
-    def station(self, end: PathEnd) -> Station:
+    def node_state(self, end: PathEnd) -> NodeState:
         """The node below an end, with its state."""
-        return Station(node=end.node, state=self.states[end.node.name])
+        return NodeState(node=end.node, kernel=self.states[end.node.name])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -596,6 +99,40 @@ class PathContext:
     mtu_bytes: int | None = None
     mtu_known: bool = True
     pools_unread: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireFinding:
+    """What captures on both nodes say of one exchange of payload.
+
+    Attributes:
+        mismatches: packets that were seen in another shape than the mode promises.
+        gaps: what was not seen, so that nothing is proven.
+        sightings: JSON-safe, one for each node and direction.
+    """
+
+    mismatches: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
+    sightings: tuple[dict[str, Any], ...] = ()
+
+    def trouble(self) -> str | None:
+        """What keeps the path from being proven; None if nothing does."""
+        return "\n".join(self.mismatches or self.gaps) or None
+
+    def summary(self) -> str:
+        """What was seen, in a few words."""
+        ways = dict.fromkeys(
+            f"{one['from']} -> {one['to']} {one['expected']}" for one in self.sightings
+        )
+        return "on the wire: " + (
+            "nothing, as both ends are on one node"
+            if not any(one["packets"] for one in self.sightings)
+            else ", ".join(ways)
+        )
+
+    def to_record(self, moment: Moment) -> dict[str, Any]:
+        """The JSON-safe record of the exchange."""
+        return {"moment": moment, "sightings": list(self.sightings)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -639,6 +176,9 @@ class PathProof:
             )
 
 
+# -- The verdict ----------------------------------------------------------------------------------
+
+
 def judge(
     mode: CalicoMode | None,
     before: PathSnapshot,
@@ -662,83 +202,69 @@ def judge(
         was looked at, agree with the claim, ``missing`` if a node, the pools or the wire could
         not be read, ``contradicted`` with every disagreement.
     """
-    if context.pools_unread and "pod" in (before.client.kind, before.server.kind):
-        return PathProof(
-            state="missing",
-            text=f"IPPools: {context.pools_unread}",
-            expected=_promise(mode, before.client, before.server, context.pools),
-        )
-    complaints = list(claim_complaints(mode, before.client, before.server, context.pools))
+    client, server, pools = before.client, before.server, context.pools
+    mismatches = claim_mismatches(mode, client, server, pools)
     unread = {**before.missing, **after.missing}
-    if unread and not complaints:
-        return PathProof(
-            state="missing",
-            text="; ".join(f"{node}: {why}" for node, why in sorted(unread.items())),
-            expected=_promise(mode, before.client, before.server, context.pools),
-        )
+    if context.pools_unread and "pod" in (client.kind, server.kind):
+        mismatches, unread = [], {"IPPools": context.pools_unread}
     if unread:
         return PathProof(
-            state="contradicted",
-            text="\n".join(complaints),
-            expected=_promise(mode, before.client, before.server, context.pools),
+            state="contradicted" if mismatches else "missing",
+            text="\n".join(mismatches)
+            or "; ".join(f"{what}: {why}" for what, why in sorted(unread.items())),
+            expected=_promise(mode, client, server, pools),
         )
-    directions = legs(before, transfer, context.pools)
-    for leg in directions:
+    directions = directions_of(before, transfer, pools)
+    for direction in directions:
         if context.routes_prove:
-            for moment, snapshot in (("before", before), ("after", after)):
-                complaints += [
-                    f"{moment} the sample, {complaint}"
-                    for complaint in route_complaints(
-                        leg.path,
-                        leg.destination,
-                        snapshot.station(leg.sender),
-                        snapshot.station(leg.receiver),
-                    )
-                ]
-        complaints += counter_complaints(leg, before, after)
-    complaints += mtu_complaints(before, transfer, directions, context)
+            mismatches += [
+                f"{moment} the sample, {mismatch}"
+                for moment, snapshot in (("before", before), ("after", after))
+                for mismatch in direction_mismatches(direction, snapshot)
+            ]
+        mismatches += _counter_mismatches(direction, before, after)
+    mismatches += _mtu_mismatches(before, transfer, directions, context)
     for moment, finding in wire.items():
-        complaints += [f"{_AT[moment]}{complaint}" for complaint in finding.complaints]
+        mismatches += [f"{_AT[moment]}{mismatch}" for mismatch in finding.mismatches]
     gaps = [f"on the wire: {gap}" for finding in wire.values() for gap in finding.gaps]
-    praise = [_praise(directions, before, context)]
-    praise += dict.fromkeys(finding.praise() for finding in wire.values())
+    summary = [_summary(directions, before, context)]
+    summary += dict.fromkeys(finding.summary() for finding in wire.values())
     return PathProof(
-        state="contradicted" if complaints else "missing" if gaps else "proven",
-        text="\n".join(dict.fromkeys(complaints or gaps)) or "; ".join(praise),
+        state="contradicted" if mismatches else "missing" if gaps else "proven",
+        text="\n".join(dict.fromkeys(mismatches or gaps)) or "; ".join(summary),
         expected=directions[0].path,
-        route=tuple(_route_record(leg, after) for leg in directions),
-        counters=counter_record(before, after),
-        mtu=mtu_record(before, transfer),
+        route=tuple(_route_record(direction, after) for direction in directions),
+        counters=_counter_record(before, after),
+        mtu=_mtu_record(before, transfer),
         wire=tuple(one.to_record(moment) for moment, one in wire.items()) if wire else None,
     )
 
 
-def claim_complaints(
-    mode: CalicoMode | None, client: PathEnd, server: PathEnd, pools: Iterable[IPPool]
+def claim_mismatches(
+    mode: CalicoMode | None, client: PathEnd, server: PathEnd, pools: Sequence[IPPool]
 ) -> list[str]:
     """What keeps a pair from being in the mode that is claimed: the pools of its pods."""
-    pools = list(pools)
-    complaints = []
+    mismatches = []
     inside: dict[str, IPPool] = {}
     for end in (client, server):
         if end.kind != "pod":
             continue
         pool = pool_of(end.address, pools)
         if pool is None:
-            complaints.append(f"pod {end.name} has {end.address}, which lies in no pool")
+            mismatches.append(f"pod {end.name} has {end.address}, which lies in no pool")
             continue
         inside[end.name] = pool
         if mode is not None and pool.mode is not mode:
-            complaints.append(
+            mismatches.append(
                 f"pod {end.name} has {end.address} of pool {pool.name}, which is in mode "
                 f"{pool.mode}, not {mode}"
             )
     if len({pool.mode for pool in inside.values()}) > 1:
-        complaints.append(
+        mismatches.append(
             "the pods lie in pools of different modes, so their two directions differ: "
             + ", ".join(f"{name} in {pool.name} ({pool.mode})" for name, pool in inside.items())
         )
-    return complaints
+    return mismatches
 
 
 def _promise(
@@ -751,27 +277,351 @@ def _promise(
     return promised.path(client.node.same_subnet(server.node))
 
 
-def _praise(directions: Iterable[Leg], before: PathSnapshot, context: PathContext) -> str:
+def _summary(directions: Iterable[Direction], before: PathSnapshot, context: PathContext) -> str:
     parts = []
-    for leg in directions:
-        device = before.station(leg.sender).state.route(leg.destination).device
-        counted = f", {leg.payload_bytes} bytes of payload counted" if leg.countable else ""
+    for one in directions:
+        device = before.node_state(one.sender).kernel.route(one.destination).device
+        counted = f", {one.payload_bytes} bytes of payload counted" if one.countable else ""
         parts.append(
-            f"{leg.sender.node.name} -> {leg.receiver.node.name} {leg.path}"
+            f"{one.sender.node.name} -> {one.receiver.node.name} {one.path}"
             f"{f' by {device}' if context.routes_prove else ''}{counted}"
         )
-    asymmetric = len({leg.path for leg in directions}) > 1
+    asymmetric = len({one.path for one in directions}) > 1
     return "; ".join(parts) + ("; the directions differ, as promised" if asymmetric else "")
 
 
-def _route_record(leg: Leg, snapshot: PathSnapshot) -> dict[str, Any]:
-    route = snapshot.station(leg.sender).state.route(leg.destination)
+def _route_record(direction: Direction, snapshot: PathSnapshot) -> dict[str, Any]:
+    route = snapshot.node_state(direction.sender).kernel.route(direction.destination)
     return {
-        "from": leg.sender.node.name,
-        "to": leg.receiver.node.name,
+        "from": direction.sender.node.name,
+        "to": direction.receiver.node.name,
         "destination": route.destination,
-        "expected": leg.path,
+        "expected": direction.path,
         "device": route.device,
         "gateway": route.gateway,
         "error": route.error,
     }
+
+
+# -- The two directions of a pair, and the path that each is promised -----------------------------
+
+#: Below this, what else runs on the nodes may hide the sample's own bytes.
+COUNTABLE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Direction:
+    """From whom to whom, to which address, by which path, and how much payload."""
+
+    sender: PathEnd
+    receiver: PathEnd
+    destination: str
+    path: Path
+    payload_bytes: int
+
+    @property
+    def countable(self) -> bool:
+        """Whether the device counters can tell whether the payload went this way."""
+        return self.payload_bytes >= COUNTABLE_BYTES
+
+
+def directions_of(
+    snapshot: PathSnapshot, transfer: Transfer, pools: Sequence[IPPool]
+) -> tuple[Direction, Direction]:
+    """The direction from client to server, and the one back."""
+    client, server = snapshot.client, snapshot.server
+
+    def direction(sender: PathEnd, receiver: PathEnd, address: str, payload: int) -> Direction:
+        return Direction(
+            sender=sender,
+            receiver=receiver,
+            destination=address,
+            path=path_to(address, sender.node, receiver.node, pools),
+            payload_bytes=payload,
+        )
+
+    return (
+        direction(client, server, server.address, transfer.to_server_bytes),
+        direction(server, client, _return_address(snapshot, pools), transfer.to_client_bytes),
+    )
+
+
+def path_to(destination: str, sender: Node, receiver: Node, pools: Iterable[IPPool]) -> Path:
+    """The path that packets to an address on the receiving node are promised.
+
+    What lies in no pool, such as a node's own address, is never encapsulated.
+    """
+    pool = pool_of(destination, pools)
+    if pool is None or sender.name == receiver.name:
+        return "direct"
+    return pool.mode.path(sender.same_subnet(receiver))
+
+
+def direction_mismatches(direction: Direction, snapshot: PathSnapshot) -> list[str]:
+    """What keeps the packets of one direction from the promised path, by both nodes' kernels."""
+    return route_mismatches(
+        direction.path,
+        direction.destination,
+        snapshot.node_state(direction.sender),
+        snapshot.node_state(direction.receiver),
+    )
+
+
+def return_addresses(client: PathEnd, server: PathEnd) -> list[str]:
+    """Every address of the client's side that replies may go to.
+
+    It is needed before a state is read, as the route to each has to be asked for.
+    """
+    addresses = [client.address]
+    if client.kind == "pod" and server.kind == "node":
+        addresses.append(client.node.internal_ip)
+    if client.kind == "node" and server.kind == "pod":
+        addresses += [
+            client.node.annotations[key]
+            for key in (
+                "projectcalico.org/IPv4VXLANTunnelAddr",
+                "projectcalico.org/IPv4IPIPTunnelAddr",
+            )
+            if client.node.annotations.get(key)
+        ]
+    return addresses
+
+
+def _return_address(snapshot: PathSnapshot, pools: Sequence[IPPool]) -> str:
+    client, server = snapshot.client, snapshot.server
+    if client.kind == "node" and server.kind == "pod":
+        # A node's packet into a tunnel bears the tunnel's own address, and is answered there.
+        source = snapshot.states[client.node.name].route(server.address).source
+        known = snapshot.states[server.node.name].routes
+        return source if source in known else client.address
+    if client.kind == "pod" and server.kind == "node":
+        pool = pool_of(client.address, pools)
+        masqueraded = pool is not None and pool.nat_outgoing
+        return client.node.internal_ip if masqueraded else client.address
+    return client.address
+
+
+# -- What the devices' byte counters say ----------------------------------------------------------
+
+Way = Literal["sent", "received"]
+
+#: The share of the payload that a device must have counted to have carried it. Headers only add;
+#: what is missing covers the moment between the sample's end and the snapshot.
+_SHARE = 0.9
+
+
+def _counter_mismatches(
+    direction: Direction, before: PathSnapshot, after: PathSnapshot
+) -> Iterator[str]:
+    """How the counters of one direction contradict its path."""
+    if direction.sender.node.name == direction.receiver.node.name:
+        return _same_node_mismatches(direction, before, after)
+    if direction.path == "direct":
+        return _direct_mismatches(direction, before, after)
+    return _tunnel_mismatches(direction, before, after)
+
+
+def _tunnel_mismatches(
+    direction: Direction, before: PathSnapshot, after: PathSnapshot
+) -> Iterator[str]:
+    device = TUNNEL_DEVICES[direction.path]
+    for end, way in _ends(direction):
+        node = end.node.name
+        earlier = before.states[node].links.get(device)
+        later = after.states[node].links.get(device)
+        if later is None:
+            yield f"{node} has no {device}"
+            continue
+        grown, packets = _grown(earlier, later, way)
+        if packets < 0 or earlier is None:
+            yield f"{device} of {node} was made anew during the sample"
+        elif packets == 0:
+            yield f"{device} of {node} {way} no packet of this direction during the sample"
+        elif direction.countable and grown < _SHARE * direction.payload_bytes:
+            yield (
+                f"{device} of {node} {way} only {grown} bytes, of a payload of "
+                f"{direction.payload_bytes}: the rest took another path"
+            )
+
+
+def _direct_mismatches(
+    direction: Direction, before: PathSnapshot, after: PathSnapshot
+) -> Iterator[str]:
+    if not direction.countable:
+        return
+    for end, way in _ends(direction):
+        node = end.node.name
+        earlier, later = before.states[node], after.states[node]
+        nic = nic_of(end.node, earlier)
+        if end is direction.sender:
+            nic = earlier.links.get(earlier.route(direction.destination).device)
+        if nic is None or nic.name not in later.links:
+            continue
+        total, _ = _grown(nic, later.links[nic.name], way)
+        tunnelled = {
+            device: _tunnel_growth(earlier, later, device, way)
+            for device in TUNNEL_DEVICES.values()
+        }
+        # The NIC counts tunnelled packets too, with their outer headers; what is left is direct.
+        if total - sum(tunnelled.values()) >= _SHARE * direction.payload_bytes:
+            continue
+        device = max(tunnelled, key=lambda name: tunnelled[name])
+        if tunnelled[device] >= direction.payload_bytes / 2:
+            yield (
+                f"{device} of {node} {way} {tunnelled[device]} bytes during the sample, of a "
+                f"payload of {direction.payload_bytes} that was promised to go direct"
+            )
+        else:
+            yield (
+                f"{nic.name} of {node} {way} only {total} bytes, of a payload of "
+                f"{direction.payload_bytes}: the rest took another path"
+            )
+
+
+def _same_node_mismatches(
+    direction: Direction, before: PathSnapshot, after: PathSnapshot
+) -> Iterator[str]:
+    if not direction.countable:
+        return
+    node = direction.sender.node.name
+    for device in TUNNEL_DEVICES.values():
+        grown = _tunnel_growth(before.states[node], after.states[node], device, "sent")
+        if grown >= direction.payload_bytes / 2:
+            yield f"{device} of {node} sent {grown} bytes, though both pods are on that node"
+
+
+def _ends(direction: Direction) -> tuple[tuple[PathEnd, Way], tuple[PathEnd, Way]]:
+    return (direction.sender, "sent"), (direction.receiver, "received")
+
+
+def _tunnel_growth(earlier: KernelState, later: KernelState, device: str, way: Way) -> int:
+    if device not in later.links:
+        return 0
+    return max(0, _grown(earlier.links.get(device), later.links[device], way)[0])
+
+
+def _grown(earlier: Link | None, later: Link, way: Way) -> tuple[int, int]:
+    """How many bytes and packets a device has counted more; from zero if it was not there."""
+    bytes_before, packets_before = _counted(earlier, way)
+    bytes_after, packets_after = _counted(later, way)
+    return bytes_after - bytes_before, packets_after - packets_before
+
+
+def _counted(link: Link | None, way: Way) -> tuple[int, int]:
+    counters = None if link is None else link.sent if way == "sent" else link.received
+    return (0, 0) if counters is None else (counters.bytes, counters.packets)
+
+
+def _counter_record(before: PathSnapshot, after: PathSnapshot) -> dict[str, Any]:
+    """Growth of the tunnels' and the nodes' own NIC's byte counters, per node. JSON-safe."""
+    record: dict[str, Any] = {}
+    for end in (after.client, after.server):
+        node = end.node.name
+        nic = nic_of(end.node, after.states[node])
+        names = [*TUNNEL_DEVICES.values(), *([nic.name] if nic is not None else [])]
+        record[node] = {
+            name: {
+                "tx_bytes": _grown(before.states[node].links.get(name), link, "sent")[0],
+                "rx_bytes": _grown(before.states[node].links.get(name), link, "received")[0],
+            }
+            for name in names
+            if (link := after.states[node].links.get(name)) is not None
+        }
+    return record
+
+
+# -- Whether the pods' MTU is the one that their mode's cluster gives, or a stale one -------------
+
+#: Felix's default pattern of interfaces whose MTU counts as the host's.
+_HOST_INTERFACES = re.compile(r"((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)")
+
+
+def _mtu_mismatches(
+    snapshot: PathSnapshot,
+    transfer: Transfer,
+    directions: Sequence[Direction],
+    context: PathContext,
+) -> Iterator[str]:
+    pods = {
+        end.name: (end, mtu)
+        for end in (snapshot.client, snapshot.server)
+        if (mtu := _pod_mtu_bytes(end, snapshot)) is not None
+    }
+    if context.mtu_known:
+        for end, mtu in pods.values():
+            yield from _stale_mtu(end, mtu, snapshot, context)
+    for one in directions:
+        if one.path == "direct" or one.sender.name not in pods:
+            continue
+        tunnel = snapshot.states[one.sender.node.name].links.get(TUNNEL_DEVICES[one.path])
+        _, mtu = pods[one.sender.name]
+        if tunnel is not None and mtu > tunnel.mtu_bytes:
+            yield (
+                f"wrong MTU: pod {one.sender.name} has {mtu}, but {tunnel.name} of "
+                f"{one.sender.node.name} carries only {tunnel.mtu_bytes}"
+            )
+    if transfer.mss_bytes is None or len(pods) < 2:
+        return
+    # The MSS may count TCP options or not; less than both means that the path made it smaller.
+    smallest = min(mtu for _, mtu in pods.values())
+    if transfer.mss_bytes < mss_bytes(smallest):
+        yield (
+            f"wrong MTU on the path: the connection's MSS is {transfer.mss_bytes}, but the pods' "
+            f"MTU of {smallest} allows {mss_bytes(smallest)}"
+        )
+
+
+def _stale_mtu(
+    end: PathEnd, found: int, snapshot: PathSnapshot, context: PathContext
+) -> Iterator[str]:
+    enabled = context.encapsulations
+    host = _host_mtu_bytes(snapshot.states[end.node.name])
+    expected = context.mtu_bytes or pod_mtu_bytes(host, enabled)
+    if found != expected:
+        why = (
+            "as the installation sets it"
+            if context.mtu_bytes
+            else f"with {' and '.join(sorted(enabled)) or 'no encapsulation'} enabled"
+        )
+        yield (
+            f"stale MTU: pod {end.name} has {found}, expected {expected} {why}; it was made "
+            "before the switch"
+        )
+
+
+def _pod_mtu_bytes(end: PathEnd, snapshot: PathSnapshot) -> int | None:
+    """A pod's MTU: as read in the pod, else of the node's end of its cable."""
+    if end.kind != "pod":
+        return None
+    if end.mtu_bytes is not None:
+        return end.mtu_bytes
+    state = snapshot.states[end.node.name]
+    link = state.links.get(state.route(end.address).device)
+    return link.mtu_bytes if link is not None and link.name.startswith("cali") else None
+
+
+def _host_mtu_bytes(state: KernelState) -> int:
+    """The MTU that Felix detects on a node."""
+    found = [
+        link.mtu_bytes
+        for link in state.links.values()
+        if link.state != "DOWN" and _HOST_INTERFACES.fullmatch(link.name)
+    ]
+    return min(found, default=FALLBACK_HOST_MTU_BYTES)
+
+
+def _mtu_record(snapshot: PathSnapshot, transfer: Transfer) -> dict[str, Any]:
+    """MTU of pods, tunnels and hosts, and the connection's MSS, in bytes. JSON-safe."""
+    record: dict[str, Any] = {"mss": transfer.mss_bytes}
+    for role, end in (("client", snapshot.client), ("server", snapshot.server)):
+        state = snapshot.states[end.node.name]
+        record[role] = {
+            "pod": _pod_mtu_bytes(end, snapshot),
+            "host": _host_mtu_bytes(state),
+            **{
+                device: state.links[device].mtu_bytes
+                for device in TUNNEL_DEVICES.values()
+                if device in state.links
+            },
+        }
+    return record

@@ -14,8 +14,8 @@ from pytest_k8snet.calico.installation import (
     INSTALLATION_PATH,
     MANUAL_ASSIGNMENT,
     V1,
+    ApiGroup,
     ApiShape,
-    Group,
     Installation,
     IPPool,
     Version,
@@ -48,7 +48,7 @@ MODE_FIELDS = ("ipipMode", "vxlanMode")
 _TRIES = 5
 
 
-def read_pool(api: Api, group: Group, name: str) -> IPPool:
+def read_pool(api: Api, group: ApiGroup, name: str) -> IPPool:
     """Read a pool.
 
     Raises:
@@ -61,7 +61,7 @@ def read_pool(api: Api, group: Group, name: str) -> IPPool:
 
 
 def write_mode_fields(
-    api: Api, group: Group, name: str, fields: Mapping[str, str | None], *, cidr: str
+    api: Api, group: ApiGroup, name: str, fields: Mapping[str, str | None], *, cidr: str
 ) -> None:
     """Write both mode fields of a pool in one patch; None removes a field.
 
@@ -91,7 +91,7 @@ def write_mode_fields(
 
 def patch_spec(
     api: Api,
-    group: Group,
+    group: ApiGroup,
     name: str,
     change: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> None:
@@ -304,7 +304,7 @@ class Changes:
         self._on_change = on_change
         self.told: list[dict[str, Any]] = []
 
-    def found_undone(self, what: str, *, object_path: str, after: object) -> None:
+    def found_restored(self, what: str, *, object_path: str, after: object) -> None:
         """Tell that a change needs no undoing, if one was told; else it would look left behind.
 
         Args:
@@ -391,7 +391,7 @@ def node_selector(nodes: Sequence[Node]) -> str:
 
 def pool_object(
     *,
-    group: Group,
+    group: ApiGroup,
     run_id: str,
     mode: CalicoMode,
     cidr: IPv4Network,
@@ -436,7 +436,7 @@ def pool_object(
 def plan_pools(
     installation: Installation,
     *,
-    group: Group,
+    group: ApiGroup,
     modes: Iterable[CalicoMode],
     nodes: Sequence[Node],
     every_node: Sequence[Node],
@@ -472,7 +472,9 @@ def plan_pools(
     ]
 
 
-def create_pool(api: Api, group: Group, pool: dict[str, Any], changes: Changes) -> dict[str, Any]:
+def create_pool(
+    api: Api, group: ApiGroup, pool: dict[str, Any], changes: Changes
+) -> dict[str, Any]:
     """Create a planned pool; returns it as the API server has it.
 
     Raises:
@@ -565,7 +567,7 @@ def _flip(api: Api, decision: Decision, changes: Changes) -> None:
         write_mode_fields(api, decision.group, pool.name, mode.pool_fields, cidr=cidr)
 
 
-def pool_complaints(api: Api, group: Group, name: str, mode: CalicoMode) -> list[str]:
+def pool_mismatches(api: Api, group: ApiGroup, name: str, mode: CalicoMode) -> list[str]:
     """Whether the pool is in a mode; an operator may not have followed yet, or have reverted."""
     found = read_pool(api, group, name).mode
     if found is mode:
@@ -587,7 +589,7 @@ def remove_pool(
     *,
     run_id: str,
     shape: ApiShape,
-    group: Group,
+    group: ApiGroup,
     changes: Changes,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
@@ -604,7 +606,7 @@ def remove_pool(
     try:
         raw = api.get(path)
     except NotFoundError:
-        changes.found_undone(f"IPPool {name} is gone", object_path=f"ippools/{name}", after=None)
+        changes.found_restored(f"IPPool {name} is gone", object_path=f"ippools/{name}", after=None)
         return
     owner = labels_of(raw).get(RUN_LABEL)
     if owner != run_id:

@@ -8,22 +8,27 @@ from ipaddress import IPv4Network, ip_network
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.calico.installation import V1, V3, Group, Installation, IPPool, calico_path
-from pytest_k8snet.calico.kernel import Answers, Prober, Question
+from pytest_k8snet.calico.installation import V1, V3, ApiGroup, Installation, IPPool, calico_path
+from pytest_k8snet.calico.kernel import (
+    Answers,
+    NodeState,
+    Prober,
+    Question,
+    device_mismatches,
+    route_mismatches,
+    vxlan_peer_mismatches,
+)
 from pytest_k8snet.calico.modes import CalicoMode, Family, families_of
 from pytest_k8snet.calico.path import (
     PathContext,
     PathEnd,
     PathSnapshot,
-    Station,
     Transfer,
-    device_complaints,
-    legs,
+    direction_mismatches,
+    directions_of,
     return_addresses,
-    route_complaints,
-    vxlan_peer_complaints,
 )
-from pytest_k8snet.calico.pools import lies_in, pool_complaints
+from pytest_k8snet.calico.pools import lies_in, pool_mismatches
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.cluster.pods import addresses_of, pauses, selector
 from pytest_k8snet.errors import ForbiddenError, NotFoundError, RestoreError
@@ -42,7 +47,7 @@ _TUNNEL_ANNOTATIONS: dict[Family, str] = {
 _PODS_GONE_SECONDS = 60.0
 
 
-class NodeWatch:
+class NodeReadiness:
     """Looks at the nodes under test.
 
     Attributes:
@@ -56,13 +61,13 @@ class NodeWatch:
         self._prober = prober
         self.seen: dict[str, Node] = dict(self._nodes)
 
-    def complaints(
+    def mismatches(
         self,
         installation: Installation,
         modes: Collection[CalicoMode],
         *,
         pool: IPPool | None = None,
-        group: Group | None = None,
+        group: ApiGroup | None = None,
         blocks: Mapping[str, IPv4Network] = MappingProxyType({}),
     ) -> list[str]:
         """What is still missing for pods to be made in these modes.
@@ -75,11 +80,11 @@ class NodeWatch:
             blocks: its blocks, as of :meth:`blocks`; their routes are looked at, too.
         """
         if pool is not None and group is not None:
-            wrong = pool_complaints(self._api, group, pool.name, pool.mode)
+            wrong = pool_mismatches(self._api, group, pool.name, pool.mode)
             if wrong:
                 return wrong
         required = families_of(modes)
-        complaints = self._annotation_complaints(required, installation)
+        mismatches = self._annotation_mismatches(required, installation)
         destinations = {
             name: tuple(str(one[-1]) for other, one in blocks.items() if other != name)
             for name in self._nodes
@@ -91,32 +96,32 @@ class NodeWatch:
                 if self._prober.can_ask(name)
             }
         )
-        complaints += [f"{node}: {why}" for node, why in answers.missing.items()]
-        stations = {
-            name: Station(node=self._nodes[name], state=state)
+        mismatches += [f"{node}: {why}" for node, why in answers.missing.items()]
+        node_states = {
+            name: NodeState(node=self._nodes[name], kernel=state)
             for name, state in answers.states.items()
         }
         flow_based = installation.dataplane == "eBPF"
-        for station in stations.values():
-            complaints += device_complaints(
-                station,
+        for node_state in node_states.values():
+            mismatches += device_mismatches(
+                node_state,
                 required=required,
                 allowed=installation.families(),
                 flow_based=flow_based,
             )
-        for sender, receiver in _pairs(stations):
+        for sender, receiver in _pairs(node_states):
             if "vxlan" in required and not flow_based:
-                complaints += vxlan_peer_complaints(sender, receiver)
+                mismatches += vxlan_peer_mismatches(sender, receiver)
             block = blocks.get(receiver.node.name)
             if block is not None and pool is not None and not flow_based:
                 path = pool.mode.path(sender.node.same_subnet(receiver.node))
-                complaints += route_complaints(path, str(block[-1]), sender, receiver)
-        return complaints
+                mismatches += route_mismatches(path, str(block[-1]), sender, receiver)
+        return mismatches
 
-    def _annotation_complaints(
+    def _annotation_mismatches(
         self, required: Collection[Family], installation: Installation
     ) -> list[str]:
-        complaints = []
+        mismatches = []
         # Only these: it is asked at every look, and a cluster may have thousands.
         hostnames = {node.hostname for node in self._nodes.values()}
         self.seen = {node.name: node for node in list_nodes(self._api, hostnames=hostnames)}
@@ -124,10 +129,10 @@ class NodeWatch:
             for family, annotation in _TUNNEL_ANNOTATIONS.items():
                 address = node.annotations.get(annotation)
                 if family in required and not address:
-                    complaints.append(f"{node.name} has no {family.upper()} tunnel address yet")
+                    mismatches.append(f"{node.name} has no {family.upper()} tunnel address yet")
                 elif address and family not in installation.families():
-                    complaints.append(f"{node.name} still has {family.upper()} address {address}")
-        return complaints
+                    mismatches.append(f"{node.name} still has {family.upper()} address {address}")
+        return mismatches
 
     def blocks(self, installation: Installation, pool: IPPool) -> dict[str, IPv4Network]:
         """One block of a pool per node under test, as far as the API tells.
@@ -186,8 +191,8 @@ class NodeWatch:
             rest()
 
 
-def _pairs(stations: dict[str, Station]) -> list[tuple[Station, Station]]:
-    return [(a, b) for a in stations.values() for b in stations.values() if a is not b]
+def _pairs(node_states: dict[str, NodeState]) -> list[tuple[NodeState, NodeState]]:
+    return [(a, b) for a in node_states.values() for b in node_states.values() if a is not b]
 
 
 def _address_in(pod: Mapping[str, Any], pools: Sequence[IPPool]) -> bool:
@@ -220,11 +225,11 @@ def snapshot_of(answers: Answers, client: PathEnd, server: PathEnd) -> PathSnaps
     )
 
 
-def pair_complaints(snapshot: PathSnapshot, context: PathContext) -> list[str]:
+def pair_mismatches(snapshot: PathSnapshot, context: PathContext) -> list[str]:
     """What keeps a pair's packets from the promised path, in both directions.
 
     Nodes without a host-network pod and dataplanes that forward beside the kernel's routes are
-    given no complaint: there the API is all that can be asked.
+    given no mismatch: there the API is all that can be asked.
     """
     unreadable = [
         f"{node}: {why}"
@@ -234,12 +239,7 @@ def pair_complaints(snapshot: PathSnapshot, context: PathContext) -> list[str]:
     if snapshot.missing or not context.routes_prove:
         return unreadable
     return [
-        complaint
-        for leg in legs(snapshot, Transfer(), context.pools)
-        for complaint in route_complaints(
-            leg.path,
-            leg.destination,
-            snapshot.station(leg.sender),
-            snapshot.station(leg.receiver),
-        )
+        mismatch
+        for direction in directions_of(snapshot, Transfer(), context.pools)
+        for mismatch in direction_mismatches(direction, snapshot)
     ]

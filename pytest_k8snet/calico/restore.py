@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.calico.installation import INSTALLATION_PATH, V1, V3, Group, calico_path
+from pytest_k8snet.calico.installation import INSTALLATION_PATH, V1, V3, ApiGroup, calico_path
 from pytest_k8snet.calico.journal import Journal, JournalStore, OriginalPool
 from pytest_k8snet.calico.lease import Holder, Lock
 from pytest_k8snet.calico.modes import CalicoMode
@@ -52,7 +52,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-def take_back(
+def restore_changes(
     api: Api,
     journal: Journal,
     changes: Changes,
@@ -81,7 +81,7 @@ def take_back(
         original = journal.original
         steps.append(lambda: _put_back(api, journal, original, changes))
     steps.append(end_pods)
-    for name in journal.own_pools:
+    for name in journal.dedicated_pools:
         steps.append(lambda name=name: _remove(api, journal, name, changes))  # type: ignore[misc]
     for step in steps:
         try:
@@ -94,7 +94,7 @@ def take_back(
             troubles.append(exc.brief)
     if troubles:
         raise RestoreError(
-            f"The changes of run {journal.run_id} could not all be taken back",
+            f"The changes of run {journal.run_id} could not all be restored",
             found="\n".join(troubles),
             remedy="Run `k8snet restore` when the cause is gone; the journal stays until then.",
         )
@@ -118,7 +118,7 @@ def _put_back(api: Api, journal: Journal, original: OriginalPool, changes: Chang
     mode = mode_of(original)
     path = f"ippools/{original.name}"
     if _is_back(api, journal, original):
-        changes.found_undone(
+        changes.found_restored(
             f"IPPool {original.name} is back in {mode}", object_path=path, after=str(mode)
         )
         return
@@ -200,7 +200,7 @@ def _write_pool(api: Api, journal: Journal, original: OriginalPool) -> None:
     except (ApiError, ConnectError) as exc:
         # With the pods' network broken, the aggregated API server may be cut off: the CRD below
         # it is served by kube-apiserver itself.
-        group: Group = journal.group
+        group: ApiGroup = journal.group
         if journal.shape != "B" or group != V3 or not v3_is_cut_off(exc):
             raise
         v1_fields = _mode_fields(original.v1_spec or original.spec)
@@ -285,7 +285,7 @@ def restore_cluster(
             changes = Changes(on_change)
             swept = finish(api, store, journal, changes)
             lines = [
-                f"Took back the changes of {journal.owner}, begun {journal.time}:",
+                f"Restored the changes of {journal.owner}, begun {journal.time}:",
                 *(f"  deleted {what}" for what in swept),
                 *(f"  {change['what']} ({change['seconds']:.1f} s)" for change in changes.told),
                 *([] if changes.told else ["  the pools were as they had been"]),
@@ -359,7 +359,7 @@ def finish(api: Api, store: JournalStore, journal: Journal, changes: Changes) ->
             # The pools matter more to the cluster than pods that end by themselves.
             swept.append(f"no pods: {exc.problem}")
 
-    take_back(api, journal, changes, end_pods=end_pods)
+    restore_changes(api, journal, changes, end_pods=end_pods)
     store.delete(journal.run_id)
     return swept
 

@@ -10,22 +10,24 @@ from ipaddress import IPv4Network
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pytest_k8snet.calico.capture import Moment, Send, WireFinding, WireTap, judge_exchange
-from pytest_k8snet.calico.convergence import Convergence, wait_until_good
+from pytest_k8snet.calico.capture import Send, WireCapture, judge_exchange
+from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.detect import inspect
-from pytest_k8snet.calico.installation import Group, Installation, IPPool
+from pytest_k8snet.calico.installation import ApiGroup, Installation, IPPool
 from pytest_k8snet.calico.journal import Journal, JournalStore, OriginalPool
 from pytest_k8snet.calico.kernel import Prober, Shell
 from pytest_k8snet.calico.lease import Holder, Lock
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import (
+    Moment,
     PathContext,
     PathEnd,
     PathProof,
     PathSnapshot,
     Transfer,
-    claim_complaints,
+    WireFinding,
+    claim_mismatches,
     judge,
 )
 from pytest_k8snet.calico.pools import (
@@ -38,13 +40,18 @@ from pytest_k8snet.calico.pools import (
     plan_pools,
     pool_name,
 )
-from pytest_k8snet.calico.readiness import NodeWatch, pair_complaints, pair_questions, snapshot_of
+from pytest_k8snet.calico.readiness import (
+    NodeReadiness,
+    pair_mismatches,
+    pair_questions,
+    snapshot_of,
+)
 from pytest_k8snet.calico.restore import (
     STATE_NAMESPACE,
     finish,
     mode_of,
+    restore_changes,
     sweep_dead_runs,
-    take_back,
 )
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.errors import (
@@ -122,7 +129,7 @@ class Tenure:
         strategy: Strategy,
         *,
         original: OriginalPool | None = None,
-        own_pools: tuple[str, ...] = (),
+        dedicated_pools: tuple[str, ...] = (),
     ) -> None:
         """Write the journal; before the first change, and once only."""
         assert installation.shape is not None
@@ -135,7 +142,7 @@ class Tenure:
             shape=installation.shape,
             group=installation.group,
             original=original,
-            own_pools=own_pools,
+            dedicated_pools=dedicated_pools,
         )
         self._lock.check()
         if self._promised:
@@ -241,7 +248,7 @@ class Switcher:
         self._run_id = run_id
         self._change = change
         self._changes = changes
-        self._watch = NodeWatch(api, nodes=self._nodes, prober=prober)
+        self._watch = NodeReadiness(api, nodes=self._nodes, prober=prober)
         self._tenure = Tenure(
             api,
             run_id=run_id,
@@ -291,11 +298,11 @@ class Switcher:
             decision = decide()
         if self._tenure.journal is not None or decision is None:
             return
-        if decision.writer == "own-pool":
+        if decision.writer == "dedicated-pool":
             # All modes' names, also of those that may never be wanted: names cost nothing, and
             # the journal is written only once.
             names = tuple(pool_name(self._run_id, mode) for mode in CalicoMode)
-            self._tenure.record(self.installation, self._change.strategy, own_pools=names)
+            self._tenure.record(self.installation, self._change.strategy, dedicated_pools=names)
         else:
             assert self.installation.shape is not None
             original = capture(self._api, decision, self.installation.shape)
@@ -309,7 +316,7 @@ class Switcher:
         """Whether entering a mode, as it was decided, would write to the cluster."""
         if decision.writer == "nothing" or decision.mode in self._entered:
             return False
-        if decision.writer == "own-pool":
+        if decision.writer == "dedicated-pool":
             return decision.mode not in {*self._own, *self._refused}
         return decision.pool is not None and decision.pool.mode is not decision.mode
 
@@ -334,7 +341,7 @@ class Switcher:
         if decision.writer == "nothing":
             assert decision.pool is not None
             reference = PoolRef.of(decision.pool)
-        elif decision.writer == "own-pool":
+        elif decision.writer == "dedicated-pool":
             reference = PoolRef.of(self._own_pool(mode, wanted))
         else:
             reference = PoolRef.of(self._flip(decision), self._epoch)
@@ -349,7 +356,7 @@ class Switcher:
         if mode in self._refused:
             raise self._refused[mode]
         pool = self._own[mode]
-        if self._late is not None and self._watch.complaints(self.installation, {mode}):
+        if self._late is not None and self._watch.mismatches(self.installation, {mode}):
             raise self._late
         return pool
 
@@ -412,11 +419,11 @@ class Switcher:
         modes: Collection[CalicoMode],
         *,
         pool: IPPool | None = None,
-        group: Group | None = None,
+        group: ApiGroup | None = None,
     ) -> None:
         blocks = {} if pool is None else self._watch.blocks(self.installation, pool)
         wait_until_good(
-            lambda: self._watch.complaints(
+            lambda: self._watch.mismatches(
                 self.installation, modes, pool=pool, group=group, blocks=blocks
             ),
             what=what,
@@ -436,14 +443,14 @@ class Switcher:
         self._tenure.end(self._undo)
 
     def _undo(self, journal: Journal) -> None:
-        take_back(
+        restore_changes(
             self._api,
             journal,
             self._changes,
             end_pods=lambda: self._watch.await_no_pods(journal.run_id, list(self._own.values())),
         )
         self._own.clear()
-        own = set(journal.own_pools)
+        own = set(journal.dedicated_pools)
         pools = tuple(pool for pool in self.installation.pools if pool.name not in own)
         self.installation = replace(self.installation, pools=pools)
         if journal.original is not None:
@@ -463,7 +470,7 @@ class ChangeSettings:
     #: Where ``dedicated`` takes its addresses from (RFC 2544's benchmarking range).
     cidr: IPv4Network = IPv4Network("198.18.0.0/15")
     #: The user's word that the underlay delivers bare pod addresses between all nodes.
-    fabric_routes_pods: bool = False
+    underlay_routes_pods: bool = False
     timeout_seconds: float = 180.0
     #: How long a mode must stay good; None: twice the time that it took to become good.
     stability_seconds: float | None = None
@@ -589,7 +596,7 @@ class CalicoSession:
             nodes=self._nodes,
             pool_name=self.change.pool,
             original_mode=self._switcher.original_mode,
-            fabric_routes_pods=self.change.fabric_routes_pods,
+            underlay_routes_pods=self.change.underlay_routes_pods,
         )
 
     def _can(self, mode: CalicoMode) -> bool:
@@ -606,7 +613,7 @@ class CalicoSession:
         server: PathEnd,
         *,
         probe: Callable[[], str | None] | None = None,
-    ) -> Convergence:
+    ) -> None:
         """Wait until both nodes' routes to the pair's addresses are the mode's, both directions.
 
         Args:
@@ -621,7 +628,7 @@ class CalicoSession:
             NotConvergedError: what was expected and what was found at the time-out.
         """
         context = self._context()
-        wrong = claim_complaints(mode, client, server, context.pools)
+        wrong = claim_mismatches(mode, client, server, context.pools)
         if wrong:
             raise PathError(
                 f"This pair of pods cannot show {mode}",
@@ -631,13 +638,13 @@ class CalicoSession:
             )
 
         def check() -> list[str]:
-            complaints = pair_complaints(self.snapshot(client, server), context)
-            if not complaints and probe is not None:
+            mismatches = pair_mismatches(self.snapshot(client, server), context)
+            if not mismatches and probe is not None:
                 trouble = probe()
                 return [trouble] if trouble else []
-            return complaints
+            return mismatches
 
-        return wait_until_good(
+        wait_until_good(
             check,
             what=f"{mode} between {client.node.name} and {server.node.name}",
             timeout_seconds=self.change.timeout_seconds,
@@ -673,7 +680,7 @@ class CalicoSession:
             snapshot: the pair and its nodes.
             send: sends the payload; see :data:`pytest_k8snet.calico.capture.Send`.
         """
-        return judge_exchange(self._wiretap().watch(snapshot, send), self.installation.pools)
+        return judge_exchange(self._wire_capture().watch(snapshot, send), self.installation.pools)
 
     def check_wire(self) -> None:
         """Make sure that captures are possible on the nodes that have a host-network pod.
@@ -681,10 +688,10 @@ class CalicoSession:
         Raises:
             ToolError: they are not.
         """
-        self._wiretap().check(list(self._shells))
+        self._wire_capture().check(list(self._shells))
 
-    def _wiretap(self) -> WireTap:
-        return WireTap(prober=self._prober, vxlan_port=self.installation.vxlan_port)
+    def _wire_capture(self) -> WireCapture:
+        return WireCapture(prober=self._prober, vxlan_port=self.installation.vxlan_port)
 
     def _context(self) -> PathContext:
         installation = self.installation

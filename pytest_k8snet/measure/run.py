@@ -14,9 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pytest_k8snet.calico.detect import inspect
-from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, Shell
+from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, Shell, calico_address
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.path import calico_address
 from pytest_k8snet.calico.restore import sweep_dead_runs
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings
 from pytest_k8snet.cluster.nodes import choose_nodes, list_nodes, placement, usable_nodes

@@ -11,7 +11,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
-from pytest_k8snet.calico.path import PathEnd, PathProof, PathSnapshot, Transfer
+from pytest_k8snet.calico.path import (
+    Moment,
+    PathEnd,
+    PathProof,
+    PathSnapshot,
+    Transfer,
+    WireFinding,
+)
 from pytest_k8snet.errors import ExecError, K8sNetError, ToolError
 from pytest_k8snet.measure.endpoints import GRACE_SECONDS, Endpoint
 from pytest_k8snet.tools import curl, iperf3, iperf3_errors, schedule
@@ -20,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from pytest_k8snet.calico.capture import Moment, WireFinding
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.calico.session import CalicoSession
     from pytest_k8snet.cluster.exec import Completed

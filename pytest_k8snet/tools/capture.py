@@ -22,7 +22,7 @@ from pytest_k8snet.tools.common import missing_program
 # in another IPv4 packet (IPIP, RFC 2003). All else in a file is passed over.
 
 #: What an IPv4 packet is carried in.
-Carrier = Literal["bare", "vxlan", "ipip"]
+Carrier = Literal["none", "vxlan", "ipip"]
 
 #: Linux's VXLAN devices had 8472 before IANA gave it a port; Calico uses IANA's.
 VXLAN_PORT = 4789
@@ -45,9 +45,9 @@ class Packet:
     """A TCP segment that went over a wire, and what it was carried in.
 
     Attributes:
-        carrier: ``bare`` for a packet of its own.
-        outer_source: the sending end of the tunnel; empty for a bare packet.
-        outer_destination: the receiving end of the tunnel; empty for a bare packet.
+        carrier: the tunnel that the packet is in; ``none`` for an unencapsulated one.
+        outer_source: the sending end of the tunnel; empty for an unencapsulated one.
+        outer_destination: the receiving end of the tunnel; empty for an unencapsulated one.
         source: the packet's own source.
         destination: the packet's own destination.
         payload_bytes: what the segment carries, without any header.
@@ -152,7 +152,7 @@ def _outer(frame: bytes, at: int, length: int, vxlan_port: int) -> Packet | None
         return None
     source, destination, protocol, body = header
     if protocol == _TCP:
-        return _segment(frame, at, length, "bare", "", "")
+        return _segment(frame, at, length, "none", "", "")
     if protocol == _IPIP:
         return _segment(frame, body, length, "ipip", source, destination)
     if protocol == _UDP and _uint16(frame, body + 2) == vxlan_port:
@@ -270,7 +270,7 @@ class Capture:
 
 
 def filter_of(server: IPv4Address, port: int, *, vxlan_port: int = VXLAN_PORT) -> str:
-    """What to capture: one server's TCP port, bare, in VXLAN and in IPIP.
+    """What to capture: one server's TCP port, unencapsulated, in VXLAN and in IPIP.
 
     Other traffic through the same tunnels does not match, so it cannot fill the capture.
     """

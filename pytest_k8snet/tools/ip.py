@@ -27,7 +27,7 @@ class NoDeviceError(ToolError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """The way that the kernel would send a packet.
+    """The way that the kernel would send a packet; ``error`` where it has none.
 
     Attributes:
         destination: the address asked for.
@@ -40,12 +40,19 @@ class Route:
     """
 
     destination: str
-    device: str
+    device: str = ""
     gateway: str = ""
     source: str = ""
     mtu_bytes: int | None = None
     protocol: str = ""
     prefix: str = ""
+    error: str = ""
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"{self.destination}: {self.error}"
+        via = f" via {self.gateway}" if self.gateway else ""
+        return f"{self.destination}{via} dev {self.device}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,7 +110,7 @@ def opened(api: Api, strategy: Strategy, **change: Any) -> Generator[CalicoRun]:
     nodes = {node.name: node for node in list_nodes(api)}
     shells: dict[str, Shell] = {}
     changes: list[dict[str, Any]] = []
-    settings: dict[str, Any] = {"fabric_routes_pods": True, "timeout_seconds": 20.0, **change}
+    settings: dict[str, Any] = {"underlay_routes_pods": True, "timeout_seconds": 20.0, **change}
     session = CalicoSession(
         api,
         installation=inspect(api),

@@ -80,7 +80,7 @@ def test_a_killed_run_is_taken_back_through_the_v1_objects(
     with fault(api, calico_apiserver_down="true"):
         with pytest.raises(ApiError, match="503"):
             api.list("/apis/projectcalico.org/v3/ippools")
-        with pytest.raises(RestoreError, match="could not all be taken back") as caught:
+        with pytest.raises(RestoreError, match="could not all be restored") as caught:
             restore_cluster(api)
         assert "complete list of server APIs: projectcalico.org/v3" in caught.value.found
         assert pools(api) == modes

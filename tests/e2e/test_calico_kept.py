@@ -71,7 +71,7 @@ def test_a_pool_kept_for_pods_of_others_keeps_their_routes_and_gives_out_no_more
         for name, node in (("one", "node1"), ("other", "node2")):
             stranger(api, name, node, pool.name)
         pods = running(api, "one"), running(api, "other")
-        with pytest.raises(RestoreError, match="could not all be taken back") as caught:
+        with pytest.raises(RestoreError, match="could not all be restored") as caught:
             run.session.close()
         assert f"IPPool {pool.name} is kept, as pods have addresses in it" in caught.value.found
         # By the time that a later pod is refused, the nodes have long followed.

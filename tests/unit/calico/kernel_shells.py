@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_k8snet.calico.kernel import KernelState, Route
+from pytest_k8snet.calico.kernel import KernelState
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.tools.ip import Counters, Link
+from pytest_k8snet.tools.ip import Counters, Link, Route
 
 
 class KernelShell:

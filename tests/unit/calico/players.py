@@ -43,7 +43,7 @@ class Players:
     def _carry_over(self) -> None:
         (installation,) = self._store.list("installations.operator.tigera.io")
         wanted = {
-            entry["cidr"]: CalicoMode.of_encapsulation(entry.get("encapsulation"))
+            entry["cidr"]: CalicoMode.parse(entry.get("encapsulation") or "IPIP")
             for entry in installation["spec"]["calicoNetwork"]["ipPools"]
         }
         for pool in self._store.list("ippools.crd.projectcalico.org"):

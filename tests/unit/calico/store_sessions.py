@@ -68,7 +68,7 @@ def session(
     shells: Mapping[str, Shell] = MappingProxyType({}),
     **change: Any,
 ) -> CalicoSession:
-    change = {"fabric_routes_pods": True, "stability_seconds": 0, "timeout_seconds": 1, **change}
+    change = {"underlay_routes_pods": True, "stability_seconds": 0, "timeout_seconds": 1, **change}
     return CalicoSession(
         api,
         installation=inspect(api),

@@ -8,12 +8,12 @@ from cluster_shapes import NODE1, NODE2
 from kernel_shapes import POD1, POD2, link, state
 
 from pytest_k8snet.calico import kernel
-from pytest_k8snet.calico.kernel import KernelState
-from pytest_k8snet.calico.path import (
-    Station,
-    device_complaints,
-    route_complaints,
-    vxlan_peer_complaints,
+from pytest_k8snet.calico.kernel import (
+    KernelState,
+    NodeState,
+    device_mismatches,
+    route_mismatches,
+    vxlan_peer_mismatches,
 )
 from pytest_k8snet.errors import ToolError, ToolMissingError
 
@@ -78,80 +78,80 @@ def test_the_command_asks_for_each_destination_once_and_holds_no_data_in_its_scr
     assert kernel.argv(pod_address=None, destinations=[])[3:] == ["k8snet", "-"]
 
 
-def stations(*families: str) -> tuple[Station, Station]:
+def node_states(*families: str) -> tuple[NodeState, NodeState]:
     return (
-        Station(
-            node=NODE1, state=state(NODE1, NODE2, "vxlan", pod=POD1, to=POD2, families=families)
+        NodeState(
+            node=NODE1, kernel=state(NODE1, NODE2, "vxlan", pod=POD1, to=POD2, families=families)
         ),
-        Station(
-            node=NODE2, state=state(NODE2, NODE1, "vxlan", pod=POD2, to=POD1, families=families)
+        NodeState(
+            node=NODE2, kernel=state(NODE2, NODE1, "vxlan", pod=POD2, to=POD1, families=families)
         ),
     )
 
 
 def test_a_tunnel_that_is_wanted_must_be_there_with_an_address() -> None:
-    (one, _) = stations()
-    assert device_complaints(one, required=["vxlan", "ipip"], allowed=[]) == [
+    (one, _) = node_states()
+    assert device_mismatches(one, required=["vxlan", "ipip"], allowed=[]) == [
         "node1 has no vxlan.calico yet",
         "node1 has no tunl0 yet",
     ]
-    bare = replace(one, state=replace(one.state, links={"tunl0": link("tunl0", kind="ipip")}))
-    assert device_complaints(bare, required=["ipip"], allowed=[]) == [
+    bare = replace(one, kernel=replace(one.kernel, links={"tunl0": link("tunl0", kind="ipip")}))
+    assert device_mismatches(bare, required=["ipip"], allowed=[]) == [
         "tunl0 of node1 has no tunnel address yet"
     ]
 
 
 @pytest.mark.parametrize("device", ["vxlan.calico", "tunl0"])
 def test_a_tunnel_that_is_wanted_must_be_up(device: str) -> None:
-    (one, _) = stations("vxlan", "ipip")
-    down = replace(one.state.links[device], state="DOWN")
-    bent = replace(one, state=replace(one.state, links={**one.state.links, device: down}))
-    assert device_complaints(bent, required=["vxlan", "ipip"], allowed=[]) == [
+    (one, _) = node_states("vxlan", "ipip")
+    down = replace(one.kernel.links[device], state="DOWN")
+    bent = replace(one, kernel=replace(one.kernel, links={**one.kernel.links, device: down}))
+    assert device_mismatches(bent, required=["vxlan", "ipip"], allowed=[]) == [
         f"{device} of node1 is down"
     ]
 
 
 def test_a_tunnel_that_is_not_wanted_must_be_gone_but_tunl0_only_bare() -> None:
-    (one, _) = stations("vxlan", "ipip")
-    assert device_complaints(one, required=[], allowed=[]) == [
+    (one, _) = node_states("vxlan", "ipip")
+    assert device_mismatches(one, required=[], allowed=[]) == [
         "node1 still has vxlan.calico 10.244.1.1",
         "node1 still has tunl0 10.244.1.1",
     ]
-    assert device_complaints(one, required=[], allowed=["vxlan", "ipip"]) == []
-    bare = replace(one, state=replace(one.state, links={"tunl0": link("tunl0", kind="ipip")}))
-    assert device_complaints(bare, required=[], allowed=[]) == []
+    assert device_mismatches(one, required=[], allowed=["vxlan", "ipip"]) == []
+    bare = replace(one, kernel=replace(one.kernel, links={"tunl0": link("tunl0", kind="ipip")}))
+    assert device_mismatches(bare, required=[], allowed=[]) == []
 
 
 def test_a_vxlan_device_bound_elsewhere_is_noticed() -> None:
-    (one, _) = stations("vxlan")
-    tunnel = replace(one.state.links["vxlan.calico"], local="192.168.0.99", vni=7)
-    bent = replace(one, state=replace(one.state, links={"vxlan.calico": tunnel}))
-    assert device_complaints(bent, required=["vxlan"], allowed=[]) == [
+    (one, _) = node_states("vxlan")
+    tunnel = replace(one.kernel.links["vxlan.calico"], local="192.168.0.99", vni=7)
+    bent = replace(one, kernel=replace(one.kernel, links={"vxlan.calico": tunnel}))
+    assert device_mismatches(bent, required=["vxlan"], allowed=[]) == [
         "vxlan.calico of node1 has VNI 7, expected 4096",
         "vxlan.calico of node1 is bound to 192.168.0.99, expected 192.168.0.11",
     ]
 
 
 def test_the_flow_based_device_of_ebpf_is_taken_as_it_is() -> None:
-    (one, _) = stations("vxlan")
+    (one, _) = node_states("vxlan")
     flow = link("vxlan.calico", kind="vxlan")
-    bent = replace(one, state=replace(one.state, links={"vxlan.calico": flow}))
-    assert device_complaints(bent, required=["vxlan"], allowed=[], flow_based=True) == []
-    assert device_complaints(bent, required=[], allowed=[], flow_based=True) == []
+    bent = replace(one, kernel=replace(one.kernel, links={"vxlan.calico": flow}))
+    assert device_mismatches(bent, required=["vxlan"], allowed=[], flow_based=True) == []
+    assert device_mismatches(bent, required=[], allowed=[], flow_based=True) == []
 
 
 def test_a_tunnel_endpoint_needs_its_neighbour_and_fdb_entries() -> None:
-    one, other = stations("vxlan")
-    assert vxlan_peer_complaints(one, other) == []
-    deaf = replace(one, state=replace(one.state, neighbours={}))
-    assert vxlan_peer_complaints(deaf, other) == [
+    one, other = node_states("vxlan")
+    assert vxlan_peer_mismatches(one, other) == []
+    deaf = replace(one, kernel=replace(one.kernel, neighbours={}))
+    assert vxlan_peer_mismatches(deaf, other) == [
         "node1 has no MAC for 10.244.2.1 on vxlan.calico, expected 66:00:00:00:00:02 of node2"
     ]
 
 
 def test_a_receiver_without_the_device_is_named() -> None:
-    one, other = stations("vxlan")
-    gone = replace(other, state=replace(other.state, links={}))
-    assert route_complaints("vxlan", POD2, one, gone) == [
+    one, other = node_states("vxlan")
+    gone = replace(other, kernel=replace(other.kernel, links={}))
+    assert route_mismatches("vxlan", POD2, one, gone) == [
         "node2 has no vxlan.calico to receive what node1 sends"
     ]

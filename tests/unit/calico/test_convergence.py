@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_k8snet.calico.convergence import Convergence, wait_until_good
+from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.errors import ExecError, NotConvergedError, ToolMissingError
 
@@ -27,10 +27,11 @@ def wait(
     bad: Callable[[float], list[str]],
     timeout_seconds: float = 20.0,
     stability_seconds: float | None = None,
-) -> Convergence:
+) -> float:
+    """How many seconds it took until the state counted as good, the window included."""
     clock = Clock()
     begun = clock.now
-    return wait_until_good(
+    wait_until_good(
         lambda: bad(clock.now - begun),
         what="pool p in mode VXLAN-Always",
         timeout_seconds=timeout_seconds,
@@ -39,31 +40,26 @@ def wait(
         clock=clock,
         sleep=clock.sleep,
     )
+    return clock.now - begun
 
 
 def test_a_state_that_is_good_at_once_is_watched_for_the_shortest_window() -> None:
-    reached = wait(lambda elapsed: [])
-    assert reached.seconds < 0.1
-    assert 0.25 <= reached.window_seconds < 0.5
-    assert reached.relapses == 0
+    assert 0.25 <= wait(lambda elapsed: []) < 0.6
 
 
 def test_the_window_is_twice_as_long_as_the_state_took_to_become_good() -> None:
-    reached = wait(lambda elapsed: ["no route"] if elapsed < 2 else [])
-    assert 2 <= reached.seconds < 3
-    assert reached.window_seconds == pytest.approx(2 * reached.seconds, abs=1.1)
+    assert 6 <= wait(lambda elapsed: ["no route"] if elapsed < 2 else []) < 10
 
 
 def test_the_window_has_an_upper_bound_and_can_be_given() -> None:
-    reached = wait(lambda elapsed: ["no route"] if elapsed < 15 else [])
-    assert 10 <= reached.window_seconds < 12
-    assert wait(lambda elapsed: [], stability_seconds=0).checks == 1
+    assert 25 <= wait(lambda elapsed: ["no route"] if elapsed < 15 else []) < 28
+    looks: list[float] = []
+    wait(lambda elapsed: looks.append(elapsed) or [], stability_seconds=0)  # type: ignore[func-returns-value]
+    assert len(looks) == 1
 
 
 def test_a_relapse_starts_the_window_again() -> None:
-    reached = wait(lambda elapsed: ["gone"] if elapsed < 1 or 2 < elapsed < 3 else [])
-    assert reached.relapses == 1
-    assert reached.seconds >= 3
+    assert wait(lambda elapsed: ["gone"] if elapsed < 1 or 2 < elapsed < 3 else []) >= 9
 
 
 def test_a_timeout_names_what_was_expected_and_what_was_found_last() -> None:
@@ -93,7 +89,7 @@ def test_an_exec_that_fails_on_the_way_is_looked_at_again() -> None:
             raise ExecError("the exec stream broke off", found="EOF")
         return []
 
-    assert wait(bad).seconds >= 1
+    assert wait(bad) >= 1 + 2
 
 
 def test_a_calico_api_server_that_is_cut_off_meanwhile_is_asked_again() -> None:
@@ -102,7 +98,7 @@ def test_a_calico_api_server_that_is_cut_off_meanwhile_is_asked_again() -> None:
             raise ServerBusyError("it could not get ippools", status=503, found="no endpoints")
         return []
 
-    assert wait(bad).seconds >= 12
+    assert wait(bad) >= 12 + 10
 
 
 def test_a_missing_tool_ends_the_wait_at_once() -> None:

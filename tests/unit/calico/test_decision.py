@@ -24,7 +24,7 @@ def decided(
     nodes: tuple[Node, ...] = (NODE1, NODE2),
     pool_name: str = POOL,
     original_mode: CalicoMode | None = None,
-    fabric_routes_pods: bool = False,
+    underlay_routes_pods: bool = False,
     every_node: tuple[Node, ...] = (NODE1, NODE2),
     **found: Any,
 ) -> Decision:
@@ -35,7 +35,7 @@ def decided(
         nodes=nodes,
         pool_name=pool_name,
         original_mode=original_mode,
-        fabric_routes_pods=fabric_routes_pods,
+        underlay_routes_pods=underlay_routes_pods,
     )
 
 
@@ -100,7 +100,7 @@ def test_row_2_nodes_that_both_have_wireguard_keys_are_refused() -> None:
     error = refusal(nodes=tuple(keyed), wireguard=True)
     assert error.problem.startswith("WireGuard carries the pods' traffic")
     # One key alone leaves the pair to the pools.
-    assert decided(nodes=(keyed[0], NODE2), wireguard=True).writer == "own-pool"
+    assert decided(nodes=(keyed[0], NODE2), wireguard=True).writer == "dedicated-pool"
 
 
 # Row 3: a datastore migration. (Lease and journal are the session's business.)
@@ -127,7 +127,7 @@ def test_row_5_a_family_that_felix_keeps_off_is_a_black_hole(
 
 def test_row_5_the_other_family_is_not_concerned() -> None:
     setting = FelixSetting(value="false", where="vxlanEnabled of FelixConfiguration default")
-    assert decided(IPIP, vxlan_enabled=(setting,)).writer == "own-pool"
+    assert decided(IPIP, vxlan_enabled=(setting,)).writer == "dedicated-pool"
 
 
 def test_a_family_that_is_pinned_on_is_noted() -> None:
@@ -154,7 +154,7 @@ def test_row_6_dedicated_pools_are_written_through_the_shapes_group(
     mode: CalicoMode, shape: str, group: str
 ) -> None:
     decision = decided(mode, shape=shape, group=group)
-    assert (decision.writer, decision.group, decision.also_v1) == ("own-pool", group, False)
+    assert (decision.writer, decision.group, decision.also_v1) == ("dedicated-pool", group, False)
 
 
 def test_row_6_a_family_that_appears_is_announced() -> None:
@@ -276,7 +276,7 @@ def test_row_9_ipip_without_bgp(version: tuple[int, int], setting: str, possible
         "felix_cluster_routes": setting,
     }
     if possible:
-        assert decided(IPIP, **found).writer == "own-pool"
+        assert decided(IPIP, **found).writer == "dedicated-pool"
     else:
         error = refusal(IPIP, **found)
         assert "IPIP-Always has no routes here: BGP is disabled" in error.problem
@@ -309,7 +309,7 @@ def test_row_10_never_without_bgp(
         "pools": (pool(mode=others),),
     }
     if possible:
-        assert decided(NEVER, **found).writer == "own-pool"
+        assert decided(NEVER, **found).writer == "dedicated-pool"
     else:
         assert "Never has no routes here" in refusal(NEVER, **found).problem
 
@@ -323,7 +323,7 @@ def test_row_10_names_the_family_that_bars_felix_from_never() -> None:
 
 @pytest.mark.parametrize("mode", [VXLAN, VXLAN_CS])
 def test_vxlan_needs_no_bgp(mode: CalicoMode) -> None:
-    assert decided(mode, backend="vxlan", version=Version(3, 25, 0)).writer == "own-pool"
+    assert decided(mode, backend="vxlan", version=Version(3, 25, 0)).writer == "dedicated-pool"
 
 
 # Row 11.
@@ -331,12 +331,12 @@ def test_vxlan_needs_no_bgp(mode: CalicoMode) -> None:
 
 def test_row_11_vxlan_with_host_local_ipam_is_refused() -> None:
     assert refusal(VXLAN, ipam="HostLocal").found == "the IPAM plugin is host-local"
-    assert decided(IPIP, ipam="HostLocal").writer == "own-pool"
+    assert decided(IPIP, ipam="HostLocal").writer == "dedicated-pool"
 
 
 def test_row_11_ipip_on_azure_is_refused() -> None:
-    assert "Azure's fabric drops IP-in-IP" in refusal(IPIP_CS, provider="azure").problem
-    assert decided(VXLAN, provider="azure").writer == "own-pool"
+    assert "Azure's underlay drops IP-in-IP" in refusal(IPIP_CS, provider="azure").problem
+    assert decided(VXLAN, provider="azure").writer == "dedicated-pool"
 
 
 def test_row_11_ipip_on_an_ipv6_pool_is_refused() -> None:
@@ -350,7 +350,7 @@ def test_row_11_ipip_in_place_is_refused_where_a_node_runs_windows() -> None:
     error = refusal(IPIP, "in-place", every_node=every_node)
     assert "would cut off the pods on Windows nodes" in error.problem
     assert error.found == "node3"
-    assert decided(IPIP, "dedicated", every_node=every_node).writer == "own-pool"
+    assert decided(IPIP, "dedicated", every_node=every_node).writer == "dedicated-pool"
     assert decided(VXLAN, "in-place", every_node=every_node).writer == "ippool"
 
 
@@ -419,17 +419,17 @@ def test_row_12_compares_with_the_mode_that_the_pool_was_in_before_the_run() -> 
 def test_row_12_gives_way_to_the_users_word_or_to_peering_with_the_fabric() -> None:
     for present in CalicoMode:
         told: dict[str, Any] = {"present": present, "every_node": ALL_NODES}
-        assert not cut_off(NEVER, fabric_routes_pods=True, **told)
-        assert not cut_off(NEVER, fabric_peering=True, **told)
+        assert not cut_off(NEVER, underlay_routes_pods=True, **told)
+        assert not cut_off(NEVER, underlay_peering=True, **told)
 
 
 def test_row_12_a_clouds_fabric_does_not_learn_from_bgp() -> None:
     for peering in (False, True):
-        assert cut_off(VXLAN_CS, VXLAN, provider="gce", fabric_peering=peering) == (
+        assert cut_off(VXLAN_CS, VXLAN, provider="gce", underlay_peering=peering) == (
             "node1 -> node2, in one subnet, would go direct instead of by VXLAN, and the provider "
-            "is gce, whose fabric delivers no unknown addresses"
+            "is gce, whose underlay delivers no unknown addresses"
         )
-    assert not cut_off(VXLAN_CS, VXLAN, provider="gce", fabric_routes_pods=True)
+    assert not cut_off(VXLAN_CS, VXLAN, provider="gce", underlay_routes_pods=True)
     # What the pool does already, it may do with another header.
     assert not cut_off(NEVER, VXLAN_CS, provider="aws")
 

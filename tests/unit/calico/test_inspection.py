@@ -2,12 +2,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Network
+from typing import Any
 
 import pytest
-from cluster_shapes import calico_node_daemon, cluster, installation_object, raw_pool, serve
+from cluster_shapes import (
+    calico_node_daemon,
+    cluster,
+    installation,
+    installation_object,
+    pool,
+    raw_pool,
+    serve,
+)
 from store_api import StoreApi
 
 from pytest_k8snet.calico.detect import inspect
+from pytest_k8snet.calico.installation import FelixSetting
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import ForbiddenError
 
@@ -170,7 +180,7 @@ def test_what_felix_is_told_of_mtus_leaves_that_of_the_pods_unknown(
     found = inspect(api)
     assert not found.mtu_known
     assert found.facts()["mtu"] == (
-        f"as Felix is told: {setting} of FelixConfiguration {scope} is {value}"
+        f"as Felix is configured: {setting} of FelixConfiguration {scope} is {value}"
     )
     # What the CNI plugin is told wins.
     assert replace(found, mtu_bytes=1400).mtu_known
@@ -325,24 +335,24 @@ def test_only_bgp_with_a_router_outside_counts_as_peering_with_the_fabric(
         "bgppeers",
         [reflectors, {"metadata": {"name": "x"}, "spec": peer}],
     )
-    assert inspect(api).fabric_peering is outside
+    assert inspect(api).underlay_peering is outside
 
 
 def test_without_bird_nobody_speaks_bgp_and_without_nodes_nobody_is_told_from_them() -> None:
     peers = [{"metadata": {"name": "tor"}, "spec": {"peerIP": "192.168.0.1"}}]
     api = cluster()
     serve(api, "crd.projectcalico.org/v1", "bgppeers", peers)
-    assert inspect(api).fabric_peering
+    assert inspect(api).underlay_peering
 
     def refuse(method: str, path: str) -> None:
         if path == "/api/v1/nodes":
             raise ForbiddenError('user "tester" may not list nodes', status=403)
 
     api.refuse = refuse
-    assert not inspect(api).fabric_peering
+    assert not inspect(api).underlay_peering
     api = cluster(backend="vxlan")
     serve(api, "crd.projectcalico.org/v1", "bgppeers", peers)
-    assert not inspect(api).fabric_peering
+    assert not inspect(api).underlay_peering
 
 
 def test_all_nodes_are_known_also_those_that_take_no_pods() -> None:
@@ -449,3 +459,28 @@ def test_canal_is_known_by_the_cluster_type_where_no_daemon_set_says_more() -> N
     api = typed(cluster(), "k8s,canal,kdd")
     api.delete(f"{DAEMONS}/calico-node")
     assert inspect(api).cni == "Canal"
+
+
+@pytest.mark.parametrize(
+    ("present", "added", "found", "lost"),
+    [
+        (CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS, {}, 50),
+        (CalicoMode.NEVER, CalicoMode.IPIP_ALWAYS, {}, 20),
+        (CalicoMode.IPIP_ALWAYS, CalicoMode.VXLAN_ALWAYS, {}, 30),
+        (CalicoMode.VXLAN_ALWAYS, CalicoMode.IPIP_ALWAYS, {}, 0),
+        (CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS, {"wireguard": True}, 0),
+        (CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS, {"vxlan_v6": True}, 0),
+        (CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS, {"mtu_bytes": 1440}, 0),
+        (
+            CalicoMode.NEVER,
+            CalicoMode.VXLAN_ALWAYS,
+            {"mtu_settings": (FelixSetting(value="1400", where="vxlanMTU"),)},
+            0,
+        ),
+    ],
+)
+def test_new_pods_lose_what_the_largest_header_takes_more(
+    present: CalicoMode, added: CalicoMode, found: dict[str, Any], lost: int
+) -> None:
+    known = installation(pools=(pool(mode=present),), **found)
+    assert known.mtu_loss_bytes(added) == lost

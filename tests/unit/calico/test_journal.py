@@ -17,7 +17,7 @@ MINE = Journal(
     time="now",
     shape="A",
     group="crd.projectcalico.org/v1",
-    own_pools=("k8snet-mine-never",),
+    dedicated_pools=("k8snet-mine-never",),
 )
 OTHERS = replace(MINE, run_id="k8snet-other", owner="somebody")
 
@@ -29,7 +29,7 @@ def test_a_journal_survives_its_text() -> None:
 def test_another_runs_journal_is_neither_overwritten_nor_deleted() -> None:
     store = JournalStore(a_cluster("manifest-A"), "kube-system")
     store.write(OTHERS)
-    with pytest.raises(RestoreError, match="have not been taken back") as caught:
+    with pytest.raises(RestoreError, match="have not been restored") as caught:
         store.write(MINE)
     assert caught.value.found == "ConfigMap kube-system/k8snet-journal exists"
     store.delete(MINE.run_id)

@@ -34,7 +34,7 @@ def test_every_mode_survives_its_name_its_fields_and_its_encapsulation(mode: Cal
     fields = mode.pool_fields
     assert CalicoMode.parse(str(mode)) is mode
     assert CalicoMode.of_pool(fields["ipipMode"], fields["vxlanMode"]) is mode
-    assert CalicoMode.of_encapsulation(mode.encapsulation) is mode
+    assert CalicoMode.parse(mode.encapsulation) is mode
 
 
 def test_an_unknown_mode_is_answered_with_the_valid_ones() -> None:

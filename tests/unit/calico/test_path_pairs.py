@@ -22,9 +22,9 @@ from kernel_shapes import (
 )
 from path_proofs import NEVER, SENT, VXLAN, VXLAN_CS, contradiction
 
-from pytest_k8snet.calico.kernel import Route
 from pytest_k8snet.calico.modes import Path
 from pytest_k8snet.calico.path import PathEnd, PathSnapshot, Transfer, Way, judge
+from pytest_k8snet.tools.ip import Route
 
 
 def far_pair(prefix: int, there: Path, back: Path) -> PathSnapshot:

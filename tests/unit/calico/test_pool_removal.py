@@ -117,7 +117,7 @@ def test_a_pool_that_is_not_the_runs_own_is_never_deleted() -> None:
             time="now",
             shape="A",
             group="crd.projectcalico.org/v1",
-            own_pools=("k8snet-abc123-never",),
+            dedicated_pools=("k8snet-abc123-never",),
         )
     )
     with pytest.raises(RestoreError) as caught:

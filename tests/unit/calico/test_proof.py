@@ -19,9 +19,9 @@ from kernel_shapes import (
 )
 from path_proofs import DEVICE, IPIP, NEVER, SENT, VXLAN, contradiction, proof
 
-from pytest_k8snet.calico.kernel import Route
 from pytest_k8snet.calico.modes import CalicoMode, Path
 from pytest_k8snet.calico.path import PathContext, Transfer, judge
+from pytest_k8snet.tools.ip import Route
 
 
 @pytest.mark.parametrize("mode", list(CalicoMode))

@@ -209,7 +209,7 @@ def test_a_family_that_never_comes_up_costs_only_its_own_modes() -> None:
 
 def test_a_pool_may_go_where_it_has_been_and_nowhere_else_without_the_users_word() -> None:
     # The nodes under test are in one subnet; node3, which the flip hits as well, is not.
-    with session(a_cluster("manifest-A"), "in-place", fabric_routes_pods=False) as calico:
+    with session(a_cluster("manifest-A"), "in-place", underlay_routes_pods=False) as calico:
         assert calico.installation.pools[0].mode is VXLAN_CS
         calico.enter(VXLAN)
         calico.enter(IPIP_CS)
@@ -217,7 +217,7 @@ def test_a_pool_may_go_where_it_has_been_and_nowhere_else_without_the_users_word
             calico.enter(NEVER)
     api = a_cluster("manifest-A", raw_pool(mode=NEVER))
     told: list[dict[str, Any]] = []
-    with session(api, "in-place", told, fabric_routes_pods=False) as calico:
+    with session(api, "in-place", told, underlay_routes_pods=False) as calico:
         calico.enter(VXLAN_CS)
         assert calico.would_change(NEVER)
         assert calico.enter(NEVER).mode is NEVER

@@ -9,15 +9,16 @@ import pytest
 from cluster_shapes import FAR, NODE1, NODE2, pool
 from kernel_shapes import POD1, POD2, TRANSFER, context, counted, ends, snapshot
 
-from pytest_k8snet.calico.capture import Exchange, WireFinding, judge_exchange
+from pytest_k8snet.calico.capture import Exchange, judge_exchange
 from pytest_k8snet.calico.modes import CalicoMode, Path
-from pytest_k8snet.calico.path import PathEnd, judge
+from pytest_k8snet.calico.path import PathEnd, WireFinding, judge
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.tools.capture import Capture, Carrier, Packet
 
 PORT = 20001
 VXLAN = CalicoMode.VXLAN_ALWAYS
-CARRIERS: dict[Path, Carrier] = {"direct": "bare", "vxlan": "vxlan", "ipip": "ipip"}
+THERE, BACK = f"{POD1} -> {POD2}", f"{POD2} -> {POD1}"
+CARRIERS: dict[Path, Carrier] = {"direct": "none", "vxlan": "vxlan", "ipip": "ipip"}
 
 
 def packet(sender: PathEnd, receiver: PathEnd, path: Path, *, to_server: bool = True) -> Packet:
@@ -69,22 +70,22 @@ def test_what_was_seen_is_proven_where_the_mode_promises_it_and_else_contradicte
     found = judge_exchange(exchange(taken, pair=(client, server)), [pool(mode=mode)])
     right = taken == mode.path(same_subnet=server_node is NODE2)
     assert (found.trouble() is None) == right
-    assert bool(found.complaints) == (not right)
+    assert bool(found.mismatches) == (not right)
     assert found.gaps == ()
 
 
 def test_a_contradiction_says_who_sent_what_and_what_was_expected() -> None:
     found = judge_exchange(exchange("direct"), [pool(mode=VXLAN)])
-    assert found.complaints == (
-        f"on the wire, node1 sent {POD1} -> {POD2} bare, expected in VXLAN to 192.168.0.12",
-        f"on the wire, node2 received {POD1} -> {POD2} bare, expected in VXLAN to 192.168.0.12",
-        f"on the wire, node2 sent {POD2} -> {POD1} bare, expected in VXLAN to 192.168.0.11",
-        f"on the wire, node1 received {POD2} -> {POD1} bare, expected in VXLAN to 192.168.0.11",
+    assert found.mismatches == (
+        f"on the wire, node1 sent {THERE} unencapsulated, expected in VXLAN to 192.168.0.12",
+        f"on the wire, node2 received {THERE} unencapsulated, expected in VXLAN to 192.168.0.12",
+        f"on the wire, node2 sent {BACK} unencapsulated, expected in VXLAN to 192.168.0.11",
+        f"on the wire, node1 received {BACK} unencapsulated, expected in VXLAN to 192.168.0.11",
     )
     tunnelled = judge_exchange(exchange("ipip", "direct"), [pool(mode=CalicoMode.NEVER)])
-    assert tunnelled.complaints == (
-        f"on the wire, node1 sent {POD1} -> {POD2} in IPIP to 192.168.0.12, expected bare",
-        f"on the wire, node2 received {POD1} -> {POD2} in IPIP to 192.168.0.12, expected bare",
+    assert tunnelled.mismatches == (
+        f"on the wire, node1 sent {THERE} in IPIP to 192.168.0.12, expected unencapsulated",
+        f"on the wire, node2 received {THERE} in IPIP to 192.168.0.12, expected unencapsulated",
     )
 
 
@@ -94,10 +95,10 @@ def test_one_stray_packet_among_many_contradicts() -> None:
     back = packet(server, client, "vxlan", to_server=False)
     stray = seen_by("node1", right, right, wrong, back, of=exchange("vxlan"))
     found = judge_exchange(stray, [pool(mode=VXLAN)])
-    assert found.complaints == (
-        f"on the wire, node1 sent {POD1} -> {POD2} bare, expected in VXLAN to 192.168.0.12",
+    assert found.mismatches == (
+        f"on the wire, node1 sent {THERE} unencapsulated, expected in VXLAN to 192.168.0.12",
     )
-    assert found.sightings[0]["seen"] == {"in VXLAN to 192.168.0.12": 2, "bare": 1}
+    assert found.sightings[0]["seen"] == {"in VXLAN to 192.168.0.12": 2, "unencapsulated": 1}
 
 
 def test_a_tunnel_to_another_node_contradicts() -> None:
@@ -105,15 +106,15 @@ def test_a_tunnel_to_another_node_contradicts() -> None:
     astray = replace(packet(client, server, "vxlan"), outer_destination="192.168.1.13")
     back = packet(server, client, "vxlan", to_server=False)
     found = judge_exchange(seen_by("node1", astray, back, of=exchange("vxlan")), [pool(mode=VXLAN)])
-    assert found.complaints == (
-        f"on the wire, node1 sent {POD1} -> {POD2} in VXLAN to 192.168.1.13, "
+    assert found.mismatches == (
+        f"on the wire, node1 sent {THERE} in VXLAN to 192.168.1.13, "
         "expected in VXLAN to 192.168.0.12",
     )
 
 
 def test_nothing_seen_proves_nothing() -> None:
     found = judge_exchange(seen_by("node2", of=exchange("vxlan")), [pool(mode=VXLAN)])
-    assert found.complaints == ()
+    assert found.mismatches == ()
     assert found.gaps == (
         "eth0 of node2 saw no payload of node1 -> node2",
         "eth0 of node2 saw no payload of node2 -> node1",
@@ -127,10 +128,10 @@ def test_segments_without_payload_and_other_connections_do_not_count() -> None:
         replace(right, payload_bytes=0),
         replace(right, destination_port=PORT + 1),
         replace(right, destination="10.244.2.5"),
-        replace(right, carrier="bare", payload_bytes=0),
+        replace(right, carrier="none", payload_bytes=0),
     )
     found = judge_exchange(seen_by("node1", *others, of=exchange("vxlan")), [pool(mode=VXLAN)])
-    assert found.complaints == ()
+    assert found.mismatches == ()
     assert found.gaps[0] == "eth0 of node1 saw no payload of node1 -> node2"
 
 
@@ -144,15 +145,15 @@ def test_between_two_pods_of_one_node_nothing_may_be_seen() -> None:
     client, server = ends()
     pair = (client, replace(server, node=NODE1))
     left = judge_exchange(exchange("vxlan", pair=pair), [pool(mode=VXLAN)])
-    assert left.complaints == (
-        f"on the wire, node1 sent {POD1} -> {POD2} in VXLAN to 192.168.0.11, though both ends "
+    assert left.mismatches == (
+        f"on the wire, node1 sent {THERE} in VXLAN to 192.168.0.11, though both ends "
         "are on that node",
-        f"on the wire, node1 sent {POD2} -> {POD1} in VXLAN to 192.168.0.11, though both ends "
+        f"on the wire, node1 sent {BACK} in VXLAN to 192.168.0.11, though both ends "
         "are on that node",
     )
     stayed = judge_exchange(seen_by("node1", of=exchange("vxlan", pair=pair)), [pool(mode=VXLAN)])
     assert stayed.trouble() is None
-    assert stayed.praise() == "on the wire: nothing, as both ends are on one node"
+    assert stayed.summary() == "on the wire: nothing, as both ends are on one node"
     overrun = seen_by("node1", of=exchange("vxlan", pair=pair), dropped=2)
     assert judge_exchange(overrun, [pool(mode=VXLAN)]).gaps == (
         "eth0 of node1: 2 packets were dropped by the capture",
@@ -194,7 +195,9 @@ def test_where_routes_prove_nothing_the_wire_proves() -> None:
         VXLAN, before, after, TRANSFER, known, {"before": good, "after": finding("direct")}
     )
     assert lying.state == "contradicted"
-    assert lying.text.startswith(f"after the sample, on the wire, node1 sent {POD1} -> {POD2} bare")
+    assert lying.text.startswith(
+        f"after the sample, on the wire, node1 sent {THERE} unencapsulated"
+    )
 
 
 def test_a_wire_that_contradicts_outweighs_routes_and_counters_that_agree() -> None:
@@ -202,7 +205,7 @@ def test_a_wire_that_contradicts_outweighs_routes_and_counters_that_agree() -> N
     after = counted(before, "vxlan.calico", there=11_000_000)
     proof = judge(VXLAN, before, after, TRANSFER, context(VXLAN), {"once": finding("direct")})
     assert proof.state == "contradicted"
-    assert proof.text.startswith(f"on the wire, node1 sent {POD1} -> {POD2} bare")
+    assert proof.text.startswith(f"on the wire, node1 sent {THERE} unencapsulated")
 
 
 def test_a_wire_where_nothing_was_seen_leaves_the_proof_missing() -> None:

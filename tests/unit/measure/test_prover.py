@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.calico.capture import WireFinding
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.path import Transfer
+from pytest_k8snet.calico.path import Transfer, WireFinding
 from pytest_k8snet.measure.endpoints import Pair
 from pytest_k8snet.measure.sampler import Prover
 

@@ -37,10 +37,10 @@ def rewritten(
     return made
 
 
-def test_a_bare_packet_has_no_outer_addresses() -> None:
-    found = packets(recorded("bare"))
+def test_an_unencapsulated_packet_has_no_outer_addresses() -> None:
+    found = packets(recorded("direct"))
     assert {(one.carrier, one.outer_source, one.outer_destination) for one in found} == {
-        ("bare", "", "")
+        ("none", "", "")
     }
     assert [one.payload_bytes for one in found[:6]] == [0, 0, 0, 37, 0, 1]
     first = found[0]
@@ -77,7 +77,7 @@ def test_a_tunnelled_packet_has_both_pairs_of_addresses(
 
 @pytest.mark.parametrize("magic", [0xA1B2C3D4, 0xA1B23C4D], ids=["us", "ns"])
 @pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
-@pytest.mark.parametrize("name", ["bare", "vxlan", "ipip"])
+@pytest.mark.parametrize("name", ["direct", "vxlan", "ipip"])
 def test_byte_order_and_clock_of_the_writer_do_not_matter(
     name: str, order: str, magic: int
 ) -> None:
@@ -86,7 +86,7 @@ def test_byte_order_and_clock_of_the_writer_do_not_matter(
 
 
 @pytest.mark.parametrize("tags", [["8100"], ["88a8", "8100"]], ids=["one", "two"])
-@pytest.mark.parametrize("name", ["bare", "vxlan", "ipip"])
+@pytest.mark.parametrize("name", ["direct", "vxlan", "ipip"])
 def test_vlan_tags_are_passed_over(name: str, tags: list[str]) -> None:
     inserted = b"".join(bytes.fromhex(f"{tag}0064") for tag in tags)
     capture = recorded(name)
@@ -102,7 +102,7 @@ def test_vxlan_is_what_the_port_says() -> None:
 
 
 def test_other_protocols_fragments_and_short_captures_are_no_packets() -> None:
-    capture = recorded("bare")
+    capture = recorded("direct")
     for change in (
         lambda frame: frame[:12] + b"\x08\x06" + frame[14:],  # ARP
         lambda frame: frame[:12] + b"\x86\xdd" + frame[14:],  # IPv6
@@ -115,7 +115,7 @@ def test_other_protocols_fragments_and_short_captures_are_no_packets() -> None:
 
 
 def test_merged_segments_without_a_length_are_as_long_as_the_frame() -> None:
-    capture = recorded("bare")
+    capture = recorded("direct")
     unsized = rewritten(capture, frame=lambda frame: frame[:16] + b"\0\0" + frame[18:])
     sizes = [(one.payload_bytes, replace(one, payload_bytes=0)) for one in packets(capture)]
     assert [(one.payload_bytes, replace(one, payload_bytes=0)) for one in packets(unsized)] == sizes
@@ -147,5 +147,5 @@ def test_what_is_no_capture_is_said_with_its_first_bytes() -> None:
 
 def test_a_device_without_ethernet_headers_is_refused() -> None:
     with pytest.raises(CaptureFileError, match="packets cannot be read") as caught:
-        packets(rewritten(recorded("bare"), link_type=113))
+        packets(rewritten(recorded("direct"), link_type=113))
     assert caught.value.found == "link type 113"

@@ -23,7 +23,7 @@ STATISTICS = (
 )
 VXLAN = (DATA / "pcap" / "vxlan.pcap").read_bytes()
 REAL = {
-    "bare": (IPv4Address("198.18.1.16"), 25271),
+    "direct": (IPv4Address("198.18.1.16"), 25271),
     "vxlan": (IPv4Address("198.18.0.17"), 25273),
     "ipip": (IPv4Address("198.18.2.17"), 25275),
 }

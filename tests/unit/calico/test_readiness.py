@@ -16,11 +16,12 @@ from store_sessions import NEVER, VXLAN, VXLAN_CS, a_cluster, session
 
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import V1
-from pytest_k8snet.calico.kernel import KernelState, Prober, Route, Shell
+from pytest_k8snet.calico.kernel import KernelState, Prober, Shell
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.readiness import NodeWatch
+from pytest_k8snet.calico.readiness import NodeReadiness
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import ConnectError, NotConvergedError
+from pytest_k8snet.tools.ip import Route
 
 ANNOTATION = "projectcalico.org/IPv4VXLANTunnelAddr"
 
@@ -38,46 +39,46 @@ def told(*states: KernelState) -> dict[str, KernelShell]:
 
 
 @contextmanager
-def watching(api: StoreApi, shells: Mapping[str, Shell]) -> Iterator[NodeWatch]:
+def watching(api: StoreApi, shells: Mapping[str, Shell]) -> Iterator[NodeReadiness]:
     prober = Prober(shells)
     try:
-        yield NodeWatch(api, nodes=(NODE1, NODE2), prober=prober)
+        yield NodeReadiness(api, nodes=(NODE1, NODE2), prober=prober)
     finally:
         prober.close()
 
 
-def complaints(mode: CalicoMode, *states: KernelState, **installation: Any) -> list[str]:
+def mismatches(mode: CalicoMode, *states: KernelState, **installation: Any) -> list[str]:
     """What is complained of where the only pool is in a mode, and Calico has told the API so."""
     api = a_cluster("manifest-A", raw_pool(mode=mode))
     with watching(api, told(*states)) as watch:
-        return watch.complaints(replace(inspect(api), **installation), {mode})
+        return watch.mismatches(replace(inspect(api), **installation), {mode})
 
 
 def test_nodes_that_have_followed_are_given_no_complaint() -> None:
-    assert complaints(VXLAN, *kernels()) == []
+    assert mismatches(VXLAN, *kernels()) == []
 
 
 def test_a_node_that_cannot_be_asked_is_judged_by_the_api_alone() -> None:
-    assert complaints(VXLAN) == []
+    assert mismatches(VXLAN) == []
 
 
 def test_a_kernel_that_has_not_followed_is_told_of_its_node() -> None:
     one, other = kernels()
     late = replace(one, links={"eth0": one.links["eth0"]})
-    assert complaints(VXLAN, late, other) == [
+    assert mismatches(VXLAN, late, other) == [
         "node1 has no vxlan.calico yet",
     ]
-    assert complaints(NEVER, one) == ["node1 still has vxlan.calico 10.244.1.1"]
+    assert mismatches(NEVER, one) == ["node1 still has vxlan.calico 10.244.1.1"]
 
 
 def test_a_tunnel_that_leads_elsewhere_is_told_of_the_node_that_sends() -> None:
     one, other = kernels()
     wrong = replace(one, fdb={MAC["node2"]: "192.168.0.99"})
-    assert complaints(VXLAN, wrong, other) == [
+    assert mismatches(VXLAN, wrong, other) == [
         f"node1's FDB sends {MAC['node2']} to 192.168.0.99, expected 192.168.0.12 of node2"
     ]
     # There the device is flow-based, and the kernel's tables say nothing.
-    assert complaints(VXLAN, wrong, other, dataplane="eBPF") == []
+    assert mismatches(VXLAN, wrong, other, dataplane="eBPF") == []
 
 
 def test_a_node_whose_kernel_cannot_be_read_is_complained_of() -> None:
@@ -86,7 +87,7 @@ def test_a_node_whose_kernel_cannot_be_read_is_complained_of() -> None:
     shells = told(one)
     shells["node1"].text = "\x1elinks\nKilled\n"
     with watching(api, shells) as watch:
-        assert watch.complaints(inspect(api), {VXLAN}) == [
+        assert watch.mismatches(inspect(api), {VXLAN}) == [
             "node1: ip did not tell the network devices: Killed"
         ]
 
@@ -98,7 +99,7 @@ def test_an_api_server_that_does_not_answer_is_no_nodes_fault() -> None:
         raise ConnectError("the API server does not answer")
 
     with watching(api, {"node1": shell}) as watch, pytest.raises(ConnectError):
-        watch.complaints(inspect(api), {VXLAN})
+        watch.mismatches(inspect(api), {VXLAN})
 
 
 def annotate(api: StoreApi, node: str, address: str | None) -> None:
@@ -114,7 +115,7 @@ def test_a_tunnel_address_that_is_wanted_must_be_there_and_another_gone() -> Non
     api = a_cluster("manifest-A", raw_pool(mode=NEVER))
     annotate(api, "node2", "10.244.2.1")
     with watching(api, {}) as watch:
-        assert watch.complaints(inspect(api), {NEVER}) == [
+        assert watch.mismatches(inspect(api), {NEVER}) == [
             "node2 still has VXLAN address 10.244.2.1"
         ]
         assert watch.seen["node2"].annotations[ANNOTATION] == "10.244.2.1"
@@ -123,7 +124,7 @@ def test_a_tunnel_address_that_is_wanted_must_be_there_and_another_gone() -> Non
     # No node under test.
     annotate(api, "node3", None)
     with watching(api, {}) as watch:
-        assert watch.complaints(inspect(api), {VXLAN}) == ["node2 has no VXLAN tunnel address yet"]
+        assert watch.mismatches(inspect(api), {VXLAN}) == ["node2 has no VXLAN tunnel address yet"]
 
 
 def test_the_routes_to_the_blocks_of_a_flipped_pool_must_have_followed() -> None:
@@ -144,7 +145,7 @@ def test_the_routes_to_the_blocks_of_a_flipped_pool_must_have_followed() -> None
     installation = inspect(api)
     (pool,) = installation.pools
     with watching(api, shells) as watch:
-        found = watch.complaints(
+        found = watch.mismatches(
             installation,
             {VXLAN},
             pool=pool,

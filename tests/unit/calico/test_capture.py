@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kernel_shapes import ends, snapshot
 
-from pytest_k8snet.calico.capture import WireTap
+from pytest_k8snet.calico.capture import WireCapture
 from pytest_k8snet.calico.kernel import Prober
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import ConnectError, ConnectionLostError, ExecError, ToolMissingError
@@ -51,7 +51,7 @@ class Pair:
 
     def __post_init__(self) -> None:
         self.prober = Prober({"node1": self.node1, "node2": self.node2})
-        self.tap = WireTap(prober=self.prober, vxlan_port=4789)
+        self.tap = WireCapture(prober=self.prober, vxlan_port=4789)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_an_interrupt_is_not_lost_when_the_captures_cannot_be_ended(pair: Pair) 
         listen(25273)
         raise KeyboardInterrupt
 
-    tap = WireTap(prober=Prober({"node1": Gone(), "node2": pair.node2}), vxlan_port=4789)
+    tap = WireCapture(prober=Prober({"node1": Gone(), "node2": pair.node2}), vxlan_port=4789)
     with pytest.raises(KeyboardInterrupt):
         tap.watch(snapshot("vxlan"), interrupted)
     tap.prober.close()
