@@ -1,7 +1,8 @@
-"""From an error answer of the API server to one error that names verb, resource and remedy.
+"""What an error answer, or none, of the API server means: one error with its cause and remedy.
 
-Pure: an HTTP status, the body (a ``Status`` object when all is well with the server, anything
-when a proxy answers) and the target in, an ``ApiError`` out.
+Pure. An HTTP status with its body (a ``Status`` object when all is well with the server, anything
+when a proxy answers) becomes an ``ApiError``; an exception of urllib3, websocket-client, ssl or
+socket becomes a ``ConnectError``.
 """
 
 from __future__ import annotations
@@ -25,90 +26,7 @@ from pytest_k8snet.errors import (
     UnauthorizedError,
 )
 
-#
-# Pure. Errors and permission checks speak of ``create pods/exec in namespace "x"``, and requests
-# are made by path; this is the one place that knows how the two belong together.
-
-
-_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """The object or collection that a request addresses, in the words of RBAC."""
-
-    verb: str
-    resource: str = ""
-    group: str = ""
-    subresource: str = ""
-    namespace: str = ""
-    name: str = ""
-    path: str = ""
-
-    @property
-    def kind(self) -> str:
-        """The resource as RBAC rules write it: ``pods/exec``."""
-        resource = f"{self.resource}.{self.group}" if self.group else self.resource
-        return f"{resource}/{self.subresource}" if self.subresource else resource or self.path
-
-    @property
-    def can_i(self) -> str:
-        """The command that asks the server whether this is allowed."""
-        resource = f"{self.resource}.{self.group}" if self.group else self.resource
-        words = ["kubectl auth can-i", self.verb, resource or self.path]
-        if self.subresource:
-            # With a slash, kubectl would take it for the name of a pod.
-            words.append(f"--subresource={self.subresource}")
-        return " ".join([*words, *(["-n", self.namespace] if self.namespace else [])])
-
-    def __str__(self) -> str:
-        text = f'{self.kind} "{self.name}"' if self.name and self.resource else self.kind
-        return f'{text} in namespace "{self.namespace}"' if self.namespace else text
-
-
-def parse(method: str, path: str) -> Target:
-    """Read the target of a request from its method and path (without the query).
-
-    Args:
-        method: the HTTP method, upper case.
-        path: e.g. ``/apis/apps/v1/namespaces/x/deployments/web``.
-    """
-    parts = [part for part in path.split("/") if part]
-    if len(parts) >= 3 and parts[0] == "api":
-        group, rest = "", parts[2:]
-    elif len(parts) >= 4 and parts[0] == "apis":
-        group, rest = parts[1], parts[3:]
-    else:
-        return Target(verb=_VERBS.get(method, method.lower()), path=path)
-    namespace = ""
-    if rest[0] == "namespaces" and len(rest) >= 3 and rest[2] not in ("status", "finalize"):
-        namespace, rest = rest[1], rest[2:]
-    resource, name, subresource = (*rest, "", "")[:3]
-    if method == "GET":
-        verb = "get" if name else "list"
-    elif method == "DELETE":
-        verb = "delete" if name else "deletecollection"
-    else:
-        verb = _VERBS.get(method, method.lower())
-    return Target(
-        verb=verb,
-        resource=resource,
-        group=group,
-        subresource=subresource,
-        namespace=namespace,
-        name=name,
-        path=path,
-    )
-
-
-def collection(resource: str, *, namespace: str = "", group: str = "", version: str = "v1") -> str:
-    """The path of a collection, e.g. ``/api/v1/namespaces/x/pods``."""
-    base = f"/apis/{group}/{version}" if group else f"/api/{version}"
-    return f"{base}/namespaces/{namespace}/{resource}" if namespace else f"{base}/{resource}"
-
-
-# -- From an error answer of the API server to one error that names verb, resource and remedy -----
-
+# -- An error answer -------------------------------------------------------------------------------
 
 _RBAC = re.compile(r'User "(?P<user>[^"]+)" cannot (?P<verb>\S+) (?:resource|path) "')
 #: How kube-aggregator begins when the server behind an API group does not answer: plain text.
@@ -158,7 +76,7 @@ class AggregatedServerError(ServerBusyError):
 
 
 def read_status(status: int, body: bytes) -> tuple[str, str]:
-    """The reason and message of an error answer; the plain text when it is no Status object."""
+    """Read reason and message of an error answer; the plain text when it is no Status object."""
     text = body.decode("utf-8", "replace").strip()
     try:
         answer = json.loads(text)
@@ -172,7 +90,7 @@ def read_status(status: int, body: bytes) -> tuple[str, str]:
 def error_of(
     status: int, body: bytes, target: Target, *, user: str, headers: Mapping[str, str] | None = None
 ) -> ApiError:
-    """The error that an answer with an HTTP status of 400 or more stands for.
+    """Return the error that an answer with an HTTP status of 300 or more stands for.
 
     Args:
         status: the HTTP status code.
@@ -308,10 +226,9 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-# -- From a failed connection to one error that says what stands in the way -----------------------
+# -- A failed connection ---------------------------------------------------------------------------
 #
-# Pure: an exception of urllib3, websocket-client, ssl or socket in, a ``ConnectError`` out. The
-# libraries' own classes are not imported: what matters is the operating system's error within.
+# The libraries' own classes are not imported: what matters is the operating system's error within.
 
 #: OpenSSL's verify codes for a certificate that is made for another name or address.
 _NAME_CODES = frozenset({62, 64})
@@ -436,7 +353,7 @@ def _no_tls(error: ssl.SSLError, host: str) -> ConnectError:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The exception and all that it wraps, outermost first."""
+    """List the exception and all that it wraps, outermost first."""
     found: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:
@@ -456,3 +373,85 @@ def _innermost(chain: list[BaseException]) -> str:
 
 def _has_errno(chain: list[BaseException], *numbers: int) -> bool:
     return any(isinstance(link, OSError) and link.errno in numbers for link in chain)
+
+
+# -- What a request is about -----------------------------------------------------------------------
+#
+# Errors and permission checks speak of ``create pods/exec in namespace "x"``, and requests are
+# made by path; this is the one place that knows how the two belong together.
+
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The object or collection that a request addresses, in the words of RBAC."""
+
+    verb: str
+    resource: str = ""
+    group: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The resource as RBAC rules write it: ``pods/exec``."""
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        return f"{resource}/{self.subresource}" if self.subresource else resource or self.path
+
+    @property
+    def can_i(self) -> str:
+        """The command that asks the server whether this is allowed."""
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        words = ["kubectl auth can-i", self.verb, resource or self.path]
+        if self.subresource:
+            # With a slash, kubectl would take it for the name of a pod.
+            words.append(f"--subresource={self.subresource}")
+        return " ".join([*words, *(["-n", self.namespace] if self.namespace else [])])
+
+    def __str__(self) -> str:
+        text = f'{self.kind} "{self.name}"' if self.name and self.resource else self.kind
+        return f'{text} in namespace "{self.namespace}"' if self.namespace else text
+
+
+def parse(method: str, path: str) -> Target:
+    """Read the target of a request from its method and path (without the query).
+
+    Args:
+        method: the HTTP method, upper case.
+        path: e.g. ``/apis/apps/v1/namespaces/x/deployments/web``.
+    """
+    parts = [part for part in path.split("/") if part]
+    if len(parts) >= 3 and parts[0] == "api":
+        group, rest = "", parts[2:]
+    elif len(parts) >= 4 and parts[0] == "apis":
+        group, rest = parts[1], parts[3:]
+    else:
+        return Target(verb=_VERBS.get(method, method.lower()), path=path)
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) >= 3 and rest[2] not in ("status", "finalize"):
+        namespace, rest = rest[1], rest[2:]
+    resource, name, subresource = (*rest, "", "")[:3]
+    if method == "GET":
+        verb = "get" if name else "list"
+    elif method == "DELETE":
+        verb = "delete" if name else "deletecollection"
+    else:
+        verb = _VERBS.get(method, method.lower())
+    return Target(
+        verb=verb,
+        resource=resource,
+        group=group,
+        subresource=subresource,
+        namespace=namespace,
+        name=name,
+        path=path,
+    )
+
+
+def collection(resource: str, *, namespace: str = "", group: str = "", version: str = "v1") -> str:
+    """Return the path of a collection, e.g. ``/api/v1/namespaces/x/pods``."""
+    base = f"/apis/{group}/{version}" if group else f"/api/{version}"
+    return f"{base}/namespaces/{namespace}/{resource}" if namespace else f"{base}/{resource}"

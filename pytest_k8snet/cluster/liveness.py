@@ -1,7 +1,7 @@
-"""Which process made something in a cluster, and whether that process still lives.
+"""Liveness: which process made something in a cluster, and whether it still lives.
 
 A run that is killed leaves objects behind. Whoever finds them on the same machine can tell that
-their maker is gone, and need not wait for it; from anywhere else that can't be known.
+their maker is gone, and need not wait for it; from anywhere else that cannot be known.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _PROC = Path("/proc")
 
 
 def this_process() -> str:
-    """The running process: the machine's boot, the PID namespace, process id and start time."""
+    """Name the running process: the machine's boot, the PID namespace, process id, start time."""
     pid = os.getpid()
     return f"{_machine()}/{pid}/{_start_time(pid)}"
 
 
 def is_alive(process: str) -> bool | None:
-    """Whether a process lives, if it ran on this very machine; None if that's unknown.
+    """Tell whether a process lives, if it ran on this very machine; None if that is unknown.
 
     Args:
         process: what :func:`this_process` said in it.
@@ -43,7 +43,7 @@ def _machine() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """The start time of a live process in clock ticks; empty for none, or for a zombie.
+    """Return the start time of a live process in clock ticks; empty for none, or a zombie.
 
     None if there is such a process, but this user may not look at it.
     """

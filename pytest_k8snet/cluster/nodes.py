@@ -13,18 +13,6 @@ from pytest_k8snet.errors import NodesError
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
 
-
-def prefer_ipv4(addresses: Sequence[str]) -> str:
-    """The first IPv4 address, else the first, else nothing.
-
-    Modes are modes of IPv4 pools; on clusters of two families the IPv4 address may be the second.
-    """
-    return next((one for one in addresses if ":" not in one), "".join(addresses[:1]))
-
-
-# -- Nodes: what they are, which of them can be used, and which two to measure between ------------
-
-
 Placement: TypeAlias = Literal["same-node", "same-subnet", "cross-subnet", ""]
 
 #: The node's address with its subnet's prefix, as Calico's node agent has found it.
@@ -84,7 +72,7 @@ class Node:
         return self.labels.get(_HOSTNAME, self.name)
 
     def same_subnet(self, other: Node) -> bool:
-        """Whether this node's own subnet contains the other node.
+        """Tell whether this node's own subnet contains the other node.
 
         This is how Calico decides for packets that *this* node sends in a CrossSubnet mode. With
         this node's subnet unknown the answer is False, as Calico's is: it encapsulates.
@@ -101,7 +89,7 @@ class Node:
 
 
 def read_node(node: Mapping[str, Any]) -> Node:
-    """A ``Node`` from a Kubernetes Node object. Pure."""
+    """Read a ``Node`` from a Kubernetes Node object."""
     metadata, status = node.get("metadata") or {}, node.get("status") or {}
     info = status.get("nodeInfo") or {}
     labels = dict(metadata.get("labels") or {})
@@ -128,7 +116,7 @@ def read_node(node: Mapping[str, Any]) -> Node:
 
 
 def list_nodes(api: Api, *, hostnames: Collection[str] = ()) -> list[Node]:
-    """The nodes of the cluster, in natural order of their names.
+    """List the nodes of the cluster, in natural order of their names.
 
     Args:
         api: the cluster.
@@ -140,7 +128,7 @@ def list_nodes(api: Api, *, hostnames: Collection[str] = ()) -> list[Node]:
 
 
 def usable_nodes(source: Api | Iterable[Node], *, at_least: int = 2) -> list[Node]:
-    """The nodes that are ready and take a run's pods.
+    """Return the nodes that are ready and take a run's pods.
 
     Args:
         source: the cluster, or its nodes.
@@ -154,14 +142,14 @@ def usable_nodes(source: Api | Iterable[Node], *, at_least: int = 2) -> list[Nod
     if len(usable) < at_least:
         raise NodesError(
             f"{at_least} usable nodes are needed and this cluster has {len(usable)}",
-            found=_roll_call(nodes),
+            found=_in_words(nodes),
             remedy="make nodes ready (kubectl describe node), uncordon them, or remove the taints",
         )
     return usable
 
 
 def placement(a: Node, b: Node) -> Placement:
-    """How two nodes lie to each other; empty when Calico does not know a subnet of them."""
+    """Tell whether two nodes share a subnet; empty when Calico does not know one of theirs."""
     if a.name == b.name:
         return "same-node"
     if a.interface is None or b.interface is None:
@@ -174,7 +162,7 @@ def choose_nodes(
     wanted: Literal["same-node", "same-subnet", "cross-subnet", "any"] = "any",
     names: Sequence[str] = (),
 ) -> tuple[Node, Node]:
-    """Two nodes to measure between, client's first; the same answer for the same cluster.
+    """Choose two nodes to measure between, the client's first; the same ones every time.
 
     Workers come before control-plane nodes, then the order of names counts. ``any`` takes two
     nodes of one subnet where there are such.
@@ -216,13 +204,13 @@ def _candidates(nodes: Sequence[Node], names: Sequence[str]) -> list[Node]:
         if node is None:
             raise NodesError(
                 f'there is no usable node "{name}"',
-                found=_roll_call(nodes),
+                found=_in_words(nodes),
                 remedy="name nodes as `kubectl get nodes` does",
             )
         if not node.usable:
             raise NodesError(
                 f'the node "{name}" cannot be used: {node.trouble}',
-                found=_roll_call(nodes),
+                found=_in_words(nodes),
                 remedy="make it ready, uncordon it or remove the taint, or name another node",
             )
         chosen.append(node)
@@ -232,13 +220,13 @@ def _candidates(nodes: Sequence[Node], names: Sequence[str]) -> list[Node]:
 def _none_fit(problem: str, nodes: Sequence[Node]) -> NodesError:
     return NodesError(
         problem,
-        found=_roll_call(nodes),
+        found=_in_words(nodes),
         remedy="add or repair nodes, or name others; a node's subnet is what Calico writes into "
         f"its annotation {CALICO_ADDRESS}",
     )
 
 
-def _roll_call(nodes: Sequence[Node]) -> str:
+def _in_words(nodes: Sequence[Node]) -> str:
     return (
         "\n".join(
             f"{node.name}: {node.trouble or 'usable'}"
@@ -293,7 +281,15 @@ def _interface(text: str) -> IPv4Interface | None:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """A sort key by which node2 comes before node10."""
+    """Make a sort key by which node2 comes before node10."""
     return [
         (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)
     ]
+
+
+def prefer_ipv4(addresses: Sequence[str]) -> str:
+    """Return the first IPv4 address, else the first, else nothing.
+
+    Modes are modes of IPv4 pools; on clusters of two families the IPv4 address may be the second.
+    """
+    return next((one for one in addresses if ":" not in one), "".join(addresses[:1]))

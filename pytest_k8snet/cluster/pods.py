@@ -1,4 +1,4 @@
-"""Pods of a run: what is asked for, what came of it, and why one does not start. Pure."""
+"""Pods of a run: requests and manifests, why a pod does not start, waiting until it is ready."""
 
 from __future__ import annotations
 
@@ -14,17 +14,11 @@ from pytest_k8snet.cluster.api_errors import collection
 from pytest_k8snet.cluster.exec import CONTAINER
 from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, this_process
 from pytest_k8snet.cluster.nodes import TOLERATED_TAINTS, prefer_ipv4
-from pytest_k8snet.errors import ApiError, K8sNetError, PodError
+from pytest_k8snet.errors import ClusterError, K8sNetError, PodError
 from pytest_k8snet.tools import capture
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
-
-#
-# All pods are hardened to the Pod Security level ``restricted``, but for the host's network and
-# the capture of packets where they are asked for. They do nothing by themselves: commands come
-# by exec.
-
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "pytest-k8snet"
@@ -43,19 +37,95 @@ _REAPER = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done"
 LIFETIME_SECONDS = 6 * 3600
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodRequest:
+    """A pod that a run needs; equal requests are served by one pod.
+
+    Attributes:
+        role: what it is for, e.g. ``client``, ``server``, ``host``; part of its name.
+        node: the name of the node it must run on.
+        host_network: whether it uses the node's own network.
+        capture: whether it may capture packets: as root, with the capabilities for that alone.
+        pool: the Calico IPPool that its address comes from; None takes the cluster's choice.
+        image: the container image; empty takes the run's.
+        serves_http: whether it is a small web server (agnhost) instead of waiting for commands.
+    """
+
+    role: str
+    node: str
+    host_network: bool = False
+    capture: bool = False
+    pool: str | None = None
+    image: str = ""
+    serves_http: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod that is ready.
+
+    Attributes:
+        namespace: its namespace.
+        name: its name.
+        node: the node it runs on.
+        address: its IP address (the node's, on the host network); IPv4 when it has one.
+        host_network: whether it uses the node's own network.
+        uid: tells it from a later pod of the same name.
+        container: the container that commands run in.
+        labels: its labels.
+    """
+
+    namespace: str
+    name: str
+    node: str
+    address: str
+    host_network: bool
+    uid: str = ""
+    container: str = CONTAINER
+    labels: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+
+
+def read_pod(pod: Mapping[str, Any]) -> Pod:
+    """Read a ``Pod`` from a Kubernetes Pod object."""
+    metadata, spec = pod["metadata"], pod.get("spec") or {}
+    return Pod(
+        namespace=metadata.get("namespace", ""),
+        name=metadata["name"],
+        node=spec.get("nodeName", ""),
+        address=prefer_ipv4(addresses_of(pod)),
+        host_network=bool(spec.get("hostNetwork")),
+        uid=metadata.get("uid", ""),
+        labels=dict(metadata.get("labels") or {}),
+    )
+
+
+def addresses_of(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return every address of a Pod object, of both families."""
+    status = pod.get("status") or {}
+    found = [status.get("podIP"), *(one.get("ip") for one in status.get("podIPs") or ())]
+    return tuple(dict.fromkeys(str(address) for address in found if address))
+
+
 def run_labels(run_id: str, role: str = "") -> dict[str, str]:
-    """The labels of an object of a run."""
+    """Make the labels of an object of a run."""
     labels = {MANAGED_BY_LABEL: MANAGED_BY, RUN_LABEL: run_id}
     return {**labels, ROLE_LABEL: role} if role else labels
 
 
 def selector(run_id: str) -> str:
-    """The label selector for everything of a run."""
+    """Make the label selector for everything of a run."""
     return f"{MANAGED_BY_LABEL}={MANAGED_BY},{RUN_LABEL}={run_id}"
 
 
-def namespace(name: str, run_id: str) -> dict[str, Any]:
-    """A namespace of a run; it admits host-network pods."""
+# -- Manifests ----------------------------------------------------------------------------------
+#
+# All pods are hardened to the Pod Security level ``restricted``, but for the host's network and
+# the capture of packets where they are asked for. They do nothing by themselves: commands come
+# by exec.
+
+
+def namespace_manifest(name: str, run_id: str) -> dict[str, Any]:
+    """Make the manifest of a run's namespace; it admits host-network pods."""
     levels = {f"pod-security.kubernetes.io/{m}": "privileged" for m in ("enforce", "audit", "warn")}
     return {
         "apiVersion": "v1",
@@ -69,7 +139,7 @@ def namespace(name: str, run_id: str) -> dict[str, Any]:
 
 
 def pod_name(run_id: str, request: PodRequest, number: int) -> str:
-    """A pod's name: run, role, node and a number; at most 63 characters, as hostnames are."""
+    """Make a pod's name: run, role, node, number; 63 characters at most, as for hostnames."""
     prefix = run_id if run_id.startswith("k8snet-") else f"k8snet-{run_id}"
     suffix = f"-{number}"
     middle = re.sub(r"[^a-z0-9-]+", "-", f"{request.role}-{request.node}".lower()).strip("-")
@@ -77,10 +147,10 @@ def pod_name(run_id: str, request: PodRequest, number: int) -> str:
     return f"{prefix}-{middle[:room].strip('-')}{suffix}"
 
 
-def pod(
+def pod_manifest(
     name: str, namespace: str, run_id: str, request: PodRequest, *, image: str, hostname: str
 ) -> dict[str, Any]:
-    """A pod that sleeps until it is deleted; or, where that is asked for, serves HTTP.
+    """Make the manifest of a pod that sleeps until it is deleted, or serves HTTP if asked to.
 
     Args:
         name: its name.
@@ -124,7 +194,7 @@ def pod(
 def web_deployment(
     name: str, namespace: str, run_id: str, *, image: str, replicas: int, pool: str | None
 ) -> dict[str, Any]:
-    """A small HTTP server (agnhost's netexec), its replicas spread over the nodes."""
+    """Make a Deployment of a small HTTP server (agnhost's netexec), spread over the nodes."""
     labels = run_labels(run_id, name)
     template: dict[str, Any] = {"labels": labels}
     if pool is not None:
@@ -154,7 +224,7 @@ def web_deployment(
 
 
 def web_service(name: str, namespace: str, run_id: str) -> dict[str, Any]:
-    """A Service of type LoadBalancer, which has a cluster IP and a node port as well."""
+    """Make a Service of type LoadBalancer, which has a cluster IP and a node port as well."""
     labels = run_labels(run_id, name)
     return {
         "apiVersion": "v1",
@@ -169,7 +239,7 @@ def web_service(name: str, namespace: str, run_id: str) -> dict[str, Any]:
 
 
 def web_name(pool: str | None) -> str:
-    """The name of the web service in a pool: names of one run must differ by pool."""
+    """Name the web service in a pool: names of one run must differ by pool."""
     if pool is None:
         return "web"
     return f"web-{hashlib.sha256(pool.encode()).hexdigest()[:6]}"
@@ -225,9 +295,9 @@ def _pod_spec(container: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# -- Pods of a run: what is asked for, what came of it, and why one does not start. Pure ----------
+# -- Why a pod does not start -------------------------------------------------------------------
 
-#: For how long trouble that may pass by itself is tolerated: a first failed pull of an image, a
+#: For how long a failure that may pass by itself is tolerated: a first failed pull of an image, a
 #: node that is about to lose its not-ready taint.
 TOLERANCE_SECONDS = 3.0
 
@@ -257,55 +327,7 @@ _FINAL_WORDS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PodRequest:
-    """A pod that a run needs; equal requests are served by one pod.
-
-    Attributes:
-        role: what it is for, e.g. ``client``, ``server``, ``host``; part of its name.
-        node: the name of the node it must run on.
-        host_network: whether it uses the node's own network.
-        capture: whether it may capture packets: as root, with the capabilities for that alone.
-        pool: the Calico IPPool that its address comes from; None takes the cluster's choice.
-        image: the container image; empty takes the run's.
-        serves_http: whether it is a small web server (agnhost) instead of waiting for commands.
-    """
-
-    role: str
-    node: str
-    host_network: bool = False
-    capture: bool = False
-    pool: str | None = None
-    image: str = ""
-    serves_http: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pod:
-    """A pod that is ready.
-
-    Attributes:
-        namespace: its namespace.
-        name: its name.
-        node: the node it runs on.
-        address: its IP address (the node's, on the host network); IPv4 when it has one.
-        host_network: whether it uses the node's own network.
-        uid: tells it from a later pod of the same name.
-        container: the container that commands run in.
-        labels: its labels.
-    """
-
-    namespace: str
-    name: str
-    node: str
-    address: str
-    host_network: bool
-    uid: str = ""
-    container: str = CONTAINER
-    labels: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class StartFailure:
     """Why a pod does not start.
 
     Attributes:
@@ -323,40 +345,19 @@ class Trouble:
     wants_logs: bool = False
 
 
-def read_pod(pod: Mapping[str, Any]) -> Pod:
-    """A ``Pod`` from a Kubernetes Pod object."""
-    metadata, spec = pod["metadata"], pod.get("spec") or {}
-    return Pod(
-        namespace=metadata.get("namespace", ""),
-        name=metadata["name"],
-        node=spec.get("nodeName", ""),
-        address=prefer_ipv4(addresses_of(pod)),
-        host_network=bool(spec.get("hostNetwork")),
-        uid=metadata.get("uid", ""),
-        labels=dict(metadata.get("labels") or {}),
-    )
-
-
-def addresses_of(pod: Mapping[str, Any]) -> tuple[str, ...]:
-    """Every address of a Pod object, of both families."""
-    status = pod.get("status") or {}
-    found = [status.get("podIP"), *(one.get("ip") for one in status.get("podIPs") or ())]
-    return tuple(dict.fromkeys(str(address) for address in found if address))
-
-
 def is_ready(pod: Mapping[str, Any]) -> bool:
-    """Whether a Pod object is running, ready, has its address and is not being deleted."""
+    """Tell whether a Pod object is running, ready, addressed, and not being deleted."""
     status = pod.get("status") or {}
     if (pod.get("metadata") or {}).get("deletionTimestamp") or status.get("phase") != "Running":
         return False
     return bool(status.get("podIP")) and _condition(pod, "Ready").get("status") == "True"
 
 
-def trouble_of(pod: Mapping[str, Any]) -> Trouble | None:
-    """Why a Pod object is not on its way to being ready; None when nothing speaks against it."""
+def start_failure(pod: Mapping[str, Any]) -> StartFailure | None:
+    """Return why a Pod object will not become ready; None when nothing speaks against it."""
     status = pod.get("status") or {}
     if (pod.get("metadata") or {}).get("deletionTimestamp"):
-        return Trouble(
+        return StartFailure(
             reason="Deleted",
             message="it is being deleted while the run waits for it",
             remedy="find out who deletes pods in its namespace",
@@ -365,7 +366,7 @@ def trouble_of(pod: Mapping[str, Any]) -> Trouble | None:
         return _ended(status)
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return Trouble(
+        return StartFailure(
             reason="Unschedulable",
             message=scheduled.get("message", ""),
             passing=True,
@@ -383,19 +384,19 @@ def _image_option(pod: Mapping[str, Any]) -> str:
     return "k8snet_web_image" if role.startswith("web") else "k8snet_image"
 
 
-def _ended(status: Mapping[str, Any]) -> Trouble:
+def _ended(status: Mapping[str, Any]) -> StartFailure:
     reason = status.get("reason") or ""
     message = status.get("message") or ""
     for container in _containers(status):
         ended = (container.get("state") or {}).get("terminated") or {}
         if ended and not reason:
-            return Trouble(
+            return StartFailure(
                 reason=ended.get("reason") or "Terminated",
                 message=f"exit code {ended.get('exitCode')}. {ended.get('message', '')}".strip(),
                 remedy="the image must have `sh` and `sleep`, and run as any user",
                 wants_logs=True,
             )
-    return Trouble(
+    return StartFailure(
         reason=reason or str(status.get("phase")),
         message=message,
         remedy="free memory and disk on the node, or choose another node"
@@ -404,7 +405,7 @@ def _ended(status: Mapping[str, Any]) -> Trouble:
     )
 
 
-def _waiting(container: Mapping[str, Any], option: str) -> Trouble | None:
+def _waiting(container: Mapping[str, Any], option: str) -> StartFailure | None:
     waiting = (container.get("state") or {}).get("waiting") or {}
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     if reason not in _HOPELESS and reason not in _PASSING:
@@ -412,14 +413,14 @@ def _waiting(container: Mapping[str, Any], option: str) -> Trouble | None:
     if "Image" in reason:
         image = container.get("image", "")
         final = reason in _HOPELESS or any(word in message.lower() for word in _FINAL_WORDS)
-        return Trouble(
+        return StartFailure(
             reason=reason,
             message=f"image {image}: {message}" if image not in message else message,
             passing=not final,
             remedy="check the image's name, that the node can reach its registry, and pull "
             f"secrets; `-o {option}=...` names another (a mirror within reach)",
         )
-    return Trouble(
+    return StartFailure(
         reason=reason,
         message=message,
         passing=reason in _PASSING,
@@ -442,32 +443,15 @@ def _condition(pod: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     return {}
 
 
-# -- Wait for pods to be ready, and fail early with the scheduler's or kubelet's own reason -------
+# -- Waiting until pods are ready ---------------------------------------------------------------
 #
 # Polls one list for all pods. A watch would tell a few milliseconds sooner and add a stream that
 # can hang, end silently or lose its place.
-
 
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.5
 _EVENTS = 6
 _LOG_LINES = 5
-
-
-def pauses(
-    longest_seconds: float = _LONGEST_PAUSE_SECONDS,
-    *,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Callable[[], None]:
-    """A function that sleeps, a little longer each time it is called."""
-    pause = _FIRST_PAUSE_SECONDS
-
-    def rest() -> None:
-        nonlocal pause
-        sleep(pause)
-        pause = min(pause * 1.5, longest_seconds)
-
-    return rest
 
 
 def wait_ready(
@@ -478,7 +462,7 @@ def wait_ready(
     count: int,
     names: Collection[str] | None = None,
     timeout_seconds: float,
-    maker: Callable[[], Trouble | None] = lambda: None,
+    maker: Callable[[], StartFailure | None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Wait until pods are ready.
 
@@ -515,18 +499,18 @@ def wait_ready(
             return ready
         for pod in pods:
             uid = pod["metadata"]["uid"]
-            trouble = None if is_ready(pod) else trouble_of(pod)
+            failure = None if is_ready(pod) else start_failure(pod)
             # A Deployment's own doing: it replaces the pod.
-            if trouble is not None and names is None and trouble.reason == "Deleted":
-                trouble = None
-            if trouble is None:
+            if failure is not None and names is None and failure.reason == "Deleted":
+                failure = None
+            if failure is None:
                 since.pop(uid, None)
                 continue
             # "Back-off pulling image" comes after, and hides, the registry's own words.
-            said[uid] = max(said.get(uid, ""), trouble.message, key=len)
+            said[uid] = max(said.get(uid, ""), failure.message, key=len)
             began = since.setdefault(uid, time.monotonic())
-            if not trouble.passing or time.monotonic() - began >= TOLERANCE_SECONDS:
-                raise _does_not_start(api, pod, trouble, said[uid])
+            if not failure.passing or time.monotonic() - began >= TOLERANCE_SECONDS:
+                raise _does_not_start(api, pod, failure, said[uid])
         if len(pods) < count and (why := maker()) is not None:
             raise PodError(
                 f"{count} pods are wanted in namespace {namespace} and {len(pods)} were made: "
@@ -546,12 +530,14 @@ def _vanished(namespace: str, name: str) -> PodError:
     )
 
 
-def _does_not_start(api: Api, pod: Mapping[str, Any], trouble: Trouble, message: str) -> PodError:
+def _does_not_start(
+    api: Api, pod: Mapping[str, Any], failure: StartFailure, message: str
+) -> PodError:
     found = message
-    if trouble.wants_logs and (lines := _last_lines(api, pod)):
+    if failure.wants_logs and (lines := _last_lines(api, pod)):
         found = f"{message}\nlast lines of its log:\n{lines}"
     return PodError(
-        f"{_name(pod)} does not start: {trouble.reason}", found=found, remedy=trouble.remedy
+        f"{_name(pod)} does not start: {failure.reason}", found=found, remedy=failure.remedy
     )
 
 
@@ -566,7 +552,7 @@ def _too_late(
     return PodError(
         f"{_name(pods[0])} is not ready after {timeout_seconds:g} s"
         + (f" (nor are {len(pods) - 1} more)" if len(pods) > 1 else ""),
-        found="\n".join([_state(pods[0]), *_events(api, pods[0])]),
+        found="\n".join([_state(pods[0]), *events_of(api, pods[0])]),
         remedy="the events tell what it waits for; `-o k8snet_pod_timeout=...` allows more time",
     )
 
@@ -591,14 +577,15 @@ def _state(pod: Mapping[str, Any]) -> str:
     return "; ".join(words)
 
 
-def _events(api: Api, pod: Mapping[str, Any]) -> list[str]:
-    metadata = pod["metadata"]
+def events_of(api: Api, item: Mapping[str, Any]) -> list[str]:
+    """Return the last events about an object, one line each; none where they may not be read."""
+    metadata = item["metadata"]
     try:
         events = api.list(
             collection("events", namespace=metadata["namespace"]),
             fields=f"involvedObject.name={metadata['name']}",
         )
-    except ApiError:
+    except ClusterError:
         # They only explain: without the permission to read them, the error stands by itself.
         return []
     events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
@@ -614,3 +601,19 @@ def _last_lines(api: Api, pod: Mapping[str, Any]) -> str:
         return api.logs(metadata["namespace"], metadata["name"], tail_lines=_LOG_LINES).strip()
     except K8sNetError:
         return ""
+
+
+def pauses(
+    longest_seconds: float = _LONGEST_PAUSE_SECONDS,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Callable[[], None]:
+    """Make a function that sleeps, a little longer each time it is called."""
+    pause = _FIRST_PAUSE_SECONDS
+
+    def rest() -> None:
+        nonlocal pause
+        sleep(pause)
+        pause = min(pause * 1.5, longest_seconds)
+
+    return rest

@@ -1,6 +1,6 @@
-"""What a run must be allowed to do, in the words of RBAC. Pure.
+"""RBAC: the permissions that a run needs, and whether a cluster grants them.
 
-``docs/rbac.yaml`` grants exactly this; a test holds the two together.
+``docs/rbac.yaml`` grants exactly these; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Permission:
 def permissions(
     calico_group: str = CRD_GROUP, stored_group: str = CRD_GROUP
 ) -> tuple[Permission, ...]:
-    """Everything that runs of all levels need.
+    """List everything that runs of all levels need.
 
     Args:
         calico_group: the API group through which Calico's resources are read and written.
@@ -92,7 +92,7 @@ def _several(verbs: str, resource: str, **rest: Any) -> list[Permission]:
 
 
 def _facts(calico: str, stored: str) -> list[Permission]:
-    """What tells which Calico this is; what may not be read is reported as unknown."""
+    """List what tells which Calico this is; what may not be read is reported as unknown."""
     fact: dict[str, Any] = {"place": "cluster", "optional": True}
     return [
         *_several("get", "clusterinformations", group=calico, **fact),
@@ -122,7 +122,7 @@ def _web_service() -> list[Permission]:
 
 
 def _changes(calico: str) -> list[Permission]:
-    """The pools, and the state of changes: each of its objects by its name."""
+    """List the pools, and the state of changes: each of its objects by its name."""
     both: tuple[Level, ...] = ("dedicated", "in-place")
     pools: dict[str, Any] = {"resource": "ippools", "group": calico, "place": "cluster"}
     state: dict[str, Any] = {"place": "state", "levels": both}
@@ -150,7 +150,7 @@ def _changes(calico: str) -> list[Permission]:
 
 
 def _beneath(stored: str) -> list[Permission]:
-    """The pools beneath an aggregated API: what a pool was is read there."""
+    """List the pools beneath an aggregated API: what a pool was is read there."""
     pools: dict[str, Any] = {"resource": "ippools", "group": stored, "place": "cluster"}
     return [
         *_several("get", **pools, levels=("in-place",)),
@@ -162,7 +162,7 @@ def _beneath(stored: str) -> list[Permission]:
 
 
 def _leftovers() -> list[Permission]:
-    """What the run's own pools leave behind where no Calico API server cleans up."""
+    """List what the run's own pools leave behind where no Calico API server cleans up."""
     return [
         permission
         for resource in ("ipamblocks", "blockaffinities")
@@ -177,7 +177,7 @@ def _leftovers() -> list[Permission]:
     ]
 
 
-# -- What a run needs of a cluster, checked before it starts: permissions, versions, nodes --------
+# -- Preflight -------------------------------------------------------------------------------------
 #
 # ``k8snet doctor`` prints the report; nothing in the cluster is changed by making it.
 
@@ -187,7 +187,7 @@ OLDEST_MINOR = 21
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was found.
+    """What a check has found.
 
     Attributes:
         host: the API server's URL.
@@ -210,21 +210,21 @@ class Report:
     places: Mapping[str, str]
 
     def missing(self, level: Level) -> list[str]:
-        """Permissions that a level needs and that are not granted, in words."""
-        return self._told(
+        """Return the permissions that a level needs and lacks, in words."""
+        return self._in_words(
             one
             for one, granted in self.allowed.items()
             if level in one.levels and not granted and not one.optional
         )
 
     def missing_optional(self) -> list[str]:
-        """Permissions without which a run has less to say, in words."""
-        return self._told(
+        """Return the permissions that are lacking and without which a run has less to say."""
+        return self._in_words(
             one for one, granted in self.allowed.items() if one.optional and not granted
         )
 
-    def _told(self, permissions: Iterable[Permission]) -> list[str]:
-        """In words, those for one resource together: ``get/list pods in x``."""
+    def _in_words(self, permissions: Iterable[Permission]) -> list[str]:
+        """Put permissions in words, those for one resource together: ``get/list pods in x``."""
         verbs: dict[str, list[str]] = {}
         for permission in permissions:
             place = self.places[permission.place]
@@ -233,7 +233,7 @@ class Report:
         return [f"{'/'.join(dict.fromkeys(each))} {what}" for what, each in verbs.items()]
 
     def lines(self) -> list[str]:
-        """The cluster as text, one fact a line."""
+        """Describe the cluster as text, one fact a line."""
         usable = [node for node in self.nodes if node.usable]
         return [
             f"server      {self.host} (context {self.context}, user {self.user})",
@@ -256,7 +256,7 @@ def check(
     calico_group: str = CRD_GROUP,
     stored_group: str = CRD_GROUP,
 ) -> Report:
-    """Look what runs of each level can do.
+    """Check what runs of each level may do, and whether the cluster is fit for them.
 
     Args:
         api: the cluster.

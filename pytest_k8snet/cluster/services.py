@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_k8snet.cluster import pods
 from pytest_k8snet.cluster.api_errors import collection
 from pytest_k8snet.cluster.nodes import usable_nodes
-from pytest_k8snet.cluster.pods import Trouble, pauses, wait_ready
+from pytest_k8snet.cluster.pods import StartFailure, events_of, pauses, wait_ready
 from pytest_k8snet.errors import ClusterError, ConflictError, NotFoundError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ServiceUrl(str):
     way: str
 
     def __new__(cls, url: str, way: str) -> ServiceUrl:
-        """Make one of a URL and its way."""
+        """Make a URL that knows its way."""
         self = super().__new__(cls, url)
         self.way = way
         return self
@@ -70,7 +70,7 @@ class WebService:
 
     @property
     def cluster_ip_url(self) -> ServiceUrl:
-        """By the cluster IP, without DNS.
+        """The URL by the cluster IP, without DNS.
 
         Raises:
             ClusterError: the Service is headless or an ExternalName.
@@ -86,13 +86,13 @@ class WebService:
 
     @property
     def dns_url(self) -> ServiceUrl:
-        """By its full name; the final dot keeps resolvers from trying search domains first."""
+        """The URL by its full name; the final dot keeps resolvers from trying search domains."""
         host = f"{self.name}.{self.namespace}.svc.{self.cluster_domain}."
         return self._url("dns", host, self.port)
 
     @property
     def node_port_url(self) -> ServiceUrl:
-        """By the first usable node's address and the node port.
+        """The URL by the first usable node's address and the node port.
 
         Raises:
             ClusterError: the Service has no node port.
@@ -109,7 +109,7 @@ class WebService:
 
     @property
     def external_url(self) -> ServiceUrl:
-        """By the load balancer's address; waits for it.
+        """The URL by the load balancer's address; waits for it.
 
         Raises:
             ClusterError: the Service is of another type, or no address came in time.
@@ -129,7 +129,7 @@ class WebService:
             for ingress in balancer.get("ingress") or []:
                 if address := ingress.get("ip") or ingress.get("hostname"):
                     return self._url("loadbalancer", address, self.port)
-            said = self._events()
+            said = "\n".join(events_of(self._api, service))
             waited = time.monotonic() - began
             if waited >= (EXTERNAL_SECONDS if said else _SILENCE_SECONDS):
                 raise ClusterError(
@@ -157,16 +157,6 @@ class WebService:
             if entry.get("port") == self.port:
                 return dict(entry)
         raise ClusterError(f"{self} has no port {self.port} any more")
-
-    def _events(self) -> str:
-        try:
-            events = self._api.list(
-                collection("events", namespace=self.namespace),
-                fields=f"involvedObject.name={self.name}",
-            )
-        except ClusterError:
-            return ""
-        return "\n".join(f"event {e.get('reason')}: {e.get('message')}" for e in events[-3:])
 
 
 def make_web_service(
@@ -217,7 +207,7 @@ def make_web_service(
 
 
 def existing_web_service(api: Api, reference: str) -> WebService:
-    """A Service that exists already.
+    """Find a Service that exists already.
 
     Args:
         api: the cluster.
@@ -286,10 +276,10 @@ def _choose_port(service: Mapping[str, Any], reference: str, wanted: str) -> Map
     )
 
 
-def _replica_failure(deployment: Mapping[str, Any]) -> Trouble | None:
+def _replica_failure(deployment: Mapping[str, Any]) -> StartFailure | None:
     for condition in (deployment.get("status") or {}).get("conditions") or []:
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            return Trouble(
+            return StartFailure(
                 reason=condition.get("reason", "ReplicaFailure"),
                 message=condition.get("message", ""),
                 remedy="quota or admission rules of the namespace refuse the pods: change them, "

@@ -27,7 +27,7 @@ ELSEWHERE = "other-boot/pid:[1]/7/9"
 def left(api: StoreApi, run_id: str, process: str) -> None:
     """A namespace, as a run leaves it that is killed before it changes Calico."""
     api.after_write = lambda: end_namespaces(api)
-    body = pods.namespace(run_id, run_id)
+    body = pods.namespace_manifest(run_id, run_id)
     body["metadata"]["annotations"][PROCESS_ANNOTATION] = process
     api.create("/api/v1/namespaces", body)
 

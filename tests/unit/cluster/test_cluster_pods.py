@@ -9,13 +9,13 @@ import pytest
 
 from pytest_k8snet.cluster import pods
 from pytest_k8snet.cluster.liveness import this_process
-from pytest_k8snet.cluster.pods import PodRequest, is_ready, read_pod, trouble_of
+from pytest_k8snet.cluster.pods import PodRequest, is_ready, read_pod, start_failure
 
 REQUEST = PodRequest(role="client", node="Node1.example.com")
 
 
 def manifest(request: PodRequest = REQUEST) -> dict[str, Any]:
-    return pods.pod("p", "x", "k8snet-abc123", request, image="i", hostname="h")
+    return pods.pod_manifest("p", "x", "k8snet-abc123", request, image="i", hostname="h")
 
 
 def test_a_pod_is_restricted_and_ends_by_itself() -> None:
@@ -110,7 +110,7 @@ def test_names_fit_a_hostname_whatever_the_node_is_called() -> None:
 
 
 def test_a_namespace_of_a_run_admits_host_network_pods() -> None:
-    labels = pods.namespace("k8snet-abc123", "k8snet-abc123")["metadata"]["labels"]
+    labels = pods.namespace_manifest("k8snet-abc123", "k8snet-abc123")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
     assert labels["k8snet/run"] == "k8snet-abc123"
 
@@ -187,7 +187,7 @@ def test_of_two_families_a_pod_is_known_by_its_ipv4_address() -> None:
     ],
 )
 def test_a_pod_on_its_way_is_no_trouble(status: dict[str, Any]) -> None:
-    assert trouble_of(pod(status)) is None
+    assert start_failure(pod(status)) is None
 
 
 def test_the_schedulers_reason_is_passed_on() -> None:
@@ -198,7 +198,7 @@ def test_the_schedulers_reason_is_passed_on() -> None:
         "reason": "Unschedulable",
         "message": message,
     }
-    found = trouble_of(pod({"phase": "Pending", "conditions": [condition]}))
+    found = start_failure(pod({"phase": "Pending", "conditions": [condition]}))
     assert found is not None
     assert (found.reason, found.message, found.passing) == ("Unschedulable", message, True)
 
@@ -214,7 +214,7 @@ def test_the_schedulers_reason_is_passed_on() -> None:
     ],
 )
 def test_trouble_with_an_image_names_the_image(reason: str, message: str, passing: bool) -> None:
-    found = trouble_of(waiting(reason, message))
+    found = start_failure(waiting(reason, message))
     assert found is not None
     assert (found.reason, found.passing) == (reason, passing)
     assert "reg/iperf3:1" in found.message
@@ -232,14 +232,14 @@ def test_trouble_with_an_image_names_the_image(reason: str, message: str, passin
     ],
 )
 def test_trouble_with_a_container(reason: str, passing: bool, wants_logs: bool) -> None:
-    found = trouble_of(waiting(reason, "no such user"))
+    found = start_failure(waiting(reason, "no such user"))
     assert found is not None
     assert (found.reason, found.message) == (reason, "no such user")
     assert (found.passing, found.wants_logs) == (passing, wants_logs)
 
 
 def test_an_eviction_is_named() -> None:
-    found = trouble_of(pod({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}))
+    found = start_failure(pod({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}))
     assert found is not None
     assert (found.reason, found.message) == ("Evicted", "low on memory")
     assert not found.passing
@@ -247,7 +247,7 @@ def test_an_eviction_is_named() -> None:
 
 def test_a_container_that_ended_tells_its_exit_code() -> None:
     ended = {"reason": "StartError", "exitCode": 128, "message": 'exec: "sleep": not found'}
-    found = trouble_of(
+    found = start_failure(
         pod({"phase": "Failed", "containerStatuses": [{"state": {"terminated": ended}}]})
     )
     assert found is not None
@@ -257,6 +257,6 @@ def test_a_container_that_ended_tells_its_exit_code() -> None:
 
 
 def test_a_pod_that_is_being_deleted_will_not_start() -> None:
-    found = trouble_of(pod(READY, deletionTimestamp="2026-01-01T00:00:00Z"))
+    found = start_failure(pod(READY, deletionTimestamp="2026-01-01T00:00:00Z"))
     assert found is not None
     assert found.reason == "Deleted"

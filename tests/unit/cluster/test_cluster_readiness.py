@@ -15,7 +15,7 @@ from small_api import SmallApi, status
 from pytest_k8snet.cluster import pods as pods_module
 from pytest_k8snet.cluster import workspace as workspace_module
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.pods import PodRequest, Trouble, wait_ready
+from pytest_k8snet.cluster.pods import PodRequest, StartFailure, wait_ready
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import ClusterError, ForbiddenError, PodError
 
@@ -140,7 +140,12 @@ def test_events_that_may_not_be_read_do_not_hide_the_error(server: SmallApi, api
 def test_a_deployment_that_makes_no_pods_says_why(server: SmallApi, api: Api) -> None:
     server.on(f"GET {PODS}", pods())
     with pytest.raises(PodError, match=r"3 pods are wanted .* and 0 were made") as caught:
-        wait(api, count=3, names=None, maker=lambda: Trouble(reason="R", message="exceeded quota"))
+        wait(
+            api,
+            count=3,
+            names=None,
+            maker=lambda: StartFailure(reason="R", message="exceeded quota"),
+        )
     assert caught.value.found == "exceeded quota"
 
 
