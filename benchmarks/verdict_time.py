@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.figure import Figure
-from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, Turn
+from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, SampleRequest
 
 FLOOR = 0.9
 #: Variance between connections, and within one for each second of it: per cent squared.
@@ -51,7 +51,7 @@ class Cluster:
     def arm(self, number: int) -> Arm:
         """The arm as a gate sees it."""
 
-        def take(turn: Turn) -> Observation:
+        def take(turn: SampleRequest) -> Observation:
             value = self.sample(number, turn.seconds, turn.omit_seconds)
             return Observation(figures={"bandwidth": (value,)})
 

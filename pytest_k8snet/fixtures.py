@@ -233,7 +233,6 @@ def _gates(request: pytest.FixtureRequest, k8snet: Run) -> Iterator[Gates]:
         plan=plan,
         progress=recorder.noted,
         watch=k8snet.node_pod_watch(),
-        earlier=request.config.stash.get(BASELINE, None),
         machine_of=k8snet.machine_of,
     )
     if recorder.progress is not None:

@@ -27,7 +27,7 @@ from pytest_k8snet.verdict import (
     Observation,
     Plan,
     Progress,
-    Turn,
+    SampleRequest,
     Verdict,
 )
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.endpoints import Endpoint, Pair
     from pytest_k8snet.measure.sampler import Observer
     from pytest_k8snet.units import BitRate
-    from pytest_k8snet.verdict.gate import Reference
 
 #: How long one scheduled request may take before it counts as unanswered, in seconds.
 REQUEST_SECONDS = 2.0
@@ -56,7 +55,6 @@ class Gates:
         plan: in force where a gate names none.
         progress: hears of each round, for the terminal.
         watch: says what befell the cluster since it was last asked; asked between rounds only.
-        earlier: the run to compare with, for notes on limits too near to its ratios.
         machine_of: what is known of a node, for hints where a verdict is no pass.
     """
 
@@ -64,7 +62,6 @@ class Gates:
     plan: Plan
     progress: Callable[[Progress], None] | None = None
     watch: Callable[[], str] | None = None
-    earlier: Reference | None = None
     machine_of: MachineOf = _unknown
 
     def __repr__(self) -> str:
@@ -165,7 +162,6 @@ class Gates:
             observer=self.progress,
             recorder=self._record,
             watch=self.watch,
-            earlier=self.earlier,
             hints=lambda verdict, arms: hints(verdict, arms, self.machine_of),
         )
 
@@ -176,7 +172,7 @@ class Gates:
 
 def _bandwidth_turn(
     pair: Pair,
-    turn: Turn,
+    turn: SampleRequest,
     directions: Sequence[bool],
     options: dict[str, Any],
     plan: Plan,
@@ -218,7 +214,9 @@ def _segment_size(pair: Pair, result: Iperf3Result) -> dict[str, tuple[int, int]
     return {"TCP segment size (MSS, bytes)": (result.mss_bytes, allowed)}
 
 
-def _latency_turn(client: Endpoint, request: CurlOptions, turn: Turn, plan: Plan) -> Observation:
+def _latency_turn(
+    client: Endpoint, request: CurlOptions, turn: SampleRequest, plan: Plan
+) -> Observation:
     wanted = Schedule.jittered(
         replace(request, requests=turn.requests), turn.requests_per_second, seed=turn.seed
     )

@@ -272,21 +272,20 @@ def summary(terminalreporter: pytest.TerminalReporter, records: Sequence[Record]
     terminalreporter.section("k8snet")
     for line in text_report(run, shutil.get_terminal_size((100, 24)).columns):
         _write_line(terminalreporter, line)
-    for line in limits_too_near(records):
+    for line in warnings_of_passes(records):
         terminalreporter.write_line(visible_line(line), yellow=True)
 
 
-def limits_too_near(records: Sequence[Record]) -> list[str]:
-    """The notes of gates on limits too near to an earlier run's ratio, with what was claimed.
+def warnings_of_passes(records: Sequence[Record]) -> list[str]:
+    """Return what gates that passed warn of, each with what was claimed.
 
     A gate that failed or stayed undecided shows its own; one that passed would keep it to itself.
     """
     return [
-        f"{record['claim']}: {hint}"
+        f"{record['claim']}: {warning}"
         for record in records
         if record["kind"] == "verdict" and record.get("state") in ("pass", "monitor")
-        for hint in record.get("hints") or ()
-        if hint.startswith("note:")
+        for warning in record.get("warnings") or ()
     ]
 
 

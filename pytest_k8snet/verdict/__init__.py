@@ -18,7 +18,7 @@ from pytest_k8snet.verdict.gate import (
     Progress,
 )
 from pytest_k8snet.verdict.plan import Plan
-from pytest_k8snet.verdict.sampling import Arm, Observation, Turn
+from pytest_k8snet.verdict.sampling import Arm, Observation, SampleRequest
 from pytest_k8snet.verdict.verdict import Verdict, judge
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "Phase",
     "Plan",
     "Progress",
-    "Turn",
+    "SampleRequest",
     "Verdict",
     "judge",
 ]

@@ -52,12 +52,12 @@ def exceedance_bounds(k: int, n: int, level: float) -> tuple[float, float]:
     return low, high
 
 
-def most_allowed(n: int, p: float, level: float) -> int:
+def most_to_accept(n: int, p: float, level: float) -> int:
     """Return the largest k whose upper bound is at most p; -1 when even k = 0 is too many."""
     return _first(lambda k: binomial_cdf(k, n, p) > level, n) - 1
 
 
-def fewest_damning(n: int, p: float, level: float) -> int:
+def fewest_to_reject(n: int, p: float, level: float) -> int:
     """Return the smallest k whose lower bound is above p; n + 1 when there is none."""
     return _first(lambda k: binomial_tail(k, n, p) < level, n)
 
@@ -96,7 +96,7 @@ def _root(rising: Callable[[float], float]) -> float:
             high = middle
 
 
-# -- Student's t and the normal distribution, exactly, from the standard library ------------------
+# -- Student's t and the normal distribution, exactly, from the standard library -----------------
 #
 # The distribution function is the finite trigonometric series for whole degrees of freedom
 # (Abramowitz & Stegun 26.7.3 and 26.7.4); the quantile is its inverse by bisection.

@@ -6,13 +6,12 @@ packet, and that makes it sound to stop as soon as the answer is certain.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NoReturn, Protocol, overload, runtime_checkable
 
-from pytest_k8snet.errors import ResultsError, SettingsError, ToolError
+from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
@@ -25,9 +24,8 @@ from pytest_k8snet.verdict.questions import (
     Share,
     Unpaired,
     quantile_name,
-    too_close,
 )
-from pytest_k8snet.verdict.sampling import Arm, Observation, Sampler, too_many_discards
+from pytest_k8snet.verdict.sampling import Arm, Observation, Sampling, too_many_discards
 from pytest_k8snet.verdict.verdict import (
     Claim,
     Evidence,
@@ -36,53 +34,6 @@ from pytest_k8snet.verdict.verdict import (
     conclude,
     figure_text,
 )
-
-
-def nearness_note(
-    claim: Claim, arms: Sequence[Arm], finding: Finding | None, earlier: Reference | None
-) -> str:
-    """Say that a ratio's limit lies within one pair's spread of the earlier run's, or nothing.
-
-    Args:
-        claim: what is asserted now.
-        arms: of the ratio, the numerator first.
-        finding: of now, whose spread counts.
-        earlier: the run to compare with, if there is one.
-    """
-    question = claim.question
-    if earlier is None or finding is None or finding.spread is None:
-        return ""
-    if not (isinstance(question, Mean) and question.paired and question.figure == "bandwidth"):
-        return ""
-    if any(_is_variant(arm) for arm in arms):
-        return ""
-    try:
-        above, below = (_centre(earlier.values_of(arm, "bandwidth")) for arm in arms)
-    except (ResultsError, ValueError):
-        return ""  # the earlier run does not have the ratio
-    ratio = math.exp(above - below)
-    if not too_close(ratio, claim.limit, finding.spread):
-        return ""
-    return (
-        f"note: the ratio was {ratio:.3f} in {earlier.source}, and one pair varies by "
-        f"{finding.spread:.1%}: the limit {claim.limit:g} lies within that, so this gate takes "
-        "many pairs or stays undecided; set it further off"
-    )
-
-
-def _is_variant(arm: Arm) -> bool:
-    """Tell whether options (streams, UDP, ...) set an arm apart: earlier runs do not keep them."""
-    rest = arm.label.removeprefix(arm.scene)
-    return rest not in ("", f" [{arm.mode}]", f" ({arm.context})")
-
-
-def _centre(values: Sequence[float]) -> float:
-    if not values:
-        raise ValueError("no values")
-    return math.fsum(map(math.log, values)) / len(values)
-
-
-# -- Settles a claim: takes rounds until the verdict is certain or the plan is spent --------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +64,6 @@ class Judging:
         recorder: told of each verdict.
         clock: seconds that only rise, for the time budget.
         watch: says what befell the cluster since it was last asked; asked between rounds only.
-        earlier: the run to compare with, for a note where a limit lies too near to its ratio.
         hints: asked for known causes where a verdict is no pass; given each arm's observations.
     """
 
@@ -122,97 +72,26 @@ class Judging:
     recorder: Callable[[Verdict], None] | None = None
     clock: Callable[[], float] = time.monotonic
     watch: Callable[[], str] | None = None
-    earlier: Reference | None = None
     hints: Callable[[Verdict, Sequence[Sequence[Observation]]], Sequence[str]] | None = None
 
 
-def settle(claim: Claim, sampler: Sampler, judging: Judging) -> Verdict:
-    """Take rounds until the claim is decided, and return the verdict.
+@runtime_checkable
+class Reference(Protocol):
+    """An earlier run that a measurement can be divided by."""
 
-    Rounds that the sampler already holds, from an earlier comparison, count from the start.
+    @property
+    def source(self) -> str:
+        """What to call it."""
 
-    Raises:
-        SettingsError: the plan could never decide the claim; nothing was measured.
-    """
-    question, plan = claim.question, sampler.plan
-    question.check(plan, claim.relation, claim.limit)
-    stopped, resumed = "", False
-    while True:
-        rounds = values(sampler.rounds, question.figure)
-        finding = question.find(rounds, plan, claim.relation, claim.limit)
-        taken = sum(len(arms[0]) for arms in rounds) if question.noun == "requests" else len(rounds)
-        if judging.observer is not None and rounds:
-            judging.observer(
-                Progress(claim=claim, taken=taken, most=question.most(plan), finding=finding)
-            )
-        decided = finding is not None and finding.state != "open"
-        if decided and not too_many_discards(sampler.discards, len(rounds)):
-            break
-        if stopped or taken >= question.most(plan):
-            break
-        if not resumed:
-            sampler.resume()
-            resumed = True
-        stopped = sampler.take(
-            requests=question.requests(plan), rounds_at_most=question.rounds_at_most(plan)
-        )
-    verdict = _with_hints(
-        conclude(claim, _evidence(sampler, rounds, stopped), plan), sampler, judging
-    )
-    if judging.recorder is not None:
-        judging.recorder(verdict)
-    return verdict
+    def values_of(self, arm: Arm, figure: str) -> tuple[float, ...]:
+        """Its values of what an arm measures now, in base units.
+
+        Raises:
+            ResultsError: it has none.
+        """
 
 
-def values(rounds: Sequence[Sequence[Observation]], figure: str) -> tuple[Round, ...]:
-    """Return one figure of each observation, round by round.
-
-    Raises:
-        ToolError: the samples do not have it.
-    """
-    try:
-        return tuple(
-            tuple(tuple(observation.figures[figure]) for observation in observations)
-            for observations in rounds
-        )
-    except KeyError:
-        raise ToolError(
-            f"the samples have no {figure} time to judge",
-            found="there are: " + ", ".join(rounds[0][0].figures),
-            remedy="tls exists with an https URL only",
-        ) from None
-
-
-def _with_hints(verdict: Verdict, sampler: Sampler, judging: Judging) -> Verdict:
-    hints: list[str] = []
-    if verdict.found != "pass" and judging.hints is not None:
-        hints += judging.hints(verdict, _by_arm(sampler))
-    note = nearness_note(verdict.claim, sampler.arms, verdict.finding, judging.earlier)
-    hints += [note] if note else []
-    return replace(verdict, evidence=replace(verdict.evidence, hints=tuple(hints)))
-
-
-def _by_arm(sampler: Sampler) -> list[list[Observation]]:
-    return [[taken[i] for taken in sampler.rounds] for i in range(len(sampler.arms))]
-
-
-def _evidence(sampler: Sampler, rounds: tuple[Round, ...], stopped: str) -> Evidence:
-    pairs = zip(sampler.arms, _by_arm(sampler), strict=True)
-    return Evidence(
-        rounds=rounds,
-        samples=tuple(
-            tuple(observation.sample_id for observation in taken) for taken in sampler.rounds
-        ),
-        discards=tuple(sampler.discards),
-        seed=sampler.seed,
-        stopped=stopped,
-        labels=tuple(arm.label for arm in sampler.arms),
-        notes=tuple(arm.describe(taken) if arm.describe else "" for arm, taken in pairs),
-    )
-
-
-# -- What all objects have in common that measure while they are compared -------------------------
-
+# -- What every comparison has in common -----------------------------------------------------------
 
 _MIRROR: dict[str, Relation] = {">=": "<=", "<=": ">=", ">": "<", "<": ">"}
 
@@ -241,8 +120,8 @@ class NotANumber:
 class Comparable(NotANumber):
     """Compares with ``>= <= > <``, and measures while it does."""
 
-    def __init__(self, sampler: Sampler, judging: Judging) -> None:
-        self._sampler = sampler
+    def __init__(self, sampling: Sampling, judging: Judging) -> None:
+        self._sampling = sampling
         self._judging = judging
         self._verdicts: list[Verdict] = []
 
@@ -289,12 +168,12 @@ class Comparable(NotANumber):
         raise NotImplementedError
 
     def _baseline(self) -> str | None:
-        arms = self._sampler.arms
+        arms = self._sampling.arms
         return (arms[1].scene or arms[1].label) if len(arms) == 2 else None
 
     def _settle(self, relation: Relation, limit: float) -> Verdict:
         question = self._question()
-        arms = self._sampler.arms
+        arms = self._sampling.arms
         claim = Claim(
             question=question,
             subject=self._subject(),
@@ -305,7 +184,7 @@ class Comparable(NotANumber):
             mode=arms[0].mode,
             baseline=self._baseline(),
         )
-        verdict = settle(claim, self._sampler, self._judging)
+        verdict = settle(claim, self._sampling, self._judging)
         self._verdicts.append(verdict)
         return verdict
 
@@ -325,63 +204,43 @@ class Comparable(NotANumber):
         return float(limit)  # type: ignore[arg-type]
 
 
-def same_terms(left: Judging, right: Judging) -> Judging:
-    """Return the terms under which two measurements are compared.
+# -- Bandwidth -------------------------------------------------------------------------------------
 
-    Raises:
-        SettingsError: their plans differ.
+
+class Bandwidth(Comparable):
+    """A bandwidth that is measured while it is compared.
+
+    Compares with a bit rate (``>= 500 * Mbit``), or divides by another bandwidth.
     """
-    if left.plan != right.plan:
-        raise SettingsError(
-            "the two sides of a ratio have different plans",
-            found=f"{left.plan} / {right.plan}",
-            remedy="give both the same plan",
-        )
-    return left
 
+    _example = "assert bandwidth(pods) >= 500 * Mbit, or bandwidth(pods) / bandwidth(nodes) >= 0.90"
 
-# -- A bandwidth relative to that of an earlier run, as an object that measures when compared -----
+    def __init__(self, arm: Arm, judging: Judging) -> None:
+        super().__init__(Sampling((arm,), judging.plan, judging.clock, judging.watch), judging)
 
-
-@runtime_checkable
-class Reference(Protocol):
-    """An earlier run that a measurement can be divided by."""
-
-    @property
-    def source(self) -> str:
-        """What to call it."""
-
-    def values_of(self, arm: Arm, figure: str) -> tuple[float, ...]:
-        """Its values of what an arm measures now, in base units.
-
-        Raises:
-            ResultsError: it has none.
-        """
-
-
-class UnpairedRatio(Comparable):
-    """A measurement relative to an earlier run; compares with plain numbers."""
-
-    _example = "assert bandwidth(pods) / baseline >= 0.95"
-
-    def __init__(self, arm: Arm, judging: Judging, reference: Reference) -> None:
-        super().__init__(Sampler((arm,), judging.plan, judging.clock, judging.watch), judging)
-        self._source = reference.source
-        self._question_asked = Unpaired(
-            figure="bandwidth", before=reference.values_of(arm, "bandwidth")
+    @overload
+    def __truediv__(self, baseline: Bandwidth) -> PairedRatio: ...
+    @overload
+    def __truediv__(self, baseline: Reference) -> UnpairedRatio: ...
+    def __truediv__(self, baseline: Bandwidth | Reference) -> PairedRatio | UnpairedRatio:
+        if isinstance(baseline, Reference):
+            return UnpairedRatio(self._sampling.arms[0], self._judging, baseline)
+        if not isinstance(baseline, Bandwidth):
+            raise TypeError(
+                f"cannot divide {self!r} by {baseline!r}: divide it by another bandwidth, or "
+                "compare it with a bit rate as in >= 500 * Mbit"
+            )
+        return PairedRatio(
+            Mean(figure="bandwidth", unit="", paired=True),
+            (self._sampling.arms[0], baseline._sampling.arms[0]),
+            same_terms(self._judging, baseline._judging),
         )
 
     def _question(self) -> Question:
-        return self._question_asked
+        return Mean(figure="bandwidth", unit="bit/s", paired=False)
 
     def _subject(self) -> str:
-        return f"{self._sampler.arms[0].label} / baseline run"
-
-    def _baseline(self) -> str:
-        return f"baseline run {self._source}"
-
-
-# -- What a user holds: a bandwidth, a latency, and what can be asked of them ---------------------
+        return f"bandwidth of {self._sampling.arms[0].label}"
 
 
 class PairedRatio(Comparable):
@@ -394,7 +253,7 @@ class PairedRatio(Comparable):
 
     def __init__(self, mean: Mean, arms: tuple[Arm, Arm], judging: Judging) -> None:
         super().__init__(
-            Sampler(_told_apart(*arms), judging.plan, judging.clock, judging.watch), judging
+            Sampling(_told_apart(*arms), judging.plan, judging.clock, judging.watch), judging
         )
         self._mean = mean
 
@@ -412,35 +271,21 @@ class PairedRatio(Comparable):
         For calibration, such as how much a cluster's own noise lets it resolve.
         """
         mean = self._mean
-        self._sampler.resume()
-        while len(self._sampler.rounds) < count:
-            if self._sampler.take(requests=mean.requests(self._sampler.plan), rounds_at_most=count):
+        self._sampling.resume()
+        while len(self._sampling.rounds) < count:
+            if self._sampling.take(
+                requests=mean.requests(self._sampling.plan), rounds_at_most=count
+            ):
                 break
-        return tuple(mean.reduced(arms) for arms in values(self._sampler.rounds, mean.figure))
+        return tuple(mean.reduced(arms) for arms in values(self._sampling.rounds, mean.figure))
 
     def _question(self) -> Question:
         return self._mean
 
     def _subject(self) -> str:
-        text = " / ".join(arm.label for arm in self._sampler.arms)
+        text = " / ".join(arm.label for arm in self._sampling.arms)
         mean = self._mean
         return f"{mean.figure} {quantile_name(mean.q)} of {text}" if mean.many else text
-
-
-def _told_apart(numerator: Arm, baseline: Arm) -> tuple[Arm, Arm]:
-    """Give two arms of one name the mode, or else the context, that sets them apart."""
-    if numerator.label != baseline.label:
-        return numerator, baseline
-    named: list[Arm] = []
-    for arm in (numerator, baseline):
-        if numerator.mode != baseline.mode:
-            label = f"{arm.label} [{arm.mode}]"
-        elif numerator.context != baseline.context:
-            label = f"{arm.label} ({arm.context})"
-        else:
-            label = arm.label
-        named.append(replace(arm, label=label))
-    return named[0], named[1]
 
 
 class PairShare(Comparable):
@@ -451,7 +296,7 @@ class PairShare(Comparable):
     def __init__(
         self, ratio: Comparable, mean: Mean, above: float | None, below: float | None
     ) -> None:
-        super().__init__(ratio._sampler, ratio._judging)
+        super().__init__(ratio._sampling, ratio._judging)
         if (above is None) == (below is None):
             raise SettingsError(
                 "share() needs one threshold",
@@ -472,40 +317,29 @@ class PairShare(Comparable):
         return f"share of {noun} with {self._of} {side} {self._share.threshold:g}"
 
 
-class Bandwidth(Comparable):
-    """A bandwidth that is measured while it is compared.
+class UnpairedRatio(Comparable):
+    """A measurement relative to an earlier run; compares with plain numbers."""
 
-    Compares with a bit rate (``>= 500 * Mbit``), or divides by another bandwidth.
-    """
+    _example = "assert bandwidth(pods) / baseline >= 0.95"
 
-    _example = "assert bandwidth(pods) >= 500 * Mbit, or bandwidth(pods) / bandwidth(nodes) >= 0.90"
-
-    def __init__(self, arm: Arm, judging: Judging) -> None:
-        super().__init__(Sampler((arm,), judging.plan, judging.clock, judging.watch), judging)
-
-    @overload
-    def __truediv__(self, baseline: Bandwidth) -> PairedRatio: ...
-    @overload
-    def __truediv__(self, baseline: Reference) -> UnpairedRatio: ...
-    def __truediv__(self, baseline: Bandwidth | Reference) -> PairedRatio | UnpairedRatio:
-        if isinstance(baseline, Reference):
-            return UnpairedRatio(self._sampler.arms[0], self._judging, baseline)
-        if not isinstance(baseline, Bandwidth):
-            raise TypeError(
-                f"cannot divide {self!r} by {baseline!r}: divide it by another bandwidth, or "
-                "compare it with a bit rate as in >= 500 * Mbit"
-            )
-        return PairedRatio(
-            Mean(figure="bandwidth", unit="", paired=True),
-            (self._sampler.arms[0], baseline._sampler.arms[0]),
-            same_terms(self._judging, baseline._judging),
+    def __init__(self, arm: Arm, judging: Judging, reference: Reference) -> None:
+        super().__init__(Sampling((arm,), judging.plan, judging.clock, judging.watch), judging)
+        self._source = reference.source
+        self._question_asked = Unpaired(
+            figure="bandwidth", before=reference.values_of(arm, "bandwidth")
         )
 
     def _question(self) -> Question:
-        return Mean(figure="bandwidth", unit="bit/s", paired=False)
+        return self._question_asked
 
     def _subject(self) -> str:
-        return f"bandwidth of {self._sampler.arms[0].label}"
+        return f"{self._sampling.arms[0].label} / baseline run"
+
+    def _baseline(self) -> str:
+        return f"baseline run {self._source}"
+
+
+# -- Latency ---------------------------------------------------------------------------------------
 
 
 class Latency(NotANumber):
@@ -518,12 +352,12 @@ class Latency(NotANumber):
     _example = "assert latency(pod, url).connect.p95 <= 5 * ms"
 
     def __init__(self, arm: Arm, judging: Judging) -> None:
-        sampler = Sampler((arm,), judging.plan, judging.clock, judging.watch)
-        self.dns = Phase("dns", sampler, judging)
-        self.connect = Phase("connect", sampler, judging)
-        self.tls = Phase("tls", sampler, judging)
-        self.first_byte = Phase("first_byte", sampler, judging)
-        self.total = Phase("total", sampler, judging)
+        sampling = Sampling((arm,), judging.plan, judging.clock, judging.watch)
+        self.dns = Phase("dns", sampling, judging)
+        self.connect = Phase("connect", sampling, judging)
+        self.tls = Phase("tls", sampling, judging)
+        self.first_byte = Phase("first_byte", sampling, judging)
+        self.total = Phase("total", sampling, judging)
         self._label = arm.label
 
     def __repr__(self) -> str:
@@ -535,9 +369,9 @@ class Phase(NotANumber):
 
     _example = "assert latency(pod, url).connect.p95 <= 5 * ms: say which percentile"
 
-    def __init__(self, figure: str, sampler: Sampler, judging: Judging) -> None:
+    def __init__(self, figure: str, sampling: Sampling, judging: Judging) -> None:
         self._figure = figure
-        self._sampler = sampler
+        self._sampling = sampling
         self._judging = judging
 
     @property
@@ -568,7 +402,7 @@ class Phase(NotANumber):
                 found=f"percentile({percent:g})",
                 remedy="no finite number of requests can judge the slowest of all",
             )
-        return Percentile(self._figure, percent / 100, self._sampler, self._judging)
+        return Percentile(self._figure, percent / 100, self._sampling, self._judging)
 
     def __truediv__(self, baseline: Phase) -> PairedRatio:
         if not isinstance(baseline, Phase):
@@ -581,7 +415,7 @@ class Phase(NotANumber):
     __le__ = __gt__ = __ge__ = __lt__
 
     def __repr__(self) -> str:
-        return f"{self._figure} of {self._sampler.arms[0].label}"
+        return f"{self._figure} of {self._sampling.arms[0].label}"
 
 
 class Percentile(Comparable):
@@ -589,8 +423,8 @@ class Percentile(Comparable):
 
     _example = "assert latency(pod, url).connect.p95 <= 5 * ms"
 
-    def __init__(self, figure: str, q: float, sampler: Sampler, judging: Judging) -> None:
-        super().__init__(sampler, judging)
+    def __init__(self, figure: str, q: float, sampling: Sampling, judging: Judging) -> None:
+        super().__init__(sampling, judging)
         self._quantile = Quantile(figure=figure, q=q)
 
     def __truediv__(self, baseline: Percentile) -> PairedRatio:
@@ -602,7 +436,7 @@ class Percentile(Comparable):
             )
         return PairedRatio(
             Mean(figure=mine.figure, unit="", paired=True, q=mine.q, many=True),
-            (self._sampler.arms[0], baseline._sampler.arms[0]),
+            (self._sampling.arms[0], baseline._sampling.arms[0]),
             same_terms(self._judging, baseline._judging),
         )
 
@@ -610,4 +444,121 @@ class Percentile(Comparable):
         return self._quantile
 
     def _subject(self) -> str:
-        return f"{self._quantile.quantity} of {self._sampler.arms[0].label}"
+        return f"{self._quantile.quantity} of {self._sampling.arms[0].label}"
+
+
+# -- Taking rounds until the claim is decided ------------------------------------------------------
+
+
+def settle(claim: Claim, sampling: Sampling, judging: Judging) -> Verdict:
+    """Take rounds until the claim is decided, and return the verdict.
+
+    Sampling that the sampling already holds, from an earlier comparison, count from the start.
+
+    Raises:
+        SettingsError: the plan could never decide the claim; nothing was measured.
+    """
+    question, plan = claim.question, sampling.plan
+    question.check(plan, claim.relation, claim.limit)
+    stopped, resumed = "", False
+    while True:
+        rounds = values(sampling.rounds, question.figure)
+        finding = question.find(rounds, plan, claim.relation, claim.limit)
+        taken = sum(len(arms[0]) for arms in rounds) if question.noun == "requests" else len(rounds)
+        if judging.observer is not None and rounds:
+            judging.observer(
+                Progress(claim=claim, taken=taken, most=question.most(plan), finding=finding)
+            )
+        decided = finding is not None and finding.state != "open"
+        if decided and not too_many_discards(sampling.discards, len(rounds)):
+            break
+        if stopped or taken >= question.most(plan):
+            break
+        if not resumed:
+            sampling.resume()
+            resumed = True
+        stopped = sampling.take(
+            requests=question.requests(plan), rounds_at_most=question.rounds_at_most(plan)
+        )
+    verdict = _with_hints(
+        conclude(claim, _evidence(sampling, rounds, stopped), plan), sampling, judging
+    )
+    if judging.recorder is not None:
+        judging.recorder(verdict)
+    return verdict
+
+
+def values(rounds: Sequence[Sequence[Observation]], figure: str) -> tuple[Round, ...]:
+    """Return one figure of each observation, round by round.
+
+    Raises:
+        ToolError: the samples do not have it.
+    """
+    try:
+        return tuple(
+            tuple(tuple(observation.figures[figure]) for observation in observations)
+            for observations in rounds
+        )
+    except KeyError:
+        raise ToolError(
+            f"the samples have no {figure} time to judge",
+            found="there are: " + ", ".join(rounds[0][0].figures),
+            remedy="tls exists with an https URL only",
+        ) from None
+
+
+def _with_hints(verdict: Verdict, sampling: Sampling, judging: Judging) -> Verdict:
+    if verdict.found == "pass" or judging.hints is None:
+        return verdict
+    hints = tuple(judging.hints(verdict, _by_arm(sampling)))
+    return replace(verdict, evidence=replace(verdict.evidence, hints=hints))
+
+
+def _by_arm(sampling: Sampling) -> list[list[Observation]]:
+    return [[taken[i] for taken in sampling.rounds] for i in range(len(sampling.arms))]
+
+
+def _evidence(sampling: Sampling, rounds: tuple[Round, ...], stopped: str) -> Evidence:
+    pairs = zip(sampling.arms, _by_arm(sampling), strict=True)
+    return Evidence(
+        rounds=rounds,
+        samples=tuple(
+            tuple(observation.sample_id for observation in taken) for taken in sampling.rounds
+        ),
+        discards=tuple(sampling.discards),
+        seed=sampling.seed,
+        stopped=stopped,
+        labels=tuple(arm.label for arm in sampling.arms),
+        notes=tuple(arm.describe(taken) if arm.describe else "" for arm, taken in pairs),
+    )
+
+
+def same_terms(left: Judging, right: Judging) -> Judging:
+    """Return the terms under which two measurements are compared.
+
+    Raises:
+        SettingsError: their plans differ.
+    """
+    if left.plan != right.plan:
+        raise SettingsError(
+            "the two sides of a ratio have different plans",
+            found=f"{left.plan} / {right.plan}",
+            remedy="give both the same plan",
+        )
+    return left
+
+
+def _told_apart(numerator: Arm, baseline: Arm) -> tuple[Arm, Arm]:
+    """Give two arms of one name the mode, or else the context, that sets them apart."""
+    if numerator.label != baseline.label:
+        return numerator, baseline
+    named: list[Arm] = []
+    for arm in (numerator, baseline):
+        if numerator.mode != baseline.mode:
+            label = f"{arm.label} [{arm.mode}]"
+        elif numerator.context != baseline.context:
+            label = f"{arm.label} ({arm.context})"
+        else:
+            label = arm.label
+        named.append(replace(arm, label=label))
+    return named[0], named[1]

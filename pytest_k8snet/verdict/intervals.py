@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_k8snet.verdict.distributions import (
-    fewest_damning,
-    most_allowed,
+    fewest_to_reject,
+    most_to_accept,
     normal_quantile,
     student_quantile,
 )
@@ -66,7 +66,7 @@ def sample_quantile(values: Sequence[float], q: float) -> float:
 
 
 def quantile_interval(
-    values: Sequence[float], q: float, levels: CountLevels, clumping: float = 1.0
+    values: Sequence[float], q: float, levels: CountLevels, overdispersion: float = 1.0
 ) -> Interval:
     """Return the sample quantile with its exact order-statistic bounds.
 
@@ -78,12 +78,12 @@ def quantile_interval(
         values: one per request.
         q: the quantile, between 0 and 1.
         levels: the risk of each bound.
-        clumping: how many values say as much as one independent value does.
+        overdispersion: how many values say as much as one independent value does.
     """
     ordered, n = sorted(values), len(values)
-    independent = max(1, int(n / clumping))
-    allowed = math.floor(most_allowed(independent, 1.0 - q, levels.few) * clumping)
-    damning = math.ceil(fewest_damning(independent, 1.0 - q, levels.many) * clumping)
+    independent = max(1, int(n / overdispersion))
+    allowed = math.floor(most_to_accept(independent, 1.0 - q, levels.few) * overdispersion)
+    damning = math.ceil(fewest_to_reject(independent, 1.0 - q, levels.many) * overdispersion)
     return Interval(
         estimate=sample_quantile(ordered, q),
         low=ordered[n - damning] if damning <= n else 0.0,
@@ -91,14 +91,14 @@ def quantile_interval(
     )
 
 
-# -- What samples show beside their mean: two states (a fast and a slow queue), and bursts --------
+# -- What samples show beside their mean: two states (a fast and a slow queue), and bursts -------
 
 #: With fewer values the gap rule would raise more false alarms than it is worth.
 FEWEST_VALUES = 8
 _NORMAL_99 = normal_quantile(0.99)
 
 
-def two_modes(values: Sequence[float]) -> tuple[int, int] | None:
+def two_groups(values: Sequence[float]) -> tuple[int, int] | None:
     """Return the sizes of the lower and upper group, or None when there is one group.
 
     Two groups: at least eight values, and a gap wider than half their whole range with two or more
@@ -115,7 +115,7 @@ def two_modes(values: Sequence[float]) -> tuple[int, int] | None:
     return None
 
 
-def clumping(events: Sequence[int], sizes: Sequence[int]) -> float:
+def overdispersion(events: Sequence[int], sizes: Sequence[int]) -> float:
     """Return how much more the events clump in rounds than independent ones would; at least 1.
 
     Independent events spread over rounds with the binomial's variance. Where theirs is larger than

@@ -17,94 +17,19 @@ from pytest_k8snet.verdict.distributions import exceedance_bounds, normal_quanti
 from pytest_k8snet.verdict.intervals import (
     LEAST_DEVIATION,
     Interval,
-    clumping,
     deviation,
     log_mean_interval,
+    overdispersion,
     quantile_interval,
     sample_quantile,
-    two_modes,
+    two_groups,
 )
 from pytest_k8snet.verdict.plan import MOST_PAIRS, Plan
 from pytest_k8snet.verdict.sequential import CountLevels, count_levels, fewest_trials
 
-#: The chance to decide that the estimates aim at.
-POWER = 0.8
-#: More pairs than this are not worth naming: no plan may have them.
-MOST_NAMED = MOST_PAIRS
-
-
-def pairs_needed(sd: float, margin: float, level: float, *, power: float = POWER) -> int | None:
-    """Return how many pairs would decide, or None for more than :data:`MOST_NAMED`.
-
-    Args:
-        sd: standard deviation of the logarithms of the pairs' ratios.
-        margin: distance of the ratio from the limit, as logarithms.
-        level: the one-sided level of a look.
-        power: the chance to decide by then.
-    """
-    distance = abs(margin)
-    error = max(sd, LEAST_DEVIATION)
-    z_power = normal_quantile(power)
-    if distance * math.sqrt(MOST_NAMED) < (normal_quantile(1.0 - level) + z_power) * error:
-        return None
-    n = 2
-    while n < MOST_NAMED:
-        reach = (student_quantile(1.0 - level, n - 1) + z_power) * error / math.sqrt(n)
-        if reach <= distance:
-            return n
-        n += 1
-    return None
-
-
-def requests_needed(
-    share: float, allowed: float, level: float, *, power: float = POWER
-) -> int | None:
-    """Return how many requests would decide, when this share of them exceeds the limit.
-
-    Args:
-        share: the share that exceeded the limit so far.
-        allowed: the share that may exceed it.
-        level: the one-sided level of a look.
-        power: the chance to decide by then.
-    """
-    distance = abs(share - allowed)
-    if distance < allowed * 0.05:
-        return None
-    spread = normal_quantile(1.0 - level) * math.sqrt(allowed * (1.0 - allowed)) + normal_quantile(
-        power
-    ) * math.sqrt(share * (1.0 - share))
-    return math.ceil((spread / distance) ** 2)
-
-
-def resolution(logarithms: Sequence[float]) -> float:
-    """Return the standard deviation of one pair's ratio, as a share of the ratio (0.04 is 4 %).
-
-    From pairs of the same against the same (an A/A measurement), it is the cluster's resolution:
-    a plan of 4 to 20 pairs decides nearly always when the ratio lies this far from the limit.
-    """
-    return math.expm1(max(deviation(logarithms), LEAST_DEVIATION))
-
-
-def too_close(ratio: float, limit: float, spread: float) -> bool:
-    """Tell whether a limit lies so near to a ratio that a plan will often not decide.
-
-    Args:
-        ratio: what is expected.
-        limit: what it is compared with.
-        spread: of one pair's ratio, as a share of it.
-    """
-    return abs(math.log(ratio / limit)) < math.log1p(spread)
-
-
-# -- The questions a verdict can answer, as pure functions of the values in the order they came
-
-
 Relation = Literal[">=", "<=", ">", "<"]
 #: One pair or round: the values of each arm, numerator first.
 Round = tuple[tuple[float, ...], ...]
-
-#: Fewest requests of one arm in one round.
-FEWEST_REQUESTS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +114,12 @@ def clears(interval: Interval, relation: Relation, limit: float) -> Literal["pas
     return "pass" if high < limit else "fail" if low >= limit else "open"
 
 
+# -- Means of connections and of pairs' ratios -----------------------------------------------------
+
+#: Fewest requests of one arm in one round.
+FEWEST_REQUESTS = 20
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mean:
     """Is the geometric mean of connections, or of pairs' ratios, on this side of the limit?
@@ -265,9 +196,9 @@ class Mean:
         if state == "open":
             margin = math.log(interval.estimate / limit)
             needed = pairs_needed(deviation(logarithms), margin, plan.level)
-        groups = two_modes(logarithms)
+        groups = two_groups(logarithms)
         warning = (
-            f"two modes: {groups[0]} and {groups[1]} of {n} {self.noun} lie apart by more than "
+            f"two groups: {groups[0]} and {groups[1]} of {n} {self.noun} lie apart by more than "
             "half of all spread; their mean describes neither (see .share(above=...))"
             if groups
             else ""
@@ -295,24 +226,90 @@ class Mean:
         }
 
 
-def check_limit(limit: float, quantity: str) -> None:
-    """Refuse a limit that is not a positive number.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpaired:
+    """Is the geometric mean of connections, relative to an earlier run's, on this side?"""
 
-    Raises:
-        SettingsError: it is not.
-    """
-    if not 0.0 < limit < math.inf:
-        raise SettingsError(
-            f"a limit for {quantity} must be a positive number", found=f"limit {limit}"
+    figure: str
+    before: tuple[float, ...]
+    unit: str = ""
+
+    @property
+    def quantity(self) -> str:
+        """What is judged, in words."""
+        return f"{self.figure} ratio to the baseline run"
+
+    @property
+    def noun(self) -> str:
+        """What is counted."""
+        return "connections"
+
+    def check(self, plan: Plan, relation: Relation, limit: float) -> None:
+        """Refuse an earlier run without spread, and a limit that no ratio can reach."""
+        check_limit(limit, self.quantity)
+        if len(self.before) < 2 or not all(0.0 < value < math.inf for value in self.before):
+            raise SettingsError(
+                f"the baseline run's {self.figure} allows no honest interval",
+                found=f"{len(self.before)} samples: {', '.join(map(str, self.before[:8]))}",
+                remedy="the run before the change has to take at least two samples of it",
+            )
+
+    def requests(self, plan: Plan) -> int:
+        """Connections have none."""
+        return 0
+
+    def most(self, plan: Plan) -> int:
+        """Connections at most."""
+        return plan.last
+
+    rounds_at_most = most
+
+    def find(
+        self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
+    ) -> Finding | None:
+        """Look at Welch's interval of the ratio."""
+        n = min(len(rounds), plan.last)
+        if n < plan.first:
+            return None
+        mean = Mean(figure=self.figure, unit="bit/s", paired=False)
+        interval = welch_interval(
+            mean.logarithms(rounds[:n]), [math.log(value) for value in self.before], plan.level
+        )
+        return Finding(
+            state=clears(interval, relation, limit),
+            interval=interval,
+            low_level=plan.level,
+            high_level=plan.level,
+            n=n,
+            counts=(("in the baseline run", len(self.before)),),
         )
 
+    def to_record(self) -> dict[str, Any]:
+        """Return the question as a JSON-safe dict."""
+        return {"kind": "unpaired", "figure": self.figure, "before": list(self.before)}
 
-def quantile_name(q: float) -> str:
-    """Name a quantile as a percentile: 0.95 is p95, 0.999 is p99.9."""
-    return f"p{q * 100:g}"
+
+def welch_interval(now: Sequence[float], before: Sequence[float], level: float) -> Interval:
+    """Return the ratio of two groups' geometric means; each bound errs with chance ``level``.
+
+    Args:
+        now: logarithms, two or more.
+        before: logarithms, two or more.
+        level: one-sided.
+    """
+    parts = [max(deviation(group), LEAST_DEVIATION) ** 2 / len(group) for group in (now, before)]
+    squared = math.fsum(parts)
+    freedom = squared**2 / math.fsum(
+        part**2 / (len(group) - 1) for part, group in zip(parts, (now, before), strict=True)
+    )
+    centre = math.fsum(now) / len(now) - math.fsum(before) / len(before)
+    reach = student_quantile(1.0 - level, max(1, math.floor(freedom))) * math.sqrt(squared)
+    return Interval(
+        estimate=math.exp(centre), low=math.exp(centre - reach), high=math.exp(centre + reach)
+    )
 
 
-# -- Questions that are answered by counting: percentiles, and shares of pairs --------------------
+# -- Counts: percentiles of requests, shares of pairs ----------------------------------------------
 
 #: Requests are spread over at least so many rounds, since slow requests come in bursts.
 FEWEST_ROUNDS = 5
@@ -406,7 +403,7 @@ class Quantile:
         values = [value for part in used for value in part]
         levels = count_levels(self.share, looks, plan.alpha)
         over = [sum(v >= limit if relation == "<" else v > limit for v in part) for part in used]
-        clumps = clumping(over, [len(part) for part in used])
+        clumps = overdispersion(over, [len(part) for part in used])
         interval = quantile_interval(values, self.q, levels, clumps)
         state, needed = clears(interval, relation, limit), None
         if state == "open":
@@ -536,6 +533,23 @@ class Share:
         return {**record, "of": self.of.to_record()}
 
 
+def quantile_name(q: float) -> str:
+    """Name a quantile as a percentile: 0.95 is p95, 0.999 is p99.9."""
+    return f"p{q * 100:g}"
+
+
+def check_limit(limit: float, quantity: str) -> None:
+    """Refuse a limit that is not a positive number.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if not 0.0 < limit < math.inf:
+        raise SettingsError(
+            f"a limit for {quantity} must be a positive number", found=f"limit {limit}"
+        )
+
+
 def _prefix(rounds: Sequence[Round], n: int) -> list[tuple[float, ...]]:
     """Return the first n requests, still in their rounds."""
     used: list[tuple[float, ...]] = []
@@ -555,93 +569,72 @@ def _lower(q: float, requests: int, alpha: float) -> str:
     return "a lower percentile"
 
 
-# -- A question about two separate groups: the connections of now, and those of an earlier run
-#
-# Minutes or weeks lie between the two, so nothing that disturbs both can cancel out. The
-# interval is therefore Welch's for groups that may differ in size and spread, on logarithms,
-# with the degrees of freedom rounded down. Each look uses the plan's level for pairs: the
-# earlier values are the same at every look, which makes the looks more alike than pairs' are,
-# and the chance to err at any of them smaller, never larger.
+# -- How much more would decide --------------------------------------------------------------------
+
+#: The chance to decide that the estimates aim at.
+POWER = 0.8
+#: More pairs than this are not worth naming: no plan may have them.
+MOST_NAMED = MOST_PAIRS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unpaired:
-    """Is the geometric mean of connections, relative to an earlier run's, on this side?"""
-
-    figure: str
-    before: tuple[float, ...]
-    unit: str = ""
-
-    @property
-    def quantity(self) -> str:
-        """What is judged, in words."""
-        return f"{self.figure} ratio to the baseline run"
-
-    @property
-    def noun(self) -> str:
-        """What is counted."""
-        return "connections"
-
-    def check(self, plan: Plan, relation: Relation, limit: float) -> None:
-        """Refuse an earlier run without spread, and a limit that no ratio can reach."""
-        check_limit(limit, self.quantity)
-        if len(self.before) < 2 or not all(0.0 < value < math.inf for value in self.before):
-            raise SettingsError(
-                f"the baseline run's {self.figure} allows no honest interval",
-                found=f"{len(self.before)} samples: {', '.join(map(str, self.before[:8]))}",
-                remedy="the run before the change has to take at least two samples of it",
-            )
-
-    def requests(self, plan: Plan) -> int:
-        """Connections have none."""
-        return 0
-
-    def most(self, plan: Plan) -> int:
-        """Connections at most."""
-        return plan.last
-
-    rounds_at_most = most
-
-    def find(
-        self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
-    ) -> Finding | None:
-        """Look at Welch's interval of the ratio."""
-        n = min(len(rounds), plan.last)
-        if n < plan.first:
-            return None
-        mean = Mean(figure=self.figure, unit="bit/s", paired=False)
-        interval = welch_interval(
-            mean.logarithms(rounds[:n]), [math.log(value) for value in self.before], plan.level
-        )
-        return Finding(
-            state=clears(interval, relation, limit),
-            interval=interval,
-            low_level=plan.level,
-            high_level=plan.level,
-            n=n,
-            counts=(("in the baseline run", len(self.before)),),
-        )
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the question as a JSON-safe dict."""
-        return {"kind": "unpaired", "figure": self.figure, "before": list(self.before)}
-
-
-def welch_interval(now: Sequence[float], before: Sequence[float], level: float) -> Interval:
-    """Return the ratio of two groups' geometric means; each bound errs with chance ``level``.
+def pairs_needed(sd: float, margin: float, level: float, *, power: float = POWER) -> int | None:
+    """Return how many pairs would decide, or None for more than :data:`MOST_NAMED`.
 
     Args:
-        now: logarithms, two or more.
-        before: logarithms, two or more.
-        level: one-sided.
+        sd: standard deviation of the logarithms of the pairs' ratios.
+        margin: distance of the ratio from the limit, as logarithms.
+        level: the one-sided level of a look.
+        power: the chance to decide by then.
     """
-    parts = [max(deviation(group), LEAST_DEVIATION) ** 2 / len(group) for group in (now, before)]
-    squared = math.fsum(parts)
-    freedom = squared**2 / math.fsum(
-        part**2 / (len(group) - 1) for part, group in zip(parts, (now, before), strict=True)
-    )
-    centre = math.fsum(now) / len(now) - math.fsum(before) / len(before)
-    reach = student_quantile(1.0 - level, max(1, math.floor(freedom))) * math.sqrt(squared)
-    return Interval(
-        estimate=math.exp(centre), low=math.exp(centre - reach), high=math.exp(centre + reach)
-    )
+    distance = abs(margin)
+    error = max(sd, LEAST_DEVIATION)
+    z_power = normal_quantile(power)
+    if distance * math.sqrt(MOST_NAMED) < (normal_quantile(1.0 - level) + z_power) * error:
+        return None
+    n = 2
+    while n < MOST_NAMED:
+        reach = (student_quantile(1.0 - level, n - 1) + z_power) * error / math.sqrt(n)
+        if reach <= distance:
+            return n
+        n += 1
+    return None
+
+
+def requests_needed(
+    share: float, allowed: float, level: float, *, power: float = POWER
+) -> int | None:
+    """Return how many requests would decide, when this share of them exceeds the limit.
+
+    Args:
+        share: the share that exceeded the limit so far.
+        allowed: the share that may exceed it.
+        level: the one-sided level of a look.
+        power: the chance to decide by then.
+    """
+    distance = abs(share - allowed)
+    if distance < allowed * 0.05:
+        return None
+    spread = normal_quantile(1.0 - level) * math.sqrt(allowed * (1.0 - allowed)) + normal_quantile(
+        power
+    ) * math.sqrt(share * (1.0 - share))
+    return math.ceil((spread / distance) ** 2)
+
+
+def resolution(logarithms: Sequence[float]) -> float:
+    """Return the standard deviation of one pair's ratio, as a share of the ratio (0.04 is 4 %).
+
+    From pairs of the same against the same (an A/A measurement), it is the cluster's resolution:
+    a plan of 4 to 20 pairs decides nearly always when the ratio lies this far from the limit.
+    """
+    return math.expm1(max(deviation(logarithms), LEAST_DEVIATION))
+
+
+def too_close(ratio: float, limit: float, spread: float) -> bool:
+    """Tell whether a limit lies so near to a ratio that a plan will often not decide.
+
+    Args:
+        ratio: what is expected.
+        limit: what it is compared with.
+        spread: of one pair's ratio, as a share of it.
+    """
+    return abs(math.log(ratio / limit)) < math.log1p(spread)

@@ -11,38 +11,32 @@ from dataclasses import dataclass, field
 
 from pytest_k8snet.verdict.plan import Plan
 
-#: How many are listed; the record has them all.
-_MOST = 3
-#: A number that stands by itself: no part of a name or an address.
-_FIGURE = re.compile(r"(?<![\w.:/-])\d+(?:\.\d+)?(?![.:/-]?\w)")
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One thing that can be measured, and how.
 
-def summed_up(causes: Iterable[str]) -> tuple[list[str], int]:
-    """Return the different causes in words, and how many more there are."""
-    alike: dict[str, list[str]] = {}
-    for cause in causes:
-        alike.setdefault(_FIGURE.sub("#", cause), []).append(cause)
-    told = [_as_one(several) for several in alike.values()]
-    return told[:_MOST], max(0, len(told) - _MOST)
+    Attributes:
+        label: how it is called in claims, e.g. ``pod-pod``.
+        take: takes one sample, now.
+        context: what else to say about it, e.g. ``VXLAN-Always, node1 -> node2``.
+        scene: name of the scene, for the record.
+        mode: name of the Calico mode, for the record.
+        placement: how the two nodes lie, to find the like in an earlier run.
+        describe: sums up what samples had beside their figures (``retransmits 0.01 %``).
+    """
 
-
-def _as_one(causes: Sequence[str]) -> str:
-    ranges = [
-        (min(figures, key=float), max(figures, key=float))
-        for figures in zip(*map(_FIGURE.findall, causes), strict=True)
-    ]
-    each = iter(low if float(low) == float(high) else f"{low} to {high}" for low, high in ranges)
-    return _FIGURE.sub(lambda _: next(each), causes[0])
-
-
-# -- One turn of an arm, what came of it, and the arm itself: where measuring and judging meet
-#
-# Judging knows a measurement only by this: a label, and a callable that takes one sample when
-# asked.
+    label: str
+    take: Callable[[SampleRequest], Observation]
+    context: str = ""
+    scene: str = ""
+    mode: str | None = None
+    placement: str = ""
+    describe: Callable[[Sequence[Observation]], str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class SampleRequest:
     """What is asked of an arm: one sample, on a fresh connection.
 
     Attributes:
@@ -96,29 +90,6 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """One thing that can be measured, and how.
-
-    Attributes:
-        label: how it is called in claims, e.g. ``pod-pod``.
-        take: takes one sample, now.
-        context: what else to say about it, e.g. ``VXLAN-Always, node1 -> node2``.
-        scene: name of the scene, for the record.
-        mode: name of the Calico mode, for the record.
-        placement: how the two nodes lie, to find the like in an earlier run.
-        describe: sums up what samples had beside their figures (``retransmits 0.01 %``).
-    """
-
-    label: str
-    take: Callable[[Turn], Observation]
-    context: str = ""
-    scene: str = ""
-    mode: str | None = None
-    placement: str = ""
-    describe: Callable[[Sequence[Observation]], str] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Discard:
     """Why a pair was left out and taken again: one cause, of one arm.
 
@@ -133,40 +104,13 @@ class Discard:
     samples: tuple[str, ...] = ()
 
 
-# -- The order in which the two arms of a pair take their turns: drawn for each pair, from a seed
-#
-# Whatever drifts or comes in waves then changes a pair's ratio to either side with equal chance,
-# so it adds spread, which the interval shows, and no bias. A fixed ABBA order cancels a straight
-# drift too, but noise that lasts over neighbouring samples makes its pairs alike: with an
-# autocorrelation of 0.3 it was wrong in 6.5 % of all runs at the limit instead of 5 %, the drawn
-# order in 4.8 % (``benchmarks/verdict_errors.py`` prints both).
-
-#: The arms in the order they run: 0 is the numerator, 1 the baseline.
-Order = tuple[int, int]
-
-
-def new_seed() -> int:
-    """Return a fresh seed, short enough to be typed again from a report."""
-    return secrets.randbelow(1_000_000)
-
-
-def order_of(pair: int, seed: int) -> Order:
-    """Return which arm runs first and which second in this pair (counted from 0)."""
-    draws = random.Random(seed)
-    for _ in range(pair):
-        draws.getrandbits(1)
-    return (0, 1) if draws.getrandbits(1) else (1, 0)
-
-
-# -- Takes rounds from the arms: warm-up, order, discards with their partner, time budget ---------
-
 #: Share of rounds that may be discarded before the measurement is no longer to be trusted.
 MOST_DISCARDED = 0.25
 #: Requests of a warm-up sample: enough to fill caches of names, neighbours and connections.
 _WARMUP_REQUESTS = 10
 
 
-class Sampler:
+class Sampling:
     """The rounds of one or two arms, kept between the comparisons that use them.
 
     A round is one turn of each arm, in an order drawn from the seed. When either sample has a cause
@@ -254,7 +198,7 @@ class Sampler:
         begun = self._clock()
         taken: dict[int, Observation] = {}
         for arm in order:
-            turn = Turn(
+            turn = SampleRequest(
                 number=number,
                 attempt=attempt,
                 arm=arm,
@@ -300,16 +244,6 @@ class Sampler:
         return ""
 
 
-def _apart(observations: Sequence[Observation]) -> Iterator[str]:
-    """Say which figures of the arms' circumstances lie too far apart."""
-    first, last = observations[0].near, observations[-1].near
-    for name in first:
-        if name in last:
-            (one, allowed), (other, allowed_too) = first[name], last[name]
-            if abs(one - other) > max(allowed, allowed_too):
-                yield f"the arms differ too much in {name}: {one} and {other}"
-
-
 def discarded_rounds(discards: Iterable[Discard]) -> int:
     """Count the rounds that were discarded (in one round, both arms may have a cause)."""
     return len({(discard.number, discard.attempt) for discard in discards})
@@ -322,3 +256,58 @@ def too_many_discards(discards: Iterable[Discard], rounds: int) -> bool:
 
 def _too_many(discarded: int, good: int) -> bool:
     return discarded > MOST_DISCARDED * (good + discarded)
+
+
+def _apart(observations: Sequence[Observation]) -> Iterator[str]:
+    """Say which figures of the arms' circumstances lie too far apart."""
+    first, last = observations[0].near, observations[-1].near
+    for name in first:
+        if name in last:
+            (one, allowed), (other, allowed_too) = first[name], last[name]
+            if abs(one - other) > max(allowed, allowed_too):
+                yield f"the arms differ too much in {name}: {one} and {other}"
+
+
+# -- Order of the arms -----------------------------------------------------------------------------
+
+#: The arms in the order they run: 0 is the numerator, 1 the baseline.
+Order = tuple[int, int]
+
+
+def new_seed() -> int:
+    """Return a fresh seed, short enough to be typed again from a report."""
+    return secrets.randbelow(1_000_000)
+
+
+def order_of(pair: int, seed: int) -> Order:
+    """Return which arm runs first and which second in this pair (counted from 0)."""
+    draws = random.Random(seed)
+    for _ in range(pair):
+        draws.getrandbits(1)
+    return (0, 1) if draws.getrandbits(1) else (1, 0)
+
+
+# -- Causes in words -------------------------------------------------------------------------------
+
+#: How many are listed; the record has them all.
+_MOST = 3
+#: A number that stands by itself: no part of a name or an address.
+_FIGURE = re.compile(r"(?<![\w.:/-])\d+(?:\.\d+)?(?![.:/-]?\w)")
+
+
+def summed_up(causes: Iterable[str]) -> tuple[list[str], int]:
+    """Return the different causes in words, and how many more there are."""
+    alike: dict[str, list[str]] = {}
+    for cause in causes:
+        alike.setdefault(_FIGURE.sub("#", cause), []).append(cause)
+    told = [_as_one(several) for several in alike.values()]
+    return told[:_MOST], max(0, len(told) - _MOST)
+
+
+def _as_one(causes: Sequence[str]) -> str:
+    ranges = [
+        (min(figures, key=float), max(figures, key=float))
+        for figures in zip(*map(_FIGURE.findall, causes), strict=True)
+    ]
+    each = iter(low if float(low) == float(high) else f"{low} to {high}" for low, high in ranges)
+    return _FIGURE.sub(lambda _: next(each), causes[0])

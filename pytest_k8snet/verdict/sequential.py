@@ -20,8 +20,8 @@ from functools import lru_cache
 
 from pytest_k8snet.verdict.distributions import (
     binomial_pmf,
-    fewest_damning,
-    most_allowed,
+    fewest_to_reject,
+    most_to_accept,
     student_cdf,
     student_quantile,
 )
@@ -144,7 +144,7 @@ class _Look:
         )
 
 
-# -- Levels for looks at a count of events: how many exceedances decide, and when -----------------
+# -- Levels for looks at a count of events: how many exceedances decide, and when ----------------
 #
 # The same idea as :mod:`~pytest_k8snet.verdict.sequential`, for "at most a share p of the requests
 # may exceed the limit": looks at fixed numbers of requests, exact binomial bounds at each, and
@@ -203,7 +203,7 @@ def _level(chance: Callable[[float], float], looks: Sequence[int], alpha: float)
 
 def _chance_few(share: float, looks: Sequence[int], level: float) -> float:
     """Return the chance that at some look the events are few enough to acquit."""
-    allowed = [most_allowed(n, share, level) for n in looks]
+    allowed = [most_to_accept(n, share, level) for n in looks]
     spent, alive = 0.0, [1.0]
     for step, most in zip(_steps(looks), allowed, strict=True):
         # A count never falls, so what is above the last threshold can be forgotten.
@@ -215,7 +215,7 @@ def _chance_few(share: float, looks: Sequence[int], level: float) -> float:
 
 def _chance_many(share: float, looks: Sequence[int], level: float) -> float:
     """Return the chance that at some look the events are many enough to damn."""
-    damning = [fewest_damning(n, share, level) for n in looks]
+    damning = [fewest_to_reject(n, share, level) for n in looks]
     alive = [1.0]
     for step, fewest in zip(_steps(looks), damning, strict=True):
         alive = _add(alive, step, share, fewest - 1)

@@ -27,12 +27,301 @@ from pytest_k8snet.verdict.questions import (
 )
 from pytest_k8snet.verdict.sampling import Discard, discarded_rounds, summed_up, too_many_discards
 
+State = Literal["pass", "fail", "inconclusive", "monitor"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What is asserted: subject, relation and limit, and the question that settles it."""
+
+    question: Question
+    subject: str
+    relation: Relation
+    limit: float
+    context: str = ""
+    scene: str = ""
+    mode: str | None = None
+    baseline: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was seen.
+
+    Attributes:
+        rounds: the values that count, in the order they came.
+        samples: the recorded samples' names, parallel to ``rounds``.
+        discards: what was left out, and why.
+        seed: of the order and the jitter.
+        stopped: why no more could be taken before the plan was spent, or empty.
+        labels: the arms' names.
+        notes: for each arm, what its samples had beside the figures.
+        hints: known causes that the samples or facts point to.
+    """
+
+    rounds: tuple[Round, ...]
+    samples: tuple[tuple[str, ...], ...]
+    discards: tuple[Discard, ...]
+    seed: int
+    stopped: str
+    labels: tuple[str, ...]
+    notes: tuple[str, ...]
+    hints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The outcome of a claim. In an assert it is True or False, or raises when undecided.
+
+    Attributes:
+        state: ``pass``, ``fail``, ``inconclusive``, or ``monitor`` for a limit only reported.
+        found: the state as if nothing were only reported.
+        finding: the last look, or None when no look was reached.
+        reason: why it is inconclusive, or empty.
+    """
+
+    claim: Claim
+    evidence: Evidence
+    plan: Plan
+    state: State
+    found: Literal["pass", "fail", "inconclusive"]
+    finding: Finding | None
+    reason: str
+
+    def __bool__(self) -> bool:
+        if self.state == "inconclusive":
+            raise Inconclusive(self.text)
+        return self.state != "fail"
+
+    @property
+    def text(self) -> str:
+        """The whole explanation, several lines."""
+        return explain(self)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<{self.text.splitlines()[0]}>"
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the verdict as a JSON-safe dict, enough to judge it again."""
+        return verdict_record(self)
+
+
+def conclude(claim: Claim, evidence: Evidence, plan: Plan) -> Verdict:
+    """Judge a claim by what was seen."""
+    finding = claim.question.find(evidence.rounds, plan, claim.relation, claim.limit)
+    found: Literal["pass", "fail", "inconclusive"] = "inconclusive"
+    reason = evidence.stopped
+    if finding is None:
+        reason = reason or "nothing was measured up to the plan's first look"
+    elif finding.state == "open":
+        reason = reason or "the limit lies within the interval"
+    elif too_many_discards(evidence.discards, len(evidence.rounds)):
+        reason = reason or "more than a quarter of the rounds had to be discarded"
+    else:
+        found, reason = finding.state, ""
+    return Verdict(
+        claim=claim,
+        evidence=evidence,
+        plan=plan,
+        state="monitor" if plan.monitor else found,
+        found=found,
+        finding=finding,
+        reason=reason,
+    )
+
+
+# -- Records: written, and judged again offline ----------------------------------------------------
+
+
+def judge(record: Mapping[str, Any], *, limit: float | None = None) -> Verdict:
+    """Judge a recorded verdict again, from the values it holds.
+
+    With the recorded limit the result is the recorded verdict. Another limit is judged at the same
+    look; that is sound, because the plan's levels hold for any limit.
+
+    Args:
+        record: a ``verdict`` record.
+        limit: another limit, in base units (1, seconds or bit/s).
+
+    Raises:
+        ResultsError: the record lacks what judging needs.
+        SettingsError: the plan could never decide the other limit.
+    """
+    try:
+        claim = Claim(
+            question=_question(record["question"]),
+            subject=record["subject"],
+            relation=record["relation"],
+            limit=float(record["limit"] if limit is None else limit),
+            context=record["context"],
+            scene=record["scene"],
+            mode=record["mode"],
+            baseline=record["baseline"],
+        )
+        evidence = Evidence(
+            rounds=tuple(_round(values) for values in record["values"]),
+            samples=tuple(tuple(ids) for ids in record["samples"]),
+            discards=tuple(
+                Discard(
+                    number=d["number"],
+                    attempt=d["attempt"],
+                    label=d["label"],
+                    cause=d["cause"],
+                    samples=tuple(d.get("samples", ())),
+                )
+                for d in record["discarded"]
+            ),
+            seed=record["seed"],
+            stopped=record["stopped"],
+            labels=tuple(record["labels"]),
+            notes=tuple(record["notes"]),
+            hints=tuple(record["hints"]),
+        )
+        plan = Plan.from_record(record["plan"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(
+            "a verdict record cannot be judged again",
+            found=f"{type(error).__name__}: {error}, in the verdict on {record.get('claim')!r}",
+            remedy="use a results file of this version, as it was written",
+        ) from error
+    claim.question.check(plan, claim.relation, claim.limit)
+    verdict = conclude(claim, evidence, plan)
+    if claim.limit == record["limit"]:
+        return verdict
+    # What was said of a fail that is none now says nothing here.
+    hints = evidence.hints if verdict.found != "pass" else ()
+    return replace(verdict, evidence=replace(evidence, hints=hints))
+
+
+def verdict_record(verdict: Verdict) -> dict[str, Any]:
+    """Return the fields of a ``verdict`` record that judging knows."""
+    claim, evidence, finding = verdict.claim, verdict.evidence, verdict.finding
+    interval = finding.interval if finding else None
+    return {
+        "kind": "verdict",
+        "claim": claim_text(claim),
+        "subject": claim.subject,
+        "quantity": claim.question.quantity,
+        "unit": claim.question.unit,
+        "context": claim.context,
+        "scene": claim.scene,
+        "mode": claim.mode,
+        "baseline": claim.baseline,
+        "state": verdict.state,
+        "found": verdict.found,
+        "estimate": _finite(interval.estimate) if interval else None,
+        "low": _finite(interval.low) if interval else None,
+        "high": _finite(interval.high) if interval else None,
+        "relation": claim.relation,
+        "limit": claim.limit,
+        "margin": _margin(verdict),
+        "n": finding.n if finding else 0,
+        "noun": claim.question.noun,
+        "needed": finding.needed if finding else None,
+        "levels": [finding.low_level, finding.high_level] if finding else None,
+        "counts": dict(finding.counts) if finding else {},
+        "warnings": list(finding.warnings) if finding else [],
+        "reason": verdict.reason,
+        "stopped": evidence.stopped,
+        "discarded": [
+            {
+                "number": d.number,
+                "attempt": d.attempt,
+                "label": d.label,
+                "cause": d.cause,
+                "samples": list(d.samples),
+            }
+            for d in evidence.discards
+        ],
+        "plan": verdict.plan.to_record(),
+        "seed": evidence.seed,
+        "question": claim.question.to_record(),
+        "samples": [list(ids) for ids in evidence.samples],
+        "values": [_values(arms) for arms in evidence.rounds],
+        "labels": list(evidence.labels),
+        "notes": list(evidence.notes),
+        "hints": list(evidence.hints),
+        "text": verdict.text,
+    }
+
+
+def _question(record: Mapping[str, Any]) -> Question:
+    fields = dict(record)
+    kind = fields.pop("kind")
+    if kind == "mean":
+        return Mean(**fields)
+    if kind == "quantile":
+        return Quantile(**fields)
+    if kind == "unpaired":
+        return Unpaired(figure=fields["figure"], before=tuple(fields["before"]))
+    if kind == "share":
+        return Share(
+            of=Mean(**{name: value for name, value in fields.pop("of").items() if name != "kind"}),
+            **fields,
+        )
+    raise ValueError(f"no question of the kind {kind!r}")
+
+
+def _round(arms: Sequence[Any]) -> Round:
+    return tuple(
+        tuple(math.inf if value is None else float(value) for value in values)
+        if isinstance(values, list)
+        else (math.inf if values is None else float(values),)
+        for values in arms
+    )
+
+
+def _values(arms: Round) -> list[Any]:
+    """Return one round: a bare number for each arm with one value, None for no answer."""
+    return [
+        _finite(values[0]) if len(values) == 1 else [_finite(value) for value in values]
+        for values in arms
+    ]
+
+
+def _margin(verdict: Verdict) -> float | None:
+    """Return how far the estimate keeps from the limit, positive on the good side, as a share."""
+    if verdict.finding is None:
+        return None
+    claim, estimate = verdict.claim, verdict.finding.interval.estimate
+    good = 1.0 if claim.relation in (">=", ">") else -1.0
+    return _finite(good * (estimate / claim.limit - 1.0))
+
+
+def _finite(value: float) -> float | None:
+    """Return the value, or None where it is infinite: JSON has no word for that."""
+    return value if math.isfinite(value) else None
+
+
+# -- The explanation in words ----------------------------------------------------------------------
+
 _SCALES = {
     "bit/s": ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1.0, "bit/s")),
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")),
 }
 # More samples than this are cut in the middle: the record has them all.
 _MOST_SHOWN = 24
+
+
+def explain(verdict: Verdict) -> str:
+    """Return the whole explanation of a verdict."""
+    claim, evidence = verdict.claim, verdict.evidence
+    state = verdict.state.upper()
+    if verdict.state == "monitor":
+        state = f"MONITOR ({verdict.found}, not enforced)"
+    head = f"{state}: {claim_text(claim)}"
+    lines = [f"{head}  ({claim.context})" if claim.context else head, _interval_line(verdict)]
+    if verdict.reason:
+        lines.append(_open_line(verdict))
+    lines += _sample_lines(verdict)
+    if verdict.finding is not None:
+        lines += verdict.finding.warnings
+    lines += _discard_lines(verdict)
+    lines += evidence.hints
+    return "\n  ".join(lines)
 
 
 def claim_text(claim: Claim) -> str:
@@ -57,24 +346,6 @@ def figure_text(value: float, unit: str, *, digits: int = 3) -> str:
         return str(BitRate(value) if unit == "bit/s" else Seconds(value))
     scale, name = _scale([value], unit)
     return f"{value / scale:.{digits}g} {name}"
-
-
-def explain(verdict: Verdict) -> str:
-    """Return the whole explanation of a verdict."""
-    claim, evidence = verdict.claim, verdict.evidence
-    state = verdict.state.upper()
-    if verdict.state == "monitor":
-        state = f"MONITOR ({verdict.found}, not enforced)"
-    head = f"{state}: {claim_text(claim)}"
-    lines = [f"{head}  ({claim.context})" if claim.context else head, _interval_line(verdict)]
-    if verdict.reason:
-        lines.append(_open_line(verdict))
-    lines += _sample_lines(verdict)
-    if verdict.finding is not None:
-        lines += verdict.finding.warnings
-    lines += _discard_lines(verdict)
-    lines += evidence.hints
-    return "\n  ".join(lines)
 
 
 def _interval_line(verdict: Verdict) -> str:
@@ -172,280 +443,3 @@ def _scale(values: Sequence[float], unit: str) -> tuple[float, str]:
     largest = max((value for value in values if math.isfinite(value)), default=0.0)
     scales = _SCALES[unit]
     return next((pair for pair in scales if largest >= pair[0]), scales[-1])
-
-
-# -- Verdicts as JSON-safe dicts, with the values they rest on ------------------------------------
-
-
-def verdict_record(verdict: Verdict) -> dict[str, Any]:
-    """Return the fields of a ``verdict`` record that judging knows."""
-    claim, evidence, finding = verdict.claim, verdict.evidence, verdict.finding
-    interval = finding.interval if finding else None
-    return {
-        "kind": "verdict",
-        "claim": claim_text(claim),
-        "subject": claim.subject,
-        "quantity": claim.question.quantity,
-        "unit": claim.question.unit,
-        "context": claim.context,
-        "scene": claim.scene,
-        "mode": claim.mode,
-        "baseline": claim.baseline,
-        "state": verdict.state,
-        "found": verdict.found,
-        "estimate": _finite(interval.estimate) if interval else None,
-        "low": _finite(interval.low) if interval else None,
-        "high": _finite(interval.high) if interval else None,
-        "relation": claim.relation,
-        "limit": claim.limit,
-        "margin": _margin(verdict),
-        "n": finding.n if finding else 0,
-        "noun": claim.question.noun,
-        "needed": finding.needed if finding else None,
-        "levels": [finding.low_level, finding.high_level] if finding else None,
-        "counts": dict(finding.counts) if finding else {},
-        "warnings": list(finding.warnings) if finding else [],
-        "reason": verdict.reason,
-        "stopped": evidence.stopped,
-        "discarded": [
-            {
-                "number": d.number,
-                "attempt": d.attempt,
-                "label": d.label,
-                "cause": d.cause,
-                "samples": list(d.samples),
-            }
-            for d in evidence.discards
-        ],
-        "plan": verdict.plan.to_record(),
-        "seed": evidence.seed,
-        "question": claim.question.to_record(),
-        "samples": [list(ids) for ids in evidence.samples],
-        "values": [_values(arms) for arms in evidence.rounds],
-        "labels": list(evidence.labels),
-        "notes": list(evidence.notes),
-        "hints": list(evidence.hints),
-        "text": verdict.text,
-    }
-
-
-def _margin(verdict: Verdict) -> float | None:
-    """Return how far the estimate keeps from the limit, positive on the good side, as a share."""
-    if verdict.finding is None:
-        return None
-    claim, estimate = verdict.claim, verdict.finding.interval.estimate
-    good = 1.0 if claim.relation in (">=", ">") else -1.0
-    return _finite(good * (estimate / claim.limit - 1.0))
-
-
-def _values(arms: Round) -> list[Any]:
-    """Return one round: a bare number for each arm with one value, None for no answer."""
-    return [
-        _finite(values[0]) if len(values) == 1 else [_finite(value) for value in values]
-        for values in arms
-    ]
-
-
-def _finite(value: float) -> float | None:
-    """Return the value, or None where it is infinite: JSON has no word for that."""
-    return value if math.isfinite(value) else None
-
-
-# -- The verdict: what was claimed, what was seen, and which of three ways it went ----------------
-
-
-State = Literal["pass", "fail", "inconclusive", "monitor"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """What is asserted: subject, relation and limit, and the question that settles it."""
-
-    question: Question
-    subject: str
-    relation: Relation
-    limit: float
-    context: str = ""
-    scene: str = ""
-    mode: str | None = None
-    baseline: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What was seen.
-
-    Attributes:
-        rounds: the values that count, in the order they came.
-        samples: the recorded samples' names, parallel to ``rounds``.
-        discards: what was left out, and why.
-        seed: of the order and the jitter.
-        stopped: why no more could be taken before the plan was spent, or empty.
-        labels: the arms' names.
-        notes: for each arm, what its samples had beside the figures.
-        hints: known causes that the samples or facts point to; those that begin with "note:" are
-            about the limit.
-    """
-
-    rounds: tuple[Round, ...]
-    samples: tuple[tuple[str, ...], ...]
-    discards: tuple[Discard, ...]
-    seed: int
-    stopped: str
-    labels: tuple[str, ...]
-    notes: tuple[str, ...]
-    hints: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """The outcome of a claim. In an assert it is True or False, or raises when undecided.
-
-    Attributes:
-        state: ``pass``, ``fail``, ``inconclusive``, or ``monitor`` for a limit only reported.
-        found: the state as if nothing were only reported.
-        finding: the last look, or None when no look was reached.
-        reason: why it is inconclusive, or empty.
-    """
-
-    claim: Claim
-    evidence: Evidence
-    plan: Plan
-    state: State
-    found: Literal["pass", "fail", "inconclusive"]
-    finding: Finding | None
-    reason: str
-
-    def __bool__(self) -> bool:
-        if self.state == "inconclusive":
-            raise Inconclusive(self.text)
-        return self.state != "fail"
-
-    @property
-    def text(self) -> str:
-        """The whole explanation, several lines."""
-        return explain(self)
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        return f"<{self.text.splitlines()[0]}>"
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the verdict as a JSON-safe dict, enough to judge it again."""
-        return verdict_record(self)
-
-
-def conclude(claim: Claim, evidence: Evidence, plan: Plan) -> Verdict:
-    """Judge a claim by what was seen."""
-    finding = claim.question.find(evidence.rounds, plan, claim.relation, claim.limit)
-    found: Literal["pass", "fail", "inconclusive"] = "inconclusive"
-    reason = evidence.stopped
-    if finding is None:
-        reason = reason or "nothing was measured up to the plan's first look"
-    elif finding.state == "open":
-        reason = reason or "the limit lies within the interval"
-    elif too_many_discards(evidence.discards, len(evidence.rounds)):
-        reason = reason or "more than a quarter of the rounds had to be discarded"
-    else:
-        found, reason = finding.state, ""
-    return Verdict(
-        claim=claim,
-        evidence=evidence,
-        plan=plan,
-        state="monitor" if plan.monitor else found,
-        found=found,
-        finding=finding,
-        reason=reason,
-    )
-
-
-# -- Judging a recorded verdict again, offline, with the code that judged it first ----------------
-
-
-def judge(record: Mapping[str, Any], *, limit: float | None = None) -> Verdict:
-    """Judge a recorded verdict again, from the values it holds.
-
-    With the recorded limit the result is the recorded verdict. Another limit is judged at the same
-    look; that is sound, because the plan's levels hold for any limit.
-
-    Args:
-        record: a ``verdict`` record.
-        limit: another limit, in base units (1, seconds or bit/s).
-
-    Raises:
-        ResultsError: the record lacks what judging needs.
-        SettingsError: the plan could never decide the other limit.
-    """
-    try:
-        claim = Claim(
-            question=_question(record["question"]),
-            subject=record["subject"],
-            relation=record["relation"],
-            limit=float(record["limit"] if limit is None else limit),
-            context=record["context"],
-            scene=record["scene"],
-            mode=record["mode"],
-            baseline=record["baseline"],
-        )
-        evidence = Evidence(
-            rounds=tuple(_round(values) for values in record["values"]),
-            samples=tuple(tuple(ids) for ids in record["samples"]),
-            discards=tuple(
-                Discard(
-                    number=d["number"],
-                    attempt=d["attempt"],
-                    label=d["label"],
-                    cause=d["cause"],
-                    samples=tuple(d.get("samples", ())),
-                )
-                for d in record["discarded"]
-            ),
-            seed=record["seed"],
-            stopped=record["stopped"],
-            labels=tuple(record["labels"]),
-            notes=tuple(record["notes"]),
-            hints=tuple(record["hints"]),
-        )
-        plan = Plan.from_record(record["plan"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultsError(
-            "a verdict record cannot be judged again",
-            found=f"{type(error).__name__}: {error}, in the verdict on {record.get('claim')!r}",
-            remedy="use a results file of this version, as it was written",
-        ) from error
-    claim.question.check(plan, claim.relation, claim.limit)
-    verdict = conclude(claim, evidence, plan)
-    if claim.limit == record["limit"]:
-        return verdict
-    # What was said of the recorded limit, or of a fail that is none now, says nothing here.
-    kept = [hint for hint in evidence.hints if not hint.startswith("note:")]
-    hints = tuple(kept) if verdict.found != "pass" else ()
-    return replace(verdict, evidence=replace(evidence, hints=hints))
-
-
-def _round(arms: Sequence[Any]) -> Round:
-    return tuple(
-        tuple(math.inf if value is None else float(value) for value in values)
-        if isinstance(values, list)
-        else (math.inf if values is None else float(values),)
-        for values in arms
-    )
-
-
-def _question(record: Mapping[str, Any]) -> Question:
-    fields = dict(record)
-    kind = fields.pop("kind")
-    if kind == "mean":
-        return Mean(**fields)
-    if kind == "quantile":
-        return Quantile(**fields)
-    if kind == "unpaired":
-        return Unpaired(figure=fields["figure"], before=tuple(fields["before"]))
-    if kind == "share":
-        return Share(
-            of=Mean(**{name: value for name, value in fields.pop("of").items() if name != "kind"}),
-            **fields,
-        )
-    raise ValueError(f"no question of the kind {kind!r}")

@@ -28,7 +28,7 @@ from pytest_k8snet.options import MARKERS, OPTIONS
 from pytest_k8snet.report import html
 from pytest_k8snet.settings import READERS
 from pytest_k8snet.tools import curl, iperf3
-from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Latency, Observation, Plan, Turn
+from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Latency, Observation, Plan, SampleRequest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -270,7 +270,7 @@ def arm(name: str, spread: int) -> Arm:
     """A client or a pair whose figures hardly vary."""
     turns = count()
 
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         nearly_one = 1 + next(turns) * spread % 7 / 1000
         answers = (0.001 * nearly_one,) * (turn.requests or 1)
         return Observation(

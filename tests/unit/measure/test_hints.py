@@ -21,7 +21,7 @@ from pytest_k8snet.verdict import (
     Observation,
     PairedRatio,
     Plan,
-    Turn,
+    SampleRequest,
     Verdict,
 )
 
@@ -69,7 +69,7 @@ def arm(
     }
     sample = Sample(result=result(rate, **changes), record=record)
 
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         return Observation(figures={"bandwidth": (rate,)}, detail=sample)
 
     return Arm(label=scene, take=take)
@@ -239,7 +239,7 @@ def test_the_arm_that_was_too_slow_is_looked_at() -> None:
     assert (pod >= 100 * Mbit).evidence.hints == ()
 
 
-def slow_latency(turn: Turn) -> Observation:
+def slow_latency(turn: SampleRequest) -> Observation:
     record = {"scene": "node-clusterip", "client": {"node": "node1"}, "server": None}
     sample = Sample(result=object(), record=record)
     return Observation(figures={"connect": [1.0] * turn.requests}, detail=sample)
@@ -259,7 +259,7 @@ def test_stalls_of_requests_point_to_wrong_checksums_only() -> None:
 def test_an_undecided_ratio_has_hints_too() -> None:
     rates = iter([0.5e9, 1.5e9] * 10)
     sample = arm(1e9).take
-    noisy: Callable[[Turn], Observation] = lambda turn: replace(  # noqa: E731
+    noisy: Callable[[SampleRequest], Observation] = lambda turn: replace(  # noqa: E731
         sample(turn), figures={"bandwidth": (next(rates),)}
     )
     new = machine("6.12.1")
@@ -269,7 +269,7 @@ def test_an_undecided_ratio_has_hints_too() -> None:
 
 
 def test_without_samples_nothing_is_said() -> None:
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         return Observation(figures={"bandwidth": (1.0,)}, discard="steal")
 
     terms = judging(machine("6.12.1"))

@@ -10,7 +10,7 @@ from study_records import Study, study
 from pytest_k8snet.errors import ResultsError
 from pytest_k8snet.report.baseline import Baseline, attach
 from pytest_k8snet.report.recorder import Recorder
-from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Turn
+from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, SampleRequest
 
 
 def test_a_figure_of_the_earlier_run_is_found() -> None:
@@ -41,7 +41,7 @@ def test_one_sample_gives_no_honest_interval() -> None:
 
 
 def test_a_gate_is_judged_against_the_like_of_the_earlier_run() -> None:
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         return Observation(figures={"bandwidth": (2.75e9 * (1 + 0.001 * turn.number),)})
 
     arm = Arm(label="pod-pod", take=take, scene="pod-pod", mode="Never", placement="same-subnet")

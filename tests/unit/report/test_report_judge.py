@@ -15,7 +15,7 @@ from study_records import Record, study
 from pytest_k8snet.cli import TROUBLE, main
 from pytest_k8snet.errors import ResultsError, SettingsError
 from pytest_k8snet.report.judge import rejudge
-from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, Turn
+from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, SampleRequest
 
 
 def judged(path: Path, ratio: float = 0.344, limit: float = 0.90, mode: str = "Never") -> Path:
@@ -24,7 +24,7 @@ def judged(path: Path, ratio: float = 0.344, limit: float = 0.90, mode: str = "N
     made: list[Record] = []
 
     def arm(scene: str, mean: float) -> Arm:
-        def take(turn: Turn) -> Observation:
+        def take(turn: SampleRequest) -> Observation:
             # The order of the arms is drawn anew in each run, the figures are not.
             figure = mean * random.Random(f"{scene} {turn.number}").gauss(1, 0.01)
             return Observation(figures={"bandwidth": (figure,)}, sample_id=f"s{next(names):04d}")

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_k8snet.report.terminal import limits_too_near
+from pytest_k8snet.report.terminal import warnings_of_passes
 
 
-def test_a_passed_gates_note_is_told_at_the_end_with_its_claim() -> None:
-    note = "note: the ratio was 0.960 in before.jsonl"
+def test_a_passed_gates_warning_is_told_at_the_end_with_its_claim() -> None:
+    warning = "two groups: 8 and 12 of 20 pairs lie apart"
     verdict: dict[str, Any] = {
         "kind": "verdict",
         "claim": "pod-pod / node-node >= 0.95",
-        "hints": ["x", note],
+        "warnings": [warning],
     }
     records: list[dict[str, Any]] = [
         {"kind": "run"},
@@ -18,4 +18,4 @@ def test_a_passed_gates_note_is_told_at_the_end_with_its_claim() -> None:
         {**verdict, "state": "fail"},
         {"kind": "verdict", "claim": "of another version", "state": "pass"},
     ]
-    assert limits_too_near(records) == [f"pod-pod / node-node >= 0.95: {note}"]
+    assert warnings_of_passes(records) == [f"pod-pod / node-node >= 0.95: {warning}"]

@@ -11,7 +11,15 @@ import math
 import random
 from collections.abc import Iterator
 
-from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, PairedRatio, Plan, Turn
+from pytest_k8snet.verdict import (
+    Arm,
+    Bandwidth,
+    Judging,
+    Observation,
+    PairedRatio,
+    Plan,
+    SampleRequest,
+)
 
 #: Standard deviation of one arm's noise, such that a pair's ratio has 4 %.
 ARM_SD = 0.04 / math.sqrt(2)
@@ -31,7 +39,7 @@ class SimulatedCluster:
         self._noise = noise
         self._slot = 0
         self._common = 0.0
-        self.turns: list[Turn] = []
+        self.turns: list[SampleRequest] = []
 
     def _draw(self) -> float:
         if self._noise == "heavy":
@@ -44,7 +52,7 @@ class SimulatedCluster:
             return self._common
         return self._rng.gauss(0, ARM_SD)
 
-    def _take(self, turn: Turn) -> Observation:
+    def _take(self, turn: SampleRequest) -> Observation:
         self.turns.append(turn)
         value = self._means[turn.arm] + self._drift * self._slot + self._draw()
         self._slot += 1
@@ -66,7 +74,7 @@ def scripted(*values: float, discards: dict[int, str] | None = None) -> Arm:
         itertools.count(), itertools.chain(values, itertools.repeat(values[-1])), strict=False
     )
 
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         place, value = next(source)
         return Observation(
             figures={"bandwidth": (value,)},

@@ -7,8 +7,8 @@ from pytest_k8snet.verdict.distributions import (
     binomial_cdf,
     binomial_tail,
     exceedance_bounds,
-    fewest_damning,
-    most_allowed,
+    fewest_to_reject,
+    most_to_accept,
 )
 
 
@@ -35,7 +35,7 @@ def test_bounds_are_those_of_clopper_and_pearson(k: int, n: int, level: float) -
 
 def test_thresholds_are_the_bounds_read_backwards() -> None:
     n, share, level = 1000, 0.01, 0.05
-    allowed, damning = most_allowed(n, share, level), fewest_damning(n, share, level)
+    allowed, damning = most_to_accept(n, share, level), fewest_to_reject(n, share, level)
     assert (allowed, damning) == (4, 16)
     assert exceedance_bounds(allowed, n, level)[1] <= share
     assert exceedance_bounds(allowed + 1, n, level)[1] > share
@@ -44,9 +44,9 @@ def test_thresholds_are_the_bounds_read_backwards() -> None:
 
 
 def test_too_few_trials_allow_nothing_and_damn_nothing() -> None:
-    assert most_allowed(298, 0.01, 0.05) == -1
-    assert most_allowed(299, 0.01, 0.05) == 0
-    assert fewest_damning(3, 0.5, 0.05) == 4
+    assert most_to_accept(298, 0.01, 0.05) == -1
+    assert most_to_accept(299, 0.01, 0.05) == 0
+    assert fewest_to_reject(3, 0.5, 0.05) == 4
 
 
 @pytest.mark.parametrize(("k", "n"), [(-1, 3), (4, 3), (0, 0)])

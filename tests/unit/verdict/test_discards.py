@@ -5,7 +5,7 @@ import random
 from simulated_cluster import scripted
 
 from pytest_k8snet import Mbit
-from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, Turn
+from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, SampleRequest
 
 
 def judging(**changes: object) -> Judging:
@@ -57,7 +57,7 @@ def test_hopeless_discards_end_undecided_with_their_causes() -> None:
     always = dict.fromkeys(range(100), "CPU throttled")
     taken = 0
 
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         nonlocal taken
         taken += 1
         return Observation(figures={"bandwidth": (1.0,)}, discard=always[turn.number])
@@ -115,7 +115,7 @@ class Clock:
         return self.now
 
     def arm(self, value: float, seconds: float) -> Arm:
-        def take(turn: Turn) -> Observation:
+        def take(turn: SampleRequest) -> Observation:
             self.now += seconds
             return Observation(figures={"bandwidth": (value,)})
 
@@ -147,7 +147,7 @@ def test_a_warmup_counts_for_the_budget_and_not_for_the_verdict() -> None:
 
 def test_arms_that_differ_in_what_must_be_alike_are_never_compared() -> None:
     def arm(label: str, congestion: str) -> Arm:
-        def take(turn: Turn) -> Observation:
+        def take(turn: SampleRequest) -> Observation:
             return Observation(
                 figures={"bandwidth": (1.0,)}, alike={"congestion control": congestion}
             )
@@ -166,9 +166,9 @@ def test_arms_that_differ_in_what_must_be_alike_are_never_compared() -> None:
 
 
 def test_a_warmup_is_short() -> None:
-    turns: list[Turn] = []
+    turns: list[SampleRequest] = []
 
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         turns.append(turn)
         return Observation(figures={"bandwidth": (1.0,)})
 
@@ -183,7 +183,7 @@ def test_a_warmup_is_short() -> None:
 def near(figure: float, *sizes: tuple[int, int]) -> Arm:
     """An arm whose samples have these segment sizes, the last one for all further samples."""
 
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         size = sizes[min(turn.number + turn.attempt, len(sizes) - 1)]
         return Observation(figures={"bandwidth": (figure,)}, near={"MSS": size})
 
@@ -214,7 +214,7 @@ def test_what_befell_the_cluster_during_a_round_discards_it_and_not_what_came_be
     asked: list[int] = []
     taken = 0
 
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         nonlocal taken
         taken += 1
         if taken == 3:

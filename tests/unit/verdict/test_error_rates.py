@@ -13,7 +13,7 @@ import pytest
 from simulated_cluster import SimulatedCluster
 
 from pytest_k8snet import ms
-from pytest_k8snet.verdict import Arm, Judging, Latency, Observation, Plan, Turn
+from pytest_k8snet.verdict import Arm, Judging, Latency, Observation, Plan, SampleRequest
 
 RUNS = 400
 
@@ -59,7 +59,7 @@ def test_slow_requests_in_bursts_fail_no_more_often_than_alpha() -> None:
     rng = random.Random(8)
     slow = False
 
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         nonlocal slow
         values = []
         for _ in range(turn.requests):

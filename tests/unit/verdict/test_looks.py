@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_k8snet.verdict.distributions import fewest_damning, most_allowed
+from pytest_k8snet.verdict.distributions import fewest_to_reject, most_to_accept
 from pytest_k8snet.verdict.sequential import count_levels, fewest_trials
 
 
@@ -32,8 +32,8 @@ def test_each_side_spends_at_most_alpha(share: float, looks: tuple[int, ...]) ->
     for n in looks:
         count += rng.binomial(n - before, share, size=runs)
         before = n
-        few |= count <= most_allowed(n, share, levels.few)
-        many |= count >= fewest_damning(n, share, levels.many)
+        few |= count <= most_to_accept(n, share, levels.few)
+        many |= count >= fewest_to_reject(n, share, levels.many)
     three_errors = 3 * (alpha * (1 - alpha) / runs) ** 0.5
     # Counts are whole, so alpha cannot be spent to the last; half of it unspent would be a waste.
     assert alpha / 2 < few.mean() <= alpha + three_errors
@@ -42,13 +42,13 @@ def test_each_side_spends_at_most_alpha(share: float, looks: tuple[int, ...]) ->
 
 def test_one_look_acquits_at_the_textbook_number() -> None:
     levels = count_levels(0.01, (299,), 0.05)
-    assert most_allowed(299, 0.01, levels.few) == 0
+    assert most_to_accept(299, 0.01, levels.few) == 0
 
 
 def test_a_last_look_at_the_fewest_trials_can_still_acquit() -> None:
     # Looks that can only damn must not cost the acquitting side anything.
     levels = count_levels(0.1, tuple(range(4, 30)), 0.05)
-    assert most_allowed(29, 0.1, levels.few) == 0
+    assert most_to_accept(29, 0.1, levels.few) == 0
 
 
 @pytest.mark.parametrize("looks", [(), (5, 5), (9, 4), (0, 3)])

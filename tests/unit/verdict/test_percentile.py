@@ -7,7 +7,7 @@ import pytest
 
 from pytest_k8snet import ms
 from pytest_k8snet.errors import SettingsError, ToolError
-from pytest_k8snet.verdict import Arm, Judging, Latency, Observation, Plan, Turn
+from pytest_k8snet.verdict import Arm, Judging, Latency, Observation, Plan, SampleRequest
 
 
 class Server:
@@ -17,10 +17,10 @@ class Server:
         self.slow = slow
         self.lost = lost
         self.usual = usual
-        self.turns: list[Turn] = []
+        self.turns: list[SampleRequest] = []
         self._rng = random.Random(6)
 
-    def take(self, turn: Turn) -> Observation:
+    def take(self, turn: SampleRequest) -> Observation:
         self.turns.append(turn)
         totals = [self._one() for _ in range(turn.requests)]
         return Observation(
@@ -134,7 +134,7 @@ def test_one_burst_is_no_clean_fail() -> None:
     bad_round = 3
     turns = 0
 
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         nonlocal turns
         turns += 1
         slow = turn.requests if turns == bad_round else 0

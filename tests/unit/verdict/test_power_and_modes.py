@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pytest_k8snet.verdict.intervals import clumping, two_modes
+from pytest_k8snet.verdict.intervals import overdispersion, two_groups
 from pytest_k8snet.verdict.questions import MOST_NAMED, pairs_needed, requests_needed, resolution
 from pytest_k8snet.verdict.sequential import per_look_level
 
@@ -55,13 +55,13 @@ def test_resolution_is_the_spread_of_one_pair() -> None:
 def test_two_modes_are_two_groups_far_apart(
     values: list[float], groups: tuple[int, int] | None
 ) -> None:
-    assert two_modes(values) == groups
+    assert two_groups(values) == groups
 
 
 def test_one_group_rarely_looks_like_two() -> None:
     rng = random.Random(2)
     runs = 4000
-    alarms = sum(two_modes([rng.gauss(0, 1) for _ in range(8)]) is not None for _ in range(runs))
+    alarms = sum(two_groups([rng.gauss(0, 1) for _ in range(8)]) is not None for _ in range(runs))
     assert alarms / runs < 0.045
 
 
@@ -77,7 +77,7 @@ def test_one_group_rarely_looks_like_two() -> None:
     ],
 )
 def test_clumping_is_the_spread_beyond_chance(events: list[int], expected: float) -> None:
-    assert clumping(events, [20] * len(events)) == pytest.approx(expected)
+    assert overdispersion(events, [20] * len(events)) == pytest.approx(expected)
 
 
 def test_independent_events_rarely_seem_to_clump() -> None:
@@ -86,5 +86,5 @@ def test_independent_events_rarely_seem_to_clump() -> None:
     alarms = 0
     for _ in range(runs):
         events = [sum(rng.random() < 0.2 for _ in range(40)) for _ in range(8)]
-        alarms += clumping(events, [40] * 8) > 1.0
+        alarms += overdispersion(events, [40] * 8) > 1.0
     assert alarms / runs < 0.02

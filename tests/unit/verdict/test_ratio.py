@@ -123,7 +123,7 @@ def test_two_modes_are_pointed_out() -> None:
     slow_and_fast = scripted(*[0.70e9, 1e9, 1.01e9, 0.71e9, 0.99e9, 1e9, 0.7e9, 1e9] * 3)
     ratio = Bandwidth(slow_and_fast, judging) / Bandwidth(scripted(1e9), judging)
     text = (ratio >= 0.89).text
-    assert "two modes: 8 and 12 of 20 pairs lie apart by more than half of all spread" in text
+    assert "two groups: 8 and 12 of 20 pairs lie apart by more than half of all spread" in text
 
 
 def test_monitoring_reports_and_fails_nothing() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_k8snet import Seconds, ms
-from pytest_k8snet.verdict import Arm, Judging, Latency, Observation, Plan, Turn
+from pytest_k8snet.verdict import Arm, Judging, Latency, Observation, Plan, SampleRequest
 from pytest_k8snet.verdict.intervals import sample_quantile
 
 USUAL = 0.002
@@ -41,7 +41,7 @@ def closed_loop(rng: random.Random) -> Iterator[float]:
 
 
 def latency(requests: Iterator[float]) -> Latency:
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         return Observation(figures={"total": [next(requests) for _ in range(turn.requests)]})
 
     # Rounds of 100 requests, so each lasts for one period of the stall.

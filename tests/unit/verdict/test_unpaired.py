@@ -9,7 +9,16 @@ from simulated_cluster import scripted
 
 from pytest_k8snet.errors import Inconclusive, SettingsError
 from pytest_k8snet.units import Mbit
-from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, Turn, Verdict, judge
+from pytest_k8snet.verdict import (
+    Arm,
+    Bandwidth,
+    Judging,
+    Observation,
+    Plan,
+    SampleRequest,
+    Verdict,
+    judge,
+)
 from pytest_k8snet.verdict.questions import welch_interval
 
 
@@ -64,7 +73,7 @@ def test_the_record_names_the_baseline_and_can_be_judged_again() -> None:
 def test_an_earlier_run_without_spread_is_refused_before_anything_is_measured(
     values: tuple[float, ...],
 ) -> None:
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         raise AssertionError("nothing may be measured")
 
     with pytest.raises(SettingsError, match="allows no honest interval"):
@@ -89,7 +98,7 @@ def test_at_the_limit_it_errs_no_more_often_than_the_plan_allows(
     for _ in range(runs):
         earlier = Earlier(*(math.exp(chance.gauss(0, sd_before)) for _ in range(8)))
 
-        def take(turn: Turn) -> Observation:
+        def take(turn: SampleRequest) -> Observation:
             return Observation(figures={"bandwidth": (0.9 * math.exp(chance.gauss(0, sd_now)),)})
 
         verdict = gate(Arm(label="now", take=take), earlier, plan)
@@ -102,7 +111,7 @@ def test_at_the_limit_it_errs_no_more_often_than_the_plan_allows(
 def test_an_undecided_comparison_is_no_pass() -> None:
     chance = random.Random(4)
 
-    def take(turn: Turn) -> Observation:
+    def take(turn: SampleRequest) -> Observation:
         return Observation(figures={"bandwidth": (0.9 * math.exp(chance.gauss(0, 0.1)),)})
 
     verdict = gate(Arm(label="now", take=take), Earlier(1.0, 1.1, 0.95), Plan(first=4, last=6))
