@@ -1,1 +1,16 @@
 """What runs in a pod or on a node: argv out, typed figures in. Pure: nothing here runs anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pytest_k8snet.tools.curl import Curl
+from pytest_k8snet.tools.iperf3 import Iperf3
+from pytest_k8snet.tools.tool import Tool
+
+#: Every tool whose samples a record may hold, by its ``tool``; reports show them in this order.
+TOOLS: Mapping[str, Tool[Any, Any]] = MappingProxyType(
+    {tool.name: tool for tool in (Iperf3(), Curl())}
+)

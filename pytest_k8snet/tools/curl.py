@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from pytest_k8snet.errors import CurlError, K8sNetError, SettingsError, ToolError, quote
@@ -18,6 +19,7 @@ from pytest_k8snet.tools.common import (
     was_killed,
 )
 from pytest_k8snet.tools.distribution import Distribution, NoValue
+from pytest_k8snet.tools.tool import Column, Measured, Options, Output, Result, Tool
 from pytest_k8snet.units import Ratio, Seconds
 
 #
@@ -740,6 +742,63 @@ class CurlOptions:
         longest = self.requests * self.max_time_seconds
         usual = max(_SHORTEST_LIMIT_SECONDS, self.requests * _SECONDS_PER_REQUEST)
         return min(longest, usual) + 5.0
+
+
+class CurlTool(Tool[Options, Result]):
+    """What the two ways to run curl have in common: how reports show its requests."""
+
+    name = "curl"
+    title = "Latency by curl in ms: means of time_connect, time_starttransfer, time_total"
+    columns = (
+        Column(heading="requests", source="requests", statistic="sum", unit="count"),
+        Column(heading="failed", source="failed", statistic="sum", unit="count"),
+        Column(heading="connect", source="connect_seconds", statistic="mean", unit="seconds"),
+        Column(
+            heading="starttransfer",
+            source="starttransfer_seconds",
+            statistic="mean",
+            unit="seconds",
+        ),
+        Column(heading="total", source="total_seconds", statistic="mean", unit="seconds"),
+        Column(heading="p95 total", source="total_seconds", statistic="p95", unit="seconds"),
+    )
+    curves = MappingProxyType(
+        {
+            "connect_seconds": "connect",
+            "starttransfer_seconds": "first_byte",
+            "total_seconds": "total",
+        }
+    )
+
+
+class Curl(CurlTool[CurlOptions, CurlSamples]):
+    """curl, one request after the other by one process."""
+
+    def argv(self, options: CurlOptions) -> tuple[str, ...]:
+        """Return the command line: one process, one line of JSON per request."""
+        return argv(options)
+
+    def usual_seconds(self, options: CurlOptions) -> float:
+        """Return a guess: nobody knows how fast the server is."""
+        return 1.0
+
+    def limit_seconds(self, options: CurlOptions) -> float:
+        """Return the time limit of the command line."""
+        return options.timeout_seconds
+
+    def parse(self, output: Output, options: CurlOptions) -> CurlSamples:
+        """Read one line per request."""
+        return parse(
+            output.stdout,
+            expected_requests=options.requests,
+            stderr=output.stderr,
+            exit_code=output.exit_code,
+            command=argv(options),
+        )
+
+    def measured(self, result: CurlSamples) -> Measured:
+        """Return counts and statistics, and every request's times."""
+        return Measured(figures=result.figures(), distribution=result.distribution())
 
 
 def argv(options: CurlOptions) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from pytest_k8snet.tools.iperf3_errors import (
     error_of,
     messages_on_stderr,
 )
+from pytest_k8snet.tools.tool import Column, Measured, Output, Payload, ServedTool
 from pytest_k8snet.units import BitRate, Ratio, Seconds
 
 #: Fits every encapsulation that Calico has on a 1280-byte path or more, so nothing fragments.
@@ -71,7 +72,7 @@ class Iperf3Options:
     """
 
     server: str
-    port: int
+    port: int = 5201
     seconds: int = 10
     omit_seconds: int = 1
     streams: int = 1
@@ -154,6 +155,65 @@ class Iperf3Options:
         if self.length_bytes is not None or not self.udp:
             return self.length_bytes
         return _UDP_LENGTH_BYTES
+
+
+class Iperf3(ServedTool[Iperf3Options, "Iperf3Result"]):
+    """iperf3 between a client and a one-off server: bandwidth, and what it cost."""
+
+    name = "iperf3"
+    title = "Bandwidth"
+    rate = Column(
+        heading="bandwidth", source="bandwidth_bits_per_second", statistic="mean", unit="bit/s"
+    )
+    columns = (
+        rate,
+        Column(heading="retransmits", source="retransmit_ratio", statistic="mean", unit="ratio"),
+        Column(heading="RTT", source="rtt_mean_seconds", statistic="mean", unit="seconds"),
+    )
+
+    def argv(self, options: Iperf3Options) -> tuple[str, ...]:
+        """Return the client's command line."""
+        return client_argv(options)
+
+    def usual_seconds(self, options: Iperf3Options) -> float:
+        """Return the measured time and what comes before it."""
+        return options.seconds + options.omit_seconds
+
+    def limit_seconds(self, options: Iperf3Options) -> float:
+        """Return the time limit of the client's command line."""
+        return options.timeout_seconds
+
+    def parse(self, output: Output, options: Iperf3Options) -> Iperf3Result:
+        """Read the client's output."""
+        return parse(
+            output.stdout, expected=options, stderr=output.stderr, exit_code=output.exit_code
+        )
+
+    def measured(self, result: Iperf3Result) -> Measured:
+        """Return figures, and the series of intervals."""
+        return Measured(
+            figures=result.figures(), series=result.series(), seconds=float(result.seconds)
+        )
+
+    def payload(self, result: Iperf3Result) -> Payload:
+        """Return what arrived during the measured time."""
+        return Payload(
+            to_server_bytes=result.to_server_bytes,
+            to_client_bytes=result.to_client_bytes,
+            mss_bytes=result.mss_bytes,
+        )
+
+    def server_argv(self, port: int) -> tuple[str, ...]:
+        """Start a server for one test."""
+        return server_argv(port)
+
+    def check_server(self, output: Output, port: int) -> None:
+        """Judge how the server's start ended."""
+        check_server(output.stdout, output.stderr, output.exit_code, port=port)
+
+    def at_port(self, options: Iperf3Options, port: int) -> Iperf3Options:
+        """Return the options with the server's port."""
+        return replace(options, port=port)
 
 
 def _check(
@@ -263,7 +323,7 @@ def server_argv(port: int, idle_timeout_seconds: int = 60) -> tuple[str, ...]:
     return ("sh", "-c", _SERVER_SCRIPT, "iperf3-server", str(port), str(idle_timeout_seconds))
 
 
-def check_server(stdout: str, stderr: str, exit_code: int, *, port: int) -> None:
+def check_server(stdout: str, stderr: str, exit_code: int | None, *, port: int) -> None:
     """Judge the outcome of :func:`server_argv`.
 
     Raises:
@@ -280,7 +340,7 @@ def check_server(stdout: str, stderr: str, exit_code: int, *, port: int) -> None
     raise _server_error(stdout, stderr, exit_code, port)
 
 
-def _server_error(stdout: str, stderr: str, exit_code: int, port: int) -> Iperf3Error:
+def _server_error(stdout: str, stderr: str, exit_code: int | None, port: int) -> Iperf3Error:
     said = (stderr.strip() or stdout.strip())[:1000]
     found = said or f"exit status {exit_code}, and no word"
     if exit_code == _EXIT_IN_USE:

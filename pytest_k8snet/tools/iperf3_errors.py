@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_k8snet.errors import Iperf3Error
+from pytest_k8snet.tools import tool
 
 # ruff: noqa: N818 -- the base class carries the word Error, and the module name says whose they are
 
@@ -75,7 +76,7 @@ class NoScratchSpace(Iperf3Error):
     """iperf3 could not write the temporary file that each of its streams needs."""
 
 
-class PortInUse(Iperf3Error):
+class PortInUse(Iperf3Error, tool.PortInUse):
     """The server's port is taken."""
 
 

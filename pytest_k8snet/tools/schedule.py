@@ -23,9 +23,11 @@ from pytest_k8snet.tools.curl import (
     CurlOptions,
     CurlRequest,
     CurlSamples,
+    CurlTool,
     Trouble,
     request_words,
 )
+from pytest_k8snet.tools.tool import Measured, Output
 from pytest_k8snet.units import Seconds
 
 #: A slot that starts later than this was missed: the client had no CPU for it at its time.
@@ -219,6 +221,32 @@ class ScheduledSamples:
             raw=self.raw,
             command=self.command,
         )
+
+
+class ScheduledCurl(CurlTool[Schedule, ScheduledSamples]):
+    """curl on a fixed schedule, one process per request."""
+
+    def argv(self, options: Schedule) -> tuple[str, ...]:
+        """Return the command line: one script, one line per slot at its end."""
+        return argv(options)
+
+    def usual_seconds(self, options: Schedule) -> float:
+        """Return when the last request is due."""
+        return options.due_seconds[-1]
+
+    def limit_seconds(self, options: Schedule) -> float:
+        """Return the time limit of the command line."""
+        return options.timeout_seconds
+
+    def parse(self, output: Output, options: Schedule) -> ScheduledSamples:
+        """Read one line per slot."""
+        return parse(output.stdout, options, stderr=output.stderr, exit_code=output.exit_code)
+
+    def measured(self, result: ScheduledSamples) -> Measured:
+        """Return what curl's samples have, and how well the schedule was kept."""
+        made = result.samples()
+        kept = {"missed": result.missed, "latest_start_seconds": float(result.latest)}
+        return Measured(figures={**made.figures(), **kept}, distribution=made.distribution())
 
 
 def argv(schedule: Schedule) -> tuple[str, ...]:

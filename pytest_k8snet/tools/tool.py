@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+from pytest_k8snet.errors import ToolError
+
 Unit = Literal["count", "ratio", "seconds", "bit/s", "bytes"]
 #: How the samples of one cell are put together: a figure's sum or mean over the samples, or a
 #: statistic over all values of a distribution, whichever sample they came from.
@@ -20,9 +22,13 @@ Options = TypeVar("Options")
 Result = TypeVar("Result")
 
 
+class PortInUse(ToolError):  # noqa: N818 -- named as the errors of the tools are
+    """The port that a tool's server should listen on is taken; another one may do."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What a finished command left."""
+    """What a finished command left; the exit status is None where it is not known."""
 
     stdout: str
     stderr: str = ""
@@ -74,8 +80,7 @@ class Tool(ABC, Generic[Options, Result]):
 
     Attributes:
         name: the program, and the ``tool`` of its samples' records.
-        title: of its table in reports, with the unit of its figures.
-        options: the dataclass of its options; those of a sample are keyword arguments.
+        title: of its table in reports, with the unit where that is fixed.
         columns: of its table: one row per scene and mode.
         rate: the column that is drawn as scenes by modes with the ratio to node-node, for a tool
             that measures a rate; None for one whose table has one row per scene and mode.
@@ -91,11 +96,15 @@ class Tool(ABC, Generic[Options, Result]):
 
     @abstractmethod
     def argv(self, options: Options) -> tuple[str, ...]:
-        """The command line of one sample."""
+        """Return the command line of one sample."""
+
+    @abstractmethod
+    def usual_seconds(self, options: Options) -> float:
+        """Return how long the command takes when all is well, for whoever shows progress."""
 
     @abstractmethod
     def limit_seconds(self, options: Options) -> float:
-        """How long the command may take at most before it is taken for stuck."""
+        """Return how long the command may take at most before it is taken for stuck."""
 
     @abstractmethod
     def parse(self, output: Output, options: Options) -> Result:
@@ -107,8 +116,29 @@ class Tool(ABC, Generic[Options, Result]):
 
     @abstractmethod
     def measured(self, result: Result) -> Measured:
-        """The parts of a result that its record keeps."""
+        """Return the parts of a result that its record keeps."""
 
     def payload(self, result: Result) -> Payload | None:
-        """What the sample moved between its two ends; None if the tool does not know."""
+        """Return what the sample moved between its two ends; None if the tool cannot tell."""
         return None
+
+
+class ServedTool(Tool[Options, Result]):
+    """A tool whose client needs a server of its own, which is started for each sample."""
+
+    @abstractmethod
+    def server_argv(self, port: int) -> tuple[str, ...]:
+        """Return the command that starts a server for one sample; it listens when that ends."""
+
+    @abstractmethod
+    def check_server(self, output: Output, port: int) -> None:
+        """Judge the outcome of the command of :meth:`server_argv`.
+
+        Raises:
+            PortInUse: something listens on the port already; another one may do.
+            ToolError: there is no server.
+        """
+
+    @abstractmethod
+    def at_port(self, options: Options, port: int) -> Options:
+        """Return the options of a client whose server listens on a port."""
