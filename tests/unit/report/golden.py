@@ -52,7 +52,8 @@ def normalised(page: str) -> str:
 
 def differences(old: str, new: str) -> tuple[list[str], list[str]]:
     """Return the lines that only the old text has, and those that only the new one has."""
-    removed, added = [], []
+    removed: list[str] = []
+    added: list[str] = []
     for line in difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0):
         if line.startswith(("---", "+++", "@@")):
             continue
