@@ -13,7 +13,7 @@ from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.lab.spec import DEFAULT_LINK_RATE, LabSpec, study_nodes
 from pytest_k8snet.measure.run import Run, RunSpec
-from pytest_k8snet.settings import DEFAULT_IMAGE, DEFAULT_WEB_IMAGE
+from pytest_k8snet.options import DEFAULT_IMAGE, DEFAULT_WEB_IMAGE
 from pytest_k8snet.units import BitRate, Seconds
 
 

@@ -1,78 +1,34 @@
-"""Network SLO assertions for Kubernetes clusters that run Calico, as ordinary pytest tests."""
+"""Network SLO assertions for Kubernetes clusters that run Calico, as ordinary pytest tests.
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pytest_k8snet.calico.modes import CalicoMode
-    from pytest_k8snet.cluster.services import WebService
-    from pytest_k8snet.errors import Inconclusive, K8sNetError
-    from pytest_k8snet.measure.disruption import SwitchCost
-    from pytest_k8snet.measure.endpoints import Endpoint, Pair
-    from pytest_k8snet.measure.run import Run
-    from pytest_k8snet.tools.curl import CurlSamples
-    from pytest_k8snet.tools.iperf3 import Iperf3Result
-    from pytest_k8snet.units import (
-        BitRate,
-        Gbit,
-        Mbit,
-        Ratio,
-        Seconds,
-        bit,
-        kbit,
-        ms,
-        second,
-        us,
-    )
+The public names are listed in ``__init__.pyi``, where editors and type checkers read them.
+"""
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "BitRate",
-    "CalicoMode",
-    "CurlSamples",
-    "Endpoint",
-    "Gbit",
-    "Inconclusive",
-    "Iperf3Result",
-    "K8sNetError",
-    "Mbit",
-    "Pair",
-    "Ratio",
-    "Run",
-    "Seconds",
-    "SwitchCost",
-    "WebService",
-    "bit",
-    "kbit",
-    "ms",
-    "second",
-    "us",
-]
 
-#: Where each public name lives. Loaded on first use, because every pytest run of the environment
-#: imports this package, and one that measures nothing must not pay for it.
-_HOMES = {
-    "pytest_k8snet.measure.disruption": ("SwitchCost",),
-    "pytest_k8snet.calico.modes": ("CalicoMode",),
-    "pytest_k8snet.cluster.services": ("WebService",),
-    "pytest_k8snet.errors": ("Inconclusive", "K8sNetError"),
-    "pytest_k8snet.measure.endpoints": ("Endpoint", "Pair"),
-    "pytest_k8snet.measure.run": ("Run",),
-    "pytest_k8snet.tools.curl": ("CurlSamples",),
-    "pytest_k8snet.tools.iperf3": ("Iperf3Result",),
-    "pytest_k8snet.units": (
-        *("BitRate", "Ratio", "Seconds"),
-        *("Gbit", "Mbit", "kbit", "bit", "second", "ms", "us"),
-    ),
-}
+def __dir__() -> list[str]:
+    return [*globals(), *_homes()]
 
 
 def __getattr__(name: str) -> object:
-    for module, names in _HOMES.items():
-        if name in names:
-            from importlib import import_module
+    # Every pytest run of the environment imports this package: a name loads its home on first use.
+    from importlib import import_module
 
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = None if name.startswith("__") else _homes().get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(home), name)
+    return value
+
+
+def _homes() -> dict[str, str]:
+    """Read the stub file: public name -> the module that it is imported from."""
+    import ast
+    import pkgutil
+
+    return {
+        name.name: str(statement.module)
+        for statement in ast.parse(pkgutil.get_data(__name__, "__init__.pyi") or b"").body
+        if isinstance(statement, ast.ImportFrom)
+        for name in statement.names
+    }

@@ -124,7 +124,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _resolution(options: argparse.Namespace) -> int:
-    from pytest_k8snet.launch import opened
+    from pytest_k8snet.launch import launch
     from pytest_k8snet.measure.gates import Gates
     from pytest_k8snet.measure.resolution import PAIRS, measure_resolution
     from pytest_k8snet.report.recorder import Recorder, new_run_id
@@ -138,7 +138,7 @@ def _resolution(options: argparse.Namespace) -> int:
     plan = Plan.parse(options.plan)
     print(f"\nmeasuring {PAIRS} pairs of samples of {plan.seconds} s, node against node ...")
     recorder = Recorder(None, new_run_id())
-    with opened(settings, recorder, ()) as run:
+    with launch(settings, recorder) as run:
         found = measure_resolution(Gates(observer=recorder, plan=plan), run.node_pair())
     print(found)
     return 0 if found.sound else 1

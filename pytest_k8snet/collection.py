@@ -6,8 +6,12 @@ import pytest
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import K8sNetError
-from pytest_k8snet.options import COST_WANTED, MODES_WANTED
 from pytest_k8snet.settings import of as settings_of
+
+#: The Calico modes that the selected tests ask for, in canonical order.
+MODES_WANTED: pytest.StashKey[tuple[CalicoMode, ...]] = pytest.StashKey()
+#: Whether a selected test asks what switching costs.
+COST_WANTED: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def mode_of(item: pytest.Item) -> CalicoMode | None:
@@ -26,8 +30,7 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
     _refuse_reruns(config, items)
     try:
         settings = settings_of(config)
-        asked = tuple(map(CalicoMode.parse, settings.modes))
-        kept = [item for item in items if _wanted(item, asked)]
+        kept = [item for item in items if _wanted(item, settings.modes)]
         order = list(CalicoMode)
         modes = {item: mode_of(item) for item in kept}
     except K8sNetError as exc:
@@ -39,11 +42,10 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
         # Switching costs then: one visit per mode. Otherwise everyone's own order stands.
         kept.sort(key=lambda item: order.index(mode) if (mode := modes[item]) else -1)
     items[:] = kept
-    wanted = {str(mode) for mode in modes.values() if mode is not None}
     config.stash[COST_WANTED] = any(
         "switch_cost" in getattr(item, "fixturenames", ()) for item in kept
     )
-    config.stash[MODES_WANTED] = tuple(str(mode) for mode in order if str(mode) in wanted)
+    config.stash[MODES_WANTED] = tuple(mode for mode in order if mode in modes.values())
 
 
 def _refuse_reruns(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,12 +6,9 @@ A test that asks for none of them never touches a cluster: everything starts in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from pytest_k8snet.options import BASELINE, COST_WANTED, MODES_WANTED, RECORDER
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.modes import CalicoMode
@@ -21,7 +18,13 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.gates import Gates
     from pytest_k8snet.measure.run import Run
     from pytest_k8snet.report.baseline import Baseline
+    from pytest_k8snet.report.recorder import Recorder
     from pytest_k8snet.verdict import Bandwidth, Latency
+
+#: What the run records; there once a test asks for a cluster.
+RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
+#: The earlier run to compare with; there where one was given and a cluster was asked for.
+_BASELINE: pytest.StashKey[Baseline] = pytest.StashKey()
 
 #: The values of ``calico_mode``; as text, because every pytest run of the environment reads this.
 MODES = ("Never", "VXLAN-CrossSubnet", "VXLAN-Always", "IPIP-CrossSubnet", "IPIP-Always")
@@ -29,17 +32,17 @@ MODES = ("Never", "VXLAN-CrossSubnet", "VXLAN-Always", "IPIP-CrossSubnet", "IPIP
 
 @pytest.fixture(scope="session")
 def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[Run]:
-    """The run itself: nodes, facts, and factories for pairs that no fixture covers.
+    """Yield the run: nodes, facts, and factories for pairs that no fixture covers.
 
     Connects on first use, or starts the lab (``--k8snet-lab``); at the end it deletes what it
-    made and puts back what it changed.
+    made and restores what it changed.
 
     Raises:
         K8sNetError: no usable cluster; the message says why and what to do.
     """
     _refuse_parallel_workers(pytestconfig)
-    from pytest_k8snet.calico.modes import CalicoMode
-    from pytest_k8snet.launch import opened, signals_end_like_interrupt
+    from pytest_k8snet.collection import COST_WANTED, MODES_WANTED
+    from pytest_k8snet.launch import launch
     from pytest_k8snet.report.hooks import register_html
     from pytest_k8snet.report.recorder import start
     from pytest_k8snet.settings import of as settings_of
@@ -48,18 +51,15 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     recorder = start(pytestconfig, settings, plan=settings.plan.to_record())
     pytestconfig.stash[RECORDER] = recorder
     register_html(pytestconfig, recorder)
-    with ExitStack() as stack:
-        stack.enter_context(signals_end_like_interrupt())
-        # Where tests ask for this while they run, no selection has told what they want.
-        names = pytestconfig.stash.get(MODES_WANTED, ())
-        modes = tuple(map(CalicoMode.parse, names))
-        wanted = pytestconfig.stash.get(COST_WANTED, False)
-        run = stack.enter_context(opened(settings, recorder, modes, watch_switches=wanted))
+    # Where tests ask for this while they run, no selection has told what they want.
+    modes = pytestconfig.stash.get(MODES_WANTED, ())
+    cost_wanted = pytestconfig.stash.get(COST_WANTED, False)
+    with launch(settings, recorder, modes, watch_switches=cost_wanted) as run:
         if settings.baseline is not None:
             from pytest_k8snet.report.baseline import attach
 
             # After the facts of now, which it is compared with.
-            pytestconfig.stash[BASELINE] = attach(recorder, settings.baseline)
+            pytestconfig.stash[_BASELINE] = attach(recorder, settings.baseline)
         yield run
         if request.session.exitstatus == pytest.ExitCode.INTERRUPTED:
             run.watch_no_more()
@@ -67,11 +67,14 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
 
 @pytest.fixture(scope="session", params=MODES)
 def calico_mode(request: pytest.FixtureRequest, k8snet: Run) -> CalicoMode:
-    """One Calico encapsulation mode after the other; pods asked for with it live in such a pool.
+    """Enter one Calico encapsulation mode after the other; pods of the test live in its pool.
 
     The five states of an IPPool: ``Never``, ``VXLAN-CrossSubnet``, ``VXLAN-Always``,
     ``IPIP-CrossSubnet``, ``IPIP-Always``. A mode that the cluster cannot have, or that the run
     may not make (``--k8snet-change``), is skipped with the reason.
+
+    Raises:
+        CalicoError: the mode did not come into effect; what the nodes had instead.
     """
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.errors import ModeUnavailableError
@@ -86,10 +89,11 @@ def calico_mode(request: pytest.FixtureRequest, k8snet: Run) -> CalicoMode:
 
 @pytest.fixture
 def switch_cost(calico_mode: CalicoMode, k8snet: Run) -> SwitchCost:
-    """What the change that led to the current mode cost two pods that are not under test.
+    """Return what the change that led to the current mode cost two pods that are not under test.
 
-    ``assert switch_cost.lost == 0 and switch_cost.longest_gap <= 2 * second``. The run watches all
-    its changes when a test asks for this. Skipped with the reason where no change led to the mode.
+    ``assert switch_cost.lost == 0 and switch_cost.longest_gap <= 2 * second``: requests lost, and
+    the longest time without an answer, in seconds. The run watches all its changes when a test
+    asks for this. Skipped with the reason where no change led to the mode.
     """
     from pytest_k8snet.errors import NothingSwitchedError
 
@@ -99,48 +103,47 @@ def switch_cost(calico_mode: CalicoMode, k8snet: Run) -> SwitchCost:
         pytest.skip(str(exc))
 
 
-def _current_mode(request: pytest.FixtureRequest) -> CalicoMode | None:
-    """The test's mode, where it (or one of its fixtures) asks for one."""
-    if "calico_mode" not in request.fixturenames:
-        return None
-    from pytest_k8snet.calico.modes import CalicoMode
-
-    return CalicoMode.parse(str(request.getfixturevalue("calico_mode")))
-
-
 @pytest.fixture
 def pod_pair(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
-    """A client pod and a server pod on two distinct nodes, in the pool of the current mode."""
+    """Return a client pod and a server pod on two distinct nodes, in the current mode's pool.
+
+    Raises:
+        PodError: a pod did not start; the scheduler's or kubelet's own reason.
+    """
     return k8snet.pod_pair(_current_mode(request))
 
 
 @pytest.fixture
 def node_pair(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
-    """The nodes of ``pod_pair`` by their host network: the baseline."""
+    """Return the nodes of ``pod_pair`` by their host network: the baseline.
+
+    Raises:
+        ForbiddenError: the cluster forbids host-network pods.
+    """
     return k8snet.node_pair(_current_mode(request))
 
 
 @pytest.fixture
 def pod_to_node(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
-    """A client pod and, on the other node, a server in the host network."""
+    """Return a client pod and, on the other node, a server in the host network."""
     return k8snet.pod_to_node(_current_mode(request))
 
 
 @pytest.fixture
 def node_to_pod(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
-    """A client in the host network and, on the other node, a server pod."""
+    """Return a client in the host network and, on the other node, a server pod."""
     return k8snet.node_to_pod(_current_mode(request))
 
 
 @pytest.fixture
 def same_node_pair(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
-    """Two pods on one node: the control that shows what the wire costs."""
+    """Return two pods on one node: the control that shows what the wire costs."""
     return k8snet.same_node_pair(_current_mode(request))
 
 
 @pytest.fixture
 def cross_subnet_pair(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
-    """A pod pair whose nodes lie in different subnets; skipped with the reason if none do."""
+    """Return a pod pair whose nodes lie in different subnets; skip with the reason if none do."""
     from pytest_k8snet.errors import NodesError
 
     mode = _current_mode(request)
@@ -152,34 +155,37 @@ def cross_subnet_pair(request: pytest.FixtureRequest, k8snet: Run) -> Pair:
 
 @pytest.fixture
 def pod(request: pytest.FixtureRequest, k8snet: Run) -> Endpoint:
-    """A client pod to curl from."""
+    """Return a client pod to curl from."""
     return k8snet.pod(_current_mode(request))
 
 
 @pytest.fixture
 def node(k8snet: Run) -> Endpoint:
-    """A node (host network) to curl from."""
+    """Return a node (host network) to curl from."""
     return k8snet.node()
 
 
 @pytest.fixture
 def outside(k8snet: Run) -> Endpoint:
-    """The client outside the cluster: this machine, or where ``--k8snet-outside`` leads."""
+    """Return the client outside the cluster: this machine, or where ``--k8snet-outside`` leads."""
     return k8snet.outside
 
 
 @pytest.fixture(scope="session")
 def web_service(k8snet: Run) -> WebService:
-    """The HTTP target: three replicas made for the run, or the Service of ``--k8snet-service``.
+    """Return the HTTP target: a Service made for the run, or that of ``--k8snet-service``.
 
     ``cluster_ip_url``, ``dns_url``, ``node_port_url`` and ``external_url`` lead to it.
+
+    Raises:
+        ClusterError: its pods did not start, or the existing Service cannot be used.
     """
     return k8snet.web_service
 
 
 @pytest.fixture
 def bandwidth(_gates: Gates) -> Callable[..., Bandwidth]:
-    """Gate on bandwidth.
+    """Return a function that makes a gate on the bandwidth of a pair, in bit/s.
 
     ``assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.90`` measures, in pairs, until the
     answer is certain or the plan is spent; then it raises ``Inconclusive``. Arguments:
@@ -190,7 +196,7 @@ def bandwidth(_gates: Gates) -> Callable[..., Bandwidth]:
 
 @pytest.fixture
 def latency(_gates: Gates) -> Callable[..., Latency]:
-    """Gate on latency.
+    """Return a function that makes a gate on the latency of requests, in seconds.
 
     ``assert latency(node, web_service.cluster_ip_url).connect.p95 <= 5 * ms`` sends requests on a
     fixed schedule until the answer is certain. Phases: ``dns``, ``connect``, ``tls``,
@@ -201,12 +207,16 @@ def latency(_gates: Gates) -> Callable[..., Latency]:
 
 @pytest.fixture(scope="session")
 def baseline(pytestconfig: pytest.Config, k8snet: Run) -> Baseline:
-    """The run of ``--k8snet-baseline`` to compare with.
+    """Return the run of ``--k8snet-baseline`` to compare with.
 
     ``assert bandwidth(pod_pair) / baseline >= 0.95`` compares with the same scene and mode of that
-    run, by an interval for two separate runs; a figure that it lacks is an error.
+    run, by an interval for two separate runs.
+
+    Raises:
+        SettingsError: no earlier run was given.
+        ResultsError: in the comparison, where that run lacks the figure.
     """
-    found: Baseline | None = pytestconfig.stash.get(BASELINE, None)
+    found: Baseline | None = pytestconfig.stash.get(_BASELINE, None)
     if found is None:
         from pytest_k8snet.errors import SettingsError
 
@@ -237,6 +247,15 @@ def _gates(request: pytest.FixtureRequest, k8snet: Run) -> Iterator[Gates]:
     )
     if recorder.progress is not None:
         recorder.progress.update()
+
+
+def _current_mode(request: pytest.FixtureRequest) -> CalicoMode | None:
+    """The test's mode, where it (or one of its fixtures) asks for one."""
+    if "calico_mode" not in request.fixturenames:
+        return None
+    from pytest_k8snet.calico.modes import CalicoMode
+
+    return CalicoMode.parse(str(request.getfixturevalue("calico_mode")))
 
 
 def _refuse_parallel_workers(config: pytest.Config) -> None:

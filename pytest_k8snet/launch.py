@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
+from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster.connect import connect
-from pytest_k8snet.errors import K8sNetError, SettingsError
+from pytest_k8snet.errors import K8sNetError
 from pytest_k8snet.measure.run import Run, RunSpec
+from pytest_k8snet.report.recorder import Recorder
+from pytest_k8snet.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.lab import LabProcess
-    from pytest_k8snet.report.recorder import Recorder
-    from pytest_k8snet.settings import Settings
 
 
 @contextmanager
-def opened(
+def launch(
     settings: Settings,
     recorder: Recorder,
-    modes: Sequence[CalicoMode],
+    modes: Sequence[CalicoMode] = (),
     *,
     watch_switches: bool = False,
 ) -> Generator[Run]:
-    """A run on the cluster that the settings name; everything is put back on leaving.
+    """Open a run on the cluster that the settings name; restore everything on leaving.
 
     Args:
         settings: what the user set.
@@ -43,25 +40,26 @@ def opened(
     Raises:
         K8sNetError: no usable cluster.
     """
-    watch_switches = watch_switches or settings.bystander
-    if settings.lab:
-        with _started_lab(settings, recorder) as lab:
-            on_lab = replace(
+    with ExitStack() as stack:
+        stack.enter_context(_signals_interrupt())
+        lab = stack.enter_context(_started_lab(settings, recorder)) if settings.lab else None
+        if lab is not None:
+            settings = replace(
                 settings,
                 kubeconfig=lab.kubeconfig,
                 outside=settings.outside or lab.outside_prefix,
                 link_rate=settings.lab_rate,
             )
-            try:
-                with _opened_cluster(on_lab, recorder, modes, watch_switches) as run:
-                    yield run
-            except K8sNetError:
+        try:
+            api = connect(kubeconfig=settings.kubeconfig, context=settings.context)
+            spec = _run_spec(settings, recorder.run_id, tuple(modes), watch_switches)
+            with Run(api, spec, recorder) as run:
+                yield run
+        except K8sNetError:
+            if lab is not None:
                 # Where the lab has died, that is the news, and nothing is left to be put back.
                 lab.check()
-                raise
-    else:
-        with _opened_cluster(settings, recorder, modes, watch_switches) as run:
-            yield run
+            raise
 
 
 @contextmanager
@@ -80,22 +78,20 @@ def _started_lab(settings: Settings, recorder: Recorder) -> Generator[LabProcess
         yield process
 
 
-@contextmanager
-def _opened_cluster(
-    settings: Settings, recorder: Recorder, modes: Sequence[CalicoMode], watch_switches: bool
-) -> Generator[Run]:
-    api = connect(kubeconfig=settings.kubeconfig, context=settings.context)
-    spec = RunSpec(
-        run_id=recorder.run_id,
+def _run_spec(
+    settings: Settings, run_id: str, modes: tuple[CalicoMode, ...], watch_switches: bool
+) -> RunSpec:
+    return RunSpec(
+        run_id=run_id,
         change=ChangeSettings(
             strategy=settings.change.strategy,
             pool=settings.change.pool,
-            cidr=_network(settings),
+            cidr=settings.pool_cidr,
             underlay_routes_pods=settings.fabric_routes_pods,
             # A plain number: figures with units refuse to be compared with those of a clock.
             stability_seconds=None if settings.stability is None else float(settings.stability),
         ),
-        modes=tuple(modes),
+        modes=modes,
         node_names=settings.nodes,
         namespace=settings.namespace,
         image=settings.image,
@@ -104,26 +100,13 @@ def _opened_cluster(
         service=settings.service,
         outside_prefix=settings.outside,
         link_rate=settings.link_rate,
-        watch_switches=watch_switches,
+        watch_switches=watch_switches or settings.bystander,
         wire_proof=settings.wire_proof,
     )
-    with Run(api, spec, recorder) as run:
-        yield run
-
-
-def _network(settings: Settings) -> IPv4Network:
-    try:
-        return IPv4Network(settings.pool_cidr)
-    except ValueError as exc:
-        raise SettingsError(
-            "the addresses for dedicated pools are no IPv4 network",
-            found=f"{exc} (from {settings.origins['pool_cidr']})",
-            remedy="write an address and a prefix length, as in 198.18.0.0/15",
-        ) from None
 
 
 @contextmanager
-def signals_end_like_interrupt() -> Generator[None]:
+def _signals_interrupt() -> Generator[None]:
     """Make SIGTERM and SIGHUP end the run as Ctrl-C does: pytest itself would skip every teardown.
 
     SIGHUP comes when the terminal or the ssh connection of a long run is gone.

@@ -10,30 +10,52 @@ this light. The values are read in ``settings``.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import pytest
 
-if TYPE_CHECKING:
-    from pytest_k8snet.report.baseline import Baseline
-    from pytest_k8snet.report.recorder import Recorder
-    from pytest_k8snet.settings import Settings
+from pytest_k8snet.units import BitRate, Seconds
 
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network
+
+    from pytest_k8snet.calico.modes import CalicoMode
+    from pytest_k8snet.verdict.plan import Plan
 
 #: Set to ``off`` where another conftest registers ``--kubeconfig`` itself: ours is then only
 #: ``--k8snet-kubeconfig``. It has to be an environment variable, because plugins register their
 #: options before any conftest or ini file of the user's is read.
 SHORT_OPTION_VARIABLE = "K8SNET_SHORT_OPTIONS"
 
+#: The default probe image: iperf3, curl, iproute2 and a shell. Every image with these will do.
+DEFAULT_IMAGE = "docker.io/nicolaka/netshoot:v0.13"
+#: The default HTTP target: answers in microseconds and does nothing else.
+DEFAULT_WEB_IMAGE = "registry.k8s.io/e2e-test-images/agnhost:2.53"
+
 
 class Option(NamedTuple):
-    """One thing a user can set: its name, help, flags and environment variable."""
+    """One thing that a user can set.
+
+    Attributes:
+        name: of the attribute of ``Settings``, and behind ``k8snet_`` of the ini key.
+        help: one line for ``pytest --help``.
+        flags: on the command line; without any, ``-o`` sets the ini key.
+        read: makes the value of the text; ``ValueError`` says what is wrong with a text.
+        default: as a user would write it; None leaves the setting None.
+        on_lab: another default with ``--k8snet-lab``, and why.
+        variable: of the environment, read last.
+    """
 
     name: str
     help: str
     flags: tuple[str, ...] = ()
+    read: Callable[[str], Any] = str
+    default: str | None = None
+    on_lab: tuple[str, str] | None = None
     variable: str = ""
-    switch: bool = False
 
     @property
     def ini(self) -> str:
@@ -46,105 +68,268 @@ class Option(NamedTuple):
         return f"k8snet_{self.name}"
 
 
+# -- How values are read --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a run may change in Calico: nothing, add its own pools, or edit one named pool."""
+
+    strategy: Literal["none", "dedicated", "in-place"]
+    pool: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Change:
+        """Read ``none``, ``dedicated`` or ``in-place:POOL``."""
+        word, colon, pool = text.strip().partition(":")
+        if word == "in-place":
+            if not pool:
+                raise ValueError(
+                    "in-place needs the name of the pool: in-place:default-ipv4-ippool"
+                )
+            return cls("in-place", pool)
+        if word in ("none", "dedicated") and not colon:
+            return cls(cast(Literal["none", "dedicated"], word))
+        raise ValueError(f"{text!r} is none of: none, dedicated, in-place:POOL")
+
+    def __str__(self) -> str:
+        return f"{self.strategy}:{self.pool}" if self.pool else self.strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The change ticket that the report belongs to."""
+
+    id: str
+    title: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Ticket:
+        """Read ``CHG-1234`` or ``CHG-1234: new NIC firmware``."""
+        name, _, title = text.partition(":")
+        if not name.strip():
+            raise ValueError(f"{text!r} has no ticket id before the colon")
+        return cls(name.strip(), title.strip())
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.title}" if self.title else self.id
+
+
+def _truth(text: str) -> bool:
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError(f"{text!r} is neither true nor false")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{number} is less than 1")
+    return number
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
+def _command(text: str) -> tuple[str, ...]:
+    import shlex
+
+    return tuple(shlex.split(text))
+
+
+def _link_rate(text: str) -> BitRate | None:
+    return None if text == "unlimited" else BitRate.parse(text)
+
+
+def _modes(text: str) -> tuple[CalicoMode, ...]:
+    from pytest_k8snet.calico.modes import CalicoMode
+
+    return tuple(map(CalicoMode.parse, _words(text)))
+
+
+def _network(text: str) -> IPv4Network:
+    from ipaddress import IPv4Network
+
+    return IPv4Network(text)
+
+
+def _plan(text: str) -> Plan:
+    from pytest_k8snet.verdict.plan import Plan
+
+    return Plan.parse(text)
+
+
+# -- The options ----------------------------------------------------------------------------------
+
 OPTIONS: tuple[Option, ...] = (
     Option(
         "kubeconfig",
         "kubeconfig of the cluster to test; otherwise KUBECONFIG, ~/.kube/config or in-cluster",
-        ("--kubeconfig", "--k8snet-kubeconfig"),
+        flags=("--kubeconfig", "--k8snet-kubeconfig"),
+        read=Path,
     ),
-    Option("context", "context of the kubeconfig", ("--k8snet-context",)),
+    Option(
+        "context",
+        "context of the kubeconfig",
+        flags=("--k8snet-context",),
+    ),
     Option(
         "lab",
         "start the embedded lab and run on it instead of a cluster",
-        ("--k8snet-lab",),
-        switch=True,
+        flags=("--k8snet-lab",),
+        read=_truth,
+        default="false",
     ),
-    Option("lab_nodes", "number of nodes of the lab"),
+    Option(
+        "lab_nodes",
+        "number of nodes of the lab",
+        read=_positive,
+        default="4",
+    ),
     Option(
         "link_rate",
         "rate of the nodes' links, for the physical ceiling in the report (--k8snet-lab knows it)",
+        read=BitRate.parse,
     ),
-    Option("lab_rate", "rate of each lab link: 300M, 1G, unlimited"),
+    Option(
+        "lab_rate",
+        "rate of each lab link: 300M, 1G, unlimited",
+        read=_link_rate,
+        default="300M",
+    ),
     Option(
         "change",
         "what may be changed in Calico: none (default), dedicated (own pools beside the existing "
         "ones), in-place:POOL (edit that pool and put it back); --k8snet-lab alone is dedicated",
-        ("--k8snet-change",),
+        flags=("--k8snet-change",),
+        read=Change.parse,
+        default="none",
+        on_lab=("dedicated", "the lab allows it"),
     ),
     Option(
         "modes",
         "the calico_mode values to test, e.g. Never,VXLAN-Always (default: all five)",
-        ("--k8snet-modes",),
+        flags=("--k8snet-modes",),
+        read=_modes,
+        default="",
     ),
     Option(
         "pool_cidr",
         "addresses from which dedicated pools are cut (default: RFC 2544's benchmarking range)",
+        read=_network,
+        default="198.18.0.0/15",
     ),
     Option(
         "fabric_routes_pods",
         "true: the underlay delivers bare pod addresses between all nodes, so that in-place may "
         "send direct what a pool encapsulates now",
+        read=_truth,
+        default="false",
+        on_lab=("true", "the lab's network does"),
     ),
     Option(
         "bystander",
         "true: watch what each change of Calico costs two pods that are not under test, also where "
         "no test asks for switch_cost",
+        read=_truth,
+        default="false",
     ),
     Option(
         "stability",
         "how long routes and devices must stay a mode's before it counts as entered (default: "
         "twice the time that they took, 250 ms to 10 s)",
+        read=Seconds.parse,
     ),
     Option(
         "wire_proof",
         "true: prove paths by captures on the nodes' network interfaces as well; host-network pods "
         "then run as root with NET_RAW, SETUID and SETGID, and their image needs tcpdump",
+        read=_truth,
+        default="false",
     ),
     Option(
         "nodes",
         "names of the nodes under test, client first (default: chosen and reported)",
-        ("--k8snet-nodes",),
+        flags=("--k8snet-nodes",),
+        read=_words,
+        default="",
     ),
     Option(
         "service",
         "existing Service NAMESPACE/NAME[:PORT] for web_service, instead of one made for the run",
-        ("--k8snet-service",),
+        flags=("--k8snet-service",),
     ),
     Option(
         "outside",
         "command prefix that runs a command outside the cluster, e.g. 'ssh bastion' "
         "(default: this machine)",
-        ("--k8snet-outside",),
+        flags=("--k8snet-outside",),
         variable="K8SNET_OUTSIDE",
+        read=_command,
+        default="",
     ),
-    Option("namespace", "existing namespace for the pods (default: one made for the run)"),
-    Option("image", "image of the probe pods: needs iperf3, curl, ip, timeout and sh"),
     Option(
-        "web_image", "image of the web service's pods: agnhost, or one that takes its arguments"
+        "namespace",
+        "existing namespace for the pods (default: one made for the run)",
     ),
-    Option("pod_timeout", "how long a pod may take to become ready"),
+    Option(
+        "image",
+        "image of the probe pods: needs iperf3, curl, ip, timeout and sh",
+        default=DEFAULT_IMAGE,
+    ),
+    Option(
+        "web_image",
+        "image of the web service's pods: agnhost, or one that takes its arguments",
+        default=DEFAULT_WEB_IMAGE,
+    ),
+    Option(
+        "pod_timeout",
+        "how long a pod may take to become ready",
+        read=Seconds.parse,
+        default="120s",
+    ),
     Option(
         "plan",
         "sampling plan of the gates, e.g. 'first=4 last=20 seconds=5 alpha=0.05'",
-        ("--k8snet-plan",),
+        flags=("--k8snet-plan",),
+        read=_plan,
+        default="",
     ),
-    Option("ticket", "change ticket for the report, as ID or 'ID: title'", ("--k8snet-ticket",)),
     Option(
-        "results", "write every sample and verdict to this JSON Lines file", ("--k8snet-results",)
+        "ticket",
+        "change ticket for the report, as ID or 'ID: title'",
+        flags=("--k8snet-ticket",),
+        read=Ticket.parse,
+    ),
+    Option(
+        "results",
+        "write every sample and verdict to this JSON Lines file",
+        flags=("--k8snet-results",),
+        read=Path,
     ),
     Option(
         "report",
         "write the HTML report here (the same as --html=FILE --self-contained-html)",
-        ("--k8snet-report",),
+        flags=("--k8snet-report",),
+        read=Path,
     ),
     Option(
         "summary",
         "write a Markdown summary for the ticket's text field here",
-        ("--k8snet-summary",),
+        flags=("--k8snet-summary",),
+        read=Path,
     ),
-    Option("baseline", "results file of an earlier run to compare with", ("--k8snet-baseline",)),
+    Option(
+        "baseline",
+        "results file of an earlier run to compare with",
+        flags=("--k8snet-baseline",),
+        read=Path,
+    ),
 )
-
 
 MARKERS = (
     "k8snet_modes(*modes): run the test only in these calico_mode values, "
@@ -173,7 +358,7 @@ def _add_flags(group: Any, option: Option) -> None:
     settings: dict[str, Any] = {"dest": option.dest, "default": None}
     settings |= (
         {"action": "store_const", "const": "true"}
-        if option.switch
+        if option.read is _truth
         else {"metavar": option.flags[-1].removeprefix("--k8snet-").upper()}
     )
     flags = list(option.flags)
@@ -188,19 +373,3 @@ def given(config: pytest.Config) -> bool:
         (option.flags and config.getoption(option.dest) is not None) or config.getini(option.ini)
         for option in OPTIONS
     )
-
-
-# -- The keys under which the plugin keeps its state on pytest's config and items -----------------
-
-#: What the user set; there from ``pytest_configure`` on.
-SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
-#: What the run records; there once a test asks for a cluster.
-RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
-#: The earlier run to compare with; there where one was given and a cluster was asked for.
-BASELINE: pytest.StashKey[Baseline] = pytest.StashKey()
-#: The names of the Calico modes that the selected tests ask for.
-MODES_WANTED: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
-#: Whether a selected test asks what switching costs.
-COST_WANTED: pytest.StashKey[bool] = pytest.StashKey()
-#: Infrastructure errors that have been told in full, and at which test.
-TOLD: pytest.StashKey[dict[tuple[str, ...], str]] = pytest.StashKey()

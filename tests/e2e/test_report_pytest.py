@@ -34,7 +34,7 @@ from study_records import Study
 from pytest_k8snet.report.progress import Progress
 from pytest_k8snet.report.hooks import register_html
 from pytest_k8snet.report.recorder import Recorder
-from pytest_k8snet.options import RECORDER
+from pytest_k8snet.fixtures import RECORDER
 
 
 def content(record):

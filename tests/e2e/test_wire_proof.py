@@ -22,8 +22,8 @@ from pytest_k8snet.errors import NotConvergedError, PathError
 from pytest_k8snet.lab import LabProcess
 from pytest_k8snet.measure.endpoints import Pair
 from pytest_k8snet.measure.run import Run, RunSpec
+from pytest_k8snet.options import DEFAULT_IMAGE, DEFAULT_WEB_IMAGE
 from pytest_k8snet.report.recorder import Recorder
-from pytest_k8snet.settings import DEFAULT_IMAGE, DEFAULT_WEB_IMAGE
 from pytest_k8snet.tools import capture
 from pytest_k8snet.units import Seconds
 

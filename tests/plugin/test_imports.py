@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+import pytest_k8snet
+
 #: Whole packages, ours or others', that only a measuring run may load.
 HEAVY = {
     *("kubernetes", "websocket", "urllib3", "yaml", "pytest_html", "jinja2"),
@@ -42,3 +44,17 @@ def test_a_run_that_measures_nothing_starts_nothing(
     modules = loaded_by(f"import pytest\npytest.main({['-p', 'no:html', *args]!r})")
     started = {"kubernetes", "aiohttp", "pytest_k8snet.lab", "pytest_k8snet.cluster"}
     assert modules & started == set()
+
+
+def test_every_public_name_is_found_where_editors_read_it() -> None:
+    names = [name for name in dir(pytest_k8snet) if name[0].isalpha()]
+    assert {"Run", "Pair", "CalicoMode", "Gbit", "Inconclusive"} < set(names)
+    assert [name for name in names if not hasattr(pytest_k8snet, name)] == []
+    with pytest.raises(AttributeError, match="module 'pytest_k8snet' has no attribute 'Gbits'"):
+        pytest_k8snet.Gbits  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_a_public_name_loads_nothing_but_its_home() -> None:
+    modules = loaded_by("from pytest_k8snet import Gbit, ms")
+    ours = {name for name in modules if name.startswith("pytest_k8snet")}
+    assert ours == {"pytest_k8snet", "pytest_k8snet.units"}
