@@ -14,7 +14,7 @@ from pytest_k8snet.lab import LabProcess
 @pytest.fixture
 def kubectl(lab: LabProcess) -> Iterator[Kubectl]:
     """kubectl on the shared lab, in a namespace that goes away with the test."""
-    found = Kubectl(lab, f"t-{secrets.token_hex(4)}")
+    found = Kubectl(lab.kubeconfig, f"t-{secrets.token_hex(4)}")
     found("create", "namespace", found.namespace)
     yield found
     found("delete", "namespace", found.namespace)

@@ -1,19 +1,17 @@
-"""The real kubectl on a lab, and ready-made pods for it."""
+"""The real kubectl on a lab or on the lab's API server alone, and ready-made pods for it."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
-
-from pytest_k8snet.lab import LabProcess
 
 Object = dict[str, Any]
 
@@ -26,21 +24,30 @@ def need_kubectl() -> None:
 
 @dataclass(frozen=True)
 class Kubectl:
-    """The real kubectl on one lab, in one namespace."""
+    """The real kubectl on one server, in one namespace."""
 
-    lab: LabProcess
-    namespace: str
+    kubeconfig: Path
+    namespace: str = "default"
 
     def __post_init__(self) -> None:
         need_kubectl()
+
+    def command(self, *words: str) -> list[str]:
+        """Its command line. Servers of other tests had the same port: the cache is our own."""
+        return [
+            "kubectl",
+            f"--kubeconfig={self.kubeconfig}",
+            f"--cache-dir={self.kubeconfig.parent / 'kubectl-cache'}",
+            f"--namespace={self.namespace}",
+            *words,
+        ]
 
     def run(
         self, *words: str, stdin: str | None = None, timeout_seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run it, whatever comes of it."""
         return subprocess.run(
-            ["kubectl", f"--namespace={self.namespace}", *words],
-            env={**os.environ, "KUBECONFIG": str(self.lab.kubeconfig)},
+            self.command(*words),
             input=stdin,
             capture_output=True,
             text=True,
@@ -53,6 +60,12 @@ class Kubectl:
         done = self.run(*words, stdin=stdin)
         assert done.returncode == 0, f"kubectl {' '.join(words)}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+    def fails(self, *words: str, stdin: str | None = None) -> str:
+        """Run it, and insist that it fails; its standard error."""
+        done = self.run(*words, stdin=stdin)
+        assert done.returncode != 0, f"kubectl {' '.join(words)}\n{done.stdout}"
+        return done.stderr
 
     def get(self, *words: str) -> Object:
         """``kubectl get -o json``."""

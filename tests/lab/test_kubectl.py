@@ -56,7 +56,7 @@ def test_exec_with_a_terminal(kubectl: Kubectl) -> None:
     done = subprocess.run(
         # script gives kubectl a terminal of its own.
         ["script", "--quiet", "--return", "--command", command, os.devnull],
-        env={**os.environ, "KUBECONFIG": str(kubectl.lab.kubeconfig), "TERM": "xterm"},
+        env={**os.environ, "KUBECONFIG": str(kubectl.kubeconfig), "TERM": "xterm"},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -79,7 +79,7 @@ def test_cordon_and_uncordon(kubectl: Kubectl) -> None:
 
 
 def test_a_namespace_takes_its_contents_along(lab: LabProcess) -> None:
-    kubectl = Kubectl(lab, "goes-away")
+    kubectl = Kubectl(lab.kubeconfig, "goes-away")
     kubectl("create", "namespace", "goes-away")
     kubectl.apply(pod_object("p"))
     kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=10s")

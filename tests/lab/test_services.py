@@ -127,12 +127,12 @@ def test_a_body_of_a_megabyte_arrives_whole(web: Kubectl) -> None:
     assert web.sh("client", script).strip() == "1048576"
 
 
-def test_a_rolling_update_answers_all_the_time(web: Kubectl) -> None:
+def test_a_rolling_update_answers_all_the_time(web: Kubectl, lab: LabProcess) -> None:
     change = '{"spec":{"template":{"metadata":{"annotations":{"round":"2"}}}}}'
     before = names_of_replicas(web)
     asking = subprocess.Popen(
         [
-            *web.lab.outside_prefix,
+            *lab.outside_prefix,
             "curl", "-sS", "--fail", "--max-time", "5", "-o", "/dev/null", "--rate", "100/s",
             "-H", "Connection: close",
             f"http://{web.get('service', 'web')['status']['loadBalancer']['ingress'][0]['ip']}"
@@ -149,7 +149,7 @@ def test_a_rolling_update_answers_all_the_time(web: Kubectl) -> None:
     assert asking.returncode == 0, errors
 
 
-def test_services_go_on_beside_objects_that_nft_would_refuse(web: Kubectl) -> None:
+def test_services_go_on_beside_objects_that_nft_would_refuse(web: Kubectl, lab: LabProcess) -> None:
     pool: Object = {
         "apiVersion": "crd.projectcalico.org/v1",
         "kind": "IPPool",
@@ -183,4 +183,4 @@ def test_services_go_on_beside_objects_that_nft_would_refuse(web: Kubectl) -> No
     finally:
         names = [one["metadata"]["name"] for one in (pool, inner)]
         web.run("delete", "ippools.crd.projectcalico.org", *names)
-    web.lab.check()
+    lab.check()

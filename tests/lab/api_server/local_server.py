@@ -1,4 +1,7 @@
-"""An API server on loopback, for kubectl and the Python client, before a kubelet of processes."""
+"""The lab's API server alone, on loopback, for kubectl, the Python client and bare requests.
+
+No nodes and no containers stand behind it, so that it needs no privileges and starts at once.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
+from lab_kubectl import Kubectl
 
+from pytest_k8snet.lab import credentials
 from pytest_k8snet.lab.api.exec import ExecutableNotFound
 from pytest_k8snet.lab.api.server import Server, serve
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.spec import CalicoSpec
 
-TOKEN = "token-of-the-test"
+#: Made once: signing takes longer than starting a server.
+CREDENTIALS = credentials.make()
+TOKEN = CREDENTIALS.token
 
 T = TypeVar("T")
 
@@ -115,42 +120,6 @@ class LocalRuntime:
             yield b"the end\n"
 
 
-class Kubectl:
-    """kubectl with this server's kubeconfig and a cache of its own."""
-
-    def __init__(self, kubeconfig: Path) -> None:
-        self._base = [
-            "kubectl",
-            f"--kubeconfig={kubeconfig}",
-            f"--cache-dir={kubeconfig.parent / 'cache'}",
-        ]
-
-    def command(self, *arguments: str) -> list[str]:
-        return [*self._base, *arguments]
-
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    def __call__(self, *arguments: str, stdin: str = "") -> str:
-        """Its standard output; a failure is the test's failure."""
-        done = self.run(*arguments, stdin=stdin)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def fails(self, *arguments: str, stdin: str = "") -> str:
-        """Its standard error; success is the test's failure."""
-        done = self.run(*arguments, stdin=stdin)
-        assert done.returncode != 0, done.stdout
-        return done.stderr
-
-
 @dataclass(frozen=True)
 class Answer:
     """An HTTP response."""
@@ -174,7 +143,6 @@ class ApiServer:
     runtime: LocalRuntime
     server: Server
     port: int
-    certificate: Path
     kubeconfig: Path
     kubectl: Kubectl
     loop: asyncio.AbstractEventLoop
@@ -192,7 +160,7 @@ class ApiServer:
         return asyncio.run_coroutine_threadsafe(call(), self.loop).result(10)
 
     def client_tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.certificate))
+        return ssl.create_default_context(cadata=CREDENTIALS.authority.decode())
 
     def request(
         self,
@@ -262,9 +230,7 @@ class ApiServer:
 
 
 @contextmanager
-def running_server(
-    directory: Path, certificate: Path, calico: CalicoSpec | None = None
-) -> Iterator[ApiServer]:
+def running_server(directory: Path, calico: CalicoSpec | None = None) -> Iterator[ApiServer]:
     """A server on a thread and an event loop of its own, until the context ends."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="api-server")
@@ -272,7 +238,9 @@ def running_server(
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
+    pem = directory / "server.pem"
+    pem.write_bytes(CREDENTIALS.key + CREDENTIALS.certificate)
+    tls.load_cert_chain(pem)
 
     async def begin() -> tuple[Store, LocalRuntime, Server]:
         store, runtime = Store(calico=calico), LocalRuntime()
@@ -284,14 +252,13 @@ def running_server(
     try:
         store, runtime, server = asyncio.run_coroutine_threadsafe(begin(), loop).result(10)
         kubeconfig = directory / f"kubeconfig-{port}"
-        kubeconfig.write_text(_kubeconfig(f"https://127.0.0.1:{port}", certificate))
+        kubeconfig.write_text(CREDENTIALS.kubeconfig(f"https://127.0.0.1:{port}"))
         try:
             yield ApiServer(
                 store=store,
                 runtime=runtime,
                 server=server,
                 port=port,
-                certificate=certificate,
                 kubeconfig=kubeconfig,
                 kubectl=Kubectl(kubeconfig),
                 loop=loop,
@@ -304,17 +271,3 @@ def running_server(
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
-
-
-def _kubeconfig(url: str, certificate: Path) -> str:
-    cluster = {"server": url, "certificate-authority": str(certificate)}
-    return yaml.safe_dump(
-        {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "lab",
-            "clusters": [{"name": "lab", "cluster": cluster}],
-            "users": [{"name": "lab", "user": {"token": TOKEN}}],
-            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
-        }
-    )

@@ -41,7 +41,7 @@ def connected(
         exec_url(api, argv, **flags),
         header=[f"Authorization: Bearer {TOKEN}"],
         subprotocols=[protocol],
-        sslopt={"ca_certs": str(api.certificate)},
+        sslopt={"context": api.client_tls()},
         timeout=20,
     )
     try:

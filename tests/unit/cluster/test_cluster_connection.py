@@ -15,13 +15,21 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from small_api import TOKEN, Authority, SmallApi, default_authority, running, status, success
+from scripted_server import (
+    TOKEN,
+    Authority,
+    ScriptedServer,
+    default_authority,
+    running,
+    status,
+    success,
+)
 
 from pytest_k8snet.cluster import connect as connect_module
 from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.errors import ConnectError, KubeconfigError, UnauthorizedError
 
-pytest_plugins = ["small_api_fixtures"]
+pytest_plugins = ["scripted_server_fixtures"]
 
 
 @pytest.fixture(autouse=True)
@@ -32,15 +40,17 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
-def test_a_kubeconfig_leads_to_an_api_that_knows_its_user(server: SmallApi, tmp_path: Path) -> None:
+def test_a_kubeconfig_leads_to_an_api_that_knows_its_user(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
     api = connect(kubeconfig=server.kubeconfig(tmp_path))
-    assert (api.host, api.context, api.user) == (server.url, "small", "jane")
+    assert (api.host, api.context, api.user) == (server.url, "scripted", "jane")
     assert server.headers["authorization"] == f"Bearer {TOKEN}"
     assert server.headers["user-agent"].startswith("pytest-k8snet/")
 
 
 def test_a_server_that_does_not_tell_the_user_is_asked_for_its_version(
-    server: SmallApi, tmp_path: Path
+    server: ScriptedServer, tmp_path: Path
 ) -> None:
     server.on(
         "POST /apis/authentication.k8s.io/v1/selfsubjectreviews",
@@ -51,24 +61,26 @@ def test_a_server_that_does_not_tell_the_user_is_asked_for_its_version(
 
 
 def test_kubeconfig_variable_is_read_at_call_time_and_merged(
-    server: SmallApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("contexts: [{name: far, context: {cluster: gone, user: x}}]")
     mine = server.kubeconfig(tmp_path)
     monkeypatch.setenv("KUBECONFIG", f"{other}{os.pathsep}{tmp_path / 'no'}{os.pathsep}{mine}")
-    assert connect().context == "small"
+    assert connect().context == "scripted"
 
 
-def test_the_default_file_is_found_in_the_home_directory(server: SmallApi, tmp_path: Path) -> None:
+def test_the_default_file_is_found_in_the_home_directory(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
     directory = tmp_path / "home" / ".kube"
     directory.mkdir(parents=True)
     server.kubeconfig(directory, name="config")
-    assert connect().context == "small"
+    assert connect().context == "scripted"
 
 
 def test_keys_from_the_kubeconfig_do_not_stay_on_disk(
-    server: SmallApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     private = tmp_path / "tmp"
     private.mkdir()
@@ -89,7 +101,7 @@ def test_keys_from_the_kubeconfig_do_not_stay_on_disk(
 
 
 def test_a_client_certificate_is_shown_by_requests_and_by_exec(
-    server: SmallApi, tmp_path: Path
+    server: ScriptedServer, tmp_path: Path
 ) -> None:
     certificate, key = default_authority().issue("jane")
     (tmp_path / "jane.crt").write_bytes(certificate)
@@ -102,9 +114,9 @@ def test_a_client_certificate_is_shown_by_requests_and_by_exec(
     assert server.clients == ["jane", "jane"]
 
 
-def test_a_missing_certificate_file_is_named(server: SmallApi, tmp_path: Path) -> None:
+def test_a_missing_certificate_file_is_named(server: ScriptedServer, tmp_path: Path) -> None:
     user = {"client-certificate": "gone.crt", "client-key": "gone.key"}
-    with pytest.raises(KubeconfigError, match=r'context "small" of .* cannot be used') as caught:
+    with pytest.raises(KubeconfigError, match=r'context "scripted" of .* cannot be used') as caught:
         connect(kubeconfig=server.kubeconfig(tmp_path, user=user))
     assert "gone.crt" in caught.value.found
 
@@ -194,19 +206,21 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         connect(kubeconfig=binary)
 
 
-def test_an_unknown_context_lists_the_known_ones(server: SmallApi, tmp_path: Path) -> None:
+def test_an_unknown_context_lists_the_known_ones(server: ScriptedServer, tmp_path: Path) -> None:
     with pytest.raises(KubeconfigError, match='has no context "prod"') as caught:
         connect(kubeconfig=server.kubeconfig(tmp_path), context="prod")
-    assert caught.value.found == "contexts: small"
+    assert caught.value.found == "contexts: scripted"
 
 
-def test_a_broken_authority_is_told_from_a_wrong_one(server: SmallApi, tmp_path: Path) -> None:
+def test_a_broken_authority_is_told_from_a_wrong_one(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
     broken = {"certificate-authority-data": base64.b64encode(b"no PEM").decode()}
     with pytest.raises(KubeconfigError, match=r"certificate authority .* cannot be used"):
         connect(kubeconfig=server.kubeconfig(tmp_path, cluster=broken))
 
 
-def test_credentials_that_are_not_accepted(server: SmallApi, tmp_path: Path) -> None:
+def test_credentials_that_are_not_accepted(server: ScriptedServer, tmp_path: Path) -> None:
     with pytest.raises(UnauthorizedError) as caught:
         connect(kubeconfig=server.kubeconfig(tmp_path, user={"token": "stale"}))
     assert caught.value.problem == (
@@ -239,12 +253,12 @@ _CREDENTIAL = (
 )
 
 
-def test_a_credential_plugin_gives_the_token(server: SmallApi, tmp_path: Path) -> None:
+def test_a_credential_plugin_gives_the_token(server: ScriptedServer, tmp_path: Path) -> None:
     command = _plugin(tmp_path, f"echo '{_CREDENTIAL % (TOKEN, '')}'")
     assert connect(kubeconfig=server.kubeconfig(tmp_path, user=_exec_user(command))).user == "jane"
 
 
-def test_a_plugin_is_not_run_for_each_request(server: SmallApi, tmp_path: Path) -> None:
+def test_a_plugin_is_not_run_for_each_request(server: ScriptedServer, tmp_path: Path) -> None:
     # A token that ends in a minute: the client library would run the plugin for each request.
     soon = ', "expirationTimestamp": "$(date -u -d +60seconds +%Y-%m-%dT%H:%M:%SZ)"'
     credential = (_CREDENTIAL % (TOKEN, soon)).replace('"', r"\"")
@@ -257,7 +271,7 @@ def test_a_plugin_is_not_run_for_each_request(server: SmallApi, tmp_path: Path) 
     assert len(log.read_text().split()) <= 2
 
 
-def test_a_refused_token_is_renewed_once(server: SmallApi, tmp_path: Path) -> None:
+def test_a_refused_token_is_renewed_once(server: ScriptedServer, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
     api = connect(kubeconfig=server.kubeconfig(tmp_path, user={"tokenFile": str(token)}))
@@ -272,7 +286,7 @@ def test_a_refused_token_is_renewed_once(server: SmallApi, tmp_path: Path) -> No
     assert len(server.seen) == before + 1
 
 
-def test_a_failing_plugin_speaks_for_itself(server: SmallApi, tmp_path: Path) -> None:
+def test_a_failing_plugin_speaks_for_itself(server: ScriptedServer, tmp_path: Path) -> None:
     command = _plugin(tmp_path, "echo 'your session has ended' >&2\nexit 3")
     user = _exec_user(command, installHint="run: corp-login")
     with pytest.raises(KubeconfigError) as caught:
@@ -283,13 +297,13 @@ def test_a_failing_plugin_speaks_for_itself(server: SmallApi, tmp_path: Path) ->
     assert server.seen == []
 
 
-def test_a_missing_plugin_is_named(server: SmallApi, tmp_path: Path) -> None:
+def test_a_missing_plugin_is_named(server: ScriptedServer, tmp_path: Path) -> None:
     with pytest.raises(KubeconfigError) as caught:
         connect(kubeconfig=server.kubeconfig(tmp_path, user=_exec_user("no-such-plugin")))
     assert "No such file or directory: 'no-such-plugin'" in caught.value.found
 
 
-def test_a_refused_connection_says_where_to(server: SmallApi, tmp_path: Path) -> None:
+def test_a_refused_connection_says_where_to(server: ScriptedServer, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     url = f"https://127.0.0.1:{port}"
@@ -300,14 +314,14 @@ def test_a_refused_connection_says_where_to(server: SmallApi, tmp_path: Path) ->
     assert "Connection refused" in caught.value.found
 
 
-def test_a_name_that_does_not_resolve(server: SmallApi, tmp_path: Path) -> None:
+def test_a_name_that_does_not_resolve(server: ScriptedServer, tmp_path: Path) -> None:
     url = "https://api.nowhere.invalid:6443"
     with pytest.raises(ConnectError, match=r"api.nowhere.invalid:6443 cannot be resolved"):
         connect(kubeconfig=server.kubeconfig(tmp_path, cluster={"server": url}))
 
 
 def test_a_silent_server_is_given_up(
-    server: SmallApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
     monkeypatch.setattr("pytest_k8snet.cluster.http.CONNECT_SECONDS", 0.2)
@@ -317,7 +331,7 @@ def test_a_silent_server_is_given_up(
             connect(kubeconfig=server.kubeconfig(tmp_path, cluster={"server": url}))
 
 
-def test_an_unknown_authority_is_not_trusted(server: SmallApi, tmp_path: Path) -> None:
+def test_an_unknown_authority_is_not_trusted(server: ScriptedServer, tmp_path: Path) -> None:
     other = base64.b64encode(Authority("another authority").pem).decode()
     path = server.kubeconfig(tmp_path, cluster={"certificate-authority-data": other})
     with pytest.raises(ConnectError, match=r"certificate .* is not trusted") as caught:
@@ -353,7 +367,7 @@ def test_verification_can_be_switched_off_by_the_kubeconfig(tmp_path: Path) -> N
         assert connect(kubeconfig=path).user == "jane"
 
 
-def test_a_port_without_tls(server: SmallApi, tmp_path: Path) -> None:
+def test_a_port_without_tls(server: ScriptedServer, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as plain:
 
         def answer() -> None:
@@ -371,7 +385,7 @@ def test_a_port_without_tls(server: SmallApi, tmp_path: Path) -> None:
     assert "plain HTTP" in caught.value.remedy
 
 
-def test_something_else_than_an_api_server(server: SmallApi, tmp_path: Path) -> None:
+def test_something_else_than_an_api_server(server: ScriptedServer, tmp_path: Path) -> None:
     page = web.Response(text="<html>Please log in</html>", content_type="text/html")
     server.on("POST /apis/authentication.k8s.io/v1/selfsubjectreviews", page)
     with pytest.raises(ConnectError, match="does not answer like a Kubernetes API") as caught:
@@ -379,7 +393,7 @@ def test_something_else_than_an_api_server(server: SmallApi, tmp_path: Path) -> 
     assert caught.value.found == "<html>Please log in</html>"
 
 
-def test_a_proxy_that_cannot_be_reached_is_named(server: SmallApi, tmp_path: Path) -> None:
+def test_a_proxy_that_cannot_be_reached_is_named(server: ScriptedServer, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         proxy = f"http://127.0.0.1:{closed.getsockname()[1]}"
     path = server.kubeconfig(tmp_path, cluster={"proxy-url": proxy})
@@ -388,7 +402,7 @@ def test_a_proxy_that_cannot_be_reached_is_named(server: SmallApi, tmp_path: Pat
     assert "NO_PROXY" in caught.value.remedy
 
 
-def test_requests_and_exec_go_through_the_proxy(server: SmallApi, tmp_path: Path) -> None:
+def test_requests_and_exec_go_through_the_proxy(server: ScriptedServer, tmp_path: Path) -> None:
     with _proxy() as (url, asked):
         path = server.kubeconfig(tmp_path, cluster={"proxy-url": url})
         api = connect(kubeconfig=path)
@@ -442,7 +456,7 @@ def _proxy() -> Generator[tuple[str, list[str]]]:
 
 
 def test_in_a_pod_its_service_account_leads_to_the_api_also_with_a_newer_token(
-    server: SmallApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from aiohttp import WSMsgType, web
-from small_api import SmallApi, failure, status, success
+from scripted_server import ScriptedServer, failure, status, success
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.api_errors import ServerBusyError
@@ -24,13 +24,13 @@ from pytest_k8snet.errors import (
     UnauthorizedError,
 )
 
-pytest_plugins = ["small_api_fixtures"]
+pytest_plugins = ["scripted_server_fixtures"]
 
 POD = "/api/v1/namespaces/x/pods/a"
 
 
 @pytest.fixture
-def api(server: SmallApi, api: Api) -> Api:
+def api(server: ScriptedServer, api: Api) -> Api:
     server.on(f"GET {POD}", {"metadata": {"name": "a"}, "status": {"phase": "Running"}})
     return api
 
@@ -42,7 +42,7 @@ async def greet(stream: web.WebSocketResponse, argv: list[str]) -> None:
     await stream.send_bytes(success())
 
 
-def test_output_channels_stay_apart(server: SmallApi, api: Api) -> None:
+def test_output_channels_stay_apart(server: ScriptedServer, api: Api) -> None:
     server.script = greet
     done = api.exec("x", "a", ["echo", "a b", "c=d&e"])
     assert (done.exit_code, done.stdout, done.stderr) == (0, "out echo a b c=d&e", "err")
@@ -51,14 +51,16 @@ def test_output_channels_stay_apart(server: SmallApi, api: Api) -> None:
     assert server.seen[0].endswith("&container=k8snet&stdout=true&stderr=true")
 
 
-def test_another_container_can_be_named(server: SmallApi, api: Api) -> None:
+def test_another_container_can_be_named(server: ScriptedServer, api: Api) -> None:
     server.script = greet
     api.exec("x", "a", ["true"], container="sidecar")
     assert "&container=sidecar&" in server.seen[0]
 
 
 @pytest.mark.parametrize("code", [1, 124, 137])
-def test_an_exit_status_is_a_result_and_not_an_error(server: SmallApi, api: Api, code: int) -> None:
+def test_an_exit_status_is_a_result_and_not_an_error(
+    server: ScriptedServer, api: Api, code: int
+) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         await stream.send_bytes(b"\x02no route")
         await stream.send_bytes(failure(code))
@@ -68,7 +70,7 @@ def test_an_exit_status_is_a_result_and_not_an_error(server: SmallApi, api: Api,
     assert (done.exit_code, done.stderr) == (code, "no route")
 
 
-def test_a_character_split_over_two_frames_survives(server: SmallApi, api: Api) -> None:
+def test_a_character_split_over_two_frames_survives(server: ScriptedServer, api: Api) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         await stream.send_bytes(b"\x01\xc2")
         await stream.send_bytes(b"\x01\xb5s\xff")
@@ -78,12 +80,12 @@ def test_a_character_split_over_two_frames_survives(server: SmallApi, api: Api) 
     assert api.exec("x", "a", ["units"]).stdout == "µs\ufffd"
 
 
-def test_an_old_server_is_fine(server: SmallApi, api: Api) -> None:
+def test_an_old_server_is_fine(server: ScriptedServer, api: Api) -> None:
     server.script, server.protocols = greet, ("v4.channel.k8s.io",)
     assert api.exec("x", "a", ["id"]).exit_code == 0
 
 
-def test_two_megabytes_arrive_whole(server: SmallApi, api: Api) -> None:
+def test_two_megabytes_arrive_whole(server: ScriptedServer, api: Api) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         for _ in range(64):
             await stream.send_bytes(b"\x01" + b"x" * 32_768)
@@ -93,7 +95,7 @@ def test_two_megabytes_arrive_whole(server: SmallApi, api: Api) -> None:
     assert len(api.exec("x", "a", ["seq"]).stdout) == 2_097_152
 
 
-def test_a_deadline_carries_what_came_until_then(server: SmallApi, api: Api) -> None:
+def test_a_deadline_carries_what_came_until_then(server: ScriptedServer, api: Api) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         await stream.send_bytes(b"\x01half")
         await stream.send_bytes(b"\x02warning")
@@ -106,7 +108,7 @@ def test_a_deadline_carries_what_came_until_then(server: SmallApi, api: Api) -> 
     assert (caught.value.stdout, caught.value.stderr) == ("half", "warning")
 
 
-def test_half_a_frame_and_silence_do_not_hang(server: SmallApi, api: Api) -> None:
+def test_half_a_frame_and_silence_do_not_hang(server: ScriptedServer, api: Api) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         # A binary frame that announces 100 bytes and brings five.
         await stream.send_bytes(b"\x01whole ")
@@ -123,7 +125,7 @@ def test_half_a_frame_and_silence_do_not_hang(server: SmallApi, api: Api) -> Non
 
 
 def test_a_server_that_never_closes_does_not_delay_a_finished_command(
-    server: SmallApi, api: Api
+    server: ScriptedServer, api: Api
 ) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         await stream.send_bytes(success())
@@ -135,7 +137,9 @@ def test_a_server_that_never_closes_does_not_delay_a_finished_command(
     assert done.seconds < 30
 
 
-def test_a_dropped_stream_is_an_error_with_the_output_so_far(server: SmallApi, api: Api) -> None:
+def test_a_dropped_stream_is_an_error_with_the_output_so_far(
+    server: ScriptedServer, api: Api
+) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         await stream.send_bytes(b"\x01interval 3")
         await asyncio.sleep(0)
@@ -148,7 +152,7 @@ def test_a_dropped_stream_is_an_error_with_the_output_so_far(server: SmallApi, a
     assert len([seen for seen in server.seen if "/exec" in seen]) == 1
 
 
-def test_a_polite_close_without_a_status_is_an_error_too(server: SmallApi, api: Api) -> None:
+def test_a_polite_close_without_a_status_is_an_error_too(server: ScriptedServer, api: Api) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         await stream.send_bytes(b"\x01looks complete")
 
@@ -158,7 +162,9 @@ def test_a_polite_close_without_a_status_is_an_error_too(server: SmallApi, api: 
     assert caught.value.found == "the server closed the stream; output so far: looks complete"
 
 
-def test_a_pod_that_was_evicted_meanwhile_is_named_as_the_cause(server: SmallApi, api: Api) -> None:
+def test_a_pod_that_was_evicted_meanwhile_is_named_as_the_cause(
+    server: ScriptedServer, api: Api
+) -> None:
     async def script(_stream: web.WebSocketResponse, _argv: list[str]) -> None:
         return
 
@@ -175,7 +181,7 @@ def test_a_pod_that_was_evicted_meanwhile_is_named_as_the_cause(server: SmallApi
     assert caught.value.problem == ("pod x/a does not run: phase Failed, Evicted low on memory")
 
 
-def test_a_missing_program_is_told_apart(server: SmallApi, api: Api) -> None:
+def test_a_missing_program_is_told_apart(server: ScriptedServer, api: Api) -> None:
     message = 'OCI runtime exec failed: exec: "iperf3": executable file not found in $PATH: unknown'
 
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
@@ -189,7 +195,7 @@ def test_a_missing_program_is_told_apart(server: SmallApi, api: Api) -> None:
     assert caught.value.found == message
 
 
-def test_a_runtime_failure_without_an_exit_status(server: SmallApi, api: Api) -> None:
+def test_a_runtime_failure_without_an_exit_status(server: ScriptedServer, api: Api) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         body = {"status": "Failure", "message": "container is paused", "details": {"causes": None}}
         await stream.send_bytes(b"\x03" + json.dumps(body).encode())
@@ -200,7 +206,7 @@ def test_a_runtime_failure_without_an_exit_status(server: SmallApi, api: Api) ->
     assert caught.value.found == "container is paused"
 
 
-def test_a_missing_permission_names_the_subresource(server: SmallApi, api: Api) -> None:
+def test_a_missing_permission_names_the_subresource(server: ScriptedServer, api: Api) -> None:
     message = 'pods "a" is forbidden: User "jane" cannot create resource "pods/exec" in API group'
     server.on(f"GET {POD}/exec", status(403, "Forbidden", message))
     with pytest.raises(ForbiddenError) as caught:
@@ -209,7 +215,7 @@ def test_a_missing_permission_names_the_subresource(server: SmallApi, api: Api) 
     assert "kubectl auth can-i create pods --subresource=exec -n x" in caught.value.remedy
 
 
-def test_refused_handshakes_are_proper_errors(server: SmallApi, api: Api) -> None:
+def test_refused_handshakes_are_proper_errors(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {POD}/exec", status(404, "NotFound", 'pods "a" not found'))
     server.on(f"GET {POD}", status(404, "NotFound", 'pods "a" not found'))
     with pytest.raises(PodError, match="pod x/a is gone"):
@@ -221,7 +227,7 @@ def test_refused_handshakes_are_proper_errors(server: SmallApi, api: Api) -> Non
 
 @pytest.mark.parametrize("code", [500, 503])
 def test_a_handshake_is_repeated_while_the_kubelet_is_away(
-    server: SmallApi, api: Api, code: int
+    server: ScriptedServer, api: Api, code: int
 ) -> None:
     server.script = greet
     away = status(code, "InternalError", "error dialing backend: connection refused")
@@ -234,7 +240,7 @@ def test_a_handshake_is_repeated_while_the_kubelet_is_away(
     assert api.exec("x", "a", ["true"]).exit_code == 0
 
 
-def test_an_internal_error_of_the_kubelet_is_not_repeated(server: SmallApi, api: Api) -> None:
+def test_an_internal_error_of_the_kubelet_is_not_repeated(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {POD}/exec", status(500, "InternalError", 'container not found ("main")'))
     with pytest.raises(ServerBusyError, match="could not get pods/exec") as caught:
         api.exec("x", "a", ["true"], container="main")
@@ -242,7 +248,7 @@ def test_an_internal_error_of_the_kubelet_is_not_repeated(server: SmallApi, api:
     assert len([seen for seen in server.seen if "/exec" in seen]) == 1
 
 
-def test_threads_may_exec_and_read_at_once(server: SmallApi, api: Api) -> None:
+def test_threads_may_exec_and_read_at_once(server: ScriptedServer, api: Api) -> None:
     server.script = greet
     wrong: list[object] = []
 
@@ -263,7 +269,7 @@ def test_threads_may_exec_and_read_at_once(server: SmallApi, api: Api) -> None:
     assert len([seen for seen in server.seen if "/exec" in seen]) == 160
 
 
-def test_the_handshake_offers_protocols_and_no_origin(server: SmallApi, api: Api) -> None:
+def test_the_handshake_offers_protocols_and_no_origin(server: ScriptedServer, api: Api) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         assert stream.ws_protocol == "v5.channel.k8s.io"
         await stream.send_bytes(success())
@@ -274,7 +280,7 @@ def test_the_handshake_offers_protocols_and_no_origin(server: SmallApi, api: Api
     assert "origin" not in server.headers
 
 
-def test_a_ping_of_the_server_is_answered(server: SmallApi, api: Api) -> None:
+def test_a_ping_of_the_server_is_answered(server: ScriptedServer, api: Api) -> None:
     async def script(stream: web.WebSocketResponse, _argv: list[str]) -> None:
         stream._autoping = False
         await stream.ping(b"there?")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from small_api import SmallApi
+from scripted_server import ScriptedServer
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.liveness import this_process
 from pytest_k8snet.cluster.workspace import Leftover, find_leftovers
 
-pytest_plugins = ["small_api_fixtures"]
+pytest_plugins = ["scripted_server_fixtures"]
 
 ELSEWHERE = "other-boot/pid:[1]/7/9"
 
@@ -27,7 +27,7 @@ def left_by(run_id: str, process: str = "", *, name: str = "x", hour: int = 1) -
     }
 
 
-def test_only_runs_known_to_be_dead_are_taken_for_dead(server: SmallApi, api: Api) -> None:
+def test_only_runs_known_to_be_dead_are_taken_for_dead(server: ScriptedServer, api: Api) -> None:
     me = this_process()
     machine, pid, _ = me.rsplit("/", 2)
     dead = f"{machine}/{pid}/1"
@@ -44,7 +44,7 @@ def test_only_runs_known_to_be_dead_are_taken_for_dead(server: SmallApi, api: Ap
 
 
 def test_what_a_run_has_is_told_with_the_commands_that_delete_it(
-    server: SmallApi, api: Api
+    server: ScriptedServer, api: Api
 ) -> None:
     server.on("GET /api/v1/namespaces", {"items": [left_by("k8snet-1", name="own", hour=2)]})
     pods = [left_by("k8snet-1", name="own"), left_by("k8snet-1", name="shop", hour=3)]

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 import yaml
 from aiohttp import web
-from small_api import SmallApi
+from scripted_server import ScriptedServer
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.rbac import CRD_GROUP, LEVELS, Level, check, permissions
 
-pytest_plugins = ["small_api_fixtures"]
+pytest_plugins = ["scripted_server_fixtures"]
 
 DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.fixture
-def server(server: SmallApi) -> SmallApi:
+def server(server: ScriptedServer) -> ScriptedServer:
     server.on("GET /version", {"gitVersion": "v1.32.1"})
     server.on("GET /api/v1/nodes", {"items": [_node("a"), _node("b")]})
     return server
@@ -31,7 +31,7 @@ def _node(name: str) -> dict[str, object]:
     return {"metadata": {"name": name}, "status": {"conditions": [ready]}}
 
 
-def grant(server: SmallApi, *denied: tuple[str, str]) -> None:
+def grant(server: ScriptedServer, *denied: tuple[str, str]) -> None:
     async def review(request: web.BaseRequest) -> web.StreamResponse:
         asked = json.loads(await request.read())["spec"]["resourceAttributes"]
         what = asked["resource"] + (f"/{asked['subresource']}" if "subresource" in asked else "")
@@ -40,19 +40,19 @@ def grant(server: SmallApi, *denied: tuple[str, str]) -> None:
     server.on("POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
 
 
-def test_a_cluster_that_grants_all_is_fine(server: SmallApi, api: Api) -> None:
+def test_a_cluster_that_grants_all_is_fine(server: ScriptedServer, api: Api) -> None:
     grant(server)
     report = check(api)
     assert report.problems == ()
     assert [report.missing(level) for level in LEVELS] == [[], [], [], []]
     lines = report.lines()
-    assert lines[0] == f"server      {server.url} (context small, user jane)"
+    assert lines[0] == f"server      {server.url} (context scripted, user jane)"
     assert lines[1] == "kubernetes  v1.32.1"
     assert lines[2] == "nodes       2 of 2 usable"
 
 
 def test_missing_permissions_are_named_at_the_levels_that_need_them(
-    server: SmallApi, api: Api
+    server: ScriptedServer, api: Api
 ) -> None:
     grant(server, ("create", "pods/exec"), ("list", "events"), ("get", "ippools"))
     report = check(api, calico_group="projectcalico.org")
@@ -78,7 +78,7 @@ def test_each_level_needs_the_first_and_none_of_the_others() -> None:
 
 
 def test_an_object_of_which_only_the_name_is_granted_is_asked_for_by_its_name(
-    server: SmallApi, api: Api
+    server: ScriptedServer, api: Api
 ) -> None:
     grant(server)
     check(api)
@@ -93,13 +93,15 @@ def test_an_object_of_which_only_the_name_is_granted_is_asked_for_by_its_name(
     assert named["create", "leases"] is None
 
 
-def test_a_given_namespace_needs_no_permission_to_make_one(server: SmallApi, api: Api) -> None:
+def test_a_given_namespace_needs_no_permission_to_make_one(
+    server: ScriptedServer, api: Api
+) -> None:
     grant(server)
     assert "create namespaces" in map(str, check(api).allowed)
     assert "create namespaces" not in map(str, check(api, namespace="x").allowed)
 
 
-def test_each_permission_is_asked_for_in_its_place(server: SmallApi, api: Api) -> None:
+def test_each_permission_is_asked_for_in_its_place(server: ScriptedServer, api: Api) -> None:
     grant(server)
     server.bodies.clear()
     check(api, namespace="mine", state_namespace="state")
@@ -113,7 +115,7 @@ def test_each_permission_is_asked_for_in_its_place(server: SmallApi, api: Api) -
     assert places["leases"] == {"state"}
 
 
-def test_too_few_nodes_and_old_versions_are_problems(server: SmallApi, api: Api) -> None:
+def test_too_few_nodes_and_old_versions_are_problems(server: ScriptedServer, api: Api) -> None:
     grant(server)
     server.on("GET /version", {"gitVersion": "v1.18.20+k3s1"})
     server.on("GET /api/v1/nodes", {"items": [_node("a")]})

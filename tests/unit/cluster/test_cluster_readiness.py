@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from small_api import SmallApi, status
+from scripted_server import ScriptedServer, status
 
 from pytest_k8snet.cluster import pods as pods_module
 from pytest_k8snet.cluster import workspace as workspace_module
@@ -19,7 +19,7 @@ from pytest_k8snet.cluster.pods import PodRequest, StartFailure, wait_ready
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import ClusterError, ForbiddenError, PodError
 
-pytest_plugins = ["small_api_fixtures"]
+pytest_plugins = ["scripted_server_fixtures"]
 
 PODS = "/api/v1/namespaces/x/pods"
 READY = {
@@ -67,17 +67,17 @@ def wait(api: Api, **changes: Any) -> list[dict[str, Any]]:
     return wait_ready(api, "x", **(options | changes))
 
 
-def test_pods_that_become_ready_are_returned(server: SmallApi, api: Api) -> None:
+def test_pods_that_become_ready_are_returned(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {PODS}", pods(pod({})), pods(pod({"phase": "Pending"})), pods(pod(READY)))
     assert [p["metadata"]["name"] for p in wait(api)] == ["a"]
 
 
-def test_trouble_that_passes_is_no_trouble(server: SmallApi, api: Api) -> None:
+def test_trouble_that_passes_is_no_trouble(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {PODS}", pods(unschedulable()), pods(pod({})), pods(pod(READY)))
     assert len(wait(api)) == 1
 
 
-def test_trouble_that_stays_ends_the_wait_early(server: SmallApi, api: Api) -> None:
+def test_trouble_that_stays_ends_the_wait_early(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {PODS}", pods(unschedulable()))
     with pytest.raises(PodError) as caught:
         wait(api, timeout_seconds=600)
@@ -85,7 +85,7 @@ def test_trouble_that_stays_ends_the_wait_early(server: SmallApi, api: Api) -> N
     assert caught.value.found == "0/2 nodes are available: 2 Insufficient cpu."
 
 
-def test_the_registrys_words_outlive_the_back_off(server: SmallApi, api: Api) -> None:
+def test_the_registrys_words_outlive_the_back_off(server: ScriptedServer, api: Api) -> None:
     server.on(
         f"GET {PODS}",
         pods(waiting("ErrImagePull", "img:1: dial tcp 10.9.9.9:443: i/o timeout (and more)")),
@@ -96,7 +96,7 @@ def test_the_registrys_words_outlive_the_back_off(server: SmallApi, api: Api) ->
     assert caught.value.found == "img:1: dial tcp 10.9.9.9:443: i/o timeout (and more)"
 
 
-def test_a_crashing_container_shows_its_last_lines(server: SmallApi, api: Api) -> None:
+def test_a_crashing_container_shows_its_last_lines(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {PODS}", pods(waiting("CrashLoopBackOff", "back-off 10s")))
     server.on(f"GET {PODS}/a/log", web.Response(text="cannot open /etc/x\n"))
     with pytest.raises(PodError, match="CrashLoopBackOff") as caught:
@@ -104,13 +104,13 @@ def test_a_crashing_container_shows_its_last_lines(server: SmallApi, api: Api) -
     assert caught.value.found == "back-off 10s\nlast lines of its log:\ncannot open /etc/x"
 
 
-def test_a_pod_that_vanishes_is_told(server: SmallApi, api: Api) -> None:
+def test_a_pod_that_vanishes_is_told(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {PODS}", pods(pod({})), pods())
     with pytest.raises(PodError, match="pod x/a has vanished before it was ready"):
         wait(api)
 
 
-def test_the_time_limit_quotes_state_and_events(server: SmallApi, api: Api) -> None:
+def test_the_time_limit_quotes_state_and_events(server: ScriptedServer, api: Api) -> None:
     creating = {
         "phase": "Pending",
         "conditions": [{"type": "PodReadyToStartContainers", "status": "False"}],
@@ -127,7 +127,9 @@ def test_the_time_limit_quotes_state_and_events(server: SmallApi, api: Api) -> N
     assert any("involvedObject.name%3Da" in seen for seen in server.seen)
 
 
-def test_events_that_may_not_be_read_do_not_hide_the_error(server: SmallApi, api: Api) -> None:
+def test_events_that_may_not_be_read_do_not_hide_the_error(
+    server: ScriptedServer, api: Api
+) -> None:
     server.on(f"GET {PODS}", pods(pod({"phase": "Pending"})))
     server.on(
         "GET /api/v1/namespaces/x/events",
@@ -137,7 +139,7 @@ def test_events_that_may_not_be_read_do_not_hide_the_error(server: SmallApi, api
         wait(api, timeout_seconds=0.1)
 
 
-def test_a_deployment_that_makes_no_pods_says_why(server: SmallApi, api: Api) -> None:
+def test_a_deployment_that_makes_no_pods_says_why(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {PODS}", pods())
     with pytest.raises(PodError, match=r"3 pods are wanted .* and 0 were made") as caught:
         wait(
@@ -149,7 +151,7 @@ def test_a_deployment_that_makes_no_pods_says_why(server: SmallApi, api: Api) ->
     assert caught.value.found == "exceeded quota"
 
 
-def test_no_pod_at_all_points_at_the_control_plane(server: SmallApi, api: Api) -> None:
+def test_no_pod_at_all_points_at_the_control_plane(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {PODS}", pods())
     with pytest.raises(PodError, match=r"no pod has appeared in namespace x within 0.1 s"):
         wait(api, names=None, timeout_seconds=0.1)
@@ -167,7 +169,7 @@ def workspace(api: Api, namespace: str | None = "x") -> Workspace:
 
 
 def test_a_young_namespace_is_given_time_for_its_service_account(
-    server: SmallApi, api: Api
+    server: ScriptedServer, api: Api
 ) -> None:
     young = 'error looking up service account x/default: serviceaccount "default" not found'
     name = "k8snet-abc123-client-node1-1"
@@ -179,7 +181,7 @@ def test_a_young_namespace_is_given_time_for_its_service_account(
     assert made.name == name
 
 
-def test_admission_that_refuses_a_pod_is_told_at_once(server: SmallApi, api: Api) -> None:
+def test_admission_that_refuses_a_pod_is_told_at_once(server: ScriptedServer, api: Api) -> None:
     server.on("GET /api/v1/namespaces/x", {"status": {"phase": "Active"}})
     server.on("GET /api/v1/nodes", {"items": []})
     message = 'pods "p" is forbidden: violates PodSecurity "restricted:latest": host namespaces'
@@ -190,7 +192,7 @@ def test_admission_that_refuses_a_pod_is_told_at_once(server: SmallApi, api: Api
     assert any(seen.startswith(f"DELETE {PODS}/") for seen in server.seen)
 
 
-def test_a_namespace_that_is_missing_or_going_is_refused(server: SmallApi, api: Api) -> None:
+def test_a_namespace_that_is_missing_or_going_is_refused(server: ScriptedServer, api: Api) -> None:
     server.on("GET /api/v1/namespaces/x", status(404, "NotFound", 'namespaces "x" not found'))
     with pytest.raises(ClusterError, match='the namespace "x" does not exist'):
         _ = workspace(api).namespace
@@ -199,14 +201,14 @@ def test_a_namespace_that_is_missing_or_going_is_refused(server: SmallApi, api: 
         _ = workspace(api).namespace
 
 
-def test_a_workspace_that_made_nothing_asks_nothing(server: SmallApi, api: Api) -> None:
+def test_a_workspace_that_made_nothing_asks_nothing(server: ScriptedServer, api: Api) -> None:
     with workspace(api, None) as space:
         assert space.pods() == []
     assert server.seen == []
 
 
 def test_a_pod_that_does_not_end_is_dropped_and_then_told(
-    server: SmallApi, api: Api, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
     monkeypatch.setattr(workspace_module, "POD_END_SECONDS", 0.1)
@@ -219,14 +221,14 @@ def test_a_pod_that_does_not_end_is_dropped_and_then_told(
     assert [b'"gracePeriodSeconds": 0' in body for body in graces] == [False, True]
 
 
-def test_a_later_pod_of_the_same_name_is_left_alone(server: SmallApi, api: Api) -> None:
+def test_a_later_pod_of_the_same_name_is_left_alone(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {PODS}/a", pod(READY))
     workspace_module.delete_pods(api, [("x", "a", "uid-of-an-earlier-one")])
     assert not any(seen.startswith("DELETE") for seen in server.seen)
 
 
 def test_a_namespace_that_stays_is_told_with_its_conditions(
-    server: SmallApi, api: Api, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
     monkeypatch.setattr(workspace_module, "NAMESPACE_END_SECONDS", 0.1)
@@ -246,7 +248,7 @@ def test_a_namespace_that_stays_is_told_with_its_conditions(
 
 @pytest.mark.parametrize(("owner", "deleted"), [("k8snet-abc123", True), ("k8snet-ffffff", False)])
 def test_a_user_who_may_not_list_namespaces_still_removes_his_own(
-    server: SmallApi, api: Api, owner: str, deleted: bool
+    server: ScriptedServer, api: Api, owner: str, deleted: bool
 ) -> None:
     message = 'User "jane" cannot list resource "namespaces"'
     server.on("GET /api/v1/namespaces", status(403, "Forbidden", message))

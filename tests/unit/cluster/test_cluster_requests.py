@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from aiohttp import web
-from small_api import SmallApi, cut_off, status
+from scripted_server import ScriptedServer, cut_off, status
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.api_errors import ServerBusyError, UnreachableError
@@ -21,18 +21,18 @@ from pytest_k8snet.errors import (
     NotFoundError,
 )
 
-pytest_plugins = ["small_api_fixtures"]
+pytest_plugins = ["scripted_server_fixtures"]
 
 PODS = "/api/v1/namespaces/x/pods"
 BUSY = status(503, "ServiceUnavailable", "the server is starting")
 
 
-def test_get_returns_the_servers_own_json(server: SmallApi, api: Api) -> None:
+def test_get_returns_the_servers_own_json(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {PODS}/a", {"metadata": {"name": "a"}, "aFieldOfTomorrow": None})
     assert api.get(f"{PODS}/a") == {"metadata": {"name": "a"}, "aFieldOfTomorrow": None}
 
 
-def test_list_follows_pages_and_passes_selectors(server: SmallApi, api: Api) -> None:
+def test_list_follows_pages_and_passes_selectors(server: ScriptedServer, api: Api) -> None:
     server.on(
         f"GET {PODS}",
         {"metadata": {"continue": "next"}, "items": [{"a": 1}]},
@@ -44,7 +44,7 @@ def test_list_follows_pages_and_passes_selectors(server: SmallApi, api: Api) -> 
     assert second.endswith("&continue=next")
 
 
-def test_a_list_that_expires_between_pages_begins_again(server: SmallApi, api: Api) -> None:
+def test_a_list_that_expires_between_pages_begins_again(server: ScriptedServer, api: Api) -> None:
     server.on(
         f"GET {PODS}",
         {"metadata": {"continue": "old"}, "items": [{"a": 1}]},
@@ -63,7 +63,7 @@ def test_a_list_that_expires_between_pages_begins_again(server: SmallApi, api: A
     ],
 )
 def test_each_patch_has_its_content_type(
-    server: SmallApi, api: Api, kind: str, content_type: str
+    server: ScriptedServer, api: Api, kind: str, content_type: str
 ) -> None:
     server.on(f"PATCH {PODS}/a", {})
     api.patch(f"{PODS}/a", {"a": None}, kind=kind)  # type: ignore[arg-type]
@@ -71,7 +71,9 @@ def test_each_patch_has_its_content_type(
     assert server.bodies[-1] == b'{"a": null}'
 
 
-def test_delete_says_how_and_takes_a_missing_object_as_done(server: SmallApi, api: Api) -> None:
+def test_delete_says_how_and_takes_a_missing_object_as_done(
+    server: ScriptedServer, api: Api
+) -> None:
     server.on(f"DELETE {PODS}/a", {})
     api.delete(f"{PODS}/a", grace_seconds=0, propagation="Background")
     options = json.loads(server.bodies[-1])
@@ -82,7 +84,7 @@ def test_delete_says_how_and_takes_a_missing_object_as_done(server: SmallApi, ap
     api.delete(f"{PODS}/b")
 
 
-def test_can_asks_the_server(server: SmallApi, api: Api) -> None:
+def test_can_asks_the_server(server: ScriptedServer, api: Api) -> None:
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     server.on(f"POST {path}", {"status": {"allowed": True}})
     assert api.can("create", "pods", subresource="exec", namespace="x")
@@ -94,7 +96,9 @@ def test_can_asks_the_server(server: SmallApi, api: Api) -> None:
     }
 
 
-def test_errors_are_told_by_status_and_name_what_was_asked(server: SmallApi, api: Api) -> None:
+def test_errors_are_told_by_status_and_name_what_was_asked(
+    server: ScriptedServer, api: Api
+) -> None:
     cases: list[tuple[int, str, str, type[ApiError], str]] = [
         (404, "NotFound", 'pods "a" not found', NotFoundError, 'there is no pods "a" in namespace'),
         (
@@ -117,7 +121,7 @@ def test_errors_are_told_by_status_and_name_what_was_asked(server: SmallApi, api
 
 
 def test_a_missing_permission_names_verb_resource_namespace_and_user(
-    server: SmallApi, api: Api
+    server: ScriptedServer, api: Api
 ) -> None:
     server.on(
         f"POST {PODS}",
@@ -136,7 +140,9 @@ def test_a_missing_permission_names_verb_resource_namespace_and_user(
     assert "kubectl auth can-i create pods -n x" in caught.value.remedy
 
 
-def test_anonymous_access_is_told_from_a_missing_permission(server: SmallApi, api: Api) -> None:
+def test_anonymous_access_is_told_from_a_missing_permission(
+    server: ScriptedServer, api: Api
+) -> None:
     message = 'nodes is forbidden: User "system:anonymous" cannot list resource "nodes"'
     server.on("GET /api/v1/nodes", status(403, "Forbidden", message))
     with pytest.raises(ForbiddenError) as caught:
@@ -154,7 +160,7 @@ def test_anonymous_access_is_told_from_a_missing_permission(server: SmallApi, ap
     ],
 )
 def test_admission_is_told_from_permission(
-    server: SmallApi, api: Api, message: str, remedy: str
+    server: ScriptedServer, api: Api, message: str, remedy: str
 ) -> None:
     server.on(f"POST {PODS}", status(403, "Forbidden", f'pods "a" is forbidden: {message}'))
     with pytest.raises(ForbiddenError, match="admission rules refuse to create pods") as caught:
@@ -165,14 +171,14 @@ def test_admission_is_told_from_permission(
 
 @pytest.mark.parametrize("trouble", [BUSY, status(500, "InternalError", "etcdserver"), cut_off])
 def test_reading_is_repeated_until_the_server_answers(
-    server: SmallApi, api: Api, trouble: web.Response
+    server: ScriptedServer, api: Api, trouble: web.Response
 ) -> None:
     server.on(f"GET {PODS}/a", trouble, trouble, {"ok": 1})
     assert api.get(f"{PODS}/a") == {"ok": 1}
     assert len(server.seen) == 3
 
 
-def test_a_server_that_stays_broken_is_given_up(server: SmallApi, api: Api) -> None:
+def test_a_server_that_stays_broken_is_given_up(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {PODS}/a", status(500, "InternalError", "the disk is full"))
     with pytest.raises(ServerBusyError, match="could not get pods") as caught:
         api.get(f"{PODS}/a")
@@ -181,7 +187,7 @@ def test_a_server_that_stays_broken_is_given_up(server: SmallApi, api: Api) -> N
 
 
 def test_a_server_that_used_up_all_patience_is_asked_once_until_it_answers_again(
-    server: SmallApi, api: Api
+    server: ScriptedServer, api: Api
 ) -> None:
     api._client.patience_seconds = 0.2
     server.on(f"GET {PODS}/a", BUSY)
@@ -201,7 +207,7 @@ def test_a_server_that_used_up_all_patience_is_asked_once_until_it_answers_again
 
 
 def test_a_group_whose_server_is_cut_off_costs_its_patience_once_and_others_none(
-    server: SmallApi, api: Api
+    server: ScriptedServer, api: Api
 ) -> None:
     api._client.patience_seconds = 0.2
     pool, other = "/apis/projectcalico.org/v3/ippools/p", "/apis/crd.projectcalico.org/v1/ippools/p"
@@ -231,14 +237,14 @@ def test_a_group_whose_server_is_cut_off_costs_its_patience_once_and_others_none
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 409, 422])
-def test_a_refusal_is_never_repeated(server: SmallApi, api: Api, code: int) -> None:
+def test_a_refusal_is_never_repeated(server: ScriptedServer, api: Api, code: int) -> None:
     server.on(f"PUT {PODS}/a", status(code, "Reason", "no"))
     with pytest.raises(ApiError):
         api.replace(f"{PODS}/a", {})
     assert len(server.seen) == 1
 
 
-def test_a_json_patch_with_a_lost_answer_is_not_repeated(server: SmallApi, api: Api) -> None:
+def test_a_json_patch_with_a_lost_answer_is_not_repeated(server: ScriptedServer, api: Api) -> None:
     server.on(f"PATCH {PODS}/a", cut_off)
     with pytest.raises(UnreachableError, match="broke off"):
         api.patch(f"{PODS}/a", [{"op": "add", "path": "/x/-", "value": 1}], kind="json")
@@ -246,7 +252,7 @@ def test_a_json_patch_with_a_lost_answer_is_not_repeated(server: SmallApi, api: 
 
 
 def test_a_json_patch_that_a_second_time_does_no_harm_is_repeated(
-    server: SmallApi, api: Api
+    server: ScriptedServer, api: Api
 ) -> None:
     patch = [{"op": "test", "path": "/x", "value": 1}, {"op": "add", "path": "/x", "value": 2}]
     server.on(f"PATCH {PODS}/a", cut_off, status(500, "InternalError", "no"), {"x": 2})
@@ -254,14 +260,16 @@ def test_a_json_patch_that_a_second_time_does_no_harm_is_repeated(
     assert len(server.seen) == 3
 
 
-def test_a_create_with_a_lost_answer_finds_its_own_object(server: SmallApi, api: Api) -> None:
+def test_a_create_with_a_lost_answer_finds_its_own_object(server: ScriptedServer, api: Api) -> None:
     body = {"metadata": {"name": "a", "labels": {"k8snet/run": "r"}}}
     server.on(f"POST {PODS}", cut_off, status(409, "AlreadyExists", "exists"))
     server.on(f"GET {PODS}/a", body | {"spec": "made"})
     assert api.create(PODS, body)["spec"] == "made"
 
 
-def test_a_create_with_a_lost_answer_takes_no_strangers_object(server: SmallApi, api: Api) -> None:
+def test_a_create_with_a_lost_answer_takes_no_strangers_object(
+    server: ScriptedServer, api: Api
+) -> None:
     body = {"metadata": {"name": "a", "labels": {"k8snet/run": "r"}}}
     server.on(f"POST {PODS}", cut_off, status(409, "AlreadyExists", "exists"))
     server.on(f"GET {PODS}/a", {"metadata": {"name": "a", "labels": {"k8snet/run": "other"}}})
@@ -269,7 +277,7 @@ def test_a_create_with_a_lost_answer_takes_no_strangers_object(server: SmallApi,
         api.create(PODS, body)
 
 
-def test_an_object_that_exists_is_a_conflict_at_once(server: SmallApi, api: Api) -> None:
+def test_an_object_that_exists_is_a_conflict_at_once(server: ScriptedServer, api: Api) -> None:
     body = {"metadata": {"name": "a", "labels": {"k8snet/run": "r"}}}
     server.on(f"POST {PODS}", status(409, "AlreadyExists", "exists"))
     server.on(f"GET {PODS}/a", body)
@@ -288,7 +296,7 @@ def test_pauses_grow_and_honour_retry_after_up_to_a_limit() -> None:
     assert 2.0 <= pause_seconds(20, UnreachableError("gone", sent=False)) <= 2.1
 
 
-def test_what_the_server_asks_is_what_is_waited(server: SmallApi, api: Api) -> None:
+def test_what_the_server_asks_is_what_is_waited(server: ScriptedServer, api: Api) -> None:
     waits: list[float] = []
     headers = {"Retry-After": "3"}
     server.on(f"GET {PODS}/a", web.Response(status=429, headers=headers), {"ok": 1})
@@ -300,7 +308,7 @@ def test_what_the_server_asks_is_what_is_waited(server: SmallApi, api: Api) -> N
     assert (answer.object, waits) == ({"ok": 1}, [3.0])
 
 
-def test_without_patience_a_request_is_sent_once(server: SmallApi, api: Api) -> None:
+def test_without_patience_a_request_is_sent_once(server: ScriptedServer, api: Api) -> None:
     api._client.patience_seconds = 0.0
     server.on(f"GET {PODS}/a", BUSY)
     with pytest.raises(ServerBusyError):
@@ -316,7 +324,7 @@ def test_a_request_that_never_left_may_be_repeated_whatever_it_does() -> None:
     assert not is_repeatable(ConnectError("certificate"), idempotent=True)
 
 
-def test_threads_share_one_api(server: SmallApi, api: Api) -> None:
+def test_threads_share_one_api(server: ScriptedServer, api: Api) -> None:
     async def echo(request: web.BaseRequest) -> web.StreamResponse:
         return web.json_response({"number": request.query["number"]})
 

@@ -6,20 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from small_api import SmallApi, status
+from scripted_server import ScriptedServer, status
 
 from pytest_k8snet.cluster import services
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.services import existing_web_service
 from pytest_k8snet.errors import ClusterError
 
-pytest_plugins = ["small_api_fixtures"]
+pytest_plugins = ["scripted_server_fixtures"]
 
 SERVICES = "/api/v1/namespaces/shop/services"
 HTTP = {"name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP"}
 
 
-def offer(server: SmallApi, *ports: dict[str, Any], ingress: Any = None, **spec: Any) -> None:
+def offer(server: ScriptedServer, *ports: dict[str, Any], ingress: Any = None, **spec: Any) -> None:
     body = {
         "metadata": {"name": "web", "namespace": "shop"},
         "spec": {"type": "LoadBalancer", "clusterIP": "10.96.7.7", "ports": [*ports]} | spec,
@@ -28,7 +28,7 @@ def offer(server: SmallApi, *ports: dict[str, Any], ingress: Any = None, **spec:
     server.on(f"GET {SERVICES}/web", body)
 
 
-def test_each_way_to_a_service_has_its_url(server: SmallApi, api: Api) -> None:
+def test_each_way_to_a_service_has_its_url(server: ScriptedServer, api: Api) -> None:
     offer(server, HTTP, ingress=[{"ip": "192.168.0.240"}])
     node = {
         "metadata": {"name": "node1"},
@@ -47,7 +47,7 @@ def test_each_way_to_a_service_has_its_url(server: SmallApi, api: Api) -> None:
     assert ways == ["clusterip", "dns", "nodeport", "loadbalancer"]
 
 
-def test_other_ports_hostnames_and_ipv6_are_written_right(server: SmallApi, api: Api) -> None:
+def test_other_ports_hostnames_and_ipv6_are_written_right(server: ScriptedServer, api: Api) -> None:
     offer(
         server,
         {"name": "api", "port": 8080},
@@ -70,7 +70,7 @@ def test_a_malformed_reference_shows_the_form(api: Api, reference: str) -> None:
     assert caught.value.remedy == "write namespace/name or namespace/name:port"
 
 
-def test_a_missing_service_lists_those_that_exist(server: SmallApi, api: Api) -> None:
+def test_a_missing_service_lists_those_that_exist(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {SERVICES}/web", status(404, "NotFound", 'services "web" not found'))
     items = [{"metadata": {"name": "site"}}, {"metadata": {"name": "api"}}]
     server.on(f"GET {SERVICES}", {"items": items})
@@ -79,7 +79,7 @@ def test_a_missing_service_lists_those_that_exist(server: SmallApi, api: Api) ->
     assert caught.value.found == "Services there: api, site"
 
 
-def test_an_unclear_port_lists_the_choice(server: SmallApi, api: Api) -> None:
+def test_an_unclear_port_lists_the_choice(server: ScriptedServer, api: Api) -> None:
     offer(server, {"name": "a", "port": 8080}, {"port": 9090}, {"port": 53, "protocol": "UDP"})
     with pytest.raises(ClusterError, match="does not tell by itself which port") as caught:
         existing_web_service(api, "shop/web")
@@ -88,12 +88,12 @@ def test_an_unclear_port_lists_the_choice(server: SmallApi, api: Api) -> None:
         existing_web_service(api, "shop/web:53")
 
 
-def test_port_80_among_several_is_meant(server: SmallApi, api: Api) -> None:
+def test_port_80_among_several_is_meant(server: ScriptedServer, api: Api) -> None:
     offer(server, {"name": "metrics", "port": 9090}, HTTP)
     assert existing_web_service(api, "shop/web").port == 80
 
 
-def test_a_headless_service_has_no_cluster_ip(server: SmallApi, api: Api) -> None:
+def test_a_headless_service_has_no_cluster_ip(server: ScriptedServer, api: Api) -> None:
     offer(server, HTTP, type="ClusterIP", clusterIP="None")
     web = existing_web_service(api, "shop/web")
     with pytest.raises(ClusterError, match="service shop/web has no cluster IP") as caught:
@@ -101,7 +101,7 @@ def test_a_headless_service_has_no_cluster_ip(server: SmallApi, api: Api) -> Non
     assert "use dns_url" in caught.value.remedy
 
 
-def test_a_cluster_ip_service_has_no_other_way_in(server: SmallApi, api: Api) -> None:
+def test_a_cluster_ip_service_has_no_other_way_in(server: ScriptedServer, api: Api) -> None:
     offer(server, {"port": 80}, type="ClusterIP")
     web = existing_web_service(api, "shop/web")
     with pytest.raises(ClusterError, match="has no node port") as caught:
@@ -112,7 +112,7 @@ def test_a_cluster_ip_service_has_no_other_way_in(server: SmallApi, api: Api) ->
 
 
 def test_a_load_balancer_that_never_comes_is_told(
-    server: SmallApi, api: Api, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
     monkeypatch.setattr(services, "_SILENCE_SECONDS", 0.1)

@@ -1,8 +1,10 @@
-"""A small API server for tests of the way to a cluster: real HTTPS, real WebSockets, real trouble.
+"""A scripted API server, for what a real one would never say: real HTTPS, real WebSockets.
 
-The lab speaks the whole API and behaves well. These tests need a server that misbehaves on demand:
-that loses answers, sends half a frame, presents a wrong certificate. So it listens on loopback
-and does per request just what the test says.
+The tests have two doubles of an API server. The lab's own API is the one for everything that a
+Kubernetes API server does: over HTTPS in ``tests/lab`` and ``tests/e2e``, and its store alone
+behind ``Api`` in ``tests/unit/calico/store_api.py``. This one is for the way to a cluster and its
+troubles: it loses answers, sends half a frame, presents a wrong certificate. It knows no objects;
+it listens on loopback and does per request just what the test says.
 """
 
 from __future__ import annotations
@@ -60,8 +62,8 @@ def failure(code: int) -> bytes:
 
 
 @dataclass
-class SmallApi:
-    """The server while it runs.
+class ScriptedServer:
+    """The scripted server while it runs.
 
     Attributes:
         port: its port on 127.0.0.1.
@@ -100,10 +102,12 @@ class SmallApi:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "current-context": "small",
-            "contexts": [{"name": "small", "context": {"cluster": "small", "user": "tester"}}],
+            "current-context": "scripted",
+            "contexts": [
+                {"name": "scripted", "context": {"cluster": "scripted", "user": "tester"}}
+            ],
             "clusters": [
-                {"name": "small", "cluster": {k: v for k, v in cluster.items() if v is not None}}
+                {"name": "scripted", "cluster": {k: v for k, v in cluster.items() if v is not None}}
             ],
             "users": [{"name": "tester", "user": user}],
         }
@@ -172,10 +176,10 @@ async def cut_off(request: web.BaseRequest) -> web.StreamResponse:
 @contextmanager
 def running(
     authority: Authority | None = None, *, names: tuple[str, ...] = ("127.0.0.1",), days: int = 1
-) -> Generator[SmallApi]:
+) -> Generator[ScriptedServer]:
     """Run a server in a thread of its own until the block ends."""
     authority = authority or default_authority()
-    api = SmallApi(authority)
+    api = ScriptedServer(authority)
     ready = threading.Event()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
@@ -284,4 +288,4 @@ def _general_name(name: str) -> x509.GeneralName:
 
 @cache
 def default_authority() -> Authority:
-    return Authority("small authority")
+    return Authority("scripted authority")

@@ -1,4 +1,4 @@
-"""The small API server, and a connection to it.
+"""The scripted server, and a connection to it.
 
 Test modules name it in ``pytest_plugins``.
 """
@@ -9,20 +9,20 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from small_api import SmallApi, running
+from scripted_server import ScriptedServer, running
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect
 
 
 @pytest.fixture
-def server() -> Generator[SmallApi]:
+def server() -> Generator[ScriptedServer]:
     with running() as api:
         yield api
 
 
 @pytest.fixture
-def api(server: SmallApi, tmp_path: Path) -> Generator[Api]:
+def api(server: ScriptedServer, tmp_path: Path) -> Generator[Api]:
     """Connected; what that took is forgotten."""
     made = connect(kubeconfig=server.kubeconfig(tmp_path))
     server.seen.clear()
