@@ -5,24 +5,21 @@ from __future__ import annotations
 import shlex
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar, Unpack
 
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.exec import Completed
+from pytest_k8snet.cluster.pods import Pod
 from pytest_k8snet.errors import ExecError, ExecTimeoutError, PodError, ToolMissingError
+from pytest_k8snet.tools.curl import Curl, CurlKeywords, CurlOptions, CurlSamples
+from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Keywords, Iperf3Options, Iperf3Result
+from pytest_k8snet.tools.tool import Options, Result, Tool, options_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pytest_k8snet.calico.modes import CalicoMode
-    from pytest_k8snet.cluster.api import Api
-    from pytest_k8snet.cluster.pods import Pod
-    from pytest_k8snet.measure.sampler import Sampler
-    from pytest_k8snet.tools.curl import CurlSamples
-    from pytest_k8snet.tools.iperf3 import Iperf3Result
-
+Measured_co = TypeVar("Measured_co", covariant=True)
 
 #: How long a command may go on after its own time limit before the exec is given up, in seconds.
 GRACE_SECONDS = 10.0
@@ -121,6 +118,29 @@ def _text(output: bytes | str | None) -> str:
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample(Generic[Measured_co]):
+    """One parsed result, and the record of it."""
+
+    result: Measured_co
+    record: Mapping[str, Any]
+
+
+class TakesSamples(Protocol):
+    """What endpoints and pairs measure with: a :class:`~pytest_k8snet.measure.sampler.Sampler`."""
+
+    def sample(
+        self,
+        tool: Tool[Options, Result],
+        pair: Pair | UrlPair,
+        options: Options,
+        *,
+        warmup: bool = False,
+    ) -> Sample[Result]:
+        """Run a tool once between the ends of a pair."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Endpoint:
     """One place to measure from or to.
@@ -137,7 +157,7 @@ class Endpoint:
     kind: Literal["pod", "node", "outside"]
     name: str
     shell: Shell = field(repr=False)
-    sampler: Sampler = field(repr=False, compare=False)
+    sampler: TakesSamples = field(repr=False, compare=False)
     node: str = ""
     address: str = ""
     pool: str | None = None
@@ -155,21 +175,23 @@ class Endpoint:
         """What befell the pod below this, if that explains why something here failed."""
         return self.shell.trouble(found) if isinstance(self.shell, PodShell) else None
 
-    def curl(self, url: str, *, requests: int = 10, **options: Any) -> CurlSamples:
+    def curl(self, url: str, **options: Unpack[CurlKeywords]) -> CurlSamples:
         """Request a URL several times, each on a fresh connection, by one curl process.
 
         Args:
             url: what to request; its characters mean themselves (no globbing).
-            requests: how many requests.
-            options: the other fields of :class:`pytest_k8snet.tools.curl.CurlOptions`.
+            options: as :class:`~pytest_k8snet.tools.curl.CurlOptions` has them: ``requests``
+                (10), ``method``, ``headers``, ``resolve``, ``max_time_seconds``, ...
 
         Returns:
             Every request's times in seconds; failures are counted apart.
 
         Raises:
             CurlError: curl gave nothing that can be used.
+            SettingsError: curl has no such option, or cannot take its value.
         """
-        return self.sampler.curl(self, url, requests=requests, **options).result
+        wanted = options_of(CurlOptions, CurlKeywords, options, url=url)
+        return self.sampler.sample(Curl(), UrlPair(client=self, url=url), wanted).result
 
     def facts(self) -> dict[str, str]:
         """What a record says of this endpoint."""
@@ -200,7 +222,7 @@ class Pair:
     server: Endpoint
     scene: str
     placement: str
-    sampler: Sampler = field(repr=False, compare=False)
+    sampler: TakesSamples = field(repr=False, compare=False)
     make_baseline: Callable[[], Pair] = field(repr=False, compare=False)
     mode: CalicoMode | None = None
 
@@ -215,22 +237,36 @@ class Pair:
         mode = f" [{self.mode}]" if self.mode is not None else ""
         return f"{self.scene} {self.client.node} -> {self.server.node}{mode}"
 
-    def iperf3(self, *, seconds: int = 10, **options: Any) -> Iperf3Result:
+    def iperf3(self, **options: Unpack[Iperf3Keywords]) -> Iperf3Result:
         """Run iperf3 once, from the client to a one-off server.
 
         Args:
-            seconds: measured time; ``omit_seconds`` (default 1) come before it.
-            options: the other fields of :class:`pytest_k8snet.tools.iperf3.Iperf3Options`
-                (streams, reverse, bidirectional, udp, bitrate, omit_seconds, ...).
+            options: as :class:`~pytest_k8snet.tools.iperf3.Iperf3Options` has them: ``seconds``
+                (10), ``omit_seconds`` (1), ``streams``, ``reverse``, ``bidirectional``, ``udp``,
+                ``bitrate``, ...
 
         Returns:
-            The parsed figures with the raw JSON and the exact command.
+            The figures with the raw JSON and the exact command.
 
         Raises:
             Iperf3Error: iperf3 gave no usable figure.
             PathError: the traffic did not take the path that the mode promises.
+            SettingsError: iperf3 has no such option, or cannot take its value.
         """
-        return self.sampler.iperf3(self, seconds=seconds, **options).result
+        wanted = options_of(Iperf3Options, Iperf3Keywords, options, server=self.server.address)
+        return self.sampler.sample(Iperf3(), self, wanted).result
+
+    def facts(self) -> dict[str, Any]:
+        """What a sample's record says of the two ends, and of the path between them."""
+        return {
+            "label": self.label,
+            "scene": self.scene,
+            "placement": self.placement,
+            "mode": str(self.mode) if self.mode is not None else None,
+            "client": self.client.facts(),
+            "server": self.server.facts(),
+            "url": None,
+        }
 
     def __str__(self) -> str:
         return self.label
@@ -239,3 +275,36 @@ class Pair:
         # A failing test prints its arguments: names and addresses are what a reader looks for.
         client, server = self.client, self.server
         return f"<{self.label}: {client.name} {client.address} -> {server.name} {server.address}>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UrlPair:
+    """A client endpoint and a URL that it requests; which server answers is not known."""
+
+    client: Endpoint
+    url: str
+
+    @property
+    def label(self) -> str:
+        """Both ends in one line."""
+        return f"{self.client} -> {self.url}"
+
+    @property
+    def scene(self) -> str:
+        """The client's kind, and what the URL leads to: a Service's way if known, else its host."""
+        way = getattr(self.url, "way", None)
+        host = self.url.split("://", 1)[-1].split("/", 1)[0]
+        return f"{self.client.kind}-{way or host}"
+
+    def facts(self) -> dict[str, Any]:
+        """What a sample's record says of the two ends."""
+        mode = self.client.mode
+        return {
+            "label": self.label,
+            "scene": self.scene,
+            "placement": "",
+            "mode": str(mode) if mode is not None else None,
+            "client": self.client.facts(),
+            "server": None,
+            "url": self.url,
+        }

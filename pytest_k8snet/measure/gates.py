@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 from pytest_k8snet.calico.modes import ENCAPSULATION_BYTES
 from pytest_k8snet.errors import SettingsError
+from pytest_k8snet.measure.endpoints import Endpoint, Pair, Sample, UrlPair
 from pytest_k8snet.measure.guards import Guard
 from pytest_k8snet.measure.hints import MachineOf, hints
-from pytest_k8snet.measure.sampler import Sample, scene_of_url
-from pytest_k8snet.tools.curl import CurlOptions
-from pytest_k8snet.tools.iperf3 import Iperf3Result
-from pytest_k8snet.tools.schedule import Schedule, ScheduledSamples
+from pytest_k8snet.measure.sampler import Observer
+from pytest_k8snet.tools.curl import CurlOptions, RequestKeywords
+from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Options, Iperf3Result
+from pytest_k8snet.tools.schedule import Schedule, ScheduledCurl, ScheduledSamples
+from pytest_k8snet.tools.tool import options_of
+from pytest_k8snet.units import BitRate
 from pytest_k8snet.verdict import (
     Arm,
     Bandwidth,
@@ -30,11 +33,6 @@ from pytest_k8snet.verdict import (
     SampleRequest,
     Verdict,
 )
-
-if TYPE_CHECKING:
-    from pytest_k8snet.measure.endpoints import Endpoint, Pair
-    from pytest_k8snet.measure.sampler import Observer
-    from pytest_k8snet.units import BitRate
 
 #: How long one scheduled request may take before it counts as unanswered, in seconds.
 REQUEST_SECONDS = 2.0
@@ -100,7 +98,9 @@ class Gates:
                 "reverse and both_directions exclude each other",
                 remedy="both_directions measures the reverse direction too",
             )
-        options = {"streams": streams, "udp": udp, "bitrate": bitrate}
+        options = Iperf3Options(
+            server=pair.server.address, streams=streams, udp=udp, bitrate=bitrate
+        )
         directions = (False, True) if both_directions else (reverse,)
         terms = self._terms(plan)
         arm = Arm(
@@ -121,7 +121,7 @@ class Gates:
         *,
         max_time_seconds: float = REQUEST_SECONDS,
         plan: Plan | str | None = None,
-        **options: Any,
+        **options: Unpack[RequestKeywords],
     ) -> Latency:
         """Return the latency of requests from an endpoint, to be compared phase by phase.
 
@@ -134,21 +134,26 @@ class Gates:
             url: what to request.
             max_time_seconds: how long a request may take before it counts as unanswered.
             plan: instead of the run's: a plan, or changes to it such as ``"requests=600"``.
-            options: the other fields of :class:`pytest_k8snet.tools.curl.CurlOptions`.
+            options: of each request, as :class:`~pytest_k8snet.tools.curl.CurlOptions` has them:
+                ``method``, ``headers``, ``resolve``, ``insecure``, ``follow_redirects``, ``ipv6``,
+                ``connect_timeout_seconds``.
 
         Raises:
             SettingsError: options that curl cannot take, or a plan that cannot work.
         """
-        request = CurlOptions(url=url, max_time_seconds=max_time_seconds, **options)
+        request = options_of(
+            CurlOptions, RequestKeywords, options, url=url, max_time_seconds=max_time_seconds
+        )
         terms = self._terms(plan)
         # Refuses a rate that could swamp the client, before anything is measured.
         Schedule.jittered(request, terms.plan.requests_per_second, seed=0)
         mode = str(client.mode) if client.mode is not None else None
+        pair = UrlPair(client=client, url=url)
         arm = Arm(
-            label=f"{client} -> {url}",
-            take=lambda turn: _latency_turn(client, request, turn, terms.plan),
+            label=pair.label,
+            take=lambda turn: _latency_turn(pair, request, turn, terms.plan),
             context=mode or "",
-            scene=f"{client.kind}-{scene_of_url(url)}",
+            scene=pair.scene,
             mode=mode,
             describe=_describe_latency,
         )
@@ -174,18 +179,16 @@ def _bandwidth_turn(
     pair: Pair,
     turn: SampleRequest,
     directions: Sequence[bool],
-    options: dict[str, Any],
+    options: Iperf3Options,
     plan: Plan,
 ) -> Observation:
     guard = Guard((pair.client, pair.server), plan)
     samples = [
-        pair.sampler.iperf3(
+        pair.sampler.sample(
+            Iperf3(),
             pair,
-            seconds=turn.seconds,
-            omit_seconds=turn.omit_seconds,
-            reverse=reverse,
+            replace(options, seconds=turn.seconds, omit_seconds=turn.omit_seconds, reverse=reverse),
             warmup=turn.warmup,
-            **options,
         )
         for reverse in directions
     ]
@@ -215,13 +218,14 @@ def _segment_size(pair: Pair, result: Iperf3Result) -> dict[str, tuple[int, int]
 
 
 def _latency_turn(
-    client: Endpoint, request: CurlOptions, turn: SampleRequest, plan: Plan
+    pair: UrlPair, request: CurlOptions, turn: SampleRequest, plan: Plan
 ) -> Observation:
     wanted = Schedule.jittered(
         replace(request, requests=turn.requests), turn.requests_per_second, seed=turn.seed
     )
+    client = pair.client
     guard = Guard((client,), plan)
-    sample = client.sampler.scheduled(client, wanted, warmup=turn.warmup)
+    sample = client.sampler.sample(ScheduledCurl(), pair, wanted, warmup=turn.warmup)
     result = sample.result
     phases = {"dns": "dns", "connect": "tcp", "first_byte": "ttfb", "total": "total"}
     if request.url.lower().startswith("https:"):

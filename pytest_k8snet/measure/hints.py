@@ -19,7 +19,7 @@ from pytest_k8snet.calico.modes import (
     mss_bytes,
     ratio_ceiling,
 )
-from pytest_k8snet.measure.sampler import Sample
+from pytest_k8snet.measure.endpoints import Sample
 from pytest_k8snet.tools.iperf3 import Iperf3Result
 from pytest_k8snet.verdict.questions import Share
 

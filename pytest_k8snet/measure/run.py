@@ -26,7 +26,7 @@ from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError, Settin
 from pytest_k8snet.measure.disruption import Switches
 from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair, PodShell
 from pytest_k8snet.measure.guards import NodePodWatch
-from pytest_k8snet.measure.sampler import Prover, Sampler
+from pytest_k8snet.measure.sampler import PathProver, Sampler
 from pytest_k8snet.tools import host
 from pytest_k8snet.tools.host import Machine
 
@@ -294,7 +294,7 @@ class Stage:
         if self.spec.wire_proof:
             self.calico.check_wire()
         nodes_by_name = {node.name: node for node in self.nodes}
-        self.prover = Prover(self.calico, nodes_by_name, wire=self.spec.wire_proof)
+        self.prover = PathProver(self.calico, nodes_by_name, wire=self.spec.wire_proof)
         self.look_at_machines(under_test)
 
     def _make_hosts(self, nodes: Sequence[Node]) -> list[Pod]:
@@ -437,7 +437,7 @@ class Run:
     def __enter__(self) -> Self:
         self._stage.__enter__()
         self.sampler.prover = self._stage.prover
-        self.sampler.silence = self._stage.calico.silence
+        self.sampler.quiet_period = self._stage.calico.silence
         return self
 
     def __exit__(self, *exc_info: object) -> None:

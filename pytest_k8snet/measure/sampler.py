@@ -1,16 +1,17 @@
-"""Takes one sample at a time: server up, client run, output parsed, path proved, record told."""
+"""Takes samples one at a time: server up, client run, output parsed, path proved, all recorded."""
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias
 
+from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import (
     Moment,
     PathEnd,
@@ -19,109 +20,119 @@ from pytest_k8snet.calico.path import (
     Transfer,
     WireFinding,
 )
+from pytest_k8snet.calico.session import CalicoSession
+from pytest_k8snet.cluster.exec import Completed
+from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.errors import ExecError, K8sNetError, ToolError
-from pytest_k8snet.measure.endpoints import GRACE_SECONDS, Endpoint
-from pytest_k8snet.tools import curl, iperf3, iperf3_errors, schedule
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
-
-    from pytest_k8snet.calico.modes import CalicoMode
-    from pytest_k8snet.calico.session import CalicoSession
-    from pytest_k8snet.cluster.exec import Completed
-    from pytest_k8snet.cluster.nodes import Node
-    from pytest_k8snet.measure.endpoints import Pair
-    from pytest_k8snet.tools.iperf3 import Iperf3Result
-
+from pytest_k8snet.measure.endpoints import GRACE_SECONDS, Endpoint, Pair, Sample, UrlPair
+from pytest_k8snet.tools.iperf3 import Iperf3, probe_argv
+from pytest_k8snet.tools.iperf3 import parse as parse_iperf3
+from pytest_k8snet.tools.tool import (
+    Options,
+    Output,
+    Payload,
+    PortInUse,
+    Result,
+    ServedTool,
+    Tool,
+)
 
 #: Server ports lie below the NodePort range (30000-32767) and below Linux's ephemeral ports.
 _PORTS = range(20000, 29999)
 #: How often a server that finds its port in use is tried again on the next one.
 _PORT_TRIES = 3
 
-Result = TypeVar("Result")
 
+class Observer(Protocol):
+    """Receives records and progress events: between samples only, never during one."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample(Generic[Result]):
-    """One parsed result and the record that was told of it."""
+    def record(self, kind: str, **content: Any) -> Mapping[str, Any]:
+        """Keep one record; returns it completed (schema, run, time, test, id)."""
+        ...
 
-    result: Result
-    record: Mapping[str, Any]
+    def started(self, text: str, seconds: float) -> None:
+        """Show that something has begun that takes about this long."""
+        ...
+
+    def finished(self) -> None:
+        """Show that it has ended, whatever the outcome."""
+        ...
 
 
 class Sampler:
-    """Takes samples one after the other, and tells the observer of each.
+    """Takes samples one after the other, and records each with the observer.
 
     Between the start and the end of a sample nothing passes between this process and the cluster:
-    the sample's own exec has begun, and tells its output when it ends.
+    the sample's own exec has begun, and hands over its output when it ends.
 
     Attributes:
         prover: proves the path of a sample; None where there is no cluster.
-        silence: keeps whatever else talks to the cluster from doing so for some seconds.
+        quiet_period: keeps whatever else talks to the cluster from doing so for some seconds.
     """
 
-    def __init__(self, observer: Observer, prover: Prover | None = None) -> None:
+    def __init__(self, observer: Observer, prover: PathProver | None = None) -> None:
         self._observer = observer
         self.prover = prover
-        self.silence: Callable[[float], AbstractContextManager[object]] = nullcontext
+        self.quiet_period: Callable[[float], AbstractContextManager[object]] = nullcontext
         first = random.randrange(len(_PORTS))
         self._ports: Iterator[int] = itertools.cycle([*_PORTS[first:], *_PORTS[:first]])
 
-    def iperf3(
-        self, pair: Pair, *, warmup: bool = False, **options: Any
-    ) -> Sample[iperf3.Iperf3Result]:
-        """Run iperf3 once between the two ends of a pair.
+    def sample(
+        self,
+        tool: Tool[Options, Result],
+        pair: Pair | UrlPair,
+        options: Options,
+        *,
+        warmup: bool = False,
+    ) -> Sample[Result]:
+        """Run a tool once: start its server if it has one, parse, prove the path, and record.
 
         Args:
+            tool: what measures.
             pair: between whom.
+            options: of the tool; the port of its server is chosen here.
             warmup: record it as one that counts for no figure.
-            options: the fields of :class:`pytest_k8snet.tools.iperf3.Iperf3Options`.
 
         Raises:
-            Iperf3Error: no usable figure.
+            ToolError: no usable figure.
             PathError: the traffic did not take the path that the mode promises.
             ExecError: a command could not be run to its end.
         """
-        with _during(f"starting the iperf3 server of {pair.label}", pair.server):
-            port = self._start_server(pair)
-        wanted = iperf3.Iperf3Options(server=pair.server.address, port=port, **options)
-        seconds = wanted.seconds + wanted.omit_seconds
-        context = {
-            "tool": "iperf3",
-            "label": pair.label,
-            "scene": pair.scene,
-            "placement": pair.placement,
-            "mode": str(pair.mode) if pair.mode is not None else None,
-            "client": pair.client.facts(),
-            "server": pair.server.facts(),
-            "url": None,
-        }
-        argv = iperf3.client_argv(wanted)
-        watch = self.prover.watch(pair, self.probe) if self.prover is not None else None
-        ends = (pair.client, pair.server)
-        with self._telling(context, argv, f"iperf3 {pair.label}", seconds, ends):
-            started, done = self._run(pair.client, argv, wanted.timeout_seconds)
-            result = iperf3.parse(
-                done.stdout, expected=wanted, stderr=done.stderr, exit_code=done.exit_code
-            )
-        proof = watch.judge(result) if watch is not None else None
+        text = f"{tool.name} {pair.label}"
+        ends = [pair.client]
+        watch: PathWatch | None = None
+        if isinstance(pair, Pair):
+            ends.append(pair.server)
+            if isinstance(tool, ServedTool):
+                with _during(f"starting the {tool.name} server of {pair.label}", pair.server):
+                    options = tool.at_port(options, self._start_server(tool, pair.server))
+            if self.prover is not None:
+                watch = self.prover.watch(pair, self.probe)
+        argv = tool.argv(options)
+        about = {"tool": tool.name, **pair.facts(), "command": list(argv), "warmup": warmup}
+        self._observer.started(text, tool.usual_seconds(options))
+        try:
+            with _during(text, *ends):
+                started, done = self._run(pair.client, argv, tool.limit_seconds(options))
+                result = tool.parse(_output(done), options)
+        except K8sNetError as exc:
+            self._observer.record("sample", **about, started=_now(), error=str(exc))
+            raise
+        finally:
+            self._observer.finished()
+        measured, payload = tool.measured(result), tool.payload(result)
+        proof = watch.judge(payload) if watch is not None and payload is not None else None
         record = self._observer.record(
             "sample",
-            **context,
+            **about,
+            **measured.to_record(done.seconds),
             started=started,
-            seconds=result.seconds,
-            figures=result.figures(),
-            series=result.series(),
-            warmup=warmup,
             path=proof.to_record() if proof is not None else None,
-            command=list(argv),
             raw=done.stdout,
             error=proof.text if proof is not None and proof.state == "contradicted" else None,
         )
         if proof is not None:
-            with _during(f"iperf3 {pair.label}"):
+            with _during(text):
                 proof.require()
         return Sample(result=result, record=record)
 
@@ -134,131 +145,42 @@ class Sampler:
         """
         said = f"TCP payload from {pair.client} to {pair.server}"
         try:
-            port = self._start_server(pair)
+            port = self._start_server(Iperf3(), pair.server)
         except (ToolError, ExecError) as exc:
             return f"{said}: {exc.problem}"
         if listen is not None:
             listen(port)
         try:
-            argv = iperf3.probe_argv(pair.server.address, port)
-            done = pair.client.run(argv)
-            iperf3.parse(done.stdout, stderr=done.stderr, exit_code=done.exit_code)
+            done = pair.client.run(probe_argv(pair.server.address, port))
+            parse_iperf3(done.stdout, stderr=done.stderr, exit_code=done.exit_code)
         except (ToolError, ExecError) as exc:
             return f"{said}: {exc.problem}"
         return None
 
-    def curl(self, client: Endpoint, url: str, **options: Any) -> Sample[curl.CurlSamples]:
-        """Request a URL from an endpoint, several times in one exec.
-
-        Raises:
-            CurlError: no usable figure.
-            ExecError: curl could not be run to its end.
-        """
-        wanted = curl.CurlOptions(url=url, **options)
-        argv = curl.argv(wanted)
-        context = _curl_context(client, url)
-        with self._telling(context, argv, f"curl {client} -> {url}", 1.0, (client,)):
-            started, done = self._run(client, argv, wanted.timeout_seconds)
-            result = curl.parse(
-                done.stdout,
-                expected_requests=wanted.requests,
-                stderr=done.stderr,
-                exit_code=done.exit_code,
-            )
-        record = self._observer.record(
-            "sample",
-            **context,
-            started=started,
-            seconds=done.seconds,
-            figures=result.figures(),
-            distribution=result.distribution(),
-            path=None,
-            command=list(argv),
-            raw=done.stdout,
-            error=None,
-        )
-        return Sample(result=result, record=record)
-
-    def scheduled(
-        self, client: Endpoint, wanted: schedule.Schedule, *, warmup: bool = False
-    ) -> Sample[schedule.ScheduledSamples]:
-        """Request a URL on a fixed schedule, in one exec.
-
-        Raises:
-            CurlError: no usable figure.
-            ExecError: the script could not be run to its end.
-        """
-        url = wanted.options.url
-        argv = schedule.argv(wanted)
-        context = _curl_context(client, url)
-        seconds = wanted.due_seconds[-1]
-        with self._telling(context, argv, f"curl {client} -> {url}", seconds, (client,)):
-            started, done = self._run(client, argv, wanted.timeout_seconds)
-            result = schedule.parse(
-                done.stdout, wanted, stderr=done.stderr, exit_code=done.exit_code
-            )
-        made = result.samples()
-        record = self._observer.record(
-            "sample",
-            **context,
-            started=started,
-            seconds=done.seconds,
-            figures={
-                **made.figures(),
-                "missed": result.missed,
-                "latest_start_seconds": float(result.latest),
-            },
-            distribution=made.distribution(),
-            warmup=warmup,
-            path=None,
-            command=list(argv),
-            raw=done.stdout,
-            error=None,
-        )
-        return Sample(result=result, record=record)
-
     def _run(
         self, client: Endpoint, argv: Sequence[str], limit_seconds: float
     ) -> tuple[str, Completed]:
-        """Run a sample's command in silence; when it began, and what became of it."""
+        """Run a sample's command in a quiet period; when it began, and what became of it."""
         timeout_seconds = limit_seconds + GRACE_SECONDS
-        with self.silence(timeout_seconds):
+        with self.quiet_period(timeout_seconds):
             return _now(), client.run(argv, timeout_seconds=timeout_seconds)
 
-    def _start_server(self, pair: Pair) -> int:
+    def _start_server(self, tool: ServedTool[Any, Any], server: Endpoint) -> int:
         for attempt in range(1, _PORT_TRIES + 1):
             port = next(self._ports)
-            done = pair.server.run(iperf3.server_argv(port), timeout_seconds=30.0)
+            done = server.run(tool.server_argv(port), timeout_seconds=30.0)
             try:
-                iperf3.check_server(done.stdout, done.stderr, done.exit_code, port=port)
-            except iperf3_errors.PortInUse:
+                tool.check_server(_output(done), port)
+            except PortInUse:
                 if attempt == _PORT_TRIES:
                     raise
             else:
                 return port
         raise AssertionError("unreachable")
 
-    @contextmanager
-    def _telling(
-        self,
-        context: dict[str, Any],
-        argv: tuple[str, ...],
-        text: str,
-        seconds: float,
-        endpoints: tuple[Endpoint, ...],
-    ) -> Iterator[None]:
-        """Show progress, and leave a record of a sample that gave an error instead of a figure."""
-        self._observer.started(text, seconds)
-        try:
-            with _during(text, *endpoints):
-                yield
-        except K8sNetError as exc:
-            self._observer.record(
-                "sample", **context, started=_now(), command=list(argv), error=str(exc)
-            )
-            raise
-        finally:
-            self._observer.finished()
+
+def _output(done: Completed) -> Output:
+    return Output(stdout=done.stdout, stderr=done.stderr, exit_code=done.exit_code)
 
 
 @contextmanager
@@ -280,25 +202,6 @@ def _during(text: str, *endpoints: Endpoint) -> Iterator[None]:
         raise error from exc
 
 
-def _curl_context(client: Endpoint, url: str) -> dict[str, Any]:
-    return {
-        "tool": "curl",
-        "label": f"{client} -> {url}",
-        "scene": f"{client.kind}-{scene_of_url(url)}",
-        "placement": "",
-        "mode": str(client.mode) if client.mode is not None else None,
-        "client": client.facts(),
-        "server": None,
-        "url": url,
-    }
-
-
-def scene_of_url(url: str) -> str:
-    """Name what a URL leads to: a Service's way where it says so, else its host."""
-    way = getattr(url, "way", None)
-    return str(way) if way else url.split("://", 1)[-1].split("/", 1)[0]
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -309,11 +212,11 @@ def _now() -> str:
 # else once for a pair in its mode. None of it happens during a sample.
 
 #: Sends payload between the ends of a pair; see ``Sampler.probe``.
-Probe: TypeAlias = Callable[["Pair", Callable[[int], None]], "str | None"]
+Probe: TypeAlias = Callable[[Pair, Callable[[int], None]], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Prover:
+class PathProver:
     """Proves the paths of pairs within one Calico session.
 
     Attributes:
@@ -335,7 +238,7 @@ class Prover:
             address=endpoint.address,
         )
 
-    def watch(self, pair: Pair, probe: Probe) -> Watch:
+    def watch(self, pair: Pair, probe: Probe) -> PathWatch:
         """Take the snapshot before a sample, and look at the wire where that is due.
 
         Args:
@@ -348,7 +251,7 @@ class Prover:
             wire["once"] = self._once(pair, before, probe)
         elif self.wire:
             wire["before"] = self._look(pair, before, probe)
-        return Watch(self, pair, before, wire, probe)
+        return PathWatch(self, pair, before, wire, probe)
 
     def _once(self, pair: Pair, snapshot: PathSnapshot, probe: Probe) -> WireFinding:
         key = (pair.mode, pair.client.name, pair.server.name)
@@ -372,44 +275,25 @@ class Prover:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class PathWatch:
     """One sample's snapshot from before it, waiting for its end."""
 
-    prover: Prover
+    prover: PathProver
     pair: Pair
     before: PathSnapshot
     wire: dict[Moment, WireFinding]
     probe: Probe
 
-    def judge(self, result: Iperf3Result) -> PathProof:
-        """Take the snapshot after the sample, and judge which path its bytes took."""
+    def judge(self, payload: Payload) -> PathProof:
+        """Take the snapshot after the sample, and judge which path its payload took."""
         session = self.prover.session
         after = session.snapshot(self.before.client, self.before.server)
         wire = dict(self.wire)
         if "before" in wire:
             wire["after"] = session.watch_wire(after, partial(self.probe, self.pair))
         transfer = Transfer(
-            to_server_bytes=result.to_server_bytes,
-            to_client_bytes=result.to_client_bytes,
-            mss_bytes=result.mss_bytes,
+            to_server_bytes=payload.to_server_bytes,
+            to_client_bytes=payload.to_client_bytes,
+            mss_bytes=payload.mss_bytes,
         )
         return session.prove(self.pair.mode, self.before, after, transfer, wire)
-
-
-# -- Whom the measuring tells what it does: the report's side of the wire, seen from below --------
-
-
-class Observer(Protocol):
-    """Receives records and progress. Called between samples only, never during one."""
-
-    def record(self, kind: str, **content: Any) -> Mapping[str, Any]:
-        """Keep one record; returns it completed (schema, run, time, test, id)."""
-        ...
-
-    def started(self, text: str, seconds: float) -> None:
-        """Something that takes about this long begins."""
-        ...
-
-    def finished(self) -> None:
-        """It has ended, whatever the outcome."""
-        ...

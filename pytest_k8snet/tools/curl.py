@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict
 
 from pytest_k8snet.errors import CurlError, K8sNetError, SettingsError, ToolError, quote
 from pytest_k8snet.tools.common import (
@@ -659,6 +659,26 @@ _SHORTEST_LIMIT_SECONDS = 60.0
 _URL = re.compile(r"https?://[^\s/?#\x00-\x1f\x7f]+[^\s\x00-\x1f\x7f]*", re.IGNORECASE)
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\x00]*")
 _METHOD = re.compile(r"[A-Z]{3,16}")
+
+
+class RequestKeywords(TypedDict, total=False):
+    """What makes one request what it is, as :class:`CurlOptions` explains it."""
+
+    method: str
+    headers: Sequence[str]
+    resolve: Sequence[str]
+    insecure: bool
+    follow_redirects: bool
+    ipv6: bool | None
+    connect_timeout_seconds: float
+
+
+class CurlKeywords(RequestKeywords, total=False):
+    """The options of ``endpoint.curl``, as :class:`CurlOptions` explains them."""
+
+    requests: int
+    max_time_seconds: float
+    time_limit_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pytest_k8snet.errors import Iperf3Error, K8sNetError, SettingsError, quote
 from pytest_k8snet.tools.common import (
@@ -41,6 +41,26 @@ _UDP_BITRATE = BitRate(1e6)
 #: A blocked UDP test says so only after 30 to 32 seconds.
 _UDP_BUDGET_SECONDS = 40.0
 _TCP_BUDGET_SECONDS = 15.0
+
+
+class Iperf3Keywords(TypedDict, total=False):
+    """The options of ``pair.iperf3``, as :class:`Iperf3Options` explains them."""
+
+    seconds: int
+    omit_seconds: int
+    streams: int
+    reverse: bool
+    bidirectional: bool
+    udp: bool
+    bitrate: BitRate | None
+    length_bytes: int | None
+    window_bytes: int | None
+    congestion: str | None
+    mss_bytes: int | None
+    interval_seconds: float
+    dscp: int | str | None
+    ipv6: bool | None
+    connect_timeout_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

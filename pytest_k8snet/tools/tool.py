@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from pytest_k8snet.errors import ToolError
+from pytest_k8snet.errors import SettingsError, ToolError
 
 Unit = Literal["count", "ratio", "seconds", "bit/s", "bytes"]
 #: How the samples of one cell are put together: a figure's sum or mean over the samples, or a
@@ -61,6 +62,18 @@ class Measured:
     seconds: float | None = None
     series: Mapping[str, Any] | None = None
     distribution: Mapping[str, list[float]] | None = None
+
+    def to_record(self, run_seconds: float) -> dict[str, Any]:
+        """Return those parts of a sample's record; the run's time where nothing else is known."""
+        parts: dict[str, Any] = {
+            "seconds": run_seconds if self.seconds is None else self.seconds,
+            "figures": self.figures,
+        }
+        if self.series is not None:
+            parts["series"] = self.series
+        if self.distribution is not None:
+            parts["distribution"] = self.distribution
+        return parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,3 +155,30 @@ class ServedTool(Tool[Options, Result]):
     @abstractmethod
     def at_port(self, options: Options, port: int) -> Options:
         """Return the options of a client whose server listens on a port."""
+
+
+def options_of(
+    kind: type[Options], keywords: type[Any], given: Mapping[str, object], **fixed: object
+) -> Options:
+    """Make a tool's options from keyword arguments.
+
+    Args:
+        kind: the dataclass of the options.
+        keywords: the ``TypedDict`` of those that are free.
+        given: the keyword arguments of whoever asks for a sample.
+        fixed: options that are not theirs to choose, such as the server's address.
+
+    Raises:
+        SettingsError: there is no such option, or it cannot have this value.
+    """
+    names = sorted(keywords.__annotations__)
+    for name in given:
+        if name not in names:
+            tool = kind.__name__.removesuffix("Options").lower()
+            near = get_close_matches(name, names, n=3)
+            raise SettingsError(
+                f"{tool} has no option {name!r}",
+                found=f"near to it: {', '.join(near)}" if near else "",
+                remedy=f"take one of: {', '.join(names)}",
+            )
+    return kind(**given, **fixed)

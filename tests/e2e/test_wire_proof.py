@@ -25,6 +25,7 @@ from pytest_k8snet.measure.run import Run, RunSpec
 from pytest_k8snet.options import DEFAULT_IMAGE, DEFAULT_WEB_IMAGE
 from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.tools import capture
+from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Options
 from pytest_k8snet.units import Seconds
 
 FELIX = "/apis/crd.projectcalico.org/v1/felixconfigurations/default"
@@ -79,7 +80,8 @@ def opened(api: Api, *modes: CalicoMode, wire_proof: bool = True) -> Generator[R
 
 def sample(run: Run, pair: Pair) -> dict[str, Any]:
     """The proof in the record of one short sample."""
-    taken = run.sampler.iperf3(pair, seconds=1, omit_seconds=0)
+    options = Iperf3Options(server=pair.server.address, seconds=1, omit_seconds=0)
+    taken = run.sampler.sample(Iperf3(), pair, options)
     path: dict[str, Any] = taken.record["path"]
     return path
 

@@ -8,8 +8,8 @@ import pytest
 
 from pytest_k8snet import Mbit, ms
 from pytest_k8snet.calico.modes import ratio_ceiling
+from pytest_k8snet.measure.endpoints import Sample
 from pytest_k8snet.measure.hints import hints
-from pytest_k8snet.measure.sampler import Sample
 from pytest_k8snet.tools.host import Device, Machine
 from pytest_k8snet.tools.iperf3 import Flow, Iperf3Result, Iperf3Stream
 from pytest_k8snet.units import BitRate, Seconds

@@ -11,10 +11,11 @@ import pytest
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import Transfer, WireFinding
 from pytest_k8snet.measure.endpoints import Pair
-from pytest_k8snet.measure.sampler import Prover
+from pytest_k8snet.measure.sampler import PathProver
+from pytest_k8snet.tools.tool import Payload
 
 NEVER, VXLAN = CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS
-RESULT: Any = SimpleNamespace(to_server_bytes=7000, to_client_bytes=9000, mss_bytes=1398)
+PAYLOAD = Payload(to_server_bytes=7000, to_client_bytes=9000, mss_bytes=1398)
 GAP = WireFinding(gaps=("eth0 of node1 saw no payload",))
 
 
@@ -52,15 +53,15 @@ def pair(mode: CalicoMode = VXLAN, server: str = "server") -> Any:
     return SimpleNamespace(mode=mode, client=end("client"), server=end(server))
 
 
-def prover(session: Any, *, wire: bool = True) -> Prover:
+def prover(session: Any, *, wire: bool = True) -> PathProver:
     node: Any = SimpleNamespace()
-    return Prover(session, dict.fromkeys(("client", "server", "other"), node), wire=wire)
+    return PathProver(session, dict.fromkeys(("client", "server", "other"), node), wire=wire)
 
 
-def take(prover: Prover, session: Session, measured: Any) -> None:
+def take(prover: PathProver, session: Session, measured: Any) -> None:
     watch = prover.watch(measured, probe)
     session.events.append("sample")
-    watch.judge(RESULT)
+    watch.judge(PAYLOAD)
 
 
 def test_where_routes_prove_a_pair_is_looked_at_once_in_its_mode() -> None:

@@ -14,10 +14,10 @@ from pytest_k8snet import Mbit
 from pytest_k8snet.calico.path import PathProof
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import PathError
-from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair
+from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair, UrlPair
 from pytest_k8snet.measure.sampler import Sampler
 from pytest_k8snet.tools.curl import CurlOptions
-from pytest_k8snet.tools.schedule import Schedule
+from pytest_k8snet.tools.schedule import Schedule, ScheduledCurl
 
 pytest_plugins = ["loopback"]
 
@@ -52,7 +52,7 @@ def test_a_sample_on_another_path_is_an_error_that_keeps_its_figure(
     lie = "tunl0 of node1 sent no packet of this direction during the sample"
     judged_by(sampler, "contradicted", lie)
     with pytest.raises(PathError) as caught:
-        sampler.iperf3(pair, **SHORT)
+        pair.iperf3(**SHORT)
     assert caught.value.found == lie
     assert caught.value.during == f"iperf3 {pair.label}"
     (record,) = observer.records
@@ -65,7 +65,7 @@ def test_a_sample_whose_path_is_proven_or_unknown_is_no_error(
     pair: Pair, sampler: Sampler, observer: Notebook, state: str
 ) -> None:
     judged_by(sampler, state, "node2: no host-network pod on this node")
-    sampler.iperf3(pair, **SHORT)
+    pair.iperf3(**SHORT)
     (record,) = observer.records
     assert (record["error"], record["path"]["state"]) == (None, state)
 
@@ -87,34 +87,35 @@ def quiet(sampler: Sampler) -> list[str]:
     events = judged_by(sampler, "proven", "").events
 
     @contextmanager
-    def silence(seconds: float) -> Iterator[None]:
-        events.append(f"silent for {seconds:g} s")
+    def quiet_period(seconds: float) -> Iterator[None]:
+        events.append(f"quiet for {seconds:g} s")
         yield
         events.append("over")
 
-    sampler.silence = silence
+    sampler.quiet_period = quiet_period
     return events
 
 
-def test_a_sample_runs_in_silence_between_two_looks_at_its_path(
+def test_a_sample_runs_in_a_quiet_period_between_two_looks_at_its_path(
     pair: Pair, sampler: Sampler, quiet: list[str]
 ) -> None:
-    sampler.iperf3(replace(pair, client=replace(pair.client, shell=Listened(quiet))), **SHORT)
+    replace(pair, client=replace(pair.client, shell=Listened(quiet))).iperf3(**SHORT)
     before, silent, runs, over, after = quiet
     assert (before, over, after) == ("before", "over", "after")
-    assert silent.removeprefix("silent ") == runs.removeprefix("runs ")
+    assert silent.removeprefix("quiet ") == runs.removeprefix("runs ")
 
 
 @pytest.mark.parametrize("scheduled", [False, True])
-def test_requests_are_made_in_silence(
+def test_requests_are_made_in_a_quiet_period(
     node: Endpoint, url: str, sampler: Sampler, quiet: list[str], scheduled: bool
 ) -> None:
     client = replace(node, shell=Listened(quiet))
     wanted = CurlOptions(url=url, requests=3, max_time_seconds=2)
     if scheduled:
-        sampler.scheduled(client, Schedule.jittered(wanted, 40, seed=1))
+        schedule = Schedule.jittered(wanted, 40, seed=1)
+        sampler.sample(ScheduledCurl(), UrlPair(client=client, url=url), schedule)
     else:
         client.curl(url, requests=3)
     silent, runs, over = quiet
     assert over == "over"
-    assert silent.removeprefix("silent ") == runs.removeprefix("runs ")
+    assert silent.removeprefix("quiet ") == runs.removeprefix("runs ")
