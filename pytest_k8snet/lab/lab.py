@@ -22,7 +22,6 @@ from pytest_k8snet.lab.dataplane.felix import Behaviour
 from pytest_k8snet.lab.faults import NAME as FAULTS
 from pytest_k8snet.lab.faults import NAMESPACE as FAULTS_NAMESPACE
 from pytest_k8snet.lab.kube import dns, system
-from pytest_k8snet.lab.kube.container import DEFAULT_PATH
 from pytest_k8snet.lab.kube.controllers import (
     Aggregation,
     DaemonSets,
@@ -32,8 +31,8 @@ from pytest_k8snet.lab.kube.controllers import (
     ReplicaSets,
 )
 from pytest_k8snet.lab.kube.dns import Zone
-from pytest_k8snet.lab.kube.kubelet import Heartbeat, Kit, Kubelet, Runtime
-from pytest_k8snet.lab.kube.podspec import PROGRAMS, SMALL_BIN, SMALL_PROGRAMS
+from pytest_k8snet.lab.kube.kubelet import Heartbeat, Kit, Kubelet
+from pytest_k8snet.lab.kube.podspec import DEFAULT_PATH, PROGRAMS, SMALL_BIN, SMALL_PROGRAMS
 from pytest_k8snet.lab.kube.reconcile import is_ready, log
 from pytest_k8snet.lab.kube.scheduler import Scheduler
 from pytest_k8snet.lab.kube.services import ServiceAddresses, ServiceEndpoints, ServiceProxy
@@ -86,7 +85,7 @@ class _Lab:
         await calico.prepare()
         await calico.reconcile()
         kubelet = Kubelet(self._kit(ipam, calico))
-        await serve(self._store, Runtime(kubelet), sock=listener, tls=tls, token=secrets.token)
+        await serve(self._store, kubelet, sock=listener, tls=tls, token=secrets.token)
         async with asyncio.TaskGroup() as components:
             working: list[_Component] = [calico, kubelet, *self._controllers()]
             for component in working:

@@ -1,6 +1,6 @@
-"""One run of one container: a process of the host's in namespaces of its own.
+"""A pod's sandbox and the containers in it: processes of the host's in namespaces of their own.
 
-The main process is pid 1 of the container's pid namespace: when it ends, whatever was started in
+The main process of a container is pid 1 of its pid namespace: when it ends, whatever was started in
 the container ends too. The network namespace is the pod's, or with ``hostNetwork`` the node's.
 """
 
@@ -26,83 +26,103 @@ from pathlib import Path
 
 from pytest_k8snet.lab.api.exec import ExecutableNotFound
 from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.calico.ipam import Cni
+from pytest_k8snet.lab.dataplane import netns
+from pytest_k8snet.lab.dataplane.underlay import endpoint_sysctls, node_namespace
+from pytest_k8snet.lab.kube import podspec
+from pytest_k8snet.lab.kube.podspec import DEFAULT_PATH, Plan
+from pytest_k8snet.lab.spec import LabSpec, NodeSpec
 
-#: How many bytes of one container's output are kept.
-CAPACITY_BYTES = 1 << 20
-_PIECE_BYTES = 1 << 16
+#: Where the pods' files are: in the lab's own tmpfs.
+PODS = Path("/run/k8snet/pods")
 
-
-class LogBuffer:
-    """The output of one run of a container, both streams in the order they came."""
-
-    def __init__(self, capacity_bytes: int = CAPACITY_BYTES) -> None:
-        self._lines: deque[tuple[str, bytes]] = deque()
-        self._free = capacity_bytes
-        self._first = 0
-        self._closed = False
-        self._news = asyncio.Event()
-
-    async def fill(self, *streams: asyncio.StreamReader) -> None:
-        """Read the streams to their ends, then close."""
-        try:
-            await asyncio.gather(*(self._read(stream) for stream in streams))
-        finally:
-            self.close()
-
-    async def _read(self, stream: asyncio.StreamReader) -> None:
-        pending = b""
-        while piece := await stream.read(_PIECE_BYTES):
-            *lines, pending = (pending + piece).split(b"\n")
-            for line in lines:
-                self.append(line + b"\n")
-            if len(pending) > _PIECE_BYTES:
-                self.append(pending)
-                pending = b""
-        if pending:
-            self.append(pending)
-
-    def append(self, line: bytes) -> None:
-        """Add a line; the oldest ones make room for it."""
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        self._lines.append((now, line))
-        self._free -= len(line)
-        while self._free < 0 and len(self._lines) > 1:
-            self._free += len(self._lines.popleft()[1])
-            self._first += 1
-        self._wake()
-
-    def close(self) -> None:
-        """There will be no more: whoever follows comes to the end."""
-        self._closed = True
-        self._wake()
-
-    def _wake(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
-    async def read(
-        self, *, follow: bool, tail_lines: int | None, timestamps: bool
-    ) -> AsyncIterator[bytes]:
-        """The lines kept, from the last ``tail_lines`` on; with ``follow`` until the end."""
-        end = self._first + len(self._lines)
-        position = self._first if tail_lines is None else max(self._first, end - tail_lines)
-        while True:
-            # All of one instant: while a line is on its way to the reader, more may come.
-            lines = self._since(position)
-            position = self._first + len(self._lines)
-            news, closed = self._news, self._closed
-            for stamp, line in lines:
-                yield b"%s %s" % (stamp.encode(), line) if timestamps else line
-            if closed or not follow:
-                return
-            await news.wait()
-
-    def _since(self, position: int) -> list[tuple[str, bytes]]:
-        return list(self._lines)[max(0, position - self._first) :]
+# As containerd has it: pods need no privilege for low ports.
+_POD_SYSCTLS = {"ipv4/ip_unprivileged_port_start": "0"}
 
 
-# -- One run of one container: a process of the host's in namespaces of its own -------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """Where the containers of one pod run.
 
+    Attributes:
+        network: the file of the network namespace.
+        address: of the pod; with ``hostNetwork`` its node's.
+        hostname: what its containers call themselves.
+        directory: the pod's files.
+    """
+
+    network: Path
+    address: str
+    hostname: str
+    directory: Path
+
+
+def _directory(pod: Object) -> Path:
+    return PODS / str(pod["metadata"]["uid"])
+
+
+def _network_name(pod: Object) -> str:
+    return f"pod-{pod['metadata']['uid']}"
+
+
+async def make_sandbox(pod: Object, *, spec: LabSpec, node: NodeSpec, cni: Cni) -> Sandbox:
+    """Make the namespace and the files.
+
+    Raises:
+        CniError: the pod gets no address; nothing is left behind.
+        DataplaneError: the kernel refuses the namespace.
+        StatusError: its node or its namespace is gone.
+        OSError: its files cannot be written.
+    """
+    directory, own = _directory(pod), not dig(pod, "spec.hostNetwork")
+    if own:
+        name = _network_name(pod)
+        hostname = dig(pod, "spec.hostname") or pod["metadata"]["name"]
+        await netns.create(name, sysctls={**endpoint_sysctls(spec), **_POD_SYSCTLS})
+    else:
+        name, hostname = node_namespace(node.name), node.name
+    try:
+        address = (await cni.add(pod, name)).address if own else str(node.address.ip)
+        _write_files(pod, spec, directory, hostname, address)
+    except BaseException:
+        await asyncio.shield(remove_sandbox(pod, cni=cni))
+        raise
+    return Sandbox(
+        network=netns.path(name), address=address, hostname=hostname, directory=directory
+    )
+
+
+def _write_files(pod: Object, spec: LabSpec, directory: Path, hostname: str, address: str) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "hosts").write_text(podspec.hosts(hostname, address))
+    resolver = podspec.resolv_conf(pod, spec)
+    if resolver is not None:
+        (directory / "resolv.conf").write_text(resolver)
+    containers = [*dig(pod, "spec.initContainers", []), *dig(pod, "spec.containers", [])]
+    shared = [f"tmp/{container['name']}" for container in containers]
+    shared += [
+        f"volumes/{volume['name']}"
+        for volume in dig(pod, "spec.volumes", [])
+        if volume.get("emptyDir") is not None
+    ]
+    for name in shared:
+        path = directory / name
+        path.mkdir(parents=True, exist_ok=True)
+        # Whoever the container runs as may write; mkdir's own mode is cut by the umask.
+        path.chmod(0o1777)
+
+
+async def remove_sandbox(pod: Object, *, cni: Cni) -> None:
+    """Give the address back and remove the namespace; what is not there is fine."""
+    try:
+        if not dig(pod, "spec.hostNetwork"):
+            await cni.delete(pod)
+    finally:
+        await netns.delete(_network_name(pod))
+        shutil.rmtree(_directory(pod), ignore_errors=True)
+
+
+# -- Containers ------------------------------------------------------------------------------------
 
 # Arguments: the new hostname, the working directory, how many pairs of mounts follow, the pairs,
 # the command. Reports on its standard input, a socket: first its pid as the lab sees it, then an
@@ -133,53 +153,6 @@ _UNSHARE = shutil.which("unshare") or "unshare"
 
 class ContainerError(Exception):
     """The container cannot be started; the text is the container runtime's."""
-
-
-#: A container's PATH when its spec sets none, as container runtimes have it.
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Everything there is to know about a container before it is started.
-
-    Attributes:
-        argv: the program and its arguments.
-        privileges: the command prefix that takes privileges away.
-        environment: the whole environment.
-        directory: the working directory.
-        hostname: of the container's UTS namespace.
-        network: the file of its network namespace.
-        mounts: what is bound where: (source, target), in order.
-    """
-
-    argv: tuple[str, ...]
-    privileges: tuple[str, ...]
-    environment: Mapping[str, str]
-    directory: str
-    hostname: str
-    network: Path
-    mounts: tuple[tuple[str, str], ...]
-
-    def command(self) -> list[str]:
-        """The argv that starts it."""
-        pairs = [path for pair in self.mounts for path in pair]
-        return [
-            *(_NSENTER, f"--net={self.network}"),
-            *(_UNSHARE, "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"),
-            *("sh", "-c", _SET_UP, "sh", self.hostname, self.directory, str(len(self.mounts))),
-            *(*pairs, *self.privileges, *self.argv),
-        ]
-
-
-def find_executable(name: str, *, path: str, root: Path = Path("/")) -> str | None:
-    """Where a container whose files begin at ``root`` finds a program, or None."""
-    places = [name] if "/" in name else [f"{entry}/{name}" for entry in path.split(":")]
-    for place in places:
-        seen = root / place.lstrip("/")
-        if seen.is_file() and os.access(seen, os.X_OK):
-            return place
-    return None
 
 
 class Container:
@@ -307,13 +280,41 @@ class Container:
         return process.returncode, text or b""
 
 
+async def pre_stop(spec: Object, container: Container, grace_seconds: float) -> float:
+    """Run the hook, within the grace period; what is left of that, in seconds.
+
+    A hook that fails, or is of another kind than ``exec`` and ``sleep``, delays nothing, and none
+    outlasts the container.
+    """
+    hook = dig(spec, "lifecycle.preStop", {})
+    if grace_seconds <= 0 or not hook or not container.running:
+        return grace_seconds
+    begun = time.monotonic()
+    waits = [asyncio.ensure_future(one) for one in (_run_hook(hook, container), container.wait())]
+    try:
+        await asyncio.wait(waits, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waits:
+            one.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+    # A kubelet leaves at least two seconds for the signal itself.
+    return max(2.0, grace_seconds - (time.monotonic() - begun))
+
+
+async def _run_hook(hook: Object, container: Container) -> None:
+    if "sleep" in hook:
+        await asyncio.sleep(float(hook["sleep"]["seconds"]))
+    elif "exec" in hook:
+        await container.execute(hook["exec"]["command"], output=False)
+
+
 async def _begin(plan: Plan) -> tuple[asyncio.subprocess.Process, socket.socket]:
     """Start the container's process; it reports through the socket."""
     ours, theirs = socket.socketpair()
     try:
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *plan.command(),
+                *_command(plan),
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -323,6 +324,17 @@ async def _begin(plan: Plan) -> tuple[asyncio.subprocess.Process, socket.socket]
         ours.close()
         raise
     return process, ours
+
+
+def _command(plan: Plan) -> list[str]:
+    """The argv that starts a container."""
+    pairs = [path for pair in plan.mounts for path in pair]
+    return [
+        *(_NSENTER, f"--net={plan.network}"),
+        *(_UNSHARE, "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"),
+        *("sh", "-c", _SET_UP, "sh", plan.hostname, plan.directory, str(len(plan.mounts))),
+        *(*pairs, *plan.privileges, *plan.argv),
+    ]
 
 
 def _reason(exc: OSError | ValueError) -> str:
@@ -348,8 +360,17 @@ def _refusal(executable: str, reason: str) -> str:
     )
 
 
-# -- A command that ``kubectl exec`` started in a container: pipes, or a terminal -----------------
+def find_executable(name: str, *, path: str, root: Path = Path("/")) -> str | None:
+    """Where a container whose files begin at ``root`` finds a program, or None."""
+    places = [name] if "/" in name else [f"{entry}/{name}" for entry in path.split(":")]
+    for place in places:
+        seen = root / place.lstrip("/")
+        if seen.is_file() and os.access(seen, os.X_OK):
+            return place
+    return None
 
+
+# -- What ``kubectl exec`` runs --------------------------------------------------------------------
 
 # Enough for a fast writer to get ahead of the client, in bytes.
 _BUFFER_BYTES = 1 << 18
@@ -441,32 +462,77 @@ class _TerminalProtocol(asyncio.StreamReaderProtocol):
         super().connection_lost(None if isinstance(exc, OSError) else exc)
 
 
-# -- What a container asks for before it is stopped: ``lifecycle.preStop`` ------------------------
+# -- What ``kubectl logs`` reads -------------------------------------------------------------------
+
+#: How many bytes of one container's output are kept.
+CAPACITY_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 16
 
 
-async def pre_stop(spec: Object, container: Container, grace_seconds: float) -> float:
-    """Run the hook, within the grace period; what is left of that, in seconds.
+class LogBuffer:
+    """The output of one run of a container, both streams in the order they came."""
 
-    A hook that fails, or is of another kind than ``exec`` and ``sleep``, delays nothing, and none
-    outlasts the container.
-    """
-    hook = dig(spec, "lifecycle.preStop", {})
-    if grace_seconds <= 0 or not hook or not container.running:
-        return grace_seconds
-    begun = time.monotonic()
-    waits = [asyncio.ensure_future(one) for one in (_run(hook, container), container.wait())]
-    try:
-        await asyncio.wait(waits, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waits:
-            one.cancel()
-    await asyncio.gather(*waits, return_exceptions=True)
-    # A kubelet leaves at least two seconds for the signal itself.
-    return max(2.0, grace_seconds - (time.monotonic() - begun))
+    def __init__(self, capacity_bytes: int = CAPACITY_BYTES) -> None:
+        self._lines: deque[tuple[str, bytes]] = deque()
+        self._free = capacity_bytes
+        self._first = 0
+        self._closed = False
+        self._news = asyncio.Event()
 
+    async def fill(self, *streams: asyncio.StreamReader) -> None:
+        """Read the streams to their ends, then close."""
+        try:
+            await asyncio.gather(*(self._read(stream) for stream in streams))
+        finally:
+            self.close()
 
-async def _run(hook: Object, container: Container) -> None:
-    if "sleep" in hook:
-        await asyncio.sleep(float(hook["sleep"]["seconds"]))
-    elif "exec" in hook:
-        await container.execute(hook["exec"]["command"], output=False)
+    async def _read(self, stream: asyncio.StreamReader) -> None:
+        pending = b""
+        while piece := await stream.read(_PIECE_BYTES):
+            *lines, pending = (pending + piece).split(b"\n")
+            for line in lines:
+                self.append(line + b"\n")
+            if len(pending) > _PIECE_BYTES:
+                self.append(pending)
+                pending = b""
+        if pending:
+            self.append(pending)
+
+    def append(self, line: bytes) -> None:
+        """Add a line; the oldest ones make room for it."""
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self._lines.append((now, line))
+        self._free -= len(line)
+        while self._free < 0 and len(self._lines) > 1:
+            self._free += len(self._lines.popleft()[1])
+            self._first += 1
+        self._wake()
+
+    def close(self) -> None:
+        """There will be no more: whoever follows comes to the end."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def read(
+        self, *, follow: bool, tail_lines: int | None, timestamps: bool
+    ) -> AsyncIterator[bytes]:
+        """The lines kept, from the last ``tail_lines`` on; with ``follow`` until the end."""
+        end = self._first + len(self._lines)
+        position = self._first if tail_lines is None else max(self._first, end - tail_lines)
+        while True:
+            # All of one instant: while a line is on its way to the reader, more may come.
+            lines = self._since(position)
+            position = self._first + len(self._lines)
+            news, closed = self._news, self._closed
+            for stamp, line in lines:
+                yield b"%s %s" % (stamp.encode(), line) if timestamps else line
+            if closed or not follow:
+                return
+            await news.wait()
+
+    def _since(self, position: int) -> list[tuple[str, bytes]]:
+        return list(self._lines)[max(0, position - self._first) :]

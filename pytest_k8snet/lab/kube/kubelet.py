@@ -1,4 +1,8 @@
-"""The kubelets of all nodes: each pod that is bound to a node gets a worker for its life."""
+"""The kubelets of all nodes: each pod that is bound to a node gets a worker for its life.
+
+A pod's worker makes its sandbox, runs its containers, one worker for each, and writes its status;
+the API server asks the kubelets for ``exec`` and logs.
+"""
 
 from __future__ import annotations
 
@@ -7,514 +11,28 @@ import base64
 import contextlib
 import math
 import os
-import shutil
-import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from pytest_k8snet.lab.api.exec import ExecutableNotFound
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.status import StatusError, bad_request, internal_error
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.ipam import Cni, CniError
-from pytest_k8snet.lab.dataplane import netns
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
-from pytest_k8snet.lab.dataplane.underlay import endpoint_sysctls, node_namespace
-from pytest_k8snet.lab.kube import container, podspec, podstatus
-from pytest_k8snet.lab.kube.container import (
-    Container,
-    ContainerError,
-    Execution,
-    Plan,
-    run_with_pipes,
-    run_with_terminal,
-)
+from pytest_k8snet.lab.dataplane.underlay import node_namespace
+from pytest_k8snet.lab.kube import container as containers
+from pytest_k8snet.lab.kube import podspec, podstatus, probes
+from pytest_k8snet.lab.kube.container import Container, ContainerError, Execution, Sandbox
 from pytest_k8snet.lab.kube.podstatus import ContainerState, PodState
 from pytest_k8snet.lab.kube.reconcile import Recorder, explain, log
 from pytest_k8snet.lab.spec import LabSpec, NodeSpec
 
-# A kubelet asks once a period; a lab is wanted at once, so readiness is asked for often at first.
-_EAGER_SECONDS = (0.01, 0.02, 0.04, *[0.08] * 50)
-
-
-class ProbeFailure(Exception):  # noqa: N818 -- the kubelet's word
-    """The container did not answer as it should."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where a probe goes.
-
-    Attributes:
-        container: the container that is asked.
-        ports: its named ports.
-        address: of the pod.
-        network: the name of its node's network namespace.
-    """
-
-    container: Container
-    ports: dict[str, int]
-    address: str
-    network: str
-
-
-async def watch(
-    probe: Object,
-    target: Target,
-    report: Callable[[bool, str], Awaitable[None]],
-    *,
-    eagerly: bool,
-) -> None:
-    """Ask for ever.
-
-    Args:
-        probe: the Probe object.
-        target: whom to ask.
-        report: called after each answer with the verdict that the thresholds make of all answers
-            so far, and what was wrong with this one.
-        eagerly: begin by asking often until it answers well once; nothing of that is reported.
-    """
-    await asyncio.sleep(probe.get("initialDelaySeconds") or 0)
-    if eagerly:
-        for pause in _EAGER_SECONDS:
-            if await _ask(probe, target) is None:
-                break
-            await asyncio.sleep(pause)
-    verdict = not eagerly
-    well = ill = 0
-    while True:
-        text = await _ask(probe, target)
-        well, ill = (well + 1, 0) if text is None else (0, ill + 1)
-        if well >= (probe.get("successThreshold") or 1):
-            verdict = True
-        elif ill >= (probe.get("failureThreshold") or 3):
-            verdict = False
-        await report(verdict, text or "")
-        await asyncio.sleep(float(probe.get("periodSeconds") or 10))
-
-
-async def _ask(probe: Object, target: Target) -> str | None:
-    """None when all is well, otherwise what is wrong."""
-    try:
-        async with asyncio.timeout(float(probe.get("timeoutSeconds") or 1)):
-            if "exec" in probe:
-                await _run(probe["exec"]["command"], target)
-            elif "httpGet" in probe:
-                await _get(probe["httpGet"], target)
-            elif "tcpSocket" in probe:
-                port = _port(probe["tcpSocket"], target)
-                (await _connect(target, port)).close()
-    except ProbeFailure as failure:
-        return str(failure)
-    except (OSError, TimeoutError) as exc:
-        return str(exc) or "context deadline exceeded"
-    return None
-
-
-async def _run(argv: list[str], target: Target) -> None:
-    try:
-        status, output = await target.container.execute(argv, output=True)
-    except (ExecutableNotFound, ContainerError) as exc:
-        raise ProbeFailure(str(exc)) from None
-    if status:
-        raise ProbeFailure(output.decode(errors="replace").strip())
-
-
-async def _get(question: Object, target: Target) -> None:
-    port = _port(question, target)
-    path = question.get("path") or "/"
-    headers = {header["name"]: header["value"] for header in question.get("httpHeaders") or []}
-    headers = {"Host": f"{target.address}:{port}", "User-Agent": "kube-probe/1.32", **headers}
-    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    reader, writer = await asyncio.open_connection(sock=await _connect(target, port))
-    try:
-        writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
-        status = (await reader.readline()).split()
-    finally:
-        writer.close()
-    if len(status) < 2 or not b"200" <= status[1] < b"400":
-        code = status[1].decode(errors="replace") if len(status) > 1 else "no answer"
-        raise ProbeFailure(f"HTTP probe failed with statuscode: {code}")
-
-
-async def _connect(target: Target, port: int) -> socket.socket:
-    connection = await netns.run(target.network, socket.socket, socket.AF_INET, socket.SOCK_STREAM)
-    connection.setblocking(False)
-    try:
-        await asyncio.get_running_loop().sock_connect(connection, (target.address, port))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _port(question: Object, target: Target) -> int:
-    port = question["port"]
-    if isinstance(port, str) and not port.isdigit():
-        if port not in target.ports:
-            raise ProbeFailure(f"couldn't find port: {port!r}")
-        return target.ports[port]
-    return int(port)
-
-
-def named_ports(container: Object) -> dict[str, int]:
-    """The container's ports that have names."""
-    return {
-        port["name"]: int(port["containerPort"])
-        for port in dig(container, "ports", [])
-        if port.get("name")
-    }
-
-
-# -- A pod's surroundings, made before its containers: network namespace, address, files ----------
-
-#: Where the pods' files are: in the lab's own tmpfs.
-PODS = Path("/run/k8snet/pods")
-
-# As containerd has it: pods need no privilege for low ports.
-_POD_SYSCTLS = {"ipv4/ip_unprivileged_port_start": "0"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sandbox:
-    """Where the containers of one pod run.
-
-    Attributes:
-        network: the file of the network namespace.
-        address: of the pod; with ``hostNetwork`` its node's.
-        hostname: what its containers call themselves.
-        directory: the pod's files.
-    """
-
-    network: Path
-    address: str
-    hostname: str
-    directory: Path
-
-
-def directory_of(pod: Object) -> Path:
-    """Where the pod's files are."""
-    return PODS / str(pod["metadata"]["uid"])
-
-
-def _network_name(pod: Object) -> str:
-    return f"pod-{pod['metadata']['uid']}"
-
-
-async def make(pod: Object, *, spec: LabSpec, node: NodeSpec, cni: Cni) -> Sandbox:
-    """Make the namespace and the files.
-
-    Raises:
-        CniError: the pod gets no address; nothing is left behind.
-        DataplaneError: the kernel refuses the namespace.
-        StatusError: its node or its namespace is gone.
-        OSError: its files cannot be written.
-    """
-    directory, own = directory_of(pod), not dig(pod, "spec.hostNetwork")
-    if own:
-        name = _network_name(pod)
-        hostname = dig(pod, "spec.hostname") or pod["metadata"]["name"]
-        await netns.create(name, sysctls={**endpoint_sysctls(spec), **_POD_SYSCTLS})
-    else:
-        name, hostname = node_namespace(node.name), node.name
-    try:
-        address = (await cni.add(pod, name)).address if own else str(node.address.ip)
-        _write_files(pod, spec, directory, hostname, address)
-    except BaseException:
-        await asyncio.shield(remove(pod, cni=cni))
-        raise
-    return Sandbox(
-        network=netns.path(name), address=address, hostname=hostname, directory=directory
-    )
-
-
-def _write_files(pod: Object, spec: LabSpec, directory: Path, hostname: str, address: str) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "hosts").write_text(podspec.hosts(hostname, address))
-    resolver = podspec.resolv_conf(pod, spec)
-    if resolver is not None:
-        (directory / "resolv.conf").write_text(resolver)
-    containers = [*dig(pod, "spec.initContainers", []), *dig(pod, "spec.containers", [])]
-    shared = [f"tmp/{container['name']}" for container in containers]
-    shared += [
-        f"volumes/{volume['name']}"
-        for volume in dig(pod, "spec.volumes", [])
-        if volume.get("emptyDir") is not None
-    ]
-    for name in shared:
-        path = directory / name
-        path.mkdir(parents=True, exist_ok=True)
-        # Whoever the container runs as may write; mkdir's own mode is cut by the umask.
-        path.chmod(0o1777)
-
-
-async def remove(pod: Object, *, cni: Cni) -> None:
-    """Give the address back and remove the namespace; what is not there is fine."""
-    try:
-        if not dig(pod, "spec.hostNetwork"):
-            await cni.delete(pod)
-    finally:
-        await netns.delete(_network_name(pod))
-        shutil.rmtree(directory_of(pod), ignore_errors=True)
-
-
-# -- The life of one container of a pod: pull, create, start, probe, start again ------------------
-
+_SANDBOX_RETRY_SECONDS = 1.0
 #: The kubelet's back-off for pulls and restarts, in seconds.
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 10, 300
-
-
-class ContainerWorker:
-    """Looks after one container.
-
-    Attributes:
-        spec: the entry of ``spec.containers``.
-        state: what it does, for the pod's status.
-        current: the run that is, or was the last.
-        previous: the run before.
-    """
-
-    def __init__(self, pod_worker: PodWorker, spec: Object, state: ContainerState) -> None:
-        self._pod_worker = pod_worker
-        self.spec = spec
-        self.state = state
-        self.current: Container | None = None
-        self.previous: Container | None = None
-        self._starting: asyncio.Task[Container] | None = None
-
-    async def run(self, sandbox: Sandbox, *, initial: bool = False) -> int:
-        """Keep it running as the restart policy says; its last exit status."""
-        await self._pull()
-        policy = dig(self._pod_worker.pod, "spec.restartPolicy", "Always")
-        delay = 0
-        while True:
-            code = await self._run_once(sandbox, initial=initial)
-            again = policy != "Never" if code else policy == "Always" and not initial
-            if not again:
-                return code
-            if "terminated" in self.state.state:
-                self.state.last = self.state.state
-            if delay:
-                await self._back_off(delay)
-            delay = min(max(2 * delay, FIRST_DELAY_SECONDS), LONGEST_DELAY_SECONDS)
-            self.state.restarts += 1
-
-    async def stop(self, grace_seconds: float) -> None:
-        """End it, and write down how it ended."""
-        if self._starting is not None:
-            # Why it did not start has been told by whoever started it.
-            with contextlib.suppress(Exception):
-                started = await self._starting
-                if started is not self.current:
-                    # Nobody has seen it run: it goes without ceremony.
-                    await started.stop(0)
-        if self.current is None:
-            return
-        if self.current.running:
-            self._event("Killing", f"Stopping container {self.spec['name']}")
-            left = await container.pre_stop(self.spec, self.current, grace_seconds)
-            await self.current.stop(left)
-        if self.state.running:
-            self._ended(await self.current.wait())
-
-    def kill(self) -> None:
-        """End it at once, without waiting."""
-        if self.current is not None:
-            self.current.signal(9)
-
-    async def _pull(self) -> None:
-        image, delay = str(self.spec["image"]), FIRST_DELAY_SECONDS
-        while True:
-            try:
-                podspec.pull(image)
-            except podspec.ImagePullError as exc:
-                self._event("Pulling", f'Pulling image "{image}"')
-                self._event("Failed", f'Failed to pull image "{image}": {exc}', warning=True)
-                self._event("Failed", "Error: ErrImagePull", warning=True)
-                self._waiting("ErrImagePull", str(exc))
-                await asyncio.sleep(1)
-                self._event("BackOff", f'Back-off pulling image "{image}"')
-                self._event("Failed", "Error: ImagePullBackOff", warning=True)
-                self._waiting(
-                    "ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {exc}'
-                )
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, LONGEST_DELAY_SECONDS)
-            else:
-                text = f'Container image "{image}" already present on machine'
-                self._event("Pulled", text)
-                return
-
-    async def _run_once(self, sandbox: Sandbox, *, initial: bool) -> int:
-        try:
-            container = await self._start(sandbox)
-        except ContainerError as exc:
-            await self._tell_failed_start(str(exc))
-            return 128
-        if self.current is not None:
-            self.previous = self.current
-        self.current = container
-        self.state.id = container.id
-        self.state.state = podstatus.running()
-        self.state.passes_probe = initial or not self.spec.get("readinessProbe")
-        self._event("Started", f"Started container {self.spec['name']}")
-        self._pod_worker.publish()
-        watchers = [] if initial else self._watchers(container, sandbox)
-        try:
-            code = await container.wait()
-        finally:
-            for watcher in watchers:
-                watcher.cancel()
-        self._ended(code)
-        return code
-
-    async def _tell_failed_start(self, text: str) -> None:
-        self._event("Failed", f"Error: {text}", warning=True)
-        self.state.state = podstatus.terminated(
-            128,
-            container_id="0" * 64,
-            started_at="1970-01-01T00:00:00Z",
-            reason="StartError",
-            message=text,
-        )
-        if dig(self._pod_worker.pod, "spec.restartPolicy", "Always") != "Never":
-            self.state.last = self.state.state
-            self._waiting("RunContainerError", text)
-            await asyncio.sleep(FIRST_DELAY_SECONDS)
-        self._pod_worker.publish()
-
-    async def _start(self, sandbox: Sandbox) -> Container:
-        pod_worker, name = self._pod_worker, self.spec["name"]
-        while True:
-            try:
-                plan = self._plan(sandbox)
-            except (podspec.ConfigError, podspec.NoCommandError) as exc:
-                reason, text = "CreateContainerConfigError", str(exc)
-                if isinstance(exc, podspec.NoCommandError):
-                    reason = "CreateContainerError"
-                    text = f"failed to generate container spec: failed to generate spec: {exc}"
-                self._event("Failed", f"Error: {text}", warning=True)
-                self._waiting(reason, text)
-                await asyncio.sleep(FIRST_DELAY_SECONDS)
-                continue
-            self._event("Created", f"Created container: {name}")
-            async with pod_worker.kit.starting:
-                self._starting = asyncio.create_task(Container.start(plan))
-                # Half a container could not be stopped: whoever ends the pod waits for it.
-                return await asyncio.shield(self._starting)
-
-    def _plan(self, sandbox: Sandbox) -> Plan:
-        pod_worker = self._pod_worker
-        values = podspec.environment(
-            pod_worker.pod,
-            self.spec,
-            api=pod_worker.kit.api,
-            status=podstatus.build(pod_worker.pod, pod_worker.state),
-            lookup=self._look_up,
-        )
-        return podspec.plan(
-            pod_worker.pod,
-            self.spec,
-            values=values,
-            hostname=sandbox.hostname,
-            network=sandbox.network,
-            directory=sandbox.directory,
-            python=pod_worker.kit.python,
-            any_user=pod_worker.kit.any_user,
-        )
-
-    def _look_up(self, kind: str, name: str, key: str) -> str:
-        namespace = self._pod_worker.pod["metadata"]["namespace"]
-        try:
-            found = self._pod_worker.kit.store.get(f"{kind}s", name, namespace)
-        except StatusError as exc:
-            raise podspec.ConfigError(exc.message) from None
-        value = dig(found, "data", {}).get(key)
-        if value is None:
-            raise podspec.ConfigError(f"couldn't find key {key} in {found['kind']} {name}")
-        if kind != "secret":
-            return str(value)
-        try:
-            return base64.b64decode(value).decode()
-        except (TypeError, ValueError) as exc:
-            text = f"couldn't decode key {key} in {found['kind']} {name}: {exc}"
-            raise podspec.ConfigError(text) from None
-
-    def _watchers(self, container: Container, sandbox: Sandbox) -> list[asyncio.Task[None]]:
-        target = Target(
-            container=container,
-            ports=named_ports(self.spec),
-            address=sandbox.address,
-            network=node_namespace(self._pod_worker.node.name),
-        )
-        found = []
-        if probe := self.spec.get("readinessProbe"):
-            asking = watch(probe, target, self._report_ready, eagerly=True)
-            found.append(asyncio.create_task(asking))
-        if probe := self.spec.get("livenessProbe"):
-            asking = watch(probe, target, self._report_live, eagerly=False)
-            found.append(asyncio.create_task(asking))
-        return found
-
-    async def _report_ready(self, well: bool, text: str) -> None:
-        if text:
-            self._event("Unhealthy", f"Readiness probe failed: {text}", warning=True)
-        if self.state.passes_probe != well:
-            self.state.passes_probe = well
-            self._pod_worker.publish()
-
-    async def _report_live(self, well: bool, text: str) -> None:
-        name = self.spec["name"]
-        if text:
-            self._event("Unhealthy", f"Liveness probe failed: {text}", warning=True)
-        if well or self.current is None:
-            return
-        self._event("Killing", f"Container {name} failed liveness probe, will be restarted")
-        # Shielded: the end of the container cancels the probe that asked for it.
-        grace = float(dig(self._pod_worker.pod, "spec.terminationGracePeriodSeconds", 30))
-        await asyncio.shield(self.current.stop(grace))
-
-    async def _back_off(self, delay: int) -> None:
-        meta, name = self._pod_worker.pod["metadata"], self.spec["name"]
-        where = f"{meta['name']}_{meta['namespace']}({meta['uid']})"
-        text = f"restarting failed container={name} pod={where}"
-        self._event(
-            "BackOff",
-            f"Back-off restarting failed container {name} in pod {where}",
-            warning=True,
-        )
-        self._waiting("CrashLoopBackOff", f"back-off {delay}s {text}")
-        await asyncio.sleep(delay)
-
-    def _ended(self, code: int) -> None:
-        started = dig(self.state.state, "running.startedAt", "")
-        self.state.state = podstatus.terminated(
-            code, container_id=self.state.id, started_at=started
-        )
-        self._pod_worker.publish()
-
-    def _waiting(self, reason: str, message: str) -> None:
-        self.state.state = podstatus.waiting(reason, message)
-        self._pod_worker.publish()
-
-    def _event(self, reason: str, message: str, *, warning: bool = False) -> None:
-        self._pod_worker.recorder.record(
-            self._pod_worker.pod,
-            reason,
-            message,
-            kind="Warning" if warning else "Normal",
-            container=self.spec["name"],
-        )
-
-
-# -- The life of one pod on its node, from the sandbox to the last trace --------------------------
-
-
-_SANDBOX_RETRY_SECONDS = 1.0
 _DEADLINE = (
     "DeadlineExceeded",
     "Pod was active on the node longer than the specified deadline",
@@ -545,185 +63,8 @@ class Kit:
     api: Mapping[str, str] = field(default_factory=dict)
 
 
-class PodWorker:
-    """Looks after one pod.
-
-    Attributes:
-        pod: the object, as it was when the kubelet took it on.
-        state: what its containers do.
-        gone: to be set when the object is gone.
-    """
-
-    def __init__(self, pod: Object, *, node: NodeSpec, kit: Kit, recorder: Recorder) -> None:
-        self.pod = pod
-        self.node = node
-        self.kit = kit
-        self.recorder = recorder
-        self._initial = self._workers("spec.initContainers")
-        self._main = self._workers("spec.containers")
-        self.state = PodState(
-            node_address=str(node.address.ip),
-            initial=[worker.state for worker in self._initial],
-            containers=[worker.state for worker in self._main],
-        )
-        self.gone = asyncio.Event()
-        self._making: asyncio.Task[Sandbox] | None = None
-        self._ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._shortest_seconds = math.inf
-
-    def _workers(self, path: str) -> list[ContainerWorker]:
-        workers = []
-        for spec in dig(self.pod, path, []):
-            state = ContainerState(name=spec["name"], image=spec["image"])
-            if self.pod["spec"].get("initContainers"):
-                state.state = podstatus.waiting("PodInitializing")
-            workers.append(ContainerWorker(self, spec, state))
-        return workers
-
-    def container(self, name: str) -> ContainerWorker | None:
-        """The worker of the container of that name."""
-        found = [worker for worker in (*self._main, *self._initial) if worker.spec["name"] == name]
-        return found[0] if found else None
-
-    def end(self, grace_seconds: float) -> None:
-        """The pod is to go; asked again, it goes no later than it was to go before."""
-        if not self._ending.done():
-            self._ending.set_result(grace_seconds)
-        if grace_seconds < self._shortest_seconds < math.inf:
-            asyncio.get_running_loop().call_later(grace_seconds, self._kill)
-        self._shortest_seconds = min(grace_seconds, self._shortest_seconds)
-
-    def _kill(self) -> None:
-        for worker in (*self._initial, *self._main):
-            worker.kill()
-
-    async def run(self) -> None:
-        """From the sandbox to the last trace; ends when the pod is gone from the node."""
-        try:
-            # One that was deleted while it waited for its turn has no life.
-            if not self._ending.done():
-                await self._live_and_die()
-        except Exception as exc:
-            await self._give_up(explain(exc))
-        await self._ending
-        self._forget()
-
-    async def _live_and_die(self) -> None:
-        life = asyncio.create_task(self._live())
-        deadline = dig(self.pod, "spec.activeDeadlineSeconds")
-        either: set[asyncio.Future[Any]] = {life, self._ending}
-        await asyncio.wait(
-            either,
-            timeout=None if deadline is None else float(deadline),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if not life.done() and not self._ending.done():
-            self.state.failure = _DEADLINE
-            self.recorder.record(self.pod, *_DEADLINE)
-            self._shortest_seconds = self._grace()
-            await self._stop(life, self._shortest_seconds)
-        elif not life.done():
-            await self._stop(life, self._ending.result())
-        else:
-            life.result()
-        self.publish()
-        self.state.sandbox_ready = False
-        await remove(self.pod, cni=self.kit.cni)
-        self.publish()
-
-    async def _give_up(self, problem: str) -> None:
-        """Take down what there is, after trouble that nobody foresaw; the other pods go on."""
-        log(f"kubelet: pod {self.pod['metadata']['name']}: {problem}")
-        text = f"Error syncing pod, skipping: {problem}"
-        self.recorder.record(self.pod, "FailedSync", text, kind="Warning")
-        stops = [worker.stop(0) for worker in (*self._initial, *self._main)]
-        for steps in (stops, [remove(self.pod, cni=self.kit.cni)]):
-            for result in await asyncio.gather(*steps, return_exceptions=True):
-                if isinstance(result, Exception):
-                    log(f"kubelet: pod {self.pod['metadata']['name']}: {explain(result)}")
-
-    async def _live(self) -> None:
-        self.publish()
-        made = await self._make_sandbox()
-        self.state.address = made.address
-        self.state.sandbox_ready = True
-        for worker in self._initial:
-            if await worker.run(made, initial=True) != 0:
-                return
-        for worker in self._main:
-            worker.state.state = podstatus.waiting("ContainerCreating")
-        # One that breaks must not leave the others running.
-        async with asyncio.TaskGroup() as running:
-            for worker in self._main:
-                running.create_task(worker.run(made))
-
-    async def _make_sandbox(self) -> Sandbox:
-        while True:
-            try:
-                async with self.kit.starting:
-                    making = make(self.pod, spec=self.kit.spec, node=self.node, cni=self.kit.cni)
-                    self._making = asyncio.create_task(making)
-                    # Half a sandbox could not be removed: whoever ends the pod waits for it.
-                    return await asyncio.shield(self._making)
-            except (CniError, DataplaneError, StatusError, OSError) as exc:
-                self.recorder.record(
-                    self.pod,
-                    "FailedCreatePodSandBox",
-                    "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to "
-                    f"setup network for sandbox: {exc}",
-                    kind="Warning",
-                )
-                await asyncio.sleep(_SANDBOX_RETRY_SECONDS)
-
-    def _grace(self) -> float:
-        return float(dig(self.pod, "spec.terminationGracePeriodSeconds", 30))
-
-    async def _stop(self, life: asyncio.Task[Any], grace_seconds: float) -> None:
-        life.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await life
-        if self._making is not None:
-            await asyncio.wait([self._making])
-        await asyncio.gather(
-            *(worker.stop(grace_seconds) for worker in (*self._initial, *self._main))
-        )
-
-    def publish(self) -> None:
-        """Write the pod's status as it is now."""
-
-        def change(pod: Object) -> None:
-            # Another pod of the same name is not ours.
-            if pod["metadata"]["uid"] == self.pod["metadata"]["uid"]:
-                pod["status"] = podstatus.build(pod, self.state)
-
-        meta = self.pod["metadata"]
-        with _unless_gone():
-            self.kit.store.mutate(
-                "pods", meta["name"], meta["namespace"], change, subresource="status"
-            )
-
-    def _forget(self) -> None:
-        meta = self.pod["metadata"]
-        with _unless_gone():
-            found = self.kit.store.get("pods", meta["name"], meta["namespace"])
-            if found["metadata"]["uid"] == meta["uid"]:
-                self.kit.store.delete("pods", meta["name"], meta["namespace"], grace_seconds=0)
-
-
-@contextlib.contextmanager
-def _unless_gone() -> Any:
-    try:
-        yield
-    except StatusError as exc:
-        if exc.code != 404:
-            raise
-
-
-# -- The kubelets of all nodes: each pod that is bound to a node gets a worker for its life -------
-
-
 class Kubelet:
-    """Runs the pods of the whole lab.
+    """Runs the pods of the whole lab; the API server's ContainerRuntime.
 
     Args:
         kit: what the pods' workers need.
@@ -743,15 +84,9 @@ class Kubelet:
             async for kind, pod in self._kit.store.watch("pods"):
                 self._see(kind, pod, lives)
 
-    def find(self, namespace: str, pod: str, container: str) -> ContainerWorker | None:
-        """The worker of a container, or None when no node has the pod."""
-        worker = self._workers.get(self._uids.get((namespace, pod), ""))
-        return worker.container(container) if worker else None
-
-    def node_of(self, namespace: str, pod: str) -> str:
-        """The name of the node that has the pod, or nothing."""
-        worker = self._workers.get(self._uids.get((namespace, pod), ""))
-        return worker.node.name if worker else ""
+    def worker(self, namespace: str, pod: str) -> PodWorker | None:
+        """The worker of a pod, or None when no node has it."""
+        return self._workers.get(self._uids.get((namespace, pod), ""))
 
     def _see(self, kind: str, pod: Object, lives: asyncio.TaskGroup) -> None:
         uid = str(pod["metadata"]["uid"])
@@ -785,67 +120,6 @@ class Kubelet:
         if self._uids.get(key) == meta["uid"]:
             del self._uids[key], self._lives[key]
 
-
-# -- The kubelets' sign of life: one Lease for each node, renewed as long as the lab runs ---------
-
-
-_NAMESPACE = "kube-node-lease"
-_LEASES = "leases.coordination.k8s.io"
-_PERIOD_SECONDS = 10.0
-_DURATION_SECONDS = 40
-
-
-class Heartbeat:
-    """Renews the nodes' leases.
-
-    Args:
-        store: the cluster's objects.
-        spec: the nodes.
-    """
-
-    def __init__(self, store: Store, spec: LabSpec) -> None:
-        self._store = store
-        self._nodes = [node.name for node in spec.nodes]
-
-    async def run(self) -> None:
-        """Renew for ever."""
-        while True:
-            for node in self._nodes:
-                self._renew(node)
-            await asyncio.sleep(_PERIOD_SECONDS)
-
-    def _renew(self, node: str) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        spec: Object = {
-            "holderIdentity": node,
-            "leaseDurationSeconds": _DURATION_SECONDS,
-            "renewTime": now,
-        }
-
-        def change(lease: Object) -> None:
-            lease["spec"] = spec
-
-        try:
-            self._store.mutate(_LEASES, node, _NAMESPACE, change)
-        except StatusError:
-            # Without their namespace there are no leases; the next beat tries again.
-            with contextlib.suppress(StatusError):
-                self._store.create(_LEASES, {"metadata": {"name": node}, "spec": spec}, _NAMESPACE)
-
-
-# -- The kubelets' server: exec and logs, as the API server asks for them -------------------------
-
-
-class Runtime:
-    """Runs commands in containers and reads their logs; a ContainerRuntime.
-
-    Args:
-        kubelet: knows the containers.
-    """
-
-    def __init__(self, kubelet: Kubelet) -> None:
-        self._kubelet = kubelet
-
     async def exec(
         self, namespace: str, pod: str, container: str, argv: list[str], *, stdin: bool, tty: bool
     ) -> Execution:
@@ -855,7 +129,7 @@ class Runtime:
             StatusError: the container does not run.
             ExecutableNotFound: the container has no such program.
         """
-        worker = self._worker(namespace, pod, container)
+        worker = self._container(namespace, pod, container)
         run = worker.current
         if run is None or not run.running or not worker.state.running:
             raise internal_error(
@@ -863,8 +137,8 @@ class Runtime:
             )
         command = run.enter(argv, tty=tty)
         if tty:
-            return await run_with_terminal(command, run.plan.environment)
-        return await run_with_pipes(command, run.plan.environment, stdin=stdin)
+            return await containers.run_with_terminal(command, run.plan.environment)
+        return await containers.run_with_pipes(command, run.plan.environment, stdin=stdin)
 
     async def logs(
         self,
@@ -882,7 +156,7 @@ class Runtime:
         Raises:
             StatusError: 400, it has not been started yet.
         """
-        worker = self._worker(namespace, pod, container)
+        worker = self._container(namespace, pod, container)
         run = worker.previous if previous else worker.current
         if run is None and previous:
             raise bad_request(
@@ -900,10 +174,466 @@ class Runtime:
         async for line in lines:
             yield line
 
-    def _worker(self, namespace: str, pod: str, container: str) -> ContainerWorker:
-        worker = self._kubelet.find(namespace, pod, container)
+    def _container(self, namespace: str, pod: str, container: str) -> ContainerWorker:
+        worker = self.worker(namespace, pod)
         if worker is None:
-            if not self._kubelet.node_of(namespace, pod):
-                raise StatusError(404, "NotFound", f'pods "{pod}" not found')
-            raise bad_request(f"container {container} is not valid for pod {pod}")
-        return worker
+            raise StatusError(404, "NotFound", f'pods "{pod}" not found')
+        for one in worker.containers:
+            if one.spec["name"] == container:
+                return one
+        raise bad_request(f"container {container} is not valid for pod {pod}")
+
+
+class PodWorker:
+    """Looks after one pod, from the sandbox to the last trace.
+
+    Attributes:
+        pod: the object, as it was when the kubelet took it on.
+        state: what its containers do.
+        gone: to be set when the object is gone.
+    """
+
+    def __init__(self, pod: Object, *, node: NodeSpec, kit: Kit, recorder: Recorder) -> None:
+        self.pod = pod
+        self.node = node
+        self.kit = kit
+        self.recorder = recorder
+        self._initial = self._workers("spec.initContainers")
+        self._main = self._workers("spec.containers")
+        self.state = PodState(
+            node_address=str(node.address.ip),
+            initial=[worker.state for worker in self._initial],
+            containers=[worker.state for worker in self._main],
+        )
+        self.gone = asyncio.Event()
+        self._making: asyncio.Task[Sandbox] | None = None
+        self._ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._shortest_seconds = math.inf
+
+    def _workers(self, path: str) -> list[ContainerWorker]:
+        workers = []
+        for spec in dig(self.pod, path, []):
+            state = ContainerState(name=spec["name"], image=spec["image"])
+            if self.pod["spec"].get("initContainers"):
+                state.state = podstatus.waiting("PodInitializing")
+            workers.append(ContainerWorker(self, spec, state))
+        return workers
+
+    @property
+    def containers(self) -> list[ContainerWorker]:
+        """The workers of all its containers."""
+        return [*self._main, *self._initial]
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long its containers may take to end."""
+        return float(dig(self.pod, "spec.terminationGracePeriodSeconds", 30))
+
+    @property
+    def restart_policy(self) -> str:
+        """``Always``, ``OnFailure`` or ``Never``."""
+        return str(dig(self.pod, "spec.restartPolicy", "Always"))
+
+    def end(self, grace_seconds: float) -> None:
+        """The pod is to go; asked again, it goes no later than it was to go before."""
+        if not self._ending.done():
+            self._ending.set_result(grace_seconds)
+        if grace_seconds < self._shortest_seconds < math.inf:
+            asyncio.get_running_loop().call_later(grace_seconds, self._kill)
+        self._shortest_seconds = min(grace_seconds, self._shortest_seconds)
+
+    def _kill(self) -> None:
+        for worker in self.containers:
+            if worker.current is not None:
+                worker.current.signal(9)
+
+    async def run(self) -> None:
+        """From the sandbox to the last trace; ends when the pod is gone from the node."""
+        try:
+            # One that was deleted while it waited for its turn has no life.
+            if not self._ending.done():
+                await self._live_and_die()
+        except Exception as exc:
+            await self._give_up(explain(exc))
+        await self._ending
+        self._forget()
+
+    async def _live_and_die(self) -> None:
+        life = asyncio.create_task(self._live())
+        deadline = dig(self.pod, "spec.activeDeadlineSeconds")
+        either: set[asyncio.Future[Any]] = {life, self._ending}
+        await asyncio.wait(
+            either,
+            timeout=None if deadline is None else float(deadline),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if life.done():
+            life.result()
+        elif self._ending.done():
+            await self._stop(life, self._ending.result())
+        else:
+            self.state.failure = _DEADLINE
+            self.recorder.record(self.pod, *_DEADLINE)
+            self._shortest_seconds = self.grace_seconds
+            await self._stop(life, self.grace_seconds)
+        self.publish()
+        self.state.sandbox_ready = False
+        await containers.remove_sandbox(self.pod, cni=self.kit.cni)
+        self.publish()
+
+    async def _give_up(self, problem: str) -> None:
+        """Take down what there is, after trouble that nobody foresaw; the other pods go on."""
+        log(f"kubelet: pod {self.pod['metadata']['name']}: {problem}")
+        text = f"Error syncing pod, skipping: {problem}"
+        self.recorder.record(self.pod, "FailedSync", text, kind="Warning")
+        stops = [worker.stop(0) for worker in self.containers]
+        for steps in (stops, [containers.remove_sandbox(self.pod, cni=self.kit.cni)]):
+            for result in await asyncio.gather(*steps, return_exceptions=True):
+                if isinstance(result, Exception):
+                    log(f"kubelet: pod {self.pod['metadata']['name']}: {explain(result)}")
+
+    async def _live(self) -> None:
+        self.publish()
+        made = await self._make_sandbox()
+        self.state.address = made.address
+        self.state.sandbox_ready = True
+        for worker in self._initial:
+            if await worker.run(made, initial=True) != 0:
+                return
+        for worker in self._main:
+            worker.state.state = podstatus.waiting("ContainerCreating")
+        # One that breaks must not leave the others running.
+        async with asyncio.TaskGroup() as running:
+            for worker in self._main:
+                running.create_task(worker.run(made))
+
+    async def _make_sandbox(self) -> Sandbox:
+        while True:
+            try:
+                async with self.kit.starting:
+                    making = containers.make_sandbox(
+                        self.pod, spec=self.kit.spec, node=self.node, cni=self.kit.cni
+                    )
+                    self._making = asyncio.create_task(making)
+                    # Half a sandbox could not be removed: whoever ends the pod waits for it.
+                    return await asyncio.shield(self._making)
+            except (CniError, DataplaneError, StatusError, OSError) as exc:
+                self.recorder.record(
+                    self.pod,
+                    "FailedCreatePodSandBox",
+                    "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to "
+                    f"setup network for sandbox: {exc}",
+                    kind="Warning",
+                )
+                await asyncio.sleep(_SANDBOX_RETRY_SECONDS)
+
+    async def _stop(self, life: asyncio.Task[Any], grace_seconds: float) -> None:
+        life.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await life
+        if self._making is not None:
+            await asyncio.wait([self._making])
+        await asyncio.gather(*(worker.stop(grace_seconds) for worker in self.containers))
+
+    def publish(self) -> None:
+        """Write the pod's status as it is now."""
+
+        def change(pod: Object) -> None:
+            # Another pod of the same name is not ours.
+            if pod["metadata"]["uid"] == self.pod["metadata"]["uid"]:
+                pod["status"] = podstatus.build(pod, self.state)
+
+        meta = self.pod["metadata"]
+        with _unless_gone():
+            self.kit.store.mutate(
+                "pods", meta["name"], meta["namespace"], change, subresource="status"
+            )
+
+    def _forget(self) -> None:
+        meta = self.pod["metadata"]
+        with _unless_gone():
+            found = self.kit.store.get("pods", meta["name"], meta["namespace"])
+            if found["metadata"]["uid"] == meta["uid"]:
+                self.kit.store.delete("pods", meta["name"], meta["namespace"], grace_seconds=0)
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Any:
+    try:
+        yield
+    except StatusError as exc:
+        if exc.code != 404:
+            raise
+
+
+class ContainerWorker:
+    """Looks after one container of a pod: pull, create, start, probe, start again.
+
+    Attributes:
+        spec: the entry of ``spec.containers``.
+        state: what it does, for the pod's status.
+        current: the run that is, or was the last.
+        previous: the run before.
+    """
+
+    def __init__(self, pod: PodWorker, spec: Object, state: ContainerState) -> None:
+        self._pod = pod
+        self.spec = spec
+        self.state = state
+        self.current: Container | None = None
+        self.previous: Container | None = None
+        self._starting: asyncio.Task[Container] | None = None
+
+    async def run(self, sandbox: Sandbox, *, initial: bool = False) -> int:
+        """Keep it running as the restart policy says; its last exit status."""
+        await self._pull()
+        policy = self._pod.restart_policy
+        delay = 0
+        while True:
+            code = await self._run_once(sandbox, initial=initial)
+            again = policy != "Never" if code else policy == "Always" and not initial
+            if not again:
+                return code
+            if "terminated" in self.state.state:
+                self.state.last = self.state.state
+            if delay:
+                await self._back_off(delay)
+            delay = min(max(2 * delay, FIRST_DELAY_SECONDS), LONGEST_DELAY_SECONDS)
+            self.state.restarts += 1
+
+    async def stop(self, grace_seconds: float) -> None:
+        """End it, and write down how it ended."""
+        if self._starting is not None:
+            # Why it did not start has been told by whoever started it.
+            with contextlib.suppress(Exception):
+                started = await self._starting
+                if started is not self.current:
+                    # Nobody has seen it run: it goes without ceremony.
+                    await started.stop(0)
+        if self.current is None:
+            return
+        if self.current.running:
+            self._event("Killing", f"Stopping container {self.spec['name']}")
+            left = await containers.pre_stop(self.spec, self.current, grace_seconds)
+            await self.current.stop(left)
+        if self.state.running:
+            self._ended(await self.current.wait())
+
+    async def _pull(self) -> None:
+        image, delay = str(self.spec["image"]), FIRST_DELAY_SECONDS
+        while True:
+            try:
+                podspec.pull(image)
+            except podspec.ImagePullError as exc:
+                self._event("Pulling", f'Pulling image "{image}"')
+                self._event("Failed", f'Failed to pull image "{image}": {exc}', warning=True)
+                self._event("Failed", "Error: ErrImagePull", warning=True)
+                self._waiting("ErrImagePull", str(exc))
+                await asyncio.sleep(1)
+                text = f'Back-off pulling image "{image}"'
+                self._event("BackOff", text)
+                self._event("Failed", "Error: ImagePullBackOff", warning=True)
+                self._waiting("ImagePullBackOff", f"{text}: ErrImagePull: {exc}")
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+            else:
+                self._event("Pulled", f'Container image "{image}" already present on machine')
+                return
+
+    async def _run_once(self, sandbox: Sandbox, *, initial: bool) -> int:
+        try:
+            container = await self._start(sandbox)
+        except ContainerError as exc:
+            await self._failed_to_start(str(exc))
+            return 128
+        if self.current is not None:
+            self.previous = self.current
+        self.current = container
+        self.state.id = container.id
+        self.state.state = podstatus.running()
+        self.state.passes_probe = initial or not self.spec.get("readinessProbe")
+        self._event("Started", f"Started container {self.spec['name']}")
+        self._pod.publish()
+        asking = [] if initial else self._ask(container, sandbox)
+        try:
+            code = await container.wait()
+        finally:
+            for task in asking:
+                task.cancel()
+        self._ended(code)
+        return code
+
+    async def _failed_to_start(self, text: str) -> None:
+        self._event("Failed", f"Error: {text}", warning=True)
+        self.state.state = podstatus.terminated(
+            128,
+            container_id="0" * 64,
+            started_at="1970-01-01T00:00:00Z",
+            reason="StartError",
+            message=text,
+        )
+        if self._pod.restart_policy != "Never":
+            self.state.last = self.state.state
+            self._waiting("RunContainerError", text)
+            await asyncio.sleep(FIRST_DELAY_SECONDS)
+        self._pod.publish()
+
+    async def _start(self, sandbox: Sandbox) -> Container:
+        while True:
+            try:
+                plan = self._plan(sandbox)
+            except (podspec.ConfigError, podspec.NoCommandError) as exc:
+                reason, text = "CreateContainerConfigError", str(exc)
+                if isinstance(exc, podspec.NoCommandError):
+                    reason = "CreateContainerError"
+                    text = f"failed to generate container spec: failed to generate spec: {exc}"
+                self._event("Failed", f"Error: {text}", warning=True)
+                self._waiting(reason, text)
+                await asyncio.sleep(FIRST_DELAY_SECONDS)
+                continue
+            self._event("Created", f"Created container: {self.spec['name']}")
+            async with self._pod.kit.starting:
+                self._starting = asyncio.create_task(Container.start(plan))
+                # Half a container could not be stopped: whoever ends the pod waits for it.
+                return await asyncio.shield(self._starting)
+
+    def _plan(self, sandbox: Sandbox) -> podspec.Plan:
+        pod, kit = self._pod.pod, self._pod.kit
+        values = podspec.environment(
+            pod,
+            self.spec,
+            api=kit.api,
+            status=podstatus.build(pod, self._pod.state),
+            lookup=self._look_up,
+        )
+        return podspec.plan(
+            pod,
+            self.spec,
+            values=values,
+            hostname=sandbox.hostname,
+            network=sandbox.network,
+            directory=sandbox.directory,
+            python=kit.python,
+            any_user=kit.any_user,
+        )
+
+    def _look_up(self, kind: str, name: str, key: str) -> str:
+        namespace = self._pod.pod["metadata"]["namespace"]
+        try:
+            found = self._pod.kit.store.get(f"{kind}s", name, namespace)
+        except StatusError as exc:
+            raise podspec.ConfigError(exc.message) from None
+        value = dig(found, "data", {}).get(key)
+        if value is None:
+            raise podspec.ConfigError(f"couldn't find key {key} in {found['kind']} {name}")
+        if kind != "secret":
+            return str(value)
+        try:
+            return base64.b64decode(value).decode()
+        except (TypeError, ValueError) as exc:
+            text = f"couldn't decode key {key} in {found['kind']} {name}: {exc}"
+            raise podspec.ConfigError(text) from None
+
+    def _ask(self, container: Container, sandbox: Sandbox) -> list[asyncio.Task[None]]:
+        """Begin to ask its probes."""
+        target = probes.Target(
+            container=container,
+            ports=probes.named_ports(self.spec),
+            address=sandbox.address,
+            network=node_namespace(self._pod.node.name),
+        )
+        return [
+            asyncio.create_task(probes.watch(self.spec[name], target, report, eagerly=eagerly))
+            for name, report, eagerly in (
+                ("readinessProbe", self._report_ready, True),
+                ("livenessProbe", self._report_live, False),
+            )
+            if self.spec.get(name)
+        ]
+
+    async def _report_ready(self, well: bool, text: str) -> None:
+        if text:
+            self._event("Unhealthy", f"Readiness probe failed: {text}", warning=True)
+        if self.state.passes_probe != well:
+            self.state.passes_probe = well
+            self._pod.publish()
+
+    async def _report_live(self, well: bool, text: str) -> None:
+        if text:
+            self._event("Unhealthy", f"Liveness probe failed: {text}", warning=True)
+        if well or self.current is None:
+            return
+        name = self.spec["name"]
+        self._event("Killing", f"Container {name} failed liveness probe, will be restarted")
+        # Shielded: the end of the container cancels the probe that asked for it.
+        await asyncio.shield(self.current.stop(self._pod.grace_seconds))
+
+    async def _back_off(self, delay: int) -> None:
+        meta, name = self._pod.pod["metadata"], self.spec["name"]
+        where = f"{meta['name']}_{meta['namespace']}({meta['uid']})"
+        text = f"Back-off restarting failed container {name} in pod {where}"
+        self._event("BackOff", text, warning=True)
+        text = f"back-off {delay}s restarting failed container={name} pod={where}"
+        self._waiting("CrashLoopBackOff", text)
+        await asyncio.sleep(delay)
+
+    def _ended(self, code: int) -> None:
+        started = dig(self.state.state, "running.startedAt", "")
+        self.state.state = podstatus.terminated(
+            code, container_id=self.state.id, started_at=started
+        )
+        self._pod.publish()
+
+    def _waiting(self, reason: str, message: str) -> None:
+        self.state.state = podstatus.waiting(reason, message)
+        self._pod.publish()
+
+    def _event(self, reason: str, message: str, *, warning: bool = False) -> None:
+        self._pod.recorder.record(
+            self._pod.pod,
+            reason,
+            message,
+            kind="Warning" if warning else "Normal",
+            container=self.spec["name"],
+        )
+
+
+_LEASES, _LEASE_NAMESPACE = "leases.coordination.k8s.io", "kube-node-lease"
+_LEASE_PERIOD_SECONDS = 10.0
+_LEASE_DURATION_SECONDS = 40
+
+
+class Heartbeat:
+    """The kubelets' sign of life: renews one Lease for each node, as long as the lab runs.
+
+    Args:
+        store: the cluster's objects.
+        spec: the nodes.
+    """
+
+    def __init__(self, store: Store, spec: LabSpec) -> None:
+        self._store = store
+        self._nodes = [node.name for node in spec.nodes]
+
+    async def run(self) -> None:
+        """Renew for ever."""
+        while True:
+            for node in self._nodes:
+                self._renew(node)
+            await asyncio.sleep(_LEASE_PERIOD_SECONDS)
+
+    def _renew(self, node: str) -> None:
+        spec: Object = {
+            "holderIdentity": node,
+            "leaseDurationSeconds": _LEASE_DURATION_SECONDS,
+            "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }
+        try:
+            self._store.mutate(
+                _LEASES, node, _LEASE_NAMESPACE, lambda lease: lease.update(spec=spec)
+            )
+        except StatusError:
+            # Without their namespace there are no leases; the next beat tries again.
+            with contextlib.suppress(StatusError):
+                lease = {"metadata": {"name": node}, "spec": spec}
+                self._store.create(_LEASES, lease, _LEASE_NAMESPACE)

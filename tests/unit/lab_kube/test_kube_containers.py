@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.lab.kube import container as container_module
 from pytest_k8snet.lab.kube import podspec
-from pytest_k8snet.lab.kube.container import Container, ContainerError, Plan, find_executable
+from pytest_k8snet.lab.kube.container import Container, ContainerError, find_executable
+from pytest_k8snet.lab.kube.podspec import Plan
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
 SPEC = LabSpec(nodes=study_nodes())
@@ -67,7 +67,7 @@ class TestImages:
     def test_the_commonest_small_images_have_no_measuring_tools(self, image: str) -> None:
         assert podspec.search_path(image) == str(podspec.SMALL_BIN)
         assert not {"iperf3", "curl"} & set(podspec.SMALL_PROGRAMS)
-        assert podspec.search_path("nicolaka/netshoot:v0.13") == container_module.DEFAULT_PATH
+        assert podspec.search_path("nicolaka/netshoot:v0.13") == podspec.DEFAULT_PATH
 
     def test_an_image_that_names_no_program_needs_a_command(self) -> None:
         with pytest.raises(podspec.NoCommandError, match=r"^no command specified$"):

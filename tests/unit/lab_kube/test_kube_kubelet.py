@@ -17,7 +17,7 @@ from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.ipam import Cni, Ipam
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
-from pytest_k8snet.lab.kube import kubelet as kubelet_module
+from pytest_k8snet.lab.kube import container as container_module
 from pytest_k8snet.lab.kube.kubelet import Kit, Kubelet
 
 
@@ -40,7 +40,7 @@ class Door(asyncio.Semaphore):
 @pytest.fixture(autouse=True)
 def _pods_own_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # A lab has a /run of its own; these tests have the machine's.
-    monkeypatch.setattr(kubelet_module, "PODS", tmp_path)
+    monkeypatch.setattr(container_module, "PODS", tmp_path)
 
 
 @pytest.fixture
@@ -101,11 +101,11 @@ def test_a_deleted_pod_is_not_taken_on_again(store: Store, door: Door, run: Any)
     async def scene(kubelet: Kubelet) -> None:
         store.create("pods", pod())
         await until(lambda: has_failed_pull(store))
-        assert kubelet.node_of("default", "p") == "node1"
+        assert kubelet.worker("default", "p")
         store.delete("pods", "p", "default")
         await until(lambda: not names(store))
         await settle()
-        assert kubelet.node_of("default", "p") == ""
+        assert kubelet.worker("default", "p") is None
 
     run(scene)
     assert door.passed == 1
@@ -123,7 +123,7 @@ def test_a_pod_that_a_finalizer_holds_is_not_taken_on_again(
         store.patch("pods", "p", {"metadata": {"labels": {"a": "b"}}}, "merge", "default")
         await settle()
         store.patch("pods", "p", {"metadata": {"finalizers": None}}, "merge", "default")
-        await until(lambda: not kubelet.node_of("default", "p"))
+        await until(lambda: not kubelet.worker("default", "p"))
         assert names(store) == []
 
     run(scene)
@@ -178,7 +178,7 @@ def test_trouble_of_one_pod_ends_neither_the_others_nor_the_lab(
 def test_a_pod_that_cannot_be_taken_down_at_first_goes_all_the_same(
     store: Store, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    remove, calls = kubelet_module.remove, 0
+    remove, calls = container_module.remove_sandbox, 0
 
     async def once_in_vain(pod: Object, *, cni: Cni) -> None:
         nonlocal calls
@@ -188,7 +188,7 @@ def test_a_pod_that_cannot_be_taken_down_at_first_goes_all_the_same(
         await remove(pod, cni=cni)
 
     # Only a kernel in trouble would keep a cable.
-    monkeypatch.setattr(kubelet_module, "remove", once_in_vain)
+    monkeypatch.setattr(container_module, "remove_sandbox", once_in_vain)
 
     async def scene(kubelet: Kubelet) -> None:
         store.create("pods", pod())
