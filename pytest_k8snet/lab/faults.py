@@ -1,6 +1,9 @@
-"""Every trouble that a lab can be asked for, by name, and how its numbers are read. Pure.
+"""Trouble on request: every fault that a lab can be asked for, and what it does.
 
-What they do is done in ``api.faults`` and ``calico.faults``.
+The config map ``kube-system/k8snet-lab-faults`` holds faults by name, and always says what is still
+to come: an entry that counts goes down, and to delete one ends its fault. The API server asks
+:class:`ApiFaults` about each request, Calico's controllers ask :class:`CalicoFaults` what to do to
+nodes.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.dataplane.felix import IPIP_DEVICE, VXLAN_DEVICE, Datastore, NodeState
+
+#: The config map.
+NAMESPACE, NAME = "kube-system", "k8snet-lab-faults"
 
 #: Of the API server. Name, form of the value, and what it does.
 API_FAULTS: tuple[tuple[str, str, str], ...] = (
@@ -103,33 +109,17 @@ CALICO_FAULTS: tuple[tuple[str, str, str], ...] = (
 NAMES = frozenset(name for name, _, _ in (*API_FAULTS, *CALICO_FAULTS))
 
 
-def number(text: str) -> float:
-    """The number that an entry gives; 0 for what is no finite number."""
+def _asked_for(store: Store) -> Object:
+    """The data of the config map: every fault that is asked for at this moment."""
     try:
-        found = float(text)
-    except ValueError:
-        return 0.0
-    return found if math.isfinite(found) else 0.0
+        return dict(dig(store.get("configmaps", NAME, NAMESPACE), "data", {}))
+    except StatusError:
+        return {}
 
 
-# -- Trouble on request: the faults of the API server that a config map asks for ------------------
-#
-# ``kube-system/k8snet-lab-faults`` holds them by name; the map always says what is still to
-# come. Requests for the map itself are never disturbed, so that trouble can be ended.
-
-
-NAMESPACE, NAME = "kube-system", "k8snet-lab-faults"
-
-_REASONS = {
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "NotFound",
-    409: "Conflict",
-    429: "TooManyRequests",
-    500: "InternalError",
-    503: "ServiceUnavailable",
-    504: "Timeout",
-}
+def calico_api_server_is_down(store: Store) -> bool:
+    """Whether the aggregated Calico API server is cut off from kube-apiserver."""
+    return store.calico.api_shape == "B" and "calico-apiserver-down" in _asked_for(store)
 
 
 class Cut(Exception):  # noqa: N818 -- not an error of ours: the connection is to break off
@@ -140,39 +130,27 @@ class CutOff(Exception):  # noqa: N818 -- the aggregator's answer, which is no S
     """The server behind this API group cannot be reached."""
 
 
-def asked_for(store: Store) -> Object:
-    """The data of the config map: every fault that is asked for at this moment."""
-    try:
-        found = store.get("configmaps", NAME, NAMESPACE)
-    except StatusError:
-        return {}
-    data: Object = dig(found, "data", {})
-    return data
+class ApiFaults:
+    """What the API server is asked to do wrong.
 
-
-def calico_api_server_is_down(store: Store) -> bool:
-    """Whether the aggregated Calico API server is cut off from kube-apiserver."""
-    return store.calico.api_shape == "B" and "calico-apiserver-down" in asked_for(store)
-
-
-class Faults:
-    """The faults that are asked for at this moment."""
+    Requests for the config map itself are never disturbed, so that trouble can be ended.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    @property
+    def delay_seconds(self) -> float:
+        """How long every answer is to be delayed."""
+        return _number(_asked_for(self._store), "api-delay")
 
     def cut_off_groups(self) -> frozenset[str]:
         """The API groups whose server cannot be reached."""
         return frozenset({CALICO_V3} if calico_api_server_is_down(self._store) else ())
 
-    @property
-    def delay_seconds(self) -> float:
-        """How long every answer is to be delayed."""
-        return number(str(asked_for(self._store).get("api-delay", "0")))
-
     def allows(self, verb: str, resource: str) -> bool:
         """Whether the rules of access allow a verb on a resource (``pods``, ``pods/exec``)."""
-        for rule in str(asked_for(self._store).get("forbid", "")).split(","):
+        for rule in str(_asked_for(self._store).get("forbid", "")).split(","):
             denied_verb, _, denied_resource = rule.strip().partition(":")
             if denied_verb in ("*", verb) and denied_resource in ("*", resource):
                 return False
@@ -192,9 +170,16 @@ class Faults:
             raise CutOff
         if self._take("api-reset", target):
             raise Cut
-        code = self._take("api-error", target)
+        code = int(self._take("api-error", target) or 0)
+        if code == 401:
+            raise status.unauthorized()
         if code:
-            raise _injected(int(code))
+            raise StatusError(
+                code,
+                status.REASONS.get(code, ""),
+                f"the lab was asked for this error by the config map {NAMESPACE}/{NAME}",
+                retry_after_seconds=1 if code in (429, 503) else None,
+            )
 
     def takes_exec_stream(self) -> bool:
         """Whether this exec stream is one of those to be cut."""
@@ -202,7 +187,7 @@ class Faults:
 
     def _take(self, fault: str, target: Target | None) -> str:
         """Use up one count of a fault; what it says (the code, or ``1``), or empty."""
-        text = str(asked_for(self._store).get(fault, ""))
+        text = str(_asked_for(self._store).get(fault, ""))
         if not text:
             return ""
         parts = text.split(":")
@@ -223,38 +208,9 @@ class Faults:
         return code
 
 
-def _injected(code: int) -> StatusError:
-    if code == 401:
-        return status.unauthorized()
-    return StatusError(
-        code,
-        _REASONS.get(code, ""),
-        f"the lab was asked for this error by the config map {NAMESPACE}/{NAME}",
-        retry_after_seconds=1 if code in (429, 503) else None,
-    )
-
-
-# -- Connections that are broken off, as a lost network would -------------------------------------
-
-
-def abort(transport: asyncio.BaseTransport | None) -> None:
-    """Break a connection off; one that is closed already, or not there, is fine."""
-    if isinstance(transport, asyncio.WriteTransport):
-        # Early Python 3.11, as Debian 12 has it, says so of TLS that has been closed before.
-        with contextlib.suppress(AttributeError):
-            transport.abort()
-
-
-# -- Trouble on request in the lab's Calico: what there is, and how the config map asks for it
-#
-# ``kube-system/k8snet-lab-faults`` holds faults by name, beside those of the API server;
-# deleting an entry ends the fault. Pure: it reads values and says what they do to a node's
-# state.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalicoFaults:
-    """The faults that are asked for; the defaults are none."""
+    """What nodes and the operator are asked to do wrong; the defaults are nothing."""
 
     felix_restart_gap_seconds: float = 0.0
     slow_convergence_seconds: float = 0.0
@@ -266,6 +222,11 @@ class CalicoFaults:
     path_not_taken: frozenset[str] = field(default_factory=frozenset)
     operator_delay_seconds: float = 0.0
     operator_degraded: str = ""
+
+    @classmethod
+    def asked_for(cls, store: Store) -> CalicoFaults:
+        """Those that are asked for at this moment."""
+        return cls.read(_asked_for(store))
 
     @classmethod
     def read(cls, data: Mapping[str, str]) -> CalicoFaults:
@@ -328,9 +289,22 @@ def _without_routes(
 
 
 def _number(data: Mapping[str, str], name: str) -> float:
-    return number(data.get(name, "0"))
+    """The number that an entry gives; 0 for what is no finite number."""
+    try:
+        found = float(data.get(name, "0"))
+    except ValueError:
+        return 0.0
+    return found if math.isfinite(found) else 0.0
 
 
 def _names(data: Mapping[str, str], name: str) -> frozenset[str]:
     words = data.get(name, "").split(",")
     return frozenset(word.strip() for word in words if word.strip())
+
+
+def abort(transport: asyncio.BaseTransport | None) -> None:
+    """Break a connection off, as a lost network would; one that is closed already is fine."""
+    if isinstance(transport, asyncio.WriteTransport):
+        # Early Python 3.11, as Debian 12 has it, says so of TLS that has been closed before.
+        with contextlib.suppress(AttributeError):
+            transport.abort()

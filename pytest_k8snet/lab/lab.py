@@ -21,7 +21,7 @@ from pytest_k8snet.lab.dataplane import underlay
 from pytest_k8snet.lab.dataplane.felix import Behaviour
 from pytest_k8snet.lab.faults import NAME as FAULTS
 from pytest_k8snet.lab.faults import NAMESPACE as FAULTS_NAMESPACE
-from pytest_k8snet.lab.kube import dns, system
+from pytest_k8snet.lab.kube import system
 from pytest_k8snet.lab.kube.controllers import (
     Aggregation,
     DaemonSets,
@@ -30,12 +30,17 @@ from pytest_k8snet.lab.kube.controllers import (
     Namespaces,
     ReplicaSets,
 )
-from pytest_k8snet.lab.kube.dns import Zone
 from pytest_k8snet.lab.kube.kubelet import Heartbeat, Kit, Kubelet
 from pytest_k8snet.lab.kube.podspec import DEFAULT_PATH, PROGRAMS, SMALL_BIN, SMALL_PROGRAMS
-from pytest_k8snet.lab.kube.reconcile import is_ready, log
 from pytest_k8snet.lab.kube.scheduler import Scheduler
-from pytest_k8snet.lab.kube.services import ServiceAddresses, ServiceEndpoints, ServiceProxy
+from pytest_k8snet.lab.kube.services import (
+    DnsRecords,
+    ServiceAddresses,
+    ServiceEndpoints,
+    ServiceProxy,
+    until_dns_answers,
+)
+from pytest_k8snet.lab.reconcile import is_ready, log
 from pytest_k8snet.lab.spec import LabSpec
 
 
@@ -141,7 +146,7 @@ class _Lab:
             DaemonSets(store),
             ServiceEndpoints(store, spec),
             ServiceProxy(store, spec),
-            Zone(store, spec),
+            DnsRecords(store, spec),
             Namespaces(store),
             GarbageCollector(store),
             Heartbeat(store, spec),
@@ -159,7 +164,7 @@ class _Lab:
             )
             if len(pods) >= wanted and all(map(is_ready, pods)):
                 break
-        await dns.until_answered(self._spec)
+        await until_dns_answers(self._spec)
         telling.cancel()
 
     async def _tell_what_is_missing(self) -> None:

@@ -71,10 +71,8 @@ async def program(data: Datastore) -> int:
             for name in names
         ),
     )
-    text = nat.felix_ruleset(data)
-    await asyncio.gather(
-        *(nat.apply_felix_rules(underlay.node_namespace(name), text) for name in names)
-    )
+    text = nat.calico_rules(data)
+    await asyncio.gather(*(nat.load(underlay.node_namespace(name), text) for name in names))
     return sum(done)
 
 
@@ -219,7 +217,9 @@ async def services() -> dict[str, Any]:
                         backends=backends[:1]),
             ServicePort(name="empty", protocol="tcp", port=80, cluster_ips=("10.96.0.7",)),
         ]  # fmt: skip
-        await nat.apply(SPEC, nat.ruleset(ports, [str(SPEC.pod_cidr)]))
+        rules = nat.service_rules(ports, [str(SPEC.pod_cidr)])
+        for node in SPEC.nodes:
+            await nat.load(underlay.node_namespace(node.name), rules)
         await nat.announce(SPEC, nat.external_addresses(ports), [])
         cluster_ip, balancer = IPv4Address("10.96.0.5"), IPv4Address("192.168.0.240")
         pods = [await fetch(PODS["node1"], cluster_ip, 80) for _ in range(12)]

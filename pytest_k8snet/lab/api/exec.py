@@ -19,7 +19,7 @@ from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.request import Target, integer, is_true
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.faults import Faults, abort
+from pytest_k8snet.lab.faults import ApiFaults, abort
 
 #: How long the headers of a log wait for the kubelet to refuse.
 _REFUSAL_SECONDS = 0.05
@@ -202,7 +202,7 @@ _CHUNK_BYTES = 32 * 1024
 class Commands:
     """The commands that run for clients, or for nobody any more."""
 
-    def __init__(self, store: Store, runtime: ContainerRuntime, faults: Faults) -> None:
+    def __init__(self, store: Store, runtime: ContainerRuntime, faults: ApiFaults) -> None:
         self._store = store
         self._runtime = runtime
         self._faults = faults

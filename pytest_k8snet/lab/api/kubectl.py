@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,14 +11,87 @@ from pytest_k8snet.lab.api.resources import Resource
 
 NONE = "<none>"
 
+#: A column: its title (with a star where only ``-o wide`` shows it), and what stands in it: a
+#: function of the object, or a path (with ``#`` for a number that is 0 where it is absent).
+Column = tuple[str, Callable[[Object], Any] | str]
+
+
+def render(
+    resource: Resource, objects: Sequence[Object], meta: Object, *, include: str = "Metadata"
+) -> Object:
+    """A Table of objects.
+
+    Args:
+        resource: what the objects are.
+        objects: one for each row.
+        meta: the list's metadata.
+        include: what comes with each row: ``None``, ``Metadata`` or ``Object``.
+    """
+    columns = [_NAME, *_COLUMNS.get(resource.key, (_AGE,))]
+    if resource.key == "events":
+        del columns[0]
+    rows = []
+    for obj in objects:
+        row: Object = {"cells": [_cell(obj, content) for _, content in columns]}
+        if include != "None":
+            row["object"] = obj if include == "Object" else partial_metadata(obj)
+        rows.append(row)
+    definitions = [
+        {
+            "name": title.removesuffix("*"),
+            "type": "string",
+            "format": "name" if title == "Name" else "",
+            "description": "",
+            "priority": int(title.endswith("*")),
+        }
+        for title, _ in columns
+    ]
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": meta,
+        "columnDefinitions": definitions,
+        "rows": rows,
+    }
+
+
+def partial_metadata(obj: Object) -> Object:
+    """The object's metadata alone."""
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": obj["metadata"],
+    }
+
+
+def form(accept: str) -> str:
+    """What an Accept header prefers: ``Table``, ``PartialObjectMetadata`` or plain objects ("")."""
+    for choice in accept.split(","):
+        media_type, *parameters = (part.strip() for part in choice.split(";"))
+        wanted = dict(part.partition("=")[::2] for part in parameters)
+        if wanted.get("as") and wanted.get("g") == "meta.k8s.io" and wanted.get("v") == "v1":
+            return wanted["as"]
+        if media_type in ("application/json", "application/yaml", "*/*") and "as" not in wanted:
+            return ""
+    return ""
+
+
+def _cell(obj: Object, content: Callable[[Object], Any] | str) -> Any:
+    if callable(content):
+        return content(obj)
+    if content.startswith("#"):
+        return int(dig(obj, content[1:], 0))
+    return dig(obj, content, NONE)
+
+
+# -- Cells ---------------------------------------------------------------------------------------
+
 
 def age(moment: Any) -> str:
     """The time since a time stamp, as ``kubectl`` abbreviates it; ``<unknown>`` without one."""
-    if not isinstance(moment, str) or not moment:
-        return "<unknown>"
     try:
         then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    except ValueError:
+    except (AttributeError, ValueError):
         return "<unknown>"
     return duration(max(0, int((datetime.now(UTC) - then).total_seconds())))
 
@@ -44,33 +116,9 @@ def duration(seconds: int) -> str:
     return f"{days // 365}y{days % 365}d"
 
 
-def created(obj: Object) -> str:
-    """The object's age."""
-    return age(dig(obj, "metadata.creationTimestamp"))
-
-
-def pod_ready(pod: Object) -> str:
-    """Ready containers of all: ``1/2``."""
-    ready = sum(bool(state.get("ready")) for state in dig(pod, "status.containerStatuses", []))
-    return f"{ready}/{len(dig(pod, 'spec.containers', []))}"
-
-
-def pod_restarts(pod: Object) -> str:
-    """How often containers were restarted, and when last."""
-    states = dig(pod, "status.containerStatuses", [])
-    count = sum(int(state.get("restartCount") or 0) for state in states)
-    last = max((dig(state, "lastState.terminated.finishedAt", "") for state in states), default="")
-    return f"{count} ({age(last)} ago)" if count and last else str(count)
-
-
 def pod_status(pod: Object) -> str:
     """The phase, or the reason that explains it better."""
     reason = str(dig(pod, "status.reason") or dig(pod, "status.phase", "Unknown"))
-    if any(
-        condition.get("type") == "PodScheduled" and condition.get("reason") == "SchedulingGated"
-        for condition in dig(pod, "status.conditions", [])
-    ):
-        reason = "SchedulingGated"
     running = False
     for state in reversed(dig(pod, "status.containerStatuses", [])):
         waiting, ended = dig(state, "state.waiting.reason"), dig(state, "state.terminated")
@@ -82,44 +130,50 @@ def pod_status(pod: Object) -> str:
         elif state.get("ready") and dig(state, "state.running") is not None:
             running = True
     if reason == "Completed" and running:
-        reason = "Running" if pod_condition(pod, "Ready") else "NotReady"
-    if dig(pod, "metadata.deletionTimestamp"):
-        return "Unknown" if dig(pod, "status.reason") == "NodeLost" else "Terminating"
-    return reason
+        reason = "Running" if _condition("Ready")(pod) == "True" else "NotReady"
+    return "Terminating" if dig(pod, "metadata.deletionTimestamp") else reason
 
 
-def pod_condition(pod: Object, name: str) -> bool:
-    """Whether a condition of any object's status is True."""
-    return any(
-        condition.get("type") == name and condition.get("status") == "True"
-        for condition in dig(pod, "status.conditions", [])
-    )
+def _pod_ready(pod: Object) -> str:
+    ready = sum(bool(state.get("ready")) for state in dig(pod, "status.containerStatuses", []))
+    return f"{ready}/{len(dig(pod, 'spec.containers', []))}"
 
 
-def node_status(node: Object) -> str:
-    """``Ready``, ``NotReady`` or ``Unknown``, and whether scheduling is off."""
-    states = {
-        condition.get("type"): condition.get("status")
-        for condition in dig(node, "status.conditions", [])
-    }
-    state = {"True": "Ready", None: "Unknown"}.get(states.get("Ready"), "NotReady")
+def _pod_restarts(pod: Object) -> str:
+    """How often containers were restarted, and when last."""
+    states = dig(pod, "status.containerStatuses", [])
+    count = sum(int(state.get("restartCount") or 0) for state in states)
+    last = max((dig(state, "lastState.terminated.finishedAt", "") for state in states), default="")
+    return f"{count} ({age(last)} ago)" if count and last else str(count)
+
+
+def _condition(name: str) -> Callable[[Object], str]:
+    def status_of(obj: Object) -> str:
+        states = dig(obj, "status.conditions", [])
+        return next((str(state["status"]) for state in states if state.get("type") == name), "")
+
+    return status_of
+
+
+def _node_status(node: Object) -> str:
+    ready = _condition("Ready")(node)
+    state = {"True": "Ready", "": "Unknown"}.get(ready, "NotReady")
     return f"{state},SchedulingDisabled" if dig(node, "spec.unschedulable") else state
 
 
-def node_roles(node: Object) -> str:
-    """The roles that the node's labels name."""
+def _node_roles(node: Object) -> str:
     prefix = "node-role.kubernetes.io/"
     labels = dig(node, "metadata.labels", {})
     roles = [key.removeprefix(prefix) for key in labels if key.startswith(prefix)]
     return ",".join(sorted(roles)) or NONE
 
 
-def node_address(node: Object, kind: str) -> str:
-    """The node's address of a kind, e.g. ``InternalIP``."""
-    for address in dig(node, "status.addresses", []):
-        if address.get("type") == kind:
-            return str(address.get("address"))
-    return NONE
+def _node_address(kind: str) -> Callable[[Object], str]:
+    def address_of(node: Object) -> str:
+        found = [one for one in dig(node, "status.addresses", []) if one.get("type") == kind]
+        return str(found[0].get("address")) if found else NONE
+
+    return address_of
 
 
 def service_external(service: Object) -> str:
@@ -135,7 +189,7 @@ def service_external(service: Object) -> str:
     return ",".join(more) or NONE
 
 
-def service_ports(service: Object) -> str:
+def _service_ports(service: Object) -> str:
     """``80:30080/TCP,443/TCP``."""
     texts = []
     for port in dig(service, "spec.ports", []):
@@ -156,9 +210,21 @@ def endpoint_addresses(endpoints: Object) -> str:
     return (",".join(found[:3]) + more) or NONE
 
 
-def selector_text(labels: Mapping[str, str] | None) -> str:
-    """``a=1,b=2``."""
-    return ",".join(f"{key}={value}" for key, value in sorted((labels or {}).items())) or NONE
+def _slice_ports(endpoint_slice: Object) -> str:
+    return ",".join(str(port.get("port")) for port in endpoint_slice.get("ports") or [])
+
+
+def _slice_addresses(endpoint_slice: Object) -> str:
+    ends = endpoint_slice.get("endpoints") or []
+    return ",".join(address for end in ends for address in end.get("addresses") or [])
+
+
+def _labels(path: str) -> Callable[[Object], str]:
+    def text_of(obj: Object) -> str:
+        labels: Mapping[str, str] = dig(obj, path, {})
+        return ",".join(f"{key}={value}" for key, value in sorted(labels.items())) or NONE
+
+    return text_of
 
 
 def label_selector_text(selector: Object | None) -> str:
@@ -179,63 +245,23 @@ def label_selector_text(selector: Object | None) -> str:
     return ",".join(terms) or NONE
 
 
-def containers(workload: Object, field: str) -> str:
+def _containers(field: str) -> Callable[[Object], str]:
     """A field of every container of a workload's template: ``name`` or ``image``."""
-    listed = dig(workload, "spec.template.spec.containers", [])
-    return ",".join(str(container.get(field)) for container in listed)
+
+    def text_of(workload: Object) -> str:
+        listed = dig(workload, "spec.template.spec.containers", [])
+        return ",".join(str(container.get(field)) for container in listed)
+
+    return text_of
 
 
-def count(obj: Object, path: str) -> int:
-    """A number of the object; 0 where it is absent."""
-    return int(dig(obj, path, 0))
-
-
-def data_count(obj: Object) -> int:
-    """How many entries a config map or secret has."""
+def _data_count(obj: Object) -> int:
     return len(obj.get("data") or {}) + len(obj.get("binaryData") or {})
 
 
-# -- The tables that ``kubectl get`` prints: which columns a kind has, and a Table of objects -----
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its title, what stands in it, and whether only ``-o wide`` shows it."""
-
-    title: str
-    cell: Callable[[Object], Any]
-    wide: bool = False
-
-    def definition(self) -> Object:
-        """The column as a Table defines it."""
-        return {
-            "name": self.title,
-            "type": "string",
-            "format": "name" if self.title == "Name" else "",
-            "description": "",
-            "priority": 1 if self.wide else 0,
-        }
-
-
-def _at(path: str, default: Any = NONE) -> Callable[[Object], Any]:
-    return lambda obj: dig(obj, path, default)
-
-
-def _count(path: str) -> Callable[[Object], Any]:
-    return lambda obj: count(obj, path)
-
-
-_NAME = Column("Name", _at("metadata.name"))
-_AGE = Column("Age", created)
-_WORKLOAD = (
-    Column("Containers", lambda obj: containers(obj, "name"), wide=True),
-    Column("Images", lambda obj: containers(obj, "image"), wide=True),
-    Column("Selector", lambda obj: label_selector_text(dig(obj, "spec.selector")), wide=True),
-)
-
-
-def _ready_of(deployment: Object) -> str:
-    return f"{count(deployment, 'status.readyReplicas')}/{count(deployment, 'spec.replicas')}"
+def _event_object(event: Object) -> str:
+    involved = event.get("involvedObject") or {}
+    return f"{involved.get('kind', '').lower()}/{involved.get('name', '')}"
 
 
 def _api_service(service: Object) -> str:
@@ -243,185 +269,74 @@ def _api_service(service: Object) -> str:
     return f"{target['namespace']}/{target['name']}" if target else "Local"
 
 
-def _condition(name: str) -> Callable[[Object], str]:
-    def status_of(obj: Object) -> str:
-        states = dig(obj, "status.conditions", [])
-        return next((str(state["status"]) for state in states if state.get("type") == name), "")
+# -- Columns -------------------------------------------------------------------------------------
 
-    return status_of
-
-
+_NAME: Column = ("Name", "metadata.name")
+_AGE: Column = ("Age", lambda obj: age(dig(obj, "metadata.creationTimestamp")))
+_WORKLOAD: tuple[Column, ...] = (
+    _AGE,
+    ("Containers*", _containers("name")),
+    ("Images*", _containers("image")),
+    ("Selector*", lambda obj: label_selector_text(dig(obj, "spec.selector"))),
+)
+#: After the name, but for events.
 _COLUMNS: dict[str, tuple[Column, ...]] = {
     "pods": (
-        _NAME,
-        Column("Ready", pod_ready),
-        Column("Status", pod_status),
-        Column("Restarts", pod_restarts),
-        _AGE,
-        Column("IP", _at("status.podIP"), wide=True),
-        Column("Node", _at("spec.nodeName"), wide=True),
-        Column("Nominated Node", _at("status.nominatedNodeName"), wide=True),
-        Column("Readiness Gates", lambda _: NONE, wide=True),
+        ("Ready", _pod_ready), ("Status", pod_status), ("Restarts", _pod_restarts), _AGE,
+        ("IP*", "status.podIP"), ("Node*", "spec.nodeName"),
+        ("Nominated Node*", "status.nominatedNodeName"), ("Readiness Gates*", lambda _: NONE),
     ),
     "nodes": (
-        _NAME,
-        Column("Status", node_status),
-        Column("Roles", node_roles),
-        _AGE,
-        Column("Version", _at("status.nodeInfo.kubeletVersion", "")),
-        Column("Internal-IP", lambda obj: node_address(obj, "InternalIP"), wide=True),
-        Column("External-IP", lambda obj: node_address(obj, "ExternalIP"), wide=True),
-        Column("OS-Image", _at("status.nodeInfo.osImage", "<unknown>"), wide=True),
-        Column("Kernel-Version", _at("status.nodeInfo.kernelVersion", "<unknown>"), wide=True),
-        Column(
-            "Container-Runtime",
-            _at("status.nodeInfo.containerRuntimeVersion", "<unknown>"),
-            wide=True,
-        ),
+        ("Status", _node_status), ("Roles", _node_roles), _AGE,
+        ("Version", "status.nodeInfo.kubeletVersion"),
+        ("Internal-IP*", _node_address("InternalIP")),
+        ("External-IP*", _node_address("ExternalIP")),
+        ("OS-Image*", "status.nodeInfo.osImage"),
+        ("Kernel-Version*", "status.nodeInfo.kernelVersion"),
+        ("Container-Runtime*", "status.nodeInfo.containerRuntimeVersion"),
     ),
     "services": (
-        _NAME,
-        Column("Type", _at("spec.type")),
-        Column("Cluster-IP", _at("spec.clusterIP")),
-        Column("External-IP", service_external),
-        Column("Port(s)", service_ports),
-        _AGE,
-        Column("Selector", lambda obj: selector_text(dig(obj, "spec.selector")), wide=True),
+        ("Type", "spec.type"), ("Cluster-IP", "spec.clusterIP"), ("External-IP", service_external),
+        ("Port(s)", _service_ports), _AGE, ("Selector*", _labels("spec.selector")),
     ),
-    "endpoints": (_NAME, Column("Endpoints", endpoint_addresses), _AGE),
+    "endpoints": (("Endpoints", endpoint_addresses), _AGE),
     "endpointslices.discovery.k8s.io": (
-        _NAME,
-        Column("AddressType", _at("addressType")),
-        Column("Ports", lambda obj: ",".join(str(p.get("port")) for p in obj.get("ports") or [])),
-        Column(
-            "Endpoints",
-            lambda obj: ",".join(
-                address
-                for end in obj.get("endpoints") or []
-                for address in end.get("addresses") or []
-            ),
-        ),
+        ("AddressType", "addressType"), ("Ports", _slice_ports), ("Endpoints", _slice_addresses),
         _AGE,
     ),
     "deployments.apps": (
-        _NAME,
-        Column("Ready", _ready_of),
-        Column("Up-to-date", _count("status.updatedReplicas")),
-        Column("Available", _count("status.availableReplicas")),
-        _AGE,
+        ("Ready", lambda obj: f"{dig(obj, 'status.readyReplicas', 0)}/"
+                              f"{dig(obj, 'spec.replicas', 0)}"),
+        ("Up-to-date", "#status.updatedReplicas"), ("Available", "#status.availableReplicas"),
         *_WORKLOAD,
     ),
     "replicasets.apps": (
-        _NAME,
-        Column("Desired", _count("spec.replicas")),
-        Column("Current", _count("status.replicas")),
-        Column("Ready", _count("status.readyReplicas")),
-        _AGE,
-        *_WORKLOAD,
+        ("Desired", "#spec.replicas"), ("Current", "#status.replicas"),
+        ("Ready", "#status.readyReplicas"), *_WORKLOAD,
     ),
     "daemonsets.apps": (
-        _NAME,
-        Column("Desired", _count("status.desiredNumberScheduled")),
-        Column("Current", _count("status.currentNumberScheduled")),
-        Column("Ready", _count("status.numberReady")),
-        Column("Up-to-date", _count("status.updatedNumberScheduled")),
-        Column("Available", _count("status.numberAvailable")),
-        Column(
-            "Node Selector",
-            lambda obj: selector_text(dig(obj, "spec.template.spec.nodeSelector")),
-        ),
-        _AGE,
-        *_WORKLOAD,
+        ("Desired", "#status.desiredNumberScheduled"),
+        ("Current", "#status.currentNumberScheduled"), ("Ready", "#status.numberReady"),
+        ("Up-to-date", "#status.updatedNumberScheduled"), ("Available", "#status.numberAvailable"),
+        ("Node Selector", _labels("spec.template.spec.nodeSelector")), *_WORKLOAD,
     ),
-    "namespaces": (_NAME, Column("Status", _at("status.phase", "")), _AGE),
-    "configmaps": (_NAME, Column("Data", data_count), _AGE),
-    "secrets": (_NAME, Column("Type", _at("type")), Column("Data", data_count), _AGE),
-    "serviceaccounts": (
-        _NAME,
-        Column("Secrets", lambda obj: len(obj.get("secrets") or [])),
-        _AGE,
-    ),
-    "leases.coordination.k8s.io": (_NAME, Column("Holder", _at("spec.holderIdentity", "")), _AGE),
+    "namespaces": (("Status", "status.phase"), _AGE),
+    "configmaps": (("Data", _data_count), _AGE),
+    "secrets": (("Type", "type"), ("Data", _data_count), _AGE),
+    "serviceaccounts": (("Secrets", lambda obj: len(obj.get("secrets") or [])), _AGE),
+    "leases.coordination.k8s.io": (("Holder", "spec.holderIdentity"), _AGE),
     "events": (
-        Column("Last Seen", lambda obj: age(obj.get("lastTimestamp") or obj.get("eventTime"))),
-        Column("Type", _at("type", "")),
-        Column("Reason", _at("reason", "")),
-        Column(
-            "Object",
-            lambda obj: (
-                f"{dig(obj, 'involvedObject.kind', '').lower()}/"
-                f"{dig(obj, 'involvedObject.name', '')}"
-            ),
-        ),
-        Column("Message", lambda obj: str(obj.get("message", "")).strip()),
+        ("Last Seen", lambda obj: age(obj.get("lastTimestamp") or obj.get("eventTime"))),
+        ("Type", "type"), ("Reason", "reason"), ("Object", _event_object), ("Message", "message"),
     ),
     "customresourcedefinitions.apiextensions.k8s.io": (
-        _NAME,
-        Column("Created At", _at("metadata.creationTimestamp")),
+        ("Created At", "metadata.creationTimestamp"),
     ),
     "apiservices.apiregistration.k8s.io": (
-        _NAME,
-        Column("Service", _api_service),
-        Column("Available", _condition("Available")),
-        _AGE,
+        ("Service", _api_service), ("Available", _condition("Available")), _AGE,
     ),
     "tigerastatuses.operator.tigera.io": (
-        _NAME,
-        Column("Available", _condition("Available")),
-        Column("Progressing", _condition("Progressing")),
-        Column("Degraded", _condition("Degraded")),
-        _AGE,
+        ("Available", _condition("Available")), ("Progressing", _condition("Progressing")),
+        ("Degraded", _condition("Degraded")), _AGE,
     ),
-}
-
-_DEFAULT = (_NAME, _AGE)
-
-
-def render(
-    resource: Resource, objects: Sequence[Object], meta: Object, *, include: str = "Metadata"
-) -> Object:
-    """A Table of objects.
-
-    Args:
-        resource: what the objects are.
-        objects: one for each row.
-        meta: the list's metadata.
-        include: what comes with each row: ``None``, ``Metadata`` or ``Object``.
-    """
-    columns = _COLUMNS.get(resource.key, _DEFAULT)
-    rows = []
-    for obj in objects:
-        row: Object = {"cells": [column.cell(obj) for column in columns]}
-        if include == "Object":
-            row["object"] = obj
-        elif include != "None":
-            row["object"] = partial_metadata(obj)
-        rows.append(row)
-    return {
-        "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": meta,
-        "columnDefinitions": [column.definition() for column in columns],
-        "rows": rows,
-    }
-
-
-def partial_metadata(obj: Object) -> Object:
-    """The object's metadata alone."""
-    return {
-        "kind": "PartialObjectMetadata",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": obj["metadata"],
-    }
-
-
-def form(accept: str) -> str:
-    """What an Accept header prefers: ``Table``, ``PartialObjectMetadata`` or plain objects ("")."""
-    for choice in accept.split(","):
-        media_type, *parameters = (part.strip() for part in choice.split(";"))
-        wanted = dict(part.partition("=")[::2] for part in parameters)
-        if wanted.get("as") and wanted.get("g") == "meta.k8s.io" and wanted.get("v") == "v1":
-            return wanted["as"]
-        if media_type in ("application/json", "application/yaml", "*/*") and "as" not in wanted:
-            return ""
-    return ""
+}  # fmt: skip

@@ -19,7 +19,7 @@ from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.request import Target, parse
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.faults import Cut, CutOff, Faults, abort
+from pytest_k8snet.lab.faults import ApiFaults, Cut, CutOff, abort
 
 USER = "kubernetes-admin"
 
@@ -48,7 +48,7 @@ def authenticate(request: web.Request, token: str) -> None:
         raise status.unauthorized()
 
 
-def authorize(target: Target, faults: Faults) -> None:
+def authorize(target: Target, faults: ApiFaults) -> None:
     """Refuse what the rules of access forbid at the moment.
 
     Raises:
@@ -72,7 +72,7 @@ def authorize(target: Target, faults: Faults) -> None:
     )
 
 
-async def review(request: web.Request, target: Target, faults: Faults) -> web.Response:
+async def review(request: web.Request, target: Target, faults: ApiFaults) -> web.Response:
     """Answer a SelfSubjectAccessReview or a SelfSubjectRulesReview.
 
     Raises:
@@ -93,7 +93,7 @@ async def review(request: web.Request, target: Target, faults: Faults) -> web.Re
     )
 
 
-def _decision(target: Target, body: Object, faults: Faults) -> Object:
+def _decision(target: Target, body: Object, faults: ApiFaults) -> Object:
     attributes = dig(body, "spec.resourceAttributes")
     if attributes is None:
         if dig(body, "spec.nonResourceAttributes"):
@@ -174,7 +174,7 @@ async def serve(
         token: the bearer token of the one user, who may do everything.
     """
     publish(store)
-    faults = Faults(store)
+    faults = ApiFaults(store)
     commands = Commands(store, runtime, faults)
     api = _Api(store, runtime, commands, faults, token)
     app = web.Application(client_max_size=verbs.BODY_LIMIT_BYTES)
@@ -197,7 +197,7 @@ class _Api:
         store: Store,
         runtime: ContainerRuntime,
         commands: Commands,
-        faults: Faults,
+        faults: ApiFaults,
         token: str,
     ) -> None:
         self._store = store

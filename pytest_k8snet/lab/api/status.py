@@ -9,6 +9,18 @@ from typing import Any
 from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.resources import Resource
 
+#: The machine-readable reason that belongs to an HTTP status code.
+REASONS = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:

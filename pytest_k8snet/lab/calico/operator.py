@@ -9,18 +9,15 @@ without that group it can only complain.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import time
 from collections.abc import Mapping
 
-from pytest_k8snet.lab.api.objects import Object, dig, name_of, timestamp
+from pytest_k8snet.lab.api.objects import Object, dig, timestamp
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.pools import POOLS, is_owned, mark_owned
 from pytest_k8snet.lab.dataplane.felix import Behaviour
-from pytest_k8snet.lab.faults import NAME as FAULTS_NAME
-from pytest_k8snet.lab.faults import CalicoFaults as Faults
-from pytest_k8snet.lab.faults import asked_for, calico_api_server_is_down
-from pytest_k8snet.lab.kube.reconcile import reconcile_on_change
+from pytest_k8snet.lab.faults import CalicoFaults, calico_api_server_is_down
+from pytest_k8snet.lab.reconcile import Controller
 from pytest_k8snet.lab.spec import CalicoSpec
 
 #: The storage key of Installations.
@@ -54,51 +51,32 @@ def manages_pools(calico: CalicoSpec) -> bool:
     return calico.install == "operator" and version >= (3, 28)
 
 
-class Operator:
-    """Keeps the pools of the Installation as it says.
+class Operator(Controller):
+    """Keeps the pools of the Installation as it says."""
 
-    Args:
-        store: the cluster's objects.
-    """
+    watched = (INSTALLATIONS, POOLS, "configmaps")
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self._told = asyncio.Event()
+        super().__init__(store)
+        self._noticed_seconds: float | None = None
 
-    async def run(self) -> None:
-        """Reconcile for ever."""
-        watched = (INSTALLATIONS, POOLS, "configmaps")
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow_faults())
-            tasks.create_task(reconcile_on_change(self._store, watched, self._reconcile_in_time))
-
-    async def _follow_faults(self) -> None:
-        async for _, found in self._store.watch("configmaps"):
-            if name_of(found) == FAULTS_NAME:
-                self._told.set()
-
-    async def _reconcile_in_time(self) -> None:
-        """Reconcile when the delay is over that is asked for: the end of the fault ends it."""
-        clock = asyncio.get_running_loop().time
-        noticed = clock()
-        while (left_seconds := noticed + self._faults().operator_delay_seconds - clock()) > 0:
-            self._told.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), left_seconds)
-        self.reconcile()
-
-    def reconcile(self) -> None:
+    def reconcile(self) -> float | None:
         """Bring pools and Installation together, and say in TigeraStatus what is in the way."""
-        degraded = self._faults().operator_degraded or self._rule_pools()
+        faults, now_seconds = CalicoFaults.asked_for(self._store), time.monotonic()
+        if self._noticed_seconds is None:
+            self._noticed_seconds = now_seconds
+        left_seconds = self._noticed_seconds + faults.operator_delay_seconds - now_seconds
+        if left_seconds > 0:
+            return left_seconds
+        self._noticed_seconds = None
+        degraded = faults.operator_degraded or self._rule_pools()
 
         def change(status: Object) -> None:
             if _degraded(status) != degraded:
                 status["status"] = {"conditions": status_conditions(degraded)}
 
         self._store.mutate(STATUSES, "ippools", None, change, subresource="status")
-
-    def _faults(self) -> Faults:
-        return Faults.read(asked_for(self._store))
+        return None
 
     def _rule_pools(self) -> str:
         """Adopt pools, give owned ones their encapsulation; or why the operator is Degraded."""

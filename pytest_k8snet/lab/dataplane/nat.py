@@ -1,4 +1,4 @@
-"""What kube-proxy makes of services: one nftables table per node, the same on all. Pure but apply.
+"""The packet rules of nodes: kube-proxy's for services, and Calico's; each an nftables table.
 
 A packet for a service's address and port is sent on to one of its ready endpoints, chosen by
 chance; one without endpoints is refused. Traffic that comes from outside the pods' networks (a
@@ -8,7 +8,6 @@ the reply finds its way back through this node.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pytest_k8snet.lab.dataplane.felix import IPIP_DEVICE, VXLAN_DEVICE, VXLAN_P
 from pytest_k8snet.lab.dataplane.underlay import node_namespace
 from pytest_k8snet.lab.spec import LabSpec
 
-TABLE = "k8snet-services"
+_SERVICE_TABLE = "k8snet-services"
 #: The bit that kube-proxy marks packets with that shall be masqueraded.
 _MASQUERADE = "0x4000"
 
@@ -109,7 +108,7 @@ def external_addresses(ports: Sequence[ServicePort]) -> list[str]:
     return sorted({address for port in ports for address in port.external_ips})
 
 
-def ruleset(ports: Sequence[ServicePort], pod_networks: Sequence[str]) -> str:
+def service_rules(ports: Sequence[ServicePort], pod_networks: Sequence[str]) -> str:
     """The whole table as nft reads it; applying it replaces what was there in one step.
 
     Of two ports that claim the same address or node port, the first has it.
@@ -134,9 +133,9 @@ def ruleset(ports: Sequence[ServicePort], pod_networks: Sequence[str]) -> str:
     chains = [_service_chain(index, port) for index, port in enumerate(ports) if port.backends]
     pods = f"ip saddr {{ {', '.join(pod_networks)} }} return" if pod_networks else ""
     lines = [
-        f"table ip {TABLE}",
-        f"delete table ip {TABLE}",
-        f"table ip {TABLE} {{",
+        f"table ip {_SERVICE_TABLE}",
+        f"delete table ip {_SERVICE_TABLE}",
+        f"table ip {_SERVICE_TABLE} {{",
         "chain mark-unless-pod {",
         pods,
         f"meta mark set meta mark or {_MASQUERADE}",
@@ -203,18 +202,13 @@ def _set(key: str, chains: Mapping[str, str]) -> str:
     return f"{key} {{ {refused} }} reject with icmp type port-unreachable" if refused else ""
 
 
-async def apply(spec: LabSpec, text: str) -> None:
-    """Load a ruleset into every node.
+async def load(namespace: str, rules: str) -> None:
+    """Load a table into a node's namespace, in place of the one before.
 
     Raises:
         DataplaneError: nft refuses it.
     """
-    await asyncio.gather(
-        *(
-            netns.output(node_namespace(node.name), ["nft", "-f", "-"], text=text)
-            for node in spec.nodes
-        )
-    )
+    await netns.output(namespace, ["nft", "-f", "-"], text=rules)
 
 
 async def announce(spec: LabSpec, addresses: Sequence[str], stale: Sequence[str]) -> None:
@@ -234,13 +228,12 @@ async def announce(spec: LabSpec, addresses: Sequence[str], stale: Sequence[str]
     await netns.batch(node_namespace(spec.nodes[0].name), lines)
 
 
-# -- Felix's packet rules on a node: NAT for what leaves the pools, and whose tunnels it trusts
+# -- Calico's rules: NAT for what leaves the pools, and whose tunnels a node trusts ---------------
+
+_CALICO_TABLE = "calico"
 
 
-FELIX_TABLE = "calico"
-
-
-def felix_ruleset(data: Datastore) -> str:
+def calico_rules(data: Datastore) -> str:
     """The whole table as nft reads it; loading it replaces the former one in one step. Pure.
 
     The same on every node.
@@ -249,12 +242,12 @@ def felix_ruleset(data: Datastore) -> str:
     natted = (str(pool.cidr) for pool in data.pools if pool.nat_outgoing)
     hosts = (str(host.address.ip) for host in data.hosts)
     lines = [
-        f"table ip {FELIX_TABLE}",
-        f"delete table ip {FELIX_TABLE}",
-        f"table ip {FELIX_TABLE} {{",
-        _rules_set("pools", pools),
-        _rules_set("nat-pools", natted),
-        _rules_set("hosts", hosts),
+        f"table ip {_CALICO_TABLE}",
+        f"delete table ip {_CALICO_TABLE}",
+        f"table ip {_CALICO_TABLE} {{",
+        _address_set("pools", pools),
+        _address_set("nat-pools", natted),
+        _address_set("hosts", hosts),
         "chain raw-prerouting {",
         "type filter hook prerouting priority raw;",
         f"udp dport {VXLAN_PORT} notrack",
@@ -283,16 +276,7 @@ def felix_ruleset(data: Datastore) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rules_set(name: str, elements: Iterable[str]) -> str:
+def _address_set(name: str, elements: Iterable[str]) -> str:
     joined = ", ".join(elements)
     inside = f" elements = {{ {joined} }};" if joined else ""
     return f"set {name} {{ type ipv4_addr; flags interval; auto-merge;{inside} }}"
-
-
-async def apply_felix_rules(namespace: str, text: str) -> None:
-    """Load a ruleset into a node's namespace.
-
-    Raises:
-        DataplaneError: nft refuses it.
-    """
-    await netns.output(namespace, ["nft", "-f", "-"], text=text)

@@ -1,4 +1,4 @@
-"""The controller of Deployments: one ReplicaSet for each template, rolled from one to the next."""
+"""kube-controller-manager: workloads, namespaces, garbage, and the aggregated API's condition."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.faults import calico_api_server_is_down
-from pytest_k8snet.lab.kube.reconcile import (
+from pytest_k8snet.lab.reconcile import (
+    Controller,
     Recorder,
+    controlled,
     each_by_itself,
     is_over,
-    is_owned_by,
     is_ready,
     living,
     owner_reference,
-    reconcile_on_change,
-    selector_text,
 )
+
+# -- Deployments ---------------------------------------------------------------------------------
 
 _HASH_LABEL = "pod-template-hash"
 _REVISION = "deployment.kubernetes.io/revision"
@@ -31,48 +32,23 @@ _REVISION = "deployment.kubernetes.io/revision"
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
-def template_hash(template: Object) -> str:
-    """A short name for a pod template: equal templates have equal names."""
-    digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).digest()
-    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:10])
+class Deployments(Controller):
+    """One ReplicaSet for each pod template of a Deployment, rolled from one to the next."""
 
-
-def scale(asked: Any, total: int, *, round_up: bool) -> int:
-    """``maxSurge`` or ``maxUnavailable``: a number, or a percentage of the replicas."""
-    if isinstance(asked, str) and asked.endswith("%"):
-        hundredths = int(asked[:-1]) * total
-        return -(-hundredths // 100) if round_up else hundredths // 100
-    return int(asked)
-
-
-class Deployments:
-    """Rolls the ReplicaSets of Deployments.
-
-    Args:
-        store: the cluster's objects.
-    """
+    watched = ("deployments.apps", "replicasets.apps")
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store)
         self._events = Recorder(store, "deployment-controller")
 
-    async def run(self) -> None:
-        """Reconcile for ever."""
-        resources = ("deployments.apps", "replicasets.apps")
-        await reconcile_on_change(self._store, resources, self._reconcile)
-
-    def _reconcile(self) -> None:
+    def reconcile(self) -> None:
+        """Roll each Deployment a step on."""
         deployments = living(self._store.list("deployments.apps"))
         each_by_itself(partial(self._roll, one) for one in deployments)
 
-    def _owned(self, deployment: Object) -> list[Object]:
-        labels = selector_text(dig(deployment, "spec.selector", {}))
-        found = self._store.list("replicasets.apps", namespace_of(deployment), labels=labels)
-        return [obj for obj in found if is_owned_by(obj, deployment)]
-
     def _roll(self, deployment: Object) -> None:
-        sets = self._owned(deployment)
-        name = template_hash(dig(deployment, "spec.template", {}))
+        sets = controlled(self._store, "replicasets.apps", deployment)
+        name = _template_hash(dig(deployment, "spec.template", {}))
         current = next((one for one in sets if _hash_of(one) == name), None)
         if current is None:
             current = self._new_replicaset(deployment, name, sets)
@@ -80,14 +56,8 @@ class Deployments:
         old = [one for one in sets if _hash_of(one) != name]
         if not dig(deployment, "spec.paused"):
             self._move(deployment, current, old)
-        status = deployment_status(deployment, current, old)
-
-        def change(found: Object) -> None:
-            found["status"] = status
-
-        if deployment.get("status") != status:
-            name, namespace = name_of(deployment), namespace_of(deployment)
-            self._store.mutate("deployments.apps", name, namespace, change, subresource="status")
+        status = _deployment_status(deployment, current, old)
+        self._write_status("deployments.apps", deployment, status)
 
     def _new_replicaset(self, deployment: Object, name: str, sets: list[Object]) -> Object:
         revisions = [int(dig(one, "metadata.annotations", {}).get(_REVISION, 0)) for one in sets]
@@ -126,8 +96,8 @@ class Deployments:
                 self._scale(deployment, current, wanted)
             return
         limits = dig(deployment, "spec.strategy.rollingUpdate", {})
-        surge = scale(limits.get("maxSurge", "25%"), wanted, round_up=True)
-        unavailable = scale(limits.get("maxUnavailable", "25%"), wanted, round_up=False)
+        surge = _share(limits.get("maxSurge", "25%"), wanted, round_up=True)
+        unavailable = _share(limits.get("maxUnavailable", "25%"), wanted, round_up=False)
         if surge == unavailable == 0:
             unavailable = 1
         old_pods = sum(int(dig(one, "spec.replicas", 0)) for one in old)
@@ -165,6 +135,20 @@ class Deployments:
         )
 
 
+def _template_hash(template: Object) -> str:
+    """A short name for a pod template: equal templates have equal names."""
+    digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).digest()
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:10])
+
+
+def _share(asked: Any, total: int, *, round_up: bool) -> int:
+    """``maxSurge`` or ``maxUnavailable``: a number, or a percentage of the replicas."""
+    if isinstance(asked, str) and asked.endswith("%"):
+        hundredths = int(asked[:-1]) * total
+        return -(-hundredths // 100) if round_up else hundredths // 100
+    return int(asked)
+
+
 def _ready(replicaset: Object) -> int:
     return int(dig(replicaset, "status.readyReplicas", 0))
 
@@ -173,7 +157,7 @@ def _hash_of(replicaset: Object) -> str:
     return str(dig(replicaset, "metadata.labels", {}).get(_HASH_LABEL, ""))
 
 
-def deployment_status(deployment: Object, current: Object, old: list[Object]) -> Object:
+def _deployment_status(deployment: Object, current: Object, old: list[Object]) -> Object:
     """The status of a Deployment that has these ReplicaSets."""
     wanted = int(dig(deployment, "spec.replicas", 1))
     updated = int(dig(current, "status.replicas", 0))
@@ -224,10 +208,10 @@ def _condition(
     }
 
 
-# -- The controllers of ReplicaSets and DaemonSets: so many pods, or one on each node -------------
+# -- ReplicaSets and DaemonSets ------------------------------------------------------------------
 
 
-class PodKeeper:
+class _PodOwners(Controller):
     """What the controllers of pods have in common.
 
     Args:
@@ -237,35 +221,27 @@ class PodKeeper:
     """
 
     def __init__(self, store: Store, resource: str, component: str) -> None:
-        self._store = store
+        super().__init__(store)
         self._resource = resource
         self._events = Recorder(store, component)
 
-    async def run(self) -> None:
-        """Reconcile for ever."""
-        await reconcile_on_change(
-            self._store, (self._resource, "pods", "nodes"), self._reconcile_all
-        )
-
-    def _reconcile_all(self) -> None:
+    def reconcile(self) -> None:
+        """See to each owner by itself."""
         owners = living(self._store.list(self._resource))
-        each_by_itself(partial(self._look_at, owner) for owner in owners)
+        each_by_itself(partial(self._see_to, owner) for owner in owners)
 
-    def _look_at(self, owner: Object) -> None:
-        self.reconcile(owner, self._pods(owner))
-
-    def reconcile(self, owner: Object, pods: list[Object]) -> None:
+    def _see_to(self, owner: Object) -> None:
         """Make and delete pods until they are as many as the owner wants; write its status."""
         raise NotImplementedError
 
     def _pods(self, owner: Object) -> list[Object]:
-        labels = selector_text(dig(owner, "spec.selector", {}))
-        found = self._store.list("pods", namespace_of(owner), labels=labels)
-        return [pod for pod in living(found) if is_owned_by(pod, owner)]
+        return living(controlled(self._store, "pods", owner))
 
     def _new_pod(self, owner: Object, node: str = "") -> Object:
         template = clone(owner["spec"]["template"])
-        meta = template.get("metadata") or {}
+        given = template.get("metadata") or {}
+        # Whatever else the template's metadata say, such as a name, is nobody's.
+        meta = {key: given[key] for key in ("labels", "annotations", "finalizers") if key in given}
         meta["generateName"] = f"{name_of(owner)}-"
         meta["ownerReferences"] = [owner_reference(owner)]
         if node:
@@ -279,24 +255,18 @@ class PodKeeper:
         self._store.delete("pods", name_of(pod), namespace_of(pod))
         self._events.record(owner, "SuccessfulDelete", f"Deleted pod: {name_of(pod)}")
 
-    def _write_status(self, owner: Object, status: Object) -> None:
-        def change(found: Object) -> None:
-            found["status"] = status
 
-        if owner.get("status") != status:
-            name, namespace = name_of(owner), namespace_of(owner)
-            self._store.mutate(self._resource, name, namespace, change, subresource="status")
-
-
-class ReplicaSets(PodKeeper):
+class ReplicaSets(_PodOwners):
     """Keeps each ReplicaSet's pods as many as it wants."""
+
+    watched = ("replicasets.apps", "pods")
 
     def __init__(self, store: Store) -> None:
         super().__init__(store, "replicasets.apps", "replicaset-controller")
 
-    def reconcile(self, owner: Object, pods: list[Object]) -> None:
+    def _see_to(self, owner: Object) -> None:
         """Make what is missing; of too many, delete the unready and then the youngest."""
-        active = [pod for pod in pods if not is_over(pod)]
+        active = [pod for pod in self._pods(owner) if not is_over(pod)]
         wanted = int(dig(owner, "spec.replicas", 1))
         for _ in range(wanted - len(active)):
             active.append(self._new_pod(owner))
@@ -312,17 +282,20 @@ class ReplicaSets(PodKeeper):
         }
         if ready:
             status |= {"readyReplicas": ready, "availableReplicas": ready}
-        self._write_status(owner, status)
+        self._write_status(self._resource, owner, status)
 
 
-class DaemonSets(PodKeeper):
+class DaemonSets(_PodOwners):
     """Keeps one pod of each DaemonSet on every node."""
+
+    watched = ("daemonsets.apps", "pods", "nodes")
 
     def __init__(self, store: Store) -> None:
         super().__init__(store, "daemonsets.apps", "daemonset-controller")
 
-    def reconcile(self, owner: Object, pods: list[Object]) -> None:
+    def _see_to(self, owner: Object) -> None:
         """Make a pod on each node that has none."""
+        pods = self._pods(owner)
         nodes = [name_of(node) for node in self._store.list("nodes")]
         served = {dig(pod, "spec.nodeName") for pod in pods}
         for node in nodes:
@@ -340,11 +313,10 @@ class DaemonSets(PodKeeper):
         }
         if ready < len(nodes):
             status["numberUnavailable"] = len(nodes) - ready
-        self._write_status(owner, status)
+        self._write_status(self._resource, owner, status)
 
 
-# -- What goes when something else goes: the contents of namespaces, and what an owner owned ------
-
+# -- Namespaces and garbage -----------------------------------------------------------------------
 
 # Emptied in this order: what makes pods goes before the pods.
 _CONTENTS = (
@@ -371,24 +343,16 @@ _OWNED = (
 )
 
 
-class Namespaces:
+class Namespaces(Controller):
     """Gives each namespace its service account, and empties those that are to go.
 
     While the server of an API group cannot be asked what a namespace holds of it, none goes.
-
-    Args:
-        store: the cluster's objects.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    watched = ("namespaces", "pods", "configmaps")
 
-    async def run(self) -> None:
-        """Reconcile for ever."""
-        watched = ("namespaces", "pods", "configmaps")
-        await reconcile_on_change(self._store, watched, self._reconcile)
-
-    def _reconcile(self) -> None:
+    def reconcile(self) -> None:
+        """See to each namespace by itself."""
         each_by_itself(partial(self._care, one) for one in self._store.list("namespaces"))
 
     def _care(self, namespace: Object) -> None:
@@ -439,21 +403,13 @@ def _say_undiscovered(namespace: Object) -> None:
         ]
 
 
-class GarbageCollector:
-    """Deletes what is owned by nothing that still exists.
+class GarbageCollector(Controller):
+    """Deletes what is owned by nothing that still exists."""
 
-    Args:
-        store: the cluster's objects.
-    """
+    watched = _OWNERS
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def run(self) -> None:
-        """Reconcile for ever."""
-        await reconcile_on_change(self._store, _OWNERS, self._collect)
-
-    def _collect(self) -> None:
+    def reconcile(self) -> None:
+        """Delete what has lost its last owner."""
         alive = {obj["metadata"]["uid"] for key in _OWNERS for obj in self._store.list(key)}
         each_by_itself(
             partial(self._store.delete, resource, name_of(obj), namespace_of(obj))
@@ -476,22 +432,13 @@ def _is_orphaned(obj: Object, alive: set[str]) -> bool:
     return not any(owner.get("uid") in alive for owner in known)
 
 
-# -- kube-apiserver's word on the Calico API server behind it: whether the APIService is available
+# -- The aggregated API ---------------------------------------------------------------------------
 
 
-class Aggregation:
-    """Keeps the condition of the aggregated API group; there is one in API shape B only.
+class Aggregation(Controller):
+    """Keeps the condition of the Calico API server's APIService; there is one in shape B only."""
 
-    Args:
-        store: the cluster's objects.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def run(self) -> None:
-        """Follow the faults for ever."""
-        await reconcile_on_change(self._store, ("configmaps",), self.reconcile)
+    watched = ("configmaps",)
 
     def reconcile(self) -> None:
         """Say whether the group's server answers now."""

@@ -27,7 +27,7 @@ from pytest_k8snet.lab.kube import container as containers
 from pytest_k8snet.lab.kube import podspec, podstatus, probes
 from pytest_k8snet.lab.kube.container import Container, ContainerError, Execution, Sandbox
 from pytest_k8snet.lab.kube.podstatus import ContainerState, PodState
-from pytest_k8snet.lab.kube.reconcile import Recorder, explain, log
+from pytest_k8snet.lab.reconcile import Recorder, explain, log
 from pytest_k8snet.lab.spec import LabSpec, NodeSpec
 
 _SANDBOX_RETRY_SECONDS = 1.0

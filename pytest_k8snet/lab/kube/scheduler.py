@@ -8,13 +8,7 @@ from functools import partial
 
 from pytest_k8snet.lab.api.objects import Object, dig, name_of, timestamp
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.kube.reconcile import (
-    Recorder,
-    each_by_itself,
-    is_over,
-    living,
-    reconcile_on_change,
-)
+from pytest_k8snet.lab.reconcile import Controller, Recorder, each_by_itself, is_over, living
 
 _SUFFIXES = {
     "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
@@ -139,22 +133,17 @@ def unschedulable_text(obstacles: Iterable[str]) -> str:
     )
 
 
-class Scheduler:
-    """Binds pods to nodes.
+class Scheduler(Controller):
+    """Binds pods to nodes."""
 
-    Args:
-        store: the cluster's objects.
-    """
+    watched = ("pods", "nodes")
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store)
         self._events = Recorder(store, "default-scheduler")
 
-    async def run(self) -> None:
-        """Schedule for ever."""
-        await reconcile_on_change(self._store, ("pods", "nodes"), self._reconcile)
-
-    def _reconcile(self) -> None:
+    def reconcile(self) -> None:
+        """Find a node for each pod that has none."""
         waiting = self._store.list("pods", fields="spec.nodeName=,status.phase=Pending")
         if not waiting:
             return

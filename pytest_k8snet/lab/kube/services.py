@@ -1,26 +1,225 @@
-"""Endpoints and EndpointSlices of services, and the addresses of their load balancers."""
+"""Services: their addresses, what they lead to, kube-proxy's rules, and their names in DNS."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from ipaddress import IPv4Address, collapse_addresses
+from pathlib import Path
 
 from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of, namespace_of
 from pytest_k8snet.lab.api.status import Cause, StatusError, invalid
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.pools import POOLS, read_pools
-from pytest_k8snet.lab.dataplane import nat
-from pytest_k8snet.lab.kube.reconcile import (
+from pytest_k8snet.lab.dataplane import nat, netns
+from pytest_k8snet.lab.dataplane.underlay import node_namespace
+from pytest_k8snet.lab.reconcile import (
+    Controller,
     Recorder,
     each_by_itself,
     is_over,
     is_ready,
     owner_reference,
-    reconcile_on_change,
 )
 from pytest_k8snet.lab.spec import LabSpec
+
+# -- Addresses and node ports: given by the API server at creation, so seen at once ----------------
+
+#: The ports that NodePort services get, first and last.
+NODE_PORTS = (30000, 32767)
+# The first addresses are for services that need to know theirs (kubernetes, kube-dns).
+_RESERVED = 64
+
+
+class ServiceAddresses:
+    """Allocates; what is taken is read from the services themselves.
+
+    Args:
+        store: the cluster's objects.
+        spec: the ranges.
+    """
+
+    def __init__(self, store: Store, spec: LabSpec) -> None:
+        self._store = store
+        self._spec = spec
+
+    def register(self) -> None:
+        """Have the store ask for every new or changed service."""
+        self._store.admission["services"].append(self.admit)
+
+    def admit(self, service: Object, old: Object | None) -> None:
+        """Fill in ``clusterIP`` and the node ports that the type needs.
+
+        Raises:
+            StatusError: 422, an address or port that was asked for is taken, or none is left.
+        """
+        spec = mapping(service, "spec")
+        kind = spec.get("type") or "ClusterIP"
+        if kind not in ("ClusterIP", "NodePort", "LoadBalancer"):
+            return
+        others = [one for one in self._store.list("services") if not _is_same(one, service)]
+        self._give_address(service, spec, others)
+        if kind in ("NodePort", "LoadBalancer"):
+            self._give_ports(service, spec, others)
+        elif old is not None and dig(old, "spec.type") != kind:
+            for port in spec.get("ports") or []:
+                port.pop("nodePort", None)
+
+    def _give_address(self, service: Object, spec: Object, others: list[Object]) -> None:
+        taken = {dig(one, "spec.clusterIP") for one in others}
+        wanted = spec.get("clusterIP")
+        if wanted and wanted != "None" and wanted in taken:
+            cause = Cause(
+                "FieldValueInvalid",
+                "spec.clusterIPs",
+                f'Invalid value: ["{wanted}"]: failed to allocate IP {wanted}: '
+                "provided IP is already allocated",
+            )
+            raise invalid(self._store.resource("services"), name_of(service), [cause])
+        if not wanted:
+            hosts = self._spec.service_cidr
+            first = int(hosts.network_address) + _RESERVED
+            wanted = next(
+                text
+                for number in range(first, int(hosts.broadcast_address))
+                if (text := str(IPv4Address(number))) not in taken
+            )
+        spec["clusterIP"] = wanted
+        spec["clusterIPs"] = [wanted]
+
+    def _give_ports(self, service: Object, spec: Object, others: list[Object]) -> None:
+        taken = {number for one in others for number in node_ports(one)}
+        for index, port in enumerate(spec.get("ports") or []):
+            wanted = port.get("nodePort")
+            if wanted in taken:
+                cause = Cause(
+                    "FieldValueInvalid",
+                    f"spec.ports[{index}].nodePort",
+                    f"Invalid value: {wanted}: provided port is already allocated",
+                )
+                raise invalid(self._store.resource("services"), name_of(service), [cause])
+            if not wanted:
+                first, last = NODE_PORTS
+                wanted = next(number for number in range(first, last + 1) if number not in taken)
+                port["nodePort"] = wanted
+            taken.add(wanted)
+
+
+def node_ports(service: Object) -> Iterator[int]:
+    """The node ports that a service has."""
+    for port in dig(service, "spec.ports", []):
+        if port.get("nodePort"):
+            yield int(port["nodePort"])
+
+
+def _is_same(one: Object, other: Object) -> bool:
+    left, right = one["metadata"], other["metadata"]
+    return all(left[key] == right.get(key) for key in ("namespace", "name"))
+
+
+# -- Endpoints, EndpointSlices and load balancers --------------------------------------------------
+
+
+class ServiceEndpoints(Controller):
+    """Keeps Endpoints, EndpointSlices and load balancers' addresses up to date.
+
+    Args:
+        store: the cluster's objects.
+        spec: the range of load balancer addresses.
+    """
+
+    watched = ("services", "pods")
+
+    def __init__(self, store: Store, spec: LabSpec) -> None:
+        super().__init__(store)
+        self._spec = spec
+        self._events = Recorder(store, "service-controller")
+
+    def reconcile(self) -> None:
+        """Write what each service leads to, and forget what has no service any more."""
+        services = self._store.list("services")
+        taken = {address for one in services for address in load_balancer_addresses(one)}
+        kept = {(namespace_of(one), name_of(one)) for one in services}
+        found = [(namespace_of(one), name_of(one)) for one in self._store.list("endpoints")]
+        each_by_itself(
+            [
+                *(partial(self._write_endpoints, one) for one in services),
+                *(partial(self._balance, one, taken) for one in services),
+                *(
+                    partial(self._store.delete, "endpoints", name, namespace)
+                    for namespace, name in found
+                    if (namespace, name) not in kept
+                ),
+            ]
+        )
+
+    def _write_endpoints(self, service: Object) -> None:
+        if not dig(service, "spec.selector"):
+            return
+        name, namespace = name_of(service), namespace_of(service)
+        labels = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
+        pods = self._store.list("pods", namespace, labels=labels)
+        body: Object = {"metadata": {"name": name}, "subsets": subsets(service, pods)}
+        self._put("endpoints", body, namespace)
+        endpoints, ports = slice_endpoints(service, pods)
+        body = {
+            "metadata": {
+                "name": f"{name}-slice",
+                "labels": {
+                    "kubernetes.io/service-name": name,
+                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                },
+                "ownerReferences": [owner_reference(service)],
+            },
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+            "ports": ports,
+        }
+        self._put("endpointslices.discovery.k8s.io", body, namespace)
+
+    def _put(self, resource: str, body: Object, namespace: str) -> None:
+        try:
+            old = self._store.get(resource, name_of(body), namespace)
+        except StatusError:
+            self._store.create(resource, body, namespace)
+            return
+        if any(old.get(key) != value for key, value in body.items() if key != "metadata"):
+            self._store.update(resource, {**old, **body, "metadata": old["metadata"]}, namespace)
+
+    def _balance(self, service: Object, taken: set[str]) -> None:
+        """Give a LoadBalancer service an address, or take it from what is none any more."""
+        has = load_balancer_addresses(service)
+        wants = dig(service, "spec.type") == "LoadBalancer"
+        if wants == bool(has):
+            return
+        address = self._free_address(service, taken) if wants else None
+        if wants and address is None:
+            text = "Error syncing load balancer: no address is left in the lab's range"
+            self._events.record(service, "SyncLoadBalancerFailed", text, kind="Warning")
+            return
+        ingress = [{"ip": address, "ipMode": "VIP"}] if address else []
+        if address:
+            taken.add(address)
+        self._write_status(
+            "services", service, {"loadBalancer": {"ingress": ingress} if ingress else {}}
+        )
+        if ingress:
+            self._events.record(service, "EnsuredLoadBalancer", "Ensured load balancer")
+
+    def _free_address(self, service: Object, taken: set[str]) -> str | None:
+        first, last = (int(address) for address in self._spec.load_balancer_range)
+        every = [str(IPv4Address(number)) for number in range(first, last + 1)]
+        wanted = dig(service, "spec.loadBalancerIP")
+        free = [address for address in every if address not in taken]
+        return wanted if wanted in free else next(iter(free), None)
+
 
 # One address of one pod with the ports that the service has there: (name, port, protocol).
 _Ports = tuple[tuple[str, int, str], ...]
@@ -125,240 +324,128 @@ def _reference(pod: Object) -> Object:
     }
 
 
-class ServiceEndpoints:
-    """Keeps what services lead to up to date.
-
-    Args:
-        store: the cluster's objects.
-        spec: the range of load balancer addresses.
-    """
-
-    def __init__(self, store: Store, spec: LabSpec) -> None:
-        self._store = store
-        self._spec = spec
-        self._events = Recorder(store, "service-controller")
-
-    async def run(self) -> None:
-        """Reconcile for ever."""
-        await reconcile_on_change(self._store, ("services", "pods"), self._reconcile)
-
-    def _reconcile(self) -> None:
-        services = self._store.list("services")
-        taken = {address for one in services for address in load_balancer_addresses(one)}
-        kept = {(namespace_of(one), name_of(one)) for one in services}
-        found = [(namespace_of(one), name_of(one)) for one in self._store.list("endpoints")]
-        each_by_itself(
-            [
-                *(partial(self._write_endpoints, one) for one in services),
-                *(partial(self._balance, one, taken) for one in services),
-                *(
-                    partial(self._store.delete, "endpoints", name, namespace)
-                    for namespace, name in found
-                    if (namespace, name) not in kept
-                ),
-            ]
-        )
-
-    def _write_endpoints(self, service: Object) -> None:
-        if not dig(service, "spec.selector"):
-            return
-        name, namespace = name_of(service), namespace_of(service)
-        labels = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
-        pods = self._store.list("pods", namespace, labels=labels)
-        body: Object = {"metadata": {"name": name}, "subsets": subsets(service, pods)}
-        self._put("endpoints", body, namespace)
-        endpoints, ports = slice_endpoints(service, pods)
-        body = {
-            "metadata": {
-                "name": f"{name}-slice",
-                "labels": {
-                    "kubernetes.io/service-name": name,
-                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
-                },
-                "ownerReferences": [owner_reference(service)],
-            },
-            "addressType": "IPv4",
-            "endpoints": endpoints,
-            "ports": ports,
-        }
-        self._put("endpointslices.discovery.k8s.io", body, namespace)
-
-    def _put(self, resource: str, body: Object, namespace: str) -> None:
-        try:
-            old = self._store.get(resource, name_of(body), namespace)
-        except StatusError:
-            self._store.create(resource, body, namespace)
-            return
-        if any(old.get(key) != value for key, value in body.items() if key != "metadata"):
-            self._store.update(resource, {**old, **body, "metadata": old["metadata"]}, namespace)
-
-    def _balance(self, service: Object, taken: set[str]) -> None:
-        """Give a LoadBalancer service an address, or take it from what is none any more."""
-        has = load_balancer_addresses(service)
-        wants = dig(service, "spec.type") == "LoadBalancer"
-        if wants == bool(has):
-            return
-        address = self._free_address(service, taken) if wants else None
-        if wants and address is None:
-            text = "Error syncing load balancer: no address is left in the lab's range"
-            self._events.record(service, "SyncLoadBalancerFailed", text, kind="Warning")
-            return
-        ingress = [{"ip": address, "ipMode": "VIP"}] if address else []
-        if address:
-            taken.add(address)
-        self._write_ingress(service, ingress)
-
-    def _free_address(self, service: Object, taken: set[str]) -> str | None:
-        first, last = (int(address) for address in self._spec.load_balancer_range)
-        every = [str(IPv4Address(number)) for number in range(first, last + 1)]
-        wanted = dig(service, "spec.loadBalancerIP")
-        free = [address for address in every if address not in taken]
-        return wanted if wanted in free else next(iter(free), None)
-
-    def _write_ingress(self, service: Object, ingress: list[Object]) -> None:
-        def change(found: Object) -> None:
-            found["status"] = {"loadBalancer": {"ingress": ingress} if ingress else {}}
-
-        name, namespace = name_of(service), namespace_of(service)
-        self._store.mutate("services", name, namespace, change, subresource="status")
-        if ingress:
-            self._events.record(service, "EnsuredLoadBalancer", "Ensured load balancer")
-
-
 def load_balancer_addresses(service: Object) -> list[str]:
     """The addresses that a service's load balancer has."""
     ingress = dig(service, "status.loadBalancer.ingress", [])
     return [entry["ip"] for entry in ingress if entry.get("ip")]
 
 
-# -- Addresses and ports of services: given by the API server at creation, so seen at once --------
-
-#: The ports that NodePort services get, first and last.
-NODE_PORTS = (30000, 32767)
-# The first addresses are for services that need to know theirs (kubernetes, kube-dns).
-_RESERVED = 64
+# -- kube-proxy ------------------------------------------------------------------------------------
 
 
-class ServiceAddresses:
-    """Allocates; what is taken is read from the services themselves.
-
-    Args:
-        store: the cluster's objects.
-        spec: the ranges.
-    """
-
-    def __init__(self, store: Store, spec: LabSpec) -> None:
-        self._store = store
-        self._spec = spec
-
-    def register(self) -> None:
-        """Have the store ask for every new or changed service."""
-        self._store.admission["services"].append(self.admit)
-
-    def admit(self, service: Object, old: Object | None) -> None:
-        """Fill in ``clusterIP`` and the node ports that the type needs.
-
-        Raises:
-            StatusError: 422, an address or port that was asked for is taken, or none is left.
-        """
-        spec = mapping(service, "spec")
-        kind = spec.get("type") or "ClusterIP"
-        if kind not in ("ClusterIP", "NodePort", "LoadBalancer"):
-            return
-        others = [one for one in self._store.list("services") if not _is_same(one, service)]
-        self._give_address(service, spec, others)
-        if kind in ("NodePort", "LoadBalancer"):
-            self._give_ports(service, spec, others)
-        elif old is not None and dig(old, "spec.type") != kind:
-            for port in spec.get("ports") or []:
-                port.pop("nodePort", None)
-
-    def _give_address(self, service: Object, spec: Object, others: list[Object]) -> None:
-        taken = {dig(one, "spec.clusterIP") for one in others}
-        wanted = spec.get("clusterIP")
-        if wanted and wanted != "None" and wanted in taken:
-            cause = Cause(
-                "FieldValueInvalid",
-                "spec.clusterIPs",
-                f'Invalid value: ["{wanted}"]: failed to allocate IP {wanted}: '
-                "provided IP is already allocated",
-            )
-            raise invalid(self._store.resource("services"), name_of(service), [cause])
-        if not wanted:
-            hosts = self._spec.service_cidr
-            first = int(hosts.network_address) + _RESERVED
-            wanted = next(
-                text
-                for number in range(first, int(hosts.broadcast_address))
-                if (text := str(IPv4Address(number))) not in taken
-            )
-        spec["clusterIP"] = wanted
-        spec["clusterIPs"] = [wanted]
-
-    def _give_ports(self, service: Object, spec: Object, others: list[Object]) -> None:
-        taken = {number for one in others for number in node_ports(one)}
-        for index, port in enumerate(spec.get("ports") or []):
-            wanted = port.get("nodePort")
-            if wanted in taken:
-                cause = Cause(
-                    "FieldValueInvalid",
-                    f"spec.ports[{index}].nodePort",
-                    f"Invalid value: {wanted}: provided port is already allocated",
-                )
-                raise invalid(self._store.resource("services"), name_of(service), [cause])
-            if not wanted:
-                first, last = NODE_PORTS
-                wanted = next(number for number in range(first, last + 1) if number not in taken)
-                port["nodePort"] = wanted
-            taken.add(wanted)
-
-
-def node_ports(service: Object) -> Iterator[int]:
-    """The node ports that a service has."""
-    for port in dig(service, "spec.ports", []):
-        if port.get("nodePort"):
-            yield int(port["nodePort"])
-
-
-def _is_same(one: Object, other: Object) -> bool:
-    left, right = one["metadata"], other["metadata"]
-    return all(left[key] == right.get(key) for key in ("namespace", "name"))
-
-
-# -- kube-proxy of all nodes, and the speaker of load balancer addresses: services to rulesets
-
-
-class ServiceProxy:
-    """Keeps the nodes' rulesets up to date.
+class ServiceProxy(Controller):
+    """kube-proxy of all nodes: keeps their rulesets up to date.
 
     Args:
         store: the cluster's objects.
         spec: the nodes.
     """
 
+    watched = ("services", "endpoints", POOLS)
+
     def __init__(self, store: Store, spec: LabSpec) -> None:
-        self._store = store
+        super().__init__(store)
         self._spec = spec
         self._ruleset = ""
         self._announced: list[str] = []
 
-    async def run(self) -> None:
-        """Reconcile for ever."""
-        await reconcile_on_change(self._store, ("services", "endpoints", POOLS), self._program)
-
-    async def _program(self) -> None:
+    async def reconcile(self) -> None:
+        """Program what has changed."""
         endpoints = {
             f"{namespace_of(one)}/{name_of(one)}": one for one in self._store.list("endpoints")
         }
         ports = nat.service_ports(self._store.list("services"), endpoints)
         pools = [pool.cidr for pool in read_pools(self._store.list(POOLS))]
         # nft takes no set whose intervals overlap.
-        ruleset = nat.ruleset(ports, list(map(str, collapse_addresses(pools))))
+        ruleset = nat.service_rules(ports, list(map(str, collapse_addresses(pools))))
         if ruleset != self._ruleset:
-            await nat.apply(self._spec, ruleset)
+            nodes = (node_namespace(node.name) for node in self._spec.nodes)
+            await asyncio.gather(*(nat.load(node, ruleset) for node in nodes))
             self._ruleset = ruleset
         addresses = nat.external_addresses(ports)
         if addresses != self._announced:
             stale = [address for address in self._announced if address not in addresses]
             await nat.announce(self._spec, addresses, stale)
             self._announced = addresses
+
+
+# -- DNS -------------------------------------------------------------------------------------------
+
+#: What the DNS servers answer from: a JSON object of names and their addresses.
+ZONE_FILE = Path("/run/k8snet/zone.json")
+
+_DNS_RETRY_SECONDS = 0.1
+_DNS_PAUSE_SECONDS = 0.01
+
+
+class DnsRecords(Controller):
+    """Keeps the names of services where the DNS servers read them.
+
+    Args:
+        store: the cluster's objects.
+        spec: the cluster's domain.
+    """
+
+    watched = ("services", "endpoints")
+
+    def __init__(self, store: Store, spec: LabSpec) -> None:
+        super().__init__(store)
+        self._domain = spec.cluster_domain
+
+    def reconcile(self) -> None:
+        """Write the file; readers see the old one or the new one, whole."""
+        names = dns_records(
+            self._store.list("services"), self._store.list("endpoints"), self._domain
+        )
+        draft = ZONE_FILE.with_suffix(".new")
+        draft.write_text(json.dumps({"domain": self._domain, "names": names}))
+        os.replace(draft, ZONE_FILE)
+
+
+def dns_records(
+    services: Sequence[Object], endpoints: Sequence[Object], domain: str
+) -> dict[str, list[str]]:
+    """Every name and its addresses: services, and the pods behind headless ones.
+
+    Args:
+        services: the Service objects.
+        endpoints: the Endpoints objects.
+        domain: of the cluster.
+    """
+    found = {(namespace_of(one), name_of(one)): one for one in endpoints}
+    names: dict[str, list[str]] = {}
+    for service in services:
+        key = (namespace_of(service), name_of(service))
+        name = f"{key[1]}.{key[0]}.svc.{domain}"
+        address = dig(service, "spec.clusterIP")
+        if address and address != "None":
+            names[name] = [address]
+            continue
+        for subset in dig(found.get(key), "subsets", []):
+            for entry in subset.get("addresses") or []:
+                names.setdefault(name, []).append(entry["ip"])
+                host = entry.get("hostname") or entry["ip"].replace(".", "-")
+                names[f"{host}.{name}"] = [entry["ip"]]
+        # A headless service without pods exists, and has no address.
+        names.setdefault(name, [])
+    return names
+
+
+async def until_dns_answers(spec: LabSpec) -> None:
+    """Wait until the first node gets an answer from the cluster's DNS."""
+    name = f"kubernetes.default.svc.{spec.cluster_domain}"
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    request = struct.pack(">6H", 1, 0x0100, 1, 0, 0, 0) + labels + struct.pack(">B2H", 0, 1, 1)
+    node = node_namespace(spec.nodes[0].name)
+    client = await netns.run(node, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+    loop = asyncio.get_running_loop()
+    with client:
+        client.setblocking(False)
+        while True:
+            # Refused, or lost, as long as the way there is not programmed.
+            with contextlib.suppress(OSError, TimeoutError):
+                await loop.sock_connect(client, (str(spec.dns_address), 53))
+                await loop.sock_sendall(client, request)
+                await asyncio.wait_for(loop.sock_recv(client, 512), _DNS_RETRY_SECONDS)
+                return
+            await asyncio.sleep(_DNS_PAUSE_SECONDS)

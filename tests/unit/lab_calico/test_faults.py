@@ -10,9 +10,8 @@ import pytest
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.dataplane import felix, kernel
 from pytest_k8snet.lab.dataplane.felix import Block, Datastore, Host, Pool
-from pytest_k8snet.lab.faults import API_FAULTS, CALICO_FAULTS, during_restart
+from pytest_k8snet.lab.faults import API_FAULTS, CALICO_FAULTS, ApiFaults, during_restart
 from pytest_k8snet.lab.faults import CalicoFaults as Faults
-from pytest_k8snet.lab.faults import Faults as ApiFaults
 
 DATA = Datastore(
     hosts=[

@@ -36,7 +36,7 @@ def names(pools: list[IPPool]) -> list[str]:
 def test_calicos_defaults_are_filled_in() -> None:
     (pool,) = read_pools([obj("p")])
     assert pool == IPPool(name="p", cidr=IPv4Network("10.0.0.0/16"))
-    assert pool.routed().family == "none"
+    assert pool.family == "none"
 
 
 def test_an_unknown_mode_means_never() -> None:
@@ -46,7 +46,7 @@ def test_an_unknown_mode_means_never() -> None:
 
 def test_a_pool_with_both_families_is_vxlan() -> None:
     (pool,) = read_pools([obj("p", vxlanMode="Always", ipipMode="Always")])
-    assert pool.routed().family == "vxlan"
+    assert pool.family == "vxlan"
 
 
 def test_pools_that_calico_cannot_use_are_passed_over() -> None:

@@ -2,8 +2,8 @@ from typing import Any
 
 from pytest_k8snet.lab.dataplane.nat import (
     external_addresses,
-    ruleset,
     service_ports,
+    service_rules,
 )
 
 WEB: dict[str, Any] = {
@@ -30,7 +30,7 @@ PODS = ["10.244.0.0/16"]
 
 
 def rules(endpoints: dict[str, Any]) -> list[str]:
-    return ruleset(service_ports([WEB], endpoints), PODS).splitlines()
+    return service_rules(service_ports([WEB], endpoints), PODS).splitlines()
 
 
 def test_a_cluster_ip_leads_to_the_ready_endpoints_by_chance() -> None:
@@ -95,11 +95,11 @@ def test_an_address_that_two_services_claim_is_the_firsts() -> None:
         for number, name in ((5, "web"), (6, "other"))
     )
     endpoints = {"shop/other": ENDPOINTS["shop/web"]}
-    text = ruleset(service_ports([first, second], ENDPOINTS | endpoints), PODS)
+    text = service_rules(service_ports([first, second], ENDPOINTS | endpoints), PODS)
     assert text.count("203.0.113.9 . tcp . 80") == 1
     assert "203.0.113.9 . tcp . 80 : goto service-0-outside" in text
     # One without endpoints has it as well: refused, not served by the other.
-    text = ruleset(service_ports([first, second], endpoints), PODS)
+    text = service_rules(service_ports([first, second], endpoints), PODS)
     assert text.count("203.0.113.9 . tcp . 80") == 1
     assert "203.0.113.9 . tcp . 80 } reject" in text
 

@@ -127,6 +127,17 @@ class TestWorkloads:
             "NewReplicaSetAvailable",
         ]
 
+    def test_a_name_in_the_template_is_nobodys(self, store: Store) -> None:
+        body = deployment(2)
+        body["spec"]["template"]["metadata"]["name"] = "web"
+
+        async def scene() -> None:
+            store.create("deployments.apps", body)
+            await until(lambda: self.is_complete(store, 2))
+
+        play(store, scene, self.controllers(store))
+        assert all(name_of(pod).startswith("web-") for pod in store.list("pods"))
+
     def test_a_new_template_replaces_the_pods_and_never_has_too_few(self, store: Store) -> None:
         fewest = 4
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dnslib
 import pytest
 
-from pytest_k8snet.lab.kube import dns, dnsserver
+from pytest_k8snet.lab.kube import dnsserver
+from pytest_k8snet.lab.kube.services import dns_records
 
 DOMAIN = "cluster.local"
 WEB = "web.shop.svc.cluster.local"
@@ -99,7 +100,7 @@ def test_records_are_made_of_services_and_of_the_pods_behind_headless_ones() -> 
         "subsets": [{"addresses": [{"ip": "10.244.0.1"}, {"ip": "10.244.0.2", "hostname": "b"}]}],
     }
     services = [service("web", "10.96.0.77"), service("pods", "None"), service("empty", "None")]
-    assert dns.records(services, [endpoints], DOMAIN) == {
+    assert dns_records(services, [endpoints], DOMAIN) == {
         WEB: ["10.96.0.77"],
         "pods.shop.svc.cluster.local": ["10.244.0.1", "10.244.0.2"],
         "10-244-0-1.pods.shop.svc.cluster.local": ["10.244.0.1"],

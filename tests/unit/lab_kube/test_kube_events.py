@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from controller_play import furnished_store
 
+from pytest_k8snet.lab import reconcile
 from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.kube import reconcile
-from pytest_k8snet.lab.kube.reconcile import Recorder
+from pytest_k8snet.lab.reconcile import Recorder
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.kube.controllers import Deployments, ReplicaSets
 from pytest_k8snet.lab.kube.kubelet import Heartbeat
-from pytest_k8snet.lab.kube.reconcile import each_by_itself, reconcile_on_change
 from pytest_k8snet.lab.kube.services import ServiceEndpoints
+from pytest_k8snet.lab.reconcile import Controller, each_by_itself
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_deployment_whose_replica_set_is_refused_holds_up_no_other(
 
     play(store, scene, [Deployments(store)])
     written = capsys.readouterr().err
-    assert written.startswith("Deployments._reconcile: ReplicaSet.apps ")
+    assert written.startswith("Deployments.reconcile: ReplicaSet.apps ")
     assert "metadata.name: Invalid value" in written
     # Told once, not at every try.
     assert written.count("\n") == 1
@@ -109,23 +109,24 @@ def test_what_failed_is_tried_again_without_a_change(
     store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Else the test would last as long as the pause.
-    monkeypatch.setattr("pytest_k8snet.lab.kube.reconcile._RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("pytest_k8snet.lab.reconcile._RETRY_SECONDS", 0.001)
     tries: list[str] = []
 
-    def reconcile() -> None:
-        tries.append("once more")
-        if len(tries) < 3:
-            raise KeyError("spec")
+    class Pods(Controller):
+        watched = ("pods",)
 
-    class Controller:
-        async def run(self) -> None:
-            await reconcile_on_change(store, ["pods"], reconcile)
+        def reconcile(self) -> None:
+            tries.append("once more")
+            if len(tries) < 3:
+                raise KeyError("spec")
 
     async def scene() -> None:
         await until(lambda: len(tries) == 3)
 
-    play(store, scene, [Controller()])
-    assert capsys.readouterr().err.splitlines() == [f"{reconcile.__qualname__}: KeyError('spec')"]
+    play(store, scene, [Pods(store)])
+    assert capsys.readouterr().err.splitlines() == [
+        f"{Pods.reconcile.__qualname__}: KeyError('spec')"
+    ]
 
 
 def test_every_step_is_taken_and_every_trouble_told() -> None:

@@ -9,71 +9,81 @@ import itertools
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.api.objects import Object, dig, name_of, namespace_of, timestamp
+from pytest_k8snet.lab.api.request import match_labels
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
-
-
-def log(line: str) -> None:
-    """Write one line, now."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
-
-
-def explain(exc: Exception) -> str:
-    """What was wrong, in one text: each error of a group, and the kind of what nobody foresaw."""
-    if isinstance(exc, ExceptionGroup):
-        return "; ".join(explain(one) for one in exc.exceptions)
-    if isinstance(exc, LabError | StatusError):
-        return str(exc)
-    return repr(exc)
-
-
-# -- How every controller here works: something changed, so look at all of it and put it right
-
 
 _RETRY_SECONDS = 1.0
 
 
-async def reconcile_on_change(
-    store: Store, resources: Iterable[str], reconcile: Callable[[], Awaitable[None] | None]
-) -> None:
-    """Call ``reconcile`` now and after every change of these resources, for ever.
+class Controller:
+    """Puts one thing right whenever something that it depends on changes.
 
-    Changes that come together, or while it works, cause one call. One that fails is told in the
-    lab's log and comes again after a pause, or with the next change: no object may end the lab.
+    Changes that come together, or while it works, cause one look at everything. One that fails is
+    told in the lab's log and comes again after a pause, or with the next change: no object may end
+    the lab.
+
+    Args:
+        store: the cluster's objects.
     """
-    changed = asyncio.Event()
 
-    async def follow(resource: str) -> None:
-        async for _ in store.watch(resource):
-            changed.set()
+    #: The resources whose changes matter, by storage key.
+    watched: ClassVar[tuple[str, ...]]
 
-    told = ""
-    async with asyncio.TaskGroup() as followers:
-        for resource in resources:
-            followers.create_task(follow(resource))
-        while True:
-            # Let those who are in the middle of several writes finish them.
-            await asyncio.sleep(0)
-            changed.clear()
-            trouble = ""
-            try:
-                done = reconcile()
-                if inspect.isawaitable(done):
-                    await done
-            except Exception as exc:
-                trouble = explain(exc)
-            # Once, however long it lasts: the log would hold nothing else.
-            if trouble and trouble != told:
-                log(f"{reconcile.__qualname__}: {trouble}")
-            told = trouble
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_RETRY_SECONDS if trouble else None):
-                    await changed.wait()
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Reconcile now and after every change, for ever."""
+        told = ""
+        async with asyncio.TaskGroup() as followers:
+            for resource in self.watched:
+                followers.create_task(self._follow(resource))
+            while True:
+                # Let those who are in the middle of several writes finish them.
+                await asyncio.sleep(0)
+                self._changed.clear()
+                trouble = ""
+                try:
+                    again_seconds = self.reconcile()
+                    if inspect.isawaitable(again_seconds):
+                        again_seconds = await again_seconds
+                except Exception as exc:
+                    trouble, again_seconds = explain(exc), _RETRY_SECONDS
+                # Once, however long it lasts: the log would hold nothing else.
+                if trouble and trouble != told:
+                    log(f"{self.reconcile.__qualname__}: {trouble}")
+                told = trouble
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(again_seconds):
+                        await self._changed.wait()
+
+    async def _follow(self, resource: str) -> None:
+        async for _ in self._store.watch(resource):
+            self._changed.set()
+
+    def reconcile(self) -> Awaitable[float | None] | float | None:
+        """Look at everything and put it right.
+
+        Returns:
+            After how many seconds to look again though nothing has changed; None for never.
+        """
+        raise NotImplementedError
+
+    def _write_status(self, resource: str, obj: Object, status: Object) -> None:
+        """Write an object's status where it differs."""
+
+        def change(found: Object) -> None:
+            found["status"] = status
+
+        if obj.get("status") != status:
+            name, namespace = name_of(obj), namespace_of(obj) or None
+            self._store.mutate(resource, name, namespace, change, subresource="status")
 
 
 def each_by_itself(steps: Iterable[Callable[[], object]]) -> None:
@@ -92,7 +102,25 @@ def each_by_itself(steps: Iterable[Callable[[], object]]) -> None:
         raise ExceptionGroup("not everything could be put right", troubles)
 
 
-# -- Owners, selectors and readiness: what several controllers ask of an object. Pure -------------
+# -- The log ---------------------------------------------------------------------------------------
+
+
+def log(line: str) -> None:
+    """Write one line, now."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def explain(exc: Exception) -> str:
+    """What was wrong, in one text: each error of a group, and the kind of what nobody foresaw."""
+    if isinstance(exc, ExceptionGroup):
+        return "; ".join(explain(one) for one in exc.exceptions)
+    if isinstance(exc, LabError | StatusError):
+        return str(exc)
+    return repr(exc)
+
+
+# -- Owners and readiness --------------------------------------------------------------------------
 
 
 def owner_reference(owner: Object) -> Object:
@@ -107,23 +135,15 @@ def owner_reference(owner: Object) -> Object:
     }
 
 
-def is_owned_by(obj: Object, owner: Object) -> bool:
-    """Whether ``owner`` is among the object's owners."""
-    uid = owner["metadata"]["uid"]
-    return any(entry.get("uid") == uid for entry in dig(obj, "metadata.ownerReferences", []))
-
-
-def selector_text(selector: Object) -> str:
-    """A LabelSelector as the text of a query."""
-    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
-    for entry in selector.get("matchExpressions") or []:
-        key, values = entry["key"], ",".join(entry.get("values") or [])
-        operator = entry["operator"]
-        if operator in ("In", "NotIn"):
-            parts.append(f"{key} {operator.lower()} ({values})")
-        else:
-            parts.append(key if operator == "Exists" else f"!{key}")
-    return ",".join(parts)
+def controlled(store: Store, resource: str, owner: Object) -> list[Object]:
+    """The objects of a resource that are an owner's: by reference, and by its selector."""
+    selector, uid = dig(owner, "spec.selector"), owner["metadata"]["uid"]
+    return [
+        obj
+        for obj in store.list(resource, namespace_of(owner))
+        if match_labels(selector, dig(obj, "metadata.labels", {}))
+        and any(entry.get("uid") == uid for entry in dig(obj, "metadata.ownerReferences", []))
+    ]
 
 
 def is_ready(pod: Object) -> bool:
@@ -144,7 +164,7 @@ def is_over(pod: Object) -> bool:
     return dig(pod, "status.phase") in ("Succeeded", "Failed")
 
 
-# -- Event objects: what ``kubectl describe`` and ``kubectl get events`` show ---------------------
+# -- Event objects: what ``kubectl describe`` and ``kubectl get events`` show ----------------------
 
 #: How many events of one component are kept; a real cluster forgets them by age, after an hour.
 KEPT_EVENTS = 500
