@@ -18,10 +18,11 @@ demo: $(VENV)/.lab system-packages
 test: $(VENV)/.dev system-packages
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
-## lint: style, types and the direction of dependencies
+## lint: style, spelling, types and the direction of dependencies
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

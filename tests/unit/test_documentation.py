@@ -253,6 +253,35 @@ def test_every_page_is_in_the_overview() -> None:
     assert linked == {path.name for path in DOCS.glob("*.md")} - {"index.md"}
 
 
+def paths_named(text: str) -> set[str]:
+    """What looks like a file or folder of the project, in code quotes or in a drawing."""
+    return set(re.findall(r"[\w./-]+/(?![\w-])|[\w./-]+\.(?:py|pyi|md|yaml|json)\b", text))
+
+
+@pytest.mark.parametrize("name", ["docs/design.md", "CONTRIBUTING.md"])
+def test_every_file_that_a_contributor_is_sent_to_exists(name: str) -> None:
+    # A file of the package that was just named needs no folder: `calico/session.py -> pools.py`.
+    files = {path.name for path in (ROOT / "pytest_k8snet").rglob("*.py")}
+    named = paths_named((ROOT / name).read_text())
+    assert len(named) > 5
+    missing = {
+        path
+        for path in named
+        if not (ROOT / path).exists()
+        and not (ROOT / "pytest_k8snet" / path).exists()
+        and path not in files
+    }
+    assert missing == set()
+
+
+def test_every_layer_and_package_is_in_the_design() -> None:
+    shown = section((DOCS / "design.md").read_text(), "The layers")
+    package = ROOT / "pytest_k8snet"
+    parts = [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
+    parts += [path.name for path in package.glob("*.py") if path.name != "__init__.py"]
+    assert {part for part in parts if f"`{part}`" not in shown} == set()
+
+
 def test_the_plan_is_documented_with_its_defaults() -> None:
     rows = {
         cells[1].strip(" `"): cells[2].strip()
