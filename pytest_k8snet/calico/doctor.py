@@ -12,10 +12,9 @@ from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import V1, ApiGroup, Installation
 from pytest_k8snet.calico.journal import JournalStore
-from pytest_k8snet.calico.lease import current_holder
+from pytest_k8snet.calico.lease import STATE_NAMESPACE, current_holder
 from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode, families_of
 from pytest_k8snet.calico.pools import plan_pools
-from pytest_k8snet.calico.restore import STATE_NAMESPACE
 from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster import rbac
 from pytest_k8snet.cluster.nodes import Node, choose_nodes, placement
@@ -232,7 +231,7 @@ def _plan_dedicated(installation: Installation, nodes: Sequence[Node]) -> Iterat
     except ModeUnavailableError as exc:
         yield f"{exc.problem}: {exc.found}. {exc.remedy}"
         return
-    for pool in pools:
+    for pool in pools.values():
         yield f"create IPPool {pool['metadata']['name']} {pool['spec']['cidr']}, deleted at the end"
     # One note is said of all modes that it concerns.
     yield from dict.fromkeys(note for one in decisions.values() for note in one.notes)
@@ -277,8 +276,8 @@ def _permissions(report: rbac.Report) -> Iterator[str]:
 
 def _state(api: Api) -> tuple[list[str], bool]:
     try:
-        holder = current_holder(api, STATE_NAMESPACE)
-        journal = JournalStore(api, STATE_NAMESPACE).read()
+        holder = current_holder(api)
+        journal = JournalStore(api).read()
     except ApiError as exc:
         return [f"unknown: {exc.problem}"], True
     except K8sNetError as exc:

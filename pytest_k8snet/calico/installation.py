@@ -1,11 +1,11 @@
-"""What is known of a cluster's Calico: values only, read by ``inspection``. Pure."""
+"""What is known of a cluster's Calico: values only, read by ``detect``. Pure."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,8 +25,6 @@ ApiShape = Literal["A", "B", "C"]
 V3: ApiGroup = "projectcalico.org/v3"
 V1: ApiGroup = "crd.projectcalico.org/v1"
 
-INSTALLATION_PATH = "/apis/operator.tigera.io/v1/installations/default"
-
 #: The annotation in which shapes A and B keep the v3 metadata of an object, as JSON.
 METADATA_ANNOTATION = "projectcalico.org/metadata"
 
@@ -34,6 +32,27 @@ METADATA_ANNOTATION = "projectcalico.org/metadata"
 def calico_path(group: ApiGroup, plural: str, name: str = "") -> str:
     """The API path of a cluster-scoped Calico collection, or of one object in it."""
     return f"/apis/{group}/{plural}" + (f"/{name}" if name else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """An object that a run writes, as its journal, change records and restore all name it."""
+
+    plural: str
+    name: str
+
+    @classmethod
+    def pool(cls, name: str) -> ObjectRef:
+        """Refer to an IPPool."""
+        return cls("ippools", name)
+
+    def __str__(self) -> str:
+        return f"{self.plural}/{self.name}"
+
+
+#: The object by which the Tigera operator is configured; there is only this one.
+OPERATOR_INSTALLATION = ObjectRef("installations", "default")
+INSTALLATION_PATH = f"/apis/operator.tigera.io/v1/{OPERATOR_INSTALLATION}"
 
 
 # -- An IPPool as it matters here: its addresses, its mode, and who owns it. Pure -----------------
@@ -244,6 +263,11 @@ class Installation:
     def pool(self, name: str) -> IPPool | None:
         """The IPv4 pool of a name."""
         return next((pool for pool in self.pools if pool.name == name), None)
+
+    def with_mode(self, name: str, mode: CalicoMode) -> Installation:
+        """The same with a pool in another mode."""
+        pools = (replace(pool, mode=mode) if pool.name == name else pool for pool in self.pools)
+        return replace(self, pools=tuple(pools))
 
     def operator_entry(self, pool: IPPool) -> OperatorPool | None:
         """The Installation's entry for a pool; None if the operator doesn't list it."""

@@ -1,19 +1,34 @@
-"""What a run is about to change, kept in the cluster itself, so that anyone can take it back.
+"""What a run changes: the journal in the cluster, and the record of each change.
 
-It is written before the first change and deleted after the last restoration. It holds the raw
-originals: restoring needs nothing else, in particular not the run that wrote it.
+The journal is written before the first change and deleted after the last restoration. It holds the
+raw originals: restoring needs nothing else, in particular not the run that wrote it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.calico.decision import Strategy
-from pytest_k8snet.calico.installation import ApiGroup, ApiShape
-from pytest_k8snet.errors import ConflictError, NotFoundError, RestoreError
+from pytest_k8snet.calico.installation import (
+    OPERATOR_INSTALLATION,
+    ApiGroup,
+    ApiShape,
+    ObjectRef,
+)
+from pytest_k8snet.calico.lease import STATE_NAMESPACE
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.errors import (
+    ApiError,
+    ConflictError,
+    ModeUnavailableError,
+    NotFoundError,
+    RestoreError,
+)
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -45,10 +60,23 @@ class OriginalPool:
     installation_entry: Mapping[str, Any] | None = None
     written_directly: bool = True
 
+    @property
+    def mode(self) -> CalicoMode:
+        """The mode that the pool was in."""
+        return CalicoMode.of_pool(self.spec.get("ipipMode"), self.spec.get("vxlanMode"))
+
+    @property
+    def objects(self) -> tuple[ObjectRef, ...]:
+        """What is written to change the pool's mode, and again to restore it; in this order."""
+        return (
+            *([OPERATOR_INSTALLATION] if self.installation_entry is not None else []),
+            *([ObjectRef.pool(self.name)] if self.written_directly else []),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
-    """Everything needed to take a run's changes back."""
+    """Everything needed to restore what a run changes."""
 
     run_id: str
     strategy: Strategy
@@ -59,11 +87,10 @@ class Journal:
     group: ApiGroup
     original: OriginalPool | None = None
     #: Names of the pools that the run makes; some may not exist yet.
-    dedicated_pools: tuple[str, ...] = field(default=())
+    dedicated_pools: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The text that is kept."""
-        original = self.original
         return json.dumps(
             {
                 "schema": SCHEMA,
@@ -74,15 +101,7 @@ class Journal:
                 "shape": self.shape,
                 "group": self.group,
                 "own_pools": list(self.dedicated_pools),
-                "original": original
-                and {
-                    "name": original.name,
-                    "cidr": original.cidr,
-                    "spec": original.spec,
-                    "v1_spec": original.v1_spec,
-                    "installation_entry": original.installation_entry,
-                    "written_directly": original.written_directly,
-                },
+                "original": self.original and asdict(self.original),
             },
             indent=1,
         )
@@ -132,11 +151,11 @@ def _foreign(where: str, text: str) -> RestoreError:
 class JournalStore:
     """The place of the one journal of a cluster: a ConfigMap."""
 
-    def __init__(self, api: Api, namespace: str) -> None:
+    def __init__(self, api: Api) -> None:
         self._api = api
-        self._collection = f"/api/v1/namespaces/{namespace}/configmaps"
+        self._collection = f"/api/v1/namespaces/{STATE_NAMESPACE}/configmaps"
         self._path = f"{self._collection}/{JOURNAL_NAME}"
-        self.where = f"ConfigMap {namespace}/{JOURNAL_NAME}"
+        self.where = f"ConfigMap {STATE_NAMESPACE}/{JOURNAL_NAME}"
 
     def read(self) -> Journal | None:
         """The journal; None if there is none.
@@ -185,3 +204,91 @@ class JournalStore:
         journal = self.read()
         if journal is not None and journal.run_id == run_id:
             self._api.delete(self._path)
+
+
+# -- The record of each change --------------------------------------------------------------------
+
+#: From this HTTP status on, nobody knows whether the request had an effect.
+_SERVER_TROUBLE = 500
+
+#: Receives the fields of a "change" record.
+OnChange = Callable[[dict[str, Any]], None]
+
+
+class Changes:
+    """The run's list of changes, recorded one by one as they happen.
+
+    Attributes:
+        records: every change so far, oldest first.
+    """
+
+    def __init__(self, on_change: OnChange) -> None:
+        self._on_change = on_change
+        self.records: list[dict[str, Any]] = []
+
+    @contextmanager
+    def recording(
+        self,
+        what: str,
+        target: ObjectRef,
+        *,
+        before: object,
+        after: object,
+        state: Literal["applied", "restored"] = "applied",
+    ) -> Iterator[None]:
+        """Do one change inside; it is recorded as ``failed`` if it raises.
+
+        One that the API server refuses to apply is none, and is not recorded: there is nothing
+        that would have to be restored.
+
+        Args:
+            what: the change in words.
+            target: the object.
+            before: what was there, JSON-safe.
+            after: what is wanted, JSON-safe.
+            state: whether it applies a change or restores what was there.
+        """
+        begun = time.monotonic()
+        outcome: str = "failed"
+        try:
+            yield
+            outcome = state
+        except (ApiError, ModeUnavailableError) as exc:
+            if state == "applied" and getattr(exc, "status", 0) < _SERVER_TROUBLE:
+                outcome = ""
+            raise
+        finally:
+            if outcome:
+                change = {
+                    "what": what,
+                    "object": str(target),
+                    "state": outcome,
+                    "before": before,
+                    "after": after,
+                    "seconds": round(time.monotonic() - begun, 3),
+                }
+                self.records.append(change)
+                self._on_change(change)
+
+    def found_restored(self, what: str, target: ObjectRef, *, there: object) -> None:
+        """Record that an object is as it was already, if it counts as changed until now.
+
+        Args:
+            what: how the object was found, in words.
+            target: the object.
+            there: what is there, JSON-safe.
+        """
+        states = [one["state"] for one in self.records if one["object"] == str(target)]
+        if states and states[-1] != "restored":
+            self.note(what, target, there=there)
+
+    def note(self, what: str, target: ObjectRef, *, there: object = None) -> None:
+        """Record that an object is left as it is.
+
+        Args:
+            what: why, in words.
+            target: the object.
+            there: what is there, JSON-safe.
+        """
+        with self.recording(what, target, before=there, after=there, state="restored"):
+            pass

@@ -1,4 +1,8 @@
-"""One switcher at a time: a Lease that a run holds while it has changed a cluster."""
+"""One run at a time: a Lease that a run holds from before its first change to its last.
+
+Where Calico is changed, the Lease keeps two runs from changing one cluster. It tells people who
+holds it, and others on the same machine whether that process still lives.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +26,17 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
 
 
+#: Where the Lease and the journal are kept.
+STATE_NAMESPACE = "kube-system"
 LEASE_NAME = "k8snet-switcher"
+_COLLECTION = f"/apis/coordination.k8s.io/v1/namespaces/{STATE_NAMESPACE}/leases"
+_PATH = f"{_COLLECTION}/{LEASE_NAME}"
 #: A holder that has not renewed for so long is gone, in seconds.
 LEASE_SECONDS = 15
+_RENEW_SECONDS = 5.0
+_POLL_SECONDS = 0.5
+#: How long a Lease that has run out is tried to be renewed before a write is refused.
+_INSIST_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,76 +75,17 @@ class Holder:
         return liveness.is_alive(self.process)
 
 
-def new_lease(holder: Holder, *, transitions: int) -> dict[str, Any]:
-    """A Lease that is taken now.
-
-    Args:
-        holder: who takes it.
-        transitions: how often it has gone from one holder to another.
-    """
-    now = timestamp()
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {
-            "name": LEASE_NAME,
-            "annotations": {liveness.PROCESS_ANNOTATION: holder.process},
-        },
-        "spec": {
-            "holderIdentity": holder.identity,
-            "leaseDurationSeconds": LEASE_SECONDS,
-            "acquireTime": now,
-            "renewTime": now,
-            "leaseTransitions": transitions,
-        },
-    }
-
-
-def is_free(lease: dict[str, Any], unchanged_seconds: float) -> bool:
-    """Whether a Lease may be taken over.
-
-    Args:
-        lease: the Lease.
-        unchanged_seconds: for how long it has been seen unchanged.
-    """
-    holder = Holder.of(lease)
-    # A live process that doesn't renew is stuck; what it holds may still be half done, so the
-    # duration counts for it as for any other.
-    ran_out = unchanged_seconds > lasts_seconds(lease)
-    return not holder.identity or holder.alive is False or ran_out
-
-
-def lasts_seconds(lease: dict[str, Any]) -> float:
-    """For how long a Lease lasts after it was renewed."""
-    return float((lease.get("spec") or {}).get("leaseDurationSeconds") or LEASE_SECONDS)
-
-
-def timestamp() -> str:
-    """The time now, as a Lease says it."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-# -- One switcher at a time: a Lease that a run holds while it has changed a cluster --------------
-
-
-_RENEW_SECONDS = 5.0
-_POLL_SECONDS = 0.5
-#: How long a Lease that has run out is tried to be renewed before a write is refused.
-_INSIST_SECONDS = 15.0
+def current_holder(api: Api) -> Holder | None:
+    """Who holds the cluster, dead or alive; None if nobody does."""
+    try:
+        return Holder.of(api.get(_PATH))
+    except NotFoundError:
+        return None
 
 
 def seconds_now() -> float:
     """The time on a clock that goes on while the machine sleeps, where there is one."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def current_holder(api: Api, namespace: str) -> Holder | None:
-    """Who holds the cluster, dead or alive; None if nobody does."""
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE_NAME}"
-    try:
-        return Holder.of(api.get(path))
-    except NotFoundError:
-        return None
 
 
 class Lock:
@@ -143,14 +96,11 @@ class Lock:
         api: Api,
         *,
         holder: Holder,
-        namespace: str,
         on_wait: Callable[[str], None] = lambda why: None,
     ) -> None:
         self._api = api
         self._holder = holder
         self._on_wait = on_wait
-        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
-        self._path = f"{self._collection}/{LEASE_NAME}"
         self._stop = threading.Event()
         self._renewer: threading.Thread | None = None
         self._renewing = threading.Lock()
@@ -167,21 +117,19 @@ class Lock:
     def acquire(
         self,
         *,
-        wait_seconds: float = 0.0,
         clock: Callable[[], float] = seconds_now,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Take the Lease.
 
-        A holder that renews is waited for as long as is allowed. One that doesn't is given the
-        Lease's own duration to do so, measured by this machine's clock: the holder's may differ.
-        One whose process is known to be dead is not waited for.
+        A holder that renews is not waited for. One that doesn't is given the Lease's own duration
+        to do so, measured by this machine's clock: the holder's may differ. One whose process is
+        known to be dead is not waited for either.
 
         Raises:
             LockedError: somebody else holds the cluster, and who.
         """
-        begun = clock()
-        seen_version, seen_at = "", begun
+        seen_version, seen_at = "", clock()
         waiting = False
         while True:
             lease = self._read()
@@ -197,13 +145,12 @@ class Lock:
                 continue
             version = str(lease["metadata"]["resourceVersion"])
             if version != seen_version:
-                renewed = bool(seen_version)
+                if seen_version:
+                    raise _locked(lease)
                 seen_version, seen_at = version, clock()
-                if renewed and clock() - begun >= wait_seconds:
-                    raise self._locked(lease)
-            if Holder.of(lease).alive and clock() - begun >= wait_seconds:
-                raise self._locked(lease)
-            if is_free(lease, clock() - seen_at):
+            if Holder.of(lease).alive:
+                raise _locked(lease)
+            if _is_free(lease, clock() - seen_at):
                 if self._take_over(lease):
                     break
                 continue
@@ -211,7 +158,7 @@ class Lock:
                 waiting = True
                 self._on_wait(
                     f"waiting for {Holder.of(lease).identity}: if it is gone, its Lease runs out "
-                    f"in {lasts_seconds(lease):.0f} s"
+                    f"in {_lasts_seconds(lease):.0f} s"
                 )
             sleep(_POLL_SECONDS)
         self._start()
@@ -289,41 +236,32 @@ class Lock:
             if lease is not None and Holder.of(lease).identity == self._holder.identity:
                 # Not one that somebody takes over at this very moment.
                 version = lease["metadata"]["resourceVersion"]
-                self._api.delete(self._path, resource_version=version)
+                self._api.delete(_PATH, resource_version=version)
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            return self._api.get(self._path)
+            return self._api.get(_PATH)
         except NotFoundError:
             return None
 
     def _create(self) -> bool:
         self._tried = True
         try:
-            created = self._api.create(self._collection, new_lease(self._holder, transitions=0))
+            created = self._api.create(_COLLECTION, _new_lease(self._holder, transitions=0))
         except ConflictError:
             return False
         return Holder.of(created).identity == self._holder.identity
 
     def _take_over(self, lease: dict[str, Any]) -> bool:
         transitions = int((lease.get("spec") or {}).get("leaseTransitions") or 0) + 1
-        body = new_lease(self._holder, transitions=transitions)
+        body = _new_lease(self._holder, transitions=transitions)
         body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
         self._tried = True
         try:
-            self._api.replace(self._path, body)
+            self._api.replace(_PATH, body)
         except (ConflictError, NotFoundError):
             return False
         return True
-
-    def _locked(self, lease: dict[str, Any]) -> LockedError:
-        spec = lease.get("spec") or {}
-        return LockedError(
-            f"Another run holds this cluster: {Holder.of(lease).identity}",
-            found=f"Lease {LEASE_NAME}, taken {spec.get('acquireTime')}, "
-            f"renewed {spec.get('renewTime')}",
-            remedy="Wait until that run has ended.",
-        )
 
     def _start(self) -> None:
         self._stop.clear()
@@ -341,7 +279,7 @@ class Lock:
 
     def _renew_once(self, duration_seconds: int = LEASE_SECONDS) -> None:
         try:
-            lease = self._api.get(self._path)
+            lease = self._api.get(_PATH)
         except NotFoundError:
             self._lost = "nobody (it was deleted)"
             return
@@ -349,6 +287,68 @@ class Lock:
             self._lost = Holder.of(lease).identity
             return
         asked = seconds_now()
-        lease["spec"] |= {"renewTime": timestamp(), "leaseDurationSeconds": duration_seconds}
-        self._api.replace(self._path, lease)
+        lease["spec"] |= {"renewTime": _timestamp(), "leaseDurationSeconds": duration_seconds}
+        self._api.replace(_PATH, lease)
         self._runs_out_at = asked + duration_seconds
+
+
+# -- The Lease as an object -----------------------------------------------------------------------
+
+
+def _new_lease(holder: Holder, *, transitions: int) -> dict[str, Any]:
+    """A Lease that is taken now.
+
+    Args:
+        holder: who takes it.
+        transitions: how often it has gone from one holder to another.
+    """
+    now = _timestamp()
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": LEASE_NAME,
+            "annotations": {liveness.PROCESS_ANNOTATION: holder.process},
+        },
+        "spec": {
+            "holderIdentity": holder.identity,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": transitions,
+        },
+    }
+
+
+def _is_free(lease: dict[str, Any], unchanged_seconds: float) -> bool:
+    """Whether a Lease may be taken over.
+
+    Args:
+        lease: the Lease.
+        unchanged_seconds: for how long it has been seen unchanged.
+    """
+    holder = Holder.of(lease)
+    # A live process that doesn't renew is stuck; what it holds may still be half done, so the
+    # duration counts for it as for any other.
+    ran_out = unchanged_seconds > _lasts_seconds(lease)
+    return not holder.identity or holder.alive is False or ran_out
+
+
+def _lasts_seconds(lease: dict[str, Any]) -> float:
+    """For how long a Lease lasts after it was renewed."""
+    return float((lease.get("spec") or {}).get("leaseDurationSeconds") or LEASE_SECONDS)
+
+
+def _timestamp() -> str:
+    """The time now, as a Lease says it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _locked(lease: dict[str, Any]) -> LockedError:
+    spec = lease.get("spec") or {}
+    return LockedError(
+        f"Another run holds this cluster: {Holder.of(lease).identity}",
+        found=f"Lease {LEASE_NAME}, taken {spec.get('acquireTime')}, "
+        f"renewed {spec.get('renewTime')}",
+        remedy="Wait until that run has ended.",
+    )

@@ -1,28 +1,45 @@
-"""Writes the mode of an existing pool, through the right object and never over anyone's change."""
+"""What is written to IPPools, and how.
+
+=====================================  =========================================================
+the pool                               what a change of its mode writes
+=====================================  =========================================================
+a dedicated one                        the pool itself, made and deleted by the run
+an existing one                        both mode fields of the pool, in one patch
+an operator-owned one (v3.28 on)       the ``encapsulation`` of its entry in the ``Installation``,
+                                       as the operator would revert an edit of the pool
+... without a Calico API server        both: nobody carries the entry over to the pool
+=====================================  =========================================================
+
+Which objects that are stands in the journal before the first write (``OriginalPool.objects``), and
+changing and restoring both go by it. Every write is guarded by what was read: it is never over
+anyone else's change.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_network
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico.decision import Decision, refused
 from pytest_k8snet.calico.installation import (
     INSTALLATION_PATH,
     MANUAL_ASSIGNMENT,
+    OPERATOR_INSTALLATION,
     V1,
     ApiGroup,
     ApiShape,
     Installation,
     IPPool,
+    ObjectRef,
     Version,
     calico_path,
     labels_of,
 )
-from pytest_k8snet.calico.journal import OriginalPool
+from pytest_k8snet.calico.journal import Changes, OriginalPool
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.pods import RUN_LABEL, addresses_of, pauses, run_labels
 from pytest_k8snet.errors import (
@@ -41,11 +58,86 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.nodes import Node
 
+# -- An existing pool: from mode to mode ----------------------------------------------------------
 
-#: The two fields of a pool's spec that make its mode.
-MODE_FIELDS = ("ipipMode", "vxlanMode")
-#: How often a write is tried again when others write the same object.
-_TRIES = 5
+
+def read_original(api: Api, decision: Decision, shape: ApiShape) -> OriginalPool:
+    """Read the pool as it is now, in every view that a change of its mode may touch.
+
+    Args:
+        api: the connection.
+        decision: how the mode will be changed.
+        shape: how Calico's objects are served.
+
+    Raises:
+        CalicoError: the operator's Installation does not list the pool.
+    """
+    assert decision.pool is not None
+    assert decision.group is not None
+    name = decision.pool.name
+    raw = api.get(calico_path(decision.group, "ippools", name))
+    v1 = api.get(calico_path(V1, "ippools", name)) if shape == "B" else None
+    cidr = str(raw["spec"]["cidr"])
+    entry = None
+    if decision.writer == "installation":
+        _, entry = _entry_of(api.get(INSTALLATION_PATH), cidr)
+    return OriginalPool(
+        name=name,
+        cidr=cidr,
+        spec=raw["spec"],
+        v1_spec=v1["spec"] if v1 is not None else None,
+        installation_entry=entry,
+        written_directly=decision.writer == "ippool" or decision.also_v1,
+    )
+
+
+def set_mode(
+    api: Api,
+    original: OriginalPool,
+    group: ApiGroup,
+    mode: CalicoMode,
+    changes: Changes,
+    *,
+    before: CalicoMode,
+) -> None:
+    """Write a mode to the objects that the journal lists for the pool.
+
+    Args:
+        api: the connection.
+        original: the pool as the journal has it.
+        group: the API group that pools are written through.
+        mode: the mode to write.
+        changes: records each write.
+        before: the mode that the pool is in.
+
+    Raises:
+        ModeUnavailableError: the API server accepts no such mode.
+        CalicoError: others change the same object.
+    """
+    for target in original.objects:
+        by_operator = target == OPERATOR_INSTALLATION
+        what = (
+            f"set encapsulation {mode.encapsulation} of pool {original.cidr} in the Installation"
+            if by_operator
+            else f"set mode {mode} on IPPool {original.name} by {group}"
+        )
+        try:
+            with changes.recording(what, target, before=str(before), after=str(mode)):
+                if by_operator:
+                    write_installation_entry(api, original.cidr, mode.encapsulation)
+                else:
+                    fields = mode.pool_fields
+                    write_mode_fields(api, group, original.name, fields, cidr=original.cidr)
+        except InvalidError as exc:
+            raise refused(mode, exc) from exc
+
+
+def pool_mismatches(api: Api, group: ApiGroup, name: str, mode: CalicoMode) -> list[str]:
+    """Whether the pool is in a mode; an operator may not have followed yet, or have reverted."""
+    found = read_pool(api, group, name).mode
+    if found is mode:
+        return []
+    return [f"IPPool {name} is in mode {found}, expected {mode}: not yet applied, or reverted"]
 
 
 def read_pool(api: Api, group: ApiGroup, name: str) -> IPPool:
@@ -58,6 +150,341 @@ def read_pool(api: Api, group: ApiGroup, name: str) -> IPPool:
     if pool is None:
         raise CalicoError(f"IPPool {name} is no IPv4 pool")
     return pool
+
+
+# -- Dedicated pools: made for one mode each, and deleted -----------------------------------------
+
+#: Sixteen addresses per block: enough for a run's pods on a node, as upstream's own tests use.
+BLOCK_SIZE = 28
+#: Blocks per node: one for its pods, one for its tunnel address, and as many again in reserve,
+#: since an address borrowed from another node's block is a path of its own.
+_BLOCKS_PER_NODE = 4
+#: How long calico-node gets to give back the tunnel addresses of a pool that goes, in seconds.
+_RELEASE_SECONDS = 4.0
+#: How long a pool may take to vanish, finalizers included, in seconds.
+_GONE_SECONDS = 30.0
+
+
+def plan_pools(
+    installation: Installation,
+    *,
+    group: ApiGroup,
+    modes: Iterable[CalicoMode],
+    nodes: Sequence[Node],
+    every_node: Sequence[Node],
+    run_id: str,
+    within: IPv4Network,
+) -> dict[CalicoMode, dict[str, Any]]:
+    """The pools that a run needs, per mode, as objects to create.
+
+    Raises:
+        ModeUnavailableError: the address range isn't free, or too small.
+    """
+    wanted = list(modes)
+    networks = choose_networks(
+        within,
+        len(wanted),
+        node_count=len(nodes),
+        pools=installation.pools,
+        node_addresses=[node.internal_ip for node in every_node],
+        service_networks=installation.service_networks,
+    )
+    ordinary = [pool for pool in installation.pools if not pool.run_id and not pool.disabled]
+    return {
+        mode: pool_object(
+            group=group,
+            run_id=run_id,
+            mode=mode,
+            cidr=cidr,
+            nodes=nodes,
+            nat_outgoing=all(pool.nat_outgoing for pool in ordinary),
+            version=installation.version,
+        )
+        for mode, cidr in zip(wanted, networks, strict=True)
+    }
+
+
+def pool_name(run_id: str, mode: CalicoMode) -> str:
+    """The name of a run's pool for a mode."""
+    return f"{run_id}-{mode.value.lower()}"
+
+
+def pool_object(
+    *,
+    group: ApiGroup,
+    run_id: str,
+    mode: CalicoMode,
+    cidr: IPv4Network,
+    nodes: Sequence[Node],
+    nat_outgoing: bool,
+    version: Version | None,
+) -> dict[str, Any]:
+    """A pool with every field explicit, since a raw v1 write fills in no defaults.
+
+    Args:
+        group: the API group that it is written through.
+        run_id: whose pool it is.
+        mode: its encapsulation.
+        cidr: its addresses.
+        nodes: where it serves tunnel addresses and, before v3.30, pods that name no pool.
+        nat_outgoing: as the cluster's own pools have it.
+        version: Calico's; from v3.30 on only pods that name the pool get its addresses.
+    """
+    spec: dict[str, Any] = {
+        "cidr": str(cidr),
+        "blockSize": BLOCK_SIZE,
+        **mode.pool_fields,
+        "natOutgoing": nat_outgoing,
+        "nodeSelector": node_selector(nodes),
+        "allowedUses": ["Workload", "Tunnel"],
+        "disabled": False,
+        "disableBGPExport": False,
+    }
+    if version is not None and version >= MANUAL_ASSIGNMENT:
+        spec["assignmentMode"] = "Manual"
+    return {
+        "apiVersion": group,
+        "kind": "IPPool",
+        "metadata": {"name": pool_name(run_id, mode), "labels": run_labels(run_id)},
+        "spec": spec,
+    }
+
+
+def node_selector(nodes: Sequence[Node]) -> str:
+    """A Calico selector for just these nodes."""
+    names = sorted(node.labels.get("kubernetes.io/hostname", node.name) for node in nodes)
+    quoted = ", ".join(f"'{name}'" for name in names)
+    return f"kubernetes.io/hostname in {{ {quoted} }}"
+
+
+def create_pool(
+    api: Api, group: ApiGroup, mode: CalicoMode, planned: dict[str, Any], changes: Changes
+) -> IPPool:
+    """Create the pool that was planned for a mode; returns it as the API server has it.
+
+    Raises:
+        ModeUnavailableError: this cluster accepts no such pool.
+    """
+    name, spec = planned["metadata"]["name"], planned["spec"]
+    what = f"created IPPool {name}: {spec['cidr']}, mode {mode}"
+    with changes.recording(what, ObjectRef.pool(name), before=None, after=spec):
+        try:
+            made = IPPool.of(api.create(calico_path(group, "ippools"), planned))
+        except InvalidError as exc:
+            raise refused(mode, exc) from exc
+    assert made is not None
+    return made
+
+
+def remove_pool(
+    api: Api,
+    name: str,
+    *,
+    run_id: str,
+    shape: ApiShape,
+    group: ApiGroup,
+    changes: Changes,
+) -> None:
+    """Delete a dedicated pool, with the IPAM blocks in it; fine if it is gone.
+
+    Only ``projectcalico.org/v3`` cleans up behind a pool. Through the raw v1 CRDs it is done
+    here in the same order: disable, let calico-node give its tunnel addresses back, release the
+    blocks, delete.
+
+    Raises:
+        RestoreError: the pool isn't the run's own, others use it, or it doesn't go away.
+    """
+    path, target = calico_path(group, "ippools", name), ObjectRef.pool(name)
+    try:
+        raw = api.get(path)
+    except NotFoundError:
+        changes.found_restored(f"IPPool {name} is gone", target, there=None)
+        return
+    owner = labels_of(raw).get(RUN_LABEL)
+    if owner != run_id:
+        raise RestoreError(
+            f"IPPool {name} was not made by run {run_id}, so it is not deleted",
+            found=f"label {RUN_LABEL} is {owner or 'missing'}",
+            remedy="Find out who made it.",
+        )
+    cidr = ip_network(str(raw["spec"]["cidr"]))
+    assert isinstance(cidr, IPv4Network)
+    _refuse_while_used(api, path, name, cidr)
+    with changes.recording(
+        f"deleted IPPool {name}", target, before=raw["spec"], after=None, state="restored"
+    ):
+        if group == V1:
+            api.patch(path, {"spec": {"disabled": True}})
+            _release_blocks(api, cidr)
+        api.delete(path)
+        _await_gone(api, path, name)
+        if shape != "C":
+            _release_blocks(api, cidr)
+
+
+def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> None:
+    """Keep a pool whose addresses pods have: without it they would have no routes.
+
+    Pods of others name it themselves, or, before v3.30, were given to it by Calico.
+    """
+    try:
+        pods = api.list("/api/v1/pods")
+    except ForbiddenError:
+        return
+    users = [
+        f"{pod['metadata']['namespace']}/{pod['metadata']['name']} ({address})"
+        for pod in pods
+        if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+        for address in addresses_of(pod)
+        if lies_in(address, cidr)
+    ]
+    if not users:
+        return
+    # Not disabled: the nodes would lose their tunnel addresses of it, and these pods their routes.
+    kept = api.patch(path, {"spec": {"allowedUses": ["Tunnel"]}})
+    # Before v3.21 there is no such field, and it is dropped.
+    closed = (kept.get("spec") or {}).get("allowedUses") == ["Tunnel"]
+    anew = "as it gives out no more" if closed else "on other nodes, as it still gives out more"
+    raise RestoreError(
+        # All of it here: of several troubles in a restore, no remedies are shown.
+        f"IPPool {name} is kept, as pods have addresses in it; have them made anew, {anew}",
+        found=", ".join(sorted(users)),
+        remedy="Then run `k8snet restore`.",
+    )
+
+
+def _release_blocks(api: Api, cidr: IPv4Network) -> None:
+    """Delete the empty IPAM blocks in a network and what ties them to nodes."""
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    rest = pauses()
+    try:
+        while True:
+            inside = _in_network(api.list(calico_path(V1, "ipamblocks")), cidr)
+            empty = [block for block in inside if not _allocated(block)]
+            for block in empty:
+                api.delete(calico_path(V1, "ipamblocks", block["metadata"]["name"]))
+            if len(empty) == len(inside):
+                break
+            if time.monotonic() > deadline:
+                return
+            rest()
+        for affinity in _in_network(api.list(calico_path(V1, "blockaffinities")), cidr):
+            api.delete(calico_path(V1, "blockaffinities", affinity["metadata"]["name"]))
+    except (ForbiddenError, NotFoundError):
+        # calico-kube-controllers collects blocks without a pool in time; it only takes longer.
+        return
+
+
+def _in_network(items: Iterable[dict[str, Any]], cidr: IPv4Network) -> list[dict[str, Any]]:
+    return [one for one in items if lies_in(str((one.get("spec") or {}).get("cidr", "")), cidr)]
+
+
+def _allocated(block: dict[str, Any]) -> bool:
+    allocations = (block.get("spec") or {}).get("allocations") or ()
+    return any(index is not None for index in allocations)
+
+
+def _await_gone(api: Api, path: str, name: str) -> None:
+    deadline = time.monotonic() + _GONE_SECONDS
+    rest = pauses()
+    while True:
+        try:
+            raw = api.get(path)
+        except NotFoundError:
+            return
+        except ApiError:
+            raw = {}
+        if time.monotonic() > deadline:
+            finalizers = (raw.get("metadata") or {}).get("finalizers") or []
+            raise RestoreError(
+                f"IPPool {name} does not go away",
+                found=f"finalizers: {', '.join(finalizers) or 'none'}",
+                remedy="See whether pods or IPAM blocks still use it; then `k8snet restore`.",
+            )
+        rest()
+
+
+# -- The addresses of dedicated pools -------------------------------------------------------------
+
+
+def choose_networks(
+    within: IPv4Network,
+    count: int,
+    *,
+    node_count: int,
+    pools: Iterable[IPPool],
+    node_addresses: Iterable[str],
+    service_networks: Iterable[IPv4Network],
+) -> list[IPv4Network]:
+    """Cut networks for the run's pools out of a range.
+
+    Other runs' pools in the range are stepped around; anything else in it is refused, since it
+    means that the range isn't free on this network.
+
+    Raises:
+        ModeUnavailableError: the range overlaps with pools, nodes or services, or is too small.
+    """
+    others = list(pools)
+    for what, network in _occupants(others, node_addresses, service_networks):
+        if within.overlaps(network):
+            raise ModeUnavailableError(
+                f"The range {within} for dedicated pools is not free",
+                found=f"it overlaps with {what}",
+                remedy="Name a range that this network doesn't use: "
+                "pytest -o k8snet_pool_cidr=CIDR.",
+            )
+    prefix = pool_prefix_length(node_count)
+    taken = [pool.cidr for pool in others if pool.run_id]
+    chosen: list[IPv4Network] = []
+    for candidate in within.subnets(new_prefix=prefix) if within.prefixlen <= prefix else ():
+        if len(chosen) == count:
+            break
+        if not any(candidate.overlaps(network) for network in taken):
+            chosen.append(candidate)
+    if len(chosen) < count:
+        raise ModeUnavailableError(
+            f"The range {within} is too small for {count} pools of {node_count} nodes",
+            found=f"each takes a /{prefix}; {len(chosen)} fit beside the pools of other runs",
+            remedy="Name a larger range: pytest -o k8snet_pool_cidr=CIDR.",
+        )
+    return chosen
+
+
+def pool_prefix_length(node_count: int) -> int:
+    """The prefix length of a pool that has enough blocks for so many nodes."""
+    blocks = max(node_count, 2) * _BLOCKS_PER_NODE
+    return BLOCK_SIZE - math.ceil(math.log2(blocks))
+
+
+def lies_in(text: str, network: IPv4Network) -> bool:
+    """Whether an address or a network, as text, lies in a network; false of IPv6 and nonsense."""
+    try:
+        found = ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return isinstance(found, IPv4Network) and found.subnet_of(network)
+
+
+def _occupants(
+    pools: Sequence[IPPool],
+    node_addresses: Iterable[str],
+    service_networks: Iterable[IPv4Network],
+) -> Iterator[tuple[str, IPv4Network]]:
+    for pool in pools:
+        if not pool.run_id:
+            yield f"IPPool {pool.name} ({pool.cidr})", pool.cidr
+    for address in node_addresses:
+        # A node that is just joining has none yet; one of IPv6 alone overlaps with nothing here.
+        with suppress(AddressValueError):
+            yield f"node address {address}", IPv4Network(IPv4Address(address))
+    for network in service_networks:
+        yield f"the service addresses {network}", network
+
+
+# -- Guarded writes -------------------------------------------------------------------------------
+
+#: How often a write is tried again when others write the same object.
+_TRIES = 5
 
 
 def write_mode_fields(
@@ -79,9 +506,9 @@ def write_mode_fields(
     def change(spec: Mapping[str, Any]) -> Mapping[str, Any]:
         if str(spec.get("cidr")) != cidr:
             raise CalicoError(
-                f"IPPool {name} is no longer the pool that it was",
+                f"IPPool {name} has been replaced by another of that name",
                 found=f"cidr {spec.get('cidr')}, expected {cidr}",
-                remedy="Somebody replaced it: compare it with the journal by hand.",
+                remedy="Compare it with the journal by hand.",
             )
         there = all(spec.get(field) == value for field, value in fields.items())
         return {} if there else fields
@@ -173,9 +600,14 @@ def write_installation_entry(api: Api, cidr: str, encapsulation: str | None) -> 
     )
 
 
-def _entry_of(installation: Mapping[str, Any], cidr: str) -> tuple[int, Mapping[str, Any]]:
+def installation_entries(installation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The pools that the operator's Installation lists."""
     network = (installation.get("spec") or {}).get("calicoNetwork") or {}
-    entries = network.get("ipPools") or []
+    return list(network.get("ipPools") or ())
+
+
+def _entry_of(installation: Mapping[str, Any], cidr: str) -> tuple[int, Mapping[str, Any]]:
+    entries = installation_entries(installation)
     for index, entry in enumerate(entries):
         if entry.get("cidr") == cidr:
             return index, entry
@@ -193,524 +625,3 @@ def v3_is_cut_off(error: Exception) -> bool:
     return isinstance(error, ConnectError) or (
         isinstance(error, ApiError) and error.status in (500, 502, 503, 504)
     )
-
-
-# -- Which addresses the run's own pools take: sizes from the node count, no overlap. Pure --------
-
-#: Sixteen addresses per block: enough for a run's pods on a node, as upstream's own tests use.
-BLOCK_SIZE = 28
-#: Blocks per node: one for its pods, one for its tunnel address, and as many again in reserve,
-#: since an address borrowed from another node's block is a path of its own.
-_BLOCKS_PER_NODE = 4
-
-
-def pool_prefix_length(node_count: int) -> int:
-    """The prefix length of a pool that has enough blocks for so many nodes."""
-    blocks = max(node_count, 2) * _BLOCKS_PER_NODE
-    return BLOCK_SIZE - math.ceil(math.log2(blocks))
-
-
-def lies_in(text: str, network: IPv4Network) -> bool:
-    """Whether an address or a network, as text, lies in a network; false of IPv6 and nonsense."""
-    try:
-        found = ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return isinstance(found, IPv4Network) and found.subnet_of(network)
-
-
-def choose_networks(
-    within: IPv4Network,
-    count: int,
-    *,
-    node_count: int,
-    pools: Iterable[IPPool],
-    node_addresses: Iterable[str],
-    service_networks: Iterable[IPv4Network],
-) -> list[IPv4Network]:
-    """Cut networks for the run's pools out of a range.
-
-    Other runs' pools in the range are stepped around; anything else in it is refused, since it
-    means that the range isn't free on this network.
-
-    Raises:
-        ModeUnavailableError: the range overlaps with pools, nodes or services, or is too small.
-    """
-    others = list(pools)
-    for what, network in _occupants(others, node_addresses, service_networks):
-        if within.overlaps(network):
-            raise ModeUnavailableError(
-                f"The range {within} for the run's own pools is not free",
-                found=f"it overlaps with {what}",
-                remedy="Name a range that this network doesn't use: "
-                "pytest -o k8snet_pool_cidr=CIDR.",
-            )
-    prefix = pool_prefix_length(node_count)
-    taken = [pool.cidr for pool in others if pool.run_id]
-    chosen: list[IPv4Network] = []
-    for candidate in _subnets(within, prefix):
-        if len(chosen) == count:
-            break
-        if not any(candidate.overlaps(network) for network in taken):
-            chosen.append(candidate)
-    if len(chosen) < count:
-        raise ModeUnavailableError(
-            f"The range {within} is too small for {count} pools of {node_count} nodes",
-            found=f"each takes a /{prefix}; {len(chosen)} fit beside the pools of other runs",
-            remedy="Name a larger range: pytest -o k8snet_pool_cidr=CIDR.",
-        )
-    return chosen
-
-
-def _subnets(within: IPv4Network, prefix: int) -> Iterator[IPv4Network]:
-    if within.prefixlen > prefix:
-        return iter(())
-    return within.subnets(new_prefix=prefix)
-
-
-def _occupants(
-    pools: Sequence[IPPool],
-    node_addresses: Iterable[str],
-    service_networks: Iterable[IPv4Network],
-) -> Iterator[tuple[str, IPv4Network]]:
-    for pool in pools:
-        if not pool.run_id:
-            yield f"IPPool {pool.name} ({pool.cidr})", pool.cidr
-    for address in node_addresses:
-        # A node that is just joining has none yet; one of IPv6 alone overlaps with nothing here.
-        with suppress(AddressValueError):
-            yield f"node address {address}", IPv4Network(IPv4Address(address))
-    for network in service_networks:
-        yield f"the service addresses {network}", network
-
-
-# -- Tells of every change to the cluster: what, on which object, from what to what, how long -----
-
-#: From this HTTP status on, nobody knows whether the request had an effect.
-_SERVER_TROUBLE = 500
-
-#: Receives the fields of a "change" record.
-OnChange = Callable[[dict[str, Any]], None]
-
-
-class Changes:
-    """The run's list of changes, told one by one as they happen.
-
-    Attributes:
-        told: every change so far, oldest first.
-    """
-
-    def __init__(self, on_change: OnChange) -> None:
-        self._on_change = on_change
-        self.told: list[dict[str, Any]] = []
-
-    def found_restored(self, what: str, *, object_path: str, after: object) -> None:
-        """Tell that a change needs no undoing, if one was told; else it would look left behind.
-
-        Args:
-            what: how the object was found, in words.
-            object_path: the object.
-            after: what is there, JSON-safe.
-        """
-        states = [change["state"] for change in self.told if change["object"] == object_path]
-        if states and states[-1] != "restored":
-            self.note(what, object_path=object_path, there=after)
-
-    def note(self, what: str, *, object_path: str, there: object = None) -> None:
-        """Tell of an object that is left as it is.
-
-        Args:
-            what: why, in words.
-            object_path: the object.
-            there: what is there, JSON-safe.
-        """
-        with self.recording(
-            what, object_path=object_path, before=there, after=there, state="restored"
-        ):
-            pass
-
-    @contextmanager
-    def recording(
-        self,
-        what: str,
-        *,
-        object_path: str,
-        before: object,
-        after: object,
-        state: Literal["applied", "restored"] = "applied",
-    ) -> Iterator[None]:
-        """Do one change inside; it is told as ``failed`` if it raises.
-
-        One that the API server refuses to apply is none, and is not told: there is nothing that
-        would have to be taken back.
-
-        Args:
-            what: the change in words.
-            object_path: the object, e.g. ``ippools/default-ipv4-ippool``.
-            before: what was there, JSON-safe.
-            after: what is wanted, JSON-safe.
-            state: whether it applies a change or takes one back.
-        """
-        begun = time.monotonic()
-        outcome: str = "failed"
-        try:
-            yield
-            outcome = state
-        except (ApiError, ModeUnavailableError) as exc:
-            if state == "applied" and getattr(exc, "status", 0) < _SERVER_TROUBLE:
-                outcome = ""
-            raise
-        finally:
-            if outcome:
-                change = {
-                    "what": what,
-                    "object": object_path,
-                    "state": outcome,
-                    "before": before,
-                    "after": after,
-                    "seconds": round(time.monotonic() - begun, 3),
-                }
-                self.told.append(change)
-                self._on_change(change)
-
-
-# -- The IPPool object that a run makes for one mode. Pure ----------------------------------------
-
-
-def pool_name(run_id: str, mode: CalicoMode) -> str:
-    """The name of a run's pool for a mode."""
-    return f"{run_id}-{mode.value.lower()}"
-
-
-def node_selector(nodes: Sequence[Node]) -> str:
-    """A Calico selector for just these nodes."""
-    names = sorted(node.labels.get("kubernetes.io/hostname", node.name) for node in nodes)
-    quoted = ", ".join(f"'{name}'" for name in names)
-    return f"kubernetes.io/hostname in {{ {quoted} }}"
-
-
-def pool_object(
-    *,
-    group: ApiGroup,
-    run_id: str,
-    mode: CalicoMode,
-    cidr: IPv4Network,
-    nodes: Sequence[Node],
-    nat_outgoing: bool,
-    version: Version | None,
-) -> dict[str, Any]:
-    """A pool with every field explicit, since a raw v1 write fills in no defaults.
-
-    Args:
-        group: the API group that it is written through.
-        run_id: whose pool it is.
-        mode: its encapsulation.
-        cidr: its addresses.
-        nodes: where it serves tunnel addresses and, before v3.30, pods that name no pool.
-        nat_outgoing: as the cluster's own pools have it.
-        version: Calico's; from v3.30 on only pods that name the pool get its addresses.
-    """
-    spec: dict[str, Any] = {
-        "cidr": str(cidr),
-        "blockSize": BLOCK_SIZE,
-        **mode.pool_fields,
-        "natOutgoing": nat_outgoing,
-        "nodeSelector": node_selector(nodes),
-        "allowedUses": ["Workload", "Tunnel"],
-        "disabled": False,
-        "disableBGPExport": False,
-    }
-    if version is not None and version >= MANUAL_ASSIGNMENT:
-        spec["assignmentMode"] = "Manual"
-    return {
-        "apiVersion": group,
-        "kind": "IPPool",
-        "metadata": {"name": pool_name(run_id, mode), "labels": run_labels(run_id)},
-        "spec": spec,
-    }
-
-
-# -- The strategy that makes small pools of the run's own, one per mode, side by side -------------
-
-
-def plan_pools(
-    installation: Installation,
-    *,
-    group: ApiGroup,
-    modes: Iterable[CalicoMode],
-    nodes: Sequence[Node],
-    every_node: Sequence[Node],
-    run_id: str,
-    within: IPv4Network,
-) -> list[dict[str, Any]]:
-    """The pools that a run needs, as objects to create.
-
-    Raises:
-        ModeUnavailableError: the address range isn't free, or too small.
-    """
-    wanted = list(modes)
-    networks = choose_networks(
-        within,
-        len(wanted),
-        node_count=len(nodes),
-        pools=installation.pools,
-        node_addresses=[node.internal_ip for node in every_node],
-        service_networks=installation.service_networks,
-    )
-    ordinary = [pool for pool in installation.pools if not pool.run_id and not pool.disabled]
-    return [
-        pool_object(
-            group=group,
-            run_id=run_id,
-            mode=mode,
-            cidr=cidr,
-            nodes=nodes,
-            nat_outgoing=all(pool.nat_outgoing for pool in ordinary),
-            version=installation.version,
-        )
-        for mode, cidr in zip(wanted, networks, strict=True)
-    ]
-
-
-def create_pool(
-    api: Api, group: ApiGroup, pool: dict[str, Any], changes: Changes
-) -> dict[str, Any]:
-    """Create a planned pool; returns it as the API server has it.
-
-    Raises:
-        ModeUnavailableError: this cluster accepts no such pool.
-    """
-    name, spec = pool["metadata"]["name"], pool["spec"]
-    mode = mode_of_plan(pool)
-    with changes.recording(
-        f"created IPPool {name}: {spec['cidr']}, mode {mode}",
-        object_path=f"ippools/{name}",
-        before=None,
-        after=spec,
-    ):
-        try:
-            return api.create(calico_path(group, "ippools"), pool)
-        except InvalidError as exc:
-            raise refused(mode, exc) from exc
-
-
-def mode_of_plan(pool: dict[str, Any]) -> CalicoMode:
-    """The mode of a planned pool."""
-    return CalicoMode.of_pool(pool["spec"]["ipipMode"], pool["spec"]["vxlanMode"])
-
-
-# -- The strategy that flips one existing pool from mode to mode ----------------------------------
-
-
-def capture(api: Api, decision: Decision, shape: ApiShape) -> OriginalPool:
-    """Read the pool as it is now, in every view that a flip may touch.
-
-    Args:
-        api: the connection.
-        decision: how the pool will be flipped.
-        shape: how Calico's objects are served.
-    """
-    assert decision.pool is not None
-    assert decision.group is not None
-    name = decision.pool.name
-    raw = api.get(calico_path(decision.group, "ippools", name))
-    v1 = api.get(calico_path(V1, "ippools", name)) if shape == "B" else None
-    cidr = str(raw["spec"]["cidr"])
-    entry = None
-    if decision.writer == "installation":
-        network = (api.get(INSTALLATION_PATH).get("spec") or {}).get("calicoNetwork") or {}
-        entry = next((one for one in network.get("ipPools") or () if one.get("cidr") == cidr), None)
-    return OriginalPool(
-        name=name,
-        cidr=cidr,
-        spec=raw["spec"],
-        v1_spec=v1["spec"] if v1 is not None else None,
-        installation_entry=entry,
-        written_directly=decision.writer == "ippool" or decision.also_v1,
-    )
-
-
-def flip(api: Api, decision: Decision, changes: Changes) -> None:
-    """Write a mode as it was decided.
-
-    Raises:
-        ModeUnavailableError: the API server accepts no such mode.
-        CalicoError: others change the same object.
-    """
-    try:
-        _flip(api, decision, changes)
-    except InvalidError as exc:
-        raise refused(decision.mode, exc) from exc
-
-
-def _flip(api: Api, decision: Decision, changes: Changes) -> None:
-    assert decision.pool is not None
-    assert decision.group is not None
-    pool, mode = decision.pool, decision.mode
-    cidr = str(pool.raw["spec"]["cidr"])
-    if decision.writer == "installation":
-        with changes.recording(
-            f"set encapsulation {mode.encapsulation} of pool {cidr} in the Installation",
-            object_path="installations/default",
-            before=str(pool.mode),
-            after=str(mode),
-        ):
-            write_installation_entry(api, cidr, mode.encapsulation)
-        if not decision.also_v1:
-            return
-    with changes.recording(
-        f"set mode {mode} on IPPool {pool.name} by {decision.group}",
-        object_path=f"ippools/{pool.name}",
-        before=str(pool.mode),
-        after=str(mode),
-    ):
-        write_mode_fields(api, decision.group, pool.name, mode.pool_fields, cidr=cidr)
-
-
-def pool_mismatches(api: Api, group: ApiGroup, name: str, mode: CalicoMode) -> list[str]:
-    """Whether the pool is in a mode; an operator may not have followed yet, or have reverted."""
-    found = read_pool(api, group, name).mode
-    if found is mode:
-        return []
-    return [f"IPPool {name} is in mode {found}, expected {mode}: not yet applied, or reverted"]
-
-
-# -- Deletes the pools that a run has made, with all that Calico's IPAM keeps of them -------------
-
-#: How long calico-node gets to give back the tunnel addresses of a pool that goes, in seconds.
-_RELEASE_SECONDS = 4.0
-#: How long a pool may take to vanish, finalizers included, in seconds.
-_GONE_SECONDS = 30.0
-
-
-def remove_pool(
-    api: Api,
-    name: str,
-    *,
-    run_id: str,
-    shape: ApiShape,
-    group: ApiGroup,
-    changes: Changes,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Delete a pool of the run's own, with the IPAM blocks in it; fine if it is gone.
-
-    Only ``projectcalico.org/v3`` cleans up behind a pool. Through the raw v1 CRDs it is done
-    here in the same order: disable, let calico-node give its tunnel addresses back, release the
-    blocks, delete.
-
-    Raises:
-        RestoreError: the pool isn't the run's own, others use it, or it doesn't go away.
-    """
-    path = calico_path(group, "ippools", name)
-    try:
-        raw = api.get(path)
-    except NotFoundError:
-        changes.found_restored(f"IPPool {name} is gone", object_path=f"ippools/{name}", after=None)
-        return
-    owner = labels_of(raw).get(RUN_LABEL)
-    if owner != run_id:
-        raise RestoreError(
-            f"IPPool {name} was not made by run {run_id}, so it is not deleted",
-            found=f"label {RUN_LABEL} is {owner or 'missing'}",
-            remedy="Find out who made it.",
-        )
-    cidr = ip_network(str(raw["spec"]["cidr"]))
-    assert isinstance(cidr, IPv4Network)
-    _refuse_while_used(api, path, name, cidr)
-    with changes.recording(
-        f"deleted IPPool {name}",
-        object_path=f"ippools/{name}",
-        before=raw["spec"],
-        after=None,
-        state="restored",
-    ):
-        if group == V1:
-            api.patch(path, {"spec": {"disabled": True}})
-            _release_blocks(api, cidr, sleep)
-        api.delete(path)
-        _await_gone(api, path, name, sleep)
-        if shape != "C":
-            _release_blocks(api, cidr, sleep)
-
-
-def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> None:
-    """Keep a pool whose addresses pods have: without it they would have no routes.
-
-    Pods of others name it themselves, or, before v3.30, were given to it by Calico.
-    """
-    try:
-        pods = api.list("/api/v1/pods")
-    except ForbiddenError:
-        return
-    users = [
-        f"{pod['metadata']['namespace']}/{pod['metadata']['name']} ({address})"
-        for pod in pods
-        if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
-        for address in addresses_of(pod)
-        if lies_in(address, cidr)
-    ]
-    if not users:
-        return
-    # Not disabled: the nodes would lose their tunnel addresses of it, and these pods their routes.
-    kept = api.patch(path, {"spec": {"allowedUses": ["Tunnel"]}})
-    # Before v3.21 there is no such field, and it is dropped.
-    closed = (kept.get("spec") or {}).get("allowedUses") == ["Tunnel"]
-    anew = "as it gives out no more" if closed else "on other nodes, as it still gives out more"
-    raise RestoreError(
-        # All of it here: of several troubles in a restore, no remedies are told.
-        f"IPPool {name} is kept, as pods have addresses in it; have them made anew, {anew}",
-        found=", ".join(sorted(users)),
-        remedy="Then run `k8snet restore`.",
-    )
-
-
-def _release_blocks(api: Api, cidr: IPv4Network, sleep: Callable[[float], None]) -> None:
-    """Delete the empty IPAM blocks in a network and what ties them to nodes."""
-    deadline = time.monotonic() + _RELEASE_SECONDS
-    rest = pauses(sleep=sleep)
-    try:
-        while True:
-            inside = [
-                block
-                for block in api.list(calico_path(V1, "ipamblocks"))
-                if lies_in(str((block.get("spec") or {}).get("cidr", "")), cidr)
-            ]
-            empty = [block for block in inside if not _allocated(block)]
-            for block in empty:
-                api.delete(calico_path(V1, "ipamblocks", block["metadata"]["name"]))
-            if len(empty) == len(inside) or time.monotonic() > deadline:
-                break
-            rest()
-        if len(empty) == len(inside):
-            for affinity in api.list(calico_path(V1, "blockaffinities")):
-                if lies_in(str((affinity.get("spec") or {}).get("cidr", "")), cidr):
-                    api.delete(calico_path(V1, "blockaffinities", affinity["metadata"]["name"]))
-    except (ForbiddenError, NotFoundError):
-        # calico-kube-controllers collects blocks without a pool in time; it only takes longer.
-        return
-
-
-def _allocated(block: dict[str, Any]) -> bool:
-    allocations = (block.get("spec") or {}).get("allocations") or ()
-    return any(index is not None for index in allocations)
-
-
-def _await_gone(api: Api, path: str, name: str, sleep: Callable[[float], None]) -> None:
-    deadline = time.monotonic() + _GONE_SECONDS
-    rest = pauses(sleep=sleep)
-    while True:
-        try:
-            raw = api.get(path)
-        except NotFoundError:
-            return
-        except ApiError:
-            raw = {}
-        if time.monotonic() > deadline:
-            finalizers = (raw.get("metadata") or {}).get("finalizers") or []
-            raise RestoreError(
-                f"IPPool {name} does not go away",
-                found=f"finalizers: {', '.join(finalizers) or 'none'}",
-                remedy="See whether pods or IPAM blocks still use it; then `k8snet restore`.",
-            )
-        rest()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Network, ip_network
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.installation import V1, V3, ApiGroup, Installation, IPPool, calico_path
 from pytest_k8snet.calico.kernel import (
-    Answers,
     NodeState,
     Prober,
     Question,
@@ -28,10 +26,9 @@ from pytest_k8snet.calico.path import (
     directions_of,
     return_addresses,
 )
-from pytest_k8snet.calico.pools import lies_in, pool_mismatches
+from pytest_k8snet.calico.pools import pool_mismatches
 from pytest_k8snet.cluster.nodes import list_nodes
-from pytest_k8snet.cluster.pods import addresses_of, pauses, selector
-from pytest_k8snet.errors import ForbiddenError, NotFoundError, RestoreError
+from pytest_k8snet.errors import ForbiddenError, NotFoundError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -43,8 +40,6 @@ _TUNNEL_ANNOTATIONS: dict[Family, str] = {
     "vxlan": "projectcalico.org/IPv4VXLANTunnelAddr",
     "ipip": "projectcalico.org/IPv4IPIPTunnelAddr",
 }
-#: How long a run's own pods may take to vanish, in seconds.
-_PODS_GONE_SECONDS = 60.0
 
 
 class NodeReadiness:
@@ -157,46 +152,9 @@ class NodeReadiness:
                 found.setdefault(node, network)
         return found
 
-    def await_no_pods(self, run_id: str, pools: Sequence[IPPool]) -> None:
-        """Delete the run's pods with addresses of its own pools, and wait until they are gone.
-
-        Raises:
-            RestoreError: one does not go away.
-        """
-        if not pools:
-            return
-        deadline = time.monotonic() + _PODS_GONE_SECONDS
-        asked: set[str] = set()
-        rest = pauses(1.0)
-        while True:
-            try:
-                pods = self._api.list("/api/v1/pods", labels=selector(run_id))
-            except ForbiddenError:
-                return  # allowed in its own namespace only; the run deletes its pods by itself
-            left = [pod for pod in pods if _address_in(pod, pools)]
-            if not left:
-                return
-            for pod in left:
-                metadata = pod["metadata"]
-                path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
-                if path not in asked:
-                    self._api.delete(path, grace_seconds=1)
-                    asked.add(path)
-            if time.monotonic() > deadline:
-                raise RestoreError(
-                    f"Pods of run {run_id} do not go away, so their pools cannot either",
-                    found=", ".join(sorted(asked)),
-                    remedy="Delete them by force, then run `k8snet restore`.",
-                )
-            rest()
-
 
 def _pairs(node_states: dict[str, NodeState]) -> list[tuple[NodeState, NodeState]]:
     return [(a, b) for a in node_states.values() for b in node_states.values() if a is not b]
-
-
-def _address_in(pod: Mapping[str, Any], pools: Sequence[IPPool]) -> bool:
-    return any(lies_in(address, pool.cidr) for address in addresses_of(pod) for pool in pools)
 
 
 # -- What to ask two nodes about a pair, and whether their answers are the path that is promised
@@ -216,13 +174,6 @@ def pair_questions(client: PathEnd, server: PathEnd) -> dict[str, Question]:
 
 def _pod(end: PathEnd) -> str | None:
     return end.address if end.kind == "pod" else None
-
-
-def snapshot_of(answers: Answers, client: PathEnd, server: PathEnd) -> PathSnapshot:
-    """The answers of a pair's nodes, as a snapshot."""
-    return PathSnapshot(
-        client=client, server=server, states=answers.states, missing=answers.missing
-    )
 
 
 def pair_mismatches(snapshot: PathSnapshot, context: PathContext) -> list[str]:

@@ -1,19 +1,29 @@
-"""Restoring a cluster after a run that could not do it itself: `k8snet restore`."""
+"""Restoring what a run has changed, from its journal alone: at its end, or by `k8snet restore`.
+
+Every step looks first whether it is still needed, so it can be repeated after any failure.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.calico.installation import INSTALLATION_PATH, V1, V3, ApiGroup, calico_path
-from pytest_k8snet.calico.journal import Journal, JournalStore, OriginalPool
+from pytest_k8snet.calico.installation import (
+    INSTALLATION_PATH,
+    OPERATOR_INSTALLATION,
+    V1,
+    V3,
+    ApiGroup,
+    IPPool,
+    ObjectRef,
+    calico_path,
+)
+from pytest_k8snet.calico.journal import Changes, Journal, JournalStore, OriginalPool
 from pytest_k8snet.calico.lease import Holder, Lock
-from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.pools import (
-    MODE_FIELDS,
-    Changes,
-    OnChange,
+    installation_entries,
+    lies_in,
     patch_spec,
     read_pool,
     remove_pool,
@@ -21,7 +31,13 @@ from pytest_k8snet.calico.pools import (
     write_installation_entry,
     write_mode_fields,
 )
-from pytest_k8snet.cluster.pods import MANAGED_BY, MANAGED_BY_LABEL, pauses
+from pytest_k8snet.cluster.pods import (
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    addresses_of,
+    pauses,
+    selector,
+)
 from pytest_k8snet.cluster.workspace import Leftover, delete_labelled, find_leftovers, sweep
 from pytest_k8snet.errors import (
     ApiError,
@@ -36,227 +52,16 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
 
 
-#: How long the operator gets to carry a restored Installation over to its pool, in seconds.
-_OPERATOR_SECONDS = 20.0
-#: What the v3 view of a pool fills in for absent fields.
-_DEFAULTS: dict[str, Any] = {
-    "allowedUses": ["Workload", "Tunnel"],
-    "assignmentMode": "Automatic",
-    "blockSize": 26,
-    "disableBGPExport": False,
-    "disabled": False,
-    "ipipMode": "Never",
-    "natOutgoing": False,
-    "nodeSelector": "all()",
-    "vxlanMode": "Never",
-}
-
-
-def restore_changes(
-    api: Api,
-    journal: Journal,
-    changes: Changes,
-    *,
-    end_pods: Callable[[], object] = lambda: None,
-) -> None:
-    """Undo everything that a journal tells of, except the journal itself.
-
-    Every step looks first whether it is still needed, so it can be repeated after any failure.
-    One step that fails doesn't keep the others from being tried.
-
-    Args:
-        api: the connection.
-        journal: what is to be undone.
-        changes: is told of everything that is undone.
-        end_pods: deletes the run's pods and waits for that: own pools go only after their pods.
-            A pool of the cluster's own is put back before, as it doesn't wait for them; where its
-            mode has cut the Calico API server off, no namespace could be deleted before.
-
-    Raises:
-        RestoreError: names everything that could not be undone.
-    """
-    troubles: list[str] = []
-    steps: list[Callable[[], object]] = []
-    if journal.original is not None:
-        original = journal.original
-        steps.append(lambda: _put_back(api, journal, original, changes))
-    steps.append(end_pods)
-    for name in journal.dedicated_pools:
-        steps.append(lambda name=name: _remove(api, journal, name, changes))  # type: ignore[misc]
-    for step in steps:
-        try:
-            step()
-        except ConnectError as exc:
-            # Nothing else would get through either, and each try costs the API's whole patience.
-            troubles.append(exc.brief)
-            break
-        except K8sNetError as exc:
-            troubles.append(exc.brief)
-    if troubles:
-        raise RestoreError(
-            f"The changes of run {journal.run_id} could not all be restored",
-            found="\n".join(troubles),
-            remedy="Run `k8snet restore` when the cause is gone; the journal stays until then.",
-        )
-
-
-def _remove(api: Api, journal: Journal, name: str, changes: Changes) -> None:
-    group = journal.group
-    try:
-        remove_pool(
-            api, name, run_id=journal.run_id, shape=journal.shape, group=group, changes=changes
-        )
-    except (ApiError, ConnectError) as exc:
-        if journal.shape != "B" or group != V3 or not v3_is_cut_off(exc):
-            raise
-        remove_pool(
-            api, name, run_id=journal.run_id, shape=journal.shape, group=V1, changes=changes
-        )
-
-
-def _put_back(api: Api, journal: Journal, original: OriginalPool, changes: Changes) -> None:
-    mode = mode_of(original)
-    path = f"ippools/{original.name}"
-    if _is_back(api, journal, original):
-        changes.found_restored(
-            f"IPPool {original.name} is back in {mode}", object_path=path, after=str(mode)
-        )
-        return
-    entry = original.installation_entry
-    with changes.recording(
-        f"put IPPool {original.name} back to {mode}",
-        object_path=path,
-        before=None,
-        after=str(mode),
-        state="restored",
-    ):
-        if entry is not None:
-            write_installation_entry(api, original.cidr, entry.get("encapsulation"))
-        if original.written_directly or not _operator_follows(api, journal, original):
-            _write_pool(api, journal, original)
-        _write_v1_details(api, original, changes)
-
-
-def mode_of(original: OriginalPool) -> CalicoMode:
-    """The mode that a journalled pool was in."""
-    return CalicoMode.of_pool(original.spec.get("ipipMode"), original.spec.get("vxlanMode"))
-
-
-def _mode_fields(spec: Mapping[str, Any]) -> dict[str, str | None]:
-    return {field: spec.get(field) for field in MODE_FIELDS}
-
-
-def _is_back(api: Api, journal: Journal, original: OriginalPool) -> bool:
-    views = [(journal.group, original.spec)]
-    if original.v1_spec is not None:
-        views.append((V1, original.v1_spec))
-    for group, spec in views:
-        try:
-            found = api.get(calico_path(group, "ippools", original.name))
-        except NotFoundError:
-            raise RestoreError(
-                f"IPPool {original.name} has been deleted, so its mode cannot be put back",
-                found=f"it was {dict(original.spec)}",
-                remedy="Make it anew if it is missed; then delete the journal.",
-            ) from None
-        except (ApiError, ConnectError):
-            return False
-        now = found.get("spec") or {}
-        if _mode_fields(now) != _mode_fields(spec):
-            return False
-        if group == V1 and original.v1_spec is not None and set(now) - set(spec):
-            return False
-    if original.installation_entry is None:
-        return True
-    installation = api.get(INSTALLATION_PATH)
-    network = (installation.get("spec") or {}).get("calicoNetwork") or {}
-    return any(
-        entry.get("cidr") == original.cidr
-        and entry.get("encapsulation") == original.installation_entry.get("encapsulation")
-        for entry in network.get("ipPools") or ()
-    )
-
-
-def _operator_follows(api: Api, journal: Journal, original: OriginalPool) -> bool:
-    """Wait until the operator has carried the Installation over to the pool, if it can."""
-    deadline = time.monotonic() + _OPERATOR_SECONDS
-    rest = pauses(1.0)
-    while time.monotonic() < deadline:
-        try:
-            if read_pool(api, journal.group, original.name).mode is mode_of(original):
-                return True
-        except (ApiError, ConnectError) as exc:
-            if v3_is_cut_off(exc):
-                return False
-            raise
-        rest()
-    return False
-
-
-def _write_pool(api: Api, journal: Journal, original: OriginalPool) -> None:
-    fields = _mode_fields(original.spec)
-    try:
-        write_mode_fields(api, journal.group, original.name, fields, cidr=original.cidr)
-    except (ApiError, ConnectError) as exc:
-        # With the pods' network broken, the aggregated API server may be cut off: the CRD below
-        # it is served by kube-apiserver itself.
-        group: ApiGroup = journal.group
-        if journal.shape != "B" or group != V3 or not v3_is_cut_off(exc):
-            raise
-        v1_fields = _mode_fields(original.v1_spec or original.spec)
-        write_mode_fields(api, V1, original.name, v1_fields, cidr=original.cidr)
-
-
-def _write_v1_details(api: Api, original: OriginalPool, changes: Changes) -> None:
-    """Remove what a write through the v3 view has filled in: absent it shall be again.
-
-    Only fields that were absent and now hold Calico's own default are removed, which changes
-    nothing in meaning; whatever else has changed meanwhile is somebody's will. So a user who may
-    not do it is told, and the pool counts as put back all the same.
-    """
-    before = original.v1_spec
-    if before is None:
-        return
-
-    def filled(spec: Mapping[str, Any]) -> dict[str, None]:
-        return {
-            field: None
-            for field, value in spec.items()
-            if field not in before and value == _DEFAULTS.get(field)
-        }
-
-    try:
-        patch_spec(api, V1, original.name, filled)
-    except ForbiddenError as exc:
-        changes.note(
-            f"left Calico's defaults in absent fields of IPPool {original.name} in {V1}: "
-            f"{exc.problem}",
-            object_path=f"ippools/{original.name}",
-        )
-
-
-# -- Restoring a cluster after a run that could not do it itself: `k8snet restore` ----------------
-
-#: Where Lease and journal are kept.
-STATE_NAMESPACE = "kube-system"
-
-
 def restore_cluster(
     api: Api,
     *,
-    on_change: OnChange = lambda change: None,
     on_wait: Callable[[str], None] = lambda why: None,
-    wait_seconds: float = 0.0,
-    state_namespace: str = STATE_NAMESPACE,
 ) -> list[str]:
-    """Take back what a run has left, if there is anything to take back.
+    """Restore what a run has left changed, and delete what it has left behind.
 
     Args:
         api: the connection.
-        on_change: receives the fields of each "change" record.
         on_wait: called once with a line for people, if a run elsewhere has to be waited for.
-        wait_seconds: how long to wait for a run that is still at work.
-        state_namespace: where Lease and journal are kept.
 
     Returns:
         What was done, line by line, for people.
@@ -264,17 +69,12 @@ def restore_cluster(
     Raises:
         LockedError: a run is at work; its changes are its own business.
         ForbiddenError: the user may not delete what a dead run has left.
-        RestoreError: something could not be taken back, or the journal isn't understood.
+        RestoreError: something could not be restored, or the journal isn't understood.
     """
-    store = JournalStore(api, state_namespace)
-    lock = Lock(
-        api,
-        holder=Holder.of_this_process("k8snet restore"),
-        namespace=state_namespace,
-        on_wait=on_wait,
-    )
+    store = JournalStore(api)
+    lock = Lock(api, holder=Holder.of_this_process("k8snet restore"), on_wait=on_wait)
     try:
-        lock.acquire(wait_seconds=wait_seconds)
+        lock.acquire()
     except ForbiddenError as exc:
         lines = _without_lease(store, exc)
         return [*lines, *(_clear(api) or ["No run has left pods or a namespace."])]
@@ -282,13 +82,13 @@ def restore_cluster(
         lines = []
         journal = store.read()
         if journal is not None:
-            changes = Changes(on_change)
-            swept = finish(api, store, journal, changes)
+            changes = Changes(lambda change: None)
+            swept = restore_dead_run(api, store, journal, changes)
             lines = [
                 f"Restored the changes of {journal.owner}, begun {journal.time}:",
                 *(f"  deleted {what}" for what in swept),
-                *(f"  {change['what']} ({change['seconds']:.1f} s)" for change in changes.told),
-                *([] if changes.told else ["  the pools were as they had been"]),
+                *(f"  {change['what']} ({change['seconds']:.1f} s)" for change in changes.records),
+                *([] if changes.records else ["  the pools were as they had been"]),
             ]
         lines += _clear(api)
         return lines or ["Nothing to restore: no run has left anything that needs it."]
@@ -300,7 +100,7 @@ def _without_lease(store: JournalStore, refusal: ForbiddenError) -> list[str]:
     """What can be said of changes of Calico by someone who may not hold the Lease.
 
     Raises:
-        RestoreError: there are some, which only the holder of the Lease may take back.
+        RestoreError: there are some, which only the holder of the Lease may restore.
     """
     try:
         journal = store.read()
@@ -312,7 +112,7 @@ def _without_lease(store: JournalStore, refusal: ForbiddenError) -> list[str]:
     if journal is None:
         return []
     raise RestoreError(
-        f"{journal.owner} has changed Calico, and you may not take that back",
+        f"{journal.owner} has changed Calico, and you may not restore that",
         found=f"{store.where} of {journal.time}; {refusal.problem}",
         remedy="If that run is dead, run `k8snet restore` as someone with the roles k8snet-state "
         f"and k8snet-{journal.strategy} (docs/rbac.yaml).",
@@ -339,8 +139,17 @@ def _clear(api: Api) -> list[str]:
     return lines
 
 
-def finish(api: Api, store: JournalStore, journal: Journal, changes: Changes) -> list[str]:
-    """Take a dead run's changes back: the original pool, its pods, its pools, the journal.
+def _sweep(api: Api, found: Iterable[Leftover]) -> list[str]:
+    return [what for one in found if one.alive is False for what in sweep(api, one.run_id)]
+
+
+# -- Dead runs ------------------------------------------------------------------------------------
+
+
+def restore_dead_run(
+    api: Api, store: JournalStore, journal: Journal, changes: Changes
+) -> list[str]:
+    """Restore what a dead run has changed: the original pool, its pods, its pools, the journal.
 
     The caller holds the Lease.
 
@@ -348,7 +157,7 @@ def finish(api: Api, store: JournalStore, journal: Journal, changes: Changes) ->
         The objects that were deleted, besides pools.
 
     Raises:
-        RestoreError: something could not be taken back; the journal stays.
+        RestoreError: something could not be restored; the journal stays.
     """
     swept: list[str] = []
 
@@ -373,5 +182,237 @@ def sweep_dead_runs(api: Api) -> None:
     _sweep(api, found)
 
 
-def _sweep(api: Api, found: Iterable[Leftover]) -> list[str]:
-    return [what for one in found if one.alive is False for what in sweep(api, one.run_id)]
+# -- One journal ----------------------------------------------------------------------------------
+
+#: How long the operator gets to carry a restored Installation over to its pool, in seconds.
+_OPERATOR_SECONDS = 20.0
+#: How long a run's own pods may take to vanish, in seconds.
+_PODS_GONE_SECONDS = 60.0
+#: What the v3 view of a pool fills in for absent fields.
+_DEFAULTS: dict[str, Any] = {
+    "allowedUses": ["Workload", "Tunnel"],
+    "assignmentMode": "Automatic",
+    "blockSize": 26,
+    "disableBGPExport": False,
+    "disabled": False,
+    "ipipMode": "Never",
+    "natOutgoing": False,
+    "nodeSelector": "all()",
+    "vxlanMode": "Never",
+}
+
+
+def restore_changes(
+    api: Api, journal: Journal, changes: Changes, *, end_pods: Callable[[], object]
+) -> None:
+    """Restore everything that a journal lists, and leave the journal itself.
+
+    One step that fails doesn't keep the others from being tried.
+
+    Args:
+        api: the connection.
+        journal: what is to be restored.
+        changes: records everything that is restored.
+        end_pods: deletes the run's pods and waits for that: dedicated pools go only after their
+            pods. A pool of the cluster's own is restored before, as it doesn't wait for them;
+            where its mode has cut the Calico API server off, no namespace could be deleted before.
+
+    Raises:
+        RestoreError: names everything that could not be restored.
+    """
+    troubles: list[str] = []
+    steps: list[Callable[[], object]] = []
+    if journal.original is not None:
+        original = journal.original
+        steps.append(lambda: _restore_pool(api, journal, original, changes))
+    steps.append(end_pods)
+    for name in journal.dedicated_pools:
+        steps.append(lambda name=name: _remove(api, journal, name, changes))  # type: ignore[misc]
+    for step in steps:
+        try:
+            step()
+        except ConnectError as exc:
+            # Nothing else would get through either, and each try costs the API's whole patience.
+            troubles.append(exc.brief)
+            break
+        except K8sNetError as exc:
+            troubles.append(exc.brief)
+    if troubles:
+        raise RestoreError(
+            f"The changes of run {journal.run_id} could not all be restored",
+            found="\n".join(troubles),
+            remedy="Run `k8snet restore` when the cause is gone; the journal stays until then.",
+        )
+
+
+def end_pods_in(api: Api, run_id: str, pools: Sequence[IPPool]) -> None:
+    """Delete a run's pods with addresses of its dedicated pools, and wait until they are gone.
+
+    Raises:
+        RestoreError: one does not go away.
+    """
+    if not pools:
+        return
+    deadline = time.monotonic() + _PODS_GONE_SECONDS
+    asked: set[str] = set()
+    rest = pauses(1.0)
+    while True:
+        try:
+            pods = api.list("/api/v1/pods", labels=selector(run_id))
+        except ForbiddenError:
+            return  # allowed in its own namespace only; the run deletes its pods by itself
+        paths = {
+            f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+            for pod in pods
+            if any(lies_in(address, pool.cidr) for address in addresses_of(pod) for pool in pools)
+        }
+        if not paths:
+            return
+        for path in paths - asked:
+            api.delete(path, grace_seconds=1)
+        asked |= paths
+        if time.monotonic() > deadline:
+            raise RestoreError(
+                f"Pods of run {run_id} do not go away, so their pools cannot either",
+                found=", ".join(sorted(asked)),
+                remedy="Delete them by force, then run `k8snet restore`.",
+            )
+        rest()
+
+
+def _remove(api: Api, journal: Journal, name: str, changes: Changes) -> None:
+    def remove(group: ApiGroup) -> None:
+        shape, run_id = journal.shape, journal.run_id
+        remove_pool(api, name, run_id=run_id, shape=shape, group=group, changes=changes)
+
+    _through_v3_or_v1(journal, remove)
+
+
+def _restore_pool(api: Api, journal: Journal, original: OriginalPool, changes: Changes) -> None:
+    mode = original.mode
+    if _is_restored(api, journal, original):
+        for target in original.objects:
+            what = f"IPPool {original.name} is back in {mode}"
+            changes.found_restored(what, target, there=str(mode))
+        return
+    for target in original.objects:
+        with changes.recording(
+            f"restored IPPool {original.name} to {mode}"
+            + (" by the operator's Installation" if target == OPERATOR_INSTALLATION else ""),
+            target,
+            before=None,
+            after=str(mode),
+            state="restored",
+        ):
+            if target == OPERATOR_INSTALLATION:
+                assert original.installation_entry is not None
+                encapsulation = original.installation_entry.get("encapsulation")
+                write_installation_entry(api, original.cidr, encapsulation)
+            else:
+                _write_pool(api, journal, original)
+            if target == original.objects[-1]:
+                if not original.written_directly:
+                    _await_operator(api, journal, original, changes)
+                _remove_v1_defaults(api, original, changes)
+
+
+def _is_restored(api: Api, journal: Journal, original: OriginalPool) -> bool:
+    views = [(journal.group, original.spec)]
+    if original.v1_spec is not None:
+        views.append((V1, original.v1_spec))
+    for group, spec in views:
+        try:
+            found = api.get(calico_path(group, "ippools", original.name))
+        except NotFoundError:
+            raise RestoreError(
+                f"IPPool {original.name} has been deleted, so its mode cannot be restored",
+                found=f"it was {dict(original.spec)}",
+                remedy="Make it anew if it is missed; then delete the journal.",
+            ) from None
+        except (ApiError, ConnectError):
+            return False
+        now = found.get("spec") or {}
+        if _mode_fields(now) != _mode_fields(spec):
+            return False
+        if group == V1 and original.v1_spec is not None and set(now) - set(spec):
+            return False
+    if original.installation_entry is None:
+        return True
+    return any(
+        entry.get("cidr") == original.cidr
+        and entry.get("encapsulation") == original.installation_entry.get("encapsulation")
+        for entry in installation_entries(api.get(INSTALLATION_PATH))
+    )
+
+
+def _await_operator(api: Api, journal: Journal, original: OriginalPool, changes: Changes) -> None:
+    """Wait until the operator has carried the Installation over; else write the pool as well."""
+    deadline = time.monotonic() + _OPERATOR_SECONDS
+    rest = pauses(1.0)
+    while time.monotonic() < deadline:
+        try:
+            if read_pool(api, journal.group, original.name).mode is original.mode:
+                return
+        except (ApiError, ConnectError) as exc:
+            if not v3_is_cut_off(exc):
+                raise
+            break
+        rest()
+    what = f"restored IPPool {original.name} to {original.mode}, as the operator did not follow"
+    target, mode = ObjectRef.pool(original.name), str(original.mode)
+    with changes.recording(what, target, before=None, after=mode, state="restored"):
+        _write_pool(api, journal, original)
+
+
+def _write_pool(api: Api, journal: Journal, original: OriginalPool) -> None:
+    def write(group: ApiGroup) -> None:
+        spec = original.spec if group == journal.group else original.v1_spec or original.spec
+        write_mode_fields(api, group, original.name, _mode_fields(spec), cidr=original.cidr)
+
+    _through_v3_or_v1(journal, write)
+
+
+def _through_v3_or_v1(journal: Journal, write: Callable[[ApiGroup], None]) -> None:
+    """Write through the journal's group, or beneath it where nothing answers there.
+
+    With the pods' network broken, the aggregated API server may be cut off: the CRD below it is
+    served by kube-apiserver itself.
+    """
+    try:
+        write(journal.group)
+    except (ApiError, ConnectError) as exc:
+        if journal.shape != "B" or journal.group != V3 or not v3_is_cut_off(exc):
+            raise
+        write(V1)
+
+
+def _mode_fields(spec: Mapping[str, Any]) -> dict[str, str | None]:
+    return {field: spec.get(field) for field in ("ipipMode", "vxlanMode")}
+
+
+def _remove_v1_defaults(api: Api, original: OriginalPool, changes: Changes) -> None:
+    """Remove what a write through the v3 view has filled in: absent it shall be again.
+
+    Only fields that were absent and now hold Calico's own default are removed, which changes
+    nothing in meaning; whatever else has changed meanwhile is somebody's will. So where this is
+    forbidden it is recorded, and the pool counts as restored all the same.
+    """
+    before = original.v1_spec
+    if before is None:
+        return
+
+    def filled(spec: Mapping[str, Any]) -> dict[str, None]:
+        return {
+            field: None
+            for field, value in spec.items()
+            if field not in before and value == _DEFAULTS.get(field)
+        }
+
+    try:
+        patch_spec(api, V1, original.name, filled)
+    except ForbiddenError as exc:
+        changes.note(
+            f"left Calico's defaults in absent fields of IPPool {original.name} in {V1}: "
+            f"{exc.problem}",
+            ObjectRef.pool(original.name),
+        )

@@ -19,7 +19,6 @@ import user_runs
 from calico_run import POOL
 
 from pytest_k8snet.calico.lease import current_holder
-from pytest_k8snet.calico.restore import STATE_NAMESPACE
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.lab import LabProcess
@@ -92,7 +91,7 @@ def ended(run: subprocess.Popen[str]) -> tuple[int, str]:
 def claimed(cluster: Cluster, run: subprocess.Popen[str]) -> float:
     """Wait until the run holds the cluster: before that there is nothing to put back."""
     deadline = time.monotonic() + _CLAIM_SECONDS
-    while (holder := current_holder(cluster.api, STATE_NAMESPACE)) is None or (
+    while (holder := current_holder(cluster.api)) is None or (
         f"process {run.pid})" not in holder.identity
     ):
         assert run.poll() is None, run.communicate()[0]

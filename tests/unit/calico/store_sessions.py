@@ -46,10 +46,12 @@ def a_cluster(kind: str, pool: dict[str, Any] | None = None) -> StoreApi:
             "/apis/operator.tigera.io/v1/installations",
             installation_object(encapsulation=mode.encapsulation),
         )
-        made = api.store.create("tigerastatuses.operator.tigera.io", available("apiserver"))
-        made["status"] = available("apiserver")["status"]
-        api.store.update("tigerastatuses.operator.tigera.io", made, subresource="status")
-    Players(api, operator=operated)
+        if shape == "B":
+            made = api.store.create("tigerastatuses.operator.tigera.io", available("apiserver"))
+            made["status"] = available("apiserver")["status"]
+            api.store.update("tigerastatuses.operator.tigera.io", made, subresource="status")
+    # Without a Calico API server the operator carries nothing over.
+    Players(api, operator=operated and shape != "A")
     return api
 
 
@@ -99,7 +101,7 @@ def objects(api: StoreApi) -> dict[str, Any]:
     return found
 
 
-KINDS = ["manifest-A", "manifest-B", "manifest-C", "operator-B"]
+KINDS = ["manifest-A", "manifest-B", "manifest-C", "operator-A", "operator-B", "operator-C"]
 
 
 def raw_spec(api: StoreApi) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def test_a_journal_survives_its_text() -> None:
 
 
 def test_another_runs_journal_is_neither_overwritten_nor_deleted() -> None:
-    store = JournalStore(a_cluster("manifest-A"), "kube-system")
+    store = JournalStore(a_cluster("manifest-A"))
     store.write(OTHERS)
     with pytest.raises(RestoreError, match="have not been restored") as caught:
         store.write(MINE)

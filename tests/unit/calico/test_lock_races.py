@@ -15,7 +15,7 @@ from pytest_k8snet.errors import ConflictError, LockedError
 
 def a_lock(api: StoreApi, name: str) -> Lock:
     """A lock of a process on another machine."""
-    return Lock(api, holder=Holder(identity=name, process=""), namespace="kube-system")
+    return Lock(api, holder=Holder(identity=name, process=""))
 
 
 def holder(api: StoreApi) -> str:

@@ -109,7 +109,7 @@ def test_a_pool_that_is_not_the_runs_own_is_never_deleted() -> None:
             "metadata": {"name": "k8snet-abc123-never"},
         },
     )
-    JournalStore(api, "kube-system").write(
+    JournalStore(api).write(
         Journal(
             run_id="k8snet-abc123",
             strategy="dedicated",

@@ -158,7 +158,7 @@ def test_v1_details_that_may_not_be_written_are_told_and_the_pool_counts_as_put_
             f"left Calico's defaults in absent fields of IPPool {DEFAULT_POOL} in "
             'crd.projectcalico.org/v1: user "tester" may not patch ippools',
         ),
-        ("restored", f"put IPPool {DEFAULT_POOL} back to Never"),
+        ("restored", f"restored IPPool {DEFAULT_POOL} to Never"),
     ]
     assert inspect(api).pools[0].mode is NEVER
     assert {at for at, found in objects(api).items() if before.get(at) != found} == {

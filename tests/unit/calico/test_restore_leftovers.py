@@ -86,7 +86,7 @@ def test_who_may_read_the_journal_but_not_hold_the_lease_is_told_of_it() -> None
     api = a_cluster("manifest-A")
     leave_changed(api, "in-place")
     before = objects(api)
-    journal = JournalStore(api, "kube-system").read()
+    journal = JournalStore(api).read()
     assert journal is not None
 
     def refuse(method: str, path: str) -> None:
@@ -97,7 +97,7 @@ def test_who_may_read_the_journal_but_not_hold_the_lease_is_told_of_it() -> None
     with pytest.raises(RestoreError) as caught:
         restore_cluster(api)
     assert caught.value.problem == (
-        f"{journal.owner} has changed Calico, and you may not take that back"
+        f"{journal.owner} has changed Calico, and you may not restore that"
     )
     assert caught.value.found == (
         f"ConfigMap kube-system/k8snet-journal of {journal.time}; user may not get leases"

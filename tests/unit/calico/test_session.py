@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ from store_sessions import (
     session,
 )
 
-from pytest_k8snet.calico.decision import Strategy
+from pytest_k8snet.calico import session as sessions
+from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import PathEnd
@@ -70,6 +72,50 @@ def test_it_is_known_beforehand_which_entering_changes_the_cluster() -> None:
         calico.enter(VXLAN)
         assert not calico.would_change(VXLAN)
         assert calico.would_change(VXLAN_CS)
+
+
+class Decisions:
+    """Counts the decisions of a session, per mode."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: Counter[CalicoMode] = Counter()
+
+        def counted(*args: Any, mode: CalicoMode, **more: Any) -> Decision:
+            self.made[mode] += 1
+            return decide(*args, mode=mode, **more)
+
+        # The decision itself is a pure function: only a count tells how often it was made.
+        monkeypatch.setattr(sessions, "decide", counted)
+
+    def since(self) -> dict[CalicoMode, int]:
+        """How many there were since this was last asked."""
+        made, self.made = self.made, Counter()
+        return dict(made)
+
+
+def test_a_mode_takes_one_decision_and_a_second_where_the_cluster_was_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decisions = Decisions(monkeypatch)
+    with session(a_cluster("manifest-A"), "none") as calico:
+        calico.begin()
+        decisions.since()
+        calico.enter(VXLAN_CS)
+        assert decisions.since() == {VXLAN_CS: 1}
+        calico.enter(VXLAN_CS)
+        assert decisions.since() == {}
+    with session(a_cluster("manifest-A"), "in-place") as calico:
+        calico.enter(VXLAN)
+        assert decisions.since() == {VXLAN: 2}  # once before the Lease was held, once after
+        calico.enter(IPIP)
+        assert decisions.since() == {IPIP: 1}
+    with session(a_cluster("manifest-A"), "dedicated") as calico:
+        calico.begin()
+        assert decisions.since() == {VXLAN: 2}
+        calico.enter(VXLAN)
+        assert decisions.since() == dict.fromkeys(CalicoMode, 1)  # all pools are made at once
+        calico.enter(IPIP)
+        assert decisions.since() == {IPIP: 1}
 
 
 @pytest.mark.parametrize("kind", KINDS)
