@@ -92,7 +92,9 @@ class CalicoRun:
         )
 
     def run(self, pod: Pod, argv: Sequence[str]) -> Completed:
-        return self.api.exec(pod.namespace, pod.name, argv, timeout_seconds=30)
+        return self.api.exec(
+            pod.namespace, pod.name, argv, container=pod.container, timeout_seconds=30
+        )
 
 
 @contextmanager
