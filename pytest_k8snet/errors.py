@@ -18,6 +18,7 @@
     │       └── ConnectionLostError
     ├── ToolError                iperf3, curl or ip gave nothing that can be used
     │   ├── ToolMissingError     the image (or machine) has no such program
+    │   ├── ToolNotRunnableError it has the program, and cannot or may not run it
     │   ├── Iperf3Error          (its kinds are in pytest_k8snet.tools.iperf3)
     │   └── CurlError            (its kinds are in pytest_k8snet.tools.curl)
     ├── CalicoError
@@ -174,6 +175,10 @@ class ToolError(K8sNetError):
 
 class ToolMissingError(ToolError):
     """The image or machine has no such program."""
+
+
+class ToolNotRunnableError(ToolError):
+    """The image or machine has the program, and cannot or may not run it."""
 
 
 class Iperf3Error(ToolError):

@@ -6,7 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from pytest_k8snet.cluster.api_errors import ServerBusyError
-from pytest_k8snet.errors import ExecError, NotConvergedError, ToolMissingError
+from pytest_k8snet.errors import (
+    ExecError,
+    NotConvergedError,
+    ToolMissingError,
+    ToolNotRunnableError,
+)
 
 #: How often the state is looked at: at first nearly at once, later once a second, in seconds.
 _FIRST_PAUSE_SECONDS = 0.03
@@ -91,7 +96,7 @@ def wait_until_good(
 def _mismatches(check: Callable[[], Sequence[str]]) -> Sequence[str]:
     try:
         return check()
-    except ToolMissingError:
+    except (ToolMissingError, ToolNotRunnableError):
         raise
     except (ExecError, ServerBusyError) as exc:
         # The way to a node, or to the Calico API server, whose pods are on the overlay themselves,

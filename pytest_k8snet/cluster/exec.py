@@ -24,6 +24,7 @@ from pytest_k8snet.errors import (
     ToolMissingError,
     quote,
 )
+from pytest_k8snet.tools.common import not_runnable
 
 if TYPE_CHECKING:
     from websocket import WebSocket
@@ -228,6 +229,7 @@ def _exit_code(status: dict[str, Any], argv: Sequence[str], where: str) -> int:
 
     Raises:
         ToolMissingError: the program is not in the image.
+        ToolNotRunnableError: it is, and may not be run.
         ExecError: the container runtime could not run the command.
     """
     if status.get("status") == "Success":
@@ -248,6 +250,9 @@ def _exit_code(status: dict[str, Any], argv: Sequence[str], where: str) -> int:
             found=message,
             remedy="use an image that has it: -o k8snet_image=...",
         )
+    refusal = not_runnable(f'{where} has a program "{program}"', message, found=message)
+    if refusal is not None:
+        raise refusal
     raise ExecError(
         f'the container runtime could not run "{program}" in {where}',
         found=message,

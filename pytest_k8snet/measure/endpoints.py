@@ -14,7 +14,13 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.pods import Pod
-from pytest_k8snet.errors import ExecError, ExecTimeoutError, PodError, ToolMissingError
+from pytest_k8snet.errors import (
+    ExecError,
+    ExecTimeoutError,
+    PodError,
+    ToolMissingError,
+    ToolNotRunnableError,
+)
 from pytest_k8snet.tools.curl import Curl, CurlKeywords, CurlOptions, CurlSamples
 from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Keywords, Iperf3Options, Iperf3Result
 from pytest_k8snet.tools.tool import Options, Result, Tool, options_of
@@ -86,10 +92,18 @@ class LocalShell:
                 check=False,
             )
         except OSError as exc:
-            raise ToolMissingError(
-                f"the outside client cannot run {command[0]!r}",
-                found=f"{exc.strerror}; command: {' '.join(command)}",
-                remedy="install it, or name another outside client with --k8snet-outside",
+            said = f"{exc.strerror}; command: {' '.join(command)}"
+            if isinstance(exc, FileNotFoundError):
+                raise ToolMissingError(
+                    f"the outside client cannot run {command[0]!r}",
+                    found=said,
+                    remedy="install it, or name another outside client with --k8snet-outside",
+                ) from None
+            raise ToolNotRunnableError(
+                f"the outside client may not run {command[0]!r}",
+                found=said,
+                remedy="check its execute permission (chmod +x), or name another outside client "
+                "with --k8snet-outside",
             ) from None
         except subprocess.TimeoutExpired as exc:
             raise ExecTimeoutError(

@@ -15,7 +15,7 @@ from ipaddress import IPv4Address
 from typing import Literal
 
 from pytest_k8snet.errors import ToolError, quote
-from pytest_k8snet.tools.common import missing_program
+from pytest_k8snet.tools.common import start_failure
 
 #
 # What Calico puts on the wire is told apart: an IPv4 packet by itself, in VXLAN (RFC 7348), or
@@ -320,7 +320,7 @@ def check_start(stderr: str, exit_code: int) -> None:
     """
     if exit_code == 0:
         return
-    missing = missing_program("tcpdump", stderr, exit_code)
+    missing = start_failure("tcpdump", stderr, exit_code)
     if missing is not None:
         raise missing
     if _NOT_PERMITTED.search(stderr):

@@ -7,15 +7,33 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pytest_k8snet.errors import K8sNetError, ToolMissingError
+from pytest_k8snet.errors import K8sNetError, ToolError, ToolMissingError, ToolNotRunnableError
 
 #: ``timeout`` itself (124), SIGKILL and SIGTERM as a shell (128 + n) and as Python (-n) count them.
 _KILLED = frozenset({124, 128 + 9, 128 + 15, -9, -15})
 
-#: What shells, env and timeout (coreutils and busybox) say of a program that is not there.
-_NOT_FOUND = re.compile(
-    r"(?:not found|no such file or directory|can't execute|failed to run command)", re.IGNORECASE
+#: What shells, env, timeout (coreutils and busybox) and OCI runtimes say of a program that they did
+#: not start: pattern, problem, remedy.
+_START_FAILURES = (
+    (
+        r"exec format error|(?:line )?1: \S*ELF",
+        "it is made for another architecture",
+        "use an image for the node's architecture (uname -m), or a multi-platform one",
+    ),
+    (
+        r"operation not permitted",
+        "it may not be run there",
+        "its file most likely has capabilities that the pod may not have (getcap shows them): use "
+        "an image whose file has none (setcap -r), or add them to the pod's securityContext",
+    ),
+    (
+        r"permission denied",
+        "it may not be run there",
+        "check the file's execute permission (chmod +x), the noexec option of the file system "
+        "that it is on, and AppArmor or SELinux",
+    ),
 )
+_NOT_FOUND = r"not found|no such file or directory"
 
 
 def was_killed(exit_code: int | None) -> bool:
@@ -31,16 +49,51 @@ def under_timeout(seconds: float, *argv: str) -> tuple[str, ...]:
     return ("timeout", "-k", "2", f"{seconds:g}", *argv)
 
 
-def missing_program(program: str, stderr: str, exit_code: int | None) -> ToolMissingError | None:
-    """Tell whether a command failed because its program is not installed there."""
-    if exit_code != 127 and not (exit_code == 126 and _NOT_FOUND.search(stderr)):
+def start_failure(program: str, said: str, exit_code: int | None) -> ToolError | None:
+    """Return the error of a command whose program was not started, or None if it was.
+
+    Args:
+        program: its name.
+        said: stderr.
+        exit_code: shells, env and timeout end with 126 where they may not start a program, and
+            with 127 where there is none.
+
+    Returns:
+        ToolMissingError: it is not installed there; ToolNotRunnableError: it is, and cannot or may
+        not be run.
+    """
+    if exit_code not in (126, 127):
         return None
-    return ToolMissingError(
-        f"there is no {program} where the command ran",
-        found=stderr or f"exit status {exit_code}",
-        remedy=f"use an image that has {program} (and timeout): -o k8snet_image=...; outside the "
-        "cluster, install it",
+    found = said or f"exit status {exit_code}"
+    refusal = not_runnable(f"there is a {program} where the command ran", said, found=found)
+    if refusal is not None:
+        return refusal
+    if exit_code == 127 or re.search(_NOT_FOUND, said, re.IGNORECASE):
+        return ToolMissingError(
+            f"there is no {program} where the command ran",
+            found=found,
+            remedy=f"use an image that has {program} (and timeout): -o k8snet_image=...; outside "
+            "the cluster, install it",
+        )
+    return ToolNotRunnableError(
+        f"{program} could not be run where the command ran",
+        found=found,
+        remedy=f"run it by hand there to see why, e.g. `kubectl exec -it POD -- {program}`",
     )
+
+
+def not_runnable(there: str, said: str, *, found: str) -> ToolNotRunnableError | None:
+    """Return the error of a program that is there and was not started, or None.
+
+    Args:
+        there: that there is one, in words.
+        said: what whoever should have started it says: a shell, ``timeout``, an OCI runtime.
+        found: what the error tells of it.
+    """
+    for pattern, problem, remedy in _START_FAILURES:
+        if re.search(pattern, said, re.IGNORECASE):
+            return ToolNotRunnableError(f"{there}, but {problem}", found=found, remedy=remedy)
+    return None
 
 
 # -- Reads fields of a tool's JSON with their types checked, and names the field that is wrong

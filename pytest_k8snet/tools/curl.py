@@ -13,8 +13,8 @@ from typing import Any, TypedDict
 from pytest_k8snet.errors import CurlError, K8sNetError, SettingsError, ToolError, quote
 from pytest_k8snet.tools.common import (
     Section,
-    missing_program,
     printable,
+    start_failure,
     under_timeout,
     was_killed,
 )
@@ -428,7 +428,7 @@ class Trouble:
 
     def no_lines(self) -> K8sNetError:
         """There is no output at all."""
-        missing = missing_program("curl", self.stderr, self.exit_code)
+        missing = start_failure("curl", self.stderr, self.exit_code)
         if missing is not None:
             return missing
         codes = {code for code, _ in self.messages} | {self.exit_code}

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from pytest_k8snet.errors import K8sNetError, SettingsError, ToolError, quote
-from pytest_k8snet.tools.common import Section, missing_program, printable
+from pytest_k8snet.tools.common import Section, printable, start_failure
 
 _DEVICE = re.compile(r"[^\s/-][^\s/]{0,14}")
 #: Route types that drop a packet instead of sending it.
@@ -201,7 +201,7 @@ def _counters(section: Section) -> Counters | None:
 
 
 def _entries(text: str, stderr: str, exit_code: int | None, *, asked: str) -> list[Section]:
-    missing = missing_program("ip", stderr, exit_code)
+    missing = start_failure("ip", stderr, exit_code)
     if missing is not None:
         raise missing
     try:

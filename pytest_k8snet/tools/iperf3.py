@@ -12,8 +12,8 @@ from typing import Any, Literal, TypedDict
 from pytest_k8snet.errors import Iperf3Error, K8sNetError, SettingsError, quote
 from pytest_k8snet.tools.common import (
     Section,
-    missing_program,
     printable,
+    start_failure,
     under_timeout,
     was_killed,
 )
@@ -354,7 +354,7 @@ def check_server(stdout: str, stderr: str, exit_code: int | None, *, port: int) 
     """
     if exit_code == 0:
         return
-    missing = missing_program("iperf3", stderr, exit_code)
+    missing = start_failure("iperf3", stderr, exit_code)
     if missing is not None:
         raise missing
     raise _server_error(stdout, stderr, exit_code, port)
@@ -487,7 +487,7 @@ def _one(parts: list[dict[str, Any]], ending: Ending) -> dict[str, Any]:
 
 
 def _no_document(text: str, ending: Ending) -> K8sNetError:
-    missing = missing_program("iperf3", ending.stderr, ending.exit_code)
+    missing = start_failure("iperf3", ending.stderr, ending.exit_code)
     if missing is not None:
         return missing
     said = messages_on_stderr(ending.stderr)

@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass, field
 
 from pytest_k8snet.errors import CurlError, SettingsError
-from pytest_k8snet.tools.common import missing_program, under_timeout
+from pytest_k8snet.tools.common import start_failure, under_timeout
 from pytest_k8snet.tools.curl import (
     BAD_URL_EXITS,
     CurlOptions,
@@ -290,7 +290,7 @@ def parse(
             raise trouble.garbage(line, index + 1) from None
         if code in BAD_URL_EXITS:
             raise trouble.bad_url(schedule.options.url)
-        missing = missing_program("curl", "", code)
+        missing = start_failure("curl", "", code)
         if missing is not None:
             raise missing
         slots[number - 1] = Slot(late=Seconds(late_ms / 1000), request=request)

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_k8snet.errors import ExecError, ExecTimeoutError, ToolMissingError
+from pytest_k8snet.errors import (
+    ExecError,
+    ExecTimeoutError,
+    ToolError,
+    ToolMissingError,
+    ToolNotRunnableError,
+)
 from pytest_k8snet.measure.endpoints import LocalShell
 from pytest_k8snet.tools import curl
 
@@ -52,11 +58,16 @@ def test_a_machine_that_ssh_does_not_reach_is_told_with_its_words(ssh: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("prefix", "reason"),
-    [("no-such-program", "No such file or directory"), ("/etc/passwd", "Permission denied")],
+    ("prefix", "error", "reason"),
+    [
+        ("no-such-program", ToolMissingError, "No such file or directory"),
+        ("/etc/passwd", ToolNotRunnableError, "Permission denied"),
+    ],
 )
-def test_a_prefix_that_cannot_be_run_names_the_option(prefix: str, reason: str) -> None:
-    with pytest.raises(ToolMissingError, match=f"outside client cannot run '{prefix}'") as caught:
+def test_a_prefix_that_cannot_be_run_names_the_option(
+    prefix: str, error: type[ToolError], reason: str
+) -> None:
+    with pytest.raises(error, match=f"outside client (can|may )not run '{prefix}'") as caught:
         LocalShell((prefix, "x"))(["true"], timeout_seconds=10)
     assert caught.value.found == f"{reason}; command: {prefix} x true"
     assert "--k8snet-outside" in caught.value.remedy
