@@ -6,7 +6,7 @@ import platform
 from collections.abc import Collection
 from typing import Any
 
-from pytest_k8snet.lab.api.objects import Object, timestamp
+from pytest_k8snet.lab.api.objects import Object, condition
 from pytest_k8snet.lab.api.patch import accepted_media_types
 from pytest_k8snet.lab.api.resources import CALICO_V3, Registry, Resource
 from pytest_k8snet.lab.api.schema import Field, types
@@ -210,18 +210,10 @@ def publish(store: Store) -> None:
 
 
 def _definition(resource: Resource) -> Object:
+    accepted = "the initial names have been accepted"
     conditions = [
-        {
-            "type": kind,
-            "status": "True",
-            "reason": reason,
-            "message": message,
-            "lastTransitionTime": timestamp(),
-        }
-        for kind, reason, message in (
-            ("NamesAccepted", "NoConflicts", "no conflicts found"),
-            ("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-        )
+        condition("NamesAccepted", True, "NoConflicts", "no conflicts found"),
+        condition("Established", True, "InitialNamesAccepted", accepted),
     ]
     names = {
         "plural": resource.plural,
@@ -260,8 +252,8 @@ def _definition(resource: Resource) -> Object:
 
 
 def _api_service(group: str, version: str, *, behind_service: bool) -> Object:
-    local = ("True", "Local", "Local APIServices are always available")
-    condition = availability(group) if behind_service else _available(*local)
+    local = condition("Available", True, "Local", "Local APIServices are always available")
+    available = availability(group) if behind_service else local
     return {
         "metadata": {"name": f"{version}.{group}"},
         "spec": {
@@ -271,7 +263,7 @@ def _api_service(group: str, version: str, *, behind_service: bool) -> Object:
             "versionPriority": 100,
             **({"service": _CALICO_API} if behind_service else {}),
         },
-        "status": {"conditions": [condition]},
+        "status": {"conditions": [available]},
     }
 
 
@@ -283,21 +275,11 @@ def availability(group: str, *, down: bool = False) -> Object:
         down: whether that server does not answer.
     """
     if not down:
-        return _available("True", "Passed", "all checks passed")
+        return condition("Available", True, "Passed", "all checks passed")
     host = "{name}.{namespace}.svc:{port}".format(**_CALICO_API)
     url = f"https://{host}/apis/{group}/v3"
     why = f'failing or missing response from {url}: Get "{url}": context deadline exceeded'
-    return _available("False", "FailedDiscoveryCheck", why)
-
-
-def _available(status: str, reason: str, message: str) -> Object:
-    return {
-        "type": "Available",
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": timestamp(),
-    }
+    return condition("Available", False, "FailedDiscoveryCheck", why)
 
 
 # -- The OpenAPI documents, made from the registry and the table of kinds -------------------------

@@ -24,6 +24,13 @@ def timestamp(*, after_seconds: float = 0.0) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def condition(kind: str, holds: bool, reason: str = "", message: str = "") -> Object:
+    """One entry of ``status.conditions``, from now on."""
+    told = {"reason": reason, "message": message} if reason else {}
+    value = "True" if holds else "False"
+    return {"type": kind, "status": value, **told, "lastTransitionTime": timestamp()}
+
+
 def metadata(obj: Object) -> Object:
     """The object's metadata, put there empty when it has none."""
     return mapping(obj, "metadata")

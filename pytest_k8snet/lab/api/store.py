@@ -27,77 +27,7 @@ from pytest_k8snet.lab.api.objects import Object, clone, dig, metadata, name_of,
 from pytest_k8snet.lab.api.resources import Registry, Resource
 from pytest_k8snet.lab.spec import CalicoSpec
 
-#
-# Pure bookkeeping on one event loop; the store writes, watches read.
-
-
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
-
-#: How many events of one resource are remembered; a watch from further back gets 410. Each holds an
-#: object: they are most of what a lab grows by while it is used, 4 MB for as many of pods.
-REMEMBERED_EVENTS = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One change. The objects are shared snapshots: readers copy before they change anything.
-
-    Attributes:
-        type: what happened.
-        version: the store's resourceVersion after it.
-        object: the object after the change; for DELETED its last state, with the new version.
-        previous: the object before the change, None for ADDED.
-    """
-
-    type: EventType
-    version: int
-    object: Object
-    previous: Object | None
-
-
-class History:
-    """The recent events of one resource, and the queues of those who watch it."""
-
-    def __init__(self, *, limit: int = REMEMBERED_EVENTS) -> None:
-        self._events: deque[Event] = deque(maxlen=limit)
-        self._forgotten = 0
-        self._queues: set[asyncio.Queue[Event]] = set()
-
-    @property
-    def forgotten(self) -> int:
-        """The version of the newest event that is no longer remembered; 0 when all are."""
-        return self._forgotten
-
-    @property
-    def watchers(self) -> int:
-        """How many watches wait for events."""
-        return len(self._queues)
-
-    def append(self, event: Event) -> None:
-        """Remember one event and hand it to everyone who watches."""
-        if len(self._events) == self._events.maxlen:
-            self._forgotten = self._events[0].version
-        self._events.append(event)
-        for queue in self._queues:
-            queue.put_nowait(event)
-
-    def since(self, version: int) -> list[Event]:
-        """The remembered events after a version, oldest first."""
-        return [event for event in self._events if event.version > version]
-
-    @contextmanager
-    def subscription(self) -> Iterator[asyncio.Queue[Event]]:
-        """A queue that receives every event from now on, until the context ends."""
-        queue: asyncio.Queue[Event] = asyncio.Queue()
-        self._queues.add(queue)
-        try:
-            yield queue
-        finally:
-            self._queues.discard(queue)
-
-
-# -- The objects of the cluster: in memory, versioned, validated, watched -------------------------
-
 
 Key = tuple[str, str]
 
@@ -150,6 +80,11 @@ class Store:
         row = self.resource(resource)
         return self._seen_as(row, self._existing(row, name, namespace))
 
+    def has(self, resource: str | Resource, name: str, namespace: str | None = None) -> bool:
+        """Whether there is such an object."""
+        row = self.resource(resource)
+        return self._key(row, name, namespace) in self._objects[row.key]
+
     def list(
         self,
         resource: str | Resource,
@@ -189,7 +124,7 @@ class Store:
             metadata(obj).setdefault("namespace", namespace or "default")
             self._check_namespace(row, obj)
         prepare_create(row, obj, hooks=self.admission[row.key], calico=self.calico)
-        if self._key(row, name_of(obj), namespace_of(obj)) in self._objects[row.key]:
+        if self.has(row, name_of(obj), namespace_of(obj)):
             raise status.already_exists(row, name_of(obj))
         return self._put(row, obj, None, dry_run=dry_run)
 
@@ -245,7 +180,7 @@ class Store:
             StatusError: 400 (the patch itself), 404, 409, 415 or 422.
         """
         row = self.resource(resource)
-        if kind == "apply" and self._key(row, name, namespace) not in self._objects[row.key]:
+        if kind == "apply" and not self.has(row, name, namespace):
             return self.create(row, patch, namespace, dry_run=dry_run)
         old = self._existing(row, name, namespace)
         new = patches.apply(row, self._seen_as(row, old), patch, kind)
@@ -386,3 +321,82 @@ def _is_finished(row: Resource, obj: Object) -> bool:
     if row.key == "namespaces":
         return not dig(obj, "spec.finalizers", [])
     return not meta.get("deletionGracePeriodSeconds")
+
+
+def put_condition(store: Store, resource: str, obj: Object, condition: Object) -> None:
+    """Write a condition of an object's status, in place of the one of its type."""
+
+    def change(found: Object) -> None:
+        conditions = dig(found, "status.conditions", [])
+        others = [entry for entry in conditions if entry.get("type") != condition["type"]]
+        found.setdefault("status", {})["conditions"] = [*others, condition]
+
+    name, namespace = name_of(obj), namespace_of(obj)
+    store.mutate(resource, name, namespace, change, subresource="status")
+
+
+# -- The recent events of each resource ----------------------------------------------------------
+#
+# Pure bookkeeping on one event loop; the store writes, watches read.
+
+#: How many events of one resource are remembered; a watch from further back gets 410. Each holds an
+#: object: they are most of what a lab grows by while it is used, 4 MB for as many of pods.
+REMEMBERED_EVENTS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One change. The objects are shared snapshots: readers copy before they change anything.
+
+    Attributes:
+        type: what happened.
+        version: the store's resourceVersion after it.
+        object: the object after the change; for DELETED its last state, with the new version.
+        previous: the object before the change, None for ADDED.
+    """
+
+    type: EventType
+    version: int
+    object: Object
+    previous: Object | None
+
+
+class History:
+    """The recent events of one resource, and the queues of those who watch it."""
+
+    def __init__(self, *, limit: int = REMEMBERED_EVENTS) -> None:
+        self._events: deque[Event] = deque(maxlen=limit)
+        self._forgotten = 0
+        self._queues: set[asyncio.Queue[Event]] = set()
+
+    @property
+    def forgotten(self) -> int:
+        """The version of the newest event that is no longer remembered; 0 when all are."""
+        return self._forgotten
+
+    @property
+    def watchers(self) -> int:
+        """How many watches wait for events."""
+        return len(self._queues)
+
+    def append(self, event: Event) -> None:
+        """Remember one event and hand it to everyone who watches."""
+        if len(self._events) == self._events.maxlen:
+            self._forgotten = self._events[0].version
+        self._events.append(event)
+        for queue in self._queues:
+            queue.put_nowait(event)
+
+    def since(self, version: int) -> list[Event]:
+        """The remembered events after a version, oldest first."""
+        return [event for event in self._events if event.version > version]
+
+    @contextmanager
+    def subscription(self) -> Iterator[asyncio.Queue[Event]]:
+        """A queue that receives every event from now on, until the context ends."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._queues.add(queue)
+        try:
+            yield queue
+        finally:
+            self._queues.discard(queue)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from pytest_k8snet.lab.api.objects import Object, dig, timestamp
+from pytest_k8snet.lab.api.objects import Object, condition, dig
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.pools import POOLS, is_owned, mark_owned
 from pytest_k8snet.lab.dataplane.felix import Behaviour
@@ -150,9 +150,9 @@ def _is_as(pool: Object, entry: Object) -> bool:
 
 def _degraded(status: Object) -> str | None:
     """Why a TigeraStatus is Degraded: empty if it is not, None if it says nothing yet."""
-    for condition in dig(status, "status.conditions", []):
-        if condition["type"] == "Degraded":
-            return str(condition["message"]) if condition["status"] == "True" else ""
+    for found in dig(status, "status.conditions", []):
+        if found["type"] == "Degraded":
+            return str(found["message"]) if found["status"] == "True" else ""
     return None
 
 
@@ -165,16 +165,7 @@ def status_conditions(degraded: str) -> list[Object]:
     good = ("AllObjectsAvailable", "All objects available")
     told = ("ResourceUpdateError", degraded) if degraded else good
     return [
-        {
-            "type": kind,
-            "status": str(value),
-            "reason": reason,
-            "message": message,
-            "lastTransitionTime": timestamp(),
-        }
-        for kind, value, (reason, message) in (
-            ("Available", not degraded, told),
-            ("Degraded", bool(degraded), told),
-            ("Progressing", False, good),
-        )
+        condition("Available", not degraded, *told),
+        condition("Degraded", bool(degraded), *told),
+        condition("Progressing", False, *good),
     ]

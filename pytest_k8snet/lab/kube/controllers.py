@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from pytest_k8snet.lab.api.discovery import API_SERVICES, availability
-from pytest_k8snet.lab.api.objects import Object, clone, dig, name_of, namespace_of, timestamp
+from pytest_k8snet.lab.api.objects import Object, clone, condition, dig, name_of, namespace_of
 from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
@@ -172,40 +172,32 @@ def _deployment_status(deployment: Object, current: Object, old: list[Object]) -
         "availableReplicas": ready,
         "unavailableReplicas": max(0, wanted - ready),
     }
-    conditions = [
-        _condition(deployment, "Available", "MinimumReplicasAvailable",
-                   "Deployment has minimum availability.")
+    available = (
+        ("MinimumReplicasAvailable", "Deployment has minimum availability.")
         if ready >= wanted
-        else _condition(deployment, "Available", "MinimumReplicasUnavailable",
-                        "Deployment does not have minimum availability.", holds=False),
-        _condition(deployment, "Progressing", "NewReplicaSetAvailable",
-                   f'ReplicaSet "{name}" has successfully progressed.')
+        else ("MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+    )
+    progress = (
+        ("NewReplicaSetAvailable", f'ReplicaSet "{name}" has successfully progressed.')
         if complete
-        else _condition(deployment, "Progressing", "ReplicaSetUpdated",
-                        f'ReplicaSet "{name}" is progressing.'),
-    ]  # fmt: skip
+        else ("ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.')
+    )
+    conditions = [
+        _kept(deployment, condition("Available", ready >= wanted, *available)),
+        _kept(deployment, condition("Progressing", True, *progress)),
+    ]
     status: Object = {key: value for key, value in counts.items() if value}
     status["observedGeneration"] = deployment["metadata"].get("generation", 1)
     status["conditions"] = conditions
     return status
 
 
-def _condition(
-    deployment: Object, kind: str, reason: str, message: str, *, holds: bool = True
-) -> Object:
-    value = "True" if holds else "False"
+def _kept(deployment: Object, new: Object) -> Object:
+    """A condition with the time of its last change."""
     for old in dig(deployment, "status.conditions", []):
-        if old["type"] == kind and (old["status"], old["reason"]) == (value, reason):
-            return {**old, "message": message}
-    now = timestamp()
-    return {
-        "type": kind,
-        "status": value,
-        "reason": reason,
-        "message": message,
-        "lastUpdateTime": now,
-        "lastTransitionTime": now,
-    }
+        if all(old[key] == new[key] for key in ("type", "status", "reason")):
+            return {**old, "message": new["message"]}
+    return {**new, "lastUpdateTime": new["lastTransitionTime"]}
 
 
 # -- ReplicaSets and DaemonSets ------------------------------------------------------------------
@@ -388,19 +380,15 @@ class Namespaces(Controller):
 
 
 def _say_undiscovered(namespace: Object) -> None:
-    status = namespace.setdefault("status", {})
-    if not status.get("conditions"):
-        why = "the server is currently unable to handle the request"
-        status["conditions"] = [
-            {
-                "type": "NamespaceDeletionDiscoveryFailure",
-                "status": "True",
-                "reason": "DiscoveryFailed",
-                "message": "Discovery failed for some groups, 1 failing: unable to retrieve the "
-                f"complete list of server APIs: {CALICO_V3}/v3: {why}",
-                "lastTransitionTime": timestamp(),
-            }
-        ]
+    why = "the server is currently unable to handle the request"
+    said = condition(
+        "NamespaceDeletionDiscoveryFailure",
+        True,
+        "DiscoveryFailed",
+        "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of "
+        f"server APIs: {CALICO_V3}/v3: {why}",
+    )
+    namespace.setdefault("status", {}).setdefault("conditions", [said])
 
 
 class GarbageCollector(Controller):

@@ -6,27 +6,68 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from pytest_k8snet.lab.api.objects import Object, dig, name_of, timestamp
-from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.api.objects import Object, condition, dig, name_of
+from pytest_k8snet.lab.api.store import Store, put_condition
+from pytest_k8snet.lab.api.verbs import assign_node
 from pytest_k8snet.lab.reconcile import Controller, Recorder, each_by_itself, is_over, living
 
-_SUFFIXES = {
-    "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
-    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
-}  # fmt: skip
+
+class Scheduler(Controller):
+    """Binds pods to nodes."""
+
+    watched = ("pods", "nodes")
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._events = Recorder(store, "default-scheduler")
+
+    def reconcile(self) -> None:
+        """Find a node for each pod that has none."""
+        waiting = self._store.list("pods", fields="spec.nodeName=,status.phase=Pending")
+        if not waiting:
+            return
+        nodes = self._store.list("nodes")
+        placed: dict[str, list[Object]] = {name_of(node): [] for node in nodes}
+        for pod in self._store.list("pods", fields="spec.nodeName!="):
+            if not is_over(pod):
+                placed.setdefault(dig(pod, "spec.nodeName"), []).append(pod)
+        each_by_itself(partial(self._schedule, pod, nodes, placed) for pod in living(waiting))
+
+    def _schedule(
+        self, pod: Object, nodes: Sequence[Object], placed: dict[str, list[Object]]
+    ) -> None:
+        obstacles = {name_of(node): obstacle(pod, node, placed[name_of(node)]) for node in nodes}
+        possible = [name for name, reason in obstacles.items() if not reason]
+        if not possible:
+            self._refuse(pod, unschedulable_text(obstacles.values()))
+            return
+        labels = dig(pod, "metadata.labels", {})
+
+        def crowding(name: str) -> tuple[int, int]:
+            alike = [
+                one for one in placed[name] if labels and dig(one, "metadata.labels", {}) == labels
+            ]
+            return len(alike), len(placed[name])
+
+        chosen = min(possible, key=crowding)
+        self._bind(pod, chosen)
+        placed[chosen].append(pod)
+
+    def _bind(self, pod: Object, node: str) -> None:
+        meta = pod["metadata"]
+        assign_node(self._store, meta["namespace"], meta["name"], node)
+        where = f"{meta['namespace']}/{meta['name']}"
+        self._events.record(pod, "Scheduled", f"Successfully assigned {where} to {node}")
+
+    def _refuse(self, pod: Object, text: str) -> None:
+        told = [one.get("message") for one in dig(pod, "status.conditions", [])]
+        if text not in told:
+            said = condition("PodScheduled", False, "Unschedulable", text)
+            put_condition(self._store, "pods", pod, said)
+            self._events.record(pod, "FailedScheduling", text, kind="Warning")
 
 
-def parse_quantity(text: object) -> float:
-    """The number; ValueError when it is none."""
-    word = str(text).strip()
-    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
-        if word.endswith(suffix):
-            return float(word.removesuffix(suffix)) * _SUFFIXES[suffix]
-    return float(word)
-
-
-# -- The scheduler: which node a pod can go to, or why none, in kube-scheduler's own words --------
-
+# -- What keeps a pod from a node -----------------------------------------------------------------
 
 _UNSCHEDULABLE_TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
@@ -133,85 +174,16 @@ def unschedulable_text(obstacles: Iterable[str]) -> str:
     )
 
 
-class Scheduler(Controller):
-    """Binds pods to nodes."""
-
-    watched = ("pods", "nodes")
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._events = Recorder(store, "default-scheduler")
-
-    def reconcile(self) -> None:
-        """Find a node for each pod that has none."""
-        waiting = self._store.list("pods", fields="spec.nodeName=,status.phase=Pending")
-        if not waiting:
-            return
-        nodes = self._store.list("nodes")
-        placed: dict[str, list[Object]] = {name_of(node): [] for node in nodes}
-        for pod in self._store.list("pods", fields="spec.nodeName!="):
-            if not is_over(pod):
-                placed.setdefault(dig(pod, "spec.nodeName"), []).append(pod)
-        each_by_itself(partial(self._schedule, pod, nodes, placed) for pod in living(waiting))
-
-    def _schedule(
-        self, pod: Object, nodes: Sequence[Object], placed: dict[str, list[Object]]
-    ) -> None:
-        obstacles = {name_of(node): obstacle(pod, node, placed[name_of(node)]) for node in nodes}
-        possible = [name for name, reason in obstacles.items() if not reason]
-        if not possible:
-            self._refuse(pod, unschedulable_text(obstacles.values()))
-            return
-        labels = dig(pod, "metadata.labels", {})
-
-        def crowding(name: str) -> tuple[int, int]:
-            alike = [
-                one for one in placed[name] if labels and dig(one, "metadata.labels", {}) == labels
-            ]
-            return len(alike), len(placed[name])
-
-        chosen = min(possible, key=crowding)
-        self._bind(pod, chosen)
-        placed[chosen].append(pod)
-
-    def _bind(self, pod: Object, node: str) -> None:
-        def change(found: Object) -> None:
-            found["spec"]["nodeName"] = node
-
-        meta = pod["metadata"]
-        self._store.mutate("pods", meta["name"], meta["namespace"], change, subresource="binding")
-        self._set_condition(pod, {"status": "True"})
-        where = f"{meta['namespace']}/{meta['name']}"
-        self._events.record(pod, "Scheduled", f"Successfully assigned {where} to {node}")
-
-    def _refuse(self, pod: Object, text: str) -> None:
-        old = _scheduled(pod)
-        if old is None or old.get("message") != text:
-            self._set_condition(
-                pod, {"status": "False", "reason": "Unschedulable", "message": text}
-            )
-            self._events.record(pod, "FailedScheduling", text, kind="Warning")
-
-    def _set_condition(self, pod: Object, facts: Object) -> None:
-        now = timestamp()
-        condition = {
-            "type": "PodScheduled",
-            "lastProbeTime": None,
-            "lastTransitionTime": now,
-            **facts,
-        }
-
-        def change(found: Object) -> None:
-            conditions = dig(found, "status.conditions", [])
-            others = [entry for entry in conditions if entry["type"] != "PodScheduled"]
-            found.setdefault("status", {})["conditions"] = [*others, condition]
-
-        meta = pod["metadata"]
-        self._store.mutate("pods", meta["name"], meta["namespace"], change, subresource="status")
+_SUFFIXES = {
+    "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
+}  # fmt: skip
 
 
-def _scheduled(pod: Object) -> Object | None:
-    for entry in dig(pod, "status.conditions", []):
-        if entry["type"] == "PodScheduled":
-            return dict(entry)
-    return None
+def parse_quantity(text: object) -> float:
+    """The number; ValueError when it is none."""
+    word = str(text).strip()
+    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
+        if word.endswith(suffix):
+            return float(word.removesuffix(suffix)) * _SUFFIXES[suffix]
+    return float(word)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network
 from itertools import islice
 
-from pytest_k8snet.lab.api.objects import Object, timestamp
+from pytest_k8snet.lab.api.objects import Object, condition, timestamp
 from pytest_k8snet.lab.calico.operator import manages_pools, status_conditions
 from pytest_k8snet.lab.calico.pools import mark_owned
 from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, NodeSpec
@@ -100,15 +100,7 @@ def _status(node: NodeSpec, architecture: str) -> Object:
 
 
 def _condition(kind: str, holds: bool, reason: str, message: str) -> Object:
-    now = timestamp()
-    return {
-        "type": kind,
-        "status": "True" if holds else "False",
-        "lastHeartbeatTime": now,
-        "lastTransitionTime": now,
-        "reason": reason,
-        "message": message,
-    }
+    return {**condition(kind, holds, reason, message), "lastHeartbeatTime": timestamp()}
 
 
 def _os_image() -> str:
