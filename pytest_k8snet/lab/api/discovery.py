@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_k8snet.lab.api.objects import Object, condition
 from pytest_k8snet.lab.api.patch import accepted_media_types
-from pytest_k8snet.lab.api.resources import CALICO_V3, Registry, Resource
+from pytest_k8snet.lab.api.resources import CALICO_V3, SUBRESOURCES, Registry, Resource
 from pytest_k8snet.lab.api.schema import Field, types
 from pytest_k8snet.lab.api.store import Store
 
@@ -70,36 +70,45 @@ def resources(registry: Registry, name: str, version: str) -> Object | None:
     """The answer to ``/api/v1`` and ``/apis/GROUP/VERSION``, None when that is not served."""
     if (name, version) not in registry.group_versions():
         return None
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": f"{name}/{version}" if name else version,
+        "resources": _resources(registry, name, version),
+    }
+
+
+def _resources(registry: Registry, name: str, version: str) -> list[Object]:
+    """The APIResources of a group version; subresources follow what they belong to."""
     listed = []
-    for resource in _of(registry, name, version):
-        listed.append(
-            {
-                "name": resource.plural,
-                "singularName": resource.singular,
-                "namespaced": resource.namespaced,
-                "kind": resource.kind,
-                "verbs": list(resource.verbs),
-                **({"shortNames": list(resource.short_names)} if resource.short_names else {}),
-                **({"categories": ["all"]} if resource.in_all else {}),
-            }
-        )
+    for resource in registry.served():
+        if (resource.group, resource.version) != (name, version):
+            continue
+        own: Object = {
+            "name": resource.plural,
+            "singularName": resource.singular,
+            "namespaced": resource.namespaced,
+            "kind": resource.kind,
+            "verbs": list(resource.verbs),
+        }
+        if resource.short_names:
+            own["shortNames"] = list(resource.short_names)
+        if resource.in_all:
+            own["categories"] = ["all"]
+        listed.append(own)
         for subresource in resource.subresources:
-            kind, verbs = _subresource(resource, subresource)
+            kind, verbs = SUBRESOURCES[subresource]
             listed.append(
                 {
                     "name": f"{resource.plural}/{subresource}",
                     "singularName": "",
                     "namespaced": resource.namespaced,
+                    "kind": resource.kind,
                     **kind,
-                    "verbs": verbs,
+                    "verbs": list(verbs),
                 }
             )
-    return {
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": f"{name}/{version}" if name else version,
-        "resources": listed,
-    }
+    return listed
 
 
 def aggregated(registry: Registry, *, core: bool, stale: Collection[str] = ()) -> Object:
@@ -110,83 +119,39 @@ def aggregated(registry: Registry, *, core: bool, stale: Collection[str] = ()) -
         core: the core group, or all others.
         stale: the groups whose server does not answer now.
     """
-    items = []
-    for name in dict.fromkeys(served for served, _ in registry.group_versions()):
+    items: dict[str, list[Object]] = {}
+    for name, version in registry.group_versions():
         if bool(name) == core:
             continue
-        versions = [
-            {
-                "version": version,
-                "freshness": "Stale" if name in stale else "Current",
-                "resources": [_aggregated_resource(item) for item in _of(registry, name, version)],
-            }
-            for served, version in registry.group_versions()
-            if served == name
-        ]
-        items.append({"metadata": {"name": name} if name else {}, "versions": versions})
+        found: list[Object] = []
+        for item in _resources(registry, name, version):
+            plural, _, subresource = item["name"].partition("/")
+            place = {"group": item.get("group", name), "version": item.get("version", version)}
+            common = {"responseKind": {**place, "kind": item["kind"]}, "verbs": item["verbs"]}
+            if subresource:
+                entry = {"subresource": subresource, **common}
+                found[-1].setdefault("subresources", []).append(entry)
+                continue
+            scope = "Namespaced" if item["namespaced"] else "Cluster"
+            entry = {"resource": plural, "scope": scope, "singularResource": item["singularName"]}
+            more: Object = {key: item[key] for key in ("shortNames", "categories") if key in item}
+            found.append({**entry, **common, **more})
+        freshness = "Stale" if name in stale else "Current"
+        items.setdefault(name, []).append(
+            {"version": version, "freshness": freshness, "resources": found}
+        )
     return {
         "kind": "APIGroupDiscoveryList",
         "apiVersion": "apidiscovery.k8s.io/v2",
         "metadata": {},
-        "items": items,
+        "items": [
+            {"metadata": {"name": name} if name else {}, "versions": versions}
+            for name, versions in items.items()
+        ],
     }
 
 
-def _aggregated_resource(resource: Resource) -> Object:
-    entry: Object = {
-        "resource": resource.plural,
-        "responseKind": _kind(resource.group, resource.version, resource.kind),
-        "scope": "Namespaced" if resource.namespaced else "Cluster",
-        "singularResource": resource.singular,
-        "verbs": list(resource.verbs),
-    }
-    if resource.short_names:
-        entry["shortNames"] = list(resource.short_names)
-    if resource.in_all:
-        entry["categories"] = ["all"]
-    if resource.subresources:
-        entry["subresources"] = []
-    for subresource in resource.subresources:
-        kind, verbs = _subresource(resource, subresource)
-        response = _kind(
-            kind.get("group", resource.group), kind.get("version", resource.version), kind["kind"]
-        )
-        entry["subresources"].append(
-            {"subresource": subresource, "responseKind": response, "verbs": verbs}
-        )
-    return entry
-
-
-def _kind(group_name: str, version_name: str, kind: str) -> Object:
-    return {"group": group_name, "version": version_name, "kind": kind}
-
-
-def _subresource(resource: Resource, name: str) -> tuple[Object, list[str]]:
-    """The kind that a subresource speaks (with its group where it is another), and its verbs."""
-    if name == "scale":
-        scale = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
-        return scale, ["get", "patch", "update"]
-    if name == "eviction":
-        return {"group": "policy", "version": "v1", "kind": "Eviction"}, ["create"]
-    if name == "binding":
-        return {"kind": "Binding"}, ["create"]
-    if name in ("exec", "attach", "portforward"):
-        options = {"exec": "PodExecOptions", "attach": "PodAttachOptions"}
-        return {"kind": options.get(name, "PodPortForwardOptions")}, ["create", "get"]
-    verbs = {"log": ["get"], "finalize": ["update"]}.get(name, ["get", "patch", "update"])
-    return {"kind": resource.kind}, verbs
-
-
-def _of(registry: Registry, name: str, version: str) -> list[Resource]:
-    return [
-        resource
-        for resource in registry.served()
-        if (resource.group, resource.version) == (name, version)
-    ]
-
-
-# -- The objects that say what the API server serves: CustomResourceDefinitions and APIServices
-
+# -- CustomResourceDefinitions and APIServices ----------------------------------------------------
 
 _CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 _CALICO_API = {"name": "calico-api", "namespace": "calico-apiserver", "port": 443}
@@ -282,8 +247,9 @@ def availability(group: str, *, down: bool = False) -> Object:
     return condition("Available", False, "FailedDiscoveryCheck", why)
 
 
-# -- The OpenAPI documents, made from the registry and the table of kinds -------------------------
+# -- OpenAPI -------------------------------------------------------------------------------------
 #
+# Made from the registry and the table of kinds.
 # kubectl reads three things in them: that the server validates fields itself
 # (``fieldValidation``), that it knows dry runs, and which lists a strategic merge patch merges
 # by which key.
@@ -333,7 +299,7 @@ def document(registry: Registry, place: str) -> Object | None:
             }
     return {
         "openapi": "3.0.0",
-        "info": _info(),
+        "info": _INFO,
         "paths": paths,
         "components": {"schemas": _schemas(resources)},
     }
@@ -343,13 +309,12 @@ def _place(group: str, version: str) -> str:
     return f"apis/{group}/{version}" if group else f"api/{version}"
 
 
-def _info() -> Object:
-    return {"title": "Kubernetes", "version": KUBERNETES_VERSION}
+_INFO = {"title": "Kubernetes", "version": KUBERNETES_VERSION}
 
 
 def _operation(resource: Resource, method: str) -> Object:
     accepted = accepted_media_types(resource) if method == "patch" else ["application/json"]
-    schema = {} if method == "patch" else {"schema": _reference(_component(resource))}
+    schema = {} if method == "patch" else {"schema": _reference(resource.kind)}
     return {
         "x-kubernetes-action": method,
         "x-kubernetes-group-version-kind": _group_version_kind(resource),
@@ -366,17 +331,13 @@ def _group_version_kind(resource: Resource) -> Object:
     return {"group": resource.group, "version": resource.version, "kind": resource.kind}
 
 
-def _component(resource: Resource) -> str:
-    return resource.kind
-
-
 def _reference(name: str) -> Object:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _schemas(resources: list[Resource]) -> Object:
     schemas: Object = {}
-    waiting = [_component(resource) for resource in resources]
+    waiting = [resource.kind for resource in resources]
     while waiting:
         name = waiting.pop()
         if name in schemas:
@@ -393,9 +354,7 @@ def _schemas(resources: list[Resource]) -> Object:
         }
         waiting += [field.of for field in known.fields.values() if field.of in types()]
     for resource in resources:
-        schemas[_component(resource)]["x-kubernetes-group-version-kind"] = [
-            _group_version_kind(resource)
-        ]
+        schemas[resource.kind]["x-kubernetes-group-version-kind"] = [_group_version_kind(resource)]
     return schemas
 
 
@@ -423,7 +382,7 @@ def _property(field: Field) -> Object:
 
 def version_2() -> Object:
     """The OpenAPI v2 document: it describes nothing, so that clients validate nothing by it."""
-    return {"swagger": "2.0", "info": _info(), "paths": {}, "definitions": {}}
+    return {"swagger": "2.0", "info": _INFO, "paths": {}, "definitions": {}}
 
 
 def version_2_protobuf() -> bytes:

@@ -133,6 +133,21 @@ _TABLE: tuple[tuple[str, str, str, str, tuple[str, ...], str, str, str], ...] = 
 )  # fmt: skip
 
 
+_WRITTEN = ("get", "patch", "update")
+#: Subresource -> its kind (the resource's own where nothing else is said), and its verbs.
+SUBRESOURCES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "status": ({}, _WRITTEN),
+    "scale": ({"group": "autoscaling", "version": "v1", "kind": "Scale"}, _WRITTEN),
+    "finalize": ({}, ("update",)),
+    "log": ({}, ("get",)),
+    "exec": ({"kind": "PodExecOptions"}, ("create", "get")),
+    "attach": ({"kind": "PodAttachOptions"}, ("create", "get")),
+    "portforward": ({"kind": "PodPortForwardOptions"}, ("create", "get")),
+    "binding": ({"kind": "Binding"}, _CREATE),
+    "eviction": ({"group": "policy", "version": "v1", "kind": "Eviction"}, _CREATE),
+}
+
+
 def _rows() -> list[tuple[Resource, str]]:
     rows = []
     for kind, plural, group_version, scope, verbs, short, subresources, flags in _TABLE:

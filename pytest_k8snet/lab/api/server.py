@@ -21,101 +21,6 @@ from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.faults import ApiFaults, Cut, CutOff, abort
 
-USER = "kubernetes-admin"
-
-#: What anyone may read.
-OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
-
-
-def authenticate(request: web.Request, token: str) -> None:
-    """Let only the holder of the token in.
-
-    Raises:
-        StatusError: 401 for a wrong token; 403 for none, as anonymous clients may do nothing.
-    """
-    header = request.headers.get("Authorization", "")
-    if not header:
-        if request.path in OPEN_PATHS:
-            return
-        raise StatusError(
-            403,
-            "Forbidden",
-            f'forbidden: User "system:anonymous" cannot {request.method.lower()} path'
-            f' "{request.path}"',
-        )
-    scheme, _, given = header.partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
-        raise status.unauthorized()
-
-
-def authorize(target: Target, faults: ApiFaults) -> None:
-    """Refuse what the rules of access forbid at the moment.
-
-    Raises:
-        StatusError: 403, naming user, verb, resource and group.
-    """
-    verb, resource = target.rule
-    if faults.allows(verb, resource):
-        return
-    plural = target.resource.plural
-    if target.subresource:
-        plural += f"/{target.subresource}"
-    if target.namespace:
-        scope = f' in the namespace "{target.namespace}"'
-    else:
-        scope = " at the cluster scope"
-    raise status.forbidden(
-        target.resource,
-        target.name,
-        f'User "{USER}" cannot {verb} resource "{plural}" in API group'
-        f' "{target.resource.group}"{scope}',
-    )
-
-
-async def review(request: web.Request, target: Target, faults: ApiFaults) -> web.Response:
-    """Answer a SelfSubjectAccessReview or a SelfSubjectRulesReview.
-
-    Raises:
-        StatusError: 400 or 422, the review cannot be understood.
-    """
-    body, _ = await verbs.read_object(request, target)
-    if target.resource.kind == "SelfSubjectRulesReview":
-        body["status"] = {
-            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
-            "incomplete": False,
-        }
-    else:
-        body["status"] = _decision(target, body, faults)
-    return verbs.respond(
-        {**body, "kind": target.resource.kind, "apiVersion": target.resource.api_version},
-        code=201,
-    )
-
-
-def _decision(target: Target, body: Object, faults: ApiFaults) -> Object:
-    attributes = dig(body, "spec.resourceAttributes")
-    if attributes is None:
-        if dig(body, "spec.nonResourceAttributes"):
-            return {"allowed": True}
-        cause = status.Cause(
-            "FieldValueInvalid",
-            "spec.resourceAttributes",
-            "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes"
-            " must be specified",
-        )
-        raise status.invalid(target.resource, "", [cause])
-    resource = str(attributes.get("resource", ""))
-    if attributes.get("group"):
-        resource += f".{attributes['group']}"
-    if attributes.get("subresource"):
-        resource += f"/{attributes['subresource']}"
-    return {"allowed": faults.allows(str(attributes.get("verb", "")), resource)}
-
-
-# -- The HTTPS server: routes each request to what answers it, and turns refusals into Status -----
-
-
 _log = logging.getLogger(__name__)
 
 #: How long requests under way may still take when the server closes.
@@ -128,32 +33,6 @@ _NOT_OFFERED = {
     "portforward": "the lab's kubelet forwards no ports; use exec, or reach the pod's address"
     " from another pod",
 }
-
-
-class Server:
-    """A running API server."""
-
-    def __init__(
-        self,
-        listener: asyncio.Server,
-        runner: web.AppRunner,
-        commands: Commands,
-        transports: WeakSet[asyncio.BaseTransport],
-    ) -> None:
-        self._listener = listener
-        self._runner = runner
-        self._commands = commands
-        self._transports = transports
-
-    async def close(self) -> None:
-        """Stop serving: watches end, commands are killed, the socket closes."""
-        self._listener.close()
-        await self._commands.close()
-        await self._runner.cleanup()
-        # Else TLS would wait for every client to say goodbye.
-        for transport in list(self._transports):
-            abort(transport)
-        await asyncio.sleep(0)
 
 
 async def serve(
@@ -174,48 +53,54 @@ async def serve(
         token: the bearer token of the one user, who may do everything.
     """
     publish(store)
-    faults = ApiFaults(store)
-    commands = Commands(store, runtime, faults)
-    api = _Api(store, runtime, commands, faults, token)
-    app = web.Application(client_max_size=verbs.BODY_LIMIT_BYTES)
-    app.router.add_route("*", "/{path:.*}", api.answer)
-    # Watches wait for events, not for their client: only cancelling them tells them it has gone.
-    runner = web.AppRunner(
-        app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
-    )
-    await runner.setup()
-    assert runner.server is not None
-    listener = await asyncio.get_running_loop().create_server(
-        runner.server, sock=sock, ssl=tls, ssl_shutdown_timeout=_GOODBYE_SECONDS
-    )
-    return Server(listener, runner, commands, api.transports)
+    server = Server(store, runtime, token)
+    await server.listen(sock, tls)
+    return server
 
 
-class _Api:
-    def __init__(
-        self,
-        store: Store,
-        runtime: ContainerRuntime,
-        commands: Commands,
-        faults: ApiFaults,
-        token: str,
-    ) -> None:
+class Server:
+    """The API server: made by :func:`serve`."""
+
+    def __init__(self, store: Store, runtime: ContainerRuntime, token: str) -> None:
         self._store = store
         self._runtime = runtime
-        self._commands = commands
-        self._faults = faults
         self._token = token
-        #: The connections that there are.
-        self.transports: WeakSet[asyncio.BaseTransport] = WeakSet()
+        self._faults = ApiFaults(store)
+        self._commands = Commands(store, runtime, self._faults)
+        self._transports: WeakSet[asyncio.BaseTransport] = WeakSet()
+        app = web.Application(client_max_size=verbs.BODY_LIMIT_BYTES)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        # Watches wait for events, not for their client: only cancelling them tells them it has
+        # gone.
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
+        )
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer any request."""
+    async def listen(self, sock: socket.socket, tls: ssl.SSLContext) -> None:
+        """Begin to serve."""
+        await self._runner.setup()
+        assert self._runner.server is not None
+        self._listener = await asyncio.get_running_loop().create_server(
+            self._runner.server, sock=sock, ssl=tls, ssl_shutdown_timeout=_GOODBYE_SECONDS
+        )
+
+    async def close(self) -> None:
+        """Stop serving: watches end, commands are killed, the socket closes."""
+        self._listener.close()
+        await self._commands.close()
+        await self._runner.cleanup()
+        # Else TLS would wait for every client to say goodbye.
+        for transport in list(self._transports):
+            abort(transport)
+        await asyncio.sleep(0)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.transport is not None:
-            self.transports.add(request.transport)
+            self._transports.add(request.transport)
         try:
             if delay := self._faults.delay_seconds:
                 await asyncio.sleep(delay)
-            authenticate(request, self._token)
+            _authenticate(request, self._token)
             return await self._route(request)
         except StatusError as error:
             return verbs.respond_error(error)
@@ -294,9 +179,9 @@ class _Api:
         registry = self._store.registry
         target = parse(registry, request.method, request.path, request.query)
         self._faults.check(target)
-        authorize(target, self._faults)
+        _authorize(target, self._faults)
         if target.resource.group == "authorization.k8s.io":
-            return await review(request, target, self._faults)
+            return await _review(request, target, self._faults)
         if target.subresource in _NOT_OFFERED:
             why = _NOT_OFFERED[target.subresource]
             raise StatusError(501, "NotImplemented", why)
@@ -313,3 +198,97 @@ _SUBRESOURCES: dict[str, Callable[[web.Request, Store, Target], Awaitable[web.St
     "binding": verbs.bind,
     "eviction": verbs.evict,
 }
+
+
+# -- Who may do what: the token, the rules of access, and the reviews of them ---------------------
+
+_USER = "kubernetes-admin"
+
+#: What anyone may read.
+_OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
+
+
+def _authenticate(request: web.Request, token: str) -> None:
+    """Let only the holder of the token in.
+
+    Raises:
+        StatusError: 401 for a wrong token; 403 for none, as anonymous clients may do nothing.
+    """
+    header = request.headers.get("Authorization", "")
+    if not header:
+        if request.path in _OPEN_PATHS:
+            return
+        raise StatusError(
+            403,
+            "Forbidden",
+            f'forbidden: User "system:anonymous" cannot {request.method.lower()} path'
+            f' "{request.path}"',
+        )
+    scheme, _, given = header.partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+        raise status.unauthorized()
+
+
+def _authorize(target: Target, faults: ApiFaults) -> None:
+    """Refuse what the rules of access forbid at the moment.
+
+    Raises:
+        StatusError: 403, naming user, verb, resource and group.
+    """
+    verb, resource = target.rule
+    if faults.allows(verb, resource):
+        return
+    plural = target.resource.plural
+    if target.subresource:
+        plural += f"/{target.subresource}"
+    if target.namespace:
+        scope = f' in the namespace "{target.namespace}"'
+    else:
+        scope = " at the cluster scope"
+    raise status.forbidden(
+        target.resource,
+        target.name,
+        f'User "{_USER}" cannot {verb} resource "{plural}" in API group'
+        f' "{target.resource.group}"{scope}',
+    )
+
+
+async def _review(request: web.Request, target: Target, faults: ApiFaults) -> web.Response:
+    """Answer a SelfSubjectAccessReview or a SelfSubjectRulesReview.
+
+    Raises:
+        StatusError: 400 or 422, the review cannot be understood.
+    """
+    body, _ = await verbs.read_object(request, target)
+    if target.resource.kind == "SelfSubjectRulesReview":
+        body["status"] = {
+            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+            "incomplete": False,
+        }
+    else:
+        body["status"] = _decision(target, body, faults)
+    return verbs.respond(
+        {**body, "kind": target.resource.kind, "apiVersion": target.resource.api_version},
+        code=201,
+    )
+
+
+def _decision(target: Target, body: Object, faults: ApiFaults) -> Object:
+    attributes = dig(body, "spec.resourceAttributes")
+    if attributes is None:
+        if dig(body, "spec.nonResourceAttributes"):
+            return {"allowed": True}
+        cause = status.Cause(
+            "FieldValueInvalid",
+            "spec.resourceAttributes",
+            "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes"
+            " must be specified",
+        )
+        raise status.invalid(target.resource, "", [cause])
+    resource = str(attributes.get("resource", ""))
+    if attributes.get("group"):
+        resource += f".{attributes['group']}"
+    if attributes.get("subresource"):
+        resource += f"/{attributes['subresource']}"
+    return {"allowed": faults.allows(str(attributes.get("verb", "")), resource)}

@@ -212,41 +212,14 @@ def mounts(container: Object, directory: Path) -> tuple[tuple[str, str], ...]:
 PROGRAMS = Path("/run/k8snet/programs")
 #: Where pods of an image without measuring tools find the programs that it does have.
 SMALL_BIN = Path("/run/k8snet/busybox")
-#: What the commonest images without iperf3 and curl have, as far as anything here runs it.
-SMALL_PROGRAMS = (
-    *("basename", "cat", "chmod", "cp", "cut", "date", "dd", "df", "dirname", "du", "echo", "env"),
-    *("expr", "false", "find", "free", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls"),
-    *(
-        "mkdir",
-        "mktemp",
-        "mount",
-        "mv",
-        "nc",
-        "netstat",
-        "nslookup",
-        "ping",
-        "printf",
-        "ps",
-        "pwd",
-        "rm",
-    ),
-    *(
-        "sed",
-        "seq",
-        "setpriv",
-        "sh",
-        "sleep",
-        "sort",
-        "stat",
-        "tail",
-        "tar",
-        "tee",
-        "test",
-        "timeout",
-        "top",
-    ),
-    *("touch", "tr", "true", "uname", "uniq", "vi", "wc", "wget", "which", "whoami", "xargs"),
+_SMALL = (
+    "basename cat chmod cp cut date dd df dirname du echo env expr false find free grep head "
+    "hostname id ip kill ln ls mkdir mktemp mount mv nc netstat nslookup ping printf ps pwd "
+    "rm sed seq setpriv sh sleep sort stat tail tar tee test timeout top touch tr true uname "
+    "uniq vi wc wget which whoami xargs "
 )
+#: What the commonest images without iperf3 and curl have, as far as anything here runs it.
+SMALL_PROGRAMS = tuple(_SMALL.split())
 _SMALL_IMAGES = ("docker.io/library/alpine", "docker.io/library/busybox")
 
 
