@@ -1,7 +1,6 @@
 """What a cluster contains before anybody uses it: namespaces, DNS, and Calico's objects. Pure.
 
-Each entry is a storage key and an object. A status in it is what the cluster's own components
-would have written.
+A status in an object is what the cluster's own components would have written.
 """
 
 from __future__ import annotations
@@ -13,10 +12,214 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network
 from itertools import islice
 
+import yaml
+
 from pytest_k8snet.lab.api.objects import Object, condition, timestamp
-from pytest_k8snet.lab.calico.operator import manages_pools, status_conditions
+from pytest_k8snet.lab.calico.operator import MODES, manages_pools, status_conditions
 from pytest_k8snet.lab.calico.pools import mark_owned
 from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, NodeSpec
+
+#: A storage key, and an object.
+Entry = tuple[str, Object]
+
+
+def objects(spec: LabSpec) -> Iterator[Entry]:
+    """Everything, in an order in which it can be created."""
+    names = ["default", "kube-system", "kube-public", "kube-node-lease"]
+    if spec.calico.install == "operator":
+        names += ["tigera-operator", "calico-system"]
+    for name in names:
+        yield "namespaces", {"metadata": {"name": name}}
+    for node in node_objects(spec):
+        yield "nodes", node
+    control_plane = {"address": spec.service_cidr[1], "node": spec.nodes[0].address.ip}
+    yield "services", _manifest(_KUBERNETES_SERVICE, **control_plane)
+    yield "endpoints", _manifest(_KUBERNETES_ENDPOINTS, **control_plane)
+    yield "deployments.apps", _manifest(_COREDNS, replicas=min(2, len(spec.nodes)))
+    yield "services", _manifest(_KUBE_DNS, address=spec.dns_address)
+    yield from _calico(spec)
+
+
+def _manifest(text: str, **values: object) -> Object:
+    made: Object = yaml.safe_load(text % values)
+    return made
+
+
+_KUBERNETES_SERVICE = """
+metadata:
+  name: kubernetes
+  namespace: default
+  labels: {component: apiserver, provider: kubernetes}
+spec:
+  clusterIP: %(address)s
+  ports: [{name: https, port: 443, protocol: TCP, targetPort: 6443}]
+"""
+_KUBERNETES_ENDPOINTS = """
+metadata: {name: kubernetes, namespace: default}
+subsets:
+- addresses: [{ip: %(node)s}]
+  ports: [{name: https, port: 6443, protocol: TCP}]
+"""
+_COREDNS = """
+metadata: {name: coredns, namespace: kube-system, labels: {k8s-app: kube-dns}}
+spec:
+  replicas: %(replicas)s
+  selector: {matchLabels: {k8s-app: kube-dns}}
+  template:
+    metadata: {labels: {k8s-app: kube-dns}}
+    spec:
+      containers:
+      - name: coredns
+        image: registry.k8s.io/coredns/coredns:v1.11.3
+        ports:
+        - {name: dns, containerPort: 53, protocol: UDP}
+        - {name: dns-tcp, containerPort: 53, protocol: TCP}
+        readinessProbe: {tcpSocket: {port: 53}, periodSeconds: 10}
+      dnsPolicy: Default
+      priorityClassName: system-cluster-critical
+      terminationGracePeriodSeconds: 0
+      tolerations: [{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}]
+"""
+_KUBE_DNS = """
+metadata: {name: kube-dns, namespace: kube-system, labels: {k8s-app: kube-dns}}
+spec:
+  clusterIP: %(address)s
+  selector: {k8s-app: kube-dns}
+  ports:
+  - {name: dns, port: 53, protocol: UDP, targetPort: 53}
+  - {name: dns-tcp, port: 53, protocol: TCP, targetPort: 53}
+"""
+
+
+# -- Calico --------------------------------------------------------------------------------------
+
+
+def _calico(spec: LabSpec) -> Iterator[Entry]:
+    calico = spec.calico
+    by_operator = calico.install == "operator"
+    kinds = ["k8s", *(["operator"] if by_operator else []), "kdd"]
+    information = {
+        "calicoVersion": calico.version,
+        "clusterGUID": uuid.uuid4().hex,
+        "clusterType": ",".join([*kinds, *(["bgp"] if calico.backend == "bird" else [])]),
+        "datastoreReady": True,
+    }
+    meta = {"name": "default"}
+    yield "clusterinformations.crd.projectcalico.org", {"metadata": meta, "spec": information}
+    felix = {"logSeverityScreen": "Info", "reportingInterval": "0s"}
+    yield "felixconfigurations.crd.projectcalico.org", {"metadata": meta, "spec": felix}
+    pool = _manifest(
+        _POOL,
+        cidr=spec.pod_cidr,
+        ipip=calico.ipip_mode,
+        vxlan=calico.vxlan_mode,
+    )
+    if by_operator:
+        mark_owned(pool["metadata"], calico.api_shape)
+    yield "ippools.crd.projectcalico.org", pool
+    yield from _calico_node(calico)
+    if by_operator:
+        yield from _operator(spec)
+
+
+def _calico_node(calico: CalicoSpec) -> Iterator[Entry]:
+    by_operator = calico.install == "operator"
+    namespace = "calico-system" if by_operator else "kube-system"
+    backend = f"value: {calico.backend}"
+    if not by_operator:
+        place = {"name": "calico-config", "namespace": namespace}
+        yield "configmaps", {"metadata": place, "data": {"calico_backend": calico.backend}}
+        backend = "valueFrom: {configMapKeyRef: {name: calico-config, key: calico_backend}}"
+    yield (
+        "daemonsets.apps",
+        _manifest(
+            _CALICO_NODE,
+            namespace=namespace,
+            version=calico.version,
+            backend=backend,
+            cluster_type="k8s,operator" if by_operator else "k8s,bgp",
+        ),
+    )
+
+
+def _operator(spec: LabSpec) -> Iterator[Entry]:
+    calico = spec.calico
+    modes = (calico.ipip_mode, calico.vxlan_mode)
+    installation = _manifest(
+        _INSTALLATION,
+        bgp="Enabled" if calico.backend == "bird" else "Disabled",
+        cidr=spec.pod_cidr,
+        encapsulation=next(name for name, of in MODES.items() if of == modes),
+    )
+    status = {"calicoVersion": calico.version, "variant": "Calico", "computed": installation}
+    made = {"metadata": {"name": "default"}, "spec": installation, "status": status}
+    yield "installations.operator.tigera.io", made
+    names = ["calico", *(["ippools"] if manages_pools(calico) else [])]
+    for name in [*names, *(["apiserver"] if calico.api_shape == "B" else [])]:
+        told = {"conditions": status_conditions("")}
+        body: Object = {"metadata": {"name": name}, "spec": {}, "status": told}
+        yield "tigerastatuses.operator.tigera.io", body
+
+
+_POOL = """
+metadata: {name: default-ipv4-ippool}
+spec:
+  allowedUses: [Workload, Tunnel]
+  assignmentMode: Automatic
+  blockSize: 26
+  cidr: %(cidr)s
+  ipipMode: %(ipip)s
+  natOutgoing: true
+  nodeSelector: all()
+  vxlanMode: %(vxlan)s
+"""
+_CALICO_NODE = """
+metadata: {name: calico-node, namespace: %(namespace)s, labels: {k8s-app: calico-node}}
+spec:
+  selector: {matchLabels: {k8s-app: calico-node}}
+  template:
+    metadata: {labels: {k8s-app: calico-node}}
+    spec:
+      containers:
+      - name: calico-node
+        image: docker.io/calico/node:%(version)s
+        env:
+        - {name: DATASTORE_TYPE, value: kubernetes}
+        - {name: NODENAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+        - {name: CALICO_NETWORKING_BACKEND, %(backend)s}
+        - {name: CLUSTER_TYPE, value: "%(cluster_type)s"}
+        - {name: FELIX_HEALTHENABLED, value: "true"}
+        securityContext: {privileged: true}
+      hostNetwork: true
+      nodeSelector: {kubernetes.io/os: linux}
+      priorityClassName: system-node-critical
+      terminationGracePeriodSeconds: 0
+      tolerations:
+      - {effect: NoSchedule, operator: Exists}
+      - {key: CriticalAddonsOnly, operator: Exists}
+      - {effect: NoExecute, operator: Exists}
+"""
+_INSTALLATION = """
+calicoNetwork:
+  bgp: %(bgp)s
+  ipPools:
+  - name: default-ipv4-ippool
+    allowedUses: [Workload, Tunnel]
+    assignmentMode: Automatic
+    blockSize: 26
+    cidr: %(cidr)s
+    disableBGPExport: false
+    disableNewAllocations: false
+    encapsulation: "%(encapsulation)s"
+    natOutgoing: Enabled
+    nodeSelector: all()
+  linuxDataplane: Iptables
+cni: {type: Calico, ipam: {type: Calico}}
+variant: Calico
+"""
+
+
+# -- Nodes, as kubeadm and a kubelet would have made them ----------------------------------------
 
 KUBELET_VERSION = "v1.32.0"
 _POD_BITS_PER_NODE = 24
@@ -108,195 +311,3 @@ def _os_image() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         return "Linux"
-
-
-# -- What a cluster contains before anybody uses it: namespaces, DNS, and Calico's objects. Pure
-
-
-Entry = tuple[str, Object]
-
-_EVERYWHERE = [
-    {"effect": "NoSchedule", "operator": "Exists"},
-    {"key": "CriticalAddonsOnly", "operator": "Exists"},
-    {"effect": "NoExecute", "operator": "Exists"},
-]
-_ENCAPSULATIONS = {
-    ("Never", "Never"): "None",
-    ("Always", "Never"): "IPIP",
-    ("CrossSubnet", "Never"): "IPIPCrossSubnet",
-    ("Never", "Always"): "VXLAN",
-    ("Never", "CrossSubnet"): "VXLANCrossSubnet",
-}
-
-
-def objects(spec: LabSpec) -> Iterator[Entry]:
-    """Everything, in an order in which it can be created."""
-    names = ["default", "kube-system", "kube-public", "kube-node-lease"]
-    if spec.calico.install == "operator":
-        names += ["tigera-operator", "calico-system"]
-    for name in names:
-        yield "namespaces", {"metadata": {"name": name}}
-    for node in node_objects(spec):
-        yield "nodes", node
-    yield from _control_plane(spec)
-    yield from _dns(spec)
-    yield from _calico(spec)
-
-
-def _control_plane(spec: LabSpec) -> Iterator[Entry]:
-    port = {"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}
-    address = str(spec.service_cidr[1])
-    labels = {"component": "apiserver", "provider": "kubernetes"}
-    meta = {"name": "kubernetes", "namespace": "default", "labels": labels}
-    yield "services", {"metadata": meta, "spec": {"clusterIP": address, "ports": [port]}}
-    master = {"ip": str(spec.nodes[0].address.ip)}
-    ports = [{"name": "https", "port": 6443, "protocol": "TCP"}]
-    meta = {"name": "kubernetes", "namespace": "default"}
-    yield "endpoints", {"metadata": meta, "subsets": [{"addresses": [master], "ports": ports}]}
-
-
-def _dns(spec: LabSpec) -> Iterator[Entry]:
-    labels = {"k8s-app": "kube-dns"}
-    meta = {"name": "coredns", "namespace": "kube-system", "labels": labels}
-    ports = [
-        {"name": "dns", "containerPort": 53, "protocol": "UDP"},
-        {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
-    ]
-    container = {
-        "name": "coredns",
-        "image": "registry.k8s.io/coredns/coredns:v1.11.3",
-        "ports": ports,
-        "readinessProbe": {"tcpSocket": {"port": 53}, "periodSeconds": 10},
-    }
-    pod_spec = {
-        "containers": [container],
-        "dnsPolicy": "Default",
-        "priorityClassName": "system-cluster-critical",
-        "terminationGracePeriodSeconds": 0,
-        "tolerations": [
-            {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"},
-        ],
-    }
-    template = {"metadata": {"labels": labels}, "spec": pod_spec}
-    replicas = min(2, len(spec.nodes))
-    deployment = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
-    yield "deployments.apps", {"metadata": meta, "spec": deployment}
-    service_ports = [
-        {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
-        {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
-    ]
-    meta = {"name": "kube-dns", "namespace": "kube-system", "labels": labels}
-    service = {"clusterIP": str(spec.dns_address), "selector": labels, "ports": service_ports}
-    yield "services", {"metadata": meta, "spec": service}
-
-
-def _calico(spec: LabSpec) -> Iterator[Entry]:
-    calico = spec.calico
-    by_operator = calico.install == "operator"
-    kinds = ["k8s", *(["operator"] if by_operator else []), "kdd"]
-    if calico.backend == "bird":
-        kinds.append("bgp")
-    information = {
-        "calicoVersion": calico.version,
-        "clusterGUID": uuid.uuid4().hex,
-        "clusterType": ",".join(kinds),
-        "datastoreReady": True,
-    }
-    meta = {"name": "default"}
-    yield "clusterinformations.crd.projectcalico.org", {"metadata": meta, "spec": information}
-    felix = {"logSeverityScreen": "Info", "reportingInterval": "0s"}
-    yield "felixconfigurations.crd.projectcalico.org", {"metadata": meta, "spec": felix}
-    yield "ippools.crd.projectcalico.org", _default_pool(spec)
-    yield from _calico_nodes(calico)
-    if by_operator:
-        yield from _operator(spec)
-
-
-def _default_pool(spec: LabSpec) -> Object:
-    meta: Object = {"name": "default-ipv4-ippool"}
-    pool = {
-        "allowedUses": ["Workload", "Tunnel"],
-        "assignmentMode": "Automatic",
-        "blockSize": 26,
-        "cidr": str(spec.pod_cidr),
-        "ipipMode": spec.calico.ipip_mode,
-        "natOutgoing": True,
-        "nodeSelector": "all()",
-        "vxlanMode": spec.calico.vxlan_mode,
-    }
-    if spec.calico.install == "operator":
-        mark_owned(meta, spec.calico.api_shape)
-    return {"metadata": meta, "spec": pool}
-
-
-def _calico_nodes(calico: CalicoSpec) -> Iterator[Entry]:
-    by_operator = calico.install == "operator"
-    namespace = "calico-system" if by_operator else "kube-system"
-    backend: Object = {"value": calico.backend}
-    if not by_operator:
-        place = {"name": "calico-config", "namespace": namespace}
-        yield "configmaps", {"metadata": place, "data": {"calico_backend": calico.backend}}
-        source = {"configMapKeyRef": {"name": "calico-config", "key": "calico_backend"}}
-        backend = {"valueFrom": source}
-    labels = {"k8s-app": "calico-node"}
-    container = {
-        "name": "calico-node",
-        "image": f"docker.io/calico/node:{calico.version}",
-        "env": [
-            {"name": "DATASTORE_TYPE", "value": "kubernetes"},
-            {"name": "NODENAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-            {"name": "CALICO_NETWORKING_BACKEND", **backend},
-            {"name": "CLUSTER_TYPE", "value": "k8s,operator" if by_operator else "k8s,bgp"},
-            {"name": "FELIX_HEALTHENABLED", "value": "true"},
-        ],
-        "securityContext": {"privileged": True},
-    }
-    pod_spec = {
-        "containers": [container],
-        "hostNetwork": True,
-        "nodeSelector": {"kubernetes.io/os": "linux"},
-        "priorityClassName": "system-node-critical",
-        "terminationGracePeriodSeconds": 0,
-        "tolerations": _EVERYWHERE,
-    }
-    template = {"metadata": {"labels": labels}, "spec": pod_spec}
-    meta: Object = {"name": "calico-node", "namespace": namespace, "labels": labels}
-    daemonset = {"selector": {"matchLabels": labels}, "template": template}
-    yield "daemonsets.apps", {"metadata": meta, "spec": daemonset}
-
-
-def _operator(spec: LabSpec) -> Iterator[Entry]:
-    calico = spec.calico
-    pool = {
-        "name": "default-ipv4-ippool",
-        "allowedUses": ["Workload", "Tunnel"],
-        "assignmentMode": "Automatic",
-        "blockSize": 26,
-        "cidr": str(spec.pod_cidr),
-        "disableBGPExport": False,
-        "disableNewAllocations": False,
-        "encapsulation": _ENCAPSULATIONS[calico.ipip_mode, calico.vxlan_mode],
-        "natOutgoing": "Enabled",
-        "nodeSelector": "all()",
-    }
-    network = {
-        "bgp": "Enabled" if calico.backend == "bird" else "Disabled",
-        "ipPools": [pool],
-        "linuxDataplane": "Iptables",
-    }
-    installation = {
-        "calicoNetwork": network,
-        "cni": {"type": "Calico", "ipam": {"type": "Calico"}},
-        "variant": "Calico",
-    }
-    status = {"calicoVersion": calico.version, "variant": "Calico", "computed": installation}
-    meta = {"name": "default"}
-    yield (
-        "installations.operator.tigera.io",
-        {"metadata": meta, "spec": installation, "status": status},
-    )
-    names = ["calico", *(["ippools"] if manages_pools(calico) else [])]
-    for name in [*names, *(["apiserver"] if calico.api_shape == "B" else [])]:
-        told = {"conditions": status_conditions("")}
-        body: Object = {"metadata": {"name": name}, "spec": {}, "status": told}
-        yield "tigerastatuses.operator.tigera.io", body
