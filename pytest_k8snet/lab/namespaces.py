@@ -148,12 +148,8 @@ def may_become_any_user() -> bool:
     return sum(int(line.split()[2]) for line in lines) >= 65536
 
 
-# -- The few system calls for namespaces that Python 3.11 lacks, and two network ioctls -----------
-#
-# All act on the calling *thread*; only ``netns`` decides which thread that is.
+# -- What ``netns`` needs; all act on the calling thread -------------------------------------------
 
-
-CLONE_NEWNET = 0x40000000
 MS_BIND = 0x1000
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
@@ -174,14 +170,14 @@ def kernel_version() -> tuple[int, int]:
 
 def unshare_network() -> None:
     """Give the calling thread a new, empty network namespace."""
-    _check(_LIBC.unshare(CLONE_NEWNET), "unshare(CLONE_NEWNET)")
+    _check(_LIBC.unshare(_CLONE_NEWNET), "unshare(CLONE_NEWNET)")
 
 
 def enter_network(path: Path) -> None:
     """Move the calling thread into the network namespace that ``path`` names."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _check(_LIBC.setns(descriptor, CLONE_NEWNET), f"setns({path})")
+        _check(_LIBC.setns(descriptor, _CLONE_NEWNET), f"setns({path})")
     finally:
         os.close(descriptor)
 

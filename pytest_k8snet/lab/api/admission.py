@@ -10,6 +10,7 @@ import base64
 import secrets
 import uuid
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.objects import Object, clone, dig, mapping, metadata, name_of, timestamp
@@ -243,8 +244,7 @@ def _pod(obj: Object) -> None:
     # Only pods themselves, not the templates of pods, get what admission plugins add.
     service_account = spec.setdefault("serviceAccountName", "default")
     spec["serviceAccount"] = service_account
-    spec.setdefault("priority", 0)
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    _fill(spec, priority=0, preemptionPolicy="PreemptLowerPriority")
     tolerations = spec.setdefault("tolerations", [])
     if isinstance(tolerations, list):
         for condition in ("not-ready", "unreachable"):
@@ -258,9 +258,7 @@ def _pod(obj: Object) -> None:
                         "tolerationSeconds": 300,
                     }
                 )
-    status = mapping(obj, "status")
-    status.setdefault("phase", "Pending")
-    status.setdefault("qosClass", _qos_class(spec))
+    _fill(mapping(obj, "status"), phase="Pending", qosClass=_qos_class(spec))
 
 
 def _tolerates(toleration: object, key: str) -> bool:
@@ -288,12 +286,15 @@ def _qos_class(spec: Object) -> str:
 
 
 def _pod_spec(spec: Object) -> None:
-    spec.setdefault("restartPolicy", "Always")
-    spec.setdefault("terminationGracePeriodSeconds", 30)
-    spec.setdefault("dnsPolicy", "ClusterFirst")
-    spec.setdefault("securityContext", {})
-    spec.setdefault("schedulerName", "default-scheduler")
-    spec.setdefault("enableServiceLinks", True)
+    _fill(
+        spec,
+        restartPolicy="Always",
+        terminationGracePeriodSeconds=30,
+        dnsPolicy="ClusterFirst",
+        securityContext={},
+        schedulerName="default-scheduler",
+        enableServiceLinks=True,
+    )
     for container in [*_objects(spec.get("initContainers")), *_objects(spec.get("containers"))]:
         _container(container, host_network=bool(spec.get("hostNetwork")))
     for volume in _objects(spec.get("volumes")):
@@ -308,9 +309,12 @@ def _container(container: Object, *, host_network: bool) -> None:
     image = str(container.get("image") or "")
     untagged = ":" not in image.rpartition("/")[2]
     latest = "@" not in image and (untagged or image.endswith(":latest"))
-    container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
-    container.setdefault("terminationMessagePath", "/dev/termination-log")
-    container.setdefault("terminationMessagePolicy", "File")
+    _fill(
+        container,
+        imagePullPolicy="Always" if latest else "IfNotPresent",
+        terminationMessagePath="/dev/termination-log",
+        terminationMessagePolicy="File",
+    )
     resources = mapping(container, "resources")
     if isinstance(resources.get("limits"), dict):
         requests = mapping(resources, "requests")
@@ -323,13 +327,9 @@ def _container(container: Object, *, host_network: bool) -> None:
     for probe_name in ("livenessProbe", "readinessProbe", "startupProbe"):
         probe = container.get(probe_name)
         if isinstance(probe, dict):
-            probe.setdefault("timeoutSeconds", 1)
-            probe.setdefault("periodSeconds", 10)
-            probe.setdefault("successThreshold", 1)
-            probe.setdefault("failureThreshold", 3)
+            _fill(probe, timeoutSeconds=1, periodSeconds=10, successThreshold=1, failureThreshold=3)
             if isinstance(probe.get("httpGet"), dict):
-                probe["httpGet"].setdefault("path", "/")
-                probe["httpGet"].setdefault("scheme", "HTTP")
+                _fill(probe["httpGet"], path="/", scheme="HTTP")
 
 
 def _service(obj: Object) -> None:
@@ -337,9 +337,9 @@ def _service(obj: Object) -> None:
     kind = spec.setdefault("type", "ClusterIP")
     spec.setdefault("sessionAffinity", "None")
     if kind != "ExternalName":
-        spec.setdefault("internalTrafficPolicy", "Cluster")
-        spec.setdefault("ipFamilies", ["IPv4"])
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
+        _fill(
+            spec, internalTrafficPolicy="Cluster", ipFamilies=["IPv4"], ipFamilyPolicy="SingleStack"
+        )
     if kind in ("NodePort", "LoadBalancer"):
         spec.setdefault("externalTrafficPolicy", "Cluster")
     if kind == "LoadBalancer":
@@ -353,14 +353,10 @@ def _service(obj: Object) -> None:
 
 def _deployment(obj: Object) -> None:
     spec = mapping(obj, "spec")
-    spec.setdefault("replicas", 1)
-    spec.setdefault("revisionHistoryLimit", 10)
-    spec.setdefault("progressDeadlineSeconds", 600)
+    _fill(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
     strategy = mapping(spec, "strategy")
     if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
-        rolling = mapping(strategy, "rollingUpdate")
-        rolling.setdefault("maxSurge", "25%")
-        rolling.setdefault("maxUnavailable", "25%")
+        _fill(mapping(strategy, "rollingUpdate"), maxSurge="25%", maxUnavailable="25%")
     _template(spec)
 
 
@@ -376,14 +372,15 @@ def _daemon_set(obj: Object) -> None:
     spec.setdefault("revisionHistoryLimit", 10)
     strategy = mapping(spec, "updateStrategy")
     if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
-        rolling = mapping(strategy, "rollingUpdate")
-        rolling.setdefault("maxSurge", 0)
-        rolling.setdefault("maxUnavailable", 1)
+        _fill(mapping(strategy, "rollingUpdate"), maxSurge=0, maxUnavailable=1)
     _template(spec)
-    status = mapping(obj, "status")
-    for count in ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled"):
-        status.setdefault(count, 0)
-    status.setdefault("numberReady", 0)
+    counts = (
+        "currentNumberScheduled",
+        "desiredNumberScheduled",
+        "numberMisscheduled",
+        "numberReady",
+    )
+    _fill(mapping(obj, "status"), **dict.fromkeys(counts, 0))
 
 
 def _template(spec: Object) -> None:
@@ -405,12 +402,20 @@ def _secret(obj: Object) -> None:
 def _ip_pool(obj: Object) -> None:
     """The defaults of projectcalico.org/v3; a raw crd.projectcalico.org/v1 object gets none."""
     spec = mapping(obj, "spec")
-    spec.setdefault("ipipMode", "Never")
-    spec.setdefault("vxlanMode", "Never")
-    spec.setdefault("blockSize", 122 if ":" in str(spec.get("cidr")) else 26)
-    spec.setdefault("nodeSelector", "all()")
-    spec.setdefault("allowedUses", ["Workload", "Tunnel"])
-    spec.setdefault("assignmentMode", "Automatic")
+    _fill(
+        spec,
+        ipipMode="Never",
+        vxlanMode="Never",
+        blockSize=122 if ":" in str(spec.get("cidr")) else 26,
+        nodeSelector="all()",
+        allowedUses=["Workload", "Tunnel"],
+        assignmentMode="Automatic",
+    )
+
+
+def _fill(obj: Object, **defaults: Any) -> None:
+    for key, value in defaults.items():
+        obj.setdefault(key, value)
 
 
 def _objects(value: object) -> list[Object]:

@@ -13,25 +13,22 @@ from typing import Any, Literal
 from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.objects import Object
 
-#
 # One type to a line: ``Name: field:type ...``, fields in the order of their protobuf numbers. It
-# is the one source for four things: which fields are unknown or of the wrong type, how a
-# strategic merge patch treats a list, the OpenAPI document, and decoding protobuf, in which
-# kubectl sends some objects. A kind without a line here is open: anything goes.
+# is the one source for four things: which fields are unknown or of the wrong type, how a strategic
+# merge patch treats a list, the OpenAPI document, and decoding protobuf, in which kubectl sends
+# some objects. A kind without a line here is open: anything goes.
 #
-# =============
-# ================================================================================== ``s i b``
-# string, integer, boolean ``t`` a time stamp ``q`` a quantity: a string or a number ``is`` an
-# integer or a string ``x`` bytes, base64 in JSON ``o`` an object, whatever is in it ``*``
-# anything ``Name`` another type of this table ``{s}`` a map from strings to a type ``[T]`` a
-# list that is replaced as a whole ``[T|key]`` a list that is merged by ``key`` (strategic merge
-# patch) ``[T|+]`` a list of strings that is merged as a set ``^Name`` another type whose fields
-# count as this type's own ``@`` it is a kind: ``apiVersion`` and ``kind`` come first, without a
-# number ``-`` a number that is not used ``...`` further fields may follow (types that the server
-# writes and nobody submits) =============
-# ==================================================================================
-
-
+#   s i b t q x o *  string, integer, boolean, time, quantity (a string or a number), bytes (base64
+#                    in JSON), an object with whatever is in it, anything
+#   is               an integer or a string
+#   Name             another type of this table
+#   {s}              a map from strings to a type
+#   [T] [T|key]      a list that is replaced as a whole; one that is merged by ``key``
+#   [T|+]            a list of strings that is merged as a set
+#   ^Name            another type whose fields count as this type's own
+#   @                it is a kind: ``apiVersion`` and ``kind`` come first, without a number
+#   - ...            a number that is not used; further fields may follow (types that the server
+#                    writes and nobody submits)
 TYPES = """
 ObjectMeta: name:s generateName:s namespace:s selfLink:s uid:s resourceVersion:s generation:i
   creationTimestamp:t deletionTimestamp:t deletionGracePeriodSeconds:i labels:{s} annotations:{s}
@@ -209,9 +206,6 @@ CalicoNodeStatusSpec: node:s classes:[s] updatePeriodSeconds:i
 """
 
 
-# -- What the type table means: the fields of a type, and checking an object against it -----------
-
-
 _QUANTITY = re.compile(
     r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?$"
 )
@@ -378,18 +372,17 @@ def _conform_value(of: str, value: Any, path: str, owner: str) -> Iterator[Probl
 
 def _is_a(letter: str, value: Any) -> bool:
     whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-    text = isinstance(value, str)
-    fits = {
-        "s": text,
-        "t": text and bool(_TIME.match(value)),
-        "x": text,
-        "i": whole,
-        "b": isinstance(value, bool),
-        "o": isinstance(value, dict),
-        "is": whole or text,
-        "q": text and bool(_QUANTITY.match(value)),
-    }
-    return fits[letter]
+    match letter:
+        case "i":
+            return whole
+        case "b":
+            return isinstance(value, bool)
+        case "o":
+            return isinstance(value, dict)
+        case "is" if whole:
+            return True
+    pattern = {"t": _TIME, "q": _QUANTITY}.get(letter)
+    return isinstance(value, str) and (pattern is None or bool(pattern.match(value)))
 
 
 def quantity(value: Any) -> Any:
@@ -400,31 +393,18 @@ def quantity(value: Any) -> Any:
 
 
 def _go_type(of: str) -> str:
-    letters = {
-        "s": "string",
-        "i": "int32",
-        "b": "bool",
-        "t": "v1.Time",
-        "x": "[]uint8",
-        "q": "resource.Quantity",
-        "is": "intstr.IntOrString",
-        "o": "v1.Object",
-    }
+    letters = {"s": "string", "i": "int32", "b": "bool", "t": "v1.Time", "x": "[]uint8",
+               "q": "resource.Quantity", "is": "intstr.IntOrString", "o": "v1.Object"}  # fmt: skip
     return letters.get(of, f"v1.{of}")
 
 
 def json_type(value: Any) -> str:
     """The JSON type of a value, as Go's decoder names it."""
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, dict):
-        return "object"
-    if isinstance(value, list):
-        return "array"
-    return "string" if isinstance(value, str) else "number"
+    names = {bool: "bool", dict: "object", list: "array", str: "string"}
+    return names.get(type(value), "number")
 
 
-# -- Objects in Kubernetes' protobuf encoding, decoded by the numbers in the table of kinds -------
+# -- Protobuf -------------------------------------------------------------------------------------
 #
 # kubectl sends so what it builds itself: ``kubectl create configmap``, ``auth can-i``,
 # ``drain``. Answers are always JSON, which every client accepts.
@@ -437,16 +417,10 @@ _MAGIC = b"k8s\x00"
 # Go writes every field that is not a pointer, zero or not. A zero is dropped as "not given", but
 # for the pointers among the fields: there it was given, and differs from the default.
 _ZERO_IS_GIVEN = {
-    "allocateLoadBalancerNodePorts",
-    "allowPrivilegeEscalation",
-    "automountServiceAccountToken",
-    "enableServiceLinks",
-    "gracePeriodSeconds",
-    "replicas",
-    "runAsGroup",
-    "runAsUser",
+    "allocateLoadBalancerNodePorts", "allowPrivilegeEscalation", "automountServiceAccountToken",
+    "enableServiceLinks", "gracePeriodSeconds", "replicas", "runAsGroup", "runAsUser",
     "terminationGracePeriodSeconds",
-}
+}  # fmt: skip
 
 
 def decode(body: bytes) -> Object:

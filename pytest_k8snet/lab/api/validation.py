@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -77,38 +77,29 @@ class Causes:
     def __init__(self) -> None:
         self.found: list[Cause] = []
 
-    def _add(self, reason: str, field: str, message: str) -> None:
+    def add(self, reason: str, field: str, message: str) -> None:
+        """Add one, by the reason that follows ``FieldValue``."""
         self.found.append(Cause(f"FieldValue{reason}", field, message))
 
     def required(self, field: str, why: str = "") -> None:
         """A field that must be there is not."""
-        self._add("Required", field, f"Required value{': ' + why if why else ''}")
+        self.add("Required", field, f"Required value{': ' + why if why else ''}")
 
     def invalid(self, field: str, value: Any, why: str) -> None:
         """A value that is not acceptable."""
-        self._add("Invalid", field, f"Invalid value: {_shown(value)}: {why}")
-
-    def duplicate(self, field: str, value: Any) -> None:
-        """A value that may occur once only."""
-        self._add("Duplicate", field, f"Duplicate value: {_shown(value)}")
+        self.add("Invalid", field, f"Invalid value: {_shown(value)}: {why}")
 
     def forbidden(self, field: str, why: str) -> None:
         """A field that may not be set or changed here."""
-        self._add("Forbidden", field, f"Forbidden: {why}")
+        self.add("Forbidden", field, f"Forbidden: {why}")
 
-    def unknown_reference(self, field: str, value: Any) -> None:
-        """A name that refers to nothing."""
-        self._add("NotFound", field, f"Not found: {_shown(value)}")
+    def duplicate(self, field: str, value: Any) -> None:
+        """A value that may occur once only."""
+        self.add("Duplicate", field, f"Duplicate value: {_shown(value)}")
 
     def too_long(self, field: str, limit_bytes: int) -> None:
         """A value that is too large."""
-        self._add("TooLong", field, f"Too long: may not be more than {limit_bytes} bytes")
-
-    def unsupported(self, field: str, value: Any, supported: Iterable[str]) -> None:
-        """A value that is none of the few that there are."""
-        choice = ", ".join(map(_shown, supported))
-        message = f"Unsupported value: {_shown(value)}: supported values: {choice}"
-        self._add("NotSupported", field, message)
+        self.add("TooLong", field, f"Too long: may not be more than {limit_bytes} bytes")
 
     def unchanged(self, path: str, new: Object, old: Object) -> None:
         """A value that may not change once it is there."""
@@ -158,7 +149,9 @@ def _required(then: Rule | None = None) -> Rule:
 def _one_of(*supported: str) -> Rule:
     def check(causes: Causes, field: str, value: Any) -> None:
         if value is not None and value not in supported:
-            causes.unsupported(field, value, supported)
+            choice = ", ".join(map(_shown, supported))
+            message = f"Unsupported value: {_shown(value)}: supported values: {choice}"
+            causes.add("NotSupported", field, message)
 
     return check
 
@@ -278,34 +271,19 @@ _LABEL_VALUE = Form(
     " '.', and must start and end with an alphanumeric character",
     ("MyValue", "my_value", "12345"),
 )
-_CONFIG_KEY = Form(
-    "[-._a-zA-Z0-9]+",
-    253,
-    "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
-    ("key.name", "KEY_NAME", "key-name"),
-)
 _PORT_NAME = Form(
     _LABEL,
     15,
     "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
     ("http",),
 )
-# The API service of the core group is called "v1.", which is no domain name.
-_API_SERVICE_NAME = Form(
-    r"[a-z0-9]+\.[-a-z0-9.]*", 253, "must be a version and a group", ("v1.apps", "v1.")
-)
-
 _PORT = _between(1, 65535)
 _PROTOCOL = _one_of("SCTP", "TCP", "UDP")
 
 
 # -- Metadata ------------------------------------------------------------------------------------
 
-_NAMES = {
-    "namespaces": _DNS_LABEL,
-    "services": _SERVICE_NAME,
-    "apiservices.apiregistration.k8s.io": _API_SERVICE_NAME,
-}
+_NAMES = {"namespaces": _DNS_LABEL, "services": _SERVICE_NAME}
 #: Annotations may be this large together.
 _ANNOTATIONS_LIMIT_BYTES = 256 * 1024
 
@@ -314,7 +292,9 @@ def _check_metadata(causes: Causes, resource: Resource, obj: Object) -> None:
     meta = obj["metadata"]
     if not meta.get("name"):
         causes.required("metadata.name", "name or generateName is required")
-    _NAMES.get(resource.key, _DNS_SUBDOMAIN)(causes, "metadata.name", meta.get("name"))
+    # The API service of the core group is called "v1.", which is no domain name.
+    elif resource.kind != "APIService":
+        _NAMES.get(resource.key, _DNS_SUBDOMAIN)(causes, "metadata.name", meta["name"])
     if resource.namespaced:
         _DNS_LABEL(causes, "metadata.namespace", meta["namespace"])
     elif meta.get("namespace"):
@@ -428,7 +408,7 @@ def _check_pod_spec(causes: Causes, at: str, spec: Object) -> None:
             for number, mount in enumerate(_objects(container.get("volumeMounts"))):
                 if mount.get("name") and mount["name"] not in names:
                     where = f"{at}.{field}[{index}].volumeMounts[{number}].name"
-                    causes.unknown_reference(where, mount["name"])
+                    causes.add("NotFound", where, f"Not found: {_shown(mount['name'])}")
 
 
 def _check_pod_update(causes: Causes, new: Object, old: Object) -> None:
@@ -568,12 +548,8 @@ _NODE: Table = {
 
 def _check_config_map(causes: Causes, config_map: Object) -> None:
     """A config map or a secret."""
-    total = 0
-    for field in ("data", "binaryData"):
-        for key, value in (config_map.get(field) or {}).items():
-            _CONFIG_KEY(causes, f"{field}[{key}]", key)
-            total += len(str(value).encode())
-    if total > _DATA_LIMIT_BYTES:
+    data = [*dig(config_map, "data", {}).values(), *dig(config_map, "binaryData", {}).values()]
+    if sum(len(str(value).encode()) for value in data) > _DATA_LIMIT_BYTES:
         causes.too_long("data", _DATA_LIMIT_BYTES)
 
 

@@ -283,9 +283,6 @@ def test_a_selector_is_for_life() -> None:
 
 def test_other_kinds() -> None:
     store = store_of()
-    assert (
-        "a valid config key" in causes(store, "configmaps", {**named(), "data": {"a b": ""}})[0][1]
-    )
     large = {**named(), "data": {"a": "x" * (1024 * 1024 + 1)}}
     assert causes(store, "configmaps", large)[0][1].startswith("Too long")
     lease = {**named(), "spec": {"leaseDurationSeconds": 0}}
