@@ -1,4 +1,4 @@
-"""The ``k8snet`` command: lab, doctor, restore, judge, report.
+"""The ``k8snet`` command: init, lab, doctor, restore, report, judge, export, completion.
 
 Each sub-command imports what it needs when it is called, so that ``k8snet --help`` is instant.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,14 +47,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+#: What a shell completes where a file is asked for, in the words of shtab.
+_FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "fish": "(__fish_complete_path)"}
+
+
+def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
+    """The parser of the command line.
+
+    Args:
+        lab: the parser of ``k8snet lab``, where its options are wanted, too; it reads its command
+            line itself.
+    """
     parser = argparse.ArgumentParser(
         prog="k8snet", description="Network SLOs on Kubernetes clusters with Calico."
     )
     parser.add_argument("--version", action="version", version=f"pytest-k8snet {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    commands.add_parser("lab", help="start the embedded lab (k8snet lab --help)", add_help=False)
+    init = _command(commands, "init", "write a small acceptance suite to begin with")
+    init.add_argument(
+        "folder", type=Path, nargs="?", default=Path(), help="where to (default: here)"
+    )
+    init.add_argument(
+        "--run",
+        action="store_true",
+        dest="at_once",
+        help="run it at once; the exit status is pytest's",
+    )
+    init.add_argument("--lab", action="store_true", help="on the embedded lab")
+    _add_cluster(init)
+    init.set_defaults(run=_init)
+
+    commands.add_parser(
+        "lab",
+        help="start the embedded lab (k8snet lab --help)",
+        add_help=False,
+        parents=[lab] if lab else [],
+    )
 
     doctor = _command(
         commands, "doctor", "say what the cluster is, which modes it can have, and what is missing"
@@ -78,14 +108,29 @@ def _parser() -> argparse.ArgumentParser:
     restore.set_defaults(run=_restore)
 
     report = _command(commands, "report", "draw the HTML report of a results file again")
-    report.add_argument("results", type=Path, help="the file of --k8snet-results")
-    report.add_argument("-o", "--output", type=Path, required=True, help="the HTML file to write")
+    _add_file(report, "results", help="the file of --k8snet-results")
+    _add_file(report, "-o", "--output", required=True, help="the HTML file to write")
     report.set_defaults(run=_report)
 
     judge = _command(commands, "judge", "repeat the verdicts of a results file offline")
-    judge.add_argument("results", type=Path, help="the file of --k8snet-results")
-    judge.add_argument("--limits", type=Path, help="other limits: a TOML file, claim = limit")
+    _add_file(judge, "results", help="the file of --k8snet-results")
+    _add_file(judge, "--limits", help="other limits: a TOML file, claim = limit")
     judge.set_defaults(run=_judge)
+
+    export = _command(commands, "export", "print the figures of a results file for other programs")
+    _add_file(export, "results", help="the file of --k8snet-results")
+    export.add_argument(
+        "--format", choices=("csv", "openmetrics"), required=True, help="what to print"
+    )
+    export.set_defaults(run=_export)
+
+    completion = _command(commands, "completion", "print what completes this command in a shell")
+    completion.add_argument(
+        "shell",
+        choices=tuple(_FILES),
+        help='for bash and zsh: run it at each login: eval "$(k8snet completion bash)"',
+    )
+    completion.set_defaults(run=_completion)
     return parser
 
 
@@ -98,10 +143,13 @@ def _command(commands: Any, name: str, purpose: str) -> argparse.ArgumentParser:
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--kubeconfig", type=Path, help="default: KUBECONFIG, ~/.kube/config, or in-cluster"
-    )
+    _add_file(parser, "--kubeconfig", help="default: KUBECONFIG, ~/.kube/config, or in-cluster")
     parser.add_argument("--context", help="default: the kubeconfig's current context")
+
+
+def _add_file(parser: argparse.ArgumentParser, *names: str, **options: Any) -> None:
+    """Add an argument that is a path, and tell shells so."""
+    parser.add_argument(*names, type=Path, **options).complete = _FILES  # type: ignore[attr-defined]
 
 
 def _shown(text: object) -> str:
@@ -109,6 +157,22 @@ def _shown(text: object) -> str:
     from pytest_k8snet.report.format import visible
 
     return visible(text, None)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from pytest_k8snet import starter
+
+    told = starter.write_suite(options.folder)
+    print("\n".join(told), flush=True)
+    arguments = starter.arguments(
+        lab=options.lab, kubeconfig=options.kubeconfig, context=options.context
+    )
+    if options.at_once:
+        return starter.run_suite(options.folder, arguments)
+    where = f"cd {shlex.quote(str(options.folder))} && " if options.folder != Path() else ""
+    # Without a word on the cluster the lab is the way that harms nobody.
+    print(f"next:  {where}pytest {shlex.join(arguments) or '--k8snet-lab'}")
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -181,6 +245,27 @@ def _judge(options: argparse.Namespace) -> int:
     judgement = rejudge(options.results, options.limits)
     print(judgement.text())
     return 0 if judgement.passed else 1
+
+
+def _export(options: argparse.Namespace) -> int:
+    from pytest_k8snet.report.export import csv_text, openmetrics_text
+    from pytest_k8snet.report.records import read
+
+    results = read(options.results)
+    text = {"csv": csv_text, "openmetrics": openmetrics_text}[options.format](results.records)
+    print(text, end="")
+    if results.note:
+        print(results.note, file=sys.stderr)
+    return 0
+
+
+def _completion(options: argparse.Namespace) -> int:
+    import shtab
+
+    from pytest_k8snet.lab.cli import parser as lab_parser
+
+    print(shtab.complete(_parser(lab_parser()), options.shell))
+    return 0
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import pytest
 
 from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
 
-# pytest words its summary differently on CI servers, and our live line stays away there. The tests
-# look at what people see at a prompt.
-for _variable in ("CI", "BUILD_NUMBER"):
+# pytest words its summary differently on CI servers, and our live line stays away there, and our
+# summary goes to the job's page. The tests look at what people see at a prompt.
+for _variable in ("CI", "BUILD_NUMBER", "GITHUB_STEP_SUMMARY"):
     os.environ.pop(_variable, None)
 
 # A shell that starts the tests in its background has them ignore SIGINT, and the runs that they

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
         LabError: the lab cannot start, or died.
     """
     arguments, command = _split(argv)
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     spec = _spec(options)
     with start(spec, port=options.port, timeout_seconds=_START_SECONDS) as lab:
         if options.kubeconfig is None:
@@ -56,8 +56,9 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return words[:index], words[index + 1 :]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, without what follows ``--``."""
+    made = argparse.ArgumentParser(
         prog="k8snet lab",
         usage="k8snet lab [OPTIONS] [-- COMMAND ...]",
         description="Start the embedded lab: a Kubernetes cluster with Calico whose nodes are\n"
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     defaults = CalicoSpec()
-    add = parser.add_argument
+    add = made.add_argument
     add("--nodes", type=_reader(int), default=4, metavar="N", help="how many nodes (default: 4)")
     add(
         "--rate",
@@ -123,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--port", type=_reader(int), default=0, help="port of the API (default: any free one)")
     add("--kubeconfig", type=Path, metavar="FILE", help="write the kubeconfig here, too")
-    return parser  # fmt: skip
+    return made  # fmt: skip
 
 
 def _reader(read: Callable[[str], _T]) -> Callable[[str], _T]:

@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -229,14 +229,23 @@ def finish(recorder: Recorder, exit_status: int) -> None:
     )
     recorder.close()
     if recorder.summary_path is not None:
-        try:
-            recorder.summary_path.write_text(markdown(recorder.records), encoding="utf-8")
-        except OSError as exc:
-            raise ResultsError(
-                f"the summary {recorder.summary_path} cannot be written",
-                found=exc.strerror or str(exc),
-                remedy="check path and rights",
-            ) from None
+        _write_summary(recorder, recorder.summary_path, mode="w")
+    # GitHub's runners show what is appended there on the job's page.
+    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if step_summary and summary.tests:
+        _write_summary(recorder, Path(step_summary), mode="a")
+
+
+def _write_summary(recorder: Recorder, path: Path, *, mode: Literal["w", "a"]) -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(markdown(recorder.records))
+    except OSError as exc:
+        raise ResultsError(
+            f"the summary {path} cannot be written",
+            found=exc.strerror or str(exc),
+            remedy="check path and rights",
+        ) from None
 
 
 # -- Our part of pytest-html's page. Registered only where pytest-html is loaded ------------------

@@ -151,3 +151,45 @@ def test_an_existing_service_is_measured_and_left_alone(
     done = run_pytest(copied("existing_service", tmp_path), f"--kubeconfig={lab.kubeconfig}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
+
+
+def test_one_command_leads_from_nothing_to_the_first_figures(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest_k8snet.cli", "init", "suite", "--run", "--lab"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "120", "PYTEST_ADDOPTS": "-p no:cacheprovider"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+    assert "pod-pod, same-subnet" in done.stdout
+    assert (tmp_path / "suite" / "report.html").is_file()
+
+
+def test_the_same_on_a_given_cluster_and_with_a_summary_for_github(
+    lab: LabProcess, tmp_path: Path
+) -> None:
+    step_summary = tmp_path / "step-summary.md"
+    step_summary.write_text("of an earlier step\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pytest_k8snet.cli", "init", "--run"]
+    done = subprocess.run(
+        [*command, f"--kubeconfig={lab.kubeconfig}"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTEST_ADDOPTS": "-p no:cacheprovider",
+            "GITHUB_STEP_SUMMARY": str(step_summary),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = step_summary.read_text(encoding="utf-8")
+    assert told.startswith("of an earlier step\n")
+    assert "pod-pod, same-subnet" in told

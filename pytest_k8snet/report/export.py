@@ -1,0 +1,162 @@
+"""Figures of a results file for other programs: CSV for spreadsheets, OpenMetrics for Prometheus.
+
+Reads records only. Figures keep the names and base units that they have in records. What counts
+here is what counts in the report: no warm-up, no sample that failed, none that a gate discarded.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from statistics import fmean
+from typing import Any
+
+from pytest_k8snet.report.records import OUTCOMES, VERDICT_STATES, Record
+
+#: How a figure's name ends, and the unit that it then has.
+_UNITS = {
+    "_bits_per_second": "bit/s",
+    "_seconds": "s",
+    "_bytes": "byte",
+    "_ratio": "ratio",
+    "_percent": "percent",
+}
+#: Options of iperf3's client that say where and how long, and how many values follow each. All
+#: others change what is measured, so figures with and without them are no repetitions.
+_PLACE_AND_TIME = {
+    "-c": 1,
+    "-p": 1,
+    "-t": 1,
+    "-i": 1,
+    "-O": 1,
+    "--connect-timeout": 1,
+    "-J": 0,
+    "--json": 0,
+}
+_COLUMNS = (
+    *("run", "time", "test", "sample", "tool", "scene", "placement", "mode", "options"),
+    *("client", "server", "url", "name", "value", "unit"),
+)
+
+
+def csv_text(records: Sequence[Record]) -> str:
+    """Return one line per figure, below a line of column names (RFC 4180, UTF-8)."""
+    out = io.StringIO()
+    lines = csv.writer(out)
+    lines.writerow(_COLUMNS)
+    for sample in _counting(records):
+        head = [
+            *(sample["run"], sample["time"], sample.get("test"), sample["id"], sample["tool"]),
+            *(sample["scene"], sample.get("placement"), sample.get("mode"), _options(sample)),
+            *(_node(sample.get("client")), _node(sample.get("server")), sample.get("url")),
+        ]
+        for name, value in _figures(sample):
+            lines.writerow([_harmless(cell) for cell in head] + [name, value, _unit(name)])
+    return out.getvalue()
+
+
+def openmetrics_text(records: Sequence[Record]) -> str:
+    """Return the newest state as gauges: means of repeated samples, outcomes, verdicts.
+
+    Labels are what lasts from run to run. Nodes, runs and samples are none, so that a series goes
+    on when the next run chooses another pair of nodes.
+    """
+    families: dict[str, list[tuple[dict[str, str], float]]] = {}
+
+    def add(name: str, labels: dict[str, str], value: float) -> None:
+        families.setdefault(f"k8snet_{name}", []).append((labels, value))
+
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for sample in _counting(records):
+        key = (sample["scene"], sample.get("placement") or "", sample.get("mode") or "")
+        groups.setdefault((sample["tool"], *key, _options(sample)), []).append(sample)
+    for (tool, scene, placement, mode, options), samples in groups.items():
+        labels = {"scene": scene, "placement": placement, "mode": mode, "options": options}
+        add(f"{tool}_samples", labels, len(samples))
+        values: dict[str, list[float]] = {}
+        for sample in samples:
+            for name, value in _figures(sample):
+                values.setdefault(name, []).append(value)
+        for name, found in values.items():
+            add(f"{tool}_{name}", labels, fmean(found))
+
+    verdicts = [one for one in records if one["kind"] == "verdict"]
+    for state in VERDICT_STATES:
+        add("verdicts", {"state": state}, sum(one["state"] == state for one in verdicts))
+    tests = [one for one in records if one["kind"] == "test"]
+    for outcome in OUTCOMES:
+        add("tests", {"outcome": outcome}, sum(one["outcome"] == outcome for one in tests))
+    if records:
+        began = datetime.fromisoformat(records[0]["time"])
+        add("run_timestamp_seconds", {}, began.timestamp())
+    add("run_complete", {}, any(one["kind"] == "end" for one in records))
+    return "".join(_family(name, series) for name, series in families.items()) + "# EOF\n"
+
+
+def _family(name: str, series: Sequence[tuple[dict[str, str], float]]) -> str:
+    lines = [f"# TYPE {name} gauge\n"]
+    for labels, value in series:
+        shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+        lines.append(f"{name}{f'{{{shown}}}' if shown else ''} {float(value)!r}\n")
+    return "".join(lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _counting(records: Sequence[Record]) -> Iterator[Record]:
+    """The samples that count."""
+    discarded = {
+        sample
+        for record in records
+        if record["kind"] == "verdict"
+        for entry in record.get("discarded") or ()
+        for sample in entry.get("samples") or ()
+    }
+    for record in records:
+        if record["kind"] != "sample" or record.get("warmup") or record.get("error"):
+            continue
+        if record["id"] not in discarded:
+            yield record
+
+
+def _figures(sample: Record) -> Iterator[tuple[str, float]]:
+    for name, value in (sample.get("figures") or {}).items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, value
+
+
+def _unit(name: str) -> str:
+    return next((unit for end, unit in _UNITS.items() if f"_{name}".endswith(end)), "")
+
+
+def _options(sample: Record) -> str:
+    """What of the command line makes this another measurement; empty for one TCP stream."""
+    command = [str(word) for word in sample.get("command") or ()]
+    if sample["tool"] != "iperf3" or "iperf3" not in command:
+        return ""
+    words = iter(command[command.index("iperf3") + 1 :])
+    kept = []
+    for word in words:
+        if word in _PLACE_AND_TIME:
+            for _ in range(_PLACE_AND_TIME[word]):
+                next(words, None)
+        else:
+            kept.append(word)
+    return " ".join(kept)
+
+
+def _node(end: Any) -> str:
+    """The node that an end of a sample is on, or its name where it is on none."""
+    if not isinstance(end, dict):
+        return ""
+    return str(end.get("node") or end.get("name") or "")
+
+
+def _harmless(cell: object) -> str:
+    """A cell that no spreadsheet takes for a formula: names come from the cluster."""
+    text = "" if cell is None else str(cell)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
