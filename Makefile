@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_SECONDS ?= 1
 SOAK_POINTS ?= 50
 
-.PHONY: demo test lint bench soak clean
+.PHONY: demo test lint docs bench soak clean
 
 ## demo: the study on the embedded lab; writes report.html and prints the table
 demo: $(VENV)/.lab system-packages
@@ -26,6 +26,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+## docs: the documentation site, into site/; a broken link or anchor fails it
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 ## bench: the figures the project promises, as paired ratios
 bench: $(VENV)/.dev system-packages
 	$(BIN)/python -m benchmarks
@@ -37,7 +41,7 @@ soak: $(VENV)/.dev system-packages
 	  tests/e2e/test_calico_killed.py tests/e2e/test_calico_signals.py tests/e2e/test_report_killed.py
 
 clean:
-	rm -rf $(VENV) report.html results.jsonl summary.md
+	rm -rf $(VENV) site dist report.html results.jsonl summary.md
 
 .PHONY: system-packages
 system-packages:
@@ -55,3 +59,8 @@ $(VENV)/.dev: pyproject.toml $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lab]' --group dev
 	@touch $@ $(VENV)/.lab
+
+$(VENV)/.docs: pyproject.toml $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lab]' --group docs
+	@touch $@

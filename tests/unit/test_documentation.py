@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import tomllib
 from dataclasses import asdict, fields
 from itertools import count
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 import yaml
 
 import pytest_k8snet
-from pytest_k8snet import Mbit, errors, fixtures, ms
+from pytest_k8snet import Mbit, cli, errors, fixtures, ms
 from pytest_k8snet.calico.journal import JOURNAL_NAME
 from pytest_k8snet.calico.lease import LEASE_NAME
 from pytest_k8snet.cluster.rbac import CRD_GROUP, LEVELS, Permission, permissions
@@ -32,7 +33,8 @@ from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Latency, Observation,
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("conftest_examples/*/*.md")])
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("conftest_examples/*/*.md")])
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
 #: The plan's short names, as users write them.
 LONG_NAMES = {
     "omit": "omit_seconds",
@@ -136,17 +138,14 @@ def plugin_modules() -> list[ModuleType]:
     return [importlib.import_module(name) for name in names]
 
 
-def test_every_error_is_documented() -> None:
-    text = page("errors.md")
-    missing = {
+def public_errors() -> set[str]:
+    """The names of all errors that a user can meet."""
+    return {
         value.__name__
         for module in plugin_modules()
         for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, errors.K8sNetError | errors.Inconclusive)
-        and f"`{value.__name__}`" not in text
+        if inspect.isclass(value) and issubclass(value, errors.K8sNetError | errors.Inconclusive)
     }
-    assert missing == set()
 
 
 def test_the_report_is_documented_section_by_section() -> None:
@@ -249,8 +248,86 @@ def test_the_readme_is_short_and_shows_a_failing_test_early() -> None:
 
 
 def test_every_page_is_in_the_overview() -> None:
-    linked = set(re.findall(r"\((\w[\w-]*\.md)\)", page("index.md")))
-    assert linked == {path.name for path in DOCS.glob("*.md")} - {"index.md"}
+    linked = set(re.findall(r"\(([\w/-]+\.md)\)", page("index.md")))
+    assert linked == {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")} - {"index.md"}
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text().split("\nnav:\n", 1)[1]
+    listed = re.findall(r"([\w/-]+\.md)$", navigation, re.MULTILINE)
+    assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+
+def readme_targets(start: str) -> list[str]:
+    """What the README links to below a URL, without the URL."""
+    return re.findall(rf"\]\({re.escape(start)}([^)]*)\)", (ROOT / "README.md").read_text())
+
+
+def test_the_readme_works_where_there_is_no_repository_around_it() -> None:
+    links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text())
+    assert [link for link in links if not link.startswith("https://")] == []
+
+
+def test_links_of_the_readme_lead_to_pages_of_the_site() -> None:
+    for target in readme_targets(URLS["Documentation"]):
+        path, _, anchor = target.partition("#")
+        text = page(f"{path.rstrip('/') or 'index'}.md")
+        assert not anchor or f"#{anchor}" in anchors(text), target
+
+
+def test_links_of_the_readme_lead_to_files_of_the_repository() -> None:
+    raw = URLS["Source"].replace("github.com", "raw.githubusercontent.com")
+    targets = [
+        *readme_targets(f"{URLS['Source']}/blob/main/"),
+        *readme_targets(f"{URLS['Source']}/tree/main/"),
+        *readme_targets(f"{raw}/main/"),
+    ]
+    assert len(targets) > 5
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_every_link_of_the_readme_is_one_of_these() -> None:
+    known = (URLS["Documentation"], URLS["Source"], "https://raw.githubusercontent.com/")
+    links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text())
+    assert [link for link in links if not link.startswith(known)] == []
+
+
+def test_the_readme_shows_a_picture_and_what_happens_on_a_cluster_on_its_first_screen() -> None:
+    first_screen = (ROOT / "README.md").read_text().splitlines()[:40]
+    assert any(line.startswith("![") for line in first_screen)
+    assert any("On a real cluster" in line for line in first_screen)
+
+
+def test_every_error_has_a_heading_to_link_to() -> None:
+    headings = re.findall(r"^### `(\w+)`$", page("errors.md"), re.MULTILINE)
+    assert len(headings) == len(set(headings))
+    assert {f"#{name.lower()}" for name in headings} <= anchors(page("errors.md"))
+    assert sorted(headings) == sorted(public_errors() - {"K8sNetError"})
+
+
+def test_every_public_name_is_in_the_reference_of_the_api() -> None:
+    classes = {
+        name
+        for name in dir(pytest_k8snet)
+        if not name.startswith("_") and inspect.isclass(getattr(pytest_k8snet, name))
+    }
+    assert set(re.findall(r"^::: pytest_k8snet\.(\w+)$", page("api.md"), re.MULTILINE)) == classes
+
+
+def test_the_help_of_every_command_is_in_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    commands = re.findall(r"^    (\w+)\b", capsys.readouterr().out, re.MULTILINE)
+    shown = re.findall(r"^<!-- output of: k8snet (\w+) --help -->$", page("command-line.md"), re.M)
+    assert len(commands) >= 5
+    assert shown == commands
+
+
+def test_nothing_of_the_site_comes_from_elsewhere() -> None:
+    settings = (ROOT / "mkdocs.yml").read_text()
+    assert "  font: false\n" in settings
+    assert "extra_javascript" not in settings
+    assert "extra_css" not in settings
 
 
 def paths_named(text: str) -> set[str]:

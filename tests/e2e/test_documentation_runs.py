@@ -1,0 +1,80 @@
+"""The tutorial and the how-to pages, followed to the letter: files written, commands run, in order.
+
+A block with a title is a file. A block of ``sh`` is typed, line by line; each has to end with 0, or
+as its comment ``# exit status N`` says. A block of ``console`` is for other machines (installing, a
+registry) and not run. Kubeconfigs that are named lead to the lab.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_k8snet.lab import LabProcess
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [DOCS / "tutorial.md", *sorted(DOCS.glob("how-to/*.md"))]
+BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: What a page need not say, since its reader's machine does nothing else meanwhile.
+FOR_A_BUSY_MACHINE = (
+    "-p no:cacheprovider -o k8snet_lab_rate=40M -o k8snet_plan='idle=0 steal=1 seconds=1 omit=1'"
+)
+EXIT_STATUS = re.compile(r"  # exit status (\d+)$")
+
+
+def steps(page: Path) -> Iterator[tuple[str, str, str]]:
+    """What a reader does: (language, title, text) of each block, in order."""
+    for language, title, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if title or language == "sh":
+            yield language, title, text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_does_what_it_says(page: Path, lab: LabProcess, tmp_path: Path) -> None:
+    commands = 0
+    for _, title, text in steps(page):
+        if title:
+            file = tmp_path / title
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            continue
+        for command in text.splitlines():
+            for name in re.findall(r"--kubeconfig=(\S+)", command):
+                shutil.copy(lab.kubeconfig, tmp_path / name)
+            typed(command, tmp_path)
+            commands += 1
+    assert commands
+
+
+def typed(command: str, folder: Path) -> None:
+    expected = EXIT_STATUS.search(command)
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTEST_ADDOPTS": FOR_A_BUSY_MACHINE,
+            "COLUMNS": "120",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    said = f"{command}\n{done.stdout}{done.stderr}"
+    assert done.returncode == int(expected[1] if expected else 0), said
+    # A page never shows a run in which nothing was tested.
+    assert (
+        "pytest" not in command.split()[0]
+        or "passed" in said
+        or "failed" in said
+        or "error" in said
+    )
