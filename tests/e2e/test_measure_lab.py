@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-# On a link of 100 Mbit/s. A tunnelled pod pair gets about 92 of them with TCP.
+# On a link of 100 Mbit/s, of which a tunnelled pod pair gets about 92 with TCP. The limits are
+# wide: a busy machine gets less, but not half of what was asked for, and never much more.
 WAYS = """
 import pytest
 from pytest_k8snet import Mbit
@@ -21,31 +22,31 @@ pytestmark = pytest.mark.k8snet_modes("VXLAN-Always")
 def test_udp(calico_mode, pod_pair):
     result = pod_pair.iperf3(udp=True, bitrate=20 * Mbit, seconds=1, omit_seconds=0)
     assert result.protocol == "UDP"
-    assert result.bandwidth == pytest.approx(20 * Mbit, rel=0.1)
-    assert result.lost_ratio < 0.02
+    assert 11 * Mbit < result.bandwidth < 22 * Mbit
+    assert result.lost_ratio < 0.25
     assert result.jitter is not None
     assert result.retransmits is None
 
 def test_udp_reverse(calico_mode, pod_pair):
     result = pod_pair.iperf3(udp=True, bitrate=20 * Mbit, seconds=1, omit_seconds=0, reverse=True)
-    assert result.bandwidth == pytest.approx(20 * Mbit, rel=0.1)
-    assert result.lost_ratio < 0.02
+    assert 11 * Mbit < result.bandwidth < 22 * Mbit
+    assert result.lost_ratio < 0.25
 
 def test_udp_bidirectional(calico_mode, pod_pair):
     result = pod_pair.iperf3(udp=True, bitrate=10 * Mbit, seconds=1, bidirectional=True)
-    assert result.bandwidth == pytest.approx(10 * Mbit, rel=0.1)
-    assert result.reverse_bandwidth == pytest.approx(10 * Mbit, rel=0.1)
+    assert 5.5 * Mbit < result.bandwidth < 11 * Mbit
+    assert 5.5 * Mbit < result.reverse_bandwidth < 11 * Mbit
     assert result.opposite.jitter is not None
 
 def test_udp_streams(calico_mode, pod_pair):
     result = pod_pair.iperf3(udp=True, bitrate=20 * Mbit, streams=2, seconds=1, omit_seconds=0)
     assert len(result.streams) == 2
-    assert result.bandwidth == pytest.approx(40 * Mbit, rel=0.1)
+    assert 22 * Mbit < result.bandwidth < 44 * Mbit
 
 def test_reverse(calico_mode, pod_pair):
     result = pod_pair.iperf3(seconds=1, omit_seconds=0, reverse=True)
     assert result.direction == "reverse"
-    assert 60 * Mbit < result.bandwidth < 100 * Mbit
+    assert 30 * Mbit < result.bandwidth < 100 * Mbit
 
 def test_bidirectional(calico_mode, pod_pair):
     result = pod_pair.iperf3(seconds=1, omit_seconds=0, bidirectional=True)
@@ -57,7 +58,12 @@ def test_streams_and_omit(calico_mode, pod_pair):
     result = pod_pair.iperf3(seconds=2, omit_seconds=1, streams=4)
     assert len(result.streams) == 4
     assert len(result.intervals) == 2
-    assert 60 * Mbit < result.bandwidth < 100 * Mbit
+    assert 30 * Mbit < result.bandwidth < 100 * Mbit
+
+@pytest.mark.k8snet_modes("Never", "VXLAN-Always", "VXLAN-CrossSubnet", "IPIP-Always")
+def test_headers(calico_mode, pod_pair, cross_subnet_pair):
+    for pair in (pod_pair, cross_subnet_pair):
+        pair.iperf3(udp=True, bitrate=10 * Mbit, length_bytes=1000, seconds=1, omit_seconds=0)
 
 def test_modes_by_their_names(k8snet):
     pair = k8snet.pod_pair("vxlan-always")
@@ -68,9 +74,12 @@ def test_modes_by_their_names(k8snet):
 """
 
 
+Run = tuple[str, list[dict[str, Any]]]
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, dict[str, Any]]]:
-    """What pytest printed, and each test's sample by the test's name."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """What pytest printed, and the samples."""
     folder = tmp_path_factory.mktemp("ways")
     (folder / "test_ways.py").write_text(WAYS, encoding="utf-8")
     done = subprocess.run(
@@ -87,25 +96,47 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, dict[s
     )
     lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
     samples = [record for record in map(json.loads, lines) if record["kind"] == "sample"]
-    name = "test_ways.py::{}[VXLAN-Always]"
-    return done.stdout + done.stderr, {
-        way: next(sample for sample in samples if sample["test"] == name.format(way))
-        for way in (
-            *("test_udp", "test_udp_reverse", "test_udp_bidirectional", "test_udp_streams"),
-            *("test_reverse", "test_bidirectional", "test_streams_and_omit"),
-        )
+    return done.stdout + done.stderr, samples
+
+
+def test_every_way_gives_the_figures_that_were_asked_for(run: Run) -> None:
+    assert "12 passed" in run[0], run[0]
+
+
+def test_every_way_proves_the_path_of_both_directions(run: Run) -> None:
+    promised = {
+        ("Never", "same-subnet"): "direct",
+        ("Never", "cross-subnet"): "direct",
+        ("VXLAN-CrossSubnet", "same-subnet"): "direct",
+        ("IPIP-Always", "same-subnet"): "ipip",
+        ("IPIP-Always", "cross-subnet"): "ipip",
     }
+    assert len(run[1]) == 7 + 2 * 4
+    for sample in run[1]:
+        assert sample["path"]["state"] == "proven", (sample["test"], sample["path"]["text"])
+        expected = promised.get((sample["mode"], sample["placement"]), "vxlan")
+        assert sample["path"]["expected"] == expected, sample["label"]
 
 
-def test_every_way_gives_the_figures_that_were_asked_for(
-    run: tuple[str, dict[str, dict[str, Any]]],
-) -> None:
-    assert "8 passed" in run[0], run[0]
-
-
-def test_every_way_proves_the_path_of_both_directions(
-    run: tuple[str, dict[str, dict[str, Any]]],
-) -> None:
-    for way, sample in run[1].items():
-        assert sample["path"]["state"] == "proven", (way, sample["path"]["text"])
-        assert sample["path"]["expected"] == "vxlan"
+def test_encapsulation_costs_what_its_headers_take(run: Run) -> None:
+    # What the sending node's NIC counted, per datagram: no load of the machine changes that. Around
+    # 1000 bytes of payload stand Ethernet 14, IPv4 20 and UDP 8; VXLAN puts another 50 before them,
+    # IPIP another 20.
+    taken = {}
+    for sample in run[1]:
+        if "test_headers" in sample["test"]:
+            sent = json.loads(sample["raw"])["end"]["sum_sent"]
+            nic = sample["path"]["counters"][sample["client"]["node"]]["eth0"]
+            taken[sample["mode"], sample["placement"]] = nic["tx_bytes"] / sent["packets"] - 1000
+    # iperf3's control connection and the probes of the path are counted, too.
+    near = {"abs": 4}
+    assert taken == {
+        ("Never", "same-subnet"): pytest.approx(42, **near),
+        ("Never", "cross-subnet"): pytest.approx(42, **near),
+        ("VXLAN-CrossSubnet", "same-subnet"): pytest.approx(42, **near),
+        ("VXLAN-CrossSubnet", "cross-subnet"): pytest.approx(92, **near),
+        ("VXLAN-Always", "same-subnet"): pytest.approx(92, **near),
+        ("VXLAN-Always", "cross-subnet"): pytest.approx(92, **near),
+        ("IPIP-Always", "same-subnet"): pytest.approx(62, **near),
+        ("IPIP-Always", "cross-subnet"): pytest.approx(62, **near),
+    }
