@@ -9,9 +9,9 @@ this light. The values are read in ``settings``.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
@@ -20,15 +20,14 @@ import pytest
 from pytest_k8snet.units import BitRate, Seconds
 
 if TYPE_CHECKING:
+    import argparse
     from ipaddress import IPv4Network
 
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.verdict.plan import Plan
 
-#: Set to ``off`` where another conftest registers ``--kubeconfig`` itself: ours is then only
-#: ``--k8snet-kubeconfig``. It has to be an environment variable, because plugins register their
-#: options before any conftest or ini file of the user's is read.
-SHORT_OPTION_VARIABLE = "K8SNET_SHORT_OPTIONS"
+#: Set where another plugin or conftest has the short ``--kubeconfig``: which of ours it is then.
+STEPPED_ASIDE: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 
 #: The default probe image: iperf3, curl, iproute2 and a shell. Every image with these will do.
 DEFAULT_IMAGE = "docker.io/nicolaka/netshoot:v0.13"
@@ -355,16 +354,58 @@ def register(parser: pytest.Parser) -> None:
 
 
 def _add_flags(group: Any, option: Option) -> None:
-    settings: dict[str, Any] = {"dest": option.dest, "default": None}
-    settings |= (
-        {"action": "store_const", "const": "true"}
-        if option.read is _truth
-        else {"metavar": option.flags[-1].removeprefix("--k8snet-").upper()}
-    )
-    flags = list(option.flags)
-    if os.environ.get(SHORT_OPTION_VARIABLE, "").lower() in ("off", "0", "no"):
-        flags = [flag for flag in flags if flag.startswith("--k8snet-")]
-    group.addoption(*flags, help=option.help, **settings)
+    own = [flag for flag in option.flags if flag.startswith("--k8snet-")]
+    group.addoption(*own, **_of_argparse(option))
+
+
+def _of_argparse(option: Option) -> dict[str, Any]:
+    settings: dict[str, Any] = {"dest": option.dest, "default": None, "help": option.help}
+    if option.read is _truth:
+        return settings | {"action": "store_const", "const": "true"}
+    return settings | {"metavar": option.flags[-1].removeprefix("--k8snet-").upper()}
+
+
+def _short_flags() -> Iterator[tuple[str, Option]]:
+    for option in OPTIONS:
+        for flag in option.flags:
+            if not flag.startswith("--k8snet-"):
+                yield flag, option
+
+
+def set_values_of_short_flags_apart(known: argparse.Namespace, args: Sequence[str]) -> None:
+    """Take ``prod.yaml`` of ``--kubeconfig prod.yaml`` for no test folder.
+
+    Short flags are added when all conftests are loaded, and to find those pytest has read the
+    command line without them.
+
+    Args:
+        known: what pytest made of the command line so far.
+        args: the command line.
+    """
+    for flag, _ in _short_flags():
+        for word, value in pairwise(args):
+            if word == flag and value in known.file_or_dir:
+                known.file_or_dir.remove(value)
+
+
+def add_short_flags(parser: pytest.Parser, config: pytest.Config, args: Sequence[str]) -> None:
+    """Add ``--kubeconfig`` unless it is somebody else's, now that all others have been heard.
+
+    An option that two register ends every run of the environment, also those that use neither.
+    """
+    group = parser.getgroup("k8snet")
+    aside = config.stash.setdefault(STEPPED_ASIDE, {})
+    for flag, option in _short_flags():
+        try:
+            _, unknown = parser.parse_known_and_unknown_args([f"{flag}=x", *args])
+        except (
+            pytest.UsageError
+        ):  # its owner takes no "x"; or the line is wrong, and pytest says so
+            unknown = []
+        if f"{flag}=x" in unknown:
+            group.addoption(flag, **_of_argparse(option))
+        else:
+            aside[flag] = option.flags[-1]
 
 
 def given(config: pytest.Config) -> bool:

@@ -14,7 +14,14 @@ from typing import Any, TypeAlias
 import pytest
 
 from pytest_k8snet.fixtures import RECORDER
-from pytest_k8snet.options import given, register, register_markers
+from pytest_k8snet.options import (
+    STEPPED_ASIDE,
+    add_short_flags,
+    given,
+    register,
+    register_markers,
+    set_values_of_short_flags_apart,
+)
 
 pytest_plugins = ["pytest_k8snet.fixtures"]
 
@@ -22,6 +29,16 @@ pytest_plugins = ["pytest_k8snet.fixtures"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Register options and ini keys."""
     register(parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None]:
+    """Register ``--kubeconfig`` last, and only if nobody else has."""
+    set_values_of_short_flags_apart(early_config.known_args_namespace, args)
+    yield
+    add_short_flags(parser, early_config, args)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-html reads its own options
@@ -36,11 +53,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Show what was set and where it came from."""
+    aside = config.stash.get(STEPPED_ASIDE, {})
+    lines = [
+        f"k8snet: {flag} is another plugin's here, ours is {own}" for flag, own in aside.items()
+    ]
     if not given(config):
-        return []
+        return lines
     from pytest_k8snet import settings
 
-    return settings.header(settings.of(config))
+    return lines + settings.header(settings.of(config))
 
 
 @pytest.hookimpl(trylast=True)  # after other plugins have chosen and ordered

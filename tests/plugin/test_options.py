@@ -101,14 +101,58 @@ def test_an_unknown_mode_is_refused_with_the_five_names(pytester: pytest.Pyteste
     result.stderr.fnmatch_lines(["*Sometimes*", "*VXLAN-CrossSubnet*"])
 
 
-def test_the_short_option_can_be_left_to_another_conftest(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--kubeconfig')")
-    monkeypatch.setenv("K8SNET_SHORT_OPTIONS", "off")
+OWNER = "def pytest_addoption(parser): parser.addoption('--kubeconfig')"
+ASIDE = "k8snet: --kubeconfig is another plugin's here, ours is --k8snet-kubeconfig"
+
+
+def test_the_short_option_steps_aside_for_a_conftest(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(OWNER)
     pytester.makepyfile(PROBE)
     result = pytester.runpytest_subprocess("-s", "--kubeconfig=a", "--k8snet-kubeconfig=b")
+    result.stdout.fnmatch_lines([ASIDE])
     result.stdout.fnmatch_lines([f"*<kubeconfig> {pytester.path / 'b'} <--kubeconfig>"])
+
+
+@pytest.mark.parametrize("name", ["aaa_first", "zzz_last"])
+def test_the_short_option_steps_aside_for_a_plugin_whenever_that_is_loaded(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pytester.makepyfile(**{name: OWNER})
+    pytester.makepyfile("def test_it(pytestconfig): assert pytestconfig.option.kubeconfig == 'a'")
+    monkeypatch.setenv("PYTEST_PLUGINS", name)
+    monkeypatch.syspath_prepend(pytester.path)
+    result = pytester.runpytest_subprocess("--kubeconfig", "a")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([ASIDE])
+
+
+def test_an_environment_with_an_owner_of_the_option_runs_as_without_us(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeconftest(
+        "def pytest_addoption(parser):\n"
+        "    parser.addoption('--kubeconfig', type=int, required=True)\n"
+    )
+    pytester.makepyfile("def test_it(pytestconfig): assert pytestconfig.option.kubeconfig == 7")
+    pytester.runpytest_subprocess("--kubeconfig=7").assert_outcomes(passed=1)
+
+
+def test_a_kubeconfig_behind_a_blank_is_no_folder_of_tests(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = pytester.mkdir("elsewhere")
+    (elsewhere / "prod.yaml").write_text("")
+    suite = pytester.mkdir("suite")
+    (suite / "conftest.py").write_text(
+        "def pytest_addoption(parser): parser.addoption('--of-the-conftest')"
+    )
+    (suite / "test_it.py").write_text("def test_it(): pass")
+    monkeypatch.chdir(suite)
+    result = pytester.runpytest_subprocess(
+        "--of-the-conftest=x", "--kubeconfig", "../elsewhere/prod.yaml"
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line(ASIDE)
 
 
 def test_modes_not_asked_for_are_deselected(pytester: pytest.Pytester) -> None:
@@ -147,4 +191,4 @@ def test_help_lists_the_options_and_touches_no_cluster(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing.yaml"))
     result = pytester.runpytest_inprocess("--help")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*--kubeconfig=KUBECONFIG*", "*--k8snet-change=CHANGE*"])
+    result.stdout.fnmatch_lines(["*--k8snet-change=CHANGE*", "*--kubeconfig=KUBECONFIG*"])
