@@ -49,6 +49,16 @@ def test_run_exec_logs_and_delete(kubectl: Kubectl) -> None:
     assert kubectl("delete", "pod", "p") == 'pod "p" deleted\n'
 
 
+def test_files_are_copied_both_ways(kubectl: Kubectl, tmp_path: Path) -> None:
+    kubectl.apply(pod_object("p"))
+    kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=10s")
+    (tmp_path / "here").write_text("content")
+    kubectl("cp", str(tmp_path / "here"), "p:/tmp/there")
+    assert kubectl.sh("p", "cat /tmp/there") == "content"
+    kubectl("cp", "p:/tmp/there", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_text() == "content"
+
+
 def test_exec_with_a_terminal(kubectl: Kubectl) -> None:
     kubectl.apply(pod_object("p"))
     kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=10s")
@@ -65,17 +75,6 @@ def test_exec_with_a_terminal(kubectl: Kubectl) -> None:
     )
     assert "/dev/pts/" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 5
-
-
-def test_cordon_and_uncordon(kubectl: Kubectl) -> None:
-    kubectl("cordon", "node2")
-    try:
-        kubectl.apply(pod_object("p", nodeSelector={"kubernetes.io/hostname": "node2"}))
-        condition = "--for=condition=PodScheduled=false"
-        kubectl("wait", condition, "pod/p", "--timeout=10s")
-    finally:
-        kubectl("uncordon", "node2")
-    kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=10s")
 
 
 def test_a_namespace_takes_its_contents_along(lab: LabProcess) -> None:

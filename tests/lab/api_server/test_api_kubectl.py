@@ -138,31 +138,6 @@ def test_server_side_apply(api: ApiServer) -> None:
     assert replicas == "3"
 
 
-def test_patches_of_every_type(api: ApiServer) -> None:
-    kubectl = api.kubectl
-    kubectl("create", "-f", "-", stdin=POOL)
-    kubectl("patch", POOLS, "small", "--type=merge", "-p", '{"spec":{"ipipMode":"Always"}}')
-    test_and_set = (
-        '[{"op":"test","path":"/spec/ipipMode","value":"Always"},'
-        '{"op":"replace","path":"/spec/ipipMode","value":"CrossSubnet"}]'
-    )
-    kubectl("patch", POOLS, "small", "--type=json", "-p", test_and_set)
-    mode = ("get", POOLS, "small", "-o", "jsonpath={.spec.ipipMode}")
-    assert kubectl(*mode) == "CrossSubnet"
-    failed = kubectl.fails("patch", POOLS, "small", "--type=json", "-p", test_and_set)
-    assert "is not equal to tested value" in failed
-    refused = kubectl.fails("patch", POOLS, "small", "-p", '{"spec":{}}')
-    assert "is not supported by crd.projectcalico.org/v1, Kind=IPPool" in refused
-    kubectl("create", "-f", "-", stdin=DEPLOYMENT)
-    remove = (
-        '{"spec":{"template":{"spec":{"containers":[{"name":"web","env":'
-        '[{"name":"A","$patch":"delete"},{"name":"C","value":"3"}]}]}}}}'
-    )
-    kubectl("patch", "deployment", "web", "-p", remove)
-    names = "jsonpath={.spec.template.spec.containers[0].env[*].name}"
-    assert sorted(kubectl("get", "deploy", "web", "-o", names).split()) == ["B", "C"]
-
-
 def test_bad_objects_are_refused_by_field(api: ApiServer) -> None:
     typo = POOL.replace("cidr:", "cider:")
     refused = api.kubectl.fails("create", "-f", "-", stdin=typo)
@@ -274,37 +249,6 @@ def test_deleting_waits_for_finalizers(api: ApiServer) -> None:
         api.on_loop(lambda: api.store.update(POOLS, pool))
         assert "deleted" in deleting.communicate(timeout=30)[0]
     assert api.kubectl("get", POOLS, "-o", "name") == ""
-
-
-def test_exec_keeps_channels_and_the_exit_code(api: ApiServer) -> None:
-    api.start_pod("web")
-    done = api.kubectl.run("exec", "web", "--", "sh", "-c", "echo out; echo err >&2; exit 3")
-    assert (done.returncode, done.stdout) == (3, "out\n")
-    assert done.stderr == "err\ncommand terminated with exit code 3\n"
-    assert api.kubectl("exec", "-i", "web", "--", "cat", stdin="hello") == "hello"
-    missing = api.kubectl.fails("exec", "web", "--", "no-such-program")
-    assert 'exec: "no-such-program": executable file not found in $PATH' in missing
-    assert 'pods "nope" not found' in api.kubectl.fails("exec", "nope", "--", "true")
-    wrong = api.kubectl.fails("exec", "web", "-c", "x", "--", "true")
-    assert "container x is not valid for pod web" in wrong
-
-
-def test_files_are_copied_both_ways(api: ApiServer, tmp_path: Path) -> None:
-    api.start_pod("web")
-    (tmp_path / "here").write_text("content")
-    api.kubectl("cp", str(tmp_path / "here"), f"web:{tmp_path / 'there'}")
-    assert (tmp_path / "there").read_text() == "content"
-    api.kubectl("cp", f"web:{tmp_path / 'there'}", str(tmp_path / "back"))
-    assert (tmp_path / "back").read_text() == "content"
-
-
-def test_logs_with_tail_and_follow(api: ApiServer) -> None:
-    api.start_pod("web")
-    api.runtime.lines = [b"one\n", b"two\n"]
-    assert api.kubectl("logs", "web") == "one\ntwo\n"
-    assert api.kubectl("logs", "web", "--tail=1") == "two\n"
-    api.loop.call_soon_threadsafe(api.runtime.more.set)
-    assert api.kubectl("logs", "web", "-f") == "one\ntwo\nthe end\n"
 
 
 def test_what_is_not_there_is_named(api: ApiServer) -> None:
