@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -20,9 +21,6 @@ from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.request import Target, integer, is_true
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.faults import ApiFaults, abort
-
-#: How long the headers of a log wait for the kubelet to refuse.
-_REFUSAL_SECONDS = 0.05
 
 
 class ExecutableNotFound(Exception):  # noqa: N818 -- the OCI runtime's own words
@@ -55,6 +53,23 @@ class RunningProcess(Protocol):
         """Tell the terminal its size."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    """Which lines of a container's output are wanted, and how.
+
+    Attributes:
+        follow: go on until the container ends.
+        tail_lines: only so many of the last lines that there are; None for all.
+        timestamps: each line begins with its time and a space.
+        previous: of the run before.
+    """
+
+    follow: bool = False
+    tail_lines: int | None = None
+    timestamps: bool = False
+    previous: bool = False
+
+
 class ContainerRuntime(Protocol):
     """What the kubelets offer to the API server."""
 
@@ -76,20 +91,9 @@ class ContainerRuntime(Protocol):
         """
 
     def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        follow: bool,
-        tail_lines: int | None,
-        timestamps: bool,
-        previous: bool,
+        self, namespace: str, pod: str, container: str, options: LogOptions
     ) -> AsyncIterator[bytes]:
-        """The container's output; with ``follow`` until it ends.
-
-        With ``timestamps`` each chunk is one line, and begins with its time and a space.
-        """
+        """The container's output, line by line."""
 
 
 def container_of(store: Store, target: Target, wanted: str) -> str:
@@ -116,80 +120,6 @@ def container_of(store: Store, target: Target, wanted: str) -> str:
     if not dig(pod, "spec.nodeName"):
         raise status.bad_request(f"pod {target.name} does not have a host assigned")
     return wanted
-
-
-def _since(query: Mapping[str, str]) -> datetime | None:
-    """The time from which on lines are wanted.
-
-    Raises:
-        StatusError: 400, it is not a time.
-    """
-    seconds, moment = integer(query, "sinceSeconds"), query.get("sinceTime", "")
-    if seconds is not None:
-        return datetime.now(UTC) - timedelta(seconds=seconds)
-    if not moment:
-        return None
-    try:
-        return datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    except ValueError:
-        raise status.bad_request(f"sinceTime: cannot parse {moment!r} as a time") from None
-
-
-async def _newer(
-    lines: AsyncIterator[bytes], since: datetime, *, timestamps: bool
-) -> AsyncIterator[bytes]:
-    async for line in lines:
-        moment, _, text = line.partition(b" ")
-        if datetime.fromisoformat(moment.decode().replace("Z", "+00:00")) >= since:
-            yield line if timestamps else text
-
-
-async def send_logs(
-    request: web.Request, store: Store, runtime: ContainerRuntime, target: Target
-) -> web.StreamResponse:
-    """Stream a container's output as plain text.
-
-    Raises:
-        StatusError: the request, or the kubelet, refuses.
-    """
-    query = request.query
-    limit, since = integer(query, "limitBytes"), _since(query)
-    timestamps = is_true(query.get("timestamps"))
-    chunks = runtime.logs(
-        target.namespace,
-        target.name,
-        container_of(store, target, query.get("container", "")),
-        follow=is_true(query.get("follow")),
-        tail_lines=integer(query, "tailLines"),
-        timestamps=timestamps or since is not None,
-        previous=is_true(query.get("previous")),
-    )
-    if since is not None:
-        chunks = _newer(chunks, since, timestamps=timestamps)
-    # A refusal comes before the first chunk; but a silent container must not hold up the headers.
-    first = asyncio.ensure_future(anext(chunks, None))
-    await asyncio.wait({first}, timeout=_REFUSAL_SECONDS)
-    if first.done():
-        first.result()
-    response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-    response.enable_chunked_encoding()
-    try:
-        await response.prepare(request)
-        chunk = await first
-        while chunk is not None and (limit is None or limit > 0):
-            if limit is not None:
-                chunk, limit = chunk[:limit], limit - len(chunk)
-            await response.write(chunk)
-            chunk = await anext(chunks, None)
-    finally:
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()
-    return response
-
-
-# -- Commands in containers over a WebSocket: Kubernetes' protocols v4 and v5 ``.channel.k8s.io``
 
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
@@ -272,7 +202,7 @@ class Commands:
         finally:
             incoming.cancel()
             if not output.done():
-                client.leave()
+                client.gone = True
 
     async def _outlive(
         self,
@@ -317,20 +247,15 @@ class _Client:
         except (ConnectionError, RuntimeError):
             self.gone = True
 
-    def leave(self) -> None:
-        self.gone = True
-
     def cut(self) -> None:
         """Break the connection off, as a lost network would."""
         self.gone = True
         abort(self._request.transport)
 
 
-class _Reader(Protocol):
-    async def read(self, n: int = -1) -> bytes: ...
-
-
-async def _pump(reader: _Reader, client: _Client, channel: int, *, wanted: bool) -> None:
+async def _pump(
+    reader: asyncio.StreamReader, client: _Client, channel: int, *, wanted: bool
+) -> None:
     while chunk := await reader.read(_CHUNK_BYTES):
         if wanted:
             await client.send(channel, chunk)
@@ -387,3 +312,82 @@ def not_started(error: ExecutableNotFound) -> Object:
     refused = status.internal_error(why)
     refused.details = {"causes": [{"message": why}]}
     return refused.to_dict()
+
+
+# -- Logs ------------------------------------------------------------------------------------------
+
+#: How long the headers of a log wait for the kubelet to refuse.
+_REFUSAL_SECONDS = 0.05
+
+
+async def send_logs(
+    request: web.Request, store: Store, runtime: ContainerRuntime, target: Target
+) -> web.StreamResponse:
+    """Stream a container's output as plain text.
+
+    Raises:
+        StatusError: the request, or the kubelet, refuses.
+    """
+    query = request.query
+    limit, since = integer(query, "limitBytes"), _since(query)
+    timestamps = is_true(query.get("timestamps"))
+    chunks = runtime.logs(
+        target.namespace,
+        target.name,
+        container_of(store, target, query.get("container", "")),
+        LogOptions(
+            follow=is_true(query.get("follow")),
+            tail_lines=integer(query, "tailLines"),
+            timestamps=timestamps or since is not None,
+            previous=is_true(query.get("previous")),
+        ),
+    )
+    if since is not None:
+        chunks = _newer(chunks, since, timestamps=timestamps)
+    # A refusal comes before the first chunk; but a silent container must not hold up the headers.
+    first = asyncio.ensure_future(anext(chunks, None))
+    await asyncio.wait({first}, timeout=_REFUSAL_SECONDS)
+    if first.done():
+        first.result()
+    response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+    response.enable_chunked_encoding()
+    try:
+        await response.prepare(request)
+        chunk = await first
+        while chunk is not None and (limit is None or limit > 0):
+            if limit is not None:
+                chunk, limit = chunk[:limit], limit - len(chunk)
+            await response.write(chunk)
+            chunk = await anext(chunks, None)
+    finally:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+    return response
+
+
+def _since(query: Mapping[str, str]) -> datetime | None:
+    """The time from which on lines are wanted.
+
+    Raises:
+        StatusError: 400, it is not a time.
+    """
+    seconds, moment = integer(query, "sinceSeconds"), query.get("sinceTime", "")
+    if seconds is not None:
+        return datetime.now(UTC) - timedelta(seconds=seconds)
+    if not moment:
+        return None
+    try:
+        return datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    except ValueError:
+        raise status.bad_request(f"sinceTime: cannot parse {moment!r} as a time") from None
+
+
+async def _newer(
+    lines: AsyncIterator[bytes], since: datetime, *, timestamps: bool
+) -> AsyncIterator[bytes]:
+    async for line in lines:
+        moment, _, text = line.partition(b" ")
+        if datetime.fromisoformat(moment.decode().replace("Z", "+00:00")) >= since:
+            yield line if timestamps else text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_k8snet.lab.api import status
@@ -207,15 +207,26 @@ def match_labels(selector: Object | None, labels: Mapping[str, str]) -> bool:
             return False
     for expression in selector.get("matchExpressions") or []:
         key, values = expression.get("key"), expression.get("values") or []
-        holds = {
-            "In": labels.get(key) in values,
-            "NotIn": labels.get(key) not in values,
-            "Exists": key in labels,
-            "DoesNotExist": key not in labels,
-        }
-        if not holds.get(expression.get("operator", ""), False):
+        if not meets(labels.get(key), expression.get("operator", ""), values):
             return False
     return True
+
+
+def meets(value: str | None, operator: str, values: Sequence[str]) -> bool:
+    """Whether a label's value (None for none) meets a requirement; an unknown one nothing does."""
+    match operator:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt" if value is not None:
+            # Only in the node selectors of pods.
+            return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
+    return False
 
 
 def fields_matcher(selector: str, resource_key: str) -> Matcher:

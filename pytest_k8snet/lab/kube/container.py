@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pytest_k8snet.lab.api.exec import ExecutableNotFound
+from pytest_k8snet.lab.api.exec import ExecutableNotFound, LogOptions
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.calico.ipam import Cni
 from pytest_k8snet.lab.dataplane import netns
@@ -517,22 +517,18 @@ class LogBuffer:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    async def read(
-        self, *, follow: bool, tail_lines: int | None, timestamps: bool
-    ) -> AsyncIterator[bytes]:
-        """The lines kept, from the last ``tail_lines`` on; with ``follow`` until the end."""
-        end = self._first + len(self._lines)
-        position = self._first if tail_lines is None else max(self._first, end - tail_lines)
+    async def read(self, options: LogOptions) -> AsyncIterator[bytes]:
+        """The lines kept, as far as they are wanted."""
+        position = self._first
+        if options.tail_lines is not None:
+            position += max(0, len(self._lines) - options.tail_lines)
         while True:
             # All of one instant: while a line is on its way to the reader, more may come.
-            lines = self._since(position)
+            lines = list(self._lines)[max(0, position - self._first) :]
             position = self._first + len(self._lines)
             news, closed = self._news, self._closed
             for stamp, line in lines:
-                yield b"%s %s" % (stamp.encode(), line) if timestamps else line
-            if closed or not follow:
+                yield b"%s %s" % (stamp.encode(), line) if options.timestamps else line
+            if closed or not options.follow:
                 return
             await news.wait()
-
-    def _since(self, position: int) -> list[tuple[str, bytes]]:
-        return list(self._lines)[max(0, position - self._first) :]

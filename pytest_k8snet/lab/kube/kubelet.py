@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pytest_k8snet.lab.api.exec import LogOptions
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.status import StatusError, bad_request, internal_error
 from pytest_k8snet.lab.api.store import Store
@@ -141,24 +142,16 @@ class Kubelet:
         return await containers.run_with_pipes(command, run.plan.environment, stdin=stdin)
 
     async def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        follow: bool,
-        tail_lines: int | None,
-        timestamps: bool,
-        previous: bool,
+        self, namespace: str, pod: str, container: str, options: LogOptions
     ) -> AsyncIterator[bytes]:
-        """The container's output; with ``follow`` until it ends.
+        """The container's output, line by line.
 
         Raises:
             StatusError: 400, it has not been started yet.
         """
         worker = self._container(namespace, pod, container)
-        run = worker.previous if previous else worker.current
-        if run is None and previous:
+        run = worker.previous if options.previous else worker.current
+        if run is None and options.previous:
             raise bad_request(
                 f'previous terminated container "{container}" in pod "{pod}" not found'
             )
@@ -170,8 +163,7 @@ class Kubelet:
             raise bad_request(
                 f'container "{container}" in pod "{pod}" is waiting to start: {why or reason}'
             )
-        lines = run.log.read(follow=follow, tail_lines=tail_lines, timestamps=timestamps)
-        async for line in lines:
+        async for line in run.log.read(options):
             yield line
 
     def _container(self, namespace: str, pod: str, container: str) -> ContainerWorker:

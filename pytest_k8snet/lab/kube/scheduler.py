@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from pytest_k8snet.lab.api.objects import Object, condition, dig, name_of
+from pytest_k8snet.lab.api.request import match_labels
 from pytest_k8snet.lab.api.store import Store, put_condition
 from pytest_k8snet.lab.api.verbs import assign_node
 from pytest_k8snet.lab.reconcile import Controller, Recorder, each_by_itself, is_over, living
@@ -117,28 +118,10 @@ def _matches_labels(pod: Object, node: Object) -> bool:
         return True
     fields = {"metadata.name": name_of(node)}
     return any(
-        all(_meets(entry, labels) for entry in term.get("matchExpressions") or [])
-        and all(_meets(entry, fields) for entry in term.get("matchFields") or [])
+        match_labels({"matchExpressions": term.get("matchExpressions")}, labels)
+        and match_labels({"matchExpressions": term.get("matchFields")}, fields)
         for term in required.get("nodeSelectorTerms") or []
     )
-
-
-def _meets(requirement: Object, labels: Object) -> bool:
-    value, values = labels.get(requirement["key"]), requirement.get("values") or []
-    match requirement["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt":
-            return value is not None and int(value) > int(values[0])
-        case "Lt":
-            return value is not None and int(value) < int(values[0])
-    return False
 
 
 def _shortage(pod: Object, node: Object, pods_there: Sequence[Object]) -> str:

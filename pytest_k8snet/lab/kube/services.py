@@ -76,13 +76,8 @@ class ServiceAddresses:
         taken = {dig(one, "spec.clusterIP") for one in others}
         wanted = spec.get("clusterIP")
         if wanted and wanted != "None" and wanted in taken:
-            cause = Cause(
-                "FieldValueInvalid",
-                "spec.clusterIPs",
-                f'Invalid value: ["{wanted}"]: failed to allocate IP {wanted}: '
-                "provided IP is already allocated",
-            )
-            raise invalid(self._store.resource("services"), name_of(service), [cause])
+            why = f"failed to allocate IP {wanted}: provided IP is already allocated"
+            raise self._refusal(service, "spec.clusterIPs", f'["{wanted}"]: {why}')
         if not wanted:
             hosts = self._spec.service_cidr
             first = int(hosts.network_address) + _RESERVED
@@ -99,17 +94,17 @@ class ServiceAddresses:
         for index, port in enumerate(spec.get("ports") or []):
             wanted = port.get("nodePort")
             if wanted in taken:
-                cause = Cause(
-                    "FieldValueInvalid",
-                    f"spec.ports[{index}].nodePort",
-                    f"Invalid value: {wanted}: provided port is already allocated",
-                )
-                raise invalid(self._store.resource("services"), name_of(service), [cause])
+                why = f"{wanted}: provided port is already allocated"
+                raise self._refusal(service, f"spec.ports[{index}].nodePort", why)
             if not wanted:
                 first, last = NODE_PORTS
                 wanted = next(number for number in range(first, last + 1) if number not in taken)
                 port["nodePort"] = wanted
             taken.add(wanted)
+
+    def _refusal(self, service: Object, field: str, why: str) -> StatusError:
+        cause = Cause("FieldValueInvalid", field, f"Invalid value: {why}")
+        return invalid(self._store.resource("services"), name_of(service), [cause])
 
 
 def node_ports(service: Object) -> Iterator[int]:
@@ -246,27 +241,13 @@ def _ports(service: Object, pod: Object) -> _Ports:
     )
 
 
-def _usable(service: Object, pods: Sequence[Object]) -> list[Object]:
-    early = dig(service, "spec.publishNotReadyAddresses", False)
-    return [
-        pod
-        for pod in pods
-        if dig(pod, "status.podIP")
-        and not is_over(pod)
-        and not dig(pod, "metadata.deletionTimestamp")
-        and (is_ready(pod) or early)
-    ]
-
-
 def subsets(service: Object, pods: Sequence[Object]) -> list[Object]:
     """The ``subsets`` of the Endpoints: addresses by the ports they have, ready apart."""
-    early = dig(service, "spec.publishNotReadyAddresses", False)
     groups: dict[_Ports, dict[str, list[Object]]] = defaultdict(lambda: defaultdict(list))
-    for pod in sorted(pods, key=lambda pod: str(dig(pod, "status.podIP"))):
-        gone = dig(pod, "metadata.deletionTimestamp") or is_over(pod)
-        if not dig(pod, "status.podIP") or gone:
+    for pod in _with_address(pods):
+        if dig(pod, "metadata.deletionTimestamp"):
             continue
-        kind = "addresses" if is_ready(pod) or early else "notReadyAddresses"
+        kind = "addresses" if _is_served(service, pod) else "notReadyAddresses"
         groups[_ports(service, pod)][kind].append(
             {
                 "ip": pod["status"]["podIP"],
@@ -275,28 +256,29 @@ def subsets(service: Object, pods: Sequence[Object]) -> list[Object]:
             }
         )
     return [
-        {**kinds, "ports": [_named(name, port=number, protocol=protocol)
-                            for name, number, protocol in ports]}
+        {
+            **kinds,
+            "ports": [
+                {**({"name": name} if name else {}), "port": number, "protocol": protocol}
+                for name, number, protocol in ports
+            ],
+        }
         for ports, kinds in sorted(groups.items())
-    ]  # fmt: skip
+    ]
 
 
 def slice_endpoints(service: Object, pods: Sequence[Object]) -> tuple[list[Object], list[Object]]:
     """The ``endpoints`` and ``ports`` of the EndpointSlice."""
-    usable = {id(pod) for pod in _usable(service, pods)}
     endpoints: list[Object] = []
     ports: set[tuple[str, int, str]] = set()
-    for pod in sorted(pods, key=lambda pod: str(dig(pod, "status.podIP"))):
-        if not dig(pod, "status.podIP") or is_over(pod):
-            continue
+    for pod in _with_address(pods):
         ending = bool(dig(pod, "metadata.deletionTimestamp"))
-        ready = id(pod) in usable
         ports.update(_ports(service, pod))
         endpoints.append(
             {
                 "addresses": [pod["status"]["podIP"]],
                 "conditions": {
-                    "ready": ready,
+                    "ready": _is_served(service, pod) and not ending,
                     "serving": is_ready(pod),
                     "terminating": ending,
                 },
@@ -310,18 +292,18 @@ def slice_endpoints(service: Object, pods: Sequence[Object]) -> tuple[list[Objec
     ]
 
 
-def _named(name: str, **facts: object) -> Object:
-    return ({"name": name} if name else {}) | facts
+def _with_address(pods: Sequence[Object]) -> list[Object]:
+    """The pods that run and have an address, by address."""
+    found = [pod for pod in pods if dig(pod, "status.podIP") and not is_over(pod)]
+    return sorted(found, key=lambda pod: str(pod["status"]["podIP"]))
+
+
+def _is_served(service: Object, pod: Object) -> bool:
+    return is_ready(pod) or bool(dig(service, "spec.publishNotReadyAddresses", False))
 
 
 def _reference(pod: Object) -> Object:
-    meta = pod["metadata"]
-    return {
-        "kind": "Pod",
-        "namespace": meta["namespace"],
-        "name": meta["name"],
-        "uid": meta["uid"],
-    }
+    return {"kind": "Pod", **{key: pod["metadata"][key] for key in ("namespace", "name", "uid")}}
 
 
 def load_balancer_addresses(service: Object) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from lab_kubectl import Kubectl
 
 from pytest_k8snet.lab import credentials
-from pytest_k8snet.lab.api.exec import ExecutableNotFound
+from pytest_k8snet.lab.api.exec import ExecutableNotFound, LogOptions
 from pytest_k8snet.lab.api.server import Server, serve
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.spec import CalicoSpec
@@ -102,20 +102,12 @@ class LocalRuntime:
         return process
 
     async def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        follow: bool,
-        tail_lines: int | None,
-        timestamps: bool,
-        previous: bool,
+        self, namespace: str, pod: str, container: str, options: LogOptions
     ) -> AsyncIterator[bytes]:
-        lines = self.lines if tail_lines is None else self.lines[-tail_lines:]
+        lines = self.lines if options.tail_lines is None else self.lines[-options.tail_lines :]
         for number, line in enumerate(list(lines)):
-            yield b"2026-01-01T00:00:%02d.5Z %s" % (number, line) if timestamps else line
-        if follow:
+            yield b"2026-01-01T00:00:%02d.5Z %s" % (number, line) if options.timestamps else line
+        if options.follow:
             await self.more.wait()
             yield b"the end\n"
 

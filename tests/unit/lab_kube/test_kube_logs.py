@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+from pytest_k8snet.lab.api.exec import LogOptions
 from pytest_k8snet.lab.kube.container import LogBuffer
 
 
@@ -11,7 +12,7 @@ async def followed(buffer: LogBuffer, *, close_while_reading: bool) -> list[byte
         buffer.append(line)
     found = []
     async with asyncio.timeout(10):
-        async for line in buffer.read(follow=True, tail_lines=None, timestamps=False):
+        async for line in buffer.read(LogOptions(follow=True)):
             found.append(line)
             if len(found) <= 2:
                 buffer.append(b"%d\n" % (len(found) + 2))
@@ -35,6 +36,6 @@ def test_of_too_much_the_last_is_kept() -> None:
         buffer = LogBuffer(capacity_bytes=4)
         for line in (b"1\n", b"2\n", b"3\n"):
             buffer.append(line)
-        return [line async for line in buffer.read(follow=False, tail_lines=None, timestamps=False)]
+        return [line async for line in buffer.read(LogOptions())]
 
     assert asyncio.run(kept()) == [b"2\n", b"3\n"]
