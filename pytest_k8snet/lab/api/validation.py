@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -21,6 +20,9 @@ from pytest_k8snet.lab.api.resources import CALICO_V3, Resource
 from pytest_k8snet.lab.api.status import Cause
 from pytest_k8snet.lab.spec import CalicoSpec
 
+#: What is wrong with one field or object, one cause after the other.
+Causes = Iterator[Cause]
+
 
 def check_new(resource: Resource, obj: Object, calico: CalicoSpec) -> None:
     """Refuse a new object that is not valid.
@@ -28,7 +30,7 @@ def check_new(resource: Resource, obj: Object, calico: CalicoSpec) -> None:
     Raises:
         StatusError: 422, with all its faults.
     """
-    _refuse(resource, obj, _checked(resource, obj, calico))
+    _refuse(resource, obj, _whole(resource, obj, calico))
 
 
 def check_update(
@@ -39,154 +41,129 @@ def check_update(
     Raises:
         StatusError: 422, with all its faults.
     """
-    causes = _checked(resource, new, calico)
-    if resource.key == "pods" and subresource != "binding":
-        _check_pod_update(causes, new, old)
-    elif resource.kind == "IPPool" and _strict_pools(resource, calico):
-        for field in ("cidr", "blockSize"):
-            causes.unchanged(f"spec.{field}", new, old)
-    elif resource.key == "services" and dig(new, "spec.type") != "ExternalName":
-        causes.unchanged("spec.clusterIP", new, old)
-    elif resource.group == "apps":
-        causes.unchanged("spec.selector", new, old)
-    _refuse(resource, new, causes)
+
+    def causes() -> Causes:
+        yield from _whole(resource, new, calico)
+        if resource.key == "pods" and subresource != "binding":
+            yield from _pod_update(new, old)
+        elif resource.kind == "IPPool" and _strict_pools(resource, calico):
+            yield from _unchanged(new, old, "spec.cidr", "spec.blockSize")
+        elif resource.key == "services" and dig(new, "spec.type") != "ExternalName":
+            yield from _unchanged(new, old, "spec.clusterIP")
+        elif resource.group == "apps":
+            yield from _unchanged(new, old, "spec.selector")
+
+    _refuse(resource, new, causes())
 
 
-def _checked(resource: Resource, obj: Object, calico: CalicoSpec) -> Causes:
-    causes = Causes()
-    _check_metadata(causes, resource, obj)
+def _whole(resource: Resource, obj: Object, calico: CalicoSpec) -> Causes:
+    yield from _metadata(resource, obj)
     if resource.kind == "IPPool":
-        _check_pool(causes, obj, strict=_strict_pools(resource, calico))
+        yield from _pool(obj, strict=_strict_pools(resource, calico))
     elif resource.key in _CHECKS:
-        _CHECKS[resource.key](causes, obj)
-    return causes
+        yield from _CHECKS[resource.key](obj)
 
 
 def _refuse(resource: Resource, obj: Object, causes: Causes) -> None:
-    if causes.found:
-        raise status.invalid(resource, name_of(obj), causes.found)
+    found = list(causes)
+    if found:
+        raise status.invalid(resource, name_of(obj), found)
 
 
-class Causes:
-    """The faults of one object, collected while it is checked, in Kubernetes' words.
-
-    Attributes:
-        found: what was collected, in order.
-    """
-
-    def __init__(self) -> None:
-        self.found: list[Cause] = []
-
-    def add(self, reason: str, field: str, message: str) -> None:
-        """Add one, by the reason that follows ``FieldValue``."""
-        self.found.append(Cause(f"FieldValue{reason}", field, message))
-
-    def required(self, field: str, why: str = "") -> None:
-        """A field that must be there is not."""
-        self.add("Required", field, f"Required value{': ' + why if why else ''}")
-
-    def invalid(self, field: str, value: Any, why: str) -> None:
-        """A value that is not acceptable."""
-        self.add("Invalid", field, f"Invalid value: {_shown(value)}: {why}")
-
-    def forbidden(self, field: str, why: str) -> None:
-        """A field that may not be set or changed here."""
-        self.add("Forbidden", field, f"Forbidden: {why}")
-
-    def duplicate(self, field: str, value: Any) -> None:
-        """A value that may occur once only."""
-        self.add("Duplicate", field, f"Duplicate value: {_shown(value)}")
-
-    def too_long(self, field: str, limit_bytes: int) -> None:
-        """A value that is too large."""
-        self.add("TooLong", field, f"Too long: may not be more than {limit_bytes} bytes")
-
-    def unchanged(self, path: str, new: Object, old: Object) -> None:
-        """A value that may not change once it is there."""
-        before, after = dig(old, path), dig(new, path)
-        if before is not None and after != before:
-            self.invalid(path, after, "field is immutable")
+# -- Causes in Kubernetes' words -----------------------------------------------------------------
 
 
 def _shown(value: Any) -> str:
-    """A value as an error message shows it."""
     return "null" if value is None else json.dumps(value, separators=(",", ":"))
+
+
+def _invalid(field: str, value: Any, why: str) -> Cause:
+    return Cause("FieldValueInvalid", field, f"Invalid value: {_shown(value)}: {why}")
+
+
+def _missing(field: str, why: str = "") -> Cause:
+    return Cause("FieldValueRequired", field, f"Required value{': ' + why if why else ''}")
+
+
+def _forbidden(field: str, why: str) -> Cause:
+    return Cause("FieldValueForbidden", field, f"Forbidden: {why}")
+
+
+def _duplicate(field: str, value: Any) -> Cause:
+    return Cause("FieldValueDuplicate", field, f"Duplicate value: {_shown(value)}")
+
+
+def _too_long(field: str, limit_bytes: int) -> Cause:
+    text = f"Too long: may not be more than {limit_bytes} bytes"
+    return Cause("FieldValueTooLong", field, text)
 
 
 # -- The rules that tables are made of -----------------------------------------------------------
 
-#: Checks the value of one field; None where the field is absent.
-Rule = Callable[[Causes, str, Any], None]
+#: Checks the value of a field, None where it is absent.
+Rule = Callable[[str, Any], Causes]
 #: The rules of a type's fields, by their dotted paths.
 Table = Mapping[str, Rule]
 
 
-def _check(causes: Causes, at: str, obj: Object, table: Table) -> None:
+def _fields(at: str, obj: Object, table: Table) -> Causes:
     for path, rule in table.items():
-        rule(causes, f"{at}.{path}" if at else path, dig(obj, path))
-
-
-def _all(*rules: Rule) -> Rule:
-    def check(causes: Causes, field: str, value: Any) -> None:
-        for rule in rules:
-            rule(causes, field, value)
-
-    return check
+        yield from rule(f"{at}.{path}" if at else path, dig(obj, path))
 
 
 def _required(then: Rule | None = None) -> Rule:
     """The field is there; what it then fulfils."""
 
-    def check(causes: Causes, field: str, value: Any) -> None:
+    def check(field: str, value: Any) -> Causes:
         if not value:
-            causes.required(field)
+            yield _missing(field)
         elif then is not None:
-            then(causes, field, value)
+            yield from then(field, value)
 
     return check
 
 
 def _one_of(*supported: str) -> Rule:
-    def check(causes: Causes, field: str, value: Any) -> None:
+    def check(field: str, value: Any) -> Causes:
         if value is not None and value not in supported:
             choice = ", ".join(map(_shown, supported))
-            message = f"Unsupported value: {_shown(value)}: supported values: {choice}"
-            causes.add("NotSupported", field, message)
+            text = f"Unsupported value: {_shown(value)}: supported values: {choice}"
+            yield Cause("FieldValueNotSupported", field, text)
 
     return check
 
 
 def _between(low: int, high: int) -> Rule:
-    def check(causes: Causes, field: str, value: Any) -> None:
+    def check(field: str, value: Any) -> Causes:
         if value is not None and (not isinstance(value, int) or not low <= value <= high):
-            causes.invalid(field, value, f"must be between {low} and {high}, inclusive")
+            yield _invalid(field, value, f"must be between {low} and {high}, inclusive")
 
     return check
 
 
-def _not_negative(causes: Causes, field: str, value: Any) -> None:
+def _not_negative(field: str, value: Any) -> Causes:
     if value is not None and (not isinstance(value, int) or value < 0):
-        causes.invalid(field, value, "must be greater than or equal to 0")
+        yield _invalid(field, value, "must be greater than or equal to 0")
 
 
-def _address(causes: Causes, field: str, value: Any) -> None:
+def _address(field: str, value: Any) -> Causes:
     try:
         ip_address(str(value))
     except ValueError:
         why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-        causes.invalid(field, value, why)
+        yield _invalid(field, value, why)
 
 
 def _each(table: Table, *, unique: str = "") -> Rule:
     """Every object of a list keeps to a table, and no two have the same value of a field."""
 
-    def check(causes: Causes, field: str, value: Any) -> None:
+    def check(field: str, value: Any) -> Causes:
         seen = []
         for index, item in enumerate(_objects(value)):
-            _check(causes, f"{field}[{index}]", item, table)
+            yield from _fields(f"{field}[{index}]", item, table)
             name = item.get(unique)
             if name in seen:
-                causes.duplicate(f"{field}[{index}].{unique}", name)
+                yield _duplicate(f"{field}[{index}].{unique}", name)
             if name:
                 seen.append(name)
 
@@ -198,84 +175,60 @@ def _objects(value: Any) -> list[Object]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """One form of names; a rule for those that have it.
+def _name(pattern: str, limit: int, rule: str, *examples: str) -> Rule:
+    """A name of one form; none is a matter of ``_required``."""
+    shown = " or ".join(f"'{example}', " for example in examples).strip()
 
-    Attributes:
-        pattern: what the whole name must match.
-        limit: the longest name, in characters.
-        rule: the sentence up to the examples.
-        examples: names of this form, as Kubernetes' messages show them.
-    """
+    def check(field: str, value: Any) -> Causes:
+        if value and len(str(value)) > limit:
+            yield _invalid(field, value, f"must be no more than {limit} characters")
+        if value and not re.fullmatch(pattern, str(value)):
+            why = f"{rule} (e.g. {shown} regex used for validation is '{pattern}')"
+            yield _invalid(field, value, why)
 
-    pattern: str
-    limit: int
-    rule: str
-    examples: tuple[str, ...]
-
-    def __call__(self, causes: Causes, field: str, value: Any) -> None:
-        """Check a name; none is a matter of ``_required``."""
-        for why in self.faults(str(value)) if value else ():
-            causes.invalid(field, value, why)
-
-    def faults(self, name: str) -> list[str]:
-        """What is wrong with a name; empty when nothing is."""
-        faults = []
-        if len(name) > self.limit:
-            faults.append(f"must be no more than {self.limit} characters")
-        if not re.fullmatch(self.pattern, name):
-            examples = " or ".join(f"'{example}', " for example in self.examples)
-            faults.append(
-                f"{self.rule} (e.g. {examples.strip()} "
-                f"regex used for validation is '{self.pattern}')"
-            )
-        return faults
+    return check
 
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_ENDS = "and must start and end with an alphanumeric character"
 
-_DNS_LABEL = Form(
+_DNS_LABEL = _name(
     _LABEL,
     63,
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and"
-    " must start and end with an alphanumeric character",
-    ("my-name", "123-abc"),
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
+    + _ENDS,
+    *("my-name", "123-abc"),
 )
-_DNS_SUBDOMAIN = Form(
+_DNS_SUBDOMAIN = _name(
     rf"{_LABEL}(\.{_LABEL})*",
     253,
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or"
-    " '.', and must start and end with an alphanumeric character",
-    ("example.com",),
+    f" '.', {_ENDS}",
+    "example.com",
 )
-_SERVICE_NAME = Form(
+_SERVICE_NAME = _name(
     "[a-z]([-a-z0-9]*[a-z0-9])?",
     63,
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an"
     " alphabetic character, and end with an alphanumeric character",
-    ("my-name", "abc-123"),
+    *("my-name", "abc-123"),
 )
-_LABEL_KEY = Form(
-    _QUALIFIED,
-    63,
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end"
-    " with an alphanumeric character",
-    ("MyName", "my.name", "123-abc"),
+_LABEL_KEY = _name(
+    rf"({_LABEL}(\.{_LABEL})*/)?{_QUALIFIED}",
+    317,
+    f"name part must consist of alphanumeric characters, '-', '_' or '.', {_ENDS}",
+    *("MyName", "my.name", "123-abc"),
 )
-_LABEL_VALUE = Form(
+_LABEL_VALUE = _name(
     f"({_QUALIFIED})?",
     63,
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or"
-    " '.', and must start and end with an alphanumeric character",
-    ("MyValue", "my_value", "12345"),
+    f" '.', {_ENDS}",
+    *("MyValue", "my_value", "12345"),
 )
-_PORT_NAME = Form(
-    _LABEL,
-    15,
-    "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
-    ("http",),
+_PORT_NAME = _name(
+    _LABEL, 15, "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)", "http"
 )
 _PORT = _between(1, 65535)
 _PROTOCOL = _one_of("SCTP", "TCP", "UDP")
@@ -283,101 +236,80 @@ _PROTOCOL = _one_of("SCTP", "TCP", "UDP")
 
 # -- Metadata ------------------------------------------------------------------------------------
 
-_NAMES = {"namespaces": _DNS_LABEL, "services": _SERVICE_NAME}
 #: Annotations may be this large together.
 _ANNOTATIONS_LIMIT_BYTES = 256 * 1024
 
 
-def _check_metadata(causes: Causes, resource: Resource, obj: Object) -> None:
+def _metadata(resource: Resource, obj: Object) -> Causes:
     meta = obj["metadata"]
     if not meta.get("name"):
-        causes.required("metadata.name", "name or generateName is required")
+        yield _missing("metadata.name", "name or generateName is required")
     # The API service of the core group is called "v1.", which is no domain name.
     elif resource.kind != "APIService":
-        _NAMES.get(resource.key, _DNS_SUBDOMAIN)(causes, "metadata.name", meta["name"])
-    if resource.namespaced:
-        _DNS_LABEL(causes, "metadata.namespace", meta["namespace"])
-    elif meta.get("namespace"):
-        causes.forbidden("metadata.namespace", "not allowed on this type")
-    _check_labels(causes, "metadata.labels", meta.get("labels"))
+        forms = {"namespaces": _DNS_LABEL, "services": _SERVICE_NAME}
+        yield from forms.get(resource.key, _DNS_SUBDOMAIN)("metadata.name", meta["name"])
+    if not resource.namespaced and meta.get("namespace"):
+        yield _forbidden("metadata.namespace", "not allowed on this type")
+    yield from _labels("metadata.labels", meta.get("labels"))
     annotations = meta.get("annotations") or {}
     for key in annotations:
-        # Annotation keys are compared without regard to case.
-        _check_key(causes, "metadata.annotations", key.lower())
+        yield from _LABEL_KEY("metadata.annotations", key)
     if sum(len(key) + len(value) for key, value in annotations.items()) > _ANNOTATIONS_LIMIT_BYTES:
-        causes.too_long("metadata.annotations", _ANNOTATIONS_LIMIT_BYTES)
+        yield _too_long("metadata.annotations", _ANNOTATIONS_LIMIT_BYTES)
 
 
-def _check_labels(causes: Causes, field: str, labels: Any) -> None:
+def _labels(field: str, labels: Any) -> Causes:
     for key, value in (labels or {}).items():
-        _check_key(causes, field, key)
-        _LABEL_VALUE(causes, field, value)
+        yield from _LABEL_KEY(field, key)
+        yield from _LABEL_VALUE(field, value)
 
 
-def _check_key(causes: Causes, field: str, key: str) -> None:
-    """A key of labels or annotations: a name, or ``prefix/name``."""
-    prefix, slash, name = key.rpartition("/")
-    if slash:
-        for why in _DNS_SUBDOMAIN.faults(prefix):
-            causes.invalid(field, key, f"prefix part {why}")
-    for why in _LABEL_KEY.faults(name):
-        causes.invalid(field, key, why)
+def _unchanged(new: Object, old: Object, *paths: str) -> Causes:
+    """Values that may not change once they are there."""
+    for path in paths:
+        before, after = dig(old, path), dig(new, path)
+        if before is not None and after != before:
+            yield _invalid(path, after, "field is immutable")
 
 
 # -- Pods, and the workloads that make them ------------------------------------------------------
 
 _INT32_MAX = 2**31 - 1
-_ID = _between(0, _INT32_MAX)
-_USER = {"securityContext.runAsUser": _ID, "securityContext.runAsGroup": _ID}
+_USER = dict.fromkeys(
+    ("securityContext.runAsUser", "securityContext.runAsGroup"), _between(0, _INT32_MAX)
+)
 
 
-def _no_spaces(causes: Causes, field: str, value: Any) -> None:
-    if str(value) != str(value).strip():
-        causes.invalid(field, value, "must not have leading or trailing whitespace")
-
-
-def _action(causes: Causes, field: str, value: Any) -> None:
+def _action(field: str, value: Any) -> Causes:
     """A probe or a hook that runs a command has one."""
     if isinstance(value, dict) and "exec" in value and not dig(value, "exec.command"):
-        causes.required(f"{field}.exec.command")
+        yield _missing(f"{field}.exec.command")
 
 
 _CONTAINER: Table = {
     "name": _required(_DNS_LABEL),
-    "image": _required(_no_spaces),
+    "image": _required(),
     "imagePullPolicy": _one_of("Always", "IfNotPresent", "Never"),
     "ports": _each(
-        {
-            "containerPort": _required(_PORT),
-            "hostPort": _PORT,
-            "name": _PORT_NAME,
-            "protocol": _PROTOCOL,
-        },
+        {"containerPort": _required(_PORT), "name": _PORT_NAME, "protocol": _PROTOCOL},
         unique="name",
     ),
     "livenessProbe": _action,
     "readinessProbe": _action,
-    "startupProbe": _action,
     "lifecycle.preStop": _action,
-    "lifecycle.postStart": _action,
     "env": _each({"name": _required()}),
-    "volumeMounts": _each(
-        {"name": _required(), "mountPath": _required()},
-        unique="mountPath",
-    ),
+    "volumeMounts": _each({"name": _required(), "mountPath": _required()}, unique="mountPath"),
     **_USER,
 }
 _POD: Table = {
-    "containers": _all(_required(), _each(_CONTAINER, unique="name")),
+    "containers": _each(_CONTAINER, unique="name"),
     "initContainers": _each(_CONTAINER, unique="name"),
     "volumes": _each({"name": _required(_DNS_LABEL)}, unique="name"),
     "restartPolicy": _one_of("Always", "OnFailure", "Never"),
     "dnsPolicy": _one_of("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"),
     "terminationGracePeriodSeconds": _not_negative,
     "activeDeadlineSeconds": _between(1, _INT32_MAX),
-    "nodeName": _DNS_SUBDOMAIN,
     "hostname": _DNS_LABEL,
-    "subdomain": _DNS_LABEL,
     "tolerations": _each(
         {
             "operator": _one_of("Equal", "Exists"),
@@ -388,33 +320,30 @@ _POD: Table = {
 }
 
 
-def _check_pod(causes: Causes, pod: Object) -> None:
-    _check_pod_spec(causes, "spec", pod.get("spec") or {})
-
-
-def _check_pod_spec(causes: Causes, at: str, spec: Object) -> None:
-    _check(causes, at, spec, _POD)
+def _pod_spec(at: str, spec: Object) -> Causes:
+    if not _objects(spec.get("containers")):
+        yield _missing(f"{at}.containers")
+    yield from _fields(at, spec, _POD)
     volumes = _objects(spec.get("volumes"))
     for index, volume in enumerate(volumes):
         first, *more = [key for key in volume if key != "name"] or [""]
         if not first:
-            causes.required(f"{at}.volumes[{index}]", "must specify a volume type")
+            yield _missing(f"{at}.volumes[{index}]", "must specify a volume type")
         for source in more:
             why = "may not specify more than 1 volume type"
-            causes.forbidden(f"{at}.volumes[{index}].{source}", why)
-    names = {str(volume.get("name")) for volume in volumes}
-    for field in ("containers", "initContainers"):
-        for index, container in enumerate(_objects(spec.get(field))):
-            for number, mount in enumerate(_objects(container.get("volumeMounts"))):
-                if mount.get("name") and mount["name"] not in names:
-                    where = f"{at}.{field}[{index}].volumeMounts[{number}].name"
-                    causes.add("NotFound", where, f"Not found: {_shown(mount['name'])}")
+            yield _forbidden(f"{at}.volumes[{index}].{source}", why)
+    names = {volume.get("name") for volume in volumes}
+    for index, container in enumerate(_objects(spec.get("containers"))):
+        for number, mount in enumerate(_objects(container.get("volumeMounts"))):
+            if mount.get("name") not in names:
+                where = f"{at}.containers[{index}].volumeMounts[{number}].name"
+                yield Cause("FieldValueNotFound", where, f"Not found: {_shown(mount.get('name'))}")
 
 
-def _check_pod_update(causes: Causes, new: Object, old: Object) -> None:
+def _pod_update(new: Object, old: Object) -> Causes:
     """Of a pod's spec little may change; the node is set by a binding, once."""
     if _immutable_part(new, old) != _immutable_part(old, old):
-        causes.forbidden(
+        yield _forbidden(
             "spec",
             "pod updates may not change fields other than `spec.containers[*].image`,"
             "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations`"
@@ -423,10 +352,8 @@ def _check_pod_update(causes: Causes, new: Object, old: Object) -> None:
         )
     kept, wanted = dig(old, "spec.tolerations", []), dig(new, "spec.tolerations", [])
     if any(toleration not in wanted for toleration in kept):
-        causes.forbidden(
-            "spec.tolerations",
-            "existing toleration can not be modified except its tolerationSeconds",
-        )
+        why = "existing toleration can not be modified except its tolerationSeconds"
+        yield _forbidden("spec.tolerations", why)
 
 
 def _immutable_part(pod: Object, old: Object) -> Object:
@@ -443,28 +370,21 @@ def _immutable_part(pod: Object, old: Object) -> Object:
 
 _WORKLOAD: Table = {
     "replicas": _not_negative,
-    "minReadySeconds": _not_negative,
     "strategy.type": _one_of("Recreate", "RollingUpdate"),
     "selector": _required(),
-    "selector.matchExpressions": _each(
-        {
-            "key": _required(),
-            "operator": _required(_one_of("In", "NotIn", "Exists", "DoesNotExist")),
-        }
-    ),
     "template.spec.restartPolicy": _one_of("Always"),
 }
 
 
-def _check_workload(causes: Causes, workload: Object) -> None:
+def _workload(workload: Object) -> Causes:
     spec = workload.get("spec") or {}
-    _check(causes, "spec", spec, _WORKLOAD)
+    yield from _fields("spec", spec, _WORKLOAD)
     labels = dig(spec, "template.metadata.labels", {})
-    _check_labels(causes, "spec.template.metadata.labels", labels)
+    yield from _labels("spec.template.metadata.labels", labels)
     if spec.get("selector") and not match_labels(spec["selector"], labels):
         why = "`selector` does not match template `labels`"
-        causes.invalid("spec.template.metadata.labels", labels, why)
-    _check_pod_spec(causes, "spec.template.spec", dig(spec, "template.spec", {}))
+        yield _invalid("spec.template.metadata.labels", labels, why)
+    yield from _pod_spec("spec.template.spec", dig(spec, "template.spec", {}))
 
 
 # -- Services, endpoints, config maps, nodes and leases ------------------------------------------
@@ -474,83 +394,63 @@ _DATA_LIMIT_BYTES = 1024 * 1024
 
 _SERVICE: Table = {
     "type": _one_of("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"),
-    "sessionAffinity": _one_of("ClientIP", "None"),
     "externalTrafficPolicy": _one_of("Cluster", "Local"),
-    "internalTrafficPolicy": _one_of("Cluster", "Local"),
-    "ports": _each(
-        {"name": _DNS_LABEL, "port": _PORT, "protocol": _PROTOCOL},
-        unique="name",
-    ),
+    "ports": _each({"name": _DNS_LABEL, "port": _PORT, "protocol": _PROTOCOL}, unique="name"),
 }
 
 
-def _check_service(causes: Causes, service: Object) -> None:
+def _service(service: Object) -> Causes:
     spec = service.get("spec") or {}
-    _check(causes, "spec", spec, _SERVICE)
-    kind, ports = spec.get("type"), _objects(spec.get("ports"))
-    cluster_ip = spec.get("clusterIP")
-    headless = cluster_ip == "None"
+    yield from _fields("spec", spec, _SERVICE)
+    kind, ports, cluster_ip = spec.get("type"), _objects(spec.get("ports")), spec.get("clusterIP")
     if kind == "ExternalName":
-        if not spec.get("externalName"):
-            causes.required("spec.externalName")
-    elif not ports and not headless:
-        causes.required("spec.ports")
-    if cluster_ip and not headless:
-        _address(causes, "spec.clusterIPs[0]", cluster_ip)
-    if headless and kind in ("NodePort", "LoadBalancer"):
+        yield from _required()("spec.externalName", spec.get("externalName"))
+    elif not ports and cluster_ip != "None":
+        yield _missing("spec.ports")
+    if cluster_ip and cluster_ip != "None":
+        yield from _address("spec.clusterIPs[0]", cluster_ip)
+    elif cluster_ip and kind in ("NodePort", "LoadBalancer"):
         why = f"may not be set to 'None' for {kind} services"
-        causes.invalid("spec.clusterIPs[0]", "None", why)
+        yield _invalid("spec.clusterIPs[0]", "None", why)
     taken: list[Object] = []
     for index, port in enumerate(ports):
         at = f"spec.ports[{index}]"
         if not port.get("name") and len(ports) > 1:
-            causes.required(f"{at}.name")
+            yield _missing(f"{at}.name")
         target = port.get("targetPort")
-        (_PORT if isinstance(target, int) else _PORT_NAME)(causes, f"{at}.targetPort", target)
-        _check_node_port(causes, at, port.get("nodePort"), kind)
+        yield from (_PORT if isinstance(target, int) else _PORT_NAME)(f"{at}.targetPort", target)
+        yield from _node_port(f"{at}.nodePort", port.get("nodePort"), kind)
         same = {"protocol": port.get("protocol"), "port": port.get("port")}
         if same in taken:
-            causes.duplicate(at, same)
+            yield _duplicate(at, same)
         taken.append(same)
 
 
-def _check_node_port(causes: Causes, at: str, number: Any, kind: Any) -> None:
+def _node_port(field: str, number: Any, kind: Any) -> Causes:
     if number and kind not in ("NodePort", "LoadBalancer"):
-        causes.forbidden(f"{at}.nodePort", "may not be used when `type` is 'ClusterIP'")
+        yield _forbidden(field, "may not be used when `type` is 'ClusterIP'")
     elif number and number not in _NODE_PORTS:
-        causes.invalid(
-            f"{at}.nodePort",
+        yield _invalid(
+            field,
             number,
             "provided port is not in the valid range. The range of valid ports is "
             f"{_NODE_PORTS.start}-{_NODE_PORTS.stop - 1}",
         )
 
 
-_ADDRESSES = _each({"ip": _address})
-_SUBSETS: Table = {
-    "subsets": _each(
-        {
-            "addresses": _ADDRESSES,
-            "notReadyAddresses": _ADDRESSES,
-            "ports": _each({"port": _PORT}),
-        }
-    )
-}
-_NODE: Table = {
-    "spec.taints": _each(
-        {
-            "key": _required(),
-            "effect": _required(_one_of("NoSchedule", "PreferNoSchedule", "NoExecute")),
-        }
-    )
-}
-
-
-def _check_config_map(causes: Causes, config_map: Object) -> None:
+def _config_map(config_map: Object) -> Causes:
     """A config map or a secret."""
     data = [*dig(config_map, "data", {}).values(), *dig(config_map, "binaryData", {}).values()]
     if sum(len(str(value).encode()) for value in data) > _DATA_LIMIT_BYTES:
-        causes.too_long("data", _DATA_LIMIT_BYTES)
+        yield _too_long("data", _DATA_LIMIT_BYTES)
+
+
+_ENDPOINTS: Table = {
+    "subsets": _each({"addresses": _each({"ip": _address}), "ports": _each({"port": _PORT})})
+}
+_EFFECT = _required(_one_of("NoSchedule", "PreferNoSchedule", "NoExecute"))
+_NODE: Table = {"spec.taints": _each({"key": _required(), "effect": _EFFECT})}
+_LEASE: Table = {"spec.leaseDurationSeconds": _between(1, _INT32_MAX)}
 
 
 # -- Calico: IP pools and the operator's Installation --------------------------------------------
@@ -564,10 +464,9 @@ _POOL: Table = {
     "vxlanMode": _MODE,
     "assignmentMode": _one_of("Automatic", "Manual"),
 }
+_ENCAPSULATION = _one_of("IPIPCrossSubnet", "IPIP", "VXLAN", "VXLANCrossSubnet", "None")
 _INSTALLATION: Table = {
-    "spec.calicoNetwork.ipPools": _each(
-        {"encapsulation": _one_of("IPIPCrossSubnet", "IPIP", "VXLAN", "VXLANCrossSubnet", "None")}
-    )
+    "spec.calicoNetwork.ipPools": _each({"encapsulation": _ENCAPSULATION}),
 }
 
 
@@ -578,65 +477,57 @@ def _strict_pools(resource: Resource, calico: CalicoSpec) -> bool:
     return resource.group == CALICO_V3 or newer
 
 
-def _check_pool(causes: Causes, pool: Object, *, strict: bool) -> None:
+def _pool(pool: Object, *, strict: bool) -> Causes:
     spec = pool.get("spec")
     if not isinstance(spec, dict):
-        causes.required("spec")
+        yield _missing("spec")
         return
-    for field, kind, wanted in (
-        ("cidr", str, "string"),
-        ("ipipMode", str, "string"),
-        ("vxlanMode", str, "string"),
-        ("blockSize", int, "integer"),
-        ("natOutgoing", bool, "boolean"),
-        ("disabled", bool, "boolean"),
-    ):
-        value = spec.get(field)
-        if value is not None and not isinstance(value, kind):
-            at = f"spec.{field}"
-            causes.invalid(at, value, f"{at} in body must be of type {wanted}")
+    types = {str: ("cidr", "ipipMode", "vxlanMode"), int: ("blockSize",), bool: ("natOutgoing",)}
+    for kind, fields in types.items():
+        for field in fields:
+            value, at = spec.get(field), f"spec.{field}"
+            if value is not None and not isinstance(value, kind):
+                wanted = {str: "string", int: "integer", bool: "boolean"}[kind]
+                yield _invalid(at, value, f"{at} in body must be of type {wanted}")
     if "cidr" not in spec:
-        causes.required("spec.cidr")
+        yield _missing("spec.cidr")
     elif strict:
-        _check_pool_closely(causes, spec)
+        yield from _pool_closely(spec)
 
 
-def _check_pool_closely(causes: Causes, spec: Object) -> None:
-    _check(causes, "spec", spec, _POOL)
+def _pool_closely(spec: Object) -> Causes:
+    yield from _fields("spec", spec, _POOL)
     ipip, vxlan = (spec.get(field) or "Never" for field in ("ipipMode", "vxlanMode"))
     if "Never" not in (ipip, vxlan):
-        causes.invalid("spec", "object", "ipipMode and vxlanMode cannot both be enabled")
+        yield _invalid("spec", "object", "ipipMode and vxlanMode cannot both be enabled")
     try:
         network = ip_network(str(spec["cidr"]))
     except ValueError:
-        causes.invalid("spec.cidr", spec["cidr"], "must be a valid CIDR without host bits")
+        yield _invalid("spec.cidr", spec["cidr"], "must be a valid CIDR without host bits")
         return
     if network.version == 6 and ipip != "Never":
-        causes.invalid("spec.ipipMode", ipip, "IP-in-IP is not supported on an IPv6 pool")
-    size = spec.get("blockSize")
-    _between(*((20, 32) if network.version == 4 else (116, 128)))(causes, "spec.blockSize", size)
+        yield _invalid("spec.ipipMode", ipip, "IP-in-IP is not supported on an IPv6 pool")
+    size, (low, high) = spec.get("blockSize"), (20, 32) if network.version == 4 else (116, 128)
+    yield from _between(low, high)("spec.blockSize", size)
     if isinstance(size, int) and network.prefixlen > size:
-        causes.invalid(
-            "spec.cidr",
-            spec["cidr"],
-            f"IP pool is too small: its prefix must not be longer than the block size {size}",
-        )
+        why = f"its prefix must not be longer than the block size {size}"
+        yield _invalid("spec.cidr", spec["cidr"], f"IP pool is too small: {why}")
 
 
-def _by_table(table: Table) -> Callable[[Causes, Object], None]:
-    return lambda causes, obj: _check(causes, "", obj, table)
+def _by(table: Table) -> Callable[[Object], Causes]:
+    return lambda obj: _fields("", obj, table)
 
 
-_CHECKS: dict[str, Callable[[Causes, Object], None]] = {
-    "pods": _check_pod,
-    "services": _check_service,
-    "endpoints": _by_table(_SUBSETS),
-    "configmaps": _check_config_map,
-    "secrets": _check_config_map,
-    "nodes": _by_table(_NODE),
-    "leases.coordination.k8s.io": _by_table({"spec.leaseDurationSeconds": _between(1, _INT32_MAX)}),
-    "deployments.apps": _check_workload,
-    "replicasets.apps": _check_workload,
-    "daemonsets.apps": _check_workload,
-    "installations.operator.tigera.io": _by_table(_INSTALLATION),
+_CHECKS: dict[str, Callable[[Object], Causes]] = {
+    "pods": lambda pod: _pod_spec("spec", pod.get("spec") or {}),
+    "services": _service,
+    "endpoints": _by(_ENDPOINTS),
+    "configmaps": _config_map,
+    "secrets": _config_map,
+    "nodes": _by(_NODE),
+    "leases.coordination.k8s.io": _by(_LEASE),
+    "deployments.apps": _workload,
+    "replicasets.apps": _workload,
+    "daemonsets.apps": _workload,
+    "installations.operator.tigera.io": _by(_INSTALLATION),
 }

@@ -49,7 +49,7 @@ def pod(container: dict[str, Any] | None = None, **spec: Any) -> Object:
         ({"name": "a" * 254}, "metadata.name", "must be no more than 253 characters"),
         ({"name": "x", "labels": {"a": "-"}}, "metadata.labels", "a valid label must be"),
         ({"name": "x", "labels": {"a": "b" * 64}}, "metadata.labels", "no more than 63"),
-        ({"name": "x", "labels": {"-/a": "b"}}, "metadata.labels", "prefix part a lowercase"),
+        ({"name": "x", "labels": {"-/a": "b"}}, "metadata.labels", "name part must consist"),
         ({"name": "x", "labels": {"a/": "b"}}, "metadata.labels", "name part must consist"),
         ({"name": "x", "annotations": {"a b": "c"}}, "metadata.annotations", "name part must"),
         (
@@ -80,7 +80,6 @@ def test_names_have_the_form_of_their_kind() -> None:
         (pod({"name": ""}), "spec.containers[0].name", "Required value"),
         (pod({"name": "A"}), "spec.containers[0].name", "a lowercase RFC 1123 label must"),
         (pod({"image": ""}), "spec.containers[0].image", "Required value"),
-        (pod({"image": " x"}), "spec.containers[0].image", "leading or trailing whitespace"),
         (
             pod({"imagePullPolicy": "x"}),
             "spec.containers[0].imagePullPolicy",
