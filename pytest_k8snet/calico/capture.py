@@ -244,7 +244,7 @@ class WireCapture:
     def _start(
         self, wanted: Mapping[str, tuple[str, str]]
     ) -> tuple[dict[str, str], dict[str, K8sNetError]]:
-        """Start captures; the names of those that run, and why the others don't."""
+        """Start captures; the names of those that run, and why the others do not."""
         name = secrets.token_hex(4)
         done = self.prober.each(
             {node: capture.start_argv(name, *one) for node, one in wanted.items()}

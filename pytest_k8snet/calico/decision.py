@@ -167,11 +167,11 @@ def _edit_pool(installation: Installation, pool: IPPool, mode: CalicoMode) -> De
             notes += ("the Calico API server is unreachable: written as crd.projectcalico.org/v1",)
         group = installation.group if installation.v3_reachable else V1
         return Decision(mode=mode, writer="ippool", group=group, pool=pool, notes=notes)
-    if installation.operator_entry(pool) is None:
+    if pool.cidr not in installation.operator_pools:
         raise ModeUnavailableError(
             f"Pool {pool.name} is labelled as the operator's, but no longer in its Installation",
             found="app.kubernetes.io/managed-by: tigera-operator",
-            remedy="Name a pool of the Installation's list, or one that the operator doesn't own.",
+            remedy="Name a pool of the Installation's list, or one that the operator does not own.",
         )
     carried = installation.shape == "C" or (
         installation.api_server_ready and installation.v3_reachable
@@ -249,7 +249,9 @@ def _require_calico_routing(installation: Installation) -> None:
         unknown = installation.unknown.get("APIService")
         reason = unknown or "no Calico API group is served"
     elif installation.datastore != "kubernetes":
-        reason = f"its datastore is {installation.datastore}, which the Kubernetes API doesn't show"
+        reason = (
+            f"its datastore is {installation.datastore}, which the Kubernetes API does not show"
+        )
     elif installation.cni == "Canal":
         reason = "it is Canal: flannel routes the pods and Calico enforces policy only"
     elif installation.cni != "Calico":
@@ -388,7 +390,7 @@ def _require_no_windows(installation: Installation, mode: CalicoMode) -> None:
 # Whether the underlay routes pod addresses, no API tells. What counts is which paths the pool rests
 # on already, BGP with the network outside, or the user's word.
 
-#: Providers whose network delivers no packets to addresses that it doesn't know, whatever BGP says.
+#: Providers whose network delivers nothing to addresses that it does not know, whatever BGP says.
 _CLOUDS = ("azure", "gce", "aws")
 _WHERE = {"same-subnet": "in one subnet", "cross-subnet": "between subnets"}
 

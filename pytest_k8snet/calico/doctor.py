@@ -60,7 +60,7 @@ def examine(api: Api, *, namespace: str | None = None) -> Examination:
         namespace: an existing namespace for the run's pods; None stands for one that it makes.
 
     Raises:
-        ConnectError: the API server doesn't answer.
+        ConnectError: the API server does not answer.
         UnauthorizedError: the credentials are not accepted.
     """
     installation = inspect(api)

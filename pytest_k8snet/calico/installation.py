@@ -69,7 +69,6 @@ class IPPool:
     nat_outgoing: bool
     allowed_uses: tuple[str, ...]
     node_selector: str
-    block_size: int
     labels: Mapping[str, str]
     raw: Mapping[str, Any]
 
@@ -91,7 +90,6 @@ class IPPool:
             nat_outgoing=bool(spec.get("natOutgoing", False)),
             allowed_uses=tuple(spec.get("allowedUses") or ("Workload", "Tunnel")),
             node_selector=str(spec.get("nodeSelector") or "all()"),
-            block_size=int(spec.get("blockSize") or 26),
             labels=labels_of(raw),
             raw=raw,
         )
@@ -194,16 +192,6 @@ class FelixSetting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorPool:
-    """One entry of ``Installation.spec.calicoNetwork.ipPools``, with its place in the list."""
-
-    index: int
-    cidr: IPv4Network
-    #: The text of the field; None where it is absent.
-    encapsulation: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
     """Calico as the Kubernetes API shows it. What could not be read is in ``unknown``."""
 
@@ -215,7 +203,7 @@ class Installation:
     shape: ApiShape | None = None
     #: The group to write pools through; None like ``shape``.
     group: ApiGroup | None = None
-    #: False while the aggregated API server of shape B doesn't answer.
+    #: False while the aggregated API server of shape B does not answer.
     v3_reachable: bool = True
     backend: Backend = "unknown"
     dataplane: str = "unknown"
@@ -234,8 +222,8 @@ class Installation:
     ipv6_pools: tuple[str, ...] = ()
     #: Whether any of these encapsulates.
     vxlan_v6: bool = False
-    #: None: no Installation; empty: the operator manages no pools.
-    operator_pools: tuple[OperatorPool, ...] | None = None
+    #: The addresses of the pools that the operator's Installation lists.
+    operator_pools: tuple[IPv4Network, ...] = ()
     #: Why the operator says that its pools are degraded; empty if they are not.
     operator_degraded: str = ""
     api_server_ready: bool = True
@@ -269,18 +257,13 @@ class Installation:
         pools = (replace(pool, mode=mode) if pool.name == name else pool for pool in self.pools)
         return replace(self, pools=tuple(pools))
 
-    def operator_entry(self, pool: IPPool) -> OperatorPool | None:
-        """The Installation's entry for a pool; None if the operator doesn't list it."""
-        entries = self.operator_pools or ()
-        return next((entry for entry in entries if entry.cidr == pool.cidr), None)
-
     def operator_reverts(self, pool: IPPool) -> bool:
         """Whether a direct edit of the pool would be undone by the operator."""
         return (
             self.install == "operator"
             and self.version is not None
             and self.version >= OPERATOR_OWNS_POOLS
-            and (self.operator_entry(pool) is not None or pool.operator_owned)
+            and (pool.cidr in self.operator_pools or pool.operator_owned)
         )
 
     def families(self) -> frozenset[Family]:

@@ -49,7 +49,7 @@ class OriginalPool:
         spec: the raw spec in the group that pools are written through.
         v1_spec: the raw spec of the v1 object beneath it (shape B); None elsewhere.
         installation_entry: the raw entry of the operator's Installation; None if the operator
-            doesn't own the pool.
+            does not own the pool.
         written_directly: whether the pool itself was written, beside the Installation or without.
     """
 
@@ -161,7 +161,7 @@ class JournalStore:
         """The journal; None if there is none.
 
         Raises:
-            RestoreError: there is something that this version can't restore from.
+            RestoreError: there is something that this version cannot restore from.
         """
         try:
             found = self._api.get(self._path)

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 #: The devices of the tunnelled paths; Calico gives them these names everywhere.
 TUNNEL_DEVICES: dict[Path, str] = {"vxlan": "vxlan.calico", "ipip": "tunl0"}
+#: The node annotation by which calico-node publishes its tunnel address, per family.
+TUNNEL_ANNOTATIONS: dict[Family, str] = {
+    "vxlan": "projectcalico.org/IPv4VXLANTunnelAddr",
+    "ipip": "projectcalico.org/IPv4IPIPTunnelAddr",
+}
 _FAMILIES: tuple[Literal["vxlan", "ipip"], ...] = ("vxlan", "ipip")
 #: The VNI that Calico uses for every pool.
 _VNI = 4096
@@ -254,10 +259,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """The states of the nodes that answered, and why the others didn't."""
+    """The states of the nodes that answered, and why the others did not."""
 
     states: Mapping[str, KernelState] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+
+
+#: Why a node is missing that nobody can ask, which is no trouble of its own.
+NO_HOST_POD = "no host-network pod on this node, so its kernel was not read"
 
 
 class Prober:
@@ -271,12 +280,8 @@ class Prober:
         self._shells = shells
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="k8snet-probe")
 
-    def can_ask(self, node: str) -> bool:
-        """Whether there is a shell on a node."""
-        return node in self._shells
-
     def ask(self, questions: Mapping[str, Question]) -> Answers:
-        """Ask several nodes at once; a node that can't be read is in ``missing``.
+        """Ask several nodes at once; a node that cannot be read is in ``missing``.
 
         Raises:
             ConnectError: the API server does not answer, so no node can be asked.
@@ -289,11 +294,7 @@ class Prober:
             }
         )
         states: dict[str, KernelState] = {}
-        missing = {
-            node: "no host-network pod on this node, so its kernel was not read"
-            for node in questions
-            if node not in self._shells
-        }
+        missing = {node: NO_HOST_POD for node in questions if node not in self._shells}
         for node, answer in done.items():
             try:
                 states[node] = _state(node, answer)

@@ -71,7 +71,7 @@ class Holder:
 
     @property
     def alive(self) -> bool | None:
-        """Whether the process lives, if it ran on this very machine; None if that's unknown."""
+        """Whether the process lives, if it ran on this very machine; None if that is unknown."""
         return liveness.is_alive(self.process)
 
 
@@ -122,7 +122,7 @@ class Lock:
     ) -> None:
         """Take the Lease.
 
-        A holder that renews is not waited for. One that doesn't is given the Lease's own duration
+        A holder that renews is not waited for. One that does not is given the Lease's own duration
         to do so, measured by this machine's clock: the holder's may differ. One whose process is
         known to be dead is not waited for either.
 
@@ -222,7 +222,7 @@ class Lock:
                 self._silences -= 1
 
     def release(self) -> None:
-        """Give the Lease back; fine if it isn't held or can't be reached: it runs out by itself."""
+        """Give the Lease back; fine if it is not held, or out of reach: it runs out by itself."""
         renewer, self._renewer = self._renewer, None
         tried, self._tried = self._tried, False
         # It may be ours as well when the answer to our request never came.
@@ -328,7 +328,7 @@ def _is_free(lease: dict[str, Any], unchanged_seconds: float) -> bool:
         unchanged_seconds: for how long it has been seen unchanged.
     """
     holder = Holder.of(lease)
-    # A live process that doesn't renew is stuck; what it holds may still be half done, so the
+    # A live process that does not renew is stuck; what it holds may still be half done, so the
     # duration counts for it as for any other.
     ran_out = unchanged_seconds > _lasts_seconds(lease)
     return not holder.identity or holder.alive is False or ran_out

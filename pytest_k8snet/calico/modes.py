@@ -83,7 +83,7 @@ class CalicoMode(enum.Enum):
     def of_pool(cls, ipip_mode: str | None, vxlan_mode: str | None) -> CalicoMode:
         """The mode that Felix makes of a pool's two fields.
 
-        Absent means Never, and so does a value that Calico doesn't know. A pool with both
+        Absent means Never, and so does a value that Calico does not know. A pool with both
         encapsulations, which old versions accept, is treated as VXLAN.
         """
         for family, state in (("VXLAN", vxlan_mode), ("IPIP", ipip_mode)):
@@ -137,7 +137,7 @@ _ETHERNET = 14
 _WIREGUARD = 32
 
 #: TCP's timestamp option, which Linux always sends unless it is switched off.
-TCP_TIMESTAMP_BYTES = 12
+_TCP_TIMESTAMP = 12
 #: What a shaper (tbf) on an interface counts beside the IP packet: the Ethernet header.
 SHAPED_LINK_BYTES = _ETHERNET
 #: What Ethernet spends beside the IP packet: header, FCS, preamble and inter-packet gap.
@@ -181,51 +181,34 @@ def pod_mtu_bytes(host_mtu_bytes: int, enabled: Collection[Encapsulation]) -> in
     return host_mtu_bytes - max((ENCAPSULATION_BYTES[one] for one in enabled), default=0)
 
 
-def mss_bytes(mtu_bytes: int, *, timestamps: bool = True) -> int:
+def mss_bytes(mtu_bytes: int) -> int:
     """TCP payload of a full segment at an MTU: what iperf3 reports as ``tcp_mss_default``."""
-    return mtu_bytes - _IPV4 - _TCP - (TCP_TIMESTAMP_BYTES if timestamps else 0)
+    return mtu_bytes - _IPV4 - _TCP - _TCP_TIMESTAMP
 
 
-def frame_bytes(
-    mss: int, path: Path, *, timestamps: bool = True, link_bytes: int = SHAPED_LINK_BYTES
-) -> int:
+def frame_bytes(mss: int, path: Path, *, link_bytes: int = SHAPED_LINK_BYTES) -> int:
     """What a full segment occupies on the link.
 
     Args:
         mss: TCP payload per segment in bytes.
         path: how it crosses from node to node.
-        timestamps: whether the connection uses TCP timestamps.
         link_bytes: what the link counts beside the IP packet (``SHAPED_LINK_BYTES`` or
             ``ETHERNET_WIRE_BYTES``).
     """
-    options = TCP_TIMESTAMP_BYTES if timestamps else 0
-    return mss + options + _TCP + _IPV4 + OVERHEAD_BYTES[path] + link_bytes
+    return mss + _TCP_TIMESTAMP + _TCP + _IPV4 + OVERHEAD_BYTES[path] + link_bytes
 
 
 def goodput_ceiling(
-    link_rate: float,
-    mss: int,
-    path: Path,
-    *,
-    timestamps: bool = True,
-    link_bytes: int = SHAPED_LINK_BYTES,
+    link_rate: float, mss: int, path: Path, *, link_bytes: int = SHAPED_LINK_BYTES
 ) -> BitRate:
     """The most TCP payload per second that a link can carry on a path: rate x MSS / frame."""
-    frame = frame_bytes(mss, path, timestamps=timestamps, link_bytes=link_bytes)
-    return BitRate(float(link_rate) * mss / frame)
+    return BitRate(float(link_rate) * mss / frame_bytes(mss, path, link_bytes=link_bytes))
 
 
 def ratio_ceiling(
-    mss: int,
-    path: Path,
-    baseline_mss: int,
-    *,
-    timestamps: bool = True,
-    link_bytes: int = SHAPED_LINK_BYTES,
+    mss: int, path: Path, baseline_mss: int, *, link_bytes: int = SHAPED_LINK_BYTES
 ) -> Ratio:
     """The best ratio that a path's goodput can have to a direct baseline on the same link."""
-    own = goodput_ceiling(1.0, mss, path, timestamps=timestamps, link_bytes=link_bytes)
-    base = goodput_ceiling(
-        1.0, baseline_mss, "direct", timestamps=timestamps, link_bytes=link_bytes
-    )
+    own = goodput_ceiling(1.0, mss, path, link_bytes=link_bytes)
+    base = goodput_ceiling(1.0, baseline_mss, "direct", link_bytes=link_bytes)
     return Ratio(float(own) / float(base))

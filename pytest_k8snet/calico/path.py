@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.calico.installation import IPPool, pool_of
 from pytest_k8snet.calico.kernel import (
+    TUNNEL_ANNOTATIONS,
     TUNNEL_DEVICES,
     KernelState,
     NodeState,
@@ -376,14 +377,8 @@ def return_addresses(client: PathEnd, server: PathEnd) -> list[str]:
     if client.kind == "pod" and server.kind == "node":
         addresses.append(client.node.internal_ip)
     if client.kind == "node" and server.kind == "pod":
-        addresses += [
-            client.node.annotations[key]
-            for key in (
-                "projectcalico.org/IPv4VXLANTunnelAddr",
-                "projectcalico.org/IPv4IPIPTunnelAddr",
-            )
-            if client.node.annotations.get(key)
-        ]
+        tunnels = (client.node.annotations.get(key) for key in TUNNEL_ANNOTATIONS.values())
+        addresses += [address for address in tunnels if address]
     return addresses
 
 

@@ -178,7 +178,7 @@ def plan_pools(
     """The pools that a run needs, per mode, as objects to create.
 
     Raises:
-        ModeUnavailableError: the address range isn't free, or too small.
+        ModeUnavailableError: the address range is not free, or too small.
     """
     wanted = list(modes)
     networks = choose_networks(
@@ -292,7 +292,7 @@ def remove_pool(
     blocks, delete.
 
     Raises:
-        RestoreError: the pool isn't the run's own, others use it, or it doesn't go away.
+        RestoreError: the pool is not the run's own, others use it, or it does not go away.
     """
     path, target = calico_path(group, "ippools", name), ObjectRef.pool(name)
     try:
@@ -419,7 +419,7 @@ def choose_networks(
     """Cut networks for the run's pools out of a range.
 
     Other runs' pools in the range are stepped around; anything else in it is refused, since it
-    means that the range isn't free on this network.
+    means that the range is not free on this network.
 
     Raises:
         ModeUnavailableError: the range overlaps with pools, nodes or services, or is too small.
@@ -430,7 +430,7 @@ def choose_networks(
             raise ModeUnavailableError(
                 f"The range {within} for dedicated pools is not free",
                 found=f"it overlaps with {what}",
-                remedy="Name a range that this network doesn't use: "
+                remedy="Name a range that this network does not use: "
                 "pytest -o k8snet_pool_cidr=CIDR.",
             )
     prefix = pool_prefix_length(node_count)

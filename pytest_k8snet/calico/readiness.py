@@ -1,14 +1,21 @@
-"""Whether the nodes under test are ready for a mode before there are pods to ask about."""
+"""Whether the nodes under test are ready for a mode: before there are pods, and for a pair of them.
+
+Nodes without a host-network pod, and dataplanes that forward beside the kernel's routes, give no
+mismatch by their kernels: there the API is all that can be asked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, ip_network
+from itertools import permutations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.installation import V1, V3, ApiGroup, Installation, IPPool, calico_path
 from pytest_k8snet.calico.kernel import (
+    NO_HOST_POD,
+    TUNNEL_ANNOTATIONS,
     NodeState,
     Prober,
     Question,
@@ -33,13 +40,6 @@ from pytest_k8snet.errors import ForbiddenError, NotFoundError
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.nodes import Node
-
-
-#: The node annotation by which calico-node tells its tunnel address, per family.
-_TUNNEL_ANNOTATIONS: dict[Family, str] = {
-    "vxlan": "projectcalico.org/IPv4VXLANTunnelAddr",
-    "ipip": "projectcalico.org/IPv4IPIPTunnelAddr",
-}
 
 
 class NodeReadiness:
@@ -78,59 +78,54 @@ class NodeReadiness:
             wrong = pool_mismatches(self._api, group, pool.name, pool.mode)
             if wrong:
                 return wrong
-        required = families_of(modes)
-        mismatches = self._annotation_mismatches(required, installation)
-        destinations = {
-            name: tuple(str(one[-1]) for other, one in blocks.items() if other != name)
+        required, allowed = families_of(modes), installation.families()
+        mismatches = list(self._annotation_mismatches(required, allowed))
+        questions = {
+            name: Question(
+                destinations=tuple(
+                    _probe_address(blocks[other]) for other in blocks if other != name
+                )
+            )
             for name in self._nodes
         }
-        answers = self._prober.ask(
-            {
-                name: Question(destinations=destinations[name])
-                for name in self._nodes
-                if self._prober.can_ask(name)
-            }
-        )
-        mismatches += [f"{node}: {why}" for node, why in answers.missing.items()]
-        node_states = {
-            name: NodeState(node=self._nodes[name], kernel=state)
+        answers = self._prober.ask(questions)
+        mismatches += _unreadable(answers.missing)
+        states = [
+            NodeState(node=self._nodes[name], kernel=state)
             for name, state in answers.states.items()
-        }
-        flow_based = installation.dataplane == "eBPF"
-        for node_state in node_states.values():
+        ]
+        flow_based = not installation.routes_prove
+        for one in states:
             mismatches += device_mismatches(
-                node_state,
-                required=required,
-                allowed=installation.families(),
-                flow_based=flow_based,
+                one, required=required, allowed=allowed, flow_based=flow_based
             )
-        for sender, receiver in _pairs(node_states):
-            if "vxlan" in required and not flow_based:
+        if flow_based:
+            return mismatches
+        for sender, receiver in permutations(states, 2):
+            if "vxlan" in required:
                 mismatches += vxlan_peer_mismatches(sender, receiver)
             block = blocks.get(receiver.node.name)
-            if block is not None and pool is not None and not flow_based:
+            if block is not None and pool is not None:
                 path = pool.mode.path(sender.node.same_subnet(receiver.node))
-                mismatches += route_mismatches(path, str(block[-1]), sender, receiver)
+                mismatches += route_mismatches(path, _probe_address(block), sender, receiver)
         return mismatches
 
     def _annotation_mismatches(
-        self, required: Collection[Family], installation: Installation
-    ) -> list[str]:
-        mismatches = []
+        self, required: Collection[Family], allowed: Collection[Family]
+    ) -> Iterator[str]:
         # Only these: it is asked at every look, and a cluster may have thousands.
         hostnames = {node.hostname for node in self._nodes.values()}
         self.seen = {node.name: node for node in list_nodes(self._api, hostnames=hostnames)}
         for node in self.seen.values():
-            for family, annotation in _TUNNEL_ANNOTATIONS.items():
+            for family, annotation in TUNNEL_ANNOTATIONS.items():
                 address = node.annotations.get(annotation)
                 if family in required and not address:
-                    mismatches.append(f"{node.name} has no {family.upper()} tunnel address yet")
-                elif address and family not in installation.families():
-                    mismatches.append(f"{node.name} still has {family.upper()} address {address}")
-        return mismatches
+                    yield f"{node.name} has no {family.upper()} tunnel address yet"
+                elif address and family not in allowed:
+                    yield f"{node.name} still has {family.upper()} address {address}"
 
     def blocks(self, installation: Installation, pool: IPPool) -> dict[str, IPv4Network]:
-        """One block of a pool per node under test, as far as the API tells.
+        """One block of a pool per node under test, as far as the API shows them.
 
         A mode moves none of them, so once is enough.
         """
@@ -144,20 +139,11 @@ class NodeReadiness:
             spec = block.get("spec") or {}
             network = ip_network(str(spec.get("cidr")), strict=False)
             node = str(spec.get("affinity") or "").removeprefix("host:")
-            if (
-                node in self._nodes
-                and isinstance(network, IPv4Network)
-                and network.subnet_of(pool.cidr)
-            ):
+            if node not in self._nodes or not isinstance(network, IPv4Network):
+                continue
+            if network.subnet_of(pool.cidr):
                 found.setdefault(node, network)
         return found
-
-
-def _pairs(node_states: dict[str, NodeState]) -> list[tuple[NodeState, NodeState]]:
-    return [(a, b) for a in node_states.values() for b in node_states.values() if a is not b]
-
-
-# -- What to ask two nodes about a pair, and whether their answers are the path that is promised
 
 
 def pair_questions(client: PathEnd, server: PathEnd) -> dict[str, Question]:
@@ -165,32 +151,33 @@ def pair_questions(client: PathEnd, server: PathEnd) -> dict[str, Question]:
     there = (server.address,)
     back = tuple(return_addresses(client, server))
     if client.node.name == server.node.name:
-        return {client.node.name: Question(destinations=there + back, pod_address=_pod(client))}
+        return {client.node.name: _question(client, there + back)}
     return {
-        client.node.name: Question(destinations=there, pod_address=_pod(client)),
-        server.node.name: Question(destinations=back, pod_address=_pod(server)),
+        client.node.name: _question(client, there),
+        server.node.name: _question(server, back),
     }
 
 
-def _pod(end: PathEnd) -> str | None:
-    return end.address if end.kind == "pod" else None
+def _question(end: PathEnd, destinations: tuple[str, ...]) -> Question:
+    pod = end.address if end.kind == "pod" else None
+    return Question(destinations=destinations, pod_address=pod)
 
 
 def pair_mismatches(snapshot: PathSnapshot, context: PathContext) -> list[str]:
-    """What keeps a pair's packets from the promised path, in both directions.
-
-    Nodes without a host-network pod and dataplanes that forward beside the kernel's routes are
-    given no mismatch: there the API is all that can be asked.
-    """
-    unreadable = [
-        f"{node}: {why}"
-        for node, why in snapshot.missing.items()
-        if "no host-network pod" not in why
-    ]
+    """What keeps a pair's packets from the promised path, in both directions."""
     if snapshot.missing or not context.routes_prove:
-        return unreadable
+        return _unreadable(snapshot.missing)
     return [
         mismatch
         for direction in directions_of(snapshot, Transfer(), context.pools)
         for mismatch in direction_mismatches(direction, snapshot)
     ]
+
+
+def _probe_address(block: IPv4Network) -> str:
+    """An address that stands for a block: its route is the block's, whether a pod has it or not."""
+    return str(block[-1])
+
+
+def _unreadable(missing: Mapping[str, str]) -> list[str]:
+    return [f"{node}: {why}" for node, why in missing.items() if why != NO_HOST_POD]

@@ -69,7 +69,7 @@ def restore_cluster(
     Raises:
         LockedError: a run is at work; its changes are its own business.
         ForbiddenError: the user may not delete what a dead run has left.
-        RestoreError: something could not be restored, or the journal isn't understood.
+        RestoreError: something could not be restored, or the journal is not understood.
     """
     store = JournalStore(api)
     lock = Lock(api, holder=Holder.of_this_process("k8snet restore"), on_wait=on_wait)
@@ -207,14 +207,14 @@ def restore_changes(
 ) -> None:
     """Restore everything that a journal lists, and leave the journal itself.
 
-    One step that fails doesn't keep the others from being tried.
+    One step that fails does not keep the others from being tried.
 
     Args:
         api: the connection.
         journal: what is to be restored.
         changes: records everything that is restored.
         end_pods: deletes the run's pods and waits for that: dedicated pools go only after their
-            pods. A pool of the cluster's own is restored before, as it doesn't wait for them;
+            pods. A pool of the cluster's own is restored before, as it does not wait for them;
             where its mode has cut the Calico API server off, no namespace could be deleted before.
 
     Raises:

@@ -81,18 +81,6 @@ class ChangeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModeOffer:
-    """Whether this run can have a mode; if not, ``reason`` and ``remedy`` say why."""
-
-    mode: CalicoMode
-    available: bool
-    reason: str = ""
-    remedy: str = ""
-    #: What entering it does beside, for plan and report.
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolRef:
     """The pool that pods name to be in a mode."""
 
@@ -164,22 +152,7 @@ class CalicoSession:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    # -- which modes there are -----------------------------------------------------------------
-
-    def modes(self) -> list[ModeOffer]:
-        """All five modes, in canonical order, each available or with the reason why not."""
-        offers = []
-        for mode in CalicoMode:
-            try:
-                decision = self._decide(mode)
-            except ModeUnavailableError as exc:
-                reason = f"{exc.problem}: {exc.found}" if exc.found else exc.problem
-                offers.append(
-                    ModeOffer(mode=mode, available=False, reason=reason, remedy=exc.remedy)
-                )
-            else:
-                offers.append(ModeOffer(mode=mode, available=True, notes=decision.notes))
-        return offers
+    # -- entering modes ------------------------------------------------------------------------
 
     def would_change(self, mode: CalicoMode) -> bool:
         """Whether entering a mode would write to the cluster now."""
@@ -208,8 +181,6 @@ class CalicoSession:
             return self._decide(mode)
         except ModeUnavailableError:
             return None
-
-    # -- entering them -------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Claim the cluster now, instead of when the first mode is entered.
@@ -477,7 +448,7 @@ class CalicoSession:
             probe: sends TCP payload between the two; returns what went wrong, or None.
 
         Raises:
-            PathError: the pair can't show the mode: its pods are in other pools, or have a stale
+            PathError: the pair cannot show the mode: its pods are in other pools, or have a stale
                 MTU. Waiting would not help.
             NotConvergedError: what was expected and what was found at the time-out.
         """

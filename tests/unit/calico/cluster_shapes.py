@@ -116,7 +116,7 @@ def cluster(
 
 
 def serve(api: StoreApi, group: str, collection: str, items: list[dict[str, Any]]) -> None:
-    """Let a store serve a collection that it doesn't know, with no more than these items.
+    """Let a store serve a collection that it does not know, with no more than these items.
 
     What is read of it is the test's word.
     """

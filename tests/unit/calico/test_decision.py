@@ -7,7 +7,7 @@ import pytest
 from cluster_shapes import FAR, NODE1, NODE2, installation, pool
 
 from pytest_k8snet.calico.decision import Decision, Strategy, decide
-from pytest_k8snet.calico.installation import FelixSetting, OperatorPool, Version
+from pytest_k8snet.calico.installation import FelixSetting, Version
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.errors import ModeUnavailableError, SettingsError
@@ -183,7 +183,7 @@ def test_row_6_before_v3_30_other_pods_may_get_addresses_of_the_runs_pools() -> 
 
 OPERATOR: dict[str, Any] = {
     "install": "operator",
-    "operator_pools": (OperatorPool(index=0, cidr=pool().cidr, encapsulation="None"),),
+    "operator_pools": (pool().cidr,),
 }
 
 

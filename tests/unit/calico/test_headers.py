@@ -38,7 +38,7 @@ def test_the_pod_mtu_is_the_hosts_less_the_largest_overhead_of_all(
 
 def test_the_mss_is_what_headers_and_timestamps_leave() -> None:
     assert mss_bytes(1500) == 1448
-    assert mss_bytes(1450, timestamps=False) == 1410
+    assert mss_bytes(1450) == 1398
 
 
 def test_a_full_segment_fills_the_underlays_mtu_on_every_path() -> None:
