@@ -1,4 +1,4 @@
-"""What a cluster does by itself after a write, played on a store: calico-node and the operator."""
+"""What a cluster does by itself after a write, at once and on a store: by the lab's own rules."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import Any
 
 from store_api import StoreApi
 
-from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.lab.calico.calico_node import TUNNELS
+from pytest_k8snet.lab.calico.operator import STATUSES, Operator
+from pytest_k8snet.lab.calico.pools import OWNER_LABEL, POOLS, read_pools, tunnel_pools
 
-_ANNOTATIONS = {
-    "vxlan": "projectcalico.org/IPv4VXLANTunnelAddr",
-    "ipip": "projectcalico.org/IPv4IPIPTunnelAddr",
-}
-MANAGED = {"app.kubernetes.io/managed-by": "tigera-operator"}
+MANAGED = dict([OWNER_LABEL])
 
 
 class Players:
@@ -30,52 +28,35 @@ class Players:
         self, api: StoreApi, *, operator: bool = False, deaf: Collection[str] = ()
     ) -> None:
         self._store = api.store
-        self._operator = operator
+        self._operator = Operator(api.store) if operator else None
         self._deaf = deaf
+        if operator:
+            self._store.create(
+                STATUSES, {"metadata": {"name": "ippools"}, "status": {"conditions": []}}
+            )
         api.after_write = self.run
         self.run()
 
     def run(self) -> None:
-        if self._operator:
-            self._carry_over()
+        if self._operator is not None:
+            self._operator.reconcile()
         self._annotate()
 
-    def _carry_over(self) -> None:
-        (installation,) = self._store.list("installations.operator.tigera.io")
-        wanted = {
-            entry["cidr"]: CalicoMode.parse(entry.get("encapsulation") or "IPIP")
-            for entry in installation["spec"]["calicoNetwork"]["ipPools"]
-        }
-        for pool in self._store.list("ippools.crd.projectcalico.org"):
-            mode = wanted.get(pool["spec"]["cidr"])
-            if mode is None or _mode(pool) is mode:
-                continue
-
-            def change(found: dict[str, Any], mode: CalicoMode = mode) -> None:
-                # As the operator writes it: nothing at all for None.
-                found["spec"].pop("ipipMode", None)
-                found["spec"].pop("vxlanMode", None)
-                if mode is not CalicoMode.NEVER:
-                    found["spec"].update(mode.pool_fields)
-
-            self._store.mutate(
-                "ippools.crd.projectcalico.org", pool["metadata"]["name"], None, change
-            )
-
     def _annotate(self) -> None:
-        pools = self._store.list("ippools.crd.projectcalico.org")
-        families = {_mode(pool).family for pool in pools if not pool["spec"].get("disabled")}
+        """Publish the tunnel addresses that the nodes have; the same at any time, unlike IPAM's."""
+        pools = read_pools(self._store.list(POOLS))
         for index, node in enumerate(self._store.list("nodes")):
-            annotations = {
-                name: f"10.244.{index}.1"
-                for family, name in _ANNOTATIONS.items()
-                if family in families and family not in self._deaf
+            labels = node["metadata"]["labels"]
+            addresses = {
+                annotation: f"10.244.{index}.1"
+                for family, (annotation, _) in TUNNELS.items()
+                if family not in self._deaf and tunnel_pools(pools, family, labels)
             }
 
-            def change(found: dict[str, Any], wanted: dict[str, str] = annotations) -> None:
+            def change(found: dict[str, Any], wanted: dict[str, str] = addresses) -> None:
                 own = found["metadata"]["annotations"]
-                for name in _ANNOTATIONS.values():
-                    own.pop(name, None)
+                for annotation, _ in TUNNELS.values():
+                    own.pop(annotation, None)
                 own.update(wanted)
 
             self._store.mutate("nodes", node["metadata"]["name"], None, change)
@@ -95,7 +76,3 @@ class Kubelet:
             metadata = pod["metadata"]
             if "deletionTimestamp" in metadata:
                 self._store.delete("pods", metadata["name"], metadata["namespace"], grace_seconds=0)
-
-
-def _mode(pool: dict[str, Any]) -> CalicoMode:
-    return CalicoMode.of_pool(pool["spec"].get("ipipMode"), pool["spec"].get("vxlanMode"))
