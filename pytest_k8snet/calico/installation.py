@@ -16,179 +16,12 @@ from pytest_k8snet.tools.capture import VXLAN_PORT
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node
 
-
 #: Which group the objects are read and written through.
 ApiGroup = Literal["projectcalico.org/v3", "crd.projectcalico.org/v1"]
 #: A: the v1 CRDs only. B: v1 CRDs behind the aggregated v3 API server. C: native v3 CRDs.
 ApiShape = Literal["A", "B", "C"]
-
-V3: ApiGroup = "projectcalico.org/v3"
-V1: ApiGroup = "crd.projectcalico.org/v1"
-
-#: The annotation in which shapes A and B keep the v3 metadata of an object, as JSON.
-METADATA_ANNOTATION = "projectcalico.org/metadata"
-
-
-def calico_path(group: ApiGroup, plural: str, name: str = "") -> str:
-    """The API path of a cluster-scoped Calico collection, or of one object in it."""
-    return f"/apis/{group}/{plural}" + (f"/{name}" if name else "")
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectRef:
-    """An object that a run writes, as its journal, change records and restore all name it."""
-
-    plural: str
-    name: str
-
-    @classmethod
-    def pool(cls, name: str) -> ObjectRef:
-        """Refer to an IPPool."""
-        return cls("ippools", name)
-
-    def __str__(self) -> str:
-        return f"{self.plural}/{self.name}"
-
-
-#: The object by which the Tigera operator is configured; there is only this one.
-OPERATOR_INSTALLATION = ObjectRef("installations", "default")
-INSTALLATION_PATH = f"/apis/operator.tigera.io/v1/{OPERATOR_INSTALLATION}"
-
-
-# -- An IPPool as it matters here: its addresses, its mode, and who owns it. Pure -----------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IPPool:
-    """One IPv4 pool, normalised; ``raw`` is the object as the API gave it."""
-
-    name: str
-    cidr: IPv4Network
-    mode: CalicoMode
-    disabled: bool
-    nat_outgoing: bool
-    allowed_uses: tuple[str, ...]
-    node_selector: str
-    labels: Mapping[str, str]
-    raw: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> IPPool | None:
-        """Read an API object; None for an IPv6 pool or one without a usable CIDR."""
-        spec = raw.get("spec") or {}
-        try:
-            cidr = ip_network(str(spec.get("cidr", "")), strict=False)
-        except ValueError:
-            return None
-        if not isinstance(cidr, IPv4Network):
-            return None
-        return cls(
-            name=str(raw["metadata"]["name"]),
-            cidr=cidr,
-            mode=CalicoMode.of_pool(spec.get("ipipMode"), spec.get("vxlanMode")),
-            disabled=bool(spec.get("disabled", False)),
-            nat_outgoing=bool(spec.get("natOutgoing", False)),
-            allowed_uses=tuple(spec.get("allowedUses") or ("Workload", "Tunnel")),
-            node_selector=str(spec.get("nodeSelector") or "all()"),
-            labels=labels_of(raw),
-            raw=raw,
-        )
-
-    @property
-    def run_id(self) -> str:
-        """The run that made this pool; empty for a pool of the cluster's own."""
-        return self.labels.get(RUN_LABEL, "")
-
-    @property
-    def operator_owned(self) -> bool:
-        """Whether the Tigera operator's ownership mark is on the pool."""
-        return self.labels.get("app.kubernetes.io/managed-by") == "tigera-operator"
-
-    @property
-    def both_families(self) -> bool:
-        """Whether both encapsulations are set, which old versions accept as a raw write."""
-        spec = self.raw.get("spec") or {}
-        return all(
-            spec.get(name) in ("Always", "CrossSubnet") for name in ("ipipMode", "vxlanMode")
-        )
-
-    @property
-    def offers_pod_addresses(self) -> bool:
-        """Whether a pod that names this pool gets an address from it."""
-        return not self.disabled and "Workload" in self.allowed_uses
-
-
-def labels_of(raw: Mapping[str, Any]) -> dict[str, str]:
-    """An object's labels, with those that the v1 view hides in an annotation."""
-    metadata = raw.get("metadata") or {}
-    labels = dict(metadata.get("labels") or {})
-    blob = (metadata.get("annotations") or {}).get(METADATA_ANNOTATION)
-    if blob:
-        try:
-            hidden = json.loads(blob).get("labels") or {}
-        except (ValueError, AttributeError):
-            hidden = {}
-        labels = {**hidden, **labels}
-    return {str(key): str(value) for key, value in labels.items()}
-
-
-def pool_of(address: str, pools: Iterable[IPPool]) -> IPPool | None:
-    """The pool that an address lies in: the one with the longest prefix, as routes go."""
-    parsed = ip_address(address)
-    if not isinstance(parsed, IPv4Address):
-        return None
-    holding = [pool for pool in pools if parsed in pool.cidr]
-    return max(holding, key=lambda pool: pool.cidr.prefixlen, default=None)
-
-
-# -- Calico's version as a value that can be compared. Pure ---------------------------------------
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Version:
-    """A Calico release, by major, minor and patch number."""
-
-    major: int
-    minor: int
-    patch: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> Version | None:
-        """Read ``v3.31.2``, ``3.28``, ``v3.33.0-0.dev-12-gabcdef``; None if it is no version."""
-        match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text.strip())
-        return cls(int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
-
-    def __str__(self) -> str:
-        return f"v{self.major}.{self.minor}.{self.patch}"
-
-
-#: The operator manages its pools continuously from here on, and reverts direct edits.
-OPERATOR_OWNS_POOLS = Version(3, 28)
-#: ``IPPool.spec.assignmentMode`` exists.
-MANUAL_ASSIGNMENT = Version(3, 30)
-#: ``FelixConfiguration.spec.programClusterRoutes`` exists.
-FELIX_CLUSTER_ROUTES = Version(3, 31)
-#: Felix programs IPIP routes unless it is configured not to.
-FELIX_OWNS_IPIP = Version(3, 33)
-
-
-# -- What is known of a cluster's Calico: values only, read by ``inspection``. Pure ---------------
-
 #: What programs the routes between nodes.
 Backend = Literal["bird", "vxlan", "none", "unknown"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FelixSetting:
-    """A value that is set explicitly somewhere; ``where`` says in which object or variable."""
-
-    value: str
-    where: str
-
-    @property
-    def off(self) -> bool:
-        """Whether the value switches something off."""
-        return self.value.lower() in ("false", "0", "no", "off", "disabled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,3 +169,168 @@ class Installation:
             "pools": ", ".join(f"{pool.name} {pool.cidr} {pool.mode}" for pool in self.pools),
             **{f"unknown: {topic}": reason for topic, reason in sorted(self.unknown.items())},
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FelixSetting:
+    """A value that is set explicitly somewhere; ``where`` says in which object or variable."""
+
+    value: str
+    where: str
+
+    @property
+    def off(self) -> bool:
+        """Whether the value switches something off."""
+        return self.value.lower() in ("false", "0", "no", "off", "disabled")
+
+
+# -- IPPools --------------------------------------------------------------------------------------
+
+#: The annotation in which shapes A and B keep the v3 metadata of an object, as JSON.
+METADATA_ANNOTATION = "projectcalico.org/metadata"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IPPool:
+    """One IPv4 pool, normalised; ``raw`` is the object as the API gave it."""
+
+    name: str
+    cidr: IPv4Network
+    mode: CalicoMode
+    disabled: bool
+    nat_outgoing: bool
+    allowed_uses: tuple[str, ...]
+    node_selector: str
+    labels: Mapping[str, str]
+    raw: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> IPPool | None:
+        """Read an API object; None for an IPv6 pool or one without a usable CIDR."""
+        spec = raw.get("spec") or {}
+        try:
+            cidr = ip_network(str(spec.get("cidr", "")), strict=False)
+        except ValueError:
+            return None
+        if not isinstance(cidr, IPv4Network):
+            return None
+        return cls(
+            name=str(raw["metadata"]["name"]),
+            cidr=cidr,
+            mode=CalicoMode.of_pool(spec.get("ipipMode"), spec.get("vxlanMode")),
+            disabled=bool(spec.get("disabled", False)),
+            nat_outgoing=bool(spec.get("natOutgoing", False)),
+            allowed_uses=tuple(spec.get("allowedUses") or ("Workload", "Tunnel")),
+            node_selector=str(spec.get("nodeSelector") or "all()"),
+            labels=labels_of(raw),
+            raw=raw,
+        )
+
+    @property
+    def run_id(self) -> str:
+        """The run that made this pool; empty for a pool of the cluster's own."""
+        return self.labels.get(RUN_LABEL, "")
+
+    @property
+    def operator_owned(self) -> bool:
+        """Whether the Tigera operator's ownership mark is on the pool."""
+        return self.labels.get("app.kubernetes.io/managed-by") == "tigera-operator"
+
+    @property
+    def both_families(self) -> bool:
+        """Whether both encapsulations are set, which old versions accept as a raw write."""
+        spec = self.raw.get("spec") or {}
+        return all(
+            spec.get(name) in ("Always", "CrossSubnet") for name in ("ipipMode", "vxlanMode")
+        )
+
+    @property
+    def offers_pod_addresses(self) -> bool:
+        """Whether a pod that names this pool gets an address from it."""
+        return not self.disabled and "Workload" in self.allowed_uses
+
+
+def labels_of(raw: Mapping[str, Any]) -> dict[str, str]:
+    """An object's labels, with those that the v1 view hides in an annotation."""
+    metadata = raw.get("metadata") or {}
+    labels = dict(metadata.get("labels") or {})
+    blob = (metadata.get("annotations") or {}).get(METADATA_ANNOTATION)
+    if blob:
+        try:
+            hidden = json.loads(blob).get("labels") or {}
+        except (ValueError, AttributeError):
+            hidden = {}
+        labels = {**hidden, **labels}
+    return {str(key): str(value) for key, value in labels.items()}
+
+
+def pool_of(address: str, pools: Iterable[IPPool]) -> IPPool | None:
+    """The pool that an address lies in: the one with the longest prefix, as routes go."""
+    parsed = ip_address(address)
+    if not isinstance(parsed, IPv4Address):
+        return None
+    holding = [pool for pool in pools if parsed in pool.cidr]
+    return max(holding, key=lambda pool: pool.cidr.prefixlen, default=None)
+
+
+# -- Calico's versions, and what came with them ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Version:
+    """A Calico release, by major, minor and patch number."""
+
+    major: int
+    minor: int
+    patch: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Version | None:
+        """Read ``v3.31.2``, ``3.28``, ``v3.33.0-0.dev-12-gabcdef``; None if it is no version."""
+        match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text.strip())
+        return cls(int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
+
+    def __str__(self) -> str:
+        return f"v{self.major}.{self.minor}.{self.patch}"
+
+
+#: The operator manages its pools continuously from here on, and reverts direct edits.
+OPERATOR_OWNS_POOLS = Version(3, 28)
+#: ``IPPool.spec.assignmentMode`` exists.
+MANUAL_ASSIGNMENT = Version(3, 30)
+#: ``FelixConfiguration.spec.programClusterRoutes`` exists.
+FELIX_CLUSTER_ROUTES = Version(3, 31)
+#: Felix programs IPIP routes unless it is configured not to.
+FELIX_OWNS_IPIP = Version(3, 33)
+
+
+# -- The names of objects in the API ---------------------------------------------------------------
+
+V3: ApiGroup = "projectcalico.org/v3"
+V1: ApiGroup = "crd.projectcalico.org/v1"
+
+
+def calico_path(group: ApiGroup, plural: str, name: str = "") -> str:
+    """The API path of a cluster-scoped Calico collection, or of one object in it."""
+    return f"/apis/{group}/{plural}" + (f"/{name}" if name else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """An object that a run writes, as its journal, change records and restore all name it."""
+
+    plural: str
+    name: str
+
+    @classmethod
+    def pool(cls, name: str) -> ObjectRef:
+        """Refer to an IPPool."""
+        return cls("ippools", name)
+
+    def __str__(self) -> str:
+        return f"{self.plural}/{self.name}"
+
+
+#: The object by which the Tigera operator is configured; there is only this one.
+OPERATOR_INSTALLATION = ObjectRef("installations", "default")
+INSTALLATION_PATH = f"/apis/operator.tigera.io/v1/{OPERATOR_INSTALLATION}"

@@ -9,12 +9,12 @@ the wire.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_k8snet.calico.installation import IPPool, pool_of
+from pytest_k8snet.calico.installation import Installation, IPPool, pool_of
 from pytest_k8snet.calico.kernel import (
     TUNNEL_ANNOTATIONS,
     TUNNEL_DEVICES,
@@ -26,7 +26,6 @@ from pytest_k8snet.calico.kernel import (
 from pytest_k8snet.calico.modes import (
     FALLBACK_HOST_MTU_BYTES,
     CalicoMode,
-    Encapsulation,
     Path,
     mss_bytes,
     pod_mtu_bytes,
@@ -54,8 +53,6 @@ class PathEnd:
     name: str
     node: Node
     address: str
-    #: The MTU of the pod's own interface, if it was read in the pod; else the node's view counts.
-    mtu_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,27 +76,6 @@ class PathSnapshot:
     def node_state(self, end: PathEnd) -> NodeState:
         """The node below an end, with its state."""
         return NodeState(node=end.node, kernel=self.states[end.node.name])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathContext:
-    """What the cluster looked like while the sample ran, beside the two nodes' kernels.
-
-    Attributes:
-        pools: the pools as they were then.
-        encapsulations: those that are enabled anywhere, which cost MTU.
-        routes_prove: False on dataplanes (eBPF) that forward beside the kernel's routes.
-        mtu_bytes: an explicit MTU of the installation; None if it follows the host's;
-            ``mtu_known`` False if that could not be read.
-        pools_unread: why the pools could not be read; empty if they were.
-    """
-
-    pools: tuple[IPPool, ...]
-    encapsulations: Collection[Encapsulation]
-    routes_prove: bool = True
-    mtu_bytes: int | None = None
-    mtu_known: bool = True
-    pools_unread: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +161,7 @@ def judge(
     before: PathSnapshot,
     after: PathSnapshot,
     transfer: Transfer,
-    context: PathContext,
+    installation: Installation,
     wire: Mapping[Moment, WireFinding] = MappingProxyType({}),
 ) -> PathProof:
     """Judge which path a sample took, from the state of both nodes before and after it.
@@ -195,7 +171,7 @@ def judge(
         before: the nodes before the sample.
         after: the nodes after it.
         transfer: what the sample moved.
-        context: pools, encapsulations and MTU settings.
+        installation: what the cluster ran meanwhile.
         wire: what was seen on the wire around it; empty where it was not looked at.
 
     Returns:
@@ -203,11 +179,11 @@ def judge(
         was looked at, agree with the claim, ``missing`` if a node, the pools or the wire could
         not be read, ``contradicted`` with every disagreement.
     """
-    client, server, pools = before.client, before.server, context.pools
+    client, server, pools = before.client, before.server, installation.pools
     mismatches = claim_mismatches(mode, client, server, pools)
     unread = {**before.missing, **after.missing}
-    if context.pools_unread and "pod" in (client.kind, server.kind):
-        mismatches, unread = [], {"IPPools": context.pools_unread}
+    if installation.pools_unread and "pod" in (client.kind, server.kind):
+        mismatches, unread = [], {"IPPools": installation.pools_unread}
     if unread:
         return PathProof(
             state="contradicted" if mismatches else "missing",
@@ -217,18 +193,18 @@ def judge(
         )
     directions = directions_of(before, transfer, pools)
     for direction in directions:
-        if context.routes_prove:
+        if installation.routes_prove:
             mismatches += [
                 f"{moment} the sample, {mismatch}"
                 for moment, snapshot in (("before", before), ("after", after))
                 for mismatch in direction_mismatches(direction, snapshot)
             ]
         mismatches += _counter_mismatches(direction, before, after)
-    mismatches += _mtu_mismatches(before, transfer, directions, context)
+    mismatches += _mtu_mismatches(before, transfer, directions, installation)
     for moment, finding in wire.items():
         mismatches += [f"{_AT[moment]}{mismatch}" for mismatch in finding.mismatches]
     gaps = [f"on the wire: {gap}" for finding in wire.values() for gap in finding.gaps]
-    summary = [_summary(directions, before, context)]
+    summary = [_summary(directions, before, installation)]
     summary += dict.fromkeys(finding.summary() for finding in wire.values())
     return PathProof(
         state="contradicted" if mismatches else "missing" if gaps else "proven",
@@ -278,14 +254,16 @@ def _promise(
     return promised.path(client.node.same_subnet(server.node))
 
 
-def _summary(directions: Iterable[Direction], before: PathSnapshot, context: PathContext) -> str:
+def _summary(
+    directions: Iterable[Direction], before: PathSnapshot, installation: Installation
+) -> str:
     parts = []
     for one in directions:
         device = before.node_state(one.sender).kernel.route(one.destination).device
         counted = f", {one.payload_bytes} bytes of payload counted" if one.countable else ""
         parts.append(
             f"{one.sender.node.name} -> {one.receiver.node.name} {one.path}"
-            f"{f' by {device}' if context.routes_prove else ''}{counted}"
+            f"{f' by {device}' if installation.routes_prove else ''}{counted}"
         )
     asymmetric = len({one.path for one in directions}) > 1
     return "; ".join(parts) + ("; the directions differ, as promised" if asymmetric else "")
@@ -535,16 +513,16 @@ def _mtu_mismatches(
     snapshot: PathSnapshot,
     transfer: Transfer,
     directions: Sequence[Direction],
-    context: PathContext,
+    installation: Installation,
 ) -> Iterator[str]:
     pods = {
         end.name: (end, mtu)
         for end in (snapshot.client, snapshot.server)
         if (mtu := _pod_mtu_bytes(end, snapshot)) is not None
     }
-    if context.mtu_known:
+    if installation.mtu_known:
         for end, mtu in pods.values():
-            yield from _stale_mtu(end, mtu, snapshot, context)
+            yield from _stale_mtu(end, mtu, snapshot, installation)
     for one in directions:
         if one.path == "direct" or one.sender.name not in pods:
             continue
@@ -567,15 +545,15 @@ def _mtu_mismatches(
 
 
 def _stale_mtu(
-    end: PathEnd, found: int, snapshot: PathSnapshot, context: PathContext
+    end: PathEnd, found: int, snapshot: PathSnapshot, installation: Installation
 ) -> Iterator[str]:
-    enabled = context.encapsulations
+    enabled = installation.encapsulations()
     host = _host_mtu_bytes(snapshot.states[end.node.name])
-    expected = context.mtu_bytes or pod_mtu_bytes(host, enabled)
+    expected = installation.mtu_bytes or pod_mtu_bytes(host, enabled)
     if found != expected:
         why = (
             "as the installation sets it"
-            if context.mtu_bytes
+            if installation.mtu_bytes
             else f"with {' and '.join(sorted(enabled)) or 'no encapsulation'} enabled"
         )
         yield (
@@ -585,11 +563,9 @@ def _stale_mtu(
 
 
 def _pod_mtu_bytes(end: PathEnd, snapshot: PathSnapshot) -> int | None:
-    """A pod's MTU: as read in the pod, else of the node's end of its cable."""
+    """A pod's MTU, as of the node's end of its cable."""
     if end.kind != "pod":
         return None
-    if end.mtu_bytes is not None:
-        return end.mtu_bytes
     state = snapshot.states[end.node.name]
     link = state.links.get(state.route(end.address).device)
     return link.mtu_bytes if link is not None and link.name.startswith("cali") else None

@@ -25,7 +25,6 @@ from pytest_k8snet.calico.kernel import (
 )
 from pytest_k8snet.calico.modes import CalicoMode, Family, families_of
 from pytest_k8snet.calico.path import (
-    PathContext,
     PathEnd,
     PathSnapshot,
     Transfer,
@@ -163,13 +162,13 @@ def _question(end: PathEnd, destinations: tuple[str, ...]) -> Question:
     return Question(destinations=destinations, pod_address=pod)
 
 
-def pair_mismatches(snapshot: PathSnapshot, context: PathContext) -> list[str]:
+def pair_mismatches(snapshot: PathSnapshot, installation: Installation) -> list[str]:
     """What keeps a pair's packets from the promised path, in both directions."""
-    if snapshot.missing or not context.routes_prove:
+    if snapshot.missing or not installation.routes_prove:
         return _unreadable(snapshot.missing)
     return [
         mismatch
-        for direction in directions_of(snapshot, Transfer(), context.pools)
+        for direction in directions_of(snapshot, Transfer(), installation.pools)
         for mismatch in direction_mismatches(direction, snapshot)
     ]
 

@@ -25,7 +25,6 @@ from pytest_k8snet.calico.lease import Holder, Lock
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import (
     Moment,
-    PathContext,
     PathEnd,
     PathProof,
     PathSnapshot,
@@ -452,8 +451,7 @@ class CalicoSession:
                 MTU. Waiting would not help.
             NotConvergedError: what was expected and what was found at the time-out.
         """
-        context = self._context()
-        wrong = claim_mismatches(mode, client, server, context.pools)
+        wrong = claim_mismatches(mode, client, server, self.installation.pools)
         if wrong:
             raise PathError(
                 f"This pair of pods cannot show {mode}",
@@ -463,7 +461,7 @@ class CalicoSession:
             )
 
         def check() -> list[str]:
-            mismatches = pair_mismatches(self.snapshot(client, server), context)
+            mismatches = pair_mismatches(self.snapshot(client, server), self.installation)
             if not mismatches and probe is not None:
                 trouble = probe()
                 return [trouble] if trouble else []
@@ -492,7 +490,7 @@ class CalicoSession:
         wire: Mapping[Moment, WireFinding] = MappingProxyType({}),
     ) -> PathProof:
         """Judge which path a sample took; ``.require()`` raises PathError if contradicted."""
-        return judge(mode, before, after, transfer, self._context(), wire)
+        return judge(mode, before, after, transfer, self.installation, wire)
 
     def watch_wire(self, snapshot: PathSnapshot, send: Send) -> WireFinding:
         """Capture on both nodes while payload is sent, and judge what was seen.
@@ -513,14 +511,3 @@ class CalicoSession:
 
     def _wire_capture(self) -> WireCapture:
         return WireCapture(prober=self._prober, vxlan_port=self.installation.vxlan_port)
-
-    def _context(self) -> PathContext:
-        installation = self.installation
-        return PathContext(
-            pools=installation.pools,
-            pools_unread=installation.pools_unread,
-            encapsulations=installation.encapsulations(),
-            routes_prove=installation.routes_prove,
-            mtu_bytes=installation.mtu_bytes,
-            mtu_known=installation.mtu_known,
-        )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from cluster_shapes import NODE1, NODE2, pool
+from cluster_shapes import NODE1, NODE2, installation, pool
 
-from pytest_k8snet.calico.installation import IPPool
+from pytest_k8snet.calico.installation import FelixSetting, Installation, IPPool
 from pytest_k8snet.calico.kernel import KernelState
 from pytest_k8snet.calico.modes import CalicoMode, Path
-from pytest_k8snet.calico.path import PathContext, PathEnd, PathSnapshot, Transfer
+from pytest_k8snet.calico.path import PathEnd, PathSnapshot, Transfer
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.tools.ip import Counters, Link, Route
 
@@ -130,18 +130,21 @@ def grow(one: Link, way: Literal["sent", "received"], size: int) -> Link:
     return replace(one, sent=more) if way == "sent" else replace(one, received=more)
 
 
-def context(
+def known_as(
     mode: CalicoMode | None = None,
     *,
     pools: tuple[IPPool, ...] = (),
     mtu_bytes: int | None = None,
     routes_prove: bool = True,
-) -> PathContext:
-    return PathContext(
+) -> Installation:
+    """A cluster with both families on, and one pool in a mode unless others are given."""
+    on = (FelixSetting(value="true", where="FelixConfiguration default"),)
+    return installation(
         pools=pools or (pool(mode=mode),),
-        encapsulations=("vxlan", "ipip"),
+        vxlan_enabled=on,
+        ipip_enabled=on,
         mtu_bytes=mtu_bytes,
-        routes_prove=routes_prove,
+        dataplane="iptables" if routes_prove else "eBPF",
     )
 
 

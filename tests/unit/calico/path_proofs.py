@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from kernel_shapes import PAYLOAD, TRANSFER, context, counted
+from kernel_shapes import PAYLOAD, TRANSFER, counted, known_as
 
+from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.path import PathContext, PathProof, PathSnapshot, Transfer, judge
+from pytest_k8snet.calico.path import PathProof, PathSnapshot, Transfer, judge
 from pytest_k8snet.errors import PathError
 
 NEVER, VXLAN, IPIP = CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS, CalicoMode.IPIP_ALWAYS
@@ -20,12 +21,12 @@ def proof(
     before: PathSnapshot,
     after: PathSnapshot | None = None,
     transfer: Transfer = TRANSFER,
-    known: PathContext | None = None,
+    known: Installation | None = None,
 ) -> PathProof:
     """The judgement on a pair within a subnet, whose payload its mode's device carried."""
     path = mode.path(same_subnet=True)
     later = after or counted(before, DEVICE[path], there=SENT)
-    return judge(mode, before, later, transfer, known or context(mode))
+    return judge(mode, before, later, transfer, known or known_as(mode))
 
 
 def contradiction(found: PathProof) -> str:

@@ -13,10 +13,10 @@ from kernel_shapes import (
     POD2,
     TRANSFER,
     TUNNEL,
-    context,
     counted,
     ends,
     grow,
+    known_as,
     link,
     state,
 )
@@ -49,7 +49,7 @@ def test_cross_subnet_is_tunnelled_between_subnets() -> None:
         links["vxlan.calico"] = one
         states[name] = replace(states[name], links=links)
     after = replace(before, states=states)
-    found = judge(VXLAN_CS, before, after, TRANSFER, context(VXLAN_CS))
+    found = judge(VXLAN_CS, before, after, TRANSFER, known_as(VXLAN_CS))
     assert (found.state, found.expected) == ("proven", "vxlan"), found.text
 
 
@@ -63,7 +63,7 @@ def test_differing_prefixes_make_an_asymmetric_pair_which_is_said() -> None:
         links = dict(states[name].links)
         links["vxlan.calico"] = grow(links["vxlan.calico"], way, 9000)
         states[name] = replace(states[name], links=links)
-    found = judge(VXLAN_CS, before, replace(before, states=states), small, context(VXLAN_CS))
+    found = judge(VXLAN_CS, before, replace(before, states=states), small, known_as(VXLAN_CS))
     assert found.state == "proven", found.text
     assert found.text.endswith("; the directions differ, as promised")
 
@@ -75,7 +75,7 @@ def test_between_subnets_a_direct_route_goes_by_whatever_router_there_is() -> No
         by_router = Route(destination=to, device="eth0", gateway="192.168.9.1")
         states[name] = replace(states[name], forwarded={to: by_router})
     routed = replace(before, states=states)
-    found = judge(NEVER, routed, routed, Transfer(), context(NEVER))
+    found = judge(NEVER, routed, routed, Transfer(), known_as(NEVER))
     assert (found.state, found.expected) == ("proven", "direct"), found.text
 
 
@@ -100,7 +100,7 @@ def test_node_to_node_is_direct_in_every_mode() -> None:
     }
     before = PathSnapshot(client=client, server=server, states=states)
     after = counted(before, "eth0", there=SENT)
-    found = judge(VXLAN, before, after, Transfer(to_server_bytes=PAYLOAD), context(VXLAN))
+    found = judge(VXLAN, before, after, Transfer(to_server_bytes=PAYLOAD), known_as(VXLAN))
     assert (found.state, found.expected) == ("proven", "direct"), found.text
 
 
@@ -125,7 +125,7 @@ def test_pod_to_node_goes_direct_and_comes_back_by_natoutgoing(nat_outgoing: boo
     if not nat_outgoing:
         # The replies alone go through the tunnel.
         after = counted(after, "vxlan.calico", there=0, back=5000)
-    known = context(pools=(pool(mode=VXLAN, natOutgoing=nat_outgoing),))
+    known = known_as(pools=(pool(mode=VXLAN, natOutgoing=nat_outgoing),))
     found = judge(VXLAN, before, after, Transfer(to_server_bytes=PAYLOAD), known)
     assert (found.state, found.expected) == ("proven", "direct"), found.text
     back = found.route[1]
@@ -155,7 +155,7 @@ def test_node_to_pod_is_tunnelled_with_the_tunnels_address_as_its_source() -> No
     }
     before = PathSnapshot(client=client, server=server, states=states)
     after = counted(before, "vxlan.calico", there=SENT)
-    found = judge(VXLAN, before, after, Transfer(to_server_bytes=PAYLOAD), context(VXLAN))
+    found = judge(VXLAN, before, after, Transfer(to_server_bytes=PAYLOAD), known_as(VXLAN))
     assert (found.state, found.expected) == ("proven", "vxlan"), found.text
     assert found.route[1]["destination"] == TUNNEL["node1"]
 
@@ -172,7 +172,7 @@ def test_two_pods_on_one_node_use_no_wire() -> None:
         forwarded={POD2: local},
     )
     before = PathSnapshot(client=client, server=server, states={"node1": alone})
-    found = judge(VXLAN, before, before, TRANSFER, context(VXLAN))
+    found = judge(VXLAN, before, before, TRANSFER, known_as(VXLAN))
     assert (found.state, found.expected) == ("proven", "direct"), found.text
     tunnelled = replace(
         alone,
@@ -183,5 +183,5 @@ def test_two_pods_on_one_node_use_no_wire() -> None:
     )
     lying = replace(before, states={"node1": tunnelled})
     assert "though both pods are on that node" in contradiction(
-        judge(VXLAN, before, lying, TRANSFER, context(VXLAN))
+        judge(VXLAN, before, lying, TRANSFER, known_as(VXLAN))
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cluster_shapes import pool
+from cluster_shapes import installation, pool
 from kernel_shapes import (
     MAC,
     PAYLOAD,
@@ -13,14 +13,15 @@ from kernel_shapes import (
     POD2,
     TRANSFER,
     TUNNEL,
-    context,
     counted,
+    known_as,
     snapshot,
 )
 from path_proofs import DEVICE, IPIP, NEVER, SENT, VXLAN, contradiction, proof
 
+from pytest_k8snet.calico.installation import FelixSetting
 from pytest_k8snet.calico.modes import CalicoMode, Path
-from pytest_k8snet.calico.path import PathContext, Transfer, judge
+from pytest_k8snet.calico.path import Transfer, judge
 from pytest_k8snet.tools.ip import Route
 
 
@@ -183,7 +184,7 @@ def test_lie_12_pods_in_different_pools() -> None:
         pool("one", "10.244.1.0/24", VXLAN),
         pool("two", "10.244.2.0/24", NEVER),
     )
-    text = contradiction(proof(VXLAN, snapshot("vxlan"), known=context(pools=pools)))
+    text = contradiction(proof(VXLAN, snapshot("vxlan"), known=known_as(pools=pools)))
     assert "pod server has 10.244.2.4 of pool two, which is in mode Never, not VXLAN-Always" in text
     assert (
         "the pods lie in pools of different modes, so their two directions differ: "
@@ -192,7 +193,7 @@ def test_lie_12_pods_in_different_pools() -> None:
 
 
 def test_lie_13_a_pod_outside_every_pool() -> None:
-    known = context(pools=(pool("one", "10.250.0.0/16", VXLAN),))
+    known = known_as(pools=(pool("one", "10.250.0.0/16", VXLAN),))
     assert f"pod client has {POD1}, which lies in no pool" in contradiction(
         proof(VXLAN, snapshot("vxlan"), known=known)
     )
@@ -234,7 +235,7 @@ def test_few_bytes_are_judged_by_their_routes() -> None:
 
 
 def test_an_explicit_mtu_is_the_expected_one_in_every_mode() -> None:
-    known = context(VXLAN, mtu_bytes=1400)
+    known = known_as(VXLAN, mtu_bytes=1400)
     transfer = replace(TRANSFER, mss_bytes=1348)
     assert proof(VXLAN, snapshot("vxlan", pod_mtu=1400), None, transfer, known).state == "proven"
     assert "expected 1400 as the installation sets it" in contradiction(
@@ -243,7 +244,7 @@ def test_an_explicit_mtu_is_the_expected_one_in_every_mode() -> None:
 
 
 def test_the_expected_mtu_counts_what_ipv6_pools_enable_too() -> None:
-    known = replace(context(VXLAN), encapsulations=("vxlan", "vxlan-v6"))
+    known = replace(known_as(VXLAN), vxlan_v6=True, ipip_enabled=())
     transfer = replace(TRANSFER, mss_bytes=1378)
     assert proof(VXLAN, snapshot("vxlan", pod_mtu=1430), None, transfer, known).state == "proven"
     assert "has 1450, expected 1430 with vxlan and vxlan-v6 enabled" in contradiction(
@@ -251,8 +252,8 @@ def test_the_expected_mtu_counts_what_ipv6_pools_enable_too() -> None:
     )
 
 
-def test_an_mtu_that_is_not_known_is_no_complaint() -> None:
-    known = replace(context(VXLAN), mtu_known=False)
+def test_an_mtu_that_is_not_known_is_no_mismatch() -> None:
+    known = replace(known_as(VXLAN), mtu_settings=(FelixSetting(value="1400", where="vxlanMTU"),))
     transfer = replace(TRANSFER, mss_bytes=1348)
     assert proof(VXLAN, snapshot("vxlan", pod_mtu=1400), None, transfer, known).state == "proven"
 
@@ -260,9 +261,9 @@ def test_an_mtu_that_is_not_known_is_no_complaint() -> None:
 def test_on_ebpf_counters_prove_and_routes_do_not() -> None:
     before = snapshot("direct")
     after = counted(before, "vxlan.calico", there=SENT)
-    assert proof(VXLAN, before, after, known=context(VXLAN, routes_prove=False)).state == "proven"
+    assert proof(VXLAN, before, after, known=known_as(VXLAN, routes_prove=False)).state == "proven"
     lying = counted(before, "eth0", there=SENT)
-    contradiction(proof(VXLAN, before, lying, known=context(VXLAN, routes_prove=False)))
+    contradiction(proof(VXLAN, before, lying, known=known_as(VXLAN, routes_prove=False)))
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -276,9 +277,8 @@ def test_a_node_that_cannot_be_read_leaves_the_proof_missing_never_given(moment:
 
 
 def test_pools_that_may_not_be_read_leave_the_proof_missing() -> None:
-    blind = PathContext(
-        pools=(), encapsulations=(), pools_unread='not permitted: user "jane" may not list ippools'
-    )
+    reason = 'not permitted: user "jane" may not list ippools'
+    blind = installation(pools=(), unknown={"IPPools of crd.projectcalico.org/v1": reason})
     found = judge(None, snapshot("direct"), snapshot("direct"), TRANSFER, blind)
     assert found.state == "missing"
     assert found.text == 'IPPools: not permitted: user "jane" may not list ippools'

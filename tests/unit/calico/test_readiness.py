@@ -48,13 +48,13 @@ def watching(api: StoreApi, shells: Mapping[str, Shell]) -> Iterator[NodeReadine
 
 
 def mismatches(mode: CalicoMode, *states: KernelState, **installation: Any) -> list[str]:
-    """What is complained of where the only pool is in a mode, and Calico has told the API so."""
+    """What is still missing where the only pool is in a mode, and Calico has told the API so."""
     api = a_cluster("manifest-A", raw_pool(mode=mode))
     with watching(api, told(*states)) as watch:
         return watch.mismatches(replace(inspect(api), **installation), {mode})
 
 
-def test_nodes_that_have_followed_are_given_no_complaint() -> None:
+def test_nodes_that_have_followed_are_given_no_mismatch() -> None:
     assert mismatches(VXLAN, *kernels()) == []
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from cluster_shapes import FAR, NODE1, NODE2, pool
-from kernel_shapes import POD1, POD2, TRANSFER, context, counted, ends, snapshot
+from kernel_shapes import POD1, POD2, TRANSFER, counted, ends, known_as, snapshot
 
 from pytest_k8snet.calico.capture import Exchange, judge_exchange
 from pytest_k8snet.calico.modes import CalicoMode, Path
@@ -186,7 +186,7 @@ def finding(taken: Path) -> WireFinding:
 def test_where_routes_prove_nothing_the_wire_proves() -> None:
     before = snapshot("direct")
     after = counted(before, "vxlan.calico", there=11_000_000)
-    known = context(VXLAN, routes_prove=False)
+    known = known_as(VXLAN, routes_prove=False)
     good = finding("vxlan")
     proof = judge(VXLAN, before, after, TRANSFER, known, {"before": good, "after": good})
     assert proof.state == "proven"
@@ -203,7 +203,7 @@ def test_where_routes_prove_nothing_the_wire_proves() -> None:
 def test_a_wire_that_contradicts_outweighs_routes_and_counters_that_agree() -> None:
     before = snapshot("vxlan")
     after = counted(before, "vxlan.calico", there=11_000_000)
-    proof = judge(VXLAN, before, after, TRANSFER, context(VXLAN), {"once": finding("direct")})
+    proof = judge(VXLAN, before, after, TRANSFER, known_as(VXLAN), {"once": finding("direct")})
     assert proof.state == "contradicted"
     assert proof.text.startswith(f"on the wire, node1 sent {THERE} unencapsulated")
 
@@ -212,14 +212,14 @@ def test_a_wire_where_nothing_was_seen_leaves_the_proof_missing() -> None:
     before = snapshot("vxlan")
     after = counted(before, "vxlan.calico", there=11_000_000)
     nothing = judge_exchange(replace(exchange("vxlan"), captures={}, missing=("node1: no",)), [])
-    proof = judge(VXLAN, before, after, TRANSFER, context(VXLAN), {"once": nothing})
+    proof = judge(VXLAN, before, after, TRANSFER, known_as(VXLAN), {"once": nothing})
     assert (proof.state, proof.text) == ("missing", "on the wire: node1: no")
 
 
 def test_the_record_holds_what_was_seen_and_null_where_nobody_looked() -> None:
     before = snapshot("vxlan")
     after = counted(before, "vxlan.calico", there=11_000_000)
-    looked = judge(VXLAN, before, after, TRANSFER, context(VXLAN), {"once": finding("vxlan")})
+    looked = judge(VXLAN, before, after, TRANSFER, known_as(VXLAN), {"once": finding("vxlan")})
     (entry,) = json.loads(json.dumps(looked.to_record()))["wire"]
     assert entry["moment"] == "once"
     assert entry["sightings"][0] == {
@@ -232,4 +232,4 @@ def test_the_record_holds_what_was_seen_and_null_where_nobody_looked() -> None:
         "seen": {"in VXLAN to 192.168.0.12": 1},
         "dropped": 0,
     }
-    assert judge(VXLAN, before, after, TRANSFER, context(VXLAN)).to_record()["wire"] is None
+    assert judge(VXLAN, before, after, TRANSFER, known_as(VXLAN)).to_record()["wire"] is None
