@@ -1,5 +1,5 @@
 """Kubernetes: connection, API by path, exec, nodes, pods, services, permissions.
 
-The only floor that imports the Kubernetes client, and it does so when a connection is made, never
-at import. It knows nothing of Calico, of measuring and of pytest.
+The only layer that speaks HTTP to a cluster. Its libraries are imported when a connection is made,
+never before. It knows nothing of Calico, of measuring and of pytest.
 """

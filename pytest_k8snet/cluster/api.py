@@ -1,7 +1,7 @@
 """The Kubernetes API by path: plain dicts in and out, bounded, repeated where that is safe.
 
 Paths instead of typed calls, because they serve every resource and version (Calico's too), keep
-fields that a client library does not know, and cost none of its 850 ms of imports.
+fields that a client library does not know, and cost none of its imports.
 """
 
 from __future__ import annotations

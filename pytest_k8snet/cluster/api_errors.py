@@ -75,16 +75,19 @@ class AggregatedServerError(ServerBusyError):
         self.group = target.group
 
 
-def read_status(status: int, body: bytes) -> tuple[str, str]:
-    """Read reason and message of an error answer; the plain text when it is no Status object."""
+def read_status(status: int, body: bytes) -> tuple[str, str, bool]:
+    """Read reason and message of an error answer, and whether it is a Status object.
+
+    Other text is the message of whatever stands in front of the API server.
+    """
     text = body.decode("utf-8", "replace").strip()
     try:
         answer = json.loads(text)
     except ValueError:
         answer = None
     if isinstance(answer, dict) and answer.get("kind") == "Status":
-        return str(answer.get("reason") or ""), str(answer.get("message") or "")
-    return "", text or _phrase(status)
+        return str(answer.get("reason") or ""), str(answer.get("message") or ""), True
+    return "", text or _phrase(status), False
 
 
 def error_of(
@@ -99,7 +102,7 @@ def error_of(
         user: the user as this side knows it; the server's own word wins.
         headers: the answer's headers, for ``Retry-After``.
     """
-    reason, message = read_status(status, body)
+    reason, message, is_status = read_status(status, body)
     if status == 401:
         return UnauthorizedError(
             f'the API server does not accept the credentials of user "{user}"',
@@ -108,6 +111,14 @@ def error_of(
             found=message,
             remedy="log in again or renew the token or certificate in the kubeconfig; "
             "`kubectl get nodes` with the same kubeconfig and context must work first",
+        )
+    if status == 403 and not is_status and not _RBAC.search(message):
+        return ForbiddenError(
+            f"something in front of the API server refuses to {target.verb} {target}",
+            status=status,
+            found=message,
+            remedy="the answer is no Kubernetes object: a proxy, gateway or firewall gave it; ask "
+            "its owner to let this user and path pass",
         )
     if status == 403:
         return _forbidden(reason, message, target, user)
@@ -142,6 +153,52 @@ def error_of(
         found=message,
         remedy="the message names what it does not accept",
     )
+
+
+def refused_upgrade(
+    status: int,
+    body: bytes,
+    target: Target,
+    *,
+    user: str,
+    headers: Mapping[str, str],
+    host: str,
+) -> ApiError | ConnectError:
+    """Return the error that another answer than 101 to a WebSocket handshake stands for.
+
+    Args:
+        status: the HTTP status code.
+        body: the answer's body, as far as it has arrived.
+        target: what the WebSocket was for.
+        user: see ``error_of``.
+        headers: the answer's headers.
+        host: the server's URL.
+    """
+    _, message, is_status = read_status(status, body)
+    found = f"HTTP {status} {_phrase(status)} to the upgrade request"
+    location = next((value for key, value in headers.items() if key.lower() == "location"), "")
+    if message != _phrase(status):
+        found += f": {message}"
+    if location:
+        found += f", to {location}"
+    if status == 400 and (not is_status or "pgrade request required" in message):
+        remedy = (
+            "something between takes the Upgrade header out of the request: a proxy, load balancer "
+            "or gateway in front of the API server must let WebSocket upgrades pass"
+        )
+    elif status < 400:
+        remedy = (
+            "this looks like a login or portal page: a gateway in front of the API server must "
+            "pass requests and WebSocket upgrades on; check the server's URL in the kubeconfig"
+        )
+    elif not is_status and status < 500 and status != 401:
+        remedy = (
+            "the answer is no Kubernetes object: a proxy, gateway or firewall in front of the API "
+            "server gave it, and must let WebSocket upgrades pass"
+        )
+    else:
+        return error_of(status, body, target, user=user, headers=headers)
+    return ConnectError(f"{host} does not speak WebSocket", found=found, remedy=remedy)
 
 
 def _forbidden(reason: str, message: str, target: Target, user: str) -> ForbiddenError:
@@ -247,13 +304,17 @@ class UnreachableError(ConnectError):
         self.sent = sent
 
 
-def explain(error: BaseException, *, host: str, proxy: str | None) -> ConnectError:
+class CertificateRefusedError(ConnectError):
+    """The API server ends the TLS handshake: it does not accept the client certificate."""
+
+
+def explain(error: BaseException, *, host: str, proxy: str) -> ConnectError:
     """Say what kept a request from being answered.
 
     Args:
         error: what the library raised.
         host: the server's URL.
-        proxy: the proxy's URL when one is in use.
+        proxy: the proxy's URL without its password; empty for none.
 
     Returns:
         an ``UnreachableError`` when trying again can help, else a plain ``ConnectError``.
@@ -267,6 +328,14 @@ def explain(error: BaseException, *, host: str, proxy: str | None) -> ConnectErr
             link, (ssl.SSLEOFError, ssl.SSLZeroReturnError)
         ):
             return _no_tls(link, host)
+    found = _innermost(chain)
+    if proxy and "Tunnel connection failed" in found:
+        return ConnectError(
+            f"the proxy {proxy} does not connect to the API server {host}",
+            found=found,
+            remedy="407: put user and password into its URL; 403: it must allow this host and "
+            "port; or add the host to NO_PROXY",
+        )
     through = f" (through the proxy {proxy})" if proxy else ""
     about_proxy = (
         "; the proxy comes from proxy-url in the kubeconfig or from HTTPS_PROXY: if the API "
@@ -274,7 +343,6 @@ def explain(error: BaseException, *, host: str, proxy: str | None) -> ConnectErr
         if proxy
         else ""
     )
-    found = _innermost(chain)
     for link in chain:
         if isinstance(link, socket.gaierror):
             return UnreachableError(
@@ -340,7 +408,7 @@ def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> ConnectError:
 
 def _no_tls(error: ssl.SSLError, host: str) -> ConnectError:
     if "ALERT" in (error.reason or ""):
-        return ConnectError(
+        return CertificateRefusedError(
             f"the API server {host} ends the TLS handshake",
             found=str(error),
             remedy="it does not accept the client certificate of the kubeconfig's user",

@@ -8,29 +8,34 @@ cure is to read again, which only the caller can do.
 from __future__ import annotations
 
 import json
-import logging
 import random
+import socket
 import ssl
+import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from pytest_k8snet.cluster.api_errors import (
     AggregatedServerError,
+    CertificateRefusedError,
     ServerBusyError,
     UnreachableError,
     error_of,
     explain,
     parse,
+    refused_upgrade,
 )
-from pytest_k8snet.errors import ApiError, ConnectError, K8sNetError
+from pytest_k8snet.cluster.credentials import Credentials, Login
+from pytest_k8snet.errors import ConnectError, K8sNetError, KubeconfigError
 
 if TYPE_CHECKING:
+    from urllib3 import PoolManager
     from websocket import WebSocket
 
 T = TypeVar("T")
@@ -91,6 +96,32 @@ class Answer:
         return value
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """An API server and the way to it.
+
+    Attributes:
+        url: its URL.
+        authority: the authorities that may have signed its certificate, PEM; empty takes the
+            system's.
+        verify: False accepts any certificate (``insecure-skip-tls-verify``).
+        name: the name expected in the certificate; empty takes the URL's host.
+        proxy: the proxy's URL; empty for none.
+    """
+
+    url: str
+    authority: bytes = field(default=b"", repr=False)
+    verify: bool = True
+    name: str = ""
+    proxy: str = field(default="", repr=False)
+
+    @property
+    def shown_proxy(self) -> str:
+        """The proxy's URL without its password, for messages."""
+        parts = urlsplit(self.proxy)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 class HttpClient:
     """Requests and WebSockets to one API server as one user; safe to use from several threads.
 
@@ -99,41 +130,28 @@ class HttpClient:
     take that long for each object to be deleted.
 
     Args:
-        host: the server's URL.
-        pool: urllib3's pool manager.
-        tls: the context for WebSockets; None for plain HTTP.
-        server_name: the name expected in the certificate when it is not the host's.
-        proxy: the proxy's URL, or None.
-        credentials: the source of the Authorization header.
-        user_agent: what the server's audit log shows.
+        server: the API server.
+        credentials: the user's login.
 
     Attributes:
+        host: the server's URL.
         user: named in errors.
         patience_seconds: how long an unreachable or overloaded server is asked again.
     """
 
     def __init__(
-        self,
-        *,
-        host: str,
-        pool: Any,
-        tls: ssl.SSLContext | None,
-        server_name: str | None,
-        proxy: str | None,
-        credentials: Credentials,
-        user_agent: str,
-        user: str,
-        patience_seconds: float,
+        self, server: Server, credentials: Credentials, *, user: str, patience_seconds: float
     ) -> None:
-        self.host = host
+        self.host = server.url
         self.user = user
         self.patience_seconds = patience_seconds
-        self._pool = pool
-        self._tls = tls
-        self._server_name = server_name
-        self._proxy = proxy
+        self._server = server
         self._credentials = credentials
-        self._user_agent = user_agent
+        self._user_agent = f"pytest-k8snet/{version('pytest-k8snet')}"
+        # The connections of the client certificate in use.
+        self._pools: PoolManager | None = None
+        self._pools_of: tuple[bytes, bytes] = (b"", b"")
+        self._pools_lock = threading.Lock()
         # After how long the server was given up, in words; empty while it answers.
         self._given_up = ""
         # The API groups behind it that were given up, each in such words.
@@ -184,95 +202,96 @@ class HttpClient:
         body: object = None,
         content_type: str = "application/json",
     ) -> Answer:
-        """Send a request a single time; a second time if newer credentials can cure a 401."""
+        """Send a request a single time; a second time if a newer login can cure its refusal."""
         import urllib3
 
-        if self._tls is not None and self._tls.verify_mode == ssl.CERT_NONE:
-            # The kubeconfig asks for it. Said once per request, it would fail tests under -W error.
-            warnings.filterwarnings("ignore", category=urllib3.exceptions.InsecureRequestWarning)
         data = None if body is None else json.dumps(body).encode()
-        headers = {"accept": "application/json", "user-agent": self._user_agent}
-        if data is not None:
-            headers["content-type"] = content_type
         seconds = self.read_seconds
-        renewed = False
-        while True:
-            auth = self._credentials.headers()
+
+        def request(login: Login) -> Answer:
+            headers = urllib3.HTTPHeaderDict(accept="application/json")
+            headers["user-agent"] = self._user_agent
+            if data is not None:
+                headers["content-type"] = content_type
+            for name, value in login.headers:
+                headers.add(name, value)
             try:
-                response = self._pool.request(
+                response = self._connections(login).request(
                     method,
                     self.host + _with_query(path, query),
                     body=data,
-                    headers=headers | auth,
+                    headers=headers,
                     timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds),
                     # urllib3 would try four times and quadruple every time limit.
                     retries=False,
                     redirect=False,
                 )
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise explain(error, host=self.host, proxy=self._proxy) from error
-            if response.status == 401 and not renewed and self._credentials.renew(auth):
-                renewed = True
-                continue
-            answer = self._answer(response.status, response.headers, response.data)
-            if answer.status >= 300:
-                raise self._refusal(answer, method, path)
-            return answer
+                raise self._unreachable(error) from error
+            return self._answer(response.status, response.headers, response.data)
+
+        answer = self._logged_in(request)
+        if answer.status >= 300:
+            target = parse(method, path)
+            raise error_of(
+                answer.status, answer.body, target, user=self.user, headers=answer.headers
+            )
+        return answer
 
     def open_websocket(self, path: str, query: Query, *, timeout_seconds: float) -> WebSocket:
         """Open a WebSocket that speaks Kubernetes' channel protocol; a single try, like ``once``.
 
-        Made from websocket-client itself: the client library's own wrapper has no time limit for
-        connecting, loses frames that share a TLS record before release 37 and copies long output
-        over and over in 37.
+        Its socket comes from the connections that requests use, so that both take the same proxy
+        and show the same certificate.
 
         Raises:
-            ApiError: the server answered with something else than an upgrade.
-            ConnectError: the server does not answer.
+            ApiError: the server refuses.
+            ConnectError: the server does not answer, or does not speak WebSocket.
         """
+        import urllib3
         import websocket
 
-        tls: dict[str, Any] = {}
-        if self._tls is not None:
-            tls = {
-                "context": self._tls,
-                "cert_reqs": self._tls.verify_mode,
-                "check_hostname": self._tls.check_hostname,
-            }
-            if self._server_name:
-                tls["server_hostname"] = self._server_name
-        renewed = False
-        while True:
-            auth = self._credentials.headers()
-            stream = websocket.WebSocket(sslopt=tls, skip_utf8_validation=True)
+        def upgrade(login: Login) -> Answer | WebSocket:
+            stream = websocket.WebSocket(skip_utf8_validation=True)
+            headers = [f"{name}: {value}" for name, value in login.headers]
             try:
                 stream.connect(
                     "ws" + (self.host + _with_query(path, query)).removeprefix("http"),
+                    socket=self._open_socket(login, timeout_seconds),
                     timeout=timeout_seconds,
-                    header={"user-agent": self._user_agent} | auth,
+                    header=[f"user-agent: {self._user_agent}", *headers],
                     subprotocols=list(CHANNEL_PROTOCOLS),
                     # An origin makes some servers apply a browser's rules.
                     suppress_origin=True,
-                    **_proxy_options(self._proxy),
+                    # Credentials must not follow to wherever a login page is.
+                    redirect_limit=0,
                 )
             except websocket.WebSocketBadStatusException as error:
                 stream.shutdown()
-                if error.status_code == 401 and not renewed and self._credentials.renew(auth):
-                    renewed = True
-                    continue
-                answer = self._answer(error.status_code, error.resp_headers, error.resp_body)
-                raise self._refusal(answer, "GET", path) from None
-            except (websocket.WebSocketException, OSError) as error:
+                return self._answer(error.status_code, error.resp_headers, error.resp_body)
+            except (
+                urllib3.exceptions.HTTPError,
+                websocket.WebSocketException,
+                OSError,
+            ) as error:
                 stream.shutdown()
-                raise explain(error, host=self.host, proxy=self._proxy) from error
-            if not stream.connected or stream.getstatus() != 101:
-                stream.shutdown()
-                raise ConnectError(
-                    f"{self.host} does not speak WebSocket",
-                    found=f"HTTP {stream.getstatus()} to the upgrade request",
-                    remedy="a proxy in front of the API server must let WebSocket upgrades pass",
-                )
+                if (answered := stream.handshake_response) is None:
+                    raise self._unreachable(error) from error
+                # A redirection, which is not followed.
+                return self._answer(answered.status, answered.headers, b"")
             return stream
+
+        opened = self._logged_in(upgrade)
+        if not isinstance(opened, Answer):
+            return opened
+        raise refused_upgrade(
+            opened.status,
+            opened.body,
+            parse("GET", path),
+            user=self.user,
+            headers=opened.headers,
+            host=self.host,
+        )
 
     def repeat(
         self,
@@ -314,8 +333,56 @@ class HttpClient:
             sleep(pause)
 
     def close(self) -> None:
-        """Close the idle connections."""
-        self._pool.clear()
+        """Close the idle connections; new ones are opened when needed."""
+        with self._pools_lock:
+            if self._pools is not None:
+                self._pools.clear()
+
+    def _logged_in(self, request: Callable[[Login], T]) -> T:
+        """Send a request with the login in use, and again with a newer one if it is refused."""
+        login = self._credentials.current()
+        try:
+            answer = request(login)
+        except CertificateRefusedError:
+            if not login.certificate or not self._credentials.renew(login):
+                raise
+        else:
+            refused = isinstance(answer, Answer) and answer.status == 401
+            if not refused or not self._credentials.renew(login):
+                return answer
+        return request(self._credentials.current())
+
+    def _connections(self, login: Login) -> PoolManager:
+        """Return the connections that show a login's client certificate."""
+        certificate = (login.certificate, login.key)
+        with self._pools_lock:
+            if self._pools is None or self._pools_of != certificate:
+                if self._pools is not None:
+                    self._pools.clear()
+                self._pools = _open_pools(self._server, *certificate)
+                self._pools_of = certificate
+            return self._pools
+
+    def _open_socket(self, login: Login, seconds: float) -> socket.socket:
+        """Open a connection as urllib3 does for a request, and hand out its socket."""
+        pools = self._connections(login)
+        pool = pools.connection_from_url(self.host)
+        connection: Any = pool._new_conn()
+        connection.timeout = min(CONNECT_SECONDS, seconds)
+        proxied = pools.proxy is not None
+        if proxied and self.host.startswith("https:"):
+            pool._prepare_proxy(connection)
+        else:
+            if proxied:
+                parts = urlsplit(self.host)
+                connection.set_tunnel(parts.hostname, parts.port or 80, pool.proxy_headers)
+            connection.connect()
+        opened: socket.socket = connection.sock
+        opened.settimeout(seconds)
+        return opened
+
+    def _unreachable(self, error: BaseException) -> ConnectError:
+        return explain(error, host=self.host, proxy=self._server.shown_proxy)
 
     def _note_failure(
         self, error: K8sNetError, may_pass: bool, waited_seconds: float, patience_seconds: float
@@ -351,10 +418,6 @@ class HttpClient:
         data = body if isinstance(body, bytes) else b""
         return Answer(host=self.host, status=status, headers=dict(headers or {}), body=data)
 
-    def _refusal(self, answer: Answer, method: str, path: str) -> ApiError:
-        target = parse(method, path)
-        return error_of(answer.status, answer.body, target, user=self.user, headers=answer.headers)
-
 
 def is_repeatable(error: BaseException, *, idempotent: bool) -> bool:
     """Tell whether a failed request may be sent again.
@@ -386,102 +449,113 @@ def _with_query(path: str, query: Query) -> str:
     return f"{quote(path)}?{urlencode(query)}" if query else quote(path)
 
 
-def _proxy_options(proxy: str | None) -> dict[str, Any]:
-    if proxy is None:
-        # Else websocket-client looks into the environment itself, by rules of its own.
-        return {"http_no_proxy": ["*"]}
-    parts = urlsplit(proxy)
+# -- Connections -----------------------------------------------------------------------------------
+
+
+def _open_pools(server: Server, certificate: bytes, key: bytes) -> PoolManager:
+    """Make the connections to a server with a client certificate; none is opened yet.
+
+    Raises:
+        KubeconfigError: a certificate, a key or the proxy cannot be used.
+    """
+    import urllib3
+    from urllib3.connection import HTTPConnection
+
     options: dict[str, Any] = {
-        "http_proxy_host": parts.hostname,
-        "http_proxy_port": parts.port or (443 if parts.scheme == "https" else 80),
-        "http_no_proxy": ["none.invalid"],
-        "proxy_type": parts.scheme if parts.scheme.startswith("socks") else "http",
+        "maxsize": 32,
+        # A silent stream whose peer has vanished ends within a minute.
+        "socket_options": [
+            *HTTPConnection.default_socket_options,
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+        ],
     }
+    if server.url.startswith("https://"):
+        options["ssl_context"] = tls_context(server, certificate, key)
+        if server.name:
+            options["server_hostname"] = server.name
+    if not server.verify:
+        # The kubeconfig asks for it. Said once per request, it would fail tests under -W error.
+        warnings.filterwarnings("ignore", category=urllib3.exceptions.InsecureRequestWarning)
+    if not server.proxy:
+        return urllib3.PoolManager(**options)
+    parts = urlsplit(server.proxy)
+    if parts.scheme.startswith("socks"):
+        try:
+            import socks  # noqa: F401 -- else urllib3 would warn before it fails
+            from urllib3.contrib.socks import SOCKSProxyManager
+        except ImportError as error:
+            raise KubeconfigError(
+                f"the proxy {server.shown_proxy} needs a Python package that is not installed",
+                found=str(error),
+                remedy="pip install PySocks (or pytest-k8snet[socks])",
+            ) from error
+        return SOCKSProxyManager(server.proxy, **options)
+    headers = None
     if parts.username:
-        options["http_proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
-    return options
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers = urllib3.make_headers(proxy_basic_auth=login)
+    return urllib3.ProxyManager(
+        server.proxy,
+        proxy_headers=headers,
+        proxy_ssl_context=_proxy_tls(server) if parts.scheme == "https" else None,
+        **options,
+    )
 
 
-# -- Credentials --------------------------------------------------------------------------------
-#
-# The client library does the work; this makes it safe for threads, keeps it from running a plugin
-# for each request, and turns a plugin's failure, which the library only logs, into an error.
+def _proxy_tls(server: Server) -> ssl.SSLContext:
+    """Make the client side of TLS for a proxy: the system's authorities and the cluster's."""
+    made = tls_context(server, b"", b"")
+    if server.verify and server.authority:
+        made.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    return made
 
 
-#: How long a header is used before the library is asked again. The library runs a plugin anew for
-#: each request once its token has less than five minutes left; a token outlives half a minute.
-REUSE_SECONDS = 30.0
+def tls_context(server: Server, certificate: bytes, key: bytes) -> ssl.SSLContext:
+    """Make the client side of TLS for a server.
 
+    Without OpenSSL's strict X.509 mode, which Python 3.13 turns on by default and which refuses
+    the certificates of many real clusters that kubectl accepts.
 
-class Credentials:
-    """The headers that authenticate this side; safe to use from several threads.
-
-    Args:
-        load: returns a client configuration with fresh credentials; called again after a 401.
+    Raises:
+        KubeconfigError: a certificate or key cannot be used.
     """
-
-    def __init__(self, configuration: Any, load: Callable[[], Any]) -> None:
-        self._configuration = configuration
-        self._load = load
-        self._lock = threading.Lock()
-        self._headers: dict[str, str] = {}
-        self._until = 0.0
-
-    def headers(self) -> dict[str, str]:
-        """The headers to send with a request."""
-        with self._lock:
-            if time.monotonic() >= self._until:
-                self._headers = _auth_headers(self._configuration)
-                self._until = time.monotonic() + REUSE_SECONDS
-            return dict(self._headers)
-
-    def renew(self, refused: Mapping[str, str]) -> bool:
-        """Load the credentials anew after a 401.
-
-        Args:
-            refused: the headers that the server did not accept.
-
-        Returns:
-            whether there are other headers to try now.
-        """
-        with self._lock:
-            # Another thread may have renewed them while this one waited for its 401.
-            if self._headers == dict(refused):
-                self._configuration = self._load()
-                self._headers = _auth_headers(self._configuration)
-                self._until = time.monotonic() + REUSE_SECONDS
-            return self._headers != dict(refused)
-
-
-def _auth_headers(configuration: Any) -> dict[str, str]:
-    with plugin_errors():
-        settings = configuration.auth_settings()
-    return {
-        str(setting["key"]).lower(): str(setting["value"])
-        for setting in settings.values()
-        if setting["value"] and setting["in"] == "header"
-    }
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not server.verify:
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+    elif server.authority:
+        try:
+            made.load_verify_locations(cadata=server.authority.decode("ascii"))
+        except (ValueError, ssl.SSLError) as error:
+            raise KubeconfigError(
+                "the certificate authority of the kubeconfig's cluster cannot be used",
+                found=str(error),
+                remedy="certificate-authority(-data) must hold PEM certificates (the data in "
+                "base64)",
+            ) from error
+    else:
+        made.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if certificate:
+        # OpenSSL reads them from files only. This one is gone as soon as it is read.
+        with tempfile.NamedTemporaryFile(prefix="k8snet-") as file:
+            file.write(certificate + b"\n" + key)
+            file.flush()
+            try:
+                made.load_cert_chain(file.name, password=_no_passphrase)
+            except (OSError, ValueError) as error:
+                raise KubeconfigError(
+                    "the client certificate of the kubeconfig's user cannot be used",
+                    found=str(error),
+                    remedy="client-certificate(-data) and client-key(-data) must be PEM, belong "
+                    "together, and the key must have no passphrase",
+                ) from error
+    return made
 
 
-@contextmanager
-def plugin_errors() -> Iterator[list[str]]:
-    """Collect what the client library logs about a failing credential plugin in this thread.
-
-    It catches every exception of a plugin, logs it on the root logger and goes on without
-    credentials: the log is the only place where the plugin's own words appear.
-    """
-    collected: list[str] = []
-    here = threading.get_ident()
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.thread == here and record.module == "kube_config":
-                collected.append(record.getMessage())
-
-    root = logging.getLogger()
-    collector = Collector(logging.ERROR)
-    root.addHandler(collector)
-    try:
-        yield collected
-    finally:
-        root.removeHandler(collector)
+def _no_passphrase() -> str:
+    # Without this, OpenSSL would ask for it on the terminal.
+    raise ValueError("the key has a passphrase")

@@ -117,7 +117,7 @@ def selector(run_id: str) -> str:
     return f"{MANAGED_BY_LABEL}={MANAGED_BY},{RUN_LABEL}={run_id}"
 
 
-# -- Manifests ----------------------------------------------------------------------------------
+# -- Manifests -------------------------------------------------------------------------------------
 #
 # All pods are hardened to the Pod Security level ``restricted``, but for the host's network and
 # the capture of packets where they are asked for. They do nothing by themselves: commands come
@@ -295,7 +295,7 @@ def _pod_spec(container: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# -- Why a pod does not start -------------------------------------------------------------------
+# -- Why a pod does not start ----------------------------------------------------------------------
 
 #: For how long a failure that may pass by itself is tolerated: a first failed pull of an image, a
 #: node that is about to lose its not-ready taint.
@@ -443,7 +443,7 @@ def _condition(pod: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     return {}
 
 
-# -- Waiting until pods are ready ---------------------------------------------------------------
+# -- Waiting until pods are ready ------------------------------------------------------------------
 #
 # Polls one list for all pods. A watch would tell a few milliseconds sooner and add a stream that
 # can hang, end silently or lose its place.

@@ -68,24 +68,29 @@ class ScriptedServer:
     Attributes:
         port: its port on 127.0.0.1.
         seen: ``METHOD path?query`` of each request, in order.
-        headers: the headers of the last request.
+        headers: the headers of the last request; ``header_lines`` one by one.
         clients: the common names of the client certificates, one a request that had one.
         answers: what to do for ``METHOD path``; a list is used up one by one, its last stays.
         script: what an exec does.
         protocols: the channel protocols offered.
         token: the bearer token that is accepted.
+        basic_accepted: the user and password that are accepted, with a colon between.
+        clients_accepted: the common names whose certificates are accepted.
     """
 
     authority: Authority
     port: int = 0
     seen: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
+    header_lines: list[tuple[str, str]] = field(default_factory=list)
     clients: list[str] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     answers: dict[str, Handler | list[Handler]] = field(default_factory=dict)
     script: Script | None = None
     protocols: tuple[str, ...] = ("v5.channel.k8s.io", "v4.channel.k8s.io")
     token: str = TOKEN
+    basic_accepted: str = ""
+    clients_accepted: set[str] = field(default_factory=set)
     transports: set[asyncio.Transport] = field(default_factory=set)
 
     @property
@@ -93,19 +98,21 @@ class ScriptedServer:
         return f"https://127.0.0.1:{self.port}"
 
     def kubeconfig(self, directory: Path, **changes: Any) -> Path:
-        """Write a kubeconfig for this server; ``cluster`` and ``user`` add to the entries."""
+        """Write a kubeconfig for this server.
+
+        ``cluster`` and ``context`` add to their entries, ``user`` replaces its entry.
+        """
         cluster = {
             "server": self.url,
             "certificate-authority-data": base64.b64encode(self.authority.pem).decode(),
         } | changes.get("cluster", {})
         user = changes.get("user", {"token": TOKEN})
+        context = {"cluster": "scripted", "user": "tester"} | changes.get("context", {})
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "scripted",
-            "contexts": [
-                {"name": "scripted", "context": {"cluster": "scripted", "user": "tester"}}
-            ],
+            "contexts": [{"name": "scripted", "context": context}],
             "clusters": [
                 {"name": "scripted", "cluster": {k: v for k, v in cluster.items() if v is not None}}
             ],
@@ -122,14 +129,20 @@ class ScriptedServer:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         assert request.transport is not None
         self.transports.add(request.transport)
+        client = ""
         if certificate := request.transport.get_extra_info("peercert"):
-            self.clients.append(certificate["subject"][0][0][1])
+            client = certificate["subject"][0][0][1]
+            self.clients.append(client)
         self.seen.append(f"{request.method} {request.path_qs}")
+        self.header_lines = [*request.headers.items()]
         self.headers = {k.lower(): v for k, v in request.headers.items()}
         self.bodies.append(await request.read())
         # The scheme's case does not count (RFC 9110), and the client writes it either way.
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if (scheme.lower(), token) != ("bearer", self.token):
+        basic = base64.b64encode(self.basic_accepted.encode()).decode()
+        if (scheme.lower(), token) not in (("bearer", self.token), ("basic", basic or None)) and (
+            client not in self.clients_accepted
+        ):
             return status(401, "Unauthorized", "Unauthorized")
         handler = self.answers.get(f"{request.method} {request.path}")
         if isinstance(handler, list):

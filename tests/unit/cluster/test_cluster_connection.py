@@ -25,8 +25,9 @@ from scripted_server import (
     success,
 )
 
-from pytest_k8snet.cluster import connect as connect_module
+from pytest_k8snet.cluster import credentials
 from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.http import Server, tls_context
 from pytest_k8snet.errors import ConnectError, KubeconfigError, UnauthorizedError
 
 pytest_plugins = ["scripted_server_fixtures"]
@@ -84,7 +85,7 @@ def test_keys_from_the_kubeconfig_do_not_stay_on_disk(
 ) -> None:
     private = tmp_path / "tmp"
     private.mkdir()
-    # Where the client library would leave its copies of certificates and keys.
+    # Where certificate and key have to lie for OpenSSL to read them.
     monkeypatch.setattr("tempfile.tempdir", str(private))
     certificate, key = default_authority().issue("jane")
     user = {
@@ -116,8 +117,12 @@ def test_a_client_certificate_is_shown_by_requests_and_by_exec(
 
 def test_a_missing_certificate_file_is_named(server: ScriptedServer, tmp_path: Path) -> None:
     user = {"client-certificate": "gone.crt", "client-key": "gone.key"}
-    with pytest.raises(KubeconfigError, match=r'context "scripted" of .* cannot be used') as caught:
+    with pytest.raises(KubeconfigError) as caught:
         connect(kubeconfig=server.kubeconfig(tmp_path, user=user))
+    assert caught.value.problem == (
+        'the file that client-certificate of user "tester" of '
+        f"{tmp_path / 'kubeconfig.yaml'} names cannot be read"
+    )
     assert "gone.crt" in caught.value.found
 
 
@@ -259,7 +264,6 @@ def test_a_credential_plugin_gives_the_token(server: ScriptedServer, tmp_path: P
 
 
 def test_a_plugin_is_not_run_for_each_request(server: ScriptedServer, tmp_path: Path) -> None:
-    # A token that ends in a minute: the client library would run the plugin for each request.
     soon = ', "expirationTimestamp": "$(date -u -d +60seconds +%Y-%m-%dT%H:%M:%SZ)"'
     credential = (_CREDENTIAL % (TOKEN, soon)).replace('"', r"\"")
     log = tmp_path / "runs"
@@ -460,17 +464,15 @@ def test_in_a_pod_its_service_account_leads_to_the_api_also_with_a_newer_token(
 ) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
-    # The client library's paths are those of a pod's root, which is not the test's to write.
-    for name, content in (("TOKEN", TOKEN.encode()), ("CERT", server.authority.pem)):
-        file = tmp_path / name
-        file.write_bytes(content)
-        constant = f"kubernetes.config.incluster_config.SERVICE_{name}_FILENAME"
-        monkeypatch.setattr(constant, str(file))
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "ca.crt").write_bytes(server.authority.pem)
+    # A pod has these files below /var/run, which is not the test's to write.
+    monkeypatch.setattr(credentials, "SERVICE_ACCOUNT", tmp_path)
     api = connect()
     assert (api.host, api.user) == (server.url, "jane")
     # The kubelet rotates the token while the pod runs.
     server.token = "rotated"
-    (tmp_path / "TOKEN").write_text("rotated")
+    (tmp_path / "token").write_text("rotated")
     server.on("GET /version", {"gitVersion": "v1.32.0"})
     assert api.get("/version") == {"gitVersion": "v1.32.0"}
 
@@ -487,7 +489,7 @@ def test_in_a_pod_without_a_token_the_service_account_is_named(
 
 
 def test_tls_of_real_clusters_is_accepted_on_every_python() -> None:
-    made = connect_module.tls_context(verify=True, ca_file=None, cert_file=None, key_file=None)
+    made = tls_context(Server(url="https://10.0.0.1:6443"), b"", b"")
     assert not made.verify_flags & ssl.VERIFY_X509_STRICT
     assert made.verify_mode == ssl.CERT_REQUIRED
     assert made.check_hostname

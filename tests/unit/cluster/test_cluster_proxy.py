@@ -31,7 +31,7 @@ PROXY = "http://proxy.corp:3128"
     ],
 )
 def test_the_environment_chooses(server: str, environ: dict[str, str], proxy: str | None) -> None:
-    assert proxy_for(server, proxy_url=None, environ=environ) == proxy
+    assert proxy_for(server, proxy_url="", environ=environ) == (proxy or "")
 
 
 def test_the_kubeconfigs_proxy_wins() -> None:
