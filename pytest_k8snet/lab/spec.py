@@ -85,9 +85,6 @@ def study_nodes(count: int = 4) -> tuple[NodeSpec, ...]:
     return tuple(nodes)
 
 
-# -- A LabSpec as JSON and back: how the host side tells the lab's process what to be. Pure -------
-
-
 def to_json(spec: LabSpec) -> str:
     """The spec on one line of JSON; addresses become text, the rate a number of bit/s."""
     return json.dumps(asdict(spec), default=str)

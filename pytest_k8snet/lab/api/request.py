@@ -128,7 +128,7 @@ def integer(query: Mapping[str, str], name: str) -> int | None:
         ) from None
 
 
-# -- Label and field selectors: parsed as Kubernetes parses them, matched against plain objects
+# -- Label and field selectors ---------------------------------------------------------------------
 
 #: A test of one object.
 Matcher = Callable[[Object], bool]

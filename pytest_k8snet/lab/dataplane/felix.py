@@ -19,167 +19,6 @@ Encapsulation = Literal["Never", "CrossSubnet", "Always"]
 Family = Literal["none", "ipip", "vxlan"]
 Owner = Literal["felix", "bird", "nobody"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """One IPPool, as far as packets are concerned."""
-
-    name: str
-    cidr: IPv4Network
-    ipip_mode: Encapsulation = "Never"
-    vxlan_mode: Encapsulation = "Never"
-    nat_outgoing: bool = False
-
-    @property
-    def family(self) -> Family:
-        """Which tunnel the pool uses; VXLAN is asked first, as Felix does."""
-        if self.vxlan_mode != "Never":
-            return "vxlan"
-        return "ipip" if self.ipip_mode != "Never" else "none"
-
-    @property
-    def cross_subnet(self) -> bool:
-        """Whether nodes of one subnet talk without the tunnel."""
-        mode = self.vxlan_mode if self.family == "vxlan" else self.ipip_mode
-        return mode == "CrossSubnet"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """An IPAM block, routed to the node it is affine to.
-
-    Attributes:
-        borrowed: addresses in it that another node uses.
-    """
-
-    cidr: IPv4Network
-    node: str
-    borrowed: Mapping[IPv4Address, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """One node: its address with the prefix that Calico recorded, and its tunnel addresses."""
-
-    name: str
-    address: IPv4Interface
-    vxlan_tunnel: IPv4Address | None = None
-    ipip_tunnel: IPv4Address | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Behaviour:
-    """How this version and configuration of Calico programs routes.
-
-    Attributes:
-        version: (major, minor).
-        backend: ``bird``, or ``vxlan`` where no BIRD runs.
-        felix_cluster_routes: ``FelixConfiguration.spec.programClusterRoutes``; empty where unset.
-        bird_cluster_routes: the same field of the BGPConfiguration.
-    """
-
-    version: tuple[int, int] = (3, 31)
-    backend: Literal["bird", "vxlan"] = "bird"
-    felix_cluster_routes: str = ""
-    bird_cluster_routes: str = ""
-
-    @classmethod
-    def of(cls, version: str, backend: Literal["bird", "vxlan"]) -> Behaviour:
-        """The behaviour of a version as Calico writes it, such as ``v3.31.2``.
-
-        Raises:
-            ValueError: not a version.
-        """
-        match = re.match(r"v?(\d+)\.(\d+)", version)
-        if match is None:
-            raise ValueError(f"not a Calico version: {version!r} (write v3.31.2)")
-        return cls(version=(int(match[1]), int(match[2])), backend=backend)
-
-    def owner(self, family: Family, enabled: Collection[Family] = ()) -> Owner:
-        """Who programs the routes to blocks of pools with this tunnel.
-
-        Where both are told to, their routes differ by metric or the last writer wins; here it is
-        Felix.
-
-        Args:
-            family: the pool's tunnel.
-            enabled: the tunnels in use anywhere: before v3.33 they keep Felix from ``Never``.
-        """
-        if family == "vxlan" or self._felix_programs(family, enabled):
-            return "felix"
-        return "bird" if self._bird_programs(family) else "nobody"
-
-    def _felix_programs(self, family: Family, enabled: Collection[Family]) -> bool:
-        if self.version < (3, 31):
-            return False
-        if self.version < (3, 33):
-            free = family == "ipip" or not enabled
-            return self.felix_cluster_routes == "Enabled" and free
-        return _covers(self.felix_cluster_routes or "EnabledIPIPOnly", family)
-
-    def _bird_programs(self, family: Family) -> bool:
-        if self.backend != "bird":
-            return False
-        if self.version < (3, 32):
-            return True
-        default = "Enabled" if self.version < (3, 33) else "EnabledNoEncapOnly"
-        return _covers(self.bird_cluster_routes or default, family)
-
-    @property
-    def vxlan_routes_have_mtu(self) -> bool:
-        """Whether routes through VXLAN carry the tunnel's MTU."""
-        return self.version >= (3, 31)
-
-    @property
-    def metric(self) -> int:
-        """The metric of BIRD's routes and of the routes to local pods."""
-        return 1024 if self.version >= (3, 32) else 0
-
-
-def _covers(setting: str, family: Family) -> bool:
-    """Whether a value of ``programClusterRoutes`` names pools with this tunnel."""
-    only = {"EnabledIPIPOnly": "ipip", "EnabledNoEncapOnly": "none"}
-    return setting == "Enabled" or only.get(setting) == family
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Datastore:
-    """Everything that routes depend on.
-
-    Attributes:
-        routers: each subnet's router, which knows the blocks of pools without encapsulation.
-    """
-
-    hosts: Sequence[Host]
-    pools: Sequence[Pool]
-    blocks: Sequence[Block]
-    routers: Mapping[IPv4Network, IPv4Address]
-    behaviour: Behaviour = Behaviour()
-    link_mtu_bytes: int = 1500
-
-    def pool_of(self, network: IPv4Network) -> Pool | None:
-        """The pool that a block lies in."""
-        return next((pool for pool in self.pools if network.subnet_of(pool.cidr)), None)
-
-    def owner(self, family: Family) -> Owner:
-        """Who programs the routes to blocks of pools with this tunnel."""
-        return self.behaviour.owner(family, self.families)
-
-    def host(self, name: str) -> Host | None:
-        """A node by its name."""
-        return next((host for host in self.hosts if host.name == name), None)
-
-    @property
-    def families(self) -> set[Family]:
-        """The tunnels in use anywhere."""
-        return {pool.family for pool in self.pools} - {"none"}
-
-
-# -- The part of a node's kernel state that Calico owns, as values. Pure --------------------------
-#
-# The same types describe what should be (``felix``) and what is (``kernel``); the difference of
-# two of them is what has to be done.
-
 #: Route protocols by number: what ``ip route`` shows as ``proto``.
 PROTO_BOOT, PROTO_BIRD, PROTO_FELIX = 3, 12, 80
 
@@ -196,127 +35,6 @@ BYPASS_MARK = 0x40000000
 VXLAN_OVERHEAD_BYTES, IPIP_OVERHEAD_BYTES = 50, 20
 
 _PROTO_NAMES = {PROTO_BIRD: "bird"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One IPv4 route of the main table.
-
-    Attributes:
-        gateway: None for a link-scope route or a blackhole.
-        device: empty for a blackhole.
-        mtu_bytes: the route's own MTU, None when it has none.
-    """
-
-    destination: IPv4Network
-    gateway: IPv4Address | None = None
-    device: str = ""
-    protocol: int = PROTO_BOOT
-    metric: int = 0
-    onlink: bool = False
-    mtu_bytes: int | None = None
-
-    @property
-    def blackhole(self) -> bool:
-        """Whether the route throws packets away: it has no device."""
-        return not self.device
-
-    @property
-    def key(self) -> tuple[IPv4Network, int]:
-        """What the kernel takes for the same route: ``ip route replace`` replaces by it."""
-        return self.destination, self.metric
-
-    def __str__(self) -> str:
-        """The route as ``ip route show`` prints it, and as ``ip route add`` reads it."""
-        single = self.destination.prefixlen == 32
-        target = str(self.destination.network_address if single else self.destination)
-        words = ["blackhole", target] if self.blackhole else [target]
-        if self.gateway is not None:
-            words += ["via", str(self.gateway)]
-        if self.device:
-            words += ["dev", self.device]
-        if self.protocol != PROTO_BOOT:
-            words += ["proto", _PROTO_NAMES.get(self.protocol, str(self.protocol))]
-        if self.device and self.gateway is None:
-            words += ["scope", "link"]
-        if self.metric:
-            words += ["metric", str(self.metric)]
-        if self.onlink:
-            words += ["onlink"]
-        if self.mtu_bytes is not None:
-            words += ["mtu", str(self.mtu_bytes)]
-        return " ".join(words)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VxlanDevice:
-    """``vxlan.calico``: what makes Felix recreate it when it differs, and what it only sets."""
-
-    local: IPv4Address
-    mac: str
-    address: IPv4Address | None
-    mtu_bytes: int
-    vni: int = VXLAN_VNI
-    port: int = VXLAN_PORT
-    parent: str = "eth0"
-    up: bool = True
-
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """What cannot be changed in place."""
-        return self.local, self.mac, self.vni, self.port, self.parent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IpipDevice:
-    """``tunl0``: it is always there once loaded; only its address says whether it is used."""
-
-    address: IPv4Address | None
-    mtu_bytes: int
-    up: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vtep:
-    """A remote end of VXLAN: one permanent neighbour and one permanent FDB entry.
-
-    Attributes:
-        tunnel: the remote tunnel address; None where the kernel has only the FDB entry.
-        underlay: the remote node's address; None where the kernel has only the neighbour.
-    """
-
-    mac: str
-    tunnel: IPv4Address | None
-    underlay: IPv4Address | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeState:
-    """All of it for one node."""
-
-    vxlan: VxlanDevice | None = None
-    ipip: IpipDevice | None = None
-    vteps: frozenset[Vtep] = field(default_factory=frozenset)
-    routes: frozenset[Route] = field(default_factory=frozenset)
-
-
-# -- What Felix and BIRD would make of pools, blocks and nodes: each node's desired kernel state
-
-
-def pod_mtu(pools: Sequence[Pool], link_mtu_bytes: int) -> int:
-    """The MTU of new pods: the smallest of all tunnels in use, wherever they are used."""
-    families = {pool.family for pool in pools}
-    if "vxlan" in families:
-        return link_mtu_bytes - VXLAN_OVERHEAD_BYTES
-    if "ipip" in families:
-        return link_mtu_bytes - IPIP_OVERHEAD_BYTES
-    return link_mtu_bytes
-
-
-def vxlan_mac(node: str) -> str:
-    """The MAC address of a node's ``vxlan.calico``: ``f`` and the start of its name's SHA-1."""
-    digest = hashlib.sha1(node.encode()).digest()
-    return ":".join(f"{byte:02x}" for byte in b"f" + digest[:5])
 
 
 def node_state(data: Datastore, name: str) -> NodeState:
@@ -496,3 +214,285 @@ def _felix_direct(destination: IPv4Network, peer: Host) -> Route:
 
 def _same_subnet(host: Host, peer: Host) -> bool:
     return peer.address.ip in host.address.network
+
+
+def pod_mtu(pools: Sequence[Pool], link_mtu_bytes: int) -> int:
+    """The MTU of new pods: the smallest of all tunnels in use, wherever they are used."""
+    families = {pool.family for pool in pools}
+    if "vxlan" in families:
+        return link_mtu_bytes - VXLAN_OVERHEAD_BYTES
+    if "ipip" in families:
+        return link_mtu_bytes - IPIP_OVERHEAD_BYTES
+    return link_mtu_bytes
+
+
+def vxlan_mac(node: str) -> str:
+    """The MAC address of a node's ``vxlan.calico``: ``f`` and the start of its name's SHA-1."""
+    digest = hashlib.sha1(node.encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in b"f" + digest[:5])
+
+
+# -- What Calico's datastore tells Felix, as far as packets are concerned --------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """One IPPool, as far as packets are concerned."""
+
+    name: str
+    cidr: IPv4Network
+    ipip_mode: Encapsulation = "Never"
+    vxlan_mode: Encapsulation = "Never"
+    nat_outgoing: bool = False
+
+    @property
+    def family(self) -> Family:
+        """Which tunnel the pool uses; VXLAN is asked first, as Felix does."""
+        if self.vxlan_mode != "Never":
+            return "vxlan"
+        return "ipip" if self.ipip_mode != "Never" else "none"
+
+    @property
+    def cross_subnet(self) -> bool:
+        """Whether nodes of one subnet talk without the tunnel."""
+        mode = self.vxlan_mode if self.family == "vxlan" else self.ipip_mode
+        return mode == "CrossSubnet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """An IPAM block, routed to the node it is affine to.
+
+    Attributes:
+        borrowed: addresses in it that another node uses.
+    """
+
+    cidr: IPv4Network
+    node: str
+    borrowed: Mapping[IPv4Address, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One node: its address with the prefix that Calico recorded, and its tunnel addresses."""
+
+    name: str
+    address: IPv4Interface
+    vxlan_tunnel: IPv4Address | None = None
+    ipip_tunnel: IPv4Address | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """How this version and configuration of Calico programs routes.
+
+    Attributes:
+        version: (major, minor).
+        backend: ``bird``, or ``vxlan`` where no BIRD runs.
+        felix_cluster_routes: ``FelixConfiguration.spec.programClusterRoutes``; empty where unset.
+        bird_cluster_routes: the same field of the BGPConfiguration.
+    """
+
+    version: tuple[int, int] = (3, 31)
+    backend: Literal["bird", "vxlan"] = "bird"
+    felix_cluster_routes: str = ""
+    bird_cluster_routes: str = ""
+
+    @classmethod
+    def of(cls, version: str, backend: Literal["bird", "vxlan"]) -> Behaviour:
+        """The behaviour of a version as Calico writes it, such as ``v3.31.2``.
+
+        Raises:
+            ValueError: not a version.
+        """
+        match = re.match(r"v?(\d+)\.(\d+)", version)
+        if match is None:
+            raise ValueError(f"not a Calico version: {version!r} (write v3.31.2)")
+        return cls(version=(int(match[1]), int(match[2])), backend=backend)
+
+    def owner(self, family: Family, enabled: Collection[Family] = ()) -> Owner:
+        """Who programs the routes to blocks of pools with this tunnel.
+
+        Where both are told to, their routes differ by metric or the last writer wins; here it is
+        Felix.
+
+        Args:
+            family: the pool's tunnel.
+            enabled: the tunnels in use anywhere: before v3.33 they keep Felix from ``Never``.
+        """
+        if family == "vxlan" or self._felix_programs(family, enabled):
+            return "felix"
+        return "bird" if self._bird_programs(family) else "nobody"
+
+    def _felix_programs(self, family: Family, enabled: Collection[Family]) -> bool:
+        if self.version < (3, 31):
+            return False
+        if self.version < (3, 33):
+            free = family == "ipip" or not enabled
+            return self.felix_cluster_routes == "Enabled" and free
+        return _covers(self.felix_cluster_routes or "EnabledIPIPOnly", family)
+
+    def _bird_programs(self, family: Family) -> bool:
+        if self.backend != "bird":
+            return False
+        if self.version < (3, 32):
+            return True
+        default = "Enabled" if self.version < (3, 33) else "EnabledNoEncapOnly"
+        return _covers(self.bird_cluster_routes or default, family)
+
+    @property
+    def vxlan_routes_have_mtu(self) -> bool:
+        """Whether routes through VXLAN carry the tunnel's MTU."""
+        return self.version >= (3, 31)
+
+    @property
+    def metric(self) -> int:
+        """The metric of BIRD's routes and of the routes to local pods."""
+        return 1024 if self.version >= (3, 32) else 0
+
+
+def _covers(setting: str, family: Family) -> bool:
+    """Whether a value of ``programClusterRoutes`` names pools with this tunnel."""
+    only = {"EnabledIPIPOnly": "ipip", "EnabledNoEncapOnly": "none"}
+    return setting == "Enabled" or only.get(setting) == family
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Datastore:
+    """Everything that routes depend on.
+
+    Attributes:
+        routers: each subnet's router, which knows the blocks of pools without encapsulation.
+    """
+
+    hosts: Sequence[Host]
+    pools: Sequence[Pool]
+    blocks: Sequence[Block]
+    routers: Mapping[IPv4Network, IPv4Address]
+    behaviour: Behaviour = Behaviour()
+    link_mtu_bytes: int = 1500
+
+    def pool_of(self, network: IPv4Network) -> Pool | None:
+        """The pool that a block lies in."""
+        return next((pool for pool in self.pools if network.subnet_of(pool.cidr)), None)
+
+    def owner(self, family: Family) -> Owner:
+        """Who programs the routes to blocks of pools with this tunnel."""
+        return self.behaviour.owner(family, self.families)
+
+    def host(self, name: str) -> Host | None:
+        """A node by its name."""
+        return next((host for host in self.hosts if host.name == name), None)
+
+    @property
+    def families(self) -> set[Family]:
+        """The tunnels in use anywhere."""
+        return {pool.family for pool in self.pools} - {"none"}
+
+
+# -- The part of a node's kernel state that Calico owns --------------------------------------------
+#
+# The same types describe what should be and what is (``kernel``); the difference of two of them is
+# what has to be done.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One IPv4 route of the main table.
+
+    Attributes:
+        gateway: None for a link-scope route or a blackhole.
+        device: empty for a blackhole.
+        mtu_bytes: the route's own MTU, None when it has none.
+    """
+
+    destination: IPv4Network
+    gateway: IPv4Address | None = None
+    device: str = ""
+    protocol: int = PROTO_BOOT
+    metric: int = 0
+    onlink: bool = False
+    mtu_bytes: int | None = None
+
+    @property
+    def blackhole(self) -> bool:
+        """Whether the route throws packets away: it has no device."""
+        return not self.device
+
+    @property
+    def key(self) -> tuple[IPv4Network, int]:
+        """What the kernel takes for the same route: ``ip route replace`` replaces by it."""
+        return self.destination, self.metric
+
+    def __str__(self) -> str:
+        """The route as ``ip route show`` prints it, and as ``ip route add`` reads it."""
+        single = self.destination.prefixlen == 32
+        target = str(self.destination.network_address if single else self.destination)
+        words = ["blackhole", target] if self.blackhole else [target]
+        if self.gateway is not None:
+            words += ["via", str(self.gateway)]
+        if self.device:
+            words += ["dev", self.device]
+        if self.protocol != PROTO_BOOT:
+            words += ["proto", _PROTO_NAMES.get(self.protocol, str(self.protocol))]
+        if self.device and self.gateway is None:
+            words += ["scope", "link"]
+        if self.metric:
+            words += ["metric", str(self.metric)]
+        if self.onlink:
+            words += ["onlink"]
+        if self.mtu_bytes is not None:
+            words += ["mtu", str(self.mtu_bytes)]
+        return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VxlanDevice:
+    """``vxlan.calico``: what makes Felix recreate it when it differs, and what it only sets."""
+
+    local: IPv4Address
+    mac: str
+    address: IPv4Address | None
+    mtu_bytes: int
+    vni: int = VXLAN_VNI
+    port: int = VXLAN_PORT
+    parent: str = "eth0"
+    up: bool = True
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What cannot be changed in place."""
+        return self.local, self.mac, self.vni, self.port, self.parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IpipDevice:
+    """``tunl0``: it is always there once loaded; only its address says whether it is used."""
+
+    address: IPv4Address | None
+    mtu_bytes: int
+    up: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vtep:
+    """A remote end of VXLAN: one permanent neighbour and one permanent FDB entry.
+
+    Attributes:
+        tunnel: the remote tunnel address; None where the kernel has only the FDB entry.
+        underlay: the remote node's address; None where the kernel has only the neighbour.
+    """
+
+    mac: str
+    tunnel: IPv4Address | None
+    underlay: IPv4Address | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState:
+    """All of it for one node."""
+
+    vxlan: VxlanDevice | None = None
+    ipip: IpipDevice | None = None
+    vteps: frozenset[Vtep] = field(default_factory=frozenset)
+    routes: frozenset[Route] = field(default_factory=frozenset)

@@ -19,62 +19,6 @@ from pytest_k8snet.lab.dataplane import netns
 from pytest_k8snet.lab.spec import LabSpec, NodeSpec
 from pytest_k8snet.units import BitRate
 
-#: Ethernet's header, which ``tbf`` counts: a full frame is 14 bytes longer than its IP packet.
-ETHERNET_HEADER_BYTES = 14
-
-# The bucket fills while the processor is busy elsewhere: with less, a late wake-up of a few
-# milliseconds loses bandwidth for good. The first burst adds this much to a measurement: under
-# one percent of a second.
-_BURST_SECONDS = 0.008
-_QUEUE_SECONDS = 0.040
-_LEAST_QUEUE_BYTES = 65536
-_INITIAL_WINDOW_BYTES = 131072
-_LEAST_WINDOW_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shaper:
-    """A token bucket filter for one direction of a link.
-
-    Attributes:
-        rate: bits of whole Ethernet frames per second, as ``tc`` counts them.
-        mtu_bytes: the link's MTU.
-    """
-
-    rate: BitRate
-    mtu_bytes: int
-
-    @property
-    def burst_bytes(self) -> int:
-        """The depth of the bucket."""
-        frame = self.mtu_bytes + ETHERNET_HEADER_BYTES
-        return max(2 * frame, round(self.rate / 8 * _BURST_SECONDS))
-
-    @property
-    def queue_bytes(self) -> int:
-        """What the link holds before it drops."""
-        return max(_LEAST_QUEUE_BYTES, round(self.rate / 8 * _QUEUE_SECONDS))
-
-    @property
-    def tcp_rmem_bytes(self) -> tuple[int, int, int]:
-        """``net.ipv4.tcp_rmem`` that keeps the windows of three connections within the queue.
-
-        About half of the largest value becomes window. So a measurement meets the rate of the
-        link, and no losses that the size of its queue made.
-        """
-        largest = max(2 * _LEAST_WINDOW_BYTES, self.queue_bytes // 2)
-        return _LEAST_WINDOW_BYTES, min(_INITIAL_WINDOW_BYTES, largest), largest
-
-    def command(self, interface: str) -> str:
-        """The ``tc`` command, without the word ``tc``."""
-        return (
-            f"qdisc replace dev {interface} root tbf rate {round(self.rate)}bit"
-            f" burst {self.burst_bytes} limit {self.queue_bytes}"
-        )
-
-
-# -- What the nodes stand on: links, a bridge per subnet, a router, and a client outside ----------
-
 #: The NIC of every node, and of every pod.
 NIC = "eth0"
 
@@ -225,7 +169,7 @@ async def _configure_router(spec: LabSpec) -> None:
     )
 
 
-# -- The pod's cable: a veth pair as Calico's CNI plugin makes it, and the route to it ------------
+# -- The pod's cable: a veth pair as Calico's CNI plugin makes it, and its route -------------------
 
 #: The MAC address that every host end has: pods never need another neighbour.
 HOST_MAC = "ee:ee:ee:ee:ee:ee"
@@ -330,3 +274,59 @@ async def unplug(node: str, interface: str) -> None:
             netns.batch_here([f"link del {interface}"])
 
     await netns.run(node_namespace(node), remove)
+
+
+# -- How a link gets an exact rate -----------------------------------------------------------------
+
+#: Ethernet's header, which ``tbf`` counts: a full frame is 14 bytes longer than its IP packet.
+ETHERNET_HEADER_BYTES = 14
+
+# The bucket fills while the processor is busy elsewhere: with less, a late wake-up of a few
+# milliseconds loses bandwidth for good. The first burst adds this much to a measurement: under
+# one percent of a second.
+_BURST_SECONDS = 0.008
+_QUEUE_SECONDS = 0.040
+_LEAST_QUEUE_BYTES = 65536
+_INITIAL_WINDOW_BYTES = 131072
+_LEAST_WINDOW_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shaper:
+    """A token bucket filter for one direction of a link.
+
+    Attributes:
+        rate: bits of whole Ethernet frames per second, as ``tc`` counts them.
+        mtu_bytes: the link's MTU.
+    """
+
+    rate: BitRate
+    mtu_bytes: int
+
+    @property
+    def burst_bytes(self) -> int:
+        """The depth of the bucket."""
+        frame = self.mtu_bytes + ETHERNET_HEADER_BYTES
+        return max(2 * frame, round(self.rate / 8 * _BURST_SECONDS))
+
+    @property
+    def queue_bytes(self) -> int:
+        """What the link holds before it drops."""
+        return max(_LEAST_QUEUE_BYTES, round(self.rate / 8 * _QUEUE_SECONDS))
+
+    @property
+    def tcp_rmem_bytes(self) -> tuple[int, int, int]:
+        """``net.ipv4.tcp_rmem`` that keeps the windows of three connections within the queue.
+
+        About half of the largest value becomes window. So a measurement meets the rate of the
+        link, and no losses that the size of its queue made.
+        """
+        largest = max(2 * _LEAST_WINDOW_BYTES, self.queue_bytes // 2)
+        return _LEAST_WINDOW_BYTES, min(_INITIAL_WINDOW_BYTES, largest), largest
+
+    def command(self, interface: str) -> str:
+        """The ``tc`` command, without the word ``tc``."""
+        return (
+            f"qdisc replace dev {interface} root tbf rate {round(self.rate)}bit"
+            f" burst {self.burst_bytes} limit {self.queue_bytes}"
+        )

@@ -118,8 +118,8 @@ def test_the_bypass_goes_direct_to_tunnelled_blocks_of_the_same_subnet() -> None
         "10.0.2.0/26 via 192.168.0.12 dev eth0 onlink",
         "10.0.3.0/26 via 192.168.0.13 dev eth0 onlink",
     ]
-    assert "ip daddr { 10.0.2.0/26, 10.0.3.0/26 } meta mark set" in kernel.ruleset(routes)
-    assert "chain" not in kernel.ruleset([])
+    assert "ip daddr { 10.0.2.0/26, 10.0.3.0/26 } meta mark set" in kernel.bypass_rules(routes)
+    assert "chain" not in kernel.bypass_rules([])
 
 
 def test_the_bypass_goes_through_a_tunnel_where_the_routes_go_direct() -> None:
