@@ -42,7 +42,9 @@ async def has_device(node: str, device: str) -> bool:
 
 
 async def is_led_around(node: str) -> bool:
-    return kernel.BYPASS_TABLE in await netns.output(node_namespace(node), ["nft", "list", "tables"])
+    return kernel.BYPASS_TABLE in await netns.output(
+        node_namespace(node), ["nft", "list", "tables"]
+    )
 
 
 @contextlib.asynccontextmanager

@@ -164,6 +164,14 @@ class TestEnd:
         # Far from the 30 s that one deaf to it would have been given.
         assert time.monotonic() - begun < 10
 
+    def test_a_pause_container_ends_as_soon_as_it_is_told(self, kubectl: Kubectl) -> None:
+        container = {"image": "registry.k8s.io/pause:3.10"}
+        kubectl.apply(pod_object("p", (), container=container, terminationGracePeriodSeconds=30))
+        kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=10s")
+        begun = time.monotonic()
+        kubectl("delete", "pod", "p")
+        assert time.monotonic() - begun < 10
+
     def test_its_pre_stop_hook_runs_before_the_signal(self, kubectl: Kubectl) -> None:
         hook = {"exec": {"command": ["sh", "-c", "echo asked > /mnt/order"]}}
         mount = {"volumeMounts": [{"name": "shared", "mountPath": "/mnt"}]}

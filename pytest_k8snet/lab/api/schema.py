@@ -65,8 +65,9 @@ PodSpec: volumes:[Volume|name] containers:[Container|name] restartPolicy:s
   automountServiceAccountToken:b tolerations:[Toleration] hostAliases:[HostAlias|ip]
   priorityClassName:s priority:i dnsConfig:PodDNSConfig shareProcessNamespace:b
   readinessGates:[*] runtimeClassName:s enableServiceLinks:b preemptionPolicy:s overhead:{q}
-  topologySpreadConstraints:[*|topologyKey] ephemeralContainers:[*|name] setHostnameAsFQDN:b os:*
-  hostUsers:b schedulingGates:[*|name] resourceClaims:[*|name] resources:ResourceRequirements
+  topologySpreadConstraints:[TopologySpreadConstraint|topologyKey] ephemeralContainers:[*|name]
+  setHostnameAsFQDN:b os:* hostUsers:b schedulingGates:[PodSchedulingGate|name]
+  resourceClaims:[*|name] resources:ResourceRequirements
 PodStatus: phase:s conditions:[Condition|type] message:s reason:s hostIP:s podIP:s startTime:t
   containerStatuses:[ContainerStatus] qosClass:s initContainerStatuses:[ContainerStatus]
   nominatedNodeName:s podIPs:[o|ip]
@@ -78,9 +79,18 @@ PodSecurityContext: seLinuxOptions:* runAsUser:i runAsNonRoot:b supplementalGrou
   seccompProfile:SeccompProfile appArmorProfile:* supplementalGroupsPolicy:s seLinuxChangePolicy:s
 Sysctl: name:s value:s
 SeccompProfile: type:s localhostProfile:s
-Affinity: nodeAffinity:NodeAffinity podAffinity:* podAntiAffinity:*
+Affinity: nodeAffinity:NodeAffinity podAffinity:PodAffinity podAntiAffinity:PodAffinity
 NodeAffinity: requiredDuringSchedulingIgnoredDuringExecution:NodeSelector
-  preferredDuringSchedulingIgnoredDuringExecution:[*]
+  preferredDuringSchedulingIgnoredDuringExecution:[PreferredSchedulingTerm]
+PreferredSchedulingTerm: weight:i preference:NodeSelectorTerm
+PodAffinity: requiredDuringSchedulingIgnoredDuringExecution:[PodAffinityTerm]
+  preferredDuringSchedulingIgnoredDuringExecution:[WeightedPodAffinityTerm]
+WeightedPodAffinityTerm: weight:i podAffinityTerm:PodAffinityTerm
+PodAffinityTerm: labelSelector:LabelSelector namespaces:[s] topologyKey:s
+  namespaceSelector:LabelSelector matchLabelKeys:[s] mismatchLabelKeys:[s]
+TopologySpreadConstraint: maxSkew:i topologyKey:s whenUnsatisfiable:s labelSelector:LabelSelector
+  minDomains:i nodeAffinityPolicy:s nodeTaintsPolicy:s matchLabelKeys:[s]
+PodSchedulingGate: name:s
 NodeSelector: nodeSelectorTerms:[NodeSelectorTerm]
 NodeSelectorTerm: matchExpressions:[LabelSelectorRequirement]
   matchFields:[LabelSelectorRequirement]

@@ -301,6 +301,13 @@ _CONTAINER: Table = {
     "volumeMounts": _each({"name": _required(), "mountPath": _required()}, unique="mountPath"),
     **_USER,
 }
+_AFFINITY_TERMS: Mapping[str, Table] = {
+    "required": {"topologyKey": _required()},
+    "preferred": {
+        "weight": _between(1, 100),
+        "podAffinityTerm.topologyKey": _required(),
+    },
+}
 _POD: Table = {
     "containers": _each(_CONTAINER, unique="name"),
     "initContainers": _each(_CONTAINER, unique="name"),
@@ -316,6 +323,18 @@ _POD: Table = {
             "effect": _one_of("", "NoSchedule", "PreferNoSchedule", "NoExecute"),
         }
     ),
+    "topologySpreadConstraints": _each(
+        {
+            "topologyKey": _required(),
+            "maxSkew": _between(1, _INT32_MAX),
+            "whenUnsatisfiable": _required(_one_of("DoNotSchedule", "ScheduleAnyway")),
+        }
+    ),
+    **{
+        f"affinity.{kind}.{when}DuringSchedulingIgnoredDuringExecution": _each(term)
+        for kind in ("podAffinity", "podAntiAffinity")
+        for when, term in _AFFINITY_TERMS.items()
+    },
     **_USER,
 }
 

@@ -220,6 +220,8 @@ _SMALL = (
 )
 #: What the commonest images without iperf3 and curl have, as far as anything here runs it.
 SMALL_PROGRAMS = tuple(_SMALL.split())
+# As pid 1 of its container it would ignore what it does not handle.
+_PAUSE = ("sh", "-c", "trap 'exit 0' INT TERM; sleep infinity & wait")
 _SMALL_IMAGES = ("docker.io/library/alpine", "docker.io/library/busybox")
 
 
@@ -303,7 +305,7 @@ def command_of(container: Object, *, python: str) -> Command:
     if name in ("agnhost", "nginx", "coredns"):
         return Command(tuple(_program(name, arguments, python)), of_the_lab=True)
     if name == "pause" or full.endswith("/calico/node"):
-        return Command(("sleep", "infinity"))
+        return Command(_PAUSE)
     if arguments:
         return Command(tuple(arguments))
     raise NoCommandError("no command specified")
@@ -316,7 +318,7 @@ def _program(name: str, arguments: Sequence[str], python: str) -> list[str]:
     port = "80"
     if name == "agnhost":
         if not arguments or arguments[0] == "pause":
-            return ["sleep", "infinity"]
+            return list(_PAUSE)
         if arguments[0] != "netexec":
             raise NoCommandError(f"the lab's agnhost has no sub-command {arguments[0]!r}")
         port = "8080"

@@ -161,7 +161,7 @@ def test_negative_numbers_and_times() -> None:
         (envelope("ConfigMap", field(9, b"x")), 400),
         (envelope("ConfigMap", b"\x0d\x00\x00\x00\x00"), 400),
         (envelope("Banana", b""), 415),
-        (envelope("Pod", field(2, field(18, field(2, b"\x0a\x00")))), 415),
+        (envelope("Pod", field(2, field(36, b"\x0a\x00"))), 415),
     ],
 )
 def test_what_cannot_be_decoded_is_refused(body: bytes, code: int) -> None:

@@ -21,6 +21,9 @@ from pytest_k8snet.lab.kube.controllers import (
 from pytest_k8snet.lab.kube.scheduler import Scheduler
 from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, study_nodes
 
+HOSTNAME = "kubernetes.io/hostname"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+
 
 @pytest.fixture
 def store() -> Store:
@@ -97,6 +100,46 @@ class TestScheduler:
 
         play(store, scene, [Scheduler(store)])
         assert dig(store.get("pods", "p", "default"), "spec.nodeName") == "node2"
+
+    def test_what_is_only_preferred_decides_between_nodes(self, store: Store) -> None:
+        term = {"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": HOSTNAME}
+        apart = {PREFERRED: [{"weight": 1, "podAffinityTerm": term}]}
+        wanted = {"matchExpressions": [{"key": HOSTNAME, "operator": "In", "values": ["node3"]}]}
+        liked = {PREFERRED: [{"weight": 10, "preference": wanted}]}
+        spec = template()["spec"]
+
+        async def scene() -> None:
+            for name, affinity in (
+                ("first", {"nodeAffinity": liked}),
+                ("second", {"nodeAffinity": liked}),
+                ("third", {"podAntiAffinity": apart}),
+            ):
+                meta = {"name": name, "labels": {"app": "x"}}
+                body = {"metadata": meta, "spec": {**spec, "affinity": affinity}}
+                store.create("pods", body)
+                await until(lambda: not store.list("pods", fields="spec.nodeName="))
+
+        play(store, scene, [Scheduler(store)])
+        nodes = [dig(store.get("pods", name, "default"), "spec.nodeName")
+                 for name in ("first", "second", "third")]  # fmt: skip
+        assert nodes == ["node3", "node3", "node1"]
+
+    def test_gated_pods_and_those_of_other_schedulers_are_left_alone(self, store: Store) -> None:
+        spec = template()["spec"]
+
+        async def scene() -> None:
+            for name, more in (
+                ("gated", {"schedulingGates": [{"name": "example.org/wait"}]}),
+                ("foreign", {"schedulerName": "other"}),
+                ("ours", {}),
+            ):
+                store.create("pods", {"metadata": {"name": name}, "spec": {**spec, **more}})
+            await until(lambda: len(store.list("pods", fields="spec.nodeName!=")) == 1)
+
+        play(store, scene, [Scheduler(store)])
+        gated, foreign = (store.get("pods", name, "default") for name in ("gated", "foreign"))
+        assert dig(gated, "status.conditions")[0]["reason"] == "SchedulingGated"
+        assert not dig(foreign, "status.conditions")
 
 
 class TestWorkloads:
