@@ -6,15 +6,20 @@ Each sub-command imports what it needs when it is called, so that ``k8snet --hel
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet import __version__
-from pytest_k8snet.errors import K8sNetError, ResultsError
+from pytest_k8snet.errors import K8sNetError, ResultsError, SettingsError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.calico.doctor import Examination
+    from pytest_k8snet.report.judge import Judgement
 
 #: Exit status of trouble (an error of ours), apart from 1: a verdict that is not a pass.
 TROUBLE = 2
@@ -99,6 +104,7 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
     )
     doctor.add_argument("--plan", default="", help="for --resolution, e.g. 'seconds=3 last=12'")
     doctor.add_argument("--image", help="for --resolution: image of the pods, as of k8snet_image")
+    _add_output(doctor)
     doctor.set_defaults(run=_doctor)
 
     restore = _command(
@@ -115,6 +121,7 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
     judge = _command(commands, "judge", "repeat the verdicts of a results file offline")
     _add_file(judge, "results", help="the file of --k8snet-results")
     _add_file(judge, "--limits", help="other limits: a TOML file, claim = limit")
+    _add_output(judge)
     judge.set_defaults(run=_judge)
 
     export = _command(commands, "export", "print the figures of a results file for other programs")
@@ -145,6 +152,24 @@ def _command(commands: Any, name: str, purpose: str) -> argparse.ArgumentParser:
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
     _add_file(parser, "--kubeconfig", help="default: KUBECONFIG, ~/.kube/config, or in-cluster")
     parser.add_argument("--context", help="default: the kubeconfig's current context")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("text", "json"),
+        default="text",
+        help="for people (default) or for programs",
+    )
+
+
+def _print(options: argparse.Namespace, answer: Examination | Judgement) -> None:
+    print(
+        json.dumps(answer.to_json(), indent=1)
+        if options.output == "json"
+        else _shown(answer.text())
+    )
 
 
 def _add_file(parser: argparse.ArgumentParser, *names: str, **options: Any) -> None:
@@ -179,9 +204,13 @@ def _doctor(options: argparse.Namespace) -> int:
     from pytest_k8snet.calico.doctor import examine
     from pytest_k8snet.cluster.connect import connect
 
+    if options.resolution and options.output == "json":
+        raise SettingsError(
+            "--resolution tells of its measuring in words only", remedy="leave out -o json"
+        )
     api = connect(kubeconfig=options.kubeconfig, context=options.context)
     examination = examine(api, namespace=options.namespace)
-    print(_shown(examination.text()))
+    _print(options, examination)
     if not examination.usable:
         return 1
     return _resolution(options) if options.resolution else 0
@@ -243,7 +272,7 @@ def _judge(options: argparse.Namespace) -> int:
     from pytest_k8snet.report.judge import rejudge
 
     judgement = rejudge(options.results, options.limits)
-    print(judgement.text())
+    _print(options, judgement)
     return 0 if judgement.passed else 1
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_k8snet.calico.convergence import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
 from pytest_k8snet.calico.decision import Decision, Strategy, decide
@@ -18,7 +19,7 @@ from pytest_k8snet.calico.pools import plan_pools
 from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster import rbac
 from pytest_k8snet.cluster.nodes import Node, choose_nodes, placement
-from pytest_k8snet.cluster.rbac import LEVELS
+from pytest_k8snet.cluster.rbac import LEVELS, Level
 from pytest_k8snet.errors import ApiError, K8sNetError, ModeUnavailableError, NodesError
 
 if TYPE_CHECKING:
@@ -38,18 +39,49 @@ class Examination:
 
     Attributes:
         usable: whether a run can measure here at all, in at least one mode.
+        verdict: the same in one line, with how many modes or with the reason why not.
+        modes: for each mode and each ``--k8snet-change`` how it would be had, or why not.
+        fixtures: for each fixture why it would not work; empty where it would.
         sections: title and lines of each part.
     """
 
     usable: bool
+    verdict: str
+    modes: Mapping[CalicoMode, Mapping[Strategy, Decision | str]]
+    fixtures: Mapping[str, str]
     sections: tuple[tuple[str, tuple[str, ...]], ...]
 
     def text(self) -> str:
-        """All of it, for a terminal."""
+        """All of it, for a terminal; the verdict is the last line."""
         blocks = [
             "\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in self.sections
         ]
-        return "\n\n".join(blocks)
+        return "\n\n".join([*blocks, self.verdict])
+
+    def to_json(self) -> dict[str, object]:
+        """All of it, for programs."""
+        return {
+            "usable": self.usable,
+            "verdict": self.verdict,
+            "modes": {
+                str(mode): {
+                    strategy: {
+                        "possible": isinstance(answer, Decision),
+                        "pool": answer.pool.name
+                        if isinstance(answer, Decision) and answer.pool
+                        else None,
+                        "reason": "" if isinstance(answer, Decision) else answer,
+                    }
+                    for strategy, answer in answers.items()
+                }
+                for mode, answers in self.modes.items()
+            },
+            "fixtures": {
+                name: {"works": not reason, "reason": reason}
+                for name, reason in self.fixtures.items()
+            },
+            "sections": {title: list(lines) for title, lines in self.sections},
+        }
 
 
 def examine(api: Api, *, namespace: str | None = None) -> Examination:
@@ -73,15 +105,31 @@ def examine(api: Api, *, namespace: str | None = None) -> Examination:
         stored_group=_name(V1 if installation.shape == "B" else group),
     )
     nodes = [node for node in report.nodes if node.usable]
-    table, possible = _modes(installation, nodes)
+    modes = {
+        mode: {strategy: _attempt(installation, strategy, mode, nodes) for strategy in _STRATEGIES}
+        for mode in STUDY_ORDER
+    }
+    counts = {strategy: _count(modes, report, strategy) for strategy in _STRATEGIES}
+    possible = any(isinstance(one, Decision) for row in modes.values() for one in row.values())
     state, free = _state(api)
+    reasons = [
+        *report.problems,
+        *(f"missing: {one}" for one in report.missing("measure")),
+        *([] if possible else ["no mode can be had: see Modes"]),
+        *([] if free else state),
+    ]
+    fixtures = _fixtures(report, nodes, counts)
     return Examination(
-        usable=possible and free and not report.problems and not report.missing("measure"),
+        usable=not reasons,
+        verdict=_verdict(reasons, counts),
+        modes=modes,
+        fixtures=fixtures,
         sections=(
             ("Cluster", tuple(report.lines())),
             ("Calico", tuple(_calico(installation))),
             ("Pairs", tuple(_pairs(nodes))),
-            ("Modes", tuple(table)),
+            ("Modes", tuple(_mode_table(modes))),
+            ("Fixtures", tuple(_fixture_lines(fixtures))),
             (
                 "What pytest --k8snet-change=dedicated would do",
                 tuple(_wrapped(_plan_dedicated(installation, nodes))),
@@ -151,17 +199,14 @@ def _pairs(nodes: Sequence[Node]) -> Iterator[str]:
                 )
 
 
-def _modes(installation: Installation, nodes: Sequence[Node]) -> tuple[list[str], bool]:
+def _mode_table(modes: Mapping[CalicoMode, Mapping[Strategy, Decision | str]]) -> Iterator[str]:
     notes: list[str] = []
     rows = [["mode", "same subnet", "between subnets", "in pool", "dedicated", "in-place"]]
-    possible = False
-    for mode in STUDY_ORDER:
+    for mode, answers in modes.items():
         row = [str(mode), mode.path(same_subnet=True), mode.path(same_subnet=False)]
-        for strategy in _STRATEGIES:
-            answer = _attempt(installation, strategy, mode, nodes)
+        for strategy, answer in answers.items():
             if isinstance(answer, Decision):
                 row.append(answer.pool.name if strategy == "none" and answer.pool else "yes")
-                possible = True
             elif strategy == "none":
                 row.append("-")
             else:
@@ -170,13 +215,75 @@ def _modes(installation: Installation, nodes: Sequence[Node]) -> tuple[list[str]
                 row.append(f"no ({notes.index(answer) + 1})")
         rows.append(row)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
     for number, note in enumerate(notes, 1):
-        lines += _wrapped([f"({number}) {note}"])
-    return lines, possible
+        yield from _wrapped([f"({number}) {note}"])
+
+
+def _count(
+    modes: Mapping[CalicoMode, Mapping[Strategy, Decision | str]],
+    report: rbac.Report,
+    strategy: Strategy,
+) -> int:
+    """In how many modes a run with this ``--k8snet-change`` could measure."""
+    if strategy != "none" and report.missing(strategy):
+        return 0
+    return sum(isinstance(answers[strategy], Decision) for answers in modes.values())
+
+
+def _verdict(reasons: Sequence[str], counts: Mapping[Strategy, int]) -> str:
+    if reasons:
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        return f"No run can measure here: {reasons[0]}{more}"
+    of = len(STUDY_ORDER)
+    return (
+        f"A run can measure here, in {counts['none']} of {of} modes as it is, in "
+        f"{counts['dedicated']} with --k8snet-change=dedicated, in {counts['in-place']} in place"
+    )
+
+
+def _fixtures(
+    report: rbac.Report, nodes: Sequence[Node], counts: Mapping[Strategy, int]
+) -> dict[str, str]:
+    """Why each fixture would not work here; empty where it would."""
+
+    def pair(wanted: Literal["any", "cross-subnet"]) -> str:
+        try:
+            choose_nodes(nodes, wanted)
+        except NodesError as exc:
+            return exc.problem
+        return ""
+
+    def lacking(level: Level) -> str:
+        missing = report.missing(level)
+        return f"missing: {', '.join(missing)}" if missing else ""
+
+    measure = lacking("measure")
+    two = measure or pair("any")
+    one = measure or ("" if nodes else "no node is usable")
+    modes = "" if any(counts.values()) else "no mode can be had: see Modes"
+    changes = "" if counts["dedicated"] or counts["in-place"] else "nothing may be changed here"
+    return {
+        **dict.fromkeys(("pod_pair", "node_pair", "pod_to_node", "node_to_pod"), two),
+        "same_node_pair": one,
+        "cross_subnet_pair": measure or pair("cross-subnet"),
+        **dict.fromkeys(("pod", "node"), one),
+        "outside": "" if shutil.which("curl") else "no curl here: see --k8snet-outside",
+        "web_service": one or lacking("service"),
+        "calico_mode": two or modes,
+        "switch_cost": two or changes,
+    }
+
+
+def _fixture_lines(fixtures: Mapping[str, str]) -> Iterator[str]:
+    """Those that work on one line, each other with its reason."""
+    works = ", ".join(name for name, reason in fixtures.items() if not reason)
+    yield from _wrapped([f"these work: {works}" if works else "none works"])
+    for name, reason in fixtures.items():
+        if reason:
+            yield from _wrapped([f"{name}: {reason}"])
 
 
 def _attempt(

@@ -62,6 +62,20 @@ class Judgement:
                 lines += ["", visible(one.record.get("text") or one.claim, None)]
         return "\n".join(lines)
 
+    def to_json(self) -> dict[str, object]:
+        """The same for programs: the verdicts as records, without the values they rest on."""
+        left_out = ("values", "samples", "discarded", "labels")
+        return {
+            "passed": self.passed,
+            "run": self.results.runs[-1],
+            "differing": list(self.differing),
+            "verdicts": [
+                {name: value for name, value in record.items() if name not in left_out}
+                for record in self.records
+                if record["kind"] == "verdict"
+            ],
+        }
+
 
 def rejudge(path: Path, limits: Path | None = None) -> Judgement:
     """Judge every verdict of the newest run in a results file again.

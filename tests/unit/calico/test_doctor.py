@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from cluster_shapes import cluster, raw_pool
 from players import Players
@@ -238,3 +240,63 @@ def test_prefixes_that_make_pairs_odd_are_pointed_out(prefix: int) -> None:
         assert "node3 has a /32 prefix, so CrossSubnet modes encapsulate all" in pairs
     else:
         assert "node1 and node3 have prefixes that differ" in pairs
+
+
+def test_the_last_line_is_the_verdict_with_the_number_of_modes() -> None:
+    found = examine(ready(a_cluster("operator-B")))
+    assert found.text().splitlines()[-1] == (
+        "A run can measure here, in 1 of 5 modes as it is, in 5 with --k8snet-change=dedicated, "
+        "in 4 in place"
+    )
+    # A mode that takes a change which is not permitted is none that a run can measure.
+    found = examine(ready(a_cluster("operator-B"), without=("create ippools",)))
+    assert "in 0 with --k8snet-change=dedicated" in found.verdict
+
+
+def test_the_verdict_of_a_cluster_that_cannot_be_measured_is_the_reason() -> None:
+    found = examine(ready(a_cluster("manifest-A"), without=("create pods", "list nodes")))
+    assert found.text().splitlines()[-1] == (
+        "No run can measure here: missing: list nodes (and 2 more)"
+    )
+    api = ready(a_cluster("manifest-A"))
+    leave_changed(api, "in-place")
+    assert "No run can measure here: " in examine(api).verdict
+    assert "has changed this cluster since" in examine(api).verdict
+
+
+def test_fixtures_are_told_with_the_reason_where_they_would_not_work() -> None:
+    api = ready(a_cluster("manifest-A"), without=("create services", "create ippools"))
+    node = api.store.get("nodes", "node3")
+    node["spec"]["unschedulable"] = True
+    api.store.update("nodes", node)
+    found = examine(api)
+    lines = section(found, "Fixtures").splitlines()
+    assert lines[0].startswith("these work: pod_pair, node_pair, pod_to_node, node_to_pod, ")
+    assert "web_service: missing: create services" in lines
+    assert any(line.startswith("cross_subnet_pair: no two ") for line in lines), lines
+    assert found.fixtures["calico_mode"] == ""
+
+
+def test_no_fixture_works_where_pods_may_not_be_made() -> None:
+    found = examine(ready(a_cluster("manifest-A"), without=("create pods",)))
+    works = {name for name, reason in found.fixtures.items() if not reason}
+    assert works <= {"outside"}
+    assert found.fixtures["pod_pair"] == "missing: create pods, create pods/exec"
+
+
+def test_programs_get_the_same_as_json() -> None:
+    found = examine(ready(a_cluster("operator-B"), without=("create services",)))
+    answer = json.loads(json.dumps(found.to_json()))
+    assert answer["usable"] is True
+    assert answer["verdict"] == found.verdict
+    assert answer["modes"]["VXLAN-CrossSubnet"]["none"] == {
+        "possible": True,
+        "pool": "default-ipv4-ippool",
+        "reason": "",
+    }
+    never = answer["modes"]["Never"]["in-place"]
+    assert never["possible"] is False
+    assert "could cut the pods of this cluster off" in never["reason"]
+    assert answer["fixtures"]["pod_pair"] == {"works": True, "reason": ""}
+    assert answer["fixtures"]["web_service"]["reason"] == "missing: create services"
+    assert answer["sections"]["Other runs"] == ["none"]

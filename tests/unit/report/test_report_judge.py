@@ -67,6 +67,19 @@ def test_only_a_file_whose_gates_all_pass_ends_the_command_with_0(
     assert capsys.readouterr().out.splitlines()[-1] == rejudge(path).text().splitlines()[-1]
 
 
+def test_programs_get_the_verdicts_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = judged(tmp_path / "results.jsonl")
+    assert main(["judge", "-o", "json", str(path)]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["passed"] is False
+    assert answer["differing"] == []
+    (verdict,) = answer["verdicts"]
+    assert (verdict["state"], verdict["limit"], verdict["mode"]) == ("fail", 0.90, "Never")
+    assert "values" not in verdict
+
+
 def test_the_same_file_gives_the_same_text(tmp_path: Path) -> None:
     path = judged(tmp_path / "r.jsonl")
     assert rejudge(path).text() == rejudge(path).text()
