@@ -125,8 +125,48 @@ class TestRunning:
             ("Started", "Started container c"),
         ]
 
+    def test_whole_maps_aliases_sysctls_and_post_start_hooks_are_played(
+        self, kubectl: Kubectl
+    ) -> None:
+        kubectl("create", "configmap", "settings", "--from-literal=COLOUR=blue")
+        hook = {"exec": {"command": ["touch", "/tmp/started"]}}
+        container = {
+            "envFrom": [{"configMapRef": {"name": "settings"}}],
+            "lifecycle": {"postStart": hook},
+        }
+        sysctls = [{"name": "net.ipv4.ip_local_port_range", "value": "40000 40999"}]
+        pod = pod_object(
+            "p",
+            container=container,
+            hostAliases=[{"ip": "10.9.8.7", "hostnames": ["far", "away"]}],
+            securityContext={"sysctls": sysctls},
+        )
+        start_pod(kubectl, pod)
+        assert kubectl.sh("p", "echo $COLOUR") == "blue\n"
+        assert "10.9.8.7\tfar away\n" in kubectl.sh("p", "cat /etc/hosts")
+        ports = kubectl.sh("p", "cat /proc/sys/net/ipv4/ip_local_port_range")
+        assert ports.split() == ["40000", "40999"]
+        kubectl.sh("p", "until [ -e /tmp/started ]; do sleep 0.05; done")
+
+    def test_what_the_lab_does_not_play_is_an_event(self, kubectl: Kubectl) -> None:
+        kubectl.apply(pod_object("p", shareProcessNamespace=True))
+        told = ("Failed", "Error: the lab does not play spec.shareProcessNamespace")
+        until(kubectl, "p", lambda pod: told in events(kubectl, "p"))
+
 
 class TestReadiness:
+    def test_a_pod_is_not_ready_before_its_startup_probe_passes(self, kubectl: Kubectl) -> None:
+        startup = {
+            "exec": {"command": ["test", "-e", "/tmp/up"]},
+            "periodSeconds": 1,
+            "failureThreshold": 60,
+        }
+        kubectl.apply(pod_object("p", container={"startupProbe": startup}))
+        found = until(kubectl, "p", lambda pod: "running" in state(pod))
+        assert not found["status"]["containerStatuses"][0]["ready"]
+        kubectl.sh("p", "touch /tmp/up")
+        kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=5s")
+
     def test_a_pod_is_ready_when_its_probe_says_so(self, kubectl: Kubectl) -> None:
         probe = {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 1}
         kubectl.apply(pod_object("p", container={"readinessProbe": probe}))

@@ -78,7 +78,12 @@ async def make_sandbox(pod: Object, *, spec: LabSpec, node: NodeSpec, cni: Cni) 
     if own:
         name = _network_name(pod)
         hostname = dig(pod, "spec.hostname") or pod["metadata"]["name"]
-        await netns.create(name, sysctls={**endpoint_sysctls(spec), **_POD_SYSCTLS})
+        asked = {
+            sysctl["name"].removeprefix("net.").replace(".", "/"): str(sysctl["value"])
+            for sysctl in dig(pod, "spec.securityContext.sysctls", [])
+            if sysctl["name"].startswith("net.")
+        }
+        await netns.create(name, sysctls={**endpoint_sysctls(spec), **_POD_SYSCTLS, **asked})
     else:
         name, hostname = node_namespace(node.name), node.name
     try:
@@ -94,7 +99,7 @@ async def make_sandbox(pod: Object, *, spec: LabSpec, node: NodeSpec, cni: Cni) 
 
 def _write_files(pod: Object, spec: LabSpec, directory: Path, hostname: str, address: str) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "hosts").write_text(podspec.hosts(hostname, address))
+    (directory / "hosts").write_text(podspec.hosts(pod, hostname, address))
     resolver = podspec.resolv_conf(pod, spec)
     if resolver is not None:
         (directory / "resolv.conf").write_text(resolver)

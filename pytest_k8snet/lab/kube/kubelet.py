@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pytest_k8snet.lab.api.exec import LogOptions
+from pytest_k8snet.lab.api.exec import ExecutableNotFound, LogOptions
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.status import StatusError, bad_request, internal_error
 from pytest_k8snet.lab.api.store import Store
@@ -443,10 +443,11 @@ class ContainerWorker:
         self.current = container
         self.state.id = container.id
         self.state.state = podstatus.running()
-        self.state.passes_probe = initial or not self.spec.get("readinessProbe")
+        held = any(self.spec.get(probe) for probe in ("readinessProbe", "startupProbe"))
+        self.state.passes_probe = initial or not held
         self._event("Started", f"Started container {self.spec['name']}")
         self._pod.publish()
-        asking = [] if initial else self._ask(container, sandbox)
+        asking = [] if initial else [asyncio.create_task(self._ask(container, sandbox))]
         try:
             code = await container.wait()
         finally:
@@ -509,39 +510,60 @@ class ContainerWorker:
             any_user=kit.any_user,
         )
 
-    def _look_up(self, kind: str, name: str, key: str) -> str:
-        namespace = self._pod.pod["metadata"]["namespace"]
+    def _look_up(self, kind: str, reference: Object, key: str | None) -> dict[str, str] | None:
+        namespace, name = self._pod.pod["metadata"]["namespace"], reference["name"]
         try:
             found = self._pod.kit.store.get(f"{kind}s", name, namespace)
         except StatusError as exc:
+            if reference.get("optional"):
+                return None
             raise podspec.ConfigError(exc.message) from None
-        value = dig(found, "data", {}).get(key)
-        if value is None:
+        data = dig(found, "data", {})
+        if key is not None and key not in data:
+            if reference.get("optional"):
+                return None
             raise podspec.ConfigError(f"couldn't find key {key} in {found['kind']} {name}")
-        if kind != "secret":
-            return str(value)
-        try:
-            return base64.b64decode(value).decode()
-        except (TypeError, ValueError) as exc:
-            text = f"couldn't decode key {key} in {found['kind']} {name}: {exc}"
-            raise podspec.ConfigError(text) from None
+        values = {}
+        for one in data if key is None else (key,):
+            try:
+                plain = data[one] if kind != "secret" else base64.b64decode(data[one]).decode()
+            except (TypeError, ValueError) as exc:
+                text = f"couldn't decode key {one} in {found['kind']} {name}: {exc}"
+                raise podspec.ConfigError(text) from None
+            values[one] = str(plain)
+        return values
 
-    def _ask(self, container: Container, sandbox: Sandbox) -> list[asyncio.Task[None]]:
-        """Begin to ask its probes."""
+    async def _ask(self, container: Container, sandbox: Sandbox) -> None:
+        """Run its postStart hook, then ask its probes: the startup probe before the others."""
+        if hook := dig(self.spec, "lifecycle.postStart.exec"):
+            try:
+                status, text = await container.execute(hook["command"], output=True)
+            except (ContainerError, ExecutableNotFound) as exc:
+                status, text = 1, str(exc).encode()
+            if status:
+                told = text.decode(errors="replace").strip()
+                self._event("FailedPostStartHook", f"PostStartHook failed: {told}", warning=True)
+                container.signal(9)
+                return
         target = probes.Target(
             container=container,
             ports=probes.named_ports(self.spec),
             address=sandbox.address,
             network=node_namespace(self._pod.node.name),
         )
-        return [
-            asyncio.create_task(probes.watch(self.spec[name], target, report, eagerly=eagerly))
+        if probe := self.spec.get("startupProbe"):
+            if not await probes.passes(probe, target):
+                await self._failed_probe("Startup", "it has not started in time")
+                return
+            self.state.passes_probe = not self.spec.get("readinessProbe")
+            self._pod.publish()
+        async with asyncio.TaskGroup() as asking:
             for name, report, eagerly in (
                 ("readinessProbe", self._report_ready, True),
                 ("livenessProbe", self._report_live, False),
-            )
-            if self.spec.get(name)
-        ]
+            ):
+                if probe := self.spec.get(name):
+                    asking.create_task(probes.watch(probe, target, report, eagerly=eagerly))
 
     async def _report_ready(self, well: bool, text: str) -> None:
         if text:
@@ -551,12 +573,18 @@ class ContainerWorker:
             self._pod.publish()
 
     async def _report_live(self, well: bool, text: str) -> None:
-        if text:
+        if not well:
+            await self._failed_probe("Liveness", text)
+        elif text:
             self._event("Unhealthy", f"Liveness probe failed: {text}", warning=True)
-        if well or self.current is None:
+
+    async def _failed_probe(self, kind: str, text: str) -> None:
+        if text:
+            self._event("Unhealthy", f"{kind} probe failed: {text}", warning=True)
+        if self.current is None:
             return
-        name = self.spec["name"]
-        self._event("Killing", f"Container {name} failed liveness probe, will be restarted")
+        what = f"Container {self.spec['name']} failed {kind.lower()} probe, will be restarted"
+        self._event("Killing", what)
         # Shielded: the end of the container cancels the probe that asked for it.
         await asyncio.shield(self.current.stop(self._pod.grace_seconds))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,9 @@ class Plan:
     mounts: tuple[tuple[str, str], ...]
 
 
-#: Finds the value of an ``env[].valueFrom`` that leads to another object: (kind, name, key).
-Lookup = Callable[[str, str, str], str]
+#: Finds the values in a ConfigMap or Secret: its kind, the reference (a name, and whether it is
+#: optional), and the one key that is wanted or None for all. None where it may be missing and is.
+Lookup = Callable[[str, Object, str | None], Mapping[str, str] | None]
 
 _VARIABLE = re.compile(r"\$(\$|\(([^)]*)\))")
 
@@ -79,6 +80,8 @@ def plan(
     refusal = must_be_refused(pod, container)
     if refusal:
         raise ConfigError(refusal)
+    if unplayed := list(_unplayed(pod, container)):
+        raise ConfigError(f"the lab does not play {', '.join(unplayed)}")
     expanded = {
         **container,
         "command": [expand(word, values) for word in container.get("command") or []],
@@ -95,6 +98,50 @@ def plan(
         network=network,
         mounts=mounts(container, directory),
     )
+
+
+#: What would change what a container is or sees, and the lab has not; elsewhere in a spec stands
+#: what the lab does, or what changes nothing here.
+_UNPLAYED_OF_PODS = (
+    *("hostIPC", "hostPID", "shareProcessNamespace", "runtimeClassName", "resourceClaims"),
+    *("readinessGates", "ephemeralContainers", "setHostnameAsFQDN"),
+)
+_UNPLAYED_OF_CONTAINERS = (
+    *(f"{probe}Probe.grpc" for probe in ("liveness", "readiness", "startup")),
+    *(f"lifecycle.{hook}.{way}" for hook in ("preStop", "postStart")
+      for way in ("httpGet", "tcpSocket")),
+    *("lifecycle.postStart.sleep", "volumeDevices", "restartPolicy"),
+)  # fmt: skip
+
+
+def _unplayed(pod: Object, container: Object) -> Iterator[str]:
+    """The fields that are set and that the lab does not play."""
+    for path in _UNPLAYED_OF_PODS:
+        if dig(pod, f"spec.{path}"):
+            yield f"spec.{path}"
+    for sysctl in dig(pod, "spec.securityContext.sysctls", []):
+        if not sysctl["name"].startswith("net."):
+            yield f"the sysctl {sysctl['name']}"
+    for path in _UNPLAYED_OF_CONTAINERS:
+        if dig(container, path) is not None:
+            yield path
+    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if dig(container, f"{probe}.httpGet.scheme", "HTTP") != "HTTP":
+            yield f"{probe}.httpGet.scheme"
+    for entry in container.get("env") or []:
+        if dig(entry, "valueFrom.resourceFieldRef"):
+            yield f"the resourceFieldRef of {entry['name']}"
+    kinds = {
+        volume["name"]: kind
+        for volume in dig(pod, "spec.volumes", [])
+        for kind in volume
+        if kind not in ("name", "emptyDir")
+    }
+    for mount in container.get("volumeMounts") or []:
+        if mount["name"] in kinds:
+            yield f"volumes of the kind {kinds[mount['name']]}"
+        if mount.get("subPath") or mount.get("subPathExpr"):
+            yield f"the subPath of {mount['mountPath']}"
 
 
 def resolv_conf(pod: Object, spec: LabSpec) -> str | None:
@@ -121,12 +168,16 @@ def resolv_conf(pod: Object, spec: LabSpec) -> str | None:
     return "\n".join(lines) + "\n"
 
 
-def hosts(hostname: str, address: str) -> str:
+def hosts(pod: Object, hostname: str, address: str) -> str:
     """The text of the pod's /etc/hosts."""
+    aliases = (
+        f"{alias['ip']}\t{' '.join(alias.get('hostnames') or [])}\n"
+        for alias in dig(pod, "spec.hostAliases", [])
+    )
     return (
         "# Kubernetes-managed hosts file.\n"
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-        f"{address}\t{hostname}\n"
+        f"{address}\t{hostname}\n" + "".join(aliases)
     )
 
 
@@ -147,16 +198,23 @@ def environment(
     """
     path = search_path(str(container.get("image") or ""))
     values = {"PATH": path, "HOME": "/root", "HOSTNAME": pod["metadata"]["name"], **api}
+    for entry in container.get("envFrom") or []:
+        for field, kind in (("configMapRef", "configmap"), ("secretRef", "secret")):
+            if field in entry:
+                for key, value in (lookup(kind, entry[field], None) or {}).items():
+                    values[f"{entry.get('prefix') or ''}{key}"] = value
     for entry in container.get("env") or []:
         source = entry.get("valueFrom")
         if source:
-            values[entry["name"]] = _referred(pod, status, source, lookup)
+            referred = _referred(pod, status, source, lookup)
+            if referred is not None:
+                values[entry["name"]] = referred
         else:
             values[entry["name"]] = expand(str(entry.get("value") or ""), values)
     return values
 
 
-def _referred(pod: Object, status: Object, source: Object, lookup: Lookup) -> str:
+def _referred(pod: Object, status: Object, source: Object, lookup: Lookup) -> str | None:
     if "fieldRef" in source:
         path = str(source["fieldRef"]["fieldPath"])
         keyed = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)
@@ -165,8 +223,8 @@ def _referred(pod: Object, status: Object, source: Object, lookup: Lookup) -> st
         return str(dig({**pod, "status": status}, path, ""))
     for kind, field in (("configmap", "configMapKeyRef"), ("secret", "secretKeyRef")):
         if field in source:
-            reference = source[field]
-            return lookup(kind, reference["name"], reference["key"])
+            found = lookup(kind, source[field], source[field]["key"])
+            return None if found is None else found[source[field]["key"]]
     return ""
 
 

@@ -72,6 +72,16 @@ class _ProbeFailure(Exception):  # noqa: N818 -- the kubelet's word
     """The container did not answer as it should."""
 
 
+async def passes(probe: Object, target: Target) -> bool:
+    """Ask a startup probe until it answers well, or has failed too often."""
+    await asyncio.sleep(probe.get("initialDelaySeconds") or 0)
+    for _ in range(probe.get("failureThreshold") or 3):
+        if await _ask(probe, target) is None:
+            return True
+        await asyncio.sleep(float(probe.get("periodSeconds") or 10))
+    return False
+
+
 async def _ask(probe: Object, target: Target) -> str | None:
     """None when all is well, otherwise what is wrong."""
     try:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.kube import podspec
 from pytest_k8snet.lab.kube.container import Container, ContainerError, find_executable
 from pytest_k8snet.lab.kube.podspec import Plan
@@ -170,12 +171,76 @@ class TestPlanning:
             {"env": [*env, {"name": "URL", "value": "http://$(IP)/"}]},
             api={"KUBERNETES_SERVICE_HOST": "10.96.0.1"},
             status={"podIP": "10.244.0.5"},
-            lookup=lambda kind, name, key: "",
+            lookup=lambda kind, reference, key: {},
         )
         assert (values["IP"], values["LABEL"], values["N"]) == ("10.244.0.5", "b", "p")
         assert values["URL"] == "http://10.244.0.5/"
         assert values["KUBERNETES_SERVICE_HOST"] == "10.96.0.1"
         assert values["HOSTNAME"] == "p"
+
+    def test_the_environment_takes_whole_maps_and_leaves_out_what_is_optional(self) -> None:
+        def look_up(kind: str, reference: Object, key: str | None) -> dict[str, str] | None:
+            return {"A": "1", "B": "2"} if reference["name"] == "there" else None
+
+        missing = {"secretKeyRef": {"name": "gone", "key": "x", "optional": True}}
+        values = podspec.environment(
+            pod(),
+            {
+                "envFrom": [{"prefix": "MY_", "configMapRef": {"name": "there"}}],
+                "env": [{"name": "NONE", "valueFrom": missing}],
+            },
+            api={},
+            status={},
+            lookup=look_up,
+        )
+        assert (values["MY_A"], values["MY_B"]) == ("1", "2")
+        assert "NONE" not in values
+
+    @pytest.mark.parametrize(
+        ("spec", "container", "told"),
+        [
+            ({"hostPID": True}, {}, "spec.hostPID"),
+            ({"shareProcessNamespace": True}, {}, "spec.shareProcessNamespace"),
+            ({"readinessGates": [{"conditionType": "a/b"}]}, {}, "spec.readinessGates"),
+            (
+                {"securityContext": {"sysctls": [{"name": "kernel.shmmax", "value": "1"}]}},
+                {},
+                "the sysctl kernel.shmmax",
+            ),
+            ({}, {"restartPolicy": "Always"}, "restartPolicy"),
+            ({}, {"livenessProbe": {"grpc": {"port": 1}}}, "livenessProbe.grpc"),
+            (
+                {},
+                {"readinessProbe": {"httpGet": {"port": 1, "scheme": "HTTPS"}}},
+                "readinessProbe.httpGet.scheme",
+            ),
+            ({}, {"lifecycle": {"preStop": {"httpGet": {}}}}, "lifecycle.preStop.httpGet"),
+            (
+                {},
+                {"env": [{"name": "CPUS", "valueFrom": {"resourceFieldRef": {"resource": "x"}}}]},
+                "the resourceFieldRef of CPUS",
+            ),
+            (
+                {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]},
+                {"volumeMounts": [{"name": "v", "mountPath": "/mnt"}]},
+                "volumes of the kind persistentVolumeClaim",
+            ),
+        ],
+    )
+    def test_what_the_lab_does_not_play_is_said(
+        self, spec: Object, container: Object, told: str
+    ) -> None:
+        with pytest.raises(podspec.ConfigError, match=f"^the lab does not play {told}$"):
+            podspec.plan(
+                pod(**spec),
+                {"name": "c", "image": "x", "command": ["true"], **container},
+                values={},
+                hostname="p",
+                network=Path("/proc/self/ns/net"),
+                directory=Path("/nowhere"),
+                python="py",
+                any_user=False,
+            )
 
 
 class TestFindExecutable:
