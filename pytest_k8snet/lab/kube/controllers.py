@@ -13,6 +13,7 @@ from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.faults import calico_api_server_is_down
+from pytest_k8snet.lab.kube.scheduler import unwelcome
 from pytest_k8snet.lab.reconcile import (
     Controller,
     Recorder,
@@ -277,6 +278,16 @@ class ReplicaSets(_PodOwners):
         self._write_status(self._resource, owner, status)
 
 
+_DAEMON_TOLERATIONS = [
+    {"key": f"node.kubernetes.io/{trouble}", "operator": "Exists", "effect": effect}
+    for trouble, effect in (
+        ("not-ready", "NoExecute"),
+        ("unreachable", "NoExecute"),
+        ("unschedulable", "NoSchedule"),
+    )
+]
+
+
 class DaemonSets(_PodOwners):
     """Keeps one pod of each DaemonSet on every node."""
 
@@ -286,13 +297,21 @@ class DaemonSets(_PodOwners):
         super().__init__(store, "daemonsets.apps", "daemonset-controller")
 
     def _see_to(self, owner: Object) -> None:
-        """Make a pod on each node that has none."""
-        pods = self._pods(owner)
-        nodes = [name_of(node) for node in self._store.list("nodes")]
-        served = {dig(pod, "spec.nodeName") for pod in pods}
-        for node in nodes:
-            if node not in served:
-                pods.append(self._new_pod(owner, node))
+        """Make a pod on each node that its template may go to, and that has none."""
+        template = clone(owner["spec"]["template"])
+        # What the controller adds, so that nothing keeps its pods from a node in trouble.
+        spec = template["spec"]
+        spec["tolerations"] = [*(spec.get("tolerations") or []), *_DAEMON_TOLERATIONS]
+        nodes = {name_of(one) for one in self._store.list("nodes") if not unwelcome(template, one)}
+        pods, served = [], set()
+        for pod in self._pods(owner):
+            if dig(pod, "spec.nodeName") in nodes:
+                pods.append(pod)
+                served.add(pod["spec"]["nodeName"])
+            else:
+                self._delete_pod(owner, pod)
+        owner = {**owner, "spec": {**owner["spec"], "template": template}}
+        pods += [self._new_pod(owner, node) for node in sorted(nodes - served)]
         ready = sum(map(is_ready, pods))
         status = {
             "currentNumberScheduled": len(pods),

@@ -119,6 +119,19 @@ _UNSCHEDULABLE_TAINT = {"key": "node.kubernetes.io/unschedulable", "effect": "No
 def obstacle(pod: Object, name: str, cluster: Cluster) -> str:
     """Why the pod cannot go to the node of this name, or nothing; the first of kube-scheduler's."""
     node, there = cluster.nodes[name], cluster.pods_on(name)
+    if reason := unwelcome(pod, node):
+        return reason
+    if any(_host_ports(pod) & _host_ports(other) for other in there):
+        return "node(s) didn't have free ports for the requested pod ports"
+    return (
+        _shortage(pod, node, there)
+        or _uneven_spread(pod, name, cluster)
+        or _unsociable(pod, name, cluster)
+    )
+
+
+def unwelcome(pod: Object, node: Object) -> str:
+    """Why a node takes no pod like this, whatever else is on it: taints and affinity to nodes."""
     if dig(node, "spec.unschedulable") and not _tolerates(pod, _UNSCHEDULABLE_TAINT):
         return "node(s) were unschedulable"
     for taint in dig(node, "spec.taints", []):
@@ -127,13 +140,7 @@ def obstacle(pod: Object, name: str, cluster: Cluster) -> str:
             return f"node(s) had untolerated taint {{{text}}}"
     if not _matches_labels(pod, node):
         return "node(s) didn't match Pod's node affinity/selector"
-    if any(_host_ports(pod) & _host_ports(other) for other in there):
-        return "node(s) didn't have free ports for the requested pod ports"
-    return (
-        _shortage(pod, node, there)
-        or _uneven_spread(pod, name, cluster)
-        or _unsociable(pod, name, cluster)
-    )
+    return ""
 
 
 def _tolerates(pod: Object, taint: Object) -> bool:

@@ -122,6 +122,13 @@ def _is_same(one: Object, other: Object) -> bool:
 # -- Endpoints, EndpointSlices and load balancers --------------------------------------------------
 
 
+_UNPLAYED = (
+    ("sessionAffinity", "ClientIP"),
+    ("externalTrafficPolicy", "Local"),
+    ("internalTrafficPolicy", "Local"),
+)
+
+
 class ServiceEndpoints(Controller):
     """Keeps Endpoints, EndpointSlices and load balancers' addresses up to date.
 
@@ -136,6 +143,8 @@ class ServiceEndpoints(Controller):
         super().__init__(store)
         self._spec = spec
         self._events = Recorder(store, "service-controller")
+        # What was said of each service, by uid.
+        self._told: dict[str, list[str]] = {}
 
     def reconcile(self) -> None:
         """Write what each service leads to, and forget what has no service any more."""
@@ -147,6 +156,7 @@ class ServiceEndpoints(Controller):
             [
                 *(partial(self._write_endpoints, one) for one in services),
                 *(partial(self._balance, one, taken) for one in services),
+                *(partial(self._say_what_is_not_played, one) for one in services),
                 *(
                     partial(self._store.delete, "endpoints", name, namespace)
                     for namespace, name in found
@@ -154,6 +164,20 @@ class ServiceEndpoints(Controller):
                 ),
             ]
         )
+
+    def _say_what_is_not_played(self, service: Object) -> None:
+        uid = service["metadata"]["uid"]
+        unplayed = [
+            f"spec.{field}: {wanted}"
+            for field, wanted in _UNPLAYED
+            if dig(service, f"spec.{field}") == wanted
+        ]
+        if dig(service, "spec.loadBalancerSourceRanges"):
+            unplayed.append("spec.loadBalancerSourceRanges")
+        if unplayed and unplayed != self._told.get(uid):
+            text = f"the lab does not play {', '.join(unplayed)}"
+            self._events.record(service, "NotPlayed", text, kind="Warning")
+        self._told[uid] = unplayed
 
     def _write_endpoints(self, service: Object) -> None:
         if not dig(service, "spec.selector"):

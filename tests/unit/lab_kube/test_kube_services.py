@@ -102,6 +102,23 @@ class TestEndpoints:
         }
         assert ports == [{"name": "http", "port": 8080, "protocol": "TCP"}]
 
+    def test_what_of_a_service_is_not_played_is_said_once(self, store: Store) -> None:
+        spec = {"sessionAffinity": "ClientIP", "ports": [{"port": 80}]}
+
+        async def scene() -> None:
+            store.create("services", {"metadata": {"name": "web"}, "spec": spec})
+            await until(lambda: bool(store.list("events")))
+            store.patch("services", "web", {"metadata": {"labels": {"a": "b"}}}, "merge", "default")
+            store.create(
+                "services", {"metadata": {"name": "plain"}, "spec": {"ports": [{"port": 80}]}}
+            )
+            await until(lambda: len(store.list("services")) == 2)
+
+        play(store, scene, [ServiceEndpoints(store, SPEC)])
+        (event,) = store.list("events")
+        assert (event["reason"], event["count"]) == ("NotPlayed", 1)
+        assert event["message"] == "the lab does not play spec.sessionAffinity: ClientIP"
+
     def test_a_load_balancer_gets_an_address_and_gives_it_back(self, store: Store) -> None:
         spec = {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]}
 
