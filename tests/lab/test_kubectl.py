@@ -77,6 +77,30 @@ def test_exec_with_a_terminal(kubectl: Kubectl) -> None:
     assert done.returncode == 5
 
 
+def test_the_roles_of_a_run_can_be_applied_and_they_rule(kubectl: Kubectl) -> None:
+    roles = Path(__file__).parents[2] / "docs" / "rbac.yaml"
+    Kubectl(kubectl.kubeconfig, "kube-system")("apply", "-f", str(roles))
+    binding = ("clusterrolebinding", "jane", "--clusterrole=k8snet-measure", "--user=jane")
+    kubectl("create", *binding)
+    kubectl("create", "rolebinding", "jane", "--clusterrole=view", "--user=jane")
+    assert kubectl("auth", "can-i", "list", "nodes", "--as=jane") == "yes\n"
+    assert kubectl("get", "pods", "--as=jane") == ""
+    refused = kubectl.fails("run", "p", "--image=x", "--as=jane")
+    assert (
+        f'cannot create resource "pods" in API group "" in the namespace "{kubectl.namespace}"'
+        in refused
+    )
+    assert 'User "jane" cannot list' in kubectl.fails("get", "pods", "-A", "--as=jane")
+    kubectl("create", "serviceaccount", "tests")
+    account = f"system:serviceaccount:{kubectl.namespace}:tests"
+    assert kubectl.run("auth", "can-i", "list", "pods", f"--as={account}").stdout == "no\n"
+    assert "kubernetes-admin" in kubectl("auth", "whoami")
+    changed = kubectl.fails(
+        "patch", "clusterrolebinding", "jane", "-p", '{"roleRef": {"name": "view"}}'
+    )
+    assert "cannot change roleRef" in changed
+
+
 def test_a_namespace_takes_its_contents_along(lab: LabProcess) -> None:
     kubectl = Kubectl(lab.kubeconfig, "goes-away")
     kubectl("create", "namespace", "goes-away")

@@ -390,6 +390,14 @@ def _template(spec: Object) -> None:
         _pod_spec(mapping(template, "spec"))
 
 
+def _binding(obj: Object) -> None:
+    group = "rbac.authorization.k8s.io"
+    mapping(obj, "roleRef").setdefault("apiGroup", group)
+    for subject in _objects(obj.get("subjects")):
+        own = "" if subject.get("kind") == "ServiceAccount" else group
+        subject.setdefault("apiGroup", own)
+
+
 def _secret(obj: Object) -> None:
     obj.setdefault("type", "Opaque")
     plain = obj.pop("stringData", None)
@@ -430,4 +438,6 @@ _DEFAULTS: dict[str, Callable[[Object], None]] = {
     "ReplicaSet": _replica_set,
     "DaemonSet": _daemon_set,
     "Secret": _secret,
+    "RoleBinding": _binding,
+    "ClusterRoleBinding": _binding,
 }

@@ -90,6 +90,7 @@ _CREATE = ("create",)
 
 _OPERATOR = "operator.tigera.io"
 _AUTHZ = "authorization.k8s.io"
+_RBAC = "rbac.authorization.k8s.io"
 
 # kind, plural, group/version, scope, verbs, short names, subresources, flags
 _TABLE: tuple[tuple[str, str, str, str, tuple[str, ...], str, str, str], ...] = (
@@ -108,6 +109,12 @@ _TABLE: tuple[tuple[str, str, str, str, tuple[str, ...], str, str, str], ...] = 
     ("DaemonSet", "daemonsets", "apps/v1", "ns", _ALL, "ds", "status", "all"),
     ("EndpointSlice", "endpointslices", "discovery.k8s.io/v1", "ns", _ALL, "", "", ""),
     ("Lease", "leases", "coordination.k8s.io/v1", "ns", _ALL, "", "", ""),
+    ("Role", "roles", f"{_RBAC}/v1", "ns", _ALL, "", "", ""),
+    ("RoleBinding", "rolebindings", f"{_RBAC}/v1", "ns", _ALL, "", "", ""),
+    ("ClusterRole", "clusterroles", f"{_RBAC}/v1", "cluster", _ALL, "", "", ""),
+    ("ClusterRoleBinding", "clusterrolebindings", f"{_RBAC}/v1", "cluster", _ALL, "", "", ""),
+    ("SelfSubjectReview", "selfsubjectreviews", "authentication.k8s.io/v1", "cluster", _CREATE, "",
+     "", ""),
     ("SelfSubjectAccessReview", "selfsubjectaccessreviews", f"{_AUTHZ}/v1", "cluster", _CREATE, "",
      "", ""),
     ("SelfSubjectRulesReview", "selfsubjectrulesreviews", f"{_AUTHZ}/v1", "cluster", _CREATE, "",

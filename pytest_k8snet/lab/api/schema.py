@@ -199,6 +199,16 @@ Lease: @ metadata:ObjectMeta spec:LeaseSpec
 LeaseSpec: holderIdentity:s leaseDurationSeconds:i acquireTime:t renewTime:t leaseTransitions:i
   strategy:s preferredHolder:s
 
+Role: @ metadata:ObjectMeta rules:[PolicyRule]
+ClusterRole: @ metadata:ObjectMeta rules:[PolicyRule] aggregationRule:AggregationRule
+PolicyRule: verbs:[s] apiGroups:[s] resources:[s] resourceNames:[s] nonResourceURLs:[s]
+AggregationRule: clusterRoleSelectors:[LabelSelector]
+RoleBinding: @ metadata:ObjectMeta subjects:[Subject] roleRef:RoleRef
+ClusterRoleBinding: @ metadata:ObjectMeta subjects:[Subject] roleRef:RoleRef
+Subject: kind:s apiGroup:s name:s namespace:s
+RoleRef: apiGroup:s kind:s name:s
+
+SelfSubjectReview: @ metadata:ObjectMeta status:*
 SelfSubjectAccessReview: @ metadata:ObjectMeta spec:SelfSubjectAccessReviewSpec status:*
 SelfSubjectAccessReviewSpec: resourceAttributes:ResourceAttributes
   nonResourceAttributes:NonResourceAttributes

@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from weakref import WeakSet
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from pytest_k8snet.lab.api import discovery, exec, status, verbs
 from pytest_k8snet.lab.api.discovery import publish
 from pytest_k8snet.lab.api.exec import Commands, ContainerRuntime
 from pytest_k8snet.lab.api.objects import Object, dig
-from pytest_k8snet.lab.api.request import Target, parse
+from pytest_k8snet.lab.api.request import Target, match_labels, parse
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.faults import ApiFaults, Cut, CutOff, abort
@@ -100,8 +101,8 @@ class Server:
         try:
             if delay := self._faults.delay_seconds:
                 await asyncio.sleep(delay)
-            _authenticate(request, self._token)
-            return await self._route(request)
+            user = _authenticate(request, self._token)
+            return await self._route(request, user)
         except StatusError as error:
             return verbs.respond_error(error)
         except CutOff:
@@ -116,7 +117,7 @@ class Server:
             _log.exception("%s %s", request.method, request.path)
             return verbs.respond_error(status.internal_error(repr(error)))
 
-    async def _route(self, request: web.Request) -> web.StreamResponse:
+    async def _route(self, request: web.Request, user: User) -> web.StreamResponse:
         steps = [step for step in request.path.split("/") if step]
         match steps:
             case ["healthz" | "livez" | "readyz", *_]:
@@ -128,7 +129,7 @@ class Server:
             case ["api"] | ["api", _] | ["apis"] | ["apis", _] | ["apis", _, _]:
                 return self._discovery(request, steps)
             case ["api" | "apis", *_]:
-                return await self._resource(request)
+                return await self._resource(request, user)
             case _:
                 raise status.no_such_resource()
 
@@ -175,13 +176,16 @@ class Server:
                 return verbs.respond(found)
         raise status.no_such_resource()
 
-    async def _resource(self, request: web.Request) -> web.StreamResponse:
+    async def _resource(self, request: web.Request, user: User) -> web.StreamResponse:
         registry = self._store.registry
         target = parse(registry, request.method, request.path, request.query)
         self._faults.check(target)
-        _authorize(target, self._faults)
-        if target.resource.group == "authorization.k8s.io":
-            return await _review(request, target, self._faults)
+        access = Access(self._store, self._faults, user)
+        access.check(target)
+        if target.resource.group in _REVIEWS:
+            body, _ = await verbs.read_object(request, target)
+            body |= {"kind": target.resource.kind, "apiVersion": target.resource.api_version}
+            return verbs.respond({**body, "status": access.review(target, body)}, code=201)
         if target.subresource in _NOT_OFFERED:
             why = _NOT_OFFERED[target.subresource]
             raise StatusError(501, "NotImplemented", why)
@@ -193,6 +197,8 @@ class Server:
         return await handler(request, self._store, target)
 
 
+#: The API groups of what is asked about oneself.
+_REVIEWS = ("authorization.k8s.io", "authentication.k8s.io")
 _SUBRESOURCES: dict[str, Callable[[web.Request, Store, Target], Awaitable[web.StreamResponse]]] = {
     "scale": verbs.scale,
     "binding": verbs.bind,
@@ -200,16 +206,29 @@ _SUBRESOURCES: dict[str, Callable[[web.Request, Store, Target], Awaitable[web.St
 }
 
 
-# -- Who may do what: the token, the rules of access, and the reviews of them ---------------------
-
-_USER = "kubernetes-admin"
+# -- Who may do what: the token, RBAC, and the reviews of both -------------------------------------
+#
+# The one token is that of a member of ``system:masters``, who may do everything. RBAC rules those
+# whom that user impersonates (``kubectl --as``), and the fault ``forbid`` rules everybody.
 
 #: What anyone may read.
 _OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
+_RBAC = "rbac.authorization.k8s.io"
 
 
-def _authenticate(request: web.Request, token: str) -> None:
-    """Let only the holder of the token in.
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a request is made for."""
+
+    name: str
+    groups: frozenset[str]
+
+
+_ADMIN = User("kubernetes-admin", frozenset({"system:masters", "system:authenticated"}))
+
+
+def _authenticate(request: web.Request, token: str) -> User:
+    """Let only the holder of the token in; who the request is made for.
 
     Raises:
         StatusError: 401 for a wrong token; 403 for none, as anonymous clients may do nothing.
@@ -217,7 +236,7 @@ def _authenticate(request: web.Request, token: str) -> None:
     header = request.headers.get("Authorization", "")
     if not header:
         if request.path in _OPEN_PATHS:
-            return
+            return User("system:anonymous", frozenset({"system:unauthenticated"}))
         raise StatusError(
             403,
             "Forbidden",
@@ -227,68 +246,132 @@ def _authenticate(request: web.Request, token: str) -> None:
     scheme, _, given = header.partition(" ")
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
         raise status.unauthorized()
+    name = request.headers.get("Impersonate-User", "")
+    if not name:
+        return _ADMIN
+    groups = {"system:authenticated", *request.headers.getall("Impersonate-Group", [])}
+    if name.startswith("system:serviceaccount:"):
+        namespace = name.split(":")[2]
+        groups |= {"system:serviceaccounts", f"system:serviceaccounts:{namespace}"}
+    return User(name, frozenset(groups))
 
 
-def _authorize(target: Target, faults: ApiFaults) -> None:
-    """Refuse what the rules of access forbid at the moment.
+class Access:
+    """What the rules of access allow a user.
 
-    Raises:
-        StatusError: 403, naming user, verb, resource and group.
+    Args:
+        store: has the roles and bindings.
+        faults: what is forbidden to everybody at the moment.
+        user: whom it is about.
     """
-    verb, resource = target.rule
-    if faults.allows(verb, resource):
-        return
-    plural = target.resource.plural
-    if target.subresource:
-        plural += f"/{target.subresource}"
-    if target.namespace:
-        scope = f' in the namespace "{target.namespace}"'
-    else:
-        scope = " at the cluster scope"
-    raise status.forbidden(
-        target.resource,
-        target.name,
-        f'User "{_USER}" cannot {verb} resource "{plural}" in API group'
-        f' "{target.resource.group}"{scope}',
-    )
 
+    def __init__(self, store: Store, faults: ApiFaults, user: User) -> None:
+        self._store = store
+        self._faults = faults
+        self._user = user
 
-async def _review(request: web.Request, target: Target, faults: ApiFaults) -> web.Response:
-    """Answer a SelfSubjectAccessReview or a SelfSubjectRulesReview.
-
-    Raises:
-        StatusError: 400 or 422, the review cannot be understood.
-    """
-    body, _ = await verbs.read_object(request, target)
-    if target.resource.kind == "SelfSubjectRulesReview":
-        body["status"] = {
-            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
-            "incomplete": False,
-        }
-    else:
-        body["status"] = _decision(target, body, faults)
-    return verbs.respond(
-        {**body, "kind": target.resource.kind, "apiVersion": target.resource.api_version},
-        code=201,
-    )
-
-
-def _decision(target: Target, body: Object, faults: ApiFaults) -> Object:
-    attributes = dig(body, "spec.resourceAttributes")
-    if attributes is None:
-        if dig(body, "spec.nonResourceAttributes"):
-            return {"allowed": True}
-        cause = status.Cause(
-            "FieldValueInvalid",
-            "spec.resourceAttributes",
-            "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes"
-            " must be specified",
+    def allows(self, verb: str, group: str, resource: str, namespace: str, name: str) -> bool:
+        """Whether the user may do this; the resource may be one like ``pods/exec``."""
+        plural, slash, subresource = resource.partition("/")
+        qualified = f"{plural}.{group}" if group else plural
+        return self._faults.allows(verb, f"{qualified}{slash}{subresource}") and any(
+            {"*", verb} & set(rule.get("verbs") or [])
+            and {"*", group} & set(rule.get("apiGroups") or [])
+            and {"*", resource, f"*/{subresource}"} & set(rule.get("resources") or [])
+            and (not rule.get("resourceNames") or name in rule["resourceNames"])
+            for rule in self.rules(namespace)
         )
-        raise status.invalid(target.resource, "", [cause])
-    resource = str(attributes.get("resource", ""))
-    if attributes.get("group"):
-        resource += f".{attributes['group']}"
-    if attributes.get("subresource"):
-        resource += f"/{attributes['subresource']}"
-    return {"allowed": faults.allows(str(attributes.get("verb", "")), resource)}
+
+    def rules(self, namespace: str) -> list[Object]:
+        """Every PolicyRule that holds for the user in a namespace."""
+        everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+        if "system:masters" in self._user.groups:
+            return [everything]
+        bindings = self._store.list(f"clusterrolebindings.{_RBAC}")
+        if namespace:
+            bindings += self._store.list(f"rolebindings.{_RBAC}", namespace)
+        return [
+            rule
+            for binding in bindings
+            if any(self._is(subject) for subject in binding.get("subjects") or [])
+            for rule in self._role(binding["roleRef"], namespace)
+        ]
+
+    def _is(self, subject: Object) -> bool:
+        if subject["kind"] == "Group":
+            return subject["name"] in self._user.groups
+        if subject["kind"] == "ServiceAccount":
+            whole = f"system:serviceaccount:{subject.get('namespace', '')}:{subject['name']}"
+            return whole == self._user.name
+        return bool(subject["name"] == self._user.name)
+
+    def _role(self, reference: Object, namespace: str) -> list[Object]:
+        resource = f"{reference['kind'].lower()}s.{_RBAC}"
+        where = namespace if reference["kind"] == "Role" else None
+        if not self._store.has(resource, reference["name"], where):
+            return []
+        role = self._store.get(resource, reference["name"], where)
+        found: list[Object] = list(role.get("rules") or [])
+        for selector in dig(role, "aggregationRule.clusterRoleSelectors", []):
+            for other in self._store.list(resource):
+                if match_labels(selector, dig(other, "metadata.labels", {})):
+                    found += other.get("rules") or []
+        return found
+
+    def check(self, target: Target) -> None:
+        """Refuse what the rules of access forbid.
+
+        Raises:
+            StatusError: 403, naming user, verb, resource and group.
+        """
+        group, plural = target.resource.group, target.resource.plural
+        if target.subresource:
+            plural += f"/{target.subresource}"
+        if self.allows(target.verb, group, plural, target.namespace, target.name):
+            return
+        scope = f'in the namespace "{target.namespace}"' if target.namespace else ""
+        raise status.forbidden(
+            target.resource,
+            target.name,
+            f'User "{self._user.name}" cannot {target.verb} resource "{plural}" in API group'
+            f' "{group}" {scope or "at the cluster scope"}',
+        )
+
+    def review(self, target: Target, body: Object) -> Object:
+        """The status of a review of the user.
+
+        Raises:
+            StatusError: 422, the review cannot be understood.
+        """
+        if target.resource.kind == "SelfSubjectReview":
+            who = {"username": self._user.name, "groups": sorted(self._user.groups)}
+            return {"userInfo": who}
+        if target.resource.kind == "SelfSubjectRulesReview":
+            return {
+                "resourceRules": self.rules(dig(body, "spec.namespace", "")),
+                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+                "incomplete": False,
+            }
+        attributes = dig(body, "spec.resourceAttributes")
+        if attributes is None and not dig(body, "spec.nonResourceAttributes"):
+            cause = status.Cause(
+                "FieldValueInvalid",
+                "spec.resourceAttributes",
+                "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes"
+                " must be specified",
+            )
+            raise status.invalid(target.resource, "", [cause])
+        if attributes is None:
+            return {"allowed": True}
+        words = {key: str(attributes.get(key) or "") for key in _REVIEWED}
+        resource = words["resource"]
+        if words["subresource"]:
+            resource += f"/{words['subresource']}"
+        return {
+            "allowed": self.allows(
+                words["verb"], words["group"], resource, words["namespace"], words["name"]
+            )
+        }
+
+
+_REVIEWED = ("verb", "group", "resource", "subresource", "namespace", "name")

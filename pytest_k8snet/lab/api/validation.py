@@ -50,6 +50,9 @@ def check_update(
             yield from _unchanged(new, old, "spec.cidr", "spec.blockSize")
         elif resource.key == "services" and dig(new, "spec.type") != "ExternalName":
             yield from _unchanged(new, old, "spec.clusterIP")
+        elif resource.kind in ("RoleBinding", "ClusterRoleBinding"):
+            if new.get("roleRef") != old.get("roleRef"):
+                yield _invalid("roleRef", new.get("roleRef"), "cannot change roleRef")
         elif resource.group == "apps":
             yield from _unchanged(new, old, "spec.selector")
 
@@ -230,6 +233,7 @@ _LABEL_VALUE = _name(
 _PORT_NAME = _name(
     _LABEL, 15, "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)", "http"
 )
+_PATH_SEGMENT = _name(r"(?!\.\.?$)[^/%]+", 253, "may not contain '/' or '%'", "system:node")
 _PORT = _between(1, 65535)
 _PROTOCOL = _one_of("SCTP", "TCP", "UDP")
 
@@ -247,7 +251,9 @@ def _metadata(resource: Resource, obj: Object) -> Causes:
     # The API service of the core group is called "v1.", which is no domain name.
     elif resource.kind != "APIService":
         forms = {"namespaces": _DNS_LABEL, "services": _SERVICE_NAME}
-        yield from forms.get(resource.key, _DNS_SUBDOMAIN)("metadata.name", meta["name"])
+        rbac = resource.group == "rbac.authorization.k8s.io"
+        form = _PATH_SEGMENT if rbac else forms.get(resource.key, _DNS_SUBDOMAIN)
+        yield from form("metadata.name", meta["name"])
     if not resource.namespaced and meta.get("namespace"):
         yield _forbidden("metadata.namespace", "not allowed on this type")
     yield from _labels("metadata.labels", meta.get("labels"))
@@ -472,6 +478,18 @@ _NODE: Table = {"spec.taints": _each({"key": _required(), "effect": _EFFECT})}
 _LEASE: Table = {"spec.leaseDurationSeconds": _between(1, _INT32_MAX)}
 
 
+_RULES: Table = {
+    "rules": _each({"verbs": _required()}),
+}
+_BINDING: Table = {
+    "roleRef.kind": _required(_one_of("Role", "ClusterRole")),
+    "roleRef.name": _required(),
+    "subjects": _each(
+        {"kind": _required(_one_of("ServiceAccount", "User", "Group")), "name": _required()}
+    ),
+}
+
+
 # -- Calico: IP pools and the operator's Installation --------------------------------------------
 #
 # Up to v3.31 a raw ``crd.projectcalico.org/v1`` object is stored almost unseen; the aggregated
@@ -545,6 +563,10 @@ _CHECKS: dict[str, Callable[[Object], Causes]] = {
     "secrets": _config_map,
     "nodes": _by(_NODE),
     "leases.coordination.k8s.io": _by(_LEASE),
+    "roles.rbac.authorization.k8s.io": _by(_RULES),
+    "clusterroles.rbac.authorization.k8s.io": _by(_RULES),
+    "rolebindings.rbac.authorization.k8s.io": _by(_BINDING),
+    "clusterrolebindings.rbac.authorization.k8s.io": _by(_BINDING),
     "deployments.apps": _workload,
     "replicasets.apps": _workload,
     "daemonsets.apps": _workload,

@@ -343,6 +343,8 @@ _CONTENTS = (
     "serviceaccounts",
     "events",
     "leases.coordination.k8s.io",
+    "rolebindings.rbac.authorization.k8s.io",
+    "roles.rbac.authorization.k8s.io",
 )
 _OWNERS = ("deployments.apps", "daemonsets.apps", "replicasets.apps", "services", "pods")
 _OWNED = (

@@ -30,6 +30,17 @@ def objects(spec: LabSpec) -> Iterator[Entry]:
         names += ["tigera-operator", "calico-system"]
     for name in names:
         yield "namespaces", {"metadata": {"name": name}}
+    for name, resources, what in _CLUSTER_ROLES:
+        rule = {"apiGroups": ["*"], "resources": resources, "verbs": what}
+        role: Object = {"metadata": {"name": name}, "rules": [rule]}
+        yield "clusterroles.rbac.authorization.k8s.io", role
+    for name, group in _CLUSTER_ROLE_BINDINGS:
+        binding = {
+            "metadata": {"name": name},
+            "roleRef": {"kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "Group", "name": group}],
+        }
+        yield "clusterrolebindings.rbac.authorization.k8s.io", binding
     for node in node_objects(spec):
         yield "nodes", node
     control_plane = {"address": spec.service_cidr[1], "node": spec.nodes[0].address.ip}
@@ -44,6 +55,27 @@ def _manifest(text: str, **values: object) -> Object:
     made: Object = yaml.safe_load(text % values)
     return made
 
+
+_WORKLOADS = [
+    *("pods", "pods/log", "services", "endpoints", "configmaps", "events", "serviceaccounts"),
+    *("deployments", "deployments/scale", "replicasets", "replicasets/scale", "daemonsets"),
+    *("endpointslices", "pods/status", "services/status"),
+]
+_REVIEWS = ["selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews"]
+_WRITE = ["create", "delete", "deletecollection", "patch", "update"]
+_READ = ["get", "list", "watch"]
+#: The roles for users that every cluster has: name, resources, verbs.
+_CLUSTER_ROLES = (
+    ("cluster-admin", ["*"], ["*"]),
+    ("admin", [*_WORKLOADS, "secrets", "pods/exec", "roles", "rolebindings"], [*_READ, *_WRITE]),
+    ("edit", [*_WORKLOADS, "secrets", "pods/exec"], [*_READ, *_WRITE]),
+    ("view", _WORKLOADS, _READ),
+    ("system:basic-user", _REVIEWS, ["create"]),
+)
+_CLUSTER_ROLE_BINDINGS = (
+    ("cluster-admin", "system:masters"),
+    ("system:basic-user", "system:authenticated"),
+)
 
 _KUBERNETES_SERVICE = """
 metadata:
