@@ -76,6 +76,10 @@ def test_a_relative_path_counts_from_where_pytest_was_called(pytester: pytest.Py
         (["--k8snet-change=in-place"], "*in-place needs the name of the pool*"),
         (["-o", "k8snet_lab_rate=fast"], "*ini k8snet_lab_rate cannot be read*"),
         (["--k8snet-lab", "--kubeconfig=x"], "*both a lab and a cluster were asked for*"),
+        (
+            ["-o", "k8snet_pool_cidr=198.18.0.1/15"],
+            "*ini k8snet_pool_cidr cannot be read*host bits*",
+        ),
         (["--k8snet-nodes=node1"], "*one node makes no pair*"),
         (["--k8snet-baseline=none.jsonl"], "*the baseline file does not exist*none.jsonl*"),
         (["--k8snet-results=no/such/r.jsonl"], "*the folder of the results file does not exist*"),
@@ -155,36 +159,6 @@ def test_a_kubeconfig_behind_a_blank_is_no_folder_of_tests(
     result.stdout.no_fnmatch_line(ASIDE)
 
 
-def test_modes_not_asked_for_are_deselected(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile("def test_mode(calico_mode): pass")
-    result = pytester.runpytest_inprocess("--collect-only", "-q", "--k8snet-modes=never,vxlan")
-    result.stdout.fnmatch_lines(["*test_mode?Never?", "*test_mode?VXLAN-Always?"])
-    result.stdout.fnmatch_lines(["2/5 tests collected (3 deselected)*"])
-
-
-def test_the_marker_picks_modes_for_one_test(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile("""
-        import pytest
-
-        @pytest.mark.k8snet_modes("IPIP-Always")
-        def test_mode(calico_mode): pass
-    """)
-    result = pytester.runpytest_inprocess("--collect-only", "-q", "--strict-markers")
-    result.stdout.fnmatch_lines(["*test_mode?IPIP-Always?", "1/5 tests collected*"])
-
-
-def test_a_fixture_of_the_users_own_wins(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile("""
-        import pytest
-
-        @pytest.fixture
-        def calico_mode(): return "mine"
-
-        def test_mode(calico_mode): assert calico_mode == "mine"
-    """)
-    pytester.runpytest_inprocess().assert_outcomes(passed=1)
-
-
 def test_help_lists_the_options_and_touches_no_cluster(
     pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,3 +166,10 @@ def test_help_lists_the_options_and_touches_no_cluster(
     result = pytester.runpytest_inprocess("--help")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*--k8snet-change=CHANGE*", "*--kubeconfig=KUBECONFIG*"])
+
+
+def test_a_plan_that_cannot_work_ends_the_run_with_one_message(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_nothing(): pass")
+    result = pytester.runpytest_subprocess("--k8snet-plan=first=9 last=4")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*the plan cannot work: last must be first (9) or more*"])
