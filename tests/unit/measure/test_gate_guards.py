@@ -53,4 +53,7 @@ def test_latencies_of_a_busy_client_are_taken_again(
     latency = Gates(observer=observer, plan=QUICK).latency(busy, url, plan="rate=40")
     verdict = latency.total.p50 <= 2 * second
     assert verdict
-    assert [discard.cause for discard in verdict.evidence.discards] == [CAUSE]
+    first, *later = [discard.cause for discard in verdict.evidence.discards]
+    assert first == CAUSE
+    # This machine may be busy itself, and start requests too late.
+    assert all("could not keep the schedule" in cause for cause in later)
