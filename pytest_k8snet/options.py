@@ -224,7 +224,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "fabric_routes_pods",
-        "true: the underlay delivers bare pod addresses between all nodes, so that in-place may "
+        "true: the underlay routes pod addresses between all nodes, so that in-place may "
         "send direct what a pool encapsulates now",
         read=_truth,
         default="false",

@@ -1,4 +1,4 @@
-"""What captures on both nodes' network interfaces say of a pair's path. Pure.
+"""The proof on the wire: captures on both nodes while payload is sent, and what they say.
 
 A capture of packets that are promised and seen proves; one that saw nothing proves nothing.
 """
@@ -73,7 +73,7 @@ def judge_exchange(exchange: Exchange, pools: Iterable[IPPool]) -> WireFinding:
         for node in {one.node.name: one.node for one in (sender, receiver)}.values():
             capture = exchange.captures.get(node.name)
             if capture is None:
-                continue  # told in `missing`
+                continue  # `missing` says why
             seen = [one for one in capture.packets if _belongs(one, exchange, to_server=to_server)]
             said = f"on the wire, {node.name} {verbs[node.name]}"
             mismatches += _mismatches(seen, said, sender.node, receiver.node, pools)
@@ -136,7 +136,7 @@ def _gaps(
 def _promise(
     seen: list[Packet], receiver: PathEnd, sender: Node, pools: tuple[IPPool, ...]
 ) -> Path:
-    # Replies to a node may go to its tunnel's address: what was seen tells.
+    # Replies to a node may go to its tunnel's address: what was seen decides.
     address = seen[0].destination if seen else receiver.address
     return path_to(address, sender, receiver.node, pools)
 
@@ -149,7 +149,7 @@ def _words(carrier: Carrier, outer_destination: str) -> str:
     return _WORDS[carrier] + (f" to {outer_destination}" if outer_destination else "")
 
 
-# -- Captures one exchange of payload on both nodes of a pair, through their host-network pods
+# -- Capturing ------------------------------------------------------------------------------------
 
 #: Sends payload between the ends of a pair, and calls back with the server's port before the
 #: first byte; returns what went wrong, or None.
@@ -169,10 +169,10 @@ class WireCapture:
     vxlan_port: int
 
     def watch(self, snapshot: PathSnapshot, send: Send) -> Exchange:
-        """Capture while payload is sent. What could not be captured is told in ``missing``.
+        """Capture while payload is sent. What could not be captured is in ``missing``.
 
         Args:
-            snapshot: the nodes; tells their network interfaces.
+            snapshot: the nodes, with their network interfaces.
             send: sends the payload.
         """
         client, server = snapshot.client, snapshot.server

@@ -75,7 +75,7 @@ def decide(
         pool_name: the pool that ``in-place`` names.
         original_mode: the mode that this pool was in before the run; None if it is in it still.
         underlay_routes_pods: the user's word that the underlay routes pod addresses between all
-            nodes, which no API can tell.
+            nodes, which no API shows.
 
     Raises:
         ModeUnavailableError: the cluster cannot have it, or may not be changed so.
@@ -387,7 +387,7 @@ def _require_no_windows(installation: Installation, mode: CalicoMode) -> None:
         )
 
 
-# Whether the underlay routes pod addresses, no API tells. What counts is which paths the pool rests
+# No API shows whether the underlay routes pod addresses. What counts is which paths the pool rests
 # on already, BGP with the network outside, or the user's word.
 
 #: Providers whose network delivers nothing to addresses that it does not know, whatever BGP says.

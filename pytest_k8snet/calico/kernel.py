@@ -87,7 +87,7 @@ def nic_of(node: Node, state: KernelState) -> Link | None:
 
 def route_mismatches(
     path: Path, destination: str, sender: NodeState, receiver: NodeState
-) -> list[str]:
+) -> Iterator[str]:
     """What keeps the sender's packets to a destination from taking a path.
 
     Args:
@@ -96,12 +96,6 @@ def route_mismatches(
         sender: the sending node; its route to the destination was asked for.
         receiver: the receiving node.
     """
-    return list(_route_mismatches(path, destination, sender, receiver))
-
-
-def _route_mismatches(
-    path: Path, destination: str, sender: NodeState, receiver: NodeState
-) -> Iterator[str]:
     route = sender.kernel.route(destination)
     if route.error:
         yield f"{sender.node.name} has no route to {destination}, expected {path}: {route.error}"
@@ -170,17 +164,16 @@ def _endpoint_mismatches(gateway: str, remote: Link, sender: NodeState, to: Node
         )
 
 
-def vxlan_peer_mismatches(sender: NodeState, receiver: NodeState) -> list[str]:
+def vxlan_peer_mismatches(sender: NodeState, receiver: NodeState) -> Iterator[str]:
     """What keeps a node from reaching another's VXLAN tunnel endpoint: neighbour and FDB entry.
 
-    There may be no pods yet when this is asked, so no route tells the gateway: it is the address
+    There may be no pods yet when this is asked, so no route names the gateway: it is the address
     of the receiving node's tunnel device.
     """
     remote = receiver.kernel.links.get(TUNNEL_DEVICES["vxlan"])
     address = next(iter(hosts(remote)), "") if remote else ""
-    if remote is None or not address:
-        return []  # device_mismatches says so
-    return list(_endpoint_mismatches(address, remote, sender, receiver.node))
+    if remote is not None and address:  # else device_mismatches says so
+        yield from _endpoint_mismatches(address, remote, sender, receiver.node)
 
 
 def device_mismatches(

@@ -336,7 +336,7 @@ def path_to(destination: str, sender: Node, receiver: Node, pools: Iterable[IPPo
     return pool.mode.path(sender.same_subnet(receiver))
 
 
-def direction_mismatches(direction: Direction, snapshot: PathSnapshot) -> list[str]:
+def direction_mismatches(direction: Direction, snapshot: PathSnapshot) -> Iterator[str]:
     """What keeps the packets of one direction from the promised path, by both nodes' kernels."""
     return route_mismatches(
         direction.path,

@@ -472,7 +472,7 @@ class CalicoSession:
     def snapshot(self, client: PathEnd, server: PathEnd) -> PathSnapshot:
         """Routes, counters and MTUs on both nodes now: take one before and one after a sample."""
         client, server = (
-            # With the tunnel addresses that calico-node has told last.
+            # With the tunnel addresses that calico-node published last.
             replace(end, node=self._readiness.seen.get(end.node.name, end.node))
             for end in (client, server)
         )

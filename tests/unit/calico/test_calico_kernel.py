@@ -142,9 +142,9 @@ def test_the_flow_based_device_of_ebpf_is_taken_as_it_is() -> None:
 
 def test_a_tunnel_endpoint_needs_its_neighbour_and_fdb_entries() -> None:
     one, other = node_states("vxlan")
-    assert vxlan_peer_mismatches(one, other) == []
+    assert list(vxlan_peer_mismatches(one, other)) == []
     deaf = replace(one, kernel=replace(one.kernel, neighbours={}))
-    assert vxlan_peer_mismatches(deaf, other) == [
+    assert list(vxlan_peer_mismatches(deaf, other)) == [
         "node1 has no MAC for 10.244.2.1 on vxlan.calico, expected 66:00:00:00:00:02 of node2"
     ]
 
@@ -152,6 +152,6 @@ def test_a_tunnel_endpoint_needs_its_neighbour_and_fdb_entries() -> None:
 def test_a_receiver_without_the_device_is_named() -> None:
     one, other = node_states("vxlan")
     gone = replace(other, kernel=replace(other.kernel, links={}))
-    assert route_mismatches("vxlan", POD2, one, gone) == [
+    assert list(route_mismatches("vxlan", POD2, one, gone)) == [
         "node2 has no vxlan.calico to receive what node1 sends"
     ]
