@@ -98,7 +98,10 @@ def run(
     except (websocket.WebSocketException, OSError) as error:
         cause = str(error) or type(error).__name__
     finally:
-        # Not close(): that would wait up to three seconds for the server's farewell.
+        # Not stream.close(): that would wait up to three seconds for the server's farewell. And
+        # shutdown() alone leaves a socket open that is TLS within a proxy's TLS.
+        if stream.sock is not None:
+            stream.sock.close()
         stream.shutdown()
     seconds = time.monotonic() - started
     status = received.status

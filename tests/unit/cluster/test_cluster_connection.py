@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
 import socket
 import ssl
 import stat
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -395,68 +392,6 @@ def test_something_else_than_an_api_server(server: ScriptedServer, tmp_path: Pat
     with pytest.raises(ConnectError, match="does not answer like a Kubernetes API") as caught:
         connect(kubeconfig=server.kubeconfig(tmp_path))
     assert caught.value.found == "<html>Please log in</html>"
-
-
-def test_a_proxy_that_cannot_be_reached_is_named(server: ScriptedServer, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        proxy = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    path = server.kubeconfig(tmp_path, cluster={"proxy-url": proxy})
-    with pytest.raises(ConnectError, match=f"through the proxy {proxy}") as caught:
-        connect(kubeconfig=path)
-    assert "NO_PROXY" in caught.value.remedy
-
-
-def test_requests_and_exec_go_through_the_proxy(server: ScriptedServer, tmp_path: Path) -> None:
-    with _proxy() as (url, asked):
-        path = server.kubeconfig(tmp_path, cluster={"proxy-url": url})
-        api = connect(kubeconfig=path)
-        server.script = _succeed
-        assert api.exec("x", "a", ["true"]).exit_code == 0
-        api.close()
-    assert asked == [f"CONNECT 127.0.0.1:{server.port}"] * 2
-
-
-@contextmanager
-def _proxy() -> Generator[tuple[str, list[str]]]:
-    """An HTTP proxy that only knows CONNECT."""
-    asked: list[str] = []
-    threads: list[threading.Thread] = []
-
-    def copy(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                target.sendall(data)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
-
-    def serve(client: socket.socket) -> None:
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += client.recv(1)
-        asked.append(head.decode().partition(" HTTP/")[0])
-        host, _, port = asked[-1].split()[1].rpartition(":")
-        with client, socket.create_connection((host, int(port))) as server:
-            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = threading.Thread(target=copy, args=(server, client), daemon=True)
-            back.start()
-            copy(client, server)
-            back.join(10)
-
-    def accept(listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                threads.append(threading.Thread(target=serve, args=(client,), daemon=True))
-                threads[-1].start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        acceptor = threading.Thread(target=accept, args=(listener,), daemon=True)
-        acceptor.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
-        listener.shutdown(socket.SHUT_RDWR)
-        acceptor.join(10)
-    for thread in threads:
-        thread.join(10)
 
 
 def test_in_a_pod_its_service_account_leads_to_the_api_also_with_a_newer_token(

@@ -1,10 +1,23 @@
-"""Which proxy is used: kubectl's rules."""
+"""Proxies: which is used, by kubectl's rules, and that requests and exec both take it."""
 
 from __future__ import annotations
 
-import pytest
+import base64
+import socket
+import sys
+from collections.abc import Generator
+from pathlib import Path
 
-from pytest_k8snet.cluster.connect import proxy_for
+import pytest
+from aiohttp import web
+from loopback_proxy import running_proxy
+from scripted_server import ScriptedServer, default_authority, running, success
+
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.connect import connect, proxy_for
+from pytest_k8snet.errors import ConnectError, KubeconfigError
+
+pytest_plugins = ["scripted_server_fixtures"]
 
 PROXY = "http://proxy.corp:3128"
 
@@ -37,3 +50,149 @@ def test_the_environment_chooses(server: str, environ: dict[str, str], proxy: st
 def test_the_kubeconfigs_proxy_wins() -> None:
     environ = {"HTTPS_PROXY": "http://other:1", "NO_PROXY": "*"}
     assert proxy_for("https://api.corp", proxy_url=PROXY, environ=environ) == PROXY
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["ftp://proxy.corp:21", "http://", "http://proxy.corp:port", "socks4://proxy.corp:1080"],
+)
+def test_another_kind_of_proxy_is_refused_by_its_name(proxy: str) -> None:
+    with pytest.raises(KubeconfigError, match="the proxy that HTTPS_PROXY names") as caught:
+        proxy_for("https://api.corp", proxy_url="", environ={"HTTPS_PROXY": proxy})
+    assert caught.value.found == proxy
+    with pytest.raises(KubeconfigError, match="the proxy that proxy-url of the kubeconfig names"):
+        proxy_for("https://api.corp", proxy_url=proxy, environ={})
+
+
+# -- Real proxies ----------------------------------------------------------------------------------
+
+
+async def _succeed(stream: web.WebSocketResponse, _argv: list[str]) -> None:
+    await stream.send_bytes(success())
+
+
+def _use(server: ScriptedServer, path: Path) -> None:
+    """Connect by a kubeconfig, read something and exec something."""
+    server.script = _succeed
+    server.on("GET /version", {"gitVersion": "v1.32.0"})
+    api: Api = connect(kubeconfig=path)
+    assert api.get("/version") == {"gitVersion": "v1.32.0"}
+    assert api.exec("x", "a", ["true"]).exit_code == 0
+    api.close()
+
+
+@pytest.fixture
+def named_server() -> Generator[ScriptedServer]:
+    """A server with a name that no resolver knows: whoever gets there has asked a proxy."""
+    with running(names=("api.invalid",)) as api:
+        yield api
+
+
+def _kubeconfig(server: ScriptedServer, directory: Path, **cluster: str) -> Path:
+    url = f"https://api.invalid:{server.port}"
+    return server.kubeconfig(directory, cluster={"server": url, **cluster})
+
+
+def test_requests_and_exec_take_an_http_proxy_and_log_in_to_it(
+    named_server: ScriptedServer, tmp_path: Path
+) -> None:
+    with running_proxy() as proxy:
+        proxy.resolves = {"api.invalid": "127.0.0.1"}
+        url = f"http://jane:p%40ss@127.0.0.1:{proxy.port}"
+        _use(named_server, _kubeconfig(named_server, tmp_path, **{"proxy-url": url}))
+    assert proxy.asked == [f"api.invalid:{named_server.port}"] * 2
+    assert proxy.logins == ["Basic " + base64.b64encode(b"jane:p@ss").decode()] * 2
+
+
+def test_requests_and_exec_take_an_https_proxy(
+    named_server: ScriptedServer, tmp_path: Path
+) -> None:
+    tls = default_authority().server_tls(("127.0.0.1",), 1)
+    with running_proxy(tls=tls) as proxy:
+        proxy.resolves = {"api.invalid": "127.0.0.1"}
+        url = f"https://127.0.0.1:{proxy.port}"
+        _use(named_server, _kubeconfig(named_server, tmp_path, **{"proxy-url": url}))
+    assert proxy.asked == [f"api.invalid:{named_server.port}"] * 2
+
+
+def test_a_socks5h_proxy_resolves_the_name(named_server: ScriptedServer, tmp_path: Path) -> None:
+    pytest.importorskip("socks", reason="PySocks is not installed")
+    with running_proxy("socks") as proxy:
+        proxy.resolves = {"api.invalid": "127.0.0.1"}
+        url = f"socks5h://jane:pass@127.0.0.1:{proxy.port}"
+        _use(named_server, _kubeconfig(named_server, tmp_path, **{"proxy-url": url}))
+    assert proxy.asked == [f"api.invalid:{named_server.port}"] * 2
+    assert proxy.logins == ["jane:pass"] * 2
+
+
+def test_a_socks5_proxy_gets_an_address(server: ScriptedServer, tmp_path: Path) -> None:
+    pytest.importorskip("socks", reason="PySocks is not installed")
+    with running_proxy("socks") as proxy:
+        url = f"socks5://127.0.0.1:{proxy.port}"
+        _use(server, server.kubeconfig(tmp_path, cluster={"proxy-url": url}))
+    assert proxy.asked == [f"127.0.0.1:{server.port}"] * 2
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+def test_socks_without_its_package_says_what_to_install(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    # As where PySocks is not installed.
+    monkeypatch.setitem(sys.modules, "socks", None)
+    path = server.kubeconfig(tmp_path, cluster={"proxy-url": f"{scheme}://jane:pass@127.0.0.1:9"})
+    with pytest.raises(KubeconfigError) as caught:
+        connect(kubeconfig=path)
+    assert caught.value.problem == (
+        f"the proxy {scheme}://127.0.0.1:9 needs a Python package that is not installed"
+    )
+    assert "pip install PySocks" in caught.value.remedy
+
+
+def test_the_environments_proxy_is_taken_by_both_or_by_none(
+    named_server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_proxy() as proxy:
+        proxy.resolves = {"api.invalid": "127.0.0.1"}
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        _use(named_server, _kubeconfig(named_server, tmp_path))
+        assert proxy.asked == [f"api.invalid:{named_server.port}"] * 2
+
+
+@pytest.mark.parametrize("no_proxy", ["", "127.0.0.0/8", "localhost"])
+def test_a_loopback_server_is_reached_directly_by_both(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_proxy: str
+) -> None:
+    with running_proxy() as proxy:
+        for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("NO_PROXY", no_proxy)
+        _use(server, server.kubeconfig(tmp_path))
+        assert proxy.asked == []
+
+
+def test_a_proxy_that_cannot_be_reached_is_named_without_its_password(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    path = server.kubeconfig(tmp_path, cluster={"proxy-url": f"http://jane:s3cret@{address}"})
+    with pytest.raises(ConnectError, match=rf"through the proxy http://{address}\)") as caught:
+        connect(kubeconfig=path)
+    assert "NO_PROXY" in caught.value.remedy
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", ["407 Proxy Authentication Required", "403 Forbidden"])
+def test_a_proxy_that_refuses_is_told_from_a_server_that_does(
+    server: ScriptedServer, tmp_path: Path, answer: str
+) -> None:
+    with running_proxy() as proxy:
+        proxy.refuses = answer
+        url = f"http://127.0.0.1:{proxy.port}"
+        path = server.kubeconfig(tmp_path, cluster={"proxy-url": url})
+        with pytest.raises(ConnectError) as caught:
+            connect(kubeconfig=path)
+    assert caught.value.problem == (
+        f"the proxy {url} does not connect to the API server {server.url}"
+    )
+    assert answer in caught.value.found
