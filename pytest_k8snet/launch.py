@@ -51,7 +51,11 @@ def launch(
                 link_rate=settings.lab_rate,
             )
         try:
-            api = connect(kubeconfig=settings.kubeconfig, context=settings.context)
+            api = connect(
+                kubeconfig=settings.kubeconfig,
+                context=settings.context,
+                ping_seconds=float(settings.exec_ping),
+            )
             spec = _run_spec(settings, recorder.run_id, tuple(modes), watch_switches)
             with Run(api, spec, recorder) as run:
                 yield run

@@ -130,6 +130,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _positive_duration(text: str) -> Seconds:
+    duration = Seconds.parse(text)
+    if duration <= Seconds(0):
+        raise ValueError(f"{text!r} is no time to wait")
+    return duration
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
@@ -290,6 +297,12 @@ OPTIONS: tuple[Option, ...] = (
         "how long a pod may take to become ready",
         read=Seconds.parse,
         default="120s",
+    ),
+    Option(
+        "exec_ping",
+        "pause between the pings that keep a silent exec alive behind load balancers",
+        read=_positive_duration,
+        default="5s",
     ),
     Option(
         "plan",

@@ -36,6 +36,7 @@ class Settings:
     image: str
     web_image: str
     pod_timeout: Seconds
+    exec_ping: Seconds
     nodes: tuple[str, ...]
     service: str | None
     outside: tuple[str, ...]

@@ -32,6 +32,10 @@ _RBAC = re.compile(r'User "(?P<user>[^"]+)" cannot (?P<verb>\S+) (?:resource|pat
 #: How kube-aggregator begins when the server behind an API group does not answer: plain text.
 _BEHIND = ("service unavailable", "error trying to reach service")
 _ANONYMOUS = "system:anonymous"
+_LOAD_BALANCER = (
+    "the answer is no Kubernetes object: a load balancer in front of the API server may have given "
+    "it, because it reaches none; "
+)
 _READING = frozenset({"get", "list", "watch"})
 
 
@@ -143,7 +147,8 @@ def error_of(
             status=status,
             reason=reason,
             found=message,
-            remedy="see whether the control plane is healthy: `kubectl get --raw /readyz?verbose`",
+            remedy=("" if is_status else _LOAD_BALANCER)
+            + "see whether the control plane is healthy: `kubectl get --raw /readyz?verbose`",
             retry_after_seconds=_retry_after(headers or {}),
         )
     return InvalidError(

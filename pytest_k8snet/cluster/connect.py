@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pytest_k8snet.cluster import credentials
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.http import PATIENCE_SECONDS, HttpClient, Server
+from pytest_k8snet.cluster.http import PATIENCE_SECONDS, PING_SECONDS, HttpClient, Server
 from pytest_k8snet.cluster.kubeconfig import Kubeconfig, locate, nothing_found, read
 from pytest_k8snet.errors import ApiError, KubeconfigError, UnauthorizedError
 
@@ -19,13 +19,19 @@ PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 _SELF_REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
-def connect(*, kubeconfig: Path | None = None, context: str | None = None) -> Api:
+def connect(
+    *,
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+    ping_seconds: float = PING_SECONDS,
+) -> Api:
     """Connect to a cluster and prove that it answers and knows this user.
 
     Args:
         kubeconfig: the file; None takes ``KUBECONFIG`` (read now, several files merged), then
             ``~/.kube/config``, then a pod's service account.
         context: the context's name; None takes the current one.
+        ping_seconds: how often a silent exec is kept alive.
 
     Raises:
         KubeconfigError: there is none, or it cannot be used.
@@ -41,6 +47,7 @@ def connect(*, kubeconfig: Path | None = None, context: str | None = None) -> Ap
             credentials.of_kubeconfig(config),
             user=config.user.name or "(none)",
             patience_seconds=PATIENCE_SECONDS,
+            ping_seconds=ping_seconds,
         )
     elif not os.environ.get("KUBERNETES_SERVICE_HOST"):
         raise nothing_found(os.environ)
@@ -56,6 +63,7 @@ def connect(*, kubeconfig: Path | None = None, context: str | None = None) -> Ap
             credentials.of_service_account(),
             user="(service account)",
             patience_seconds=PATIENCE_SECONDS,
+            ping_seconds=ping_seconds,
         )
     try:
         # A single try: a wrong address is told at once.

@@ -86,7 +86,7 @@ def run(
             raise
         raise pod_trouble(client, namespace, pod, error.found or error.problem) or error from None
     try:
-        _receive(stream, received, deadline)
+        _receive(stream, received, deadline, client.ping_seconds)
         cause = "the server closed the stream"
     except TimeoutError:
         raise ExecTimeoutError(
@@ -185,13 +185,15 @@ class Channels:
         return status if isinstance(status, dict) else None
 
 
-def _receive(stream: WebSocket, channels: Channels, deadline: float) -> None:
-    """Collect messages until the server closes the stream.
+def _receive(stream: WebSocket, channels: Channels, deadline: float, ping_seconds: float) -> None:
+    """Collect messages until the server closes the stream, and keep it alive meanwhile.
 
     Args:
         stream: the open WebSocket.
         channels: filled with what arrives, also when this raises.
         deadline: on ``time.monotonic``'s clock.
+        ping_seconds: how often to ping. A load balancer may count each direction by itself, so
+            what the command writes is no reason to be silent; the pong goes the other way.
 
     Raises:
         TimeoutError: the deadline has passed before the command's status arrived.
@@ -200,15 +202,20 @@ def _receive(stream: WebSocket, channels: Channels, deadline: float) -> None:
     import websocket
 
     ended = False
+    ping_due = time.monotonic() + ping_seconds
     while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
+        now = time.monotonic()
+        if now >= deadline:
             if ended:
                 return
             raise TimeoutError
-        # The time limit holds within a frame, too: half a frame and silence must not hang.
-        stream.settimeout(left)
         try:
+            if now >= ping_due:
+                stream.settimeout(deadline - now)
+                stream.ping()
+                ping_due = now + ping_seconds
+            # The time limit holds within a frame, too: half a frame and silence must not hang.
+            stream.settimeout(min(deadline, ping_due) - now)
             opcode, data = stream.recv_data(control_frame=True)
         except websocket.WebSocketTimeoutException:
             continue

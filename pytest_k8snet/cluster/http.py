@@ -54,6 +54,9 @@ _ENOUGH_PATIENCE_SECONDS = 8.0
 #: How long the server of one API group behind a sound API server is asked again. Where it matters
 #: there is another way, and what is to be restored should not wait for long.
 _GROUP_PATIENCE_SECONDS = 10.0
+#: How often kubectl, too, pings on an exec. kubeadm's example of a load balancer (HAProxy) cuts
+#: connections that are silent for 20 s.
+PING_SECONDS = 5.0
 #: A server that says "internal error" this often means it.
 INTERNAL_ERROR_ATTEMPTS = 5
 #: The longest pause that a server's Retry-After is granted.
@@ -137,14 +140,22 @@ class HttpClient:
         host: the server's URL.
         user: named in errors.
         patience_seconds: how long an unreachable or overloaded server is asked again.
+        ping_seconds: how often a WebSocket that its user reads from is to be kept alive.
     """
 
     def __init__(
-        self, server: Server, credentials: Credentials, *, user: str, patience_seconds: float
+        self,
+        server: Server,
+        credentials: Credentials,
+        *,
+        user: str,
+        patience_seconds: float,
+        ping_seconds: float,
     ) -> None:
         self.host = server.url
         self.user = user
         self.patience_seconds = patience_seconds
+        self.ping_seconds = ping_seconds
         self._server = server
         self._credentials = credentials
         self._user_agent = f"pytest-k8snet/{version('pytest-k8snet')}"

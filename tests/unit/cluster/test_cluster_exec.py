@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import threading
 import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import WSMsgType, web
-from scripted_server import ScriptedServer, failure, status, success
+from scripted_server import Script, ScriptedServer, failure, status, success
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.api_errors import ServerBusyError
+from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.cluster.exec import in_short
 from pytest_k8snet.errors import (
+    ConnectError,
     ConnectionLostError,
     ExecError,
     ExecTimeoutError,
@@ -225,6 +232,68 @@ def test_refused_handshakes_are_proper_errors(server: ScriptedServer, api: Api) 
         api.exec("x", "a", ["true"])
 
 
+GATEWAY = "something between takes the Upgrade header out of the request"
+PAGE = "this looks like a login or portal page"
+FOREIGN = "the answer is no Kubernetes object"
+
+
+@pytest.mark.parametrize(
+    ("answer", "found", "remedy"),
+    [
+        (
+            status(400, "BadRequest", "Upgrade request required"),
+            "HTTP 400 Bad Request to the upgrade request: Upgrade request required",
+            GATEWAY,
+        ),
+        (
+            web.Response(status=400, text="<html>400 Bad request</html>"),
+            "HTTP 400 Bad Request to the upgrade request: <html>400 Bad request</html>",
+            GATEWAY,
+        ),
+        (
+            web.Response(status=403, text="WebSockets are blocked by policy 17"),
+            "HTTP 403 Forbidden to the upgrade request: WebSockets are blocked by policy 17",
+            FOREIGN,
+        ),
+        (web.Response(status=404), "HTTP 404 Not Found to the upgrade request", FOREIGN),
+        (
+            web.Response(text="<html>Please log in</html>", content_type="text/html"),
+            "HTTP 200 OK to the upgrade request: <html>Please log in</html>",
+            PAGE,
+        ),
+        (
+            web.Response(status=302, headers={"Location": "https://login.corp/?to=k8s"}),
+            "HTTP 302 Found to the upgrade request, to https://login.corp/?to=k8s",
+            PAGE,
+        ),
+    ],
+)
+def test_what_refuses_an_upgrade_is_told_as_what_it_is(
+    server: ScriptedServer, api: Api, answer: web.Response, found: str, remedy: str
+) -> None:
+    server.on(f"GET {POD}/exec", answer)
+    with pytest.raises(ConnectError) as caught:
+        api.exec("x", "a", ["true"])
+    assert caught.value.problem == f"{server.url} does not speak WebSocket"
+    assert caught.value.found == found
+    assert caught.value.remedy.startswith(remedy)
+    # Nobody's credentials go to where a login page is, and nothing is tried twice.
+    assert len([seen for seen in server.seen if "/exec" in seen]) == 1
+
+
+@pytest.mark.parametrize("code", [502, 504])
+def test_a_load_balancer_without_a_server_is_no_refusal_of_the_user(
+    server: ScriptedServer, api: Api, code: int
+) -> None:
+    server.on(f"GET {POD}/exec", web.Response(status=code, text="no server is available"))
+    with pytest.raises(
+        ServerBusyError, match=rf"could not get pods/exec .* \(HTTP {code}"
+    ) as caught:
+        api.exec("x", "a", ["true"])
+    assert caught.value.found == "no server is available"
+    assert caught.value.remedy.startswith("the answer is no Kubernetes object: a load balancer")
+
+
 @pytest.mark.parametrize("code", [500, 503])
 def test_a_handshake_is_repeated_while_the_kubelet_is_away(
     server: ScriptedServer, api: Api, code: int
@@ -299,3 +368,107 @@ def test_a_script_is_left_out_of_a_message() -> None:
     )
     assert in_short(["curl", "-o", "x" * 200, "http://a/"]) == "curl -o ... http://a/"
     assert in_short(["word"] * 100) == "word " * 32 + " ..."
+
+
+# -- Kept alive ------------------------------------------------------------------------------------
+
+IDLE_SECONDS = 0.6
+
+
+@contextmanager
+def idle_cutter(port: int) -> Generator[int]:
+    """A load balancer that cuts a connection when one of its directions is silent for too long."""
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        source.settimeout(IDLE_SECONDS)
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+        for one in (source, target):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def serve(client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", port)) as server:
+            back = threading.Thread(target=pump, args=(server, client), daemon=True)
+            back.start()
+            pump(client, server)
+            back.join(10)
+
+    def accept(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threads.append(threading.Thread(target=serve, args=(client,), daemon=True))
+                threads[-1].start()
+
+    threads: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        acceptor = threading.Thread(target=accept, args=(listener,), daemon=True)
+        acceptor.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        acceptor.join(10)
+    for thread in threads:
+        thread.join(10)
+
+
+@asynccontextmanager
+async def answering_pings(stream: web.WebSocketResponse) -> AsyncGenerator[None]:
+    """Read as an API server does, which answers pings by the way."""
+    reading = asyncio.create_task(stream.receive())
+    yield
+    reading.cancel()
+
+
+async def silent(stream: web.WebSocketResponse, _argv: list[str]) -> None:
+    """A command that says nothing for longer than the load balancer allows, as iperf3 does."""
+    async with answering_pings(stream):
+        await asyncio.sleep(3 * IDLE_SECONDS)
+        await stream.send_bytes(b"\x01figures")
+    await stream.send_bytes(success())
+
+
+async def talking(stream: web.WebSocketResponse, _argv: list[str]) -> None:
+    """A command that writes all the time, so that only the client's direction is silent."""
+    async with answering_pings(stream):
+        for _ in range(12):
+            await stream.send_bytes(b"\x01.")
+            await asyncio.sleep(IDLE_SECONDS / 4)
+    await stream.send_bytes(success())
+
+
+@pytest.mark.parametrize(("script", "output"), [(silent, "figures"), (talking, "." * 12)])
+def test_pings_keep_an_exec_alive_behind_an_idle_limit(
+    server: ScriptedServer, tmp_path: Path, script: Script, output: str
+) -> None:
+    server.script = script
+    server.on(f"GET {POD}", {"metadata": {"name": "a"}, "status": {"phase": "Running"}})
+    with idle_cutter(server.port) as port:
+        path = server.kubeconfig(tmp_path, cluster={"server": f"https://127.0.0.1:{port}"})
+        with closing(connect(kubeconfig=path, ping_seconds=IDLE_SECONDS / 4)) as kept:
+            assert kept.exec("x", "a", ["iperf3"]).stdout == output
+        # The limit is one: without pings the connection is cut.
+        with (
+            closing(connect(kubeconfig=path, ping_seconds=60)) as cut,
+            pytest.raises(ConnectionLostError, match="broke off") as caught,
+        ):
+            cut.exec("x", "a", ["iperf3"])
+        assert "a load balancer in front of the API server cut the connection" in (
+            caught.value.remedy
+        )
+
+
+def test_a_server_that_never_answers_a_ping_may_take_its_time(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    async def deaf(stream: web.WebSocketResponse, argv: list[str]) -> None:
+        stream._autoping = False
+        for _ in range(3):
+            assert (await stream.receive(timeout=10)).type is WSMsgType.PING
+        await stream.send_bytes(success())
+
+    server.script = deaf
+    path = server.kubeconfig(tmp_path)
+    with closing(connect(kubeconfig=path, ping_seconds=0.05)) as api:
+        assert api.exec("x", "a", ["true"]).exit_code == 0
