@@ -19,7 +19,7 @@ from pytest_k8snet.errors import K8sNetError, ResultsError, SettingsError
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.doctor import Examination
-    from pytest_k8snet.report.judge import Judgement
+    from pytest_k8snet.report.judge import Reevaluation
 
 #: Exit status of trouble (an error of ours), apart from 1: a verdict that is not a pass.
 TROUBLE = 2
@@ -164,7 +164,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _print(options: argparse.Namespace, answer: Examination | Judgement) -> None:
+def _print(options: argparse.Namespace, answer: Examination | Reevaluation) -> None:
     print(
         json.dumps(answer.to_json(), indent=1)
         if options.output == "json"
@@ -250,7 +250,7 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from pytest_k8snet.report.html import render_page
+    from pytest_k8snet.report.documents import render_page
     from pytest_k8snet.report.records import read
 
     results = read(options.results)
@@ -269,11 +269,11 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    from pytest_k8snet.report.judge import rejudge
+    from pytest_k8snet.report.judge import reevaluate
 
-    judgement = rejudge(options.results, options.limits)
-    _print(options, judgement)
-    return 0 if judgement.passed else 1
+    found = reevaluate(options.results, options.limits)
+    _print(options, found)
+    return 0 if found.passed else 1
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ A test that asks for none of them never touches a cluster: everything starts in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -48,7 +49,14 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     from pytest_k8snet.settings import of as settings_of
 
     settings = settings_of(pytestconfig)
-    recorder = start(pytestconfig, settings, plan=settings.plan.to_record())
+    recorder = start(
+        pytestconfig,
+        results=settings.results,
+        summary=settings.summary,
+        ticket=asdict(settings.ticket) if settings.ticket is not None else None,
+        settings=settings.described(),
+        plan=settings.plan.to_record(),
+    )
     pytestconfig.stash[RECORDER] = recorder
     register_html(pytestconfig, recorder)
     # Where tests ask for this while they run, no selection has told what they want.

@@ -8,56 +8,15 @@ the report says so. A figure that the earlier run does not have is an error, nev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytest_k8snet.errors import ResultsError
-from pytest_k8snet.report.model import Difference, Estimate, Key, ratio_of_means
+from pytest_k8snet.report.model import Difference, Key
 from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.report.records import Record, read
-from pytest_k8snet.report.summary import (
-    BANDWIDTH,
-    QUANTITIES,
-    differences_between,
-    figures_of,
-    summarise,
-    thinned,
-)
+from pytest_k8snet.report.summary import comparable, differences_between, summarise, thinned
 from pytest_k8snet.verdict import Arm
-
-#: Fewer values than this have no spread that an interval could rest on.
-_FEWEST = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaselineFigure:
-    """One figure of the earlier run.
-
-    Attributes:
-        values: one per sample: its goodput in bit/s, or the median of its requests in seconds.
-        unit: ``bit/s`` or ``s``.
-    """
-
-    key: Key
-    quantity: str
-    unit: str
-    values: tuple[float, ...]
-
-    def ratio(self, now: Sequence[float]) -> Estimate:
-        """Figures of now relative to then: ratio of geometric means, Welch's 95 % interval.
-
-        Raises:
-            ResultsError: too few figures, or one that is not positive.
-        """
-        found = ratio_of_means(now, self.values)
-        if found is None or found.low is None:
-            raise ResultsError(
-                f"{self.key.text}: no honest interval can be given for {self.quantity}",
-                found=f"{len(self.values)} before and {len(now)} now; all must be above zero",
-                remedy=f"take at least {_FEWEST} samples in each of the two runs",
-            )
-        return found
 
 
 class Baseline:
@@ -74,7 +33,7 @@ class Baseline:
         self.run = str(summary.run.get("run", ""))
         self.time = summary.begun
         self.facts = summary.facts
-        self._figures = figures_of(summary.bandwidth, summary.latency)
+        self._figures = comparable(summary.tools)
 
     def __repr__(self) -> str:
         """Short: pytest prints it with the arguments of each failed test."""
@@ -97,50 +56,36 @@ class Baseline:
             )
         return found
 
-    def figure(
-        self, scene: str, *, placement: str = "", mode: str | None = None, quantity: str = BANDWIDTH
-    ) -> BaselineFigure:
-        """One figure of the earlier run.
+    def values_of(self, arm: Arm, figure: str) -> tuple[float, ...]:
+        """Return what the earlier run measured of what a gate measures now, one value per sample.
 
         Args:
-            scene: as in the tables, e.g. ``pod-pod``.
-            placement: ``same-subnet`` ...; empty where the scene has none.
-            mode: the Calico mode; None where the figure has none.
-            quantity: ``bandwidth``, or ``median connect time``, ``median starttransfer time``,
-                ``median total time``.
+            arm: scene, placement and mode.
+            figure: ``bandwidth``, in bit/s, or the median of durations, in seconds, as the table
+                of before and now names it: ``median total``.
 
         Raises:
-            ResultsError: the earlier run has no such figure; names those it has.
+            ResultsError: the earlier run has none; names those it has.
         """
-        key = Key(scene, placement, mode or "")
-        values = self._figures.get((key, quantity))
-        if not values:
-            raise ResultsError(
-                f"the baseline {self.source} has no {quantity} of {key.text}",
-                found="it has " + "; ".join(f"{q} of {k.text}" for k, q in self._figures),
-                remedy="measure it before the change as well, or do not compare it",
-            )
-        return BaselineFigure(
-            key=key, quantity=quantity, unit=QUANTITIES.get(quantity, ""), values=values
+        wanted = Key(arm.scene, arm.placement, arm.mode or "")
+        for (key, quantity, _), values in self._figures.items():
+            if (key, quantity) == (wanted, figure):
+                return values
+        raise ResultsError(
+            f"the baseline {self.source} has no {figure} of {wanted.text}",
+            found="it has "
+            + "; ".join(f"{quantity} of {key.text}" for key, quantity, _ in self._figures),
+            remedy="measure it before the change as well, or do not compare it",
         )
 
-    def values_of(self, arm: Arm, figure: str) -> tuple[float, ...]:
-        """The values of what a gate measures now: ``bandwidth(pod_pair) / baseline``.
-
-        Raises:
-            ResultsError: the earlier run has none.
-        """
-        found = self.figure(arm.scene, placement=arm.placement, mode=arm.mode, quantity=figure)
-        return found.values
-
     def differences(self, facts: Mapping[str, Any] | None) -> tuple[Difference, ...]:
-        """What is not as it was: cluster and node facts, then and now."""
+        """Return what is not as it was: cluster and node facts, then and now."""
         if facts is None or self.facts is None:
             return ()
         return differences_between(self.facts, dict(facts))
 
     def to_record(self, facts: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The content of the "baseline" record, so that a report needs no second file.
+        """Return the content of the "baseline" record, so that a report needs no second file.
 
         Args:
             facts: the "facts" record of this run, phase "before".
@@ -156,11 +101,11 @@ class Baseline:
                     "placement": key.placement,
                     "mode": key.mode or None,
                     "quantity": quantity,
-                    "unit": QUANTITIES.get(quantity, ""),
+                    "unit": unit,
                     "count": len(values),
                     "values": thinned(values),
                 }
-                for (key, quantity), values in self._figures.items()
+                for (key, quantity, unit), values in self._figures.items()
             ],
             "differences": [
                 {"fact": one.fact, "before": one.before, "now": one.now}

@@ -1,13 +1,20 @@
-"""Figures as text: one unit per table, three significant digits, signs that line up. Pure."""
+"""Figures and sentences as text, and foreign text made safe to look at. Pure."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_k8snet.report.model import BASELINE_SCENE, Changed, Judged, Summary, Tested
+from pytest_k8snet.report.model import (
+    BASELINE_SCENE,
+    ChangedObject,
+    Estimate,
+    FinishedTest,
+    GateResult,
+    Summary,
+)
 from pytest_k8snet.units import BitRate, Seconds
 
 #: Shown where there is no figure.
@@ -29,11 +36,11 @@ class Unit:
     name: str
 
     def number(self, value: float | None) -> str:
-        """The figure without its unit."""
+        """Return the figure without its unit."""
         return NONE if value is None else significant(value / self.scale)
 
     def text(self, value: float | None) -> str:
-        """The figure with its unit."""
+        """Return the figure with its unit."""
         return NONE if value is None else f"{self.number(value)} {self.name}".rstrip()
 
 
@@ -41,17 +48,17 @@ MILLISECONDS = Unit(1e-3, "ms")
 
 
 def bit_unit(values: Iterable[float]) -> Unit:
-    """The unit in which the largest of these bit rates is at least 1."""
+    """Return the unit in which the largest of these bit rates is at least 1."""
     return _unit(_BIT_UNITS, values)
 
 
 def time_unit(values: Iterable[float]) -> Unit:
-    """The unit in which the largest of these durations is at least 1."""
+    """Return the unit in which the largest of these durations is at least 1."""
     return _unit(_TIME_UNITS, values)
 
 
 def unit_of(symbol: str, values: Iterable[float]) -> Unit:
-    """The unit for figures whose base unit is ``bit/s``, ``s`` or nothing."""
+    """Return the unit for figures whose base unit is ``bit/s``, ``s`` or nothing."""
     if symbol == "bit/s":
         return bit_unit(values)
     if symbol == "s":
@@ -68,7 +75,7 @@ def _unit(table: tuple[tuple[float, str], ...], values: Iterable[float]) -> Unit
 
 
 def significant(value: float) -> str:
-    """Three significant digits, never in scientific notation."""
+    """Return three significant digits, never in scientific notation."""
     if not math.isfinite(value):
         return str(value)
     size = abs(value)
@@ -77,7 +84,7 @@ def significant(value: float) -> str:
 
 
 def in_unit(value: float | None, symbol: str) -> str:
-    """A figure in its own best unit (``bit/s``, ``s``), or a bare ratio with three decimals."""
+    """Return a figure in its own best unit (of ``bit/s``, ``s``), or a ratio."""
     if value is None:
         return NONE
     if not math.isfinite(value):
@@ -86,16 +93,16 @@ def in_unit(value: float | None, symbol: str) -> str:
         return str(BitRate(value))
     if symbol == "s":
         return str(Seconds(value)).replace("us", "µs")
-    return f"{ratio(value)} {symbol}".strip()
+    return f"{ratio_text(value)} {symbol}".strip()
 
 
-def ratio(value: float | None) -> str:
-    """A ratio with three decimals."""
+def ratio_text(value: float | None) -> str:
+    """Return a ratio with three decimals."""
     return NONE if value is None else f"{value:.3f}".replace("-", _MINUS)
 
 
 def percent(share: float | None, *, signed: bool = False) -> str:
-    """A share as per cent: -0.618 is 61.8 % with a minus sign."""
+    """Return a share as per cent: -0.618 is 61.8 % with a minus sign."""
     if share is None or not math.isfinite(share):
         return NONE
     value = share * 100
@@ -103,8 +110,27 @@ def percent(share: float | None, *, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}.{decimals}f} %".replace("-", _MINUS)
 
 
+def estimate_text(estimate: Estimate | None) -> str:
+    """Return a ratio with its interval: ``0.997 [0.990, 1.004]``."""
+    if estimate is None:
+        return NONE
+    return f"{ratio_text(estimate.value)} {interval_text(estimate, ratio_text)}".strip()
+
+
+def interval_text(estimate: Estimate | None, number: Callable[[float | None], str]) -> str:
+    """Return ``[2.83, 2.87]``; empty where there is no interval.
+
+    Args:
+        estimate: with the interval.
+        number: writes one of its ends.
+    """
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
+    return f"[{number(estimate.low)}, {number(estimate.high)}]"
+
+
 def duration(seconds: float | None) -> str:
-    """A wall time: ``0.4 s``, ``42 s``, ``3 min 20 s``, ``1 h 5 min``."""
+    """Return a wall time: ``0.4 s``, ``42 s``, ``3 min 20 s``, ``1 h 5 min``."""
     if seconds is None or not math.isfinite(seconds):
         return NONE
     if seconds < 9.95:
@@ -120,12 +146,12 @@ def duration(seconds: float | None) -> str:
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """``1 sample``, ``2 samples``."""
+    """Return ``1 sample``, ``2 samples``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def moment(time: object) -> str:
-    """A record's time for a reader: ``2026-11-23 01:02:03 UTC``."""
+    """Return a record's time for a reader: ``2026-11-23 01:02:03 UTC``."""
     text = str(time or "")
     date, t, clock = text.partition("T")
     if not t:
@@ -133,9 +159,9 @@ def moment(time: object) -> str:
     return f"{date} {clock.rstrip('Z').split('.')[0]} UTC"
 
 
-# -- The sentences that HTML, Markdown and terminal share: one run, told the same way everywhere
+# -- Sentences that HTML, Markdown and terminal share ---------------------------------------------
 #
-# Pure. They may contain foreign names: each drawing makes them safe in its own way.
+# They may contain foreign names: each drawing makes them safe in its own way.
 
 
 OUTCOME_WORDS: Mapping[str, str] = {
@@ -149,7 +175,7 @@ _COUNT_ORDER = ("failed", "error", "inconclusive", "passed", "skipped")
 
 
 def counts_text(summary: Summary) -> str:
-    """``1 failed, 2 inconclusive, 10 passed, 3 skipped``."""
+    """Return ``1 failed, 2 inconclusive, 10 passed, 3 skipped``."""
     found = [
         counted(summary.counts[outcome], "error")
         if outcome == "error"
@@ -160,55 +186,55 @@ def counts_text(summary: Summary) -> str:
     return ", ".join(found) or "no test finished"
 
 
-def first_trouble(summary: Summary) -> Tested | None:
-    """The first test that did not do what it should; None where all did."""
+def first_trouble(summary: Summary) -> FinishedTest | None:
+    """Return the first test that did not do what it should; None where all did."""
     return next(
         (test for test in summary.tests if test.outcome in ("failed", "error", "inconclusive")),
         None,
     )
 
 
-def claim_text(one: Judged) -> str:
-    """``pod-pod / node-node >= 0.90: 0.344 [0.336, 0.353], limit 0.900 (VXLAN-Always)``."""
-    where = f" [{one.key.mode}]" if one.key.mode else ""
-    return f"{one.claim}{where}: measured {measured_figure(one)}"
+def claim_text(gate: GateResult) -> str:
+    """Return ``pod-pod / node-node >= 0.90: 0.344 [0.336, 0.353], limit 0.900 (VXLAN-Always)``."""
+    where = f" [{gate.key.mode}]" if gate.key.mode else ""
+    return f"{gate.claim}{where}: measured {measured_figure(gate)}"
 
 
-def measured_figure(one: Judged) -> str:
-    """A verdict's estimate with its interval."""
-    estimate, interval = figure_texts(one)
+def measured_figure(gate: GateResult) -> str:
+    """Return a verdict's estimate with its interval."""
+    estimate, interval = figure_texts(gate)
     return f"{estimate} {interval}".strip()
 
 
-def figure_texts(one: Judged) -> tuple[str, str]:
-    """A verdict's estimate, and its interval in the same unit (empty where it has none)."""
-    if one.estimate is None:
+def figure_texts(gate: GateResult) -> tuple[str, str]:
+    """Return a verdict's estimate, and its interval in the same unit (empty where it has none)."""
+    if gate.estimate is None:
         return "no figure", ""
-    unit = unit_of(one.unit, [one.estimate])
-    number = unit.number if one.unit else ratio
-    estimate = unit.text(one.estimate) if one.unit else ratio(one.estimate)
-    if one.low is None and one.high is None:
+    unit = unit_of(gate.unit, [gate.estimate])
+    number = unit.number if gate.unit else ratio_text
+    estimate = unit.text(gate.estimate) if gate.unit else ratio_text(gate.estimate)
+    if gate.low is None and gate.high is None:
         return estimate, ""
-    return estimate, f"[{number(one.low)}, {number(one.high)}]"
+    return estimate, f"[{number(gate.low)}, {number(gate.high)}]"
 
 
-def limit_text(one: Judged) -> str:
-    """``≥ 0.900``, ``≤ 5 ms``."""
-    if one.limit is None:
+def limit_text(gate: GateResult) -> str:
+    """Return ``≥ 0.900``, ``≤ 5 ms``."""
+    if gate.limit is None:
         return "none"
-    relation = RELATIONS.get(one.relation, one.relation)
-    return f"{relation} {in_unit(one.limit, one.unit)}".strip()
+    relation = RELATIONS.get(gate.relation, gate.relation)
+    return f"{relation} {in_unit(gate.limit, gate.unit)}".strip()
 
 
-def margin_text(one: Judged) -> str:
-    """The margin, positive on the good side."""
-    return percent(one.margin, signed=True)
+def margin_text(gate: GateResult) -> str:
+    """Return the margin, positive on the good side."""
+    return percent(gate.margin, signed=True)
 
 
 def compared_text(summary: Summary) -> str:
-    """What the figures are compared with."""
+    """Return what the figures are compared with."""
     bases = _baselines(summary)
-    limits = sorted({limit_text(one) for one in summary.judged if one.limit is not None})
+    limits = sorted({limit_text(gate) for gate in summary.gates if gate.limit is not None})
     found = []
     if bases:
         found.append("node-node on the same nodes: " + ", ".join(bases))
@@ -221,11 +247,11 @@ def compared_text(summary: Summary) -> str:
 
 
 def _baselines(summary: Summary) -> list[str]:
-    """node-node by placement, over all modes: no mode changes the path between nodes."""
+    """Return node-node by placement, over all modes: no mode changes the path between nodes."""
     values: dict[str, list[float]] = {}
-    for cell in summary.bandwidth:
-        if cell.key.scene == BASELINE_SCENE:
-            values.setdefault(cell.key.placement, []).extend(cell.values)
+    for one in summary.rates:
+        if one.key.scene == BASELINE_SCENE and one.rate is not None:
+            values.setdefault(one.key.placement, []).extend(one.rate.values)
     return [
         f"{name} {_range(found)} ({counted(len(found), 'sample')})".lstrip()
         for name, found in values.items()
@@ -234,25 +260,25 @@ def _baselines(summary: Summary) -> list[str]:
 
 
 def _range(values: Sequence[float]) -> str:
-    """``284 to 287 Mbit/s``; one figure where both ends read the same."""
+    """Return ``284 to 287 Mbit/s``; one figure where both ends read the same."""
     unit = unit_of("bit/s", values)
     low, high = unit.number(min(values)), unit.text(max(values))
     return high if high.startswith(f"{low} ") else f"{low} to {high}"
 
 
 def measured_text(summary: Summary) -> str:
-    """How it was measured."""
+    """Return how it was measured."""
     tools = [
         f"{counted(count, 'sample')} by {tool}"
-        for tool, count in sorted(summary.tools.items(), reverse=True)
+        for tool, count in sorted(summary.counted.items(), reverse=True)
     ]
     if not tools:
         return "nothing"
     found = ", ".join(tools)
-    if summary.judged:
-        found += f"; {counted(len(summary.judged), 'verdict')}"
+    if summary.gates:
+        found += f"; {counted(len(summary.gates), 'verdict')}"
         found += f", {counted(summary.discarded, 'sample')} discarded" if summary.discarded else ""
-    plan = summary.run.get("plan") if summary.judged else None
+    plan = summary.run.get("plan") if summary.gates else None
     if isinstance(plan, dict) and plan:
         found += "; plan " + " ".join(f"{name}={value}" for name, value in plan.items())
     elif isinstance(plan, str) and plan:
@@ -261,16 +287,16 @@ def measured_text(summary: Summary) -> str:
 
 
 def changed_text(summary: Summary) -> str:
-    """What the run changed in the cluster."""
+    """Return what the run changed in the cluster."""
     if not summary.changes:
         # Without any fact of it, no cluster was reached.
         return "nothing but its own pods" if summary.facts is not None else "nothing"
-    shown = [_first_and_more(change) for change in summary.changes[:3]]
+    shown = [_first_change(change) for change in summary.changes[:3]]
     more = len(summary.changes) - len(shown)
     return "; ".join(shown) + (f"; {more} more, see the list" if more else "")
 
 
-def _first_and_more(change: Changed) -> str:
+def _first_change(change: ChangedObject) -> str:
     # In place, one pool goes through all the modes.
     more = sum(one["state"] == "applied" for one in change.records) - 1
     return (change.what or change.object) + (
@@ -279,7 +305,7 @@ def _first_and_more(change: Changed) -> str:
 
 
 def restored_text(summary: Summary) -> str:
-    """Whether it was put back."""
+    """Return whether it was put back."""
     if summary.restored is None:
         return "there was nothing to put back"
     if summary.restored:
@@ -290,7 +316,7 @@ def restored_text(summary: Summary) -> str:
 
 
 def cost_text(summary: Summary) -> str:
-    """What the changes cost two pods that are not under test; empty where none was watched."""
+    """Return what the changes cost two pods not under test; empty where none was watched."""
     if not summary.switches:
         return ""
     known = [one for one in summary.switches if one.longest_gap_seconds is not None]
@@ -311,7 +337,7 @@ def cost_text(summary: Summary) -> str:
 
 
 def path_text(summary: Summary) -> str:
-    """How many figures are proven to have taken the path that their mode promises."""
+    """Return how many figures are proven to have taken the path that their mode promises."""
     tally = summary.path
     total = tally.proven + tally.contradicted + tally.missing
     if not total:
@@ -327,10 +353,10 @@ def path_text(summary: Summary) -> str:
     return "; ".join(parts)
 
 
-# -- Foreign text made safe to look at: every hidden character shown, long text cut with a note
+# -- Foreign text made safe to look at -----------------------------------------------------------
 #
 # Names, error texts and tool output come from a cluster. Whoever can name a pod must not be able
-# to colour the reader's terminal, reverse the reading order, or hide a word. Pure.
+# to colour the reader's terminal, reverse the reading order, or hide a word.
 
 #: Longest piece of foreign text shown in running text, in characters.
 TEXT_LIMIT = 1200
@@ -363,7 +389,7 @@ def visible(text: object, limit: int | None = TEXT_LIMIT) -> str:
 
 
 def visible_line(text: object, limit: int | None = NAME_LIMIT) -> str:
-    """The same in one line: new lines and tabs are shown as signs, too."""
+    """Show text in one line: new lines and tabs are shown as signs, too."""
     return visible(text, limit).replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -381,7 +407,7 @@ def _shown(char: str) -> str:
 
 
 def columns(text: str) -> int:
-    """How many terminal columns a text takes: wide characters count twice, combining ones not."""
+    """Return how many columns a text takes: wide characters two, combining ones none."""
     if text.isascii():
         return len(text)
     return sum(
@@ -391,13 +417,13 @@ def columns(text: str) -> int:
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:
-    """A text filled with spaces to a number of terminal columns."""
+    """Return a text filled with spaces to a number of terminal columns."""
     fill = " " * max(0, width - columns(text))
     return fill + text if right else text + fill
 
 
 def clipped(text: str, width: int) -> str:
-    """A text cut to a number of terminal columns, with an ellipsis where it was cut."""
+    """Return a text cut to a number of terminal columns, with an ellipsis where it was cut."""
     if columns(text) <= width:
         return text
     kept = ""
@@ -412,7 +438,7 @@ def clipped(text: str, width: int) -> str:
 
 
 def squeezed(text: str, width: int) -> str:
-    """The same with its middle left out: of a claim, both what it is about and its limit stay."""
+    """Return a text cut in its middle: of a claim, both what it is about and its limit stay."""
     if columns(text) <= width:
         return text
     tail = ""

@@ -1,4 +1,4 @@
-"""Judging a results file again, offline: the same values, the same code, perhaps other limits."""
+"""``k8snet judge``: the verdicts of a results file again, offline, perhaps with other limits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 from pytest_k8snet.errors import ResultsError, SettingsError
 from pytest_k8snet.report.format import counted, visible
-from pytest_k8snet.report.model import STATES
+from pytest_k8snet.report.model import worst_first
 from pytest_k8snet.report.records import Record, Results, read
 from pytest_k8snet.report.summary import summarise
-from pytest_k8snet.report.terminal import gates_table
+from pytest_k8snet.report.terminal import gate_lines
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict.verdict import judge
 
@@ -25,13 +25,13 @@ _FORM = """a TOML file of claims and limits, for all modes or under a mode's nam
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """The verdicts of a results file, judged again.
+class Reevaluation:
+    """The verdicts of a results file, reached again from its samples.
 
     Attributes:
         records: the run's records, its verdicts replaced.
         differing: the claims whose state is not the recorded one.
-        relimited: how many verdicts were judged against another limit.
+        relimited: how many verdicts have another limit.
     """
 
     results: Results
@@ -41,14 +41,14 @@ class Judgement:
 
     @property
     def passed(self) -> bool:
-        """Whether no verdict is a fail or undecided."""
+        """Return whether no verdict is a fail or undecided."""
         states = {record["state"] for record in self.records if record["kind"] == "verdict"}
         return not {"fail", "inconclusive"} & states
 
     def text(self, width: int = 100) -> str:
-        """The verdicts as a table, and those that are no pass explained."""
+        """Return the verdicts as a table, and those that are no pass explained."""
         summary = summarise(self.records)
-        lines = list(gates_table(summary.judged, width))
+        lines = gate_lines(summary.gates, width)
         if self.relimited:
             lines += ["", f"judged against other limits: {self.relimited}"]
         if self.differing:
@@ -57,9 +57,9 @@ class Judgement:
             lines += ["", self.results.note]
         if summary.ended == "":
             lines += ["", "the run was cut off before its end: later gates have no verdict here"]
-        for one in sorted(summary.judged, key=lambda one: STATES.index(one.state)):
-            if one.state in ("fail", "inconclusive"):
-                lines += ["", visible(one.record.get("text") or one.claim, None)]
+        for gate in worst_first(summary.gates):
+            if gate.state in ("fail", "inconclusive"):
+                lines += ["", visible(gate.record.get("text") or gate.claim, None)]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, object]:
@@ -77,8 +77,8 @@ class Judgement:
         }
 
 
-def rejudge(path: Path, limits: Path | None = None) -> Judgement:
-    """Judge every verdict of the newest run in a results file again.
+def reevaluate(path: Path, limits: Path | None = None) -> Reevaluation:
+    """Reach every verdict of the newest run in a results file again.
 
     Args:
         path: the results file.
@@ -86,7 +86,7 @@ def rejudge(path: Path, limits: Path | None = None) -> Judgement:
 
     Raises:
         ResultsError: the file cannot be used, holds no verdict (nothing judged is no pass), or
-            one that cannot be judged again.
+            one whose samples are incomplete.
         SettingsError: the limits cannot be read, or name a claim that the file does not have.
     """
     results = read(path)
@@ -115,7 +115,7 @@ def rejudge(path: Path, limits: Path | None = None) -> Judgement:
             f"kept with their samples; k8snet report {path} -o FILE draws what is there",
         )
     wanted.require_used(verdicts)
-    return Judgement(
+    return Reevaluation(
         results=results, records=tuple(records), differing=tuple(differing), relimited=relimited
     )
 
@@ -149,7 +149,7 @@ class Limits:
         return cls(plain, tables)
 
     def of(self, verdict: Record) -> float | None:
-        """The other limit of a verdict in base units; None where it keeps its own."""
+        """Return the other limit of a verdict in base units; None where it keeps its own."""
         mode = str(verdict.get("mode") or "")
         for place, table in ((mode, self._by_mode.get(mode, {})), ("", self._general)):
             for name in _names(verdict):
@@ -177,7 +177,7 @@ class Limits:
 
 
 def _names(verdict: Record) -> list[str]:
-    """What a limits file may call a verdict: its whole claim, or the claim without its limit."""
+    """Return what a limits file may call a verdict: its claim, with or without its limit."""
     claim = str(verdict["claim"])
     subject = str(verdict.get("subject") or claim)
     return [claim, subject]

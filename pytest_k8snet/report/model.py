@@ -1,4 +1,4 @@
-"""What the report shows, as values: made from records by :mod:`.summary`, drawn by the others."""
+"""What reports show, as values: made from records by :mod:`.summary`, drawn by all others. Pure."""
 
 from __future__ import annotations
 
@@ -8,72 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Literal
 
-from pytest_k8snet.report.records import Record
+from pytest_k8snet.report.records import Record, figure, mapping, reals, usable
+from pytest_k8snet.tools.tool import Column
 from pytest_k8snet.verdict.distributions import normal_quantile, student_quantile
 from pytest_k8snet.verdict.questions import welch_interval
-
-#
-# A gate's own interval (repeated looks, paired samples) comes with its verdict record and is
-# never computed anew here. These are the plain ones: a fixed number of samples, looked at once.
-
-#: Confidence of every interval of this module.
-LEVEL = 0.95
-#: Above this many degrees of freedom the normal distribution stands in: the error is below 1 %.
-_MANY = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure and its interval; ``low`` and ``high`` are None where there is only one sample."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
-def mean(values: Sequence[float]) -> Estimate:
-    """The mean of independent samples with its t-interval."""
-    value = fmean(values)
-    if len(values) < 2:
-        return Estimate(value)
-    half = _t(len(values) - 1) * math.sqrt(variance(values) / len(values))
-    return Estimate(value, value - half, value + half)
-
-
-def ratio_of_means(after: Sequence[float], before: Sequence[float]) -> Estimate | None:
-    """The ratio of two separate groups of samples, by Welch's interval on their logarithms.
-
-    The groups are not paired and may vary differently.
-
-    Returns:
-        The ratio of the geometric means; without an interval where a group has one sample only;
-        None where a figure is not positive.
-    """
-    if not after or not before or min(*after, *before, 1.0) <= 0:
-        return None
-    logs_after, logs_before = [math.log(x) for x in after], [math.log(x) for x in before]
-    if len(after) < 2 or len(before) < 2:
-        return Estimate(math.exp(fmean(logs_after) - fmean(logs_before)))
-    found = welch_interval(logs_after, logs_before, (1 - LEVEL) / 2)
-    return Estimate(found.estimate, found.low, found.high)
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of the values does not exceed (no interpolation).
-
-    Args:
-        ordered: the values, ascending, at least one.
-        share: between 0 and 1.
-    """
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
-def _t(freedom: int) -> float:
-    share = 1 - (1 - LEVEL) / 2
-    return normal_quantile(share) if freedom > _MANY else student_quantile(share, freedom)
-
-
-# -- What the report shows, as values: made from records by :mod:`.summary`, drawn by the others
 
 #: Worst first: what a cell, a test or a run with several verdicts is called by.
 STATES = ("error", "fail", "inconclusive", "pass", "monitor", "")
@@ -123,7 +61,7 @@ class Key:
 
     @property
     def order(self) -> tuple[int, str, int, str, int, str]:
-        """The study's order of rows and columns; what is unknown comes last, by name."""
+        """Return the study's order of rows and columns; what is unknown comes last, by name."""
         return (
             *_rank(SCENES, self.scene),
             *_rank(PLACEMENTS, self.placement),
@@ -132,19 +70,24 @@ class Key:
 
     @property
     def row(self) -> tuple[str, str]:
-        """The row of the table."""
+        """Return the row of the table."""
         return self.scene, self.placement
 
     @property
     def row_text(self) -> str:
-        """The row's heading, without repeating ``same-node``."""
+        """Return the row's heading, without repeating ``same-node``."""
         if not self.placement or self.placement == self.scene:
             return self.scene
         return f"{self.scene}, {self.placement}"
 
     @property
+    def is_local(self) -> bool:
+        """Return whether both ends are on one node, so that no link limits them."""
+        return "same-node" in (self.scene, self.placement)
+
+    @property
     def text(self) -> str:
-        """Row and mode in one line."""
+        """Return row and mode in one line."""
         return f"{self.row_text} [{self.mode}]" if self.mode else self.row_text
 
 
@@ -152,11 +95,16 @@ def _rank(known: tuple[str, ...], name: str) -> tuple[int, str]:
     return (known.index(name), "") if name in known else (len(known), name)
 
 
+# -- Figures by tool, scene and mode --------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """One verdict, as the tables show it.
+class GateResult:
+    """One verdict of a gate, as tables show it.
 
     Attributes:
+        key: scene, placement and mode that the verdict is on.
+        tool: whose samples it rests on; empty where none is left.
         margin: how far the estimate lies from the limit, as a share of the limit; positive on
             the good side, negative beyond the limit. None where it cannot be said.
         path: the worst state of the path proofs of its samples; empty where none has one.
@@ -165,6 +113,7 @@ class Judged:
     claim: str
     test: str
     key: Key
+    tool: str
     quantity: str
     unit: str
     state: State
@@ -180,8 +129,13 @@ class Judged:
     record: Record
 
 
+def worst_first(gates: Iterable[GateResult]) -> list[GateResult]:
+    """Return verdicts in the order of their states, the worst first."""
+    return sorted(gates, key=lambda gate: STATES.index(gate.state))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PathTally:
+class PathCounts:
     """How many samples' paths were proven, contradicted, or have no proof."""
 
     proven: int = 0
@@ -191,7 +145,7 @@ class PathTally:
 
     @property
     def state(self) -> str:
-        """The worst of the states; empty where there is none."""
+        """Return the worst of the states; empty where there is none."""
         if self.contradicted:
             return "contradicted"
         if self.missing:
@@ -200,83 +154,136 @@ class PathTally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BandwidthCell:
-    """One scene in one mode: all its iperf3 samples.
+class Rate:
+    """What a measurement's samples say of a rate, e.g. goodput.
 
     Attributes:
-        figure: mean goodput in bit/s; None where every sample is an error.
-        ratio: to node-node of the same placement: a verdict's own where one judged it, otherwise
+        values: one per sample, in bit/s.
+        mean: of them; None where every sample is an error.
+        ratio: to node-node of the same placement: a gate's own where one compared it, otherwise
             the ratio of the two means.
         ceiling: the most that headers and link rate leave, in bit/s.
         ceiling_kind: ``link`` where the link's rate is known, ``headers`` where only the share
             that headers take is known and node-node stands for the link.
-        outcome: of the tests that took the samples, where no verdict judges the cell.
+    """
+
+    values: tuple[float, ...]
+    mean: Estimate | None
+    ratio: Estimate | None
+    ceiling: float | None
+    ceiling_kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """All samples of one tool in one scene, placement and mode.
+
+    Attributes:
+        rate: for a tool that measures a rate.
+        gates: the verdicts on it, worst first.
+        outcome: of the tests that took the samples, where no gate has a verdict on them.
+        errors: samples that gave an error instead of a figure.
+        url: what was requested; empty between two endpoints.
     """
 
     key: Key
-    values: tuple[float, ...]
-    figure: Estimate | None
-    ratio: Estimate | None
-    judged: tuple[Judged, ...]
-    outcome: State
-    path: PathTally
-    retransmit_ratio: float | None
-    rtt_seconds: float | None
-    mss_bytes: int | None
-    ceiling: float | None
-    ceiling_kind: str
-    errors: int
     samples: tuple[Record, ...]
+    rate: Rate | None
+    gates: tuple[GateResult, ...]
+    outcome: State
+    path: PathCounts
+    errors: int
+    url: str
 
     @property
     def state(self) -> State:
-        """The worst verdict on the cell, else the outcome of its tests."""
-        return min((one.state for one in self.judged), key=STATES.index, default=self.outcome)
+        """Return the worst verdict, else the outcome of the tests."""
+        return self.gates[0].state if self.gates else self.outcome
 
     @property
     def word(self) -> str:
-        """The state in words: a gate's verdict is more than a test that passed."""
-        return WORDS[self.state] if self.judged else TEST_WORDS[self.outcome]
+        """Return the state in words: a gate's verdict is more than a test that passed."""
+        return WORDS[self.state] if self.gates else TEST_WORDS[self.outcome]
+
+    def values(self, source: str) -> tuple[float, ...]:
+        """Return what the usable samples hold under a name, ascending: see :func:`values_of`."""
+        return values_of(self.samples, source)
+
+    def statistic(self, column: Column) -> float | None:
+        """Return a column's figure over the usable samples."""
+        return statistic(self.samples, column)
 
 
-def modes_of(cells: Iterable[BandwidthCell]) -> list[str]:
-    """The columns of the study: what has no mode first, as the others are compared with it."""
-    modes = {cell.key.mode: cell.key.order[4:] for cell in cells}
-    return sorted(modes, key=lambda mode: (bool(mode), modes[mode]))
+def values_of(samples: Iterable[Record], source: str) -> tuple[float, ...]:
+    """Return all values of a distribution over usable samples, or of a figure, ascending."""
+    found: list[float] = []
+    for sample in filter(usable, samples):
+        listed = reals(mapping(sample.get("distribution")).get(source))
+        value = figure(sample, source)
+        found += listed or ([value] if value is not None else [])
+    return tuple(sorted(found))
+
+
+def statistic(samples: Iterable[Record], column: Column) -> float | None:
+    """Return the figure of a table's column over usable samples; None where they have none."""
+    values = values_of(samples, column.source)
+    if not values:
+        return None
+    if column.statistic == "sum":
+        return sum(values)
+    if column.statistic == "mean":
+        return fmean(values)
+    if column.statistic == "minimum":
+        return values[0]
+    return quantile(values, {"median": 0.5, "p95": 0.95, "p99": 0.99}[column.statistic])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """One of curl's times over all requests of a row, in seconds."""
+class ToolResults:
+    """What one tool measured; how it is shown is the tool's own word.
 
-    mean: float | None
-    median: float | None
-    p95: float | None
-    ordered: tuple[float, ...] = ()
+    Attributes:
+        name: the tool.
+        known: whether this version has it; otherwise columns are the figures that samples hold.
+        title, columns, rate, curves: as :class:`pytest_k8snet.tools.tool.Tool` has them.
+    """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyRow:
-    """One scene's curl samples. Phases are named as curl does: connect, starttransfer, total."""
-
-    key: Key
-    requests: int
-    failed: int
-    phases: Mapping[str, Phase]
-    judged: tuple[Judged, ...]
-    outcome: State
-    errors: int
-    url: str
-    samples: tuple[Record, ...]
+    name: str
+    known: bool
+    title: str
+    columns: tuple[Column, ...]
+    rate: Column | None
+    curves: Mapping[str, str]
+    measurements: tuple[Measurement, ...]
+    meshes: tuple[Mesh, ...]
 
     @property
-    def state(self) -> State:
-        """The worst verdict on the row, else the outcome of its tests."""
-        return min((one.state for one in self.judged), key=STATES.index, default=self.outcome)
+    def samples(self) -> list[Record]:
+        """Return every sample of the tool."""
+        return [sample for one in self.measurements for sample in one.samples]
+
+    @property
+    def modes(self) -> list[str]:
+        """Return the modes measured: what has none first, as the others are compared with it."""
+        modes = {one.key.mode: one.key.order[4:] for one in self.measurements}
+        return sorted(modes, key=lambda mode: (bool(mode), modes[mode]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
+class Mesh:
+    """The rate from every node to every other in one mode, in bit/s; rows send, columns receive."""
+
+    scene: str
+    mode: str
+    nodes: tuple[str, ...]
+    figures: Mapping[tuple[str, str], float]
+
+
+# -- The rest of a run ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedTest:
     """One test: its worst outcome over set-up, call and teardown."""
 
     name: str
@@ -287,7 +294,7 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
+class ChangedObject:
     """One object that the run changed: first applied, at the end (one hopes) restored."""
 
     object: str
@@ -300,7 +307,7 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Switched:
+class SwitchCost:
     """What one change of Calico cost two pods that are not under test; figures None if unknown."""
 
     what: str
@@ -312,17 +319,7 @@ class Switched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mesh:
-    """Goodput from every node to every other in one mode; rows send, columns receive."""
-
-    scene: str
-    mode: str
-    nodes: tuple[str, ...]
-    figures: Mapping[tuple[str, str], float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class Comparison:
     """One figure before (baseline file) and now."""
 
     key: Key
@@ -346,36 +343,103 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The whole run as the report shows it.
+    """The whole run as reports show it.
 
     Attributes:
         outcome: ``passed``, ``failed``, ``inconclusive``, ``cut`` (no end record) or ``empty``.
         counts: tests by outcome.
-        restored: whether everything changed was put back; None where nothing was changed.
-        tools: how many samples of each tool count.
-        discarded: how many samples gates discarded; they count in no figure.
+        gates: every verdict, in the order they were reached.
+        tools: what each tool measured, in the order of reports.
+        restored: whether everything changed was restored; None where nothing was changed.
         drift: facts that changed while the run measured.
+        counted: how many samples of each tool count.
+        discarded: how many samples gates discarded; they count in no figure.
     """
 
     run: Record
     outcome: str
     counts: Mapping[str, int]
-    tests: tuple[Tested, ...]
-    judged: tuple[Judged, ...]
-    bandwidth: tuple[BandwidthCell, ...]
-    latency: tuple[LatencyRow, ...]
-    meshes: tuple[Mesh, ...]
-    changes: tuple[Changed, ...]
-    switches: tuple[Switched, ...]
+    tests: tuple[FinishedTest, ...]
+    gates: tuple[GateResult, ...]
+    tools: tuple[ToolResults, ...]
+    changes: tuple[ChangedObject, ...]
+    switches: tuple[SwitchCost, ...]
     restored: bool | None
     facts: Record | None
     drift: tuple[Difference, ...]
     baseline: Record | None
-    compared: tuple[Compared, ...]
-    tools: Mapping[str, int]
+    comparisons: tuple[Comparison, ...]
+    counted: Mapping[str, int]
     discarded: int
-    path: PathTally
+    path: PathCounts
     begun: str
     ended: str
     seconds: float | None
     samples: tuple[Record, ...]
+
+    @property
+    def rates(self) -> list[Measurement]:
+        """Return every measurement of a rate, whichever tool took it."""
+        return [one for tool in self.tools for one in tool.measurements if one.rate is not None]
+
+
+# -- Statistics -----------------------------------------------------------------------------------
+
+# A gate's own interval (repeated looks, paired samples) comes with its verdict record and is
+# never computed anew here. These are the plain ones: a fixed number of samples, looked at once.
+
+#: Confidence of every interval of this module.
+LEVEL = 0.95
+#: Above this many degrees of freedom the normal distribution stands in: the error is below 1 %.
+_MANY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure and its interval; ``low`` and ``high`` are None where there is only one sample."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """Return the mean of independent samples with its t-interval."""
+    value = fmean(values)
+    if len(values) < 2:
+        return Estimate(value)
+    half = _t(len(values) - 1) * math.sqrt(variance(values) / len(values))
+    return Estimate(value, value - half, value + half)
+
+
+def ratio_of_means(after: Sequence[float], before: Sequence[float]) -> Estimate | None:
+    """Return the ratio of two separate groups of samples, by Welch's interval on their logarithms.
+
+    The groups are not paired and may vary differently.
+
+    Returns:
+        The ratio of the geometric means; without an interval where a group has one sample only;
+        None where a figure is not positive.
+    """
+    if not after or not before or min(*after, *before, 1.0) <= 0:
+        return None
+    logs_after, logs_before = [math.log(x) for x in after], [math.log(x) for x in before]
+    if len(after) < 2 or len(before) < 2:
+        return Estimate(math.exp(fmean(logs_after) - fmean(logs_before)))
+    found = welch_interval(logs_after, logs_before, (1 - LEVEL) / 2)
+    return Estimate(found.estimate, found.low, found.high)
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the smallest value that at least this share of all does not exceed.
+
+    Args:
+        ordered: the values, ascending, at least one.
+        share: between 0 and 1.
+    """
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _t(freedom: int) -> float:
+    share = 1 - (1 - LEVEL) / 2
+    return normal_quantile(share) if freedom > _MANY else student_quantile(share, freedom)

@@ -7,38 +7,15 @@ import itertools
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 import pytest_k8snet
 from pytest_k8snet.report.progress import Progress
 from pytest_k8snet.report.records import Record, ResultsWriter, complete, now
-
-
-class RunSettings(Protocol):
-    """What a recorder needs of the settings; :class:`pytest_k8snet.options.Settings` has it."""
-
-    @property
-    def results(self) -> Path | None:
-        """The results file."""
-
-    @property
-    def summary(self) -> Path | None:
-        """The Markdown summary."""
-
-    @property
-    def ticket(self) -> Any:
-        """The change ticket: has ``id`` and ``title``."""
-
-    @property
-    def plan(self) -> Any:
-        """The sampling plan."""
-
-    def described(self) -> Mapping[str, Mapping[str, str]]:
-        """Each setting as text, with its origin."""
 
 
 class Recorder:
@@ -97,26 +74,26 @@ class Recorder:
         return whole
 
     def record(self, kind: str, **content: Any) -> Record:
-        """The same, as those below call it who measure."""
+        """Build a record of this kind and add it (the observer's interface)."""
         return self.add({"kind": kind, **content})
 
     def started(self, text: str, seconds: float) -> None:
-        """Something that takes about this long begins."""
+        """Show that something begins which takes about this long."""
         if self.progress is not None:
             self.progress.start(text, seconds)
 
     def finished(self) -> None:
-        """It has ended, whatever the outcome."""
+        """Show that it has ended, whatever the outcome."""
         if self.progress is not None:
             self.progress.finish()
 
     def noted(self, progress: object) -> None:
-        """A gate took another round; its ``str`` says how far it is."""
+        """Show that a gate took another round; its ``str`` says how far it is."""
         if self.progress is not None:
             self.progress.update(note=str(progress))
 
     def take(self) -> list[Record]:
-        """The records made since the last call."""
+        """Return the records made since the last call."""
         start, self._taken = self._taken, len(self.records)
         return self.records[start:]
 
@@ -130,56 +107,49 @@ class Recorder:
 
 
 def start(
-    config: pytest.Config, settings: RunSettings, *, plan: Mapping[str, Any] | None = None
+    config: pytest.Config,
+    *,
+    results: Path | None,
+    summary: Path | None,
+    ticket: Mapping[str, str] | None,
+    settings: Mapping[str, Mapping[str, str]],
+    plan: Mapping[str, Any],
 ) -> Recorder:
-    """A recorder for this pytest run, with its "run" record made.
+    """Return a recorder for this pytest run, with its "run" record made.
 
     Args:
         config: pytest's.
-        settings: where results and summary go, ticket and origins.
-        plan: the sampling plan in force, for the report; otherwise as the user wrote it.
+        results: the results file; None to keep the records in memory only.
+        summary: where the Markdown summary goes; None for none.
+        ticket: the change ticket's ``id`` and ``title``.
+        settings: each setting's ``value`` and ``origin``.
+        plan: the sampling plan in force.
 
     Raises:
         ResultsError: the results file cannot be written.
     """
-    recorder = Recorder(
-        settings.results,
-        new_run_id(),
-        progress=Progress(config),
-        summary_path=settings.summary,
-    )
-    ticket = settings.ticket
-    recorder.add(
-        {
-            "kind": "run",
-            "tool_version": pytest_k8snet.__version__,
-            "command_line": _command_line(config.invocation_params.args),
-            "settings": settings.described(),
-            "user": _user(),
-            "host": socket.gethostname(),
-            "ticket": {"id": ticket.id, "title": ticket.title} if ticket is not None else None,
-            "plan": plan if plan is not None else _plan(settings.plan),
-        }
+    recorder = Recorder(results, new_run_id(), progress=Progress(config), summary_path=summary)
+    recorder.record(
+        "run",
+        tool_version=pytest_k8snet.__version__,
+        command_line=[os.fspath(argument) for argument in config.invocation_params.args],
+        settings=settings,
+        user=_user(),
+        host=socket.gethostname(),
+        ticket=ticket,
+        plan=plan,
     )
     return recorder
 
 
 def new_run_id() -> str:
-    """A run's id; also the label of everything that it makes in the cluster."""
+    """Return a new run's id; also the label of everything that it makes in the cluster."""
     return f"k8snet-{secrets.token_hex(3)}"
 
 
 def current_test() -> str:
-    """The test that runs now, as pytest tells every process by this variable."""
+    """Return the test that runs now, as pytest tells every process by this variable."""
     return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
-
-
-def _command_line(arguments: Sequence[str | os.PathLike[str]]) -> list[str]:
-    return [os.fspath(argument) for argument in arguments]
-
-
-def _plan(plan: object) -> Mapping[str, Any] | None:
-    return {"as given": str(plan)} if plan else None
 
 
 def _user() -> str:

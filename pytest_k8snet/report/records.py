@@ -1,6 +1,6 @@
-"""Records: the one wire between measuring and reporting. Plain, JSON-safe dicts.
+"""Records, the one wire between measuring and reporting: plain dicts, written as JSON Lines.
 
-Documented in ``docs/results.md`` and ``docs/results.schema.json``. Pure.
+Documented in ``docs/results.md`` and ``docs/results.schema.json``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ CHANGE_STATES = ("applied", "restored", "failed")
 _WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("facts", "phase"): ("before", "after"),
     ("change", "state"): CHANGE_STATES,
-    ("sample", "tool"): ("iperf3", "curl"),
     ("verdict", "state"): VERDICT_STATES,
     ("test", "outcome"): OUTCOMES,
 }
@@ -56,6 +55,7 @@ _SHAPES: Mapping[str, tuple[tuple[str, type], ...]] = {
     "switch": (("what", str), ("mode", str)),
     "sample": (
         ("id", str),
+        ("tool", str),
         ("scene", str),
         ("client", dict),
         ("server", dict),
@@ -73,12 +73,12 @@ _SHAPES: Mapping[str, tuple[tuple[str, type], ...]] = {
 
 
 def now() -> str:
-    """The time of a record: UTC, RFC 3339, milliseconds."""
+    """Return the time of a record: UTC, RFC 3339, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def complete(content: Mapping[str, Any], *, run: str, time: str) -> Record:
-    """A whole record from its content: schema, kind, run and time come first.
+    """Return a whole record from its content: schema, kind, run and time come first.
 
     Raises:
         ResultsError: it is no record, or holds what JSON cannot.
@@ -144,7 +144,7 @@ def _wrong_shape(record: Record, kind: str) -> str:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """A value as JSON keeps it: units become numbers, tuples lists, infinity and NaN null."""
+    """Return a value as JSON keeps it: units are numbers, tuples lists, infinity and NaN null."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, str):
@@ -160,6 +160,54 @@ def _plain(value: Any, where: str) -> Any:
         found=f"{where} is {type(value).__name__}: {value!r}",
         remedy="records are made of text, numbers, lists and objects only",
     )
+
+
+# -- Fields of a record, whatever somebody wrote into the file -------------------------------------
+
+
+def real(value: object) -> float | None:
+    """Return a finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def whole(value: object) -> int | None:
+    """Return a whole number, or None."""
+    number = real(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def reals(value: object) -> list[float]:
+    """Return the finite numbers of a list."""
+    if not isinstance(value, list):
+        return []
+    return [number for item in value if (number := real(item)) is not None]
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return an object, or an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects(value: object) -> list[Mapping[str, Any]]:
+    """Return the objects of a list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def words(value: object) -> str:
+    """Return a text; null is empty, anything else is its ``str``."""
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def figure(sample: Record, name: str) -> float | None:
+    """Return one figure of a sample."""
+    return real(mapping(sample.get("figures")).get(name))
+
+
+def usable(sample: Record) -> bool:
+    """Return whether a sample is a figure: no error, no warm-up, not discarded by a gate."""
+    return not (sample.get("error") or sample.get("warmup") or sample.get("discarded"))
 
 
 # -- The results file: JSON Lines, only ever appended to, one record a line -----------------------
@@ -257,7 +305,7 @@ class Results:
 
     @property
     def note(self) -> str:
-        """What the reader should know of the file; empty where it is whole."""
+        """Return what the reader should know of the file; empty where it is whole."""
         if self.cut_line is None:
             return ""
         return (

@@ -1,8 +1,7 @@
-"""Records -> :class:`~pytest_k8snet.report.model.Summary`: all that the report shows. Pure."""
+"""Records -> :class:`~pytest_k8snet.report.model.Summary`: all that reports show. Pure."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -20,163 +19,358 @@ from pytest_k8snet.calico.modes import (
 from pytest_k8snet.report.model import (
     BASELINE_SCENE,
     STATES,
-    BandwidthCell,
-    Changed,
-    Compared,
+    ChangedObject,
+    Comparison,
     Difference,
     Estimate,
-    Judged,
+    FinishedTest,
+    GateResult,
     Key,
-    LatencyRow,
+    Measurement,
     Mesh,
-    PathTally,
-    Phase,
+    PathCounts,
+    Rate,
     State,
     Summary,
-    Switched,
-    Tested,
+    SwitchCost,
+    ToolResults,
     mean,
     quantile,
     ratio_of_means,
+    values_of,
+    worst_first,
 )
-from pytest_k8snet.report.records import OUTCOMES, Record
+from pytest_k8snet.report.records import (
+    OUTCOMES,
+    Record,
+    figure,
+    mapping,
+    objects,
+    real,
+    reals,
+    usable,
+    whole,
+    words,
+)
+from pytest_k8snet.tools import TOOLS
+from pytest_k8snet.tools.tool import Column, Unit
 from pytest_k8snet.units import BitRate
 
-#
-# Pure.
+_STATE_OF_OUTCOME: Mapping[str, State] = {
+    "error": "error",
+    "failed": "fail",
+    "inconclusive": "inconclusive",
+    "passed": "pass",
+}
+#: Most columns that a tool gets which this version does not know.
+_MOST_GUESSED = 6
+#: Most values that a baseline record keeps of one figure.
+KEPT_VALUES = 200
+_ABSENT = "(absent)"
+#: Facts of a node that are never the same twice.
+_FLEETING = ("load_1_minute", "softnet_dropped")
+
+OutcomeOf = Callable[[Key, Sequence[Record]], State]
 
 
-def real(value: object) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
+def summarise(records: Sequence[Record]) -> Summary:
+    """Summarise one run.
+
+    Args:
+        records: its records in the order they were made; may end anywhere (a killed run).
+    """
+    kinds: dict[str, list[Record]] = {}
+    for record in records:
+        kinds.setdefault(record["kind"], []).append(record)
+    samples = with_discards(kinds.get("sample", []), kinds.get("verdict", []))
+    gates = gate_results(kinds.get("verdict", []), samples)
+    tests = _tests(kinds.get("test", []))
+    end = _last(kinds.get("end"))
+    changes = changed_objects(kinds.get("change", []))
+    restored = all_restored(changes, end)
+    facts = [one for one in kinds.get("facts", []) if one["phase"] == "before"]
+    after = [one for one in kinds.get("facts", []) if one["phase"] == "after"]
+    now = _last(facts) or _last(after)
+    outcome_of = partial(
+        _outcome_of,
+        tests={test.name: test for test in tests},
+        scenes_by_test=_scenes_by_test(samples),
+    )
+    tools = _tools(samples, gates, outcome_of, _link_rate(now))
+    baseline = _last(kinds.get("baseline"))
+    begun, ended = _span(records)
+    return Summary(
+        run=_last(kinds.get("run")) or {},
+        outcome=_outcome(tests, end, restored),
+        counts=Counter(test.outcome for test in tests),
+        gates=gates,
+        tests=tests,
+        tools=tools,
+        changes=changes,
+        switches=_switches(kinds.get("switch", [])),
+        restored=restored,
+        facts=now,
+        drift=differences_between(facts[-1], after[-1]) if facts and after else (),
+        baseline=baseline,
+        comparisons=_comparisons(baseline, tools) if baseline else (),
+        counted=Counter(sample["tool"] for sample in samples if usable(sample)),
+        discarded=sum(1 for sample in samples if sample.get("discarded")),
+        path=path_counts(samples),
+        begun=begun,
+        ended=ended if end is not None else "",
+        seconds=(real(end.get("seconds")) if end is not None else None) or _between(begun, ended),
+        samples=tuple(samples),
+    )
 
 
-def whole(value: object) -> int | None:
-    """A whole number, or None."""
-    number = real(value)
-    return int(number) if number is not None and number.is_integer() else None
+# -- What the tools measured ----------------------------------------------------------------------
 
 
-def reals(value: object) -> list[float]:
-    """The finite numbers of a list."""
-    if not isinstance(value, list):
-        return []
-    return [number for item in value if (number := real(item)) is not None]
+def _tools(
+    samples: Sequence[Record],
+    gates: Sequence[GateResult],
+    outcome_of: OutcomeOf,
+    link_rate: float | None,
+) -> tuple[ToolResults, ...]:
+    """Return what each tool measured: in the registry's order, then those that it does not have."""
+    by_tool: dict[str, list[Record]] = {}
+    for sample in samples:
+        by_tool.setdefault(sample["tool"], []).append(sample)
+    order = [*(name for name in TOOLS if name in by_tool), *sorted(set(by_tool) - set(TOOLS))]
+    return tuple(_results(name, by_tool[name], gates, outcome_of, link_rate) for name in order)
 
 
-def mapping(value: object) -> Mapping[str, Any]:
-    """An object, or an empty one."""
-    return value if isinstance(value, dict) else {}
+def _results(
+    name: str,
+    samples: Sequence[Record],
+    gates: Sequence[GateResult],
+    outcome_of: OutcomeOf,
+    link_rate: float | None,
+) -> ToolResults:
+    tool = TOOLS.get(name)
+    rate = tool.rate if tool is not None else None
+    own = [gate for gate in gates if gate.tool in (name, "")]
+    groups = _by_key(samples)
+    node_node = [one for key, group in groups.items() if _is_baseline(key) for one in group]
+    measurements = []
+    for key, group in groups.items():
+        on_it = _gates_on(own, key)
+        base = [one for one in node_node if _compares(key, key_of(one))]
+        measurements.append(
+            Measurement(
+                key=key,
+                samples=tuple(group),
+                rate=_rate(rate, key, group, on_it, base, link_rate, _mss(node_node)),
+                gates=on_it,
+                outcome=outcome_of(key, group),
+                path=path_counts(group),
+                errors=sum(1 for one in group if one.get("error")),
+                url=next((words(one["url"]) for one in group if one.get("url")), ""),
+            )
+        )
+    return ToolResults(
+        name=name,
+        known=tool is not None,
+        title=tool.title if tool is not None else f"{name}, a tool that this version does not know",
+        columns=tool.columns if tool is not None else _guessed_columns(samples),
+        rate=rate,
+        curves=tool.curves if tool is not None else {},
+        measurements=tuple(measurements),
+        meshes=_meshes(samples, rate.source) if rate is not None else (),
+    )
 
 
-def objects(value: object) -> list[Mapping[str, Any]]:
-    """The objects of a list."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def words(value: object) -> str:
-    """A text; null is empty, anything else is its ``str``."""
-    return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def figure(sample: Record, name: str) -> float | None:
-    """One figure of a sample."""
-    return real(mapping(sample.get("figures")).get(name))
+def _guessed_columns(samples: Sequence[Record]) -> tuple[Column, ...]:
+    """Return columns for the figures of an unknown tool: a newer version wrote the file."""
+    units: Sequence[tuple[str, Unit]] = (
+        ("_bits_per_second", "bit/s"),
+        ("_seconds", "seconds"),
+        ("_ratio", "ratio"),
+        ("_bytes", "bytes"),
+    )
+    names = dict.fromkeys(name for one in samples for name in mapping(one.get("figures")))
+    return tuple(
+        Column(
+            heading=name,
+            source=name,
+            statistic="mean",
+            unit=next((unit for ending, unit in units if name.endswith(ending)), "count"),
+        )
+        for name in list(names)[:_MOST_GUESSED]
+    )
 
 
 def key_of(sample: Record) -> Key:
-    """The cell that a sample belongs to."""
+    """Return the scene, placement and mode that a sample belongs to."""
     return Key(
         words(sample.get("scene")), words(sample.get("placement")), words(sample.get("mode"))
     )
 
 
-def usable(sample: Record) -> bool:
-    """Whether a sample is a figure: no error, no warm-up, and not discarded by a gate."""
-    return not (sample.get("error") or sample.get("warmup") or sample.get("discarded"))
+def _by_key(samples: Sequence[Record]) -> dict[Key, list[Record]]:
+    """Return samples by scene, placement and mode, in the study's order."""
+    groups: dict[Key, list[Record]] = {}
+    for sample in samples:
+        groups.setdefault(key_of(sample), []).append(sample)
+    return dict(sorted(groups.items(), key=lambda item: item[0].order))
 
 
-def failed(sample: Record) -> bool:
-    """Whether a sample gave an error instead of a figure."""
-    return bool(sample.get("error"))
+def _is_baseline(key: Key) -> bool:
+    return key.scene == BASELINE_SCENE
 
 
-def path_tally(samples: Iterable[Record]) -> PathTally:
+def _compares(key: Key, base: Key) -> bool:
+    """Return whether node-node is what a key is compared with.
+
+    Pods on one node cross no wire to compare; otherwise placement and mode are the same, where
+    both ends have them.
+    """
+    if _is_baseline(key) or key.is_local:
+        return False
+    same_place = base.placement in (key.placement, "") or not key.placement
+    return same_place and base.mode in (key.mode, "")
+
+
+def _rate(
+    column: Column | None,
+    key: Key,
+    group: Sequence[Record],
+    gates: Sequence[GateResult],
+    node_node: Sequence[Record],
+    link_rate: float | None,
+    node_node_mss: int | None,
+) -> Rate | None:
+    if column is None:
+        return None
+    values, base = values_of(group, column.source), values_of(node_node, column.source)
+    ceiling, kind = _ceiling(key, group, link_rate, base, node_node_mss)
+    return Rate(
+        values=values,
+        mean=mean(values) if values else None,
+        ratio=_ratio(key, gates, values, base),
+        ceiling=ceiling,
+        ceiling_kind=kind,
+    )
+
+
+def _ratio(
+    key: Key, gates: Sequence[GateResult], values: Sequence[float], base: Sequence[float]
+) -> Estimate | None:
+    for gate in gates:
+        against_node = gate.record.get("baseline") == BASELINE_SCENE
+        if against_node and "ratio" in gate.quantity and gate.estimate is not None:
+            return Estimate(gate.estimate, gate.low, gate.high)
+    return ratio_of_means(values, base) if not _is_baseline(key) else None
+
+
+def _ceiling(
+    key: Key,
+    group: Sequence[Record],
+    link_rate: float | None,
+    base: Sequence[float],
+    base_mss: int | None,
+) -> tuple[float | None, str]:
+    """Return the physical limit: what the link's rate, or else node-node, leaves for payload."""
+    mss, path = _mss(group), _path(group[0])
+    if mss is None or path is None or key.is_local:
+        return None, ""
+    if link_rate:
+        return float(goodput_ceiling(link_rate, mss, path)), "link"
+    if base and base_mss:
+        return fmean(base) * float(ratio_ceiling(mss, path, base_mss)), "headers"
+    return None, ""
+
+
+def _mss(group: Sequence[Record]) -> int | None:
+    found = [int(value) for one in group if (value := figure(one, "mss_bytes"))]
+    return min(found) if found else None
+
+
+def _path(sample: Record) -> Path | None:
+    expected = words(mapping(sample.get("path")).get("expected"))
+    if expected in OVERHEAD_BYTES:
+        return expected
+    if mapping(sample.get("server")).get("kind") != "pod" or not sample.get("mode"):
+        return "direct"
+    try:
+        mode = CalicoMode(sample["mode"])
+    except ValueError:
+        return None
+    return mode.path(sample.get("placement") != "cross-subnet")
+
+
+def _link_rate(facts: Record | None) -> float | None:
+    """Return the rate of the slowest link between nodes, where the facts name one, in bit/s."""
+    if facts is None:
+        return None
+    rates = [
+        rate
+        for owner in (mapping(facts.get("cluster")), *objects(facts.get("nodes")))
+        if (rate := real(owner.get("link_rate_bits_per_second")))
+    ]
+    return min(rates) if rates else None
+
+
+def _meshes(samples: Sequence[Record], source: str) -> tuple[Mesh, ...]:
+    """Return one mesh per scene and mode in which three nodes or more measured each other."""
+    groups: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
+    for sample in filter(usable, samples):
+        value = figure(sample, source)
+        client, server = mapping(sample.get("client")), mapping(sample.get("server"))
+        ends = words(client.get("node")), words(server.get("node"))
+        if value is not None and all(ends):
+            place = words(sample.get("scene")), words(sample.get("mode"))
+            groups.setdefault(place, {}).setdefault(ends, []).append(value)
+    found = []
+    for (scene, mode), by_ends in groups.items():
+        nodes = tuple(sorted({node for ends in by_ends for node in ends}))
+        distinct = sum(1 for client, server in by_ends if client != server)
+        if len(nodes) >= 3 and distinct >= 6:
+            means = {ends: fmean(values) for ends, values in by_ends.items()}
+            found.append(Mesh(scene=scene, mode=mode, nodes=nodes, figures=means))
+    return tuple(sorted(found, key=lambda mesh: Key(mesh.scene, "", mesh.mode).order))
+
+
+def path_counts(samples: Iterable[Record]) -> PathCounts:
     """Count the path proofs; a sample to a URL crosses no single path and has none."""
     counts = {"proven": 0, "contradicted": 0, "missing": 0}
     texts: dict[str, str] = {}
     for sample in samples:
-        if sample.get("tool") == "curl" or sample.get("warmup"):
-            continue
         path = mapping(sample.get("path"))
-        if not path and failed(sample):
+        without = sample.get("error") or not mapping(sample.get("server"))
+        if sample.get("warmup") or (without and not path):
             continue
         state = words(path.get("state"))
         state = state if state in counts else "missing"
         counts[state] += 1
         texts.setdefault(state, words(path.get("text")))
     worst = next((state for state in ("contradicted", "missing", "proven") if counts[state]), "")
-    return PathTally(**counts, text=texts.get(worst, ""))
+    return PathCounts(**counts, text=texts.get(worst, ""))
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested facts as one level of text: ``{"nic": {"mtu": 1500}}`` is ``{"nic.mtu": "1500"}``."""
-    found: dict[str, str] = {}
-    for name, item in value.items():
-        if isinstance(item, dict):
-            found |= flat(item, f"{prefix}{name}.")
-        elif isinstance(item, list):
-            found[prefix + name] = ", ".join(map(words, item))
-        elif name.endswith("_bits_per_second") and (rate := real(item)) is not None:
-            found[prefix + name] = str(BitRate(rate))
-        else:
-            found[prefix + name] = words(item)
-    return found
+# -- Verdicts: states come as recorded, nothing is decided here -----------------------------------
 
 
-def grouped(samples: Sequence[Record]) -> dict[Key, list[Record]]:
-    """Samples by cell, in the study's order."""
-    cells: dict[Key, list[Record]] = {}
-    for sample in samples:
-        cells.setdefault(key_of(sample), []).append(sample)
-    return dict(sorted(cells.items(), key=lambda item: item[0].order))
+def gate_results(verdicts: Iterable[Record], samples: Iterable[Record]) -> tuple[GateResult, ...]:
+    """Return every verdict, with scene, tool and path proofs of its samples."""
+    by_id = {sample["id"]: sample for sample in samples}
+    return tuple(_gate_result(verdict, by_id) for verdict in verdicts)
 
 
-# -- Verdict records -> what the tables show of them. Judges nothing: states come as recorded -----
-
-
-_OF_OUTCOME: Mapping[str, State] = {
-    "error": "error",
-    "failed": "fail",
-    "inconclusive": "inconclusive",
-    "passed": "pass",
-}
-
-
-def judged(verdicts: Iterable[Record], samples: Mapping[str, Record]) -> tuple[Judged, ...]:
-    """Every verdict, with the cell and the path proofs of its samples.
-
-    Args:
-        verdicts: verdict records.
-        samples: sample records by id.
-    """
-    return tuple(_judged(verdict, samples) for verdict in verdicts)
-
-
-def _judged(verdict: Record, samples: Mapping[str, Record]) -> Judged:
-    used = [samples[name] for name in sample_ids(verdict) if name in samples]
+def _gate_result(verdict: Record, samples: Mapping[str, Record]) -> GateResult:
+    used = [samples[name] for name in _sample_ids(verdict) if name in samples]
     scene, mode = words(verdict.get("scene")), words(verdict.get("mode"))
     own = next((key_of(one) for one in used if one.get("scene") == scene), None)
     limit, estimate = real(verdict.get("limit")), real(verdict.get("estimate"))
     relation = words(verdict.get("relation"))
-    discarded = verdict.get("discarded")
-    return Judged(
+    quantity = words(verdict.get("quantity"))
+    discarded = objects(verdict.get("discarded"))
+    return GateResult(
         claim=words(verdict.get("claim")),
         test=words(verdict.get("test")),
         key=Key(scene, own.placement if own else words(verdict.get("placement")), mode),
-        quantity=words(verdict.get("quantity")),
+        tool=used[0]["tool"] if used else _tool_of(quantity),
+        quantity=quantity,
         unit=words(verdict.get("unit")),
         state=cast(State, verdict["state"]),
         estimate=estimate,
@@ -184,16 +378,30 @@ def _judged(verdict: Record, samples: Mapping[str, Record]) -> Judged:
         high=real(verdict.get("high")),
         relation=relation,
         limit=limit,
-        margin=margin(estimate, relation, limit),
+        margin=_margin(estimate, relation, limit),
         count=int(real(verdict.get("n")) or 0),
-        discarded=len({(one.get("number"), one.get("attempt")) for one in objects(discarded)}),
-        path=path_tally(used).state,
+        discarded=len({(one.get("number"), one.get("attempt")) for one in discarded}),
+        path=path_counts(used).state,
         record=verdict,
     )
 
 
+def _tool_of(quantity: str) -> str:
+    """Return the tool that measures what a verdict without samples is on; empty if many might."""
+    measuring = [name for name, tool in TOOLS.items() if curve_of(tool.curves, quantity)]
+    if not measuring:
+        measuring = [name for name, tool in TOOLS.items() if tool.rate is not None]
+    return measuring[0] if len(measuring) == 1 else ""
+
+
+def curve_of(curves: Mapping[str, str], quantity: str) -> str:
+    """Return the distribution that a gate's quantity (``connect p95``) is on; empty if none is."""
+    name = quantity.partition(" ")[0]
+    return next((source for source, gated in curves.items() if gated == name), "")
+
+
 def with_discards(samples: Sequence[Record], verdicts: Iterable[Record]) -> list[Record]:
-    """The samples; those that a gate discarded get its cause as ``discarded``."""
+    """Return the samples; those that a gate discarded get its cause as ``discarded``."""
     causes = {
         words(name): words(entry.get("cause")) or "discarded"
         for verdict in verdicts
@@ -210,231 +418,113 @@ def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def margin(estimate: float | None, relation: str, limit: float | None) -> float | None:
-    """How far on the good side of its limit an estimate lies, as a share of the limit."""
+def _margin(estimate: float | None, relation: str, limit: float | None) -> float | None:
+    """Return how far on the good side of its limit an estimate lies, as a share of the limit."""
     if estimate is None or not limit:
         return None
     share = (estimate - limit) / abs(limit)
     return -share if relation.startswith("<") else share
 
 
-def sample_ids(verdict: Record) -> list[str]:
-    """The ids of a verdict's samples, pair by pair."""
+def _sample_ids(verdict: Record) -> list[str]:
+    """Return the ids of a verdict's samples, pair by pair."""
     found: list[str] = []
-    for entry in verdict.get("samples") or []:
-        if isinstance(entry, str):
-            found.append(entry)
-        elif isinstance(entry, list):
-            found.extend(name for name in entry if isinstance(name, str))
+    for entry in _list(verdict.get("samples")):
+        found += [name for name in _list(entry) or [entry] if isinstance(name, str)]
     return found
 
 
-def of_cell(verdicts: Iterable[Judged], key: Key) -> tuple[Judged, ...]:
-    """The verdicts on one cell, worst first; one that names no placement counts for each."""
-    own = [
-        one
-        for one in verdicts
-        if (one.key.scene, one.key.mode) == (key.scene, key.mode)
-        and one.key.placement in (key.placement, "")
-    ]
-    return tuple(sorted(own, key=lambda one: STATES.index(one.state)))
+def _gates_on(gates: Iterable[GateResult], key: Key) -> tuple[GateResult, ...]:
+    """Return the verdicts on a key, worst first; one that names no placement counts for each."""
+    return tuple(
+        worst_first(
+            gate
+            for gate in gates
+            if (gate.key.scene, gate.key.mode) == (key.scene, key.mode)
+            and gate.key.placement in (key.placement, "")
+        )
+    )
 
 
-def outcome_of(
+# -- Tests ----------------------------------------------------------------------------------------
+
+
+def _tests(records: Iterable[Record]) -> tuple[FinishedTest, ...]:
+    """Return one entry per test: the first of its worst outcomes, and all its time."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(words(record["test"]), []).append(record)
+    tests = []
+    for name, phases in found.items():
+        worst = min(phases, key=lambda one: OUTCOMES.index(one["outcome"]))
+        tests.append(
+            FinishedTest(
+                name=name,
+                outcome=worst["outcome"],
+                phase=words(worst.get("phase")),
+                seconds=sum(real(one.get("seconds")) or 0.0 for one in phases),
+                reason=words(worst.get("reason")),
+            )
+        )
+    return tuple(tests)
+
+
+def _scenes_by_test(samples: Iterable[Record]) -> Mapping[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for sample in samples:
+        found.setdefault(words(sample.get("test")), set()).add(sample["scene"])
+    return found
+
+
+def _outcome_of(
     key: Key,
     samples: Iterable[Record],
-    tests: Mapping[str, Tested],
-    alone: Mapping[str, Sequence[str]],
+    tests: Mapping[str, FinishedTest],
+    scenes_by_test: Mapping[str, set[str]],
 ) -> State:
-    """The worst outcome of the tests that took a cell's samples; empty where none is known.
+    """Return the worst outcome of the tests that took samples; empty where none is known.
 
     A baseline is not to blame for the test that used it, so node-node counts those tests only
     that measured nothing else.
-
-    Args:
-        key: the cell.
-        samples: its samples.
-        tests: tests by name.
-        alone: the scenes that each test measured.
     """
     names = {words(sample.get("test")) for sample in samples}
     states = [
-        _OF_OUTCOME.get(tests[name].outcome, "")
+        _STATE_OF_OUTCOME.get(tests[name].outcome, "")
         for name in sorted(names)
-        if name in tests and (key.scene != "node-node" or list(alone.get(name, ())) == [key.scene])
+        if name in tests and (not _is_baseline(key) or scenes_by_test.get(name) == {key.scene})
     ]
     return cast(State, min(states, key=STATES.index, default=""))
 
 
-# -- iperf3 samples -> the cells of the bandwidth table, and the mesh -----------------------------
+def _outcome(tests: Sequence[FinishedTest], end: Record | None, restored: bool | None) -> str:
+    outcomes = {test.outcome for test in tests}
+    if outcomes & {"failed", "error"} or (end is not None and restored is False):
+        return "failed"
+    if end is None:
+        return "cut"
+    if "inconclusive" in outcomes:
+        return "inconclusive"
+    if "passed" in outcomes:
+        # Anything else that pytest counts as a failure (a collection error, a hook) is one here.
+        return "passed" if end["exit_status"] in (0, None) else "failed"
+    return "empty"
 
 
-BANDWIDTH_FIGURE = "bandwidth_bits_per_second"
-Outcome = Callable[[Key, Sequence[Record]], State]
+# -- Changes of the cluster, and what they cost others --------------------------------------------
 
 
-def bandwidth_cells(
-    samples: Sequence[Record],
-    verdicts: Sequence[Judged],
-    outcome: Outcome,
-    link_rate: float | None,
-) -> tuple[BandwidthCell, ...]:
-    """All cells in the study's order."""
-    groups = grouped(samples)
-    baselines = {
-        key: _values(group) for key, group in groups.items() if key.scene == BASELINE_SCENE
-    }
-    baseline_mss = _mss(
-        [one for key, group in groups.items() if key.scene == BASELINE_SCENE for one in group]
-    )
-    cells = []
-    for key, group in groups.items():
-        values = _values(group)
-        own = tuple(one for one in of_cell(verdicts, key) if "latency" not in one.quantity)
-        base = _baseline_of(key, baselines)
-        ceiling, kind = _ceiling(group, link_rate, base, baseline_mss)
-        cells.append(
-            BandwidthCell(
-                key=key,
-                values=values,
-                figure=mean(values) if values else None,
-                ratio=_ratio(own, values, base, key),
-                judged=own,
-                outcome=outcome(key, group),
-                path=path_tally(group),
-                retransmit_ratio=_mean_figure(group, "retransmit_ratio"),
-                rtt_seconds=_mean_figure(group, "rtt_mean_seconds"),
-                mss_bytes=_mss(group),
-                ceiling=ceiling,
-                ceiling_kind=kind,
-                errors=sum(map(failed, group)),
-                samples=tuple(group),
-            )
-        )
-    return tuple(cells)
-
-
-def _values(group: Sequence[Record]) -> tuple[float, ...]:
-    figures = (figure(sample, BANDWIDTH_FIGURE) for sample in group if usable(sample))
-    return tuple(value for value in figures if value is not None)
-
-
-def _mean_figure(group: Sequence[Record], name: str) -> float | None:
-    found = [value for one in group if usable(one) and (value := figure(one, name)) is not None]
-    return fmean(found) if found else None
-
-
-def _mss(group: Sequence[Record]) -> int | None:
-    found = [int(value) for one in group if (value := figure(one, "mss_bytes"))]
-    return min(found) if found else None
-
-
-def _baseline_of(key: Key, baselines: Mapping[Key, tuple[float, ...]]) -> tuple[float, ...]:
-    """All node-node samples of the same placement; pods on one node cross no wire to compare."""
-    if key.scene == BASELINE_SCENE or key.placement == "same-node" or key.scene == "same-node":
-        return ()
-    return tuple(
-        value
-        for base, values in baselines.items()
-        if base.placement in (key.placement, "") or not key.placement
-        if base.mode in (key.mode, "")
-        for value in values
-    )
-
-
-def _ratio(
-    own: Sequence[Judged], values: Sequence[float], base: Sequence[float], key: Key
-) -> Estimate | None:
-    for verdict in own:
-        against_node = verdict.record.get("baseline") == BASELINE_SCENE
-        if against_node and "ratio" in verdict.quantity and verdict.estimate is not None:
-            return Estimate(verdict.estimate, verdict.low, verdict.high)
-    return ratio_of_means(values, base) if key.scene != BASELINE_SCENE else None
-
-
-def _ceiling(
-    group: Sequence[Record], link_rate: float | None, base: Sequence[float], base_mss: int | None
-) -> tuple[float | None, str]:
-    """The physical limit of a cell: what the link's rate, or else node-node, leaves for payload."""
-    mss = _mss(group)
-    path = _path(group[0])
-    if mss is None or path is None or key_is_local(group[0]):
-        return None, ""
-    if link_rate:
-        return float(goodput_ceiling(link_rate, mss, path)), "link"
-    if base and base_mss:
-        return fmean(base) * float(ratio_ceiling(mss, path, base_mss)), "headers"
-    return None, ""
-
-
-def key_is_local(sample: Record) -> bool:
-    """Whether both ends are on one node, so that no link limits them."""
-    return "same-node" in (sample.get("placement"), sample.get("scene"))
-
-
-def _path(sample: Record) -> Path | None:
-    expected = words(mapping(sample.get("path")).get("expected"))
-    if expected in OVERHEAD_BYTES:
-        return expected
-    if mapping(sample.get("server")).get("kind") != "pod" or not sample.get("mode"):
-        return "direct"
-    try:
-        mode = CalicoMode(sample["mode"])
-    except ValueError:
-        return None
-    return mode.path(sample.get("placement") != "cross-subnet")
-
-
-def link_rate_of(facts: Record | None) -> float | None:
-    """The rate of the slowest link between nodes, where the facts name one, in bit/s."""
-    if facts is None:
-        return None
-    rates = [
-        rate
-        for owner in (mapping(facts.get("cluster")), *objects(facts.get("nodes")))
-        if (rate := real(owner.get("link_rate_bits_per_second")))
-    ]
-    return min(rates) if rates else None
-
-
-def meshes(samples: Sequence[Record]) -> tuple[Mesh, ...]:
-    """One mesh per scene and mode in which three nodes or more measured each other."""
-    figures: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
-    for sample in samples:
-        value = figure(sample, BANDWIDTH_FIGURE)
-        client, server = mapping(sample.get("client")), mapping(sample.get("server"))
-        ends = words(client.get("node")), words(server.get("node"))
-        if not usable(sample) or value is None or not all(ends):
-            continue
-        scene, mode = words(sample.get("scene")), words(sample.get("mode"))
-        figures.setdefault((scene, mode), {}).setdefault(ends, []).append(value)
-    found = []
-    for (scene, mode), by_ends in figures.items():
-        nodes = tuple(sorted({node for ends in by_ends for node in ends}))
-        distinct = sum(1 for client, server in by_ends if client != server)
-        if len(nodes) >= 3 and distinct >= 6:
-            means = {ends: fmean(values) for ends, values in by_ends.items()}
-            found.append(Mesh(scene=scene, mode=mode, nodes=nodes, figures=means))
-    return tuple(sorted(found, key=lambda mesh: Key(mesh.scene, "", mesh.mode).order))
-
-
-# -- Change records -> per object: what was done to it, and whether it was put back ---------------
-#
-# Switch records -> what those changes cost others.
-
-
-def changed(records: Iterable[Record]) -> tuple[Changed, ...]:
-    """One entry per object, in the order of the first change to each."""
+def changed_objects(records: Iterable[Record]) -> tuple[ChangedObject, ...]:
+    """Return one entry per object, in the order of the first change to each."""
     by_object: dict[str, list[Record]] = {}
     for record in records:
         by_object.setdefault(words(record.get("object")), []).append(record)
-    return tuple(_changed(name, group) for name, group in by_object.items())
+    return tuple(_changed_object(name, group) for name, group in by_object.items())
 
 
-def _changed(name: str, group: Sequence[Record]) -> Changed:
+def _changed_object(name: str, group: Sequence[Record]) -> ChangedObject:
     first = next((one for one in group if one["state"] != "restored"), group[0])
     last = group[-1]
-    return Changed(
+    return ChangedObject(
         object=name,
         what=words(first.get("what")),
         state=last["state"],
@@ -445,23 +535,8 @@ def _changed(name: str, group: Sequence[Record]) -> Changed:
     )
 
 
-def switched(records: Iterable[Record]) -> tuple[Switched, ...]:
-    """One entry per switch that was watched, in order."""
-    return tuple(
-        Switched(
-            what=words(record["what"]),
-            requests=whole(record.get("requests")),
-            lost=whole(record.get("lost")),
-            longest_gap_seconds=real(record.get("longest_gap_seconds")),
-            seconds=real(record.get("seconds")),
-            error=words(record.get("error")),
-        )
-        for record in records
-    )
-
-
-def restored(changes: Sequence[Changed], end: Record | None) -> bool | None:
-    """Whether everything was put back; None where there was nothing to put back.
+def all_restored(changes: Sequence[ChangedObject], end: Record | None) -> bool | None:
+    """Return whether everything was restored; None where there was nothing to restore.
 
     The run's own word at its end counts, unless an object says otherwise.
     """
@@ -473,91 +548,92 @@ def restored(changes: Sequence[Changed], end: Record | None) -> bool | None:
     return True if changes else None
 
 
-# -- Before and now: the figures of a baseline record beside those of this run; facts that differ
-
-#: The quantities that are compared, with their units.
-BANDWIDTH = "bandwidth"
-QUANTITIES: Mapping[str, str] = {
-    BANDWIDTH: "bit/s",
-    "median connect time": "s",
-    "median starttransfer time": "s",
-    "median total time": "s",
-}
-#: Most values that a baseline record keeps of one figure.
-KEPT_VALUES = 200
-_ABSENT = "(absent)"
-#: Facts of a node that are never the same twice.
-_FLEETING = ("load_1_minute", "softnet_dropped")
+def _switches(records: Iterable[Record]) -> tuple[SwitchCost, ...]:
+    """Return one entry per switch that was watched, in order."""
+    return tuple(
+        SwitchCost(
+            what=words(record["what"]),
+            requests=whole(record.get("requests")),
+            lost=whole(record.get("lost")),
+            longest_gap_seconds=real(record.get("longest_gap_seconds")),
+            seconds=real(record.get("seconds")),
+            error=words(record.get("error")),
+        )
+        for record in records
+    )
 
 
-def figures_of(
-    bandwidth: Iterable[BandwidthCell], latency: Iterable[LatencyRow]
-) -> dict[tuple[Key, str], tuple[float, ...]]:
-    """All values of a run by cell and quantity: what can be compared."""
-    found: dict[tuple[Key, str], tuple[float, ...]] = {}
-    for cell in bandwidth:
-        if cell.values:
-            found[cell.key, BANDWIDTH] = cell.values
-    for row in latency:
-        for name in row.phases:
-            medians = [_median(one, name) for one in row.samples if usable(one)]
-            values = tuple(value for value in medians if value is not None)
-            if values:
-                found[row.key, f"median {name} time"] = values
+# -- Before and now: figures that two runs can be compared by, and facts that differ --------------
+
+
+def comparable(tools: Iterable[ToolResults]) -> dict[tuple[Key, str, str], tuple[float, ...]]:
+    """Return all values of a run that another can be compared by: by key, quantity and unit.
+
+    One value per sample: its rate, or the median of its distribution, because the requests of one
+    sample follow each other and share its disturbances.
+    """
+    found: dict[tuple[Key, str, str], tuple[float, ...]] = {}
+    for tool in tools:
+        times = _compared_times(tool)
+        for one in tool.measurements:
+            if tool.rate is not None and one.rate is not None and one.rate.values:
+                found[one.key, tool.rate.heading, tool.rate.unit] = one.rate.values
+            for source, name in times.items():
+                values = tuple(
+                    quantile(of_sample, 0.5)
+                    for sample in one.samples
+                    if (of_sample := values_of([sample], source))
+                )
+                if values:
+                    found[one.key, f"median {name}", "s"] = values
     return found
 
 
-def _median(sample: Record, phase: str) -> float | None:
-    """One value per sample: requests of one sample follow each other and share its disturbances."""
-    stated = figure(sample, f"{phase}_median_seconds")
-    ordered = sorted(reals(mapping(sample.get("distribution")).get(f"{phase}_seconds")))
-    return stated if stated is not None or not ordered else quantile(ordered, 0.5)
+def _compared_times(tool: ToolResults) -> Mapping[str, str]:
+    """Return the durations that a tool's table shows, named as gates or else columns name them."""
+    if tool.rate is not None or not tool.known:
+        return {}
+    found: dict[str, str] = {}
+    for column in tool.columns:
+        if column.unit == "seconds":
+            found.setdefault(column.source, tool.curves.get(column.source, column.heading))
+    return found
 
 
 def thinned(values: Sequence[float]) -> list[float]:
-    """At most ``KEPT_VALUES`` of them, evenly from the sorted whole: records stay small."""
+    """Return at most ``KEPT_VALUES``, evenly from the sorted whole: records stay small."""
     if len(values) <= KEPT_VALUES:
         return list(values)
     ordered = sorted(values)
     return [quantile(ordered, (index + 0.5) / KEPT_VALUES) for index in range(KEPT_VALUES)]
 
 
-def compared(
-    baseline: Record, bandwidth: Sequence[BandwidthCell], latency: Sequence[LatencyRow]
-) -> tuple[Compared, ...]:
-    """Each figure that both runs have; a ratio with the interval for two unpaired runs."""
-    now = figures_of(bandwidth, latency)
-    found = []
-    for entry in objects(baseline.get("figures")):
-        key = Key(
-            words(entry.get("scene")), words(entry.get("placement")), words(entry.get("mode"))
+def _comparisons(baseline: Record, tools: Sequence[ToolResults]) -> tuple[Comparison, ...]:
+    """Return each figure that both runs have, by quantity; with the interval for unpaired runs."""
+    then = {
+        (key_of(entry), words(entry.get("quantity"))): reals(entry.get("values"))
+        for entry in map(dict, objects(baseline.get("figures")))
+    }
+    found = [
+        Comparison(
+            key=key,
+            quantity=quantity,
+            unit=unit,
+            before=mean(before),
+            now=mean(now),
+            ratio=ratio_of_means(now, before),
+            count_before=len(before),
+            count_now=len(now),
         )
-        quantity = words(entry.get("quantity"))
-        before, after = reals(entry.get("values")), now.get((key, quantity))
-        if not before or not after:
-            continue
-        found.append(
-            Compared(
-                key=key,
-                quantity=quantity,
-                unit=QUANTITIES.get(quantity, words(entry.get("unit"))),
-                before=mean(before),
-                now=mean(after),
-                ratio=ratio_of_means(after, before),
-                count_before=len(before),
-                count_now=len(after),
-            )
-        )
-    order = list(QUANTITIES)
-    return tuple(
-        sorted(found, key=lambda one: (order.index(one.quantity), one.key.order))
-        if all(one.quantity in order for one in found)
-        else found
-    )
+        for (key, quantity, unit), now in comparable(tools).items()
+        if (before := then.get((key, quantity)))
+    ]
+    order = list(dict.fromkeys(one.quantity for one in found))
+    return tuple(sorted(found, key=lambda one: order.index(one.quantity)))
 
 
 def differences_between(before: Record, now: Record) -> tuple[Difference, ...]:
-    """The facts that are not the same in two facts records."""
+    """Return the facts that are not the same in two facts records."""
     old, new = _facts(before), _facts(now)
     return tuple(
         Difference(fact=name, before=old.get(name, _ABSENT), now=new.get(name, _ABSENT))
@@ -569,7 +645,7 @@ def differences_between(before: Record, now: Record) -> tuple[Difference, ...]:
 
 
 def differences_of(record: Record) -> tuple[Difference, ...]:
-    """The differences that a baseline record names."""
+    """Return the differences that a baseline record names."""
     return tuple(
         Difference(
             fact=words(entry.get("fact")),
@@ -589,177 +665,26 @@ def _facts(record: Record) -> dict[str, str]:
     return facts
 
 
-# -- curl samples -> the rows of the latency table ------------------------------------------------
-
-#: curl's times, as its manual names them, in the order in which they pass.
-PHASES = ("connect", "starttransfer", "total")
-
-
-def latency_rows(
-    samples: Sequence[Record], verdicts: Sequence[Judged], outcome: Outcome
-) -> tuple[LatencyRow, ...]:
-    """All rows in the study's order."""
-    rows = []
-    for key, group in grouped(samples).items():
-        good = [sample for sample in group if usable(sample)]
-        rows.append(
-            LatencyRow(
-                key=key,
-                requests=sum(int(figure(one, "requests") or 0) for one in good),
-                failed=sum(int(figure(one, "failed") or 0) for one in good),
-                phases={name: _phase(good, name) for name in PHASES},
-                judged=of_cell(verdicts, key),
-                outcome=outcome(key, group),
-                errors=sum(map(failed, group)),
-                url=next((words(one["url"]) for one in group if one.get("url")), ""),
-                samples=tuple(group),
-            )
-        )
-    return tuple(rows)
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested facts as one level: ``{"nic": {"mtu": 1500}}`` is ``{"nic.mtu": "1500"}``."""
+    found: dict[str, str] = {}
+    for name, item in value.items():
+        if isinstance(item, dict):
+            found |= flat(item, f"{prefix}{name}.")
+        elif isinstance(item, list):
+            found[prefix + name] = ", ".join(map(words, item))
+        elif name.endswith("_bits_per_second") and (rate := real(item)) is not None:
+            found[prefix + name] = str(BitRate(rate))
+        else:
+            found[prefix + name] = words(item)
+    return found
 
 
-def _phase(group: Sequence[Record], name: str) -> Phase:
-    """One time over all requests: from the requests themselves where the records hold them."""
-    values: list[float] = []
-    for sample in group:
-        values += reals(mapping(sample.get("distribution")).get(f"{name}_seconds"))
-    values.sort()
-    if values:
-        return Phase(
-            mean=_weighted(group, f"{name}_mean_seconds"),
-            median=quantile(values, 0.5),
-            p95=quantile(values, 0.95),
-            ordered=tuple(values),
-        )
-    alone = group[0] if len(group) == 1 else {}
-    return Phase(
-        mean=_weighted(group, f"{name}_mean_seconds"),
-        # Percentiles of several samples cannot be averaged; they are left out, not invented.
-        median=figure(alone, f"{name}_median_seconds"),
-        p95=figure(alone, f"{name}_p95_seconds"),
-    )
-
-
-def _weighted(group: Sequence[Record], name: str) -> float | None:
-    """The mean over all answered requests of several samples."""
-    total = weight = 0.0
-    for sample in group:
-        value = figure(sample, name)
-        answered = (figure(sample, "requests") or 0) - (figure(sample, "failed") or 0)
-        if value is not None and answered > 0:
-            total += value * answered
-            weight += answered
-    return total / weight if weight else None
-
-
-# -- Records -> :class:`~pytest_k8snet.report.model.Summary`: all that the report shows. Pure -----
-
-
-def summarise(records: Sequence[Record]) -> Summary:
-    """Summarise one run.
-
-    Args:
-        records: its records in the order they were made; may end anywhere (a killed run).
-    """
-    kinds: dict[str, list[Record]] = {}
-    for record in records:
-        kinds.setdefault(record["kind"], []).append(record)
-    samples = with_discards(kinds.get("sample", []), kinds.get("verdict", []))
-    verdicts = judged(kinds.get("verdict", []), {sample["id"]: sample for sample in samples})
-    tests = _tests(kinds.get("test", []))
-    end = _last(kinds.get("end"))
-    changes = changed(kinds.get("change", []))
-    back = restored(changes, end)
-    by_name = {test.name: test for test in tests}
-    outcome = partial(outcome_of, tests=by_name, alone=_scenes_by_test(samples))
-    facts = [one for one in kinds.get("facts", []) if one["phase"] == "before"]
-    after = [one for one in kinds.get("facts", []) if one["phase"] == "after"]
-    now = _last(facts) or _last(after)
-    iperf3 = [sample for sample in samples if sample["tool"] == "iperf3"]
-    bandwidth = bandwidth_cells(iperf3, verdicts, outcome, link_rate_of(now))
-    latency = latency_rows(
-        [sample for sample in samples if sample["tool"] == "curl"], verdicts, outcome
-    )
-    baseline = _last(kinds.get("baseline"))
-    begun, ended = _span(records)
-    return Summary(
-        run=_last(kinds.get("run")) or {},
-        outcome=_outcome(tests, end, back),
-        counts=Counter(test.outcome for test in tests),
-        tests=tests,
-        judged=verdicts,
-        bandwidth=bandwidth,
-        latency=latency,
-        meshes=meshes(iperf3),
-        changes=changes,
-        switches=switched(kinds.get("switch", [])),
-        restored=back,
-        facts=now,
-        drift=differences_between(facts[-1], after[-1]) if facts and after else (),
-        baseline=baseline,
-        compared=compared(baseline, bandwidth, latency) if baseline else (),
-        tools=Counter(sample["tool"] for sample in samples if usable(sample)),
-        discarded=sum(1 for sample in samples if sample.get("discarded")),
-        path=path_tally(samples),
-        begun=begun,
-        ended=ended if end is not None else "",
-        seconds=(real(end.get("seconds")) if end is not None else None) or _between(begun, ended),
-        samples=tuple(samples),
-    )
+# -- Times ----------------------------------------------------------------------------------------
 
 
 def _last(records: Sequence[Record] | None) -> Record | None:
     return records[-1] if records else None
-
-
-def _tests(records: Iterable[Record]) -> tuple[Tested, ...]:
-    """One entry per test: the first of its worst outcomes, and all its time."""
-    found: dict[str, Tested] = {}
-    for record in records:
-        name = words(record["test"])
-        seen = found.get(name)
-        seconds = (real(record.get("seconds")) or 0.0) + (seen.seconds if seen else 0.0)
-        worse = seen is None or OUTCOMES.index(record["outcome"]) < OUTCOMES.index(seen.outcome)
-        if worse or seen is None:
-            found[name] = Tested(
-                name=name,
-                outcome=record["outcome"],
-                phase=words(record.get("phase")),
-                seconds=seconds,
-                reason=words(record.get("reason")),
-            )
-        else:
-            found[name] = Tested(
-                name=name,
-                outcome=seen.outcome,
-                phase=seen.phase,
-                seconds=seconds,
-                reason=seen.reason,
-            )
-    return tuple(found.values())
-
-
-def _scenes_by_test(samples: Iterable[Record]) -> Mapping[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for sample in samples:
-        scenes = found.setdefault(words(sample.get("test")), [])
-        if sample["scene"] not in scenes:
-            scenes.append(sample["scene"])
-    return found
-
-
-def _outcome(tests: Sequence[Tested], end: Record | None, back: bool | None) -> str:
-    outcomes = {test.outcome for test in tests}
-    if outcomes & {"failed", "error"} or (end is not None and back is False):
-        return "failed"
-    if end is None:
-        return "cut"
-    if "inconclusive" in outcomes:
-        return "inconclusive"
-    if "passed" in outcomes:
-        # Anything else that pytest counts as a failure (a collection error, a hook) is one here.
-        return "passed" if end["exit_status"] in (0, None) else "failed"
-    return "empty"
 
 
 def _span(records: Sequence[Record]) -> tuple[str, str]:

@@ -1,251 +1,38 @@
-"""What pytest's terminal shows at the end: the study's table, and what was left undecided."""
+"""What pytest's terminal shows at the end: the tables of the run, and what became of it."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import pytest
 
 from pytest_k8snet.report.format import (
-    MILLISECONDS,
     OUTCOME_WORDS,
-    Unit,
-    bit_unit,
     changed_text,
     clipped,
     columns,
     cost_text,
     counts_text,
-    figure_texts,
-    limit_text,
-    margin_text,
     measured_text,
     padded,
     path_text,
-    ratio,
     restored_text,
     squeezed,
     visible_line,
 )
-from pytest_k8snet.report.model import (
-    STATES,
-    TEST_WORDS,
-    WORDS,
-    BandwidthCell,
-    Judged,
-    LatencyRow,
-    Summary,
-    modes_of,
-)
+from pytest_k8snet.report.model import GateResult, Summary
 from pytest_k8snet.report.records import Record
-from pytest_k8snet.report.summary import PHASES, summarise
+from pytest_k8snet.report.summary import summarise
+from pytest_k8snet.report.tables import Row, Table, cell_lines, gates_table, tool_tables
 
 _GAP = "  "
-_CLAIM_WIDTH = 44
+_HEADING_WIDTH = 44
 _CELL_WIDTH = 44
+#: What the columns beside a claim take.
 _GATE_COLUMNS = 56
 _NARROWEST = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row: its heading and, per column, one or more lines of text."""
-
-    heading: str
-    cells: tuple[tuple[str, ...], ...]
-
-
-def text_report(summary: Summary, width: int = 100) -> list[str]:
-    """The run in lines of text, none of them holding a character that steers a terminal.
-
-    Args:
-        summary: the run.
-        width: columns of the terminal.
-    """
-    width = max(width, _NARROWEST)
-    blocks = [
-        _bandwidth(summary.bandwidth, width),
-        _latency(summary.latency, width),
-        _gates(summary.judged, width),
-        _facts(summary),
-    ]
-    lines: list[str] = []
-    for block in blocks:
-        if block:
-            lines += [*([""] if lines else []), *block]
-    # Whatever a record smuggled into a unit or a relation ends here.
-    return [visible_line(line, None) for line in lines]
-
-
-def _bandwidth(cells: Sequence[BandwidthCell], width: int) -> list[str]:
-    if not cells:
-        return []
-    unit = bit_unit(cell.figure.value for cell in cells if cell.figure is not None)
-    modes = modes_of(cells)
-    found = {(cell.key.row, cell.key.mode): cell for cell in cells}
-    texts = {cell.key.row: cell.key.row_text for cell in cells}
-    rows = [
-        Row(
-            clipped(visible_line(text), _CLAIM_WIDTH),
-            tuple(_cell(found.get((row, mode)), unit) for mode in modes),
-        )
-        for row, text in texts.items()
-    ]
-    title = f"Bandwidth in {unit.name}: mean, in brackets the ratio to node-node"
-    return [title, *_table("scene", [mode or "no mode" for mode in modes], rows, width)]
-
-
-def _cell(cell: BandwidthCell | None, unit: Unit) -> tuple[str, ...]:
-    if cell is None:
-        return ("-",)
-    if cell.figure is None:
-        return ("no figure",)
-    share = f" ({ratio(cell.ratio.value)})" if cell.ratio is not None else ""
-    lines = [f"{unit.number(cell.figure.value)}{share}"]
-    if cell.judged:
-        lines.append(f"{WORDS[cell.state]} {limit_text(cell.judged[0])}")
-    elif cell.word:
-        lines.append(cell.word)
-    if cell.path.state not in ("", "proven"):
-        lines.append(f"path {cell.path.state}")
-    return tuple(lines)
-
-
-def _latency(rows: Sequence[LatencyRow], width: int) -> list[str]:
-    if not rows:
-        return []
-    headings = ["requests", "failed", *PHASES, "p95 total", "verdict"]
-    made = []
-    for row in rows:
-        means = [MILLISECONDS.number(row.phases[phase].mean) for phase in PHASES]
-        made.append(
-            Row(
-                clipped(visible_line(row.key.text), _CLAIM_WIDTH),
-                (
-                    (f"{row.requests:,}",),
-                    (f"{row.failed:,}",),
-                    *((mean,) for mean in means),
-                    (MILLISECONDS.number(row.phases["total"].p95),),
-                    tuple(_verdict(one) for one in row.judged) or (TEST_WORDS[row.outcome] or "-",),
-                ),
-            )
-        )
-    return [
-        "Latency by curl in ms: means of time_connect, time_starttransfer, time_total",
-        *_table("scene", headings, made, width),
-    ]
-
-
-def _verdict(one: Judged) -> str:
-    return f"{WORDS[one.state]} {visible_line(one.quantity, 40)} {limit_text(one)}"
-
-
-def gates_table(judged: Sequence[Judged], width: int) -> list[str]:
-    """Every verdict, worst first."""
-    return [visible_line(line, None) for line in _gates(judged, max(width, _NARROWEST))]
-
-
-def _gates(judged: Sequence[Judged], width: int) -> list[str]:
-    if not judged:
-        return []
-    # A gate's claim names what it measured: it takes the room that the other columns leave.
-    room = max(_CLAIM_WIDTH, min(80, width - _GATE_COLUMNS))
-    rows = []
-    for one in sorted(judged, key=lambda one: STATES.index(one.state)):
-        estimate, interval = figure_texts(one)
-        mode = f" [{one.key.mode}]" if one.key.mode else ""
-        rows.append(
-            Row(
-                squeezed(visible_line(f"{one.claim}{mode}", None), room),
-                (
-                    (WORDS[one.state],),
-                    (f"{estimate} {interval}".strip(),),
-                    (margin_text(one),),
-                    (f"{one.count:,}",),
-                ),
-            )
-        )
-    return ["Gates", *_table("claim", ["verdict", "measured", "margin", "n"], rows, width)]
-
-
-def _facts(summary: Summary) -> list[str]:
-    cost = cost_text(summary)
-    return [
-        f"{OUTCOME_WORDS[summary.outcome]}: {counts_text(summary)}",
-        f"  measured  {visible_line(measured_text(summary), 400)}",
-        f"  path      {visible_line(path_text(summary), 400)}",
-        f"  changed   {visible_line(changed_text(summary), 400)}",
-        *([f"  cost      {visible_line(cost, 400)}"] if cost else []),
-        f"  put back  {visible_line(restored_text(summary), 400)}",
-    ]
-
-
-def _table(first: str, headings: Sequence[str], rows: Sequence[Row], width: int) -> list[str]:
-    """Aligned columns; where they do not fit side by side they continue below."""
-    headings = [clipped(visible_line(heading), _CELL_WIDTH) for heading in headings]
-    rows = [
-        Row(
-            row.heading,
-            tuple(tuple(clipped(line, _CELL_WIDTH) for line in cell) for cell in row.cells),
-        )
-        for row in rows
-    ]
-    labels = [row.heading for row in rows]
-    label_width = max(map(columns, [first, *labels]))
-    widths = [
-        max(columns(text) for text in [heading, *(line for row in rows for line in row.cells[at])])
-        for at, heading in enumerate(headings)
-    ]
-    lines: list[str] = []
-    for group in _groups(widths, width - label_width):
-        lines += [""] if lines else []
-        chosen = [headings[at] for at in group]
-        lines.append(_line(first, chosen, label_width, [widths[at] for at in group]))
-        lines.append(_line("", ["-" * widths[at] for at in group], label_width, [], fill="-"))
-        for label, row in zip(labels, rows, strict=True):
-            height = max(len(row.cells[at]) for at in group)
-            for number in range(height):
-                texts = [
-                    row.cells[at][number] if number < len(row.cells[at]) else "" for at in group
-                ]
-                lines.append(
-                    _line(
-                        label if number == 0 else "",
-                        texts,
-                        label_width,
-                        [widths[at] for at in group],
-                    )
-                )
-    return lines
-
-
-def _line(
-    label: str, texts: Iterable[str], label_width: int, widths: Sequence[int], fill: str = " "
-) -> str:
-    cells = [
-        padded(text, widths[at]) if at < len(widths) else text for at, text in enumerate(texts)
-    ]
-    start = padded(label, label_width) if fill == " " else fill * label_width
-    return (start + _GAP + _GAP.join(cells)).rstrip()
-
-
-def _groups(widths: Sequence[int], room: int) -> list[list[int]]:
-    groups: list[list[int]] = [[]]
-    used = 0
-    for at, width in enumerate(widths):
-        if groups[-1] and used + width + len(_GAP) > room:
-            groups.append([])
-            used = 0
-        groups[-1].append(at)
-        used += width + len(_GAP)
-    return groups
-
-
-# -- What pytest's terminal shows at the end: the study's table, and what was left undecided ------
-
 
 _COLOURS: dict[str, dict[str, bool]] = {
     "PASS": {"green": True},
@@ -265,13 +52,14 @@ _COLOURED = re.compile(
 
 
 def summary(terminalreporter: pytest.TerminalReporter, records: Sequence[Record]) -> None:
-    """Print the table of the run; nothing where no record was made, or under ``-qq``."""
+    """Print the tables of the run; nothing where no record was made, or under ``-qq``."""
     if not records or terminalreporter.config.get_verbosity() < -1:
         return
-    run = summarise(records)
     terminalreporter.section("k8snet")
-    for line in text_report(run, shutil.get_terminal_size((100, 24)).columns):
-        _write_line(terminalreporter, line)
+    for line in text_report(summarise(records), shutil.get_terminal_size((100, 24)).columns):
+        for part in filter(None, _COLOURED.split(line)):
+            terminalreporter.write(part, **_COLOURS.get(part, {}))
+        terminalreporter.write("\n")
     for line in warnings_of_passes(records):
         terminalreporter.write_line(visible_line(line), yellow=True)
 
@@ -289,8 +77,91 @@ def warnings_of_passes(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _write_line(terminalreporter: pytest.TerminalReporter, line: str) -> None:
-    for part in _COLOURED.split(line):
-        if part:
-            terminalreporter.write(part, **_COLOURS.get(part, {}))
-    terminalreporter.write("\n")
+def text_report(summary: Summary, width: int = 100) -> list[str]:
+    """Return the run in lines of text, none of them holding a character that steers a terminal.
+
+    Args:
+        summary: the run.
+        width: columns of the terminal.
+    """
+    tables = [tool_tables(results)[0] for results in summary.tools]
+    blocks = [table_lines(table, width) for table in tables]
+    blocks += [gate_lines(summary.gates, width)] if summary.gates else []
+    lines = [line for block in blocks for line in (*block, "")]
+    return [*lines, *(visible_line(line, None) for line in _facts(summary))]
+
+
+def gate_lines(gates: Sequence[GateResult], width: int) -> list[str]:
+    """Return the table of gates; a claim names what it measured, and takes what room is left."""
+    room = max(_HEADING_WIDTH, min(80, width - _GATE_COLUMNS))
+    return table_lines(gates_table(gates), width, room)
+
+
+def table_lines(table: Table, width: int, heading_width: int = _HEADING_WIDTH) -> list[str]:
+    """Return a table's title and aligned columns; what does not fit side by side goes below."""
+    table = table.narrow()
+    headings = [_clipped(column.heading) for column in table.columns]
+    labels = [_label(row, heading_width) for row in table.rows]
+    bodies = [
+        [[_clipped(line) for line in cell_lines(cell)] for cell in row.cells] for row in table.rows
+    ]
+    label_width = max(map(columns, [table.first, *labels]))
+    widths = [
+        max(map(columns, [heading, *(line for body in bodies for line in body[index])]))
+        for index, heading in enumerate(headings)
+    ]
+    lines = [table.title]
+    for group in _groups(widths, max(width, _NARROWEST) - label_width):
+        lines += [""] if len(lines) > 1 else []
+        chosen = [widths[index] for index in group]
+        lines.append(_line(table.first, label_width, (headings[index] for index in group), chosen))
+        lines.append(_GAP.join("-" * size for size in [label_width, *chosen]))
+        for label, body in zip(labels, bodies, strict=True):
+            for number in range(max(len(body[index]) for index in group)):
+                texts = ("".join(body[index][number : number + 1]) for index in group)
+                lines.append(_line("" if number else label, label_width, texts, chosen))
+    # Whatever a record smuggled into a unit or a relation ends here.
+    return [visible_line(line, None) for line in lines]
+
+
+def _label(row: Row, width: int) -> str:
+    # Of a claim, both what it is about and its limit stay.
+    shorten = squeezed if row.gate is not None else clipped
+    mode = f" [{row.mode}]" if row.mode else ""
+    return shorten(visible_line(row.heading + mode, None), width)
+
+
+def _clipped(text: str) -> str:
+    return clipped(visible_line(text), _CELL_WIDTH)
+
+
+def _line(label: str, label_width: int, texts: Iterable[str], widths: Sequence[int]) -> str:
+    cells = [padded(text, size) for text, size in zip(texts, widths, strict=True)]
+    return _GAP.join([padded(label, label_width), *cells]).rstrip()
+
+
+def _groups(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Return which columns stand side by side."""
+    groups: list[list[int]] = [[]]
+    used = 0
+    for at, width in enumerate(widths):
+        if groups[-1] and used + width + len(_GAP) > room:
+            groups.append([])
+            used = 0
+        groups[-1].append(at)
+        used += width + len(_GAP)
+    return groups
+
+
+def _facts(summary: Summary) -> list[str]:
+    facts = {
+        "measured": measured_text(summary),
+        "path": path_text(summary),
+        "changed": changed_text(summary),
+        "cost": cost_text(summary),
+        "put back": restored_text(summary),
+    }
+    return [
+        f"{OUTCOME_WORDS[summary.outcome]}: {counts_text(summary)}",
+        *(f"  {name:8}  {visible_line(text, 400)}" for name, text in facts.items() if text),
+    ]

@@ -351,8 +351,16 @@ class CurlSamples:
         }
 
     def _recorded(self) -> Iterator[Distribution]:
-        phases = (self.namelookup, self.connect, self.appconnect, self.starttransfer, self.total)
-        return (phase for phase in phases if len(phase))
+        cumulative = (
+            self.namelookup,
+            self.connect,
+            self.appconnect,
+            self.starttransfer,
+            self.total,
+        )
+        # What gates judge and charts draw; the name lookup is the first of curl's times already.
+        alone = (self.tcp, self.tls, self.ttfb)
+        return (phase for phase in (*cumulative, *alone) if len(phase))
 
     def _over(self, name: str) -> Distribution:
         counted = (one for one in self.requests if one.succeeded and one.fresh)
@@ -768,25 +776,29 @@ class CurlTool(Tool[Options, Result]):
     """What the two ways to run curl have in common: how reports show its requests."""
 
     name = "curl"
-    title = "Latency by curl in ms: means of time_connect, time_starttransfer, time_total"
+    title = "Latency by curl in ms: means of its times from the start of a request"
     columns = (
         Column(heading="requests", source="requests", statistic="sum", unit="count"),
         Column(heading="failed", source="failed", statistic="sum", unit="count"),
-        Column(heading="connect", source="connect_seconds", statistic="mean", unit="seconds"),
+        # Cumulative, in curl's own words: a gate's "connect" is the TCP handshake alone.
+        Column(heading="time_connect", source="connect_seconds", statistic="mean", unit="seconds"),
         Column(
-            heading="starttransfer",
+            heading="time_starttransfer",
             source="starttransfer_seconds",
             statistic="mean",
             unit="seconds",
         ),
-        Column(heading="total", source="total_seconds", statistic="mean", unit="seconds"),
-        Column(heading="p95 total", source="total_seconds", statistic="p95", unit="seconds"),
+        Column(heading="time_total", source="total_seconds", statistic="mean", unit="seconds"),
+        Column(heading="total p50", source="total_seconds", statistic="median", unit="seconds"),
+        Column(heading="total p95", source="total_seconds", statistic="p95", unit="seconds"),
     )
     curves = MappingProxyType(
         {
-            "connect_seconds": "connect",
-            "starttransfer_seconds": "first_byte",
             "total_seconds": "total",
+            "tcp_seconds": "connect",
+            "ttfb_seconds": "first_byte",
+            "namelookup_seconds": "dns",
+            "tls_seconds": "tls",
         }
     )
 

@@ -189,6 +189,7 @@ class Iperf3(ServedTool[Iperf3Options, "Iperf3Result"]):
         rate,
         Column(heading="retransmits", source="retransmit_ratio", statistic="mean", unit="ratio"),
         Column(heading="RTT", source="rtt_mean_seconds", statistic="mean", unit="seconds"),
+        Column(heading="MSS", source="mss_bytes", statistic="minimum", unit="bytes"),
     )
 
     def argv(self, options: Iperf3Options) -> tuple[str, ...]:

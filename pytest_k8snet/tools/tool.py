@@ -15,8 +15,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from pytest_k8snet.errors import SettingsError, ToolError
 
 Unit = Literal["count", "ratio", "seconds", "bit/s", "bytes"]
-#: How the samples of one cell are put together: a figure's sum or mean over the samples, or a
-#: statistic over all values of a distribution, whichever sample they came from.
+#: How the samples of one cell are put together.
 Statistic = Literal["sum", "mean", "minimum", "median", "p95", "p99"]
 
 Options = TypeVar("Options")
@@ -42,9 +41,9 @@ class Column:
 
     Attributes:
         heading: as tables show it.
-        source: the name of a figure ("sum", "mean") or of a distribution (the others, and "mean"
-            where a distribution of that name is recorded) in a sample's record.
-        statistic: how the samples of a cell are put together.
+        source: the name of a distribution or else of a figure in a sample's record.
+        statistic: over all values of the distribution, whichever sample they came from, or over
+            the samples' figures.
         unit: of the source.
     """
 

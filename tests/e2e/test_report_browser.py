@@ -20,7 +20,7 @@ sys.path.insert(0, str(FIXTURES))
 from hostile_records import hostile  # noqa: E402
 from study_records import study, with_baseline, with_mesh  # noqa: E402
 
-from pytest_k8snet.report.html import render_page  # noqa: E402
+from pytest_k8snet.report.documents import render_page  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 #: Path of axe.min.js (npm install axe-core): with it, pages are audited as well.

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pytest_k8snet.report.html import render_page
+from pytest_k8snet.report.documents import render_page
 from pytest_k8snet.report.records import read
 
 FIXTURES = Path(__file__).parent.parent / "unit" / "report"

@@ -13,7 +13,7 @@ from store_sessions import IPIP, KINDS, NEVER, VXLAN, VXLAN_CS, a_cluster, objec
 from pytest_k8snet.calico import restore
 from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.report.summary import changed, restored
+from pytest_k8snet.report.summary import all_restored, changed_objects
 
 POOL, INSTALLATION = f"ippools/{DEFAULT_POOL}", "installations/default"
 WRITTEN = {
@@ -48,11 +48,11 @@ def test_every_object_that_a_run_changes_is_recorded_as_restored(
     before = objects(api)
     records = records_of(api, strategy, [VXLAN_CS] if strategy == "none" else modes)
     assert objects(api) == before
-    summary = changed(records)
+    summary = changed_objects(records)
     assert {one.object: one.state for one in summary} == dict.fromkeys(
         [one.object for one in summary], "restored"
     )
-    assert restored(summary, None) is (None if strategy == "none" else True)
+    assert all_restored(summary, None) is (None if strategy == "none" else True)
     if strategy == "in-place":
         assert {one.object for one in summary} == WRITTEN[kind]
 
@@ -87,5 +87,5 @@ def test_an_object_that_could_not_be_restored_is_named() -> None:
     )
     with pytest.raises(Exception, match="lists no pool"):
         calico.close()
-    (found,) = changed([{**one, "kind": "change", "time": ""} for one in made])
+    (found,) = changed_objects([{**one, "kind": "change", "time": ""} for one in made])
     assert (found.object, found.state) == (INSTALLATION, "failed")

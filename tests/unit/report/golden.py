@@ -1,9 +1,17 @@
-"""Drawings made comparable: a page as its parsed tokens, one a line, and how two texts differ."""
+"""Drawings made comparable: a page as its parsed tokens, and how two texts differ."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from html.parser import HTMLParser
+
+_VOID = frozenset({"meta", "br", "hr", "col"})
+#: What does not begin a line: a row of a table with all its cells is one line.
+_INLINE = frozenset({"td", "th", "span", "strong", "bdi", "code", "mark", "a"})
+_MARKUP = r"<[^>]*>"
+#: Of the terminal's tables and of Markdown's, in whose cells parts are joined by commas.
+_COLUMNS = r" \| |\| | \|| {2,}|, "
 
 
 class _Tokens(HTMLParser):
@@ -12,41 +20,36 @@ class _Tokens(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
         self.lines: list[str] = []
-        self._pre = False
-        self._style = False
+        self._open = ""
         self.feed(page)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._open = tag
+        if tag == "tspan" or tag not in _INLINE or not self.lines:
+            self.lines.append("")
         shown = "".join(f" {name}={value!r}" for name, value in sorted(attrs))
-        self.lines.append(f"<{tag}{shown}>")
-        self._pre = self._pre or tag == "pre"
-        self._style = tag == "style"
+        self.lines[-1] += f"<{tag}{shown}>"
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
+        if tag not in _VOID:
+            self.handle_endtag(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        self.lines.append(f"</{tag}>")
-        self._pre = self._pre and tag != "pre"
-        self._style = False
+        self._open = ""
+        # Only what holds text is worth its end.
+        if tag in _INLINE:
+            self.lines[-1] += f"</{tag}>"
 
     def handle_data(self, data: str) -> None:
-        if self._pre:
-            self._add(repr(data))
-        elif folded := " ".join(data.split()):
-            self._add("(style)" if self._style else folded)
-
-    def _add(self, text: str) -> None:
-        """Texts that touch are one text, however many pieces the parser was given."""
-        if self.lines and not self.lines[-1].startswith("<"):
-            self.lines[-1] += f" {text}"
-        else:
-            self.lines.append(text)
+        folded = repr(data) if self._open == "pre" else " ".join(data.split())
+        if folded and self.lines:
+            self.lines[-1] += "(style)" if self._open == "style" else folded
 
 
 def normalised(page: str) -> str:
-    """Return an HTML page's tokens, one a line."""
+    """Return an HTML page's tokens, a line for each block or row."""
     return "\n".join(_Tokens(page).lines) + "\n"
 
 
@@ -55,7 +58,16 @@ def differences(old: str, new: str) -> tuple[list[str], list[str]]:
     removed: list[str] = []
     added: list[str] = []
     for line in difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0):
-        if line.startswith(("---", "+++", "@@")):
-            continue
-        (removed if line[0] == "-" else added).append(line[1:])
+        if not line.startswith(("---", "+++", "@@")):
+            (removed if line[0] == "-" else added).append(line[1:])
     return removed, added
+
+
+def texts(lines: list[str]) -> set[str]:
+    """Return the texts between tags, or in the columns of a table."""
+    return {
+        text.strip()
+        for line in lines
+        for text in re.split(_MARKUP if line.startswith("<") else _COLUMNS, line)
+        if text.strip()
+    }

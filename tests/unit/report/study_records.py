@@ -219,9 +219,12 @@ class Study:
             seconds=0.4,
             figures=figures,
             distribution={
+                "namelookup_seconds": [value * 0.1 for value in total],
                 "connect_seconds": connect,
                 "starttransfer_seconds": start,
                 "total_seconds": total,
+                "tcp_seconds": [value * 0.2 for value in total],
+                "ttfb_seconds": [value * 0.65 for value in total],
             },
             path=None,
             command=["curl", "-sS", "http://10.96.113.7:8080/#[1-10]"],

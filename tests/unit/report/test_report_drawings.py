@@ -8,8 +8,7 @@ import pytest
 from hostile_records import EVIL, hostile
 from study_records import Record, Study, study, with_baseline, with_mesh
 
-from pytest_k8snet.report.html import render_fragment, render_page
-from pytest_k8snet.report.markdown import escaped, markdown
+from pytest_k8snet.report.documents import escaped, markdown, render_fragment, render_page
 from pytest_k8snet.report.summary import summarise
 from pytest_k8snet.report.terminal import text_report
 
@@ -306,15 +305,12 @@ def test_beyond_what_a_page_holds_it_points_to_the_results_file() -> None:
     assert len(page.encode()) < 3_500_000
 
 
-@pytest.mark.parametrize(
-    ("quantity", "phase"),
-    [("connect p95", "connect"), ("first_byte p95", "starttransfer"), ("total p50", "total")],
-)
+@pytest.mark.parametrize("quantity", ["connect p95", "first_byte p95", "total p50", "dns p90"])
 @pytest.mark.parametrize(
     ("limit", "drawn"), [(0.001, "ms</text>"), (10.0, " 10 s: beyond the axis →</text>")]
 )
 def test_a_gates_limit_is_in_the_open_chart_of_its_time(
-    quantity: str, phase: str, limit: float, drawn: str
+    quantity: str, limit: float, drawn: str
 ) -> None:
     made = Study()
     made.begin()
@@ -323,8 +319,39 @@ def test_a_gates_limit_is_in_the_open_chart_of_its_time(
         "t.py::t", "pass", quantity=quantity, unit="s", scene="node-clusterip", limit=limit
     )
     page = render_page(made.records)
-    section = page[page.index('id="k8snet-latency"') : page.index("Charts of time_")]
-    assert re.findall(r"<figcaption><strong>time_(\w+):", section) == [phase]
+    section = page[page.index('id="k8snet-curl"') : page.index("Charts of ")]
+    captions = re.findall(r"<figcaption><strong>(\w+):", section)
+    assert captions == [quantity.split()[0]]
     (label,) = re.findall(r'<text [^>]*class="f-limit"[^>]*>([^<]*</text>)', section)
     assert label.startswith(quantity)
     assert label.endswith(drawn)
+
+
+def test_the_chart_beside_a_gate_is_of_the_quantity_that_it_judged() -> None:
+    made = Study()
+    made.begin()
+    name = made.curl("t.py::t", "pod-dns", requests=100)
+    sample = made.records[-1]
+    # A slow name lookup, and a handshake of 233 us after it.
+    sample["distribution"] |= {
+        "namelookup_seconds": [0.0077] * 100,
+        "connect_seconds": [0.007933] * 100,
+        "tcp_seconds": [0.000233] * 100,
+    }
+    made.verdict(
+        *("t.py::t", "pass"),
+        quantity="connect p50",
+        unit="s",
+        scene="pod-dns",
+        baseline=None,
+        relation="<=",
+        limit=0.02,
+        estimate=0.000233,
+        samples=[[name]],
+    )
+    page = Page(render_page(made.records)).text
+    assert "connect p50 233 µs ≤ 20 ms" in page
+    assert "Share of values whose connect time is at most so long pod-dns: median 233 µs" in page
+    table = next(line for line in text_report(summarise(made.records)) if line.startswith("scene "))
+    assert " time_connect " in table
+    assert " connect " not in table

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
-from study_records import Study, iperf3_json, study
+from study_records import Study, study
 
 from pytest_k8snet.errors import ResultsError
-from pytest_k8snet.report.hooks import RawShare, extra_of, finish, properties
+from pytest_k8snet.report.documents import RawBudget, render_test
+from pytest_k8snet.report.hooks import finish, properties
 from pytest_k8snet.report.progress import Progress
-from pytest_k8snet.report.raw import RawBudget, compact
 from pytest_k8snet.report.recorder import Recorder, current_test, new_run_id
 from pytest_k8snet.report.records import read
 
@@ -94,31 +94,15 @@ def test_an_extra_holds_figures_and_raw_output_until_its_share_is_spent() -> Non
     made = Study()
     made.iperf3("t", "pod-pod", "Never", gbit=1)
     made.verdict("t", "pass", estimate=0.95, low=0.92, high=0.98)
-    share = RawShare()
-    first = extra_of(made.records, share)
+    share = RawBudget(40, 300_000)
+    first = render_test(made.records, share)
     assert "0.950 [0.920, 0.980], limit ≥ 0.900" in first
     assert "tcp_mss_default" in first
     share.take("x" * 400_000)
     while share.take("x" * 400_000) is not None:
         pass
-    assert 'href="#k8snet-s0001"' in extra_of(made.records, share)
-    assert extra_of([], share) == ""
-
-
-def test_raw_json_is_laid_out_without_losing_a_digit_or_a_key() -> None:
-    raw = '{\n\t"a":\t1.50,\n\t"b": {"c": 1e3, "c": [1, 2]},\t"d": "\\u202e", "e": {}}'
-    assert compact(raw) == (
-        '{\n "a": 1.50,\n "b": {\n  "c": 1e3,\n  "c": [1, 2]\n },\n "d": "\u202e",\n "e": {}\n}'
-    )
-    whole = iperf3_json([1e9, 1.1e9], 1398)
-    assert len(compact(whole)) < 0.9 * len(whole)
-    assert json.loads(compact(whole)) == json.loads(whole)
-
-
-def test_what_is_no_json_stays_as_it_is() -> None:
-    assert compact("{broken") == "{broken"
-    assert compact("[" * 100_000) == "[" * 100_000
-    assert compact("200 0.004\n") == "200 0.004"
+    assert 'href="#k8snet-s0001"' in render_test(made.records, share)
+    assert render_test([], share) == ""
 
 
 def test_a_budget_cuts_long_outputs_and_ends() -> None:

@@ -11,7 +11,7 @@ import pytest
 from study_records import Record, study
 
 from pytest_k8snet.errors import ResultsError
-from pytest_k8snet.report.html import render_page
+from pytest_k8snet.report.documents import render_page
 from pytest_k8snet.report.records import ResultsWriter, complete, read
 
 

@@ -39,7 +39,7 @@ def test_every_record_of_a_run_fits_the_schema(
     [
         {"kind": "gossip"},
         {"schema": 2},
-        {"kind": "sample", "id": "s", "tool": "ping", "scene": "x"},
+        {"kind": "sample", "id": "s", "tool": 5, "scene": "x"},
         {"kind": "test", "test": "t"},
         {"kind": "verdict", "claim": "c", "state": "maybe"},
     ],

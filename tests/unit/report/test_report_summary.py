@@ -4,18 +4,34 @@ import pytest
 from study_records import Study, study, with_baseline, with_mesh
 
 from pytest_k8snet.calico.modes import goodput_ceiling
+from pytest_k8snet.report.documents import render_page
 from pytest_k8snet.report.format import path_text
-from pytest_k8snet.report.html import render_page
-from pytest_k8snet.report.model import BandwidthCell, Key, Summary
+from pytest_k8snet.report.model import Key, Measurement, Rate, Summary
 from pytest_k8snet.report.summary import summarise
+from pytest_k8snet.tools import TOOLS
 
 
-def cell(summary: Summary, scene: str, mode: str = "") -> BandwidthCell:
-    return next(one for one in summary.bandwidth if (one.key.scene, one.key.mode) == (scene, mode))
+def cell(summary: Summary, scene: str, mode: str = "") -> Measurement:
+    return next(one for one in summary.rates if (one.key.scene, one.key.mode) == (scene, mode))
+
+
+def rate(summary: Summary, scene: str, mode: str = "") -> Rate:
+    found = cell(summary, scene, mode).rate
+    assert found is not None
+    return found
+
+
+def measured_by(summary: Summary, tool: str) -> tuple[Measurement, ...]:
+    return next(one.measurements for one in summary.tools if one.name == tool)
+
+
+def figures(one: Measurement, tool: str) -> dict[str, float | None]:
+    """The figures of a row by heading."""
+    return {column.heading: one.statistic(column) for column in TOOLS[tool].columns}
 
 
 def test_the_studys_table_has_scenes_and_modes_in_the_studys_order() -> None:
-    keys = [one.key for one in summarise(study()).bandwidth]
+    keys = [one.key for one in summarise(study()).rates]
     assert keys[:3] == [
         Key("node-node", "same-subnet", ""),
         Key("pod-pod", "same-subnet", "Never"),
@@ -26,18 +42,20 @@ def test_the_studys_table_has_scenes_and_modes_in_the_studys_order() -> None:
 
 def test_a_gates_ratio_and_interval_stand_in_its_cell() -> None:
     found = cell(summarise(study()), "pod-pod", "VXLAN-Always")
-    assert found.ratio is not None
-    assert (found.ratio.value, found.ratio.low, found.ratio.high) == (0.344, 0.336, 0.353)
+    ratio = rate(summarise(study()), "pod-pod", "VXLAN-Always").ratio
+    assert ratio is not None
+    assert (ratio.value, ratio.low, ratio.high) == (0.344, 0.336, 0.353)
     assert found.state == "fail"
-    assert found.judged[0].margin == pytest.approx(-0.618, abs=0.001)
+    assert found.gates[0].margin == pytest.approx(-0.618, abs=0.001)
     assert found.path.state == "proven"
 
 
 def test_a_cell_without_a_gate_has_welchs_ratio_and_its_tests_outcome() -> None:
     found = cell(summarise(study()), "pod-node", "Never")
-    assert found.ratio is not None
-    assert found.ratio.value == pytest.approx(2.78 / 2.85, abs=0.02)
-    assert found.ratio.low is not None
+    ratio = rate(summarise(study()), "pod-node", "Never").ratio
+    assert ratio is not None
+    assert ratio.value == pytest.approx(2.78 / 2.85, abs=0.02)
+    assert ratio.low is not None
     assert (found.state, found.word) == ("pass", "tests passed")
 
 
@@ -46,14 +64,15 @@ def test_the_baseline_is_not_blamed_for_the_tests_that_used_it() -> None:
 
 
 def test_pods_on_one_node_are_not_compared_with_a_wire() -> None:
-    found = cell(summarise(study()), "same-node", "Never")
+    found = rate(summarise(study()), "same-node", "Never")
     assert found.ratio is None
     assert found.ceiling is None
 
 
 def test_an_error_is_counted_and_gives_no_figure() -> None:
     found = cell(summarise(study()), "pod-pod", "IPIP-CrossSubnet")
-    assert (found.errors, len(found.values)) == (1, 1)
+    values = rate(summarise(study()), "pod-pod", "IPIP-CrossSubnet").values
+    assert (found.errors, len(values)) == (1, 1)
     assert found.state == "error"
 
 
@@ -68,9 +87,9 @@ def test_what_a_gate_discarded_counts_in_no_figure_and_says_why() -> None:
     ]
     made.verdict("t.py::t", "pass", mode="Never", samples=pairs[:4], discarded=discarded)
     summary = summarise(made.records)
-    assert len(cell(summary, "pod-pod", "Never").values) == 4
-    assert len(cell(summary, "node-node").values) == 4
-    assert (summary.discarded, summary.judged[0].discarded) == (2, 1)
+    assert len(rate(summary, "pod-pod", "Never").values) == 4
+    assert len(rate(summary, "node-node").values) == 4
+    assert (summary.discarded, summary.gates[0].discarded) == (2, 1)
     page = render_page(made.records)
     assert page.count("discarded, not counted: CPU steal 9 %") == 2
     assert "8 samples by iperf3; 1 verdict, 2 samples discarded" in page
@@ -81,14 +100,13 @@ def test_a_warm_up_does_not_count() -> None:
     made.begin()
     made.iperf3("t", "node-node", None)
     made.iperf3("t", "node-node", None, gbit=0.1, warmup=True)
-    found = cell(summarise(made.records), "node-node")
-    assert len(found.values) == 1
+    assert len(rate(summarise(made.records), "node-node").values) == 1
 
 
 def test_without_a_link_rate_the_ceiling_is_what_headers_leave_of_node_node() -> None:
     summary = summarise(study())
-    found = cell(summary, "pod-pod", "VXLAN-Always")
-    base = cell(summary, "node-node").figure
+    found = rate(summary, "pod-pod", "VXLAN-Always")
+    base = rate(summary, "node-node").mean
     assert base is not None
     assert found.ceiling_kind == "headers"
     share = (1398 / (1398 + 116)) / (1448 / (1448 + 66))
@@ -98,7 +116,7 @@ def test_without_a_link_rate_the_ceiling_is_what_headers_leave_of_node_node() ->
 def test_with_a_link_rate_the_ceiling_is_physical() -> None:
     records = study()
     records[1]["cluster"]["link_rate_bits_per_second"] = 3e8
-    found = cell(summarise(records), "pod-pod", "IPIP-Always")
+    found = rate(summarise(records), "pod-pod", "IPIP-Always")
     assert found.ceiling_kind == "link"
     assert found.ceiling == float(goodput_ceiling(3e8, 1398, "ipip"))
 
@@ -109,37 +127,40 @@ def test_placements_are_rows_of_their_own_with_their_own_baseline() -> None:
     for place, base in (("same-subnet", 2.0), ("cross-subnet", 1.0)):
         made.iperf3("t", "node-node", None, gbit=base, placement=place)
         made.iperf3("t", "pod-pod", "Never", gbit=1.0, placement=place)
-    ratios = [one.ratio.value for one in summarise(made.records).bandwidth if one.ratio is not None]
+    rates = [one.rate for one in summarise(made.records).rates if one.rate is not None]
+    ratios = [one.ratio.value for one in rates if one.ratio is not None]
     assert ratios == [pytest.approx(0.5, abs=0.02), pytest.approx(1.0, abs=0.04)]
 
 
 def test_latency_means_are_over_all_answered_requests() -> None:
-    rows = {row.key.scene: row for row in summarise(study()).latency}
-    assert (rows["pod-dns"].requests, rows["pod-dns"].failed) == (11, 1)
-    found = rows["node-clusterip"].phases["total"]
-    assert len(found.ordered) == 200
-    assert found.mean == pytest.approx(sum(found.ordered) / 200)
-    assert found.p95 in found.ordered
+    rows = {row.key.scene: row for row in measured_by(summarise(study()), "curl")}
+    dns = figures(rows["pod-dns"], "curl")
+    assert (dns["requests"], dns["failed"]) == (11, 1)
+    values = rows["node-clusterip"].values("total_seconds")
+    found = figures(rows["node-clusterip"], "curl")
+    assert len(values) == 200
+    assert found["time_total"] == pytest.approx(sum(values) / 200)
+    assert found["total p95"] in values
 
 
-def test_percentiles_of_several_samples_without_requests_are_left_out() -> None:
+def test_statistics_of_samples_without_their_values_are_left_out_not_invented() -> None:
     made = Study()
     made.begin()
     for mean in (0.002, 0.004):
-        figures = {"requests": 10, "failed": 0, "total_mean_seconds": mean}
-        figures["total_p95_seconds"] = mean * 2
-        made.add("sample", id=f"s{mean}", tool="curl", scene="pod-dns", figures=figures)
-    (row,) = summarise(made.records).latency
-    assert row.phases["total"].mean == pytest.approx(0.003)
-    assert row.phases["total"].p95 is None
+        figures_ = {"requests": 10, "failed": 0, "total_mean_seconds": mean}
+        figures_["total_p95_seconds"] = mean * 2
+        made.add("sample", id=f"s{mean}", tool="curl", scene="pod-dns", figures=figures_)
+    (row,) = measured_by(summarise(made.records), "curl")
+    found = figures(row, "curl")
+    assert (found["requests"], found["time_total"], found["total p95"]) == (20, None, None)
 
 
 def test_a_mesh_is_found_where_three_nodes_measured_each_other() -> None:
-    node, pod = summarise(with_mesh()).meshes
+    node, pod = summarise(with_mesh()).tools[0].meshes
     assert (node.scene, pod.scene) == ("node-node", "pod-pod")
     assert pod.nodes == ("master", "node1", "node2")
     assert min(pod.figures, key=lambda ends: pod.figures[ends]) == ("node2", "master")
-    assert not summarise(study()).meshes
+    assert not any(tool.meshes for tool in summarise(study()).tools)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +236,10 @@ def test_load_and_tunnels_that_come_and_go_are_no_change() -> None:
 
 def test_before_and_now_are_compared_unpaired() -> None:
     summary = summarise(with_baseline())
-    quantities = {one.quantity for one in summary.compared}
+    quantities = {one.quantity for one in summary.comparisons}
     assert "bandwidth" in quantities
-    assert "median connect time" in quantities
-    found = next(one for one in summary.compared if one.key.mode == "Never")
+    assert "median time_connect" in quantities
+    found = next(one for one in summary.comparisons if one.key.mode == "Never")
     assert found.ratio is not None
     assert found.ratio.low is not None
     assert found.ratio.low < 1 < (found.ratio.high or 0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_k8snet.report.charts import element
 from pytest_k8snet.report.format import (
     bit_unit,
     clipped,
@@ -17,7 +18,6 @@ from pytest_k8snet.report.format import (
     visible,
     visible_line,
 )
-from pytest_k8snet.report.markup import Markup, element, join, text
 
 
 def test_ordinary_text_stays_as_it_is() -> None:
@@ -62,22 +62,12 @@ def test_wide_characters_take_two_columns_and_combining_ones_none() -> None:
 
 
 def test_an_element_escapes_text_and_attributes_but_not_markup() -> None:
-    made = element("td", "<b>", element("i", "&"), title='"<')
-    assert made == '<td title="&quot;&lt;">&lt;b&gt;<i>&amp;</i></td>'
+    made = element("text", "<b>", element("g", "&"), title='"<\x1b')
+    assert made == '<text title="&#34;&lt;\\x1b">&lt;b&gt;<g>&amp;</g></text>'
 
 
-def test_an_attribute_that_is_none_or_false_is_left_out() -> None:
-    assert element("th", scope=None, hidden=False, open=True) == "<th open></th>"
-
-
-def test_markup_refuses_to_grow_by_plain_text() -> None:
-    with pytest.raises(TypeError, match="markup grows by markup only"):
-        element("b") + "<script>"
-
-
-def test_join_escapes_what_is_not_markup() -> None:
-    assert join("<", Markup("<br/>"), [1, None, 2.5]) == "&lt;<br/>12.5"
-    assert text("<") == "&lt;"
+def test_an_attribute_that_is_none_is_left_out() -> None:
+    assert element("line", x1=1.04, stroke_width=None) == '<line x1="1"></line>'
 
 
 @pytest.mark.parametrize(

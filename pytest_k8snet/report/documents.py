@@ -1,0 +1,421 @@
+"""HTML and Markdown drawn from the templates: the page, a part of pytest-html's, the summary.
+
+No script, nothing fetched, nothing from the clock: the same records give the same bytes. Every
+text in the templates goes through :func:`_finalize` and Jinja2's autoescape.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from pytest_k8snet.report import charts, format, tables
+from pytest_k8snet.report.format import NAME_LIMIT, NONE, OUTCOME_WORDS, visible, visible_line
+from pytest_k8snet.report.model import (
+    BASELINE_SCENE,
+    TEST_WORDS,
+    WORDS,
+    ChangedObject,
+    GateResult,
+    Mesh,
+    Summary,
+    ToolResults,
+    worst_first,
+)
+from pytest_k8snet.report.records import Record, mapping, objects, reals, words
+from pytest_k8snet.report.summary import differences_of, flat, summarise
+
+#: All raw outputs of one report together, in characters.
+_RAW_TOTAL = 1_400_000
+#: Most that one sample may take of it, and what each gets at least while it lasts.
+_RAW_MOST, _RAW_LEAST = 40_000, 4_000
+#: Most samples drawn one by one; the results file has the others.
+MOST_ROWS = 600
+_FEWEST_ROWS = 3
+#: More nodes than this make no readable table; the results file has them all.
+_MOST_NODES = 12
+#: Shades of a mesh; a figure tells the same as its shade.
+_SHADES = 6
+#: What Markdown (also GitHub's and GitLab's) could take for markup, a mention or a reference.
+_SPECIAL = re.compile(r"([\\`*{}\[\]|~$@]|(?<!\w)_|_(?!\w)|:(?=//)|#(?=\w)|(?<=\bwww)\.)")
+
+
+def render_page(records: Sequence[Record]) -> str:
+    """Return a whole HTML document.
+
+    Args:
+        records: one run's records, as a results file holds them.
+    """
+    return _html("report.html.j2", summary=summarise(records), level=1)
+
+
+def render_fragment(records: Sequence[Record]) -> str:
+    """Return the same as a part of another page (pytest-html's), with its style sheet."""
+    return _html("report.html.j2", summary=summarise(records), level=2)
+
+
+def render_test(records: Sequence[Record], budget: RawBudget) -> str:
+    """Return the figures of one test as HTML, for its row in pytest-html; empty without any.
+
+    Args:
+        records: those made while the test ran.
+        budget: what raw outputs may take of the page; shared by its tests.
+    """
+    summary = summarise(records)
+    if not summary.samples and not summary.gates:
+        return ""
+    return _html("test.html.j2", summary=summary, budget=budget)
+
+
+def markdown(records: Sequence[Record]) -> str:
+    """Return the summary of one run for a ticket's text field (``--k8snet-summary``)."""
+    summary = summarise(records)
+    trouble = format.first_trouble(summary)
+    reason = visible(trouble.reason.strip(), 900) if trouble is not None else ""
+    # A fence longer than any run of backticks in the text cannot be closed by it.
+    longest = max((len(run) for run in re.findall(r"`+", reason)), default=0)
+    template = _environment(autoescape=False).get_template("summary.md.j2")
+    return template.render(
+        summary=summary,
+        ticket=mapping(summary.run.get("ticket")),
+        trouble=trouble,
+        reason=Markup(reason),
+        fence=Markup("`" * max(3, longest + 1)),
+        run=f"{words(summary.run.get('run'))} by {who(summary)}, {format.moment(summary.begun)}",
+        tables=[table.narrow() for table in _tables(summary)],
+    )
+
+
+def _tables(summary: Summary) -> list[tables.Table]:
+    """Return the tables that have room outside of HTML, too."""
+    gates = [tables.gates_table(summary.gates)] if summary.gates else []
+    return [*(tables.tool_tables(results)[0] for results in summary.tools), *gates]
+
+
+def escaped(foreign: object, limit: int = 600) -> str:
+    """Return foreign text in one line that Markdown shows as it is."""
+    shown = visible_line(foreign, limit)
+    shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _SPECIAL.sub(r"\\\1", shown)
+
+
+def overview(summary: Summary) -> str:
+    """Return one line for a title or a mail's subject."""
+    ticket = mapping(summary.run.get("ticket")).get("id")
+    start = f"{ticket}: " if ticket else ""
+    return f"{start}{OUTCOME_WORDS[summary.outcome]} ({format.counted(len(summary.tests), 'test')})"
+
+
+class RawBudget:
+    """Shares out what a report can hold, so that it opens at once however much was measured.
+
+    Args:
+        samples: how many will ask for a share.
+        total: what all may take together, in characters.
+    """
+
+    def __init__(self, samples: int, total: int = _RAW_TOTAL) -> None:
+        self._left = total
+        self._share = min(_RAW_MOST, max(_RAW_LEAST, total // max(1, samples)))
+
+    def take(self, raw: str) -> str | None:
+        """Return what is shown of one output; None where the budget is spent."""
+        if self._left <= 0:
+            return None
+        shown = raw.strip()
+        left_out = len(shown) - self._share
+        if left_out > 0:
+            shown = f"{shown[: self._share]} … ({left_out:,} more characters in the results file)"
+        self._left -= len(shown)
+        return shown
+
+
+# -- How templates write text ---------------------------------------------------------------------
+
+
+def _html(template: str, **context: Any) -> str:
+    return _environment(autoescape=True).get_template(template).render(**context)
+
+
+@lru_cache
+def _environment(*, autoescape: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pytest_k8snet.report"),
+        autoescape=autoescape,
+        finalize=_finalize if autoescape else _finalize_markdown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {one.__name__: one for one in _FUNCTIONS}
+    environment.globals |= {"WORDS": WORDS, "TEST_WORDS": TEST_WORDS, "NONE": NONE}
+    environment.globals["most_rows"] = MOST_ROWS
+    environment.filters |= {"line": _line, "cut": _cut, "heading": _heading, "num": num}
+    return environment
+
+
+def _finalize(value: object) -> object:
+    """Make foreign text visible; Jinja2 escapes what comes out, unless it is markup already."""
+    if value is None:
+        return ""
+    return value if isinstance(value, Markup) else visible(value)
+
+
+def _finalize_markdown(value: object) -> str:
+    return str(value) if isinstance(value, Markup) else escaped(value)
+
+
+def _line(foreign: object, limit: int = NAME_LIMIT) -> Markup:
+    """Show foreign text in one line."""
+    return escape(visible_line(foreign, limit))
+
+
+def _cut(foreign: object, limit: int | None = None) -> Markup:
+    """Show foreign text with its line breaks, up to another length than usual."""
+    return escape(visible(foreign, limit))
+
+
+def _heading(text: str) -> str:
+    """Begin a heading with a capital, if it is ordinary words and no name of anything."""
+    plain = len(text) > 1 and re.fullmatch("[a-z ]+", text)
+    return text.capitalize() if plain else text
+
+
+def style(name: str) -> Markup:
+    """Return a style sheet of this package."""
+    return Markup(files("pytest_k8snet.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+# -- What templates show, where it takes more than a look -----------------------------------------
+
+
+def who(summary: Summary) -> str:
+    """Return by whom and where the run was started."""
+    return f"{summary.run.get('user') or '?'} on {summary.run.get('host') or '?'}"
+
+
+def telling_gates(summary: Summary) -> Sequence[GateResult]:
+    """Return the worst verdicts of the bad states, or else the one that passed most narrowly."""
+    ordered = worst_first(sorted(summary.gates, key=lambda gate: gate.margin or 0.0))
+    worst = [gate for gate in ordered if gate.state in ("fail", "inconclusive")]
+    return worst[:3] or [gate for gate in ordered if gate.state == "pass"][:1] or ordered[:1]
+
+
+def lowest_ratio(summary: Summary) -> tuple[float, str] | None:
+    """Return the lowest ratio to node-node and where it is; None where there is none."""
+    ratios = [
+        (one.rate.ratio.value, one.key.text)
+        for one in summary.rates
+        if one.rate is not None and one.rate.ratio and one.key.scene != BASELINE_SCENE
+    ]
+    return min(ratios, default=None)
+
+
+def ceilings_note(results: ToolResults) -> str:
+    """Return what the dashed marks of the chart mean, as far as it has any."""
+    kinds = {one.rate.ceiling_kind for one in results.measurements if one.rate is not None}
+    if "link" in kinds:
+        return "Dashed: link rate times payload / frame, the most a perfect network could carry."
+    if "headers" in kinds:
+        return "Dashed: what the headers alone would leave of node-node."
+    return ""
+
+
+def curves_by_telling(results: ToolResults) -> tuple[list[str], list[str]]:
+    """Return the distributions to draw at once, and those to fold away.
+
+    What a gate judged is what the reader looks for; without any, the most telling one.
+    """
+    known = [
+        source
+        for source in results.curves
+        if any(one.values(source) for one in results.measurements)
+    ]
+    gated = [source for source in known if charts.has_limit(results, source)] or known[:1]
+    return gated, [source for source in known if source not in gated]
+
+
+def curve_names(results: ToolResults, sources: Sequence[str]) -> str:
+    """Return what gates call some distributions."""
+    return " and ".join(results.curves[source] for source in sources)
+
+
+def tool_anchor(index: int, results: ToolResults) -> str:
+    """Return the anchor of a tool's section; a tool's name may come from a foreign file."""
+    return results.name if results.known else f"tool{index}"
+
+
+def tool_heading(results: ToolResults) -> str:
+    """Return the heading of a tool's section: its title without what explains the figures."""
+    return results.title.partition(":")[0]
+
+
+def outcome_word(summary: Summary) -> str:
+    """Return what became of the run."""
+    return OUTCOME_WORDS[summary.outcome]
+
+
+def states_text(change: ChangedObject) -> str:
+    """Return an object before and after each change of it, as far as that was recorded."""
+    return "\n\n".join(
+        f"{record['state']} {format.moment(record.get('time'))}\n"
+        f"before: {_json(record.get('before'))}\nafter: {_json(record.get('after'))}"
+        for record in change.records
+        if record.get("before") is not None or record.get("after") is not None
+    )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) if value is not None else "(none)"
+
+
+def shade(mesh: Mesh, client: str, server: str) -> int:
+    """Return how dark a cell of a mesh is: the darker, the further below the best."""
+    value = mesh.figures[client, server]
+    between = [value for (one, other), value in mesh.figures.items() if one != other]
+    low, high = min(between), max(between)
+    # Differences of a few per cent are noise: they stay unshaded.
+    span = max(high - low, high * 0.2)
+    share = min(max((high - value) / span, 0.0), 1.0) if client != server and span else 0.0
+    return round(share * (_SHADES - 1))
+
+
+def shown_samples(samples: Sequence[Record], total: int) -> Sequence[Record]:
+    """Return the samples of a row that are drawn: all, or the row's part of ``MOST_ROWS``."""
+    if total <= MOST_ROWS:
+        return samples
+    most = max(_FEWEST_ROWS, MOST_ROWS * len(samples) // total)
+    # What went wrong comes first; the order of time is kept.
+    wrong = [index for index, one in enumerate(samples) if one.get("error")][:most]
+    chosen = sorted({*wrong, *range(most - len(wrong))})
+    return [samples[index] for index in chosen[:most]]
+
+
+def clock(sample: Record) -> str:
+    """Return the time of day at which a sample began."""
+    begun = words(sample.get("started") or sample.get("time"))
+    return begun.partition("T")[2].partition(".")[0].removesuffix("Z")
+
+
+def series_of(sample: Record, results: ToolResults) -> Sequence[float]:
+    """Return a sample's rate, interval by interval."""
+    source = results.rate.source if results.rate is not None else ""
+    return reals(mapping(sample.get("series")).get(source))
+
+
+def anchor(sample: Record) -> str:
+    """Return a sample's id in the document; empty where its own is no word."""
+    identity = words(sample.get("id"))
+    return f"k8snet-{identity}" if identity.isascii() and identity.isalnum() else ""
+
+
+def how_decided(gate: GateResult) -> str:
+    """Return a verdict's plan, seed and the causes of discards, in words."""
+    plan, seed = gate.record.get("plan"), gate.record.get("seed")
+    causes = [str(one.get("cause")) for one in objects(gate.record.get("discarded"))]
+    parts = [
+        "plan " + ", ".join(f"{key} {value}" for key, value in mapping(plan).items())
+        if isinstance(plan, dict)
+        else "",
+        f"order from seed {seed}" if seed is not None else "",
+        "discarded: " + ", ".join(causes) if causes else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def node_tables(summary: Summary) -> list[tuple[str, Sequence[str], Mapping[str, Any]]]:
+    """Return the facts of nodes: caption, facts, and per node their values; offload flags last.
+
+    One column per node: facts are many and long, nodes under test are few.
+    """
+    nodes = objects(mapping(summary.facts).get("nodes"))
+    more = f" (the first {_MOST_NODES} of {len(nodes)})" if len(nodes) > _MOST_NODES else ""
+    by_node = {words(node.get("name")): flat(node) for node in nodes[:_MOST_NODES]}
+    keys = dict.fromkeys(key for node in by_node.values() for key in node if key != "name")
+    flags = [key for key in keys if ".offload." in key]
+    rest = [key for key in keys if key not in flags]
+    found: list[tuple[str, Sequence[str], Mapping[str, Any]]] = []
+    if nodes:
+        found.append((f"Nodes{more}", rest, by_node))
+    if flags:
+        found.append((f"Offload flags of NICs and tunnels{more}", flags, by_node))
+    return found
+
+
+def then(summary: Summary) -> Mapping[str, str]:
+    """Return the facts that differ from the baseline run, as they were."""
+    differing = differences_of(summary.baseline) if summary.baseline is not None else ()
+    return {one.fact: one.before for one in differing}
+
+
+def num(heading: str) -> tables.Column:
+    """Return the heading of a column of figures."""
+    return tables.Column(heading=heading, numeric=True)
+
+
+#: What templates may call.
+_FUNCTIONS: tuple[Callable[..., Any], ...] = (
+    RawBudget,
+    anchor,
+    ceilings_note,
+    charts.bandwidth_chart,
+    charts.before_chart,
+    charts.latency_chart,
+    charts.series_chart,
+    clock,
+    curve_names,
+    curves_by_telling,
+    differences_of,
+    flat,
+    format.bit_unit,
+    format.changed_text,
+    format.claim_text,
+    format.compared_text,
+    format.cost_text,
+    format.counted,
+    format.counts_text,
+    format.duration,
+    format.estimate_text,
+    format.first_trouble,
+    format.in_unit,
+    format.limit_text,
+    format.margin_text,
+    format.measured_figure,
+    format.measured_text,
+    format.moment,
+    format.path_text,
+    format.percent,
+    format.ratio_text,
+    format.restored_text,
+    how_decided,
+    lowest_ratio,
+    mapping,
+    node_tables,
+    num,
+    outcome_word,
+    overview,
+    series_of,
+    shade,
+    shown_samples,
+    states_text,
+    style,
+    tables.cell_lines,
+    tables.gates_table,
+    tables.sample_figures,
+    tables.tool_columns,
+    tables.tool_tables,
+    telling_gates,
+    then,
+    tool_anchor,
+    tool_heading,
+    who,
+    words,
+)

@@ -1,1 +1,0 @@
-"""The parts of the HTML report, each a function from values to markup, in reading order."""

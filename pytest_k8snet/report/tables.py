@@ -1,0 +1,319 @@
+"""The tables of a run as rows, columns and cells: terminal, Markdown and HTML draw the same. Pure.
+
+Three kinds: a rate as scenes by modes, the figures of a tool by scene, and the gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from pytest_k8snet.report.format import (
+    MILLISECONDS,
+    NONE,
+    Unit,
+    bit_unit,
+    counted,
+    figure_texts,
+    interval_text,
+    limit_text,
+    margin_text,
+    measured_figure,
+    percent,
+    ratio_text,
+    significant,
+)
+from pytest_k8snet.report.model import (
+    BASELINE_SCENE,
+    TEST_WORDS,
+    WORDS,
+    GateResult,
+    Measurement,
+    State,
+    ToolResults,
+    statistic,
+    worst_first,
+)
+from pytest_k8snet.report.records import Record
+from pytest_k8snet.tools.tool import Column as ToolColumn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column's heading.
+
+    Attributes:
+        numeric: figures, aligned on their last digit.
+        spare: left out where room is scarce (the terminal): a row's other cells imply it.
+    """
+
+    heading: str
+    numeric: bool = False
+    spare: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellVerdict:
+    """A gate's verdict in a cell of another table: its state, what it is on, and its margin."""
+
+    state: State
+    text: str
+    margin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What one cell says, in parts: a drawing shows as many of them as it has room for.
+
+    Attributes:
+        text: a figure or a word; every drawing shows it.
+        interval: of the figure, in the same unit.
+        count: the samples and errors that the figure rests on.
+        ratio: to node-node, as ``0.998``.
+        ratio_interval: of the ratio.
+        verdicts: of gates.
+        outcome: of the tests, where no gate has a verdict.
+        state: of gates or tests: the cell's colour, or (``is_state``) what its text says.
+        path: the state of the path proofs.
+    """
+
+    text: str = ""
+    interval: str = ""
+    count: str = ""
+    ratio: str = ""
+    ratio_interval: str = ""
+    verdicts: tuple[CellVerdict, ...] = ()
+    outcome: State = ""
+    state: State = ""
+    is_state: bool = False
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row.
+
+    Attributes:
+        heading: its scene or claim.
+        mode: the mode of a claim, where the table has no column for it.
+        detail: more about the row, e.g. a URL.
+        cells: one per column; None where nothing was measured.
+        gate: whose verdict the row is.
+    """
+
+    heading: str
+    mode: str = ""
+    detail: str = ""
+    cells: tuple[Cell | None, ...]
+    gate: GateResult | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One table; ``first`` is the heading of its rows' headings."""
+
+    kind: str
+    title: str
+    first: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+    def narrow(self) -> Table:
+        """Return the table without its spare columns."""
+        kept = [index for index, column in enumerate(self.columns) if not column.spare]
+        return replace(
+            self,
+            columns=tuple(self.columns[index] for index in kept),
+            rows=tuple(
+                replace(row, cells=tuple(row.cells[index] for index in kept)) for row in self.rows
+            ),
+        )
+
+
+def tool_tables(results: ToolResults) -> list[Table]:
+    """Return a tool's tables, the most telling first: by mode if it measures a rate, then by scene.
+
+    Only HTML has room for the second.
+    """
+    by_scene = _by_scene(results)
+    return [_by_mode(results), by_scene] if results.rate is not None else [by_scene]
+
+
+def gates_table(gates: Iterable[GateResult]) -> Table:
+    """Return every verdict, worst first."""
+    return Table(
+        kind="verdicts",
+        title="Gates, the worst first",
+        first="claim",
+        columns=(
+            Column(heading="verdict"),
+            Column(heading="scene and mode", spare=True),
+            Column(heading="measured", numeric=True),
+            Column(heading="limit", numeric=True, spare=True),
+            Column(heading="margin", numeric=True),
+            Column(heading="n", numeric=True),
+            Column(heading="path", spare=True),
+        ),
+        rows=tuple(_gate_row(gate) for gate in worst_first(gates)),
+    )
+
+
+def _gate_row(gate: GateResult) -> Row:
+    count = f"+{gate.discarded} discarded" if gate.discarded else ""
+    return Row(
+        heading=gate.claim,
+        mode=gate.key.mode,
+        cells=(
+            Cell(text=WORDS[gate.state], state=gate.state, is_state=True),
+            Cell(text=gate.key.text),
+            Cell(text=measured_figure(gate)),
+            Cell(text=limit_text(gate)),
+            Cell(text=margin_text(gate)),
+            Cell(text=f"{gate.count:,}", count=count),
+            Cell(path=gate.path),
+        ),
+        gate=gate,
+    )
+
+
+# -- A rate: scenes down, modes across ------------------------------------------------------------
+
+
+def _by_mode(results: ToolResults) -> Table:
+    means = [one.rate.mean for one in results.measurements if one.rate is not None]
+    unit = bit_unit(mean.value for mean in means if mean is not None)
+    modes = results.modes
+    rows: dict[tuple[str, str], dict[str, Measurement]] = {}
+    for one in results.measurements:
+        rows.setdefault(one.key.row, {})[one.key.mode] = one
+    return Table(
+        kind="study",
+        title=f"{results.title} in {unit.name}: mean, in brackets the ratio to node-node",
+        first="scene",
+        columns=tuple(Column(heading=mode or "no mode") for mode in modes),
+        rows=tuple(
+            Row(
+                heading=next(iter(found.values())).key.row_text,
+                cells=tuple(_rate_cell(found.get(mode), unit) for mode in modes),
+            )
+            for found in rows.values()
+        ),
+    )
+
+
+def _rate_cell(one: Measurement | None, unit: Unit) -> Cell | None:
+    if one is None or one.rate is None:
+        return None
+    mean, ratio = one.rate.mean, one.rate.ratio
+    return Cell(
+        text=unit.number(mean.value) if mean is not None else "no figure",
+        interval=interval_text(mean, unit.number),
+        count=f"n = {len(one.rate.values):,}"
+        + (f", {counted(one.errors, 'error')}" if one.errors else ""),
+        ratio=ratio_text(ratio.value) if ratio is not None else "",
+        ratio_interval=interval_text(ratio, ratio_text),
+        verdicts=_cell_verdicts(one),
+        outcome=one.outcome if not one.gates else "",
+        state=one.state,
+        path=one.path.state,
+    )
+
+
+def _cell_verdicts(one: Measurement) -> tuple[CellVerdict, ...]:
+    return tuple(
+        CellVerdict(state=gate.state, text=_on_what(gate, one), margin=margin_text(gate))
+        for gate in one.gates
+    )
+
+
+def _on_what(gate: GateResult, one: Measurement) -> str:
+    """Name what a verdict is on, with its figure, as far as the cell does not show that already."""
+    if gate.record.get("baseline") == BASELINE_SCENE:
+        return limit_text(gate)
+    figure = f" {figure_texts(gate)[0]}" if one.rate is None else ""
+    return f"{gate.quantity}{figure} {limit_text(gate)}"
+
+
+# -- A tool's own columns: one row per scene and mode, or per sample ------------------------------
+
+
+def _by_scene(results: ToolResults) -> Table:
+    measurements = results.measurements
+    with_ceiling = any(one.rate is not None and one.rate.ceiling for one in measurements)
+    headings = tool_columns(results)
+    if with_ceiling:
+        headings.append(Column(heading="ceiling", numeric=True))
+    if results.rate is None:
+        headings.append(Column(heading="verdict"))
+    return Table(
+        kind="tool",
+        title=results.title if results.rate is None else "Every figure, by scene and mode",
+        first="scene",
+        columns=tuple(headings),
+        rows=tuple(
+            Row(
+                heading=one.key.text,
+                detail=one.url,
+                cells=tuple(_scene_cells(one, results, with_ceiling=with_ceiling)),
+            )
+            for one in measurements
+        ),
+    )
+
+
+def _scene_cells(one: Measurement, results: ToolResults, *, with_ceiling: bool) -> Iterable[Cell]:
+    for column in results.columns:
+        yield Cell(text=figure_text(column, one.statistic(column)))
+    if with_ceiling:
+        ceiling = one.rate.ceiling if one.rate is not None else None
+        yield Cell(text=bit_unit([ceiling]).text(ceiling) if ceiling else NONE)
+    if results.rate is None:
+        errors = counted(one.errors, "error") if one.errors else ""
+        yield Cell(
+            count=errors,
+            verdicts=_cell_verdicts(one),
+            outcome=one.outcome if not one.gates else "",
+            state=one.state,
+        )
+
+
+def tool_columns(results: ToolResults) -> list[Column]:
+    """Return a tool's columns; with their unit, where the table's title does not name that."""
+    units = {"seconds": ", ms", "bytes": ", bytes"}
+    named = results.rate is None and results.known
+    return [
+        Column(heading=one.heading + ("" if named else units.get(one.unit, "")), numeric=True)
+        for one in results.columns
+    ]
+
+
+def sample_figures(results: ToolResults, sample: Record) -> Sequence[str]:
+    """Return one sample's figures as its tool's columns show them."""
+    return [figure_text(column, statistic([sample], column)) for column in results.columns]
+
+
+def figure_text(column: ToolColumn, value: float | None) -> str:
+    """Return a figure in its column's unit; durations are in milliseconds."""
+    if value is None:
+        return NONE
+    if column.unit == "seconds":
+        return MILLISECONDS.number(value)
+    if column.unit == "bit/s":
+        return bit_unit([value]).text(value)
+    if column.unit == "ratio":
+        return percent(value)
+    return f"{value:,.0f}" if value.is_integer() else significant(value)
+
+
+def cell_lines(cell: Cell | None) -> list[str]:
+    """Return what a cell says where there is no markup, a line each.
+
+    Figure and ratio, verdicts or what became of the tests, and a path that is not proven.
+    """
+    if cell is None:
+        return [NONE]
+    found = [f"{cell.text} ({cell.ratio})" if cell.ratio else cell.text]
+    found += [f"{WORDS[verdict.state]} {verdict.text}" for verdict in cell.verdicts]
+    found.append(TEST_WORDS[cell.outcome])
+    found.append(f"path {cell.path}" if cell.path not in ("", "proven") else "")
+    return [line for line in found if line] or [NONE]
