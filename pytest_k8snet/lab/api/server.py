@@ -7,7 +7,6 @@ import hmac
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from weakref import WeakSet
 
@@ -193,17 +192,11 @@ class Server:
             return await self._commands.serve(request, target)
         if target.subresource == "log":
             return await exec.send_logs(request, self._store, self._runtime, target)
-        handler = _SUBRESOURCES.get(target.subresource, verbs.handle)
-        return await handler(request, self._store, target)
+        return await verbs.answer(request, self._store, target)
 
 
 #: The API groups of what is asked about oneself.
 _REVIEWS = ("authorization.k8s.io", "authentication.k8s.io")
-_SUBRESOURCES: dict[str, Callable[[web.Request, Store, Target], Awaitable[web.StreamResponse]]] = {
-    "scale": verbs.scale,
-    "binding": verbs.bind,
-    "eviction": verbs.evict,
-}
 
 
 # -- Who may do what: the token, RBAC, and the reviews of both -------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,65 +21,351 @@ from pytest_k8snet.lab.api.schema import Problem, conform, json_type
 from pytest_k8snet.lab.api.status import Cause, StatusError
 from pytest_k8snet.lab.api.store import Event, Store, put_condition
 
-Handler = Callable[[web.Request, Store, Target], Awaitable[web.StreamResponse]]
+#: A watch without a time limit of its own ends after this long, as on a real cluster.
+DEFAULT_TIMEOUT_SECONDS = 1800
+#: How often a watch that allows bookmarks gets one.
+BOOKMARK_SECONDS = 60.0
 
 # Kinds whose deletion answers with the object instead of a Status.
 _RETURNED_WHEN_DELETED = {"pods", "services", "serviceaccounts"}
 
 
-async def handle(request: web.Request, store: Store, target: Target) -> web.StreamResponse:
-    """Answer a request for an object or a collection.
+async def answer(request: web.Request, store: Store, target: Target) -> web.StreamResponse:
+    """Answer a request for an object, for a collection, or for what hangs below an object.
 
     Raises:
         StatusError: the request is refused.
     """
-    return await _HANDLERS[target.verb](request, store, target)
+    call = _Call(request, store, target)
+    match target.subresource, target.verb:
+        case "scale", _:
+            return await call.scale()
+        case "binding", _:
+            return await call.bind()
+        case "eviction", _:
+            return await call.evict()
+        case _, "get":
+            return call.shown(call.current())
+        case _, "list":
+            return call.list()
+        case _, "watch":
+            return await call.watch()
+        case _, "create":
+            return await call.create()
+        case _, "update":
+            return await call.update()
+        case _, "patch":
+            return await call.patch()
+        case _, "delete":
+            return await call.delete()
+    return await call.delete_collection()
 
 
-async def _get(request: web.Request, store: Store, target: Target) -> web.StreamResponse:
-    obj = store.get(target.resource, target.name, target.namespace)
-    return _shown(request, target, obj)
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request, and what it is about."""
 
+    request: web.Request
+    store: Store
+    target: Target
 
-async def _list(request: web.Request, store: Store, target: Target) -> web.StreamResponse:
-    query = request.query
-    meta: Object = {"resourceVersion": str(store.version)}
-    _check_not_ahead(store, query)
-    objects = store.list(
-        target.resource,
-        target.namespace,
-        labels=query.get("labelSelector", ""),
-        fields=query.get("fieldSelector", ""),
-    )
-    objects = _page(objects, query, meta)
-    form = kubectl.form(request.headers.get("Accept", ""))
-    if form == "Table":
-        include = query.get("includeObject", "Metadata")
-        return respond(kubectl.render(target.resource, objects, meta, include=include))
-    if form == "PartialObjectMetadataList":
-        items = [kubectl.partial_metadata(obj) for obj in objects]
-        kind, api_version = form, "meta.k8s.io/v1"
-    else:
-        # Within a list, objects do not repeat their kind.
-        items = [_without_kind(obj) for obj in objects] if not target.resource.custom else objects
-        kind, api_version = f"{target.resource.kind}List", target.resource.api_version
-    return respond({"kind": kind, "apiVersion": api_version, "metadata": meta, "items": items})
+    @property
+    def resource(self) -> Resource:
+        return self.target.resource
 
+    @property
+    def query(self) -> Mapping[str, str]:
+        return self.request.query
 
-def _without_kind(obj: Object) -> Object:
-    return {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
+    @property
+    def selectors(self) -> dict[str, str]:
+        """The label and the field selector, as ``Store.list`` takes them."""
+        labels, fields = self.query.get("labelSelector", ""), self.query.get("fieldSelector", "")
+        return {"labels": labels, "fields": fields}
 
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing is to be stored.
 
-def _check_not_ahead(store: Store, query: Mapping[str, str]) -> None:
-    wanted = integer(query, "resourceVersion") or 0
-    if wanted > store.version:
-        raise status.StatusError(
-            504,
-            "Timeout",
-            f"Too large resource version: {wanted}, current: {store.version}",
-            {"causes": [{"reason": "ResourceVersionTooLarge", "message": "too large"}]},
-            retry_after_seconds=1,
+        Raises:
+            StatusError: 400, the parameter is not ``All``.
+        """
+        value = self.query.get("dryRun", "")
+        if value not in ("", "All"):
+            raise status.bad_request(
+                f'Invalid value: "{value}": dryRun: Unsupported value: "{value}": supported'
+                ' values: "All"'
+            )
+        return bool(value)
+
+    def current(self) -> Object:
+        return self.store.get(self.resource, self.target.name, self.target.namespace)
+
+    def list(self) -> web.Response:
+        meta: Object = {"resourceVersion": str(self.store.version)}
+        wanted = integer(self.query, "resourceVersion") or 0
+        if wanted > self.store.version:
+            raise StatusError(
+                504,
+                "Timeout",
+                f"Too large resource version: {wanted}, current: {self.store.version}",
+                {"causes": [{"reason": "ResourceVersionTooLarge", "message": "too large"}]},
+                retry_after_seconds=1,
+            )
+        objects = self.store.list(self.resource, self.target.namespace, **self.selectors)
+        objects = _page(objects, self.query, meta)
+        form = kubectl.form(self.request.headers.get("Accept", ""))
+        kind, api_version = f"{self.resource.kind}List", self.resource.api_version
+        if form == "Table":
+            include = self.query.get("includeObject", "Metadata")
+            return respond(kubectl.render(self.resource, objects, meta, include=include))
+        if form == "PartialObjectMetadataList":
+            objects = [kubectl.partial_metadata(obj) for obj in objects]
+            kind, api_version = form, "meta.k8s.io/v1"
+        elif not self.resource.custom:
+            # Within a list, objects do not repeat their kind.
+            objects = [
+                {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
+                for obj in objects
+            ]
+        return respond(
+            {"kind": kind, "apiVersion": api_version, "metadata": meta, "items": objects}
         )
+
+    async def create(self) -> web.Response:
+        body, warnings = await read_object(self.request, self.target)
+        obj = self.store.create(self.resource, body, self.target.namespace, dry_run=self.dry_run)
+        return self.shown(obj, code=201, warnings=warnings)
+
+    async def update(self) -> web.Response:
+        body, warnings = await read_object(self.request, self.target)
+        return self.shown(self._replace(body), warnings=warnings)
+
+    def _replace(self, body: Object) -> Object:
+        return self.store.update(
+            self.resource,
+            body,
+            self.target.namespace,
+            subresource=self.target.subresource,
+            dry_run=self.dry_run,
+        )
+
+    async def patch(self) -> web.Response:
+        kind, data = await _read_patch(self.request, self.target)
+        if kind == "apply" and not isinstance(data, dict):
+            raise status.bad_request("the apply configuration must be an object")
+        exists = self.store.has(self.resource, self.target.name, self.target.namespace)
+        if kind == "apply" and not exists:
+            new: Object = data
+        else:
+            # Nothing runs between the read and the write: the result is checked like any update.
+            new = patch.apply(self.resource, self.current(), data, kind)
+        _check_identity(new, self.target)
+        warnings = _conformed(self.resource, new, self.query)
+        if exists:
+            return self.shown(self._replace(new), warnings=warnings)
+        obj = self.store.create(self.resource, new, self.target.namespace, dry_run=self.dry_run)
+        return self.shown(obj, code=201, warnings=warnings)
+
+    async def delete(self) -> web.Response:
+        options = await self._delete_options()
+        obj = self._delete(self.target.name, self.target.namespace, options)
+        pending = "deletionTimestamp" in obj["metadata"]
+        if pending or self.resource.key in _RETURNED_WHEN_DELETED:
+            return self.shown(obj)
+        uid = obj["metadata"]["uid"]
+        details = {"name": self.target.name, "kind": self.resource.plural, "uid": uid}
+        if self.resource.group:
+            details["group"] = self.resource.group
+        return respond(_success(details))
+
+    async def delete_collection(self) -> web.Response:
+        options = await self._delete_options()
+        objects = self.store.list(self.resource, self.target.namespace, **self.selectors)
+        for obj in objects:
+            self._delete(name_of(obj), namespace_of(obj), {**options, "preconditions": None})
+        return respond(
+            {
+                "kind": f"{self.resource.kind}List",
+                "apiVersion": self.resource.api_version,
+                "metadata": {"resourceVersion": str(self.store.version)},
+                "items": objects,
+            }
+        )
+
+    def _delete(self, name: str, namespace: str, options: Object) -> Object:
+        return self.store.delete(
+            self.resource,
+            name,
+            namespace,
+            grace_seconds=options.get("gracePeriodSeconds"),
+            propagation=options.get("propagationPolicy"),
+            preconditions=options.get("preconditions"),
+            dry_run=bool(options.get("dryRun")) or self.dry_run,
+        )
+
+    async def _delete_options(self) -> Object:
+        """The options of a deletion: from the body, or else from the query."""
+        options = await read_data(self.request) or {}
+        kind = dig(options, "kind", "DeleteOptions")
+        if not isinstance(options, dict) or kind != "DeleteOptions":
+            raise status.bad_request("the body of a deletion must be DeleteOptions")
+        given = {
+            "gracePeriodSeconds": integer(self.query, "gracePeriodSeconds"),
+            "propagationPolicy": self.query.get("propagationPolicy"),
+        }
+        options = {**{key: value for key, value in given.items() if value is not None}, **options}
+        policy = options.get("propagationPolicy")
+        if policy not in (None, "", "Background", "Foreground", "Orphan"):
+            raise status.bad_request(
+                f'propagationPolicy: Unsupported value: "{policy}": supported values:'
+                ' "Background", "Foreground", "Orphan"'
+            )
+        return options
+
+    def shown(self, obj: Object, *, code: int = 200, warnings: Sequence[str] = ()) -> web.Response:
+        """One object in the form that the client asked for."""
+        accept = self.request.headers.get("Accept", "")
+        form = kubectl.form(accept)
+        if form == "Table":
+            meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
+            include = self.query.get("includeObject", "Metadata")
+            obj = kubectl.render(self.resource, [obj], meta, include=include)
+        elif form:
+            obj = kubectl.partial_metadata(obj)
+        elif accept.partition(",")[0].strip() == "application/yaml" and not is_true(
+            self.query.get("pretty")
+        ):
+            text = yaml.safe_dump(obj, sort_keys=False).encode()
+            return web.Response(body=text, status=code, content_type="application/yaml")
+        return respond(obj, code=code, warnings=warnings)
+
+    async def scale(self) -> web.Response:
+        """The number of replicas, as a Scale of its own."""
+        workload = self.current()
+        current = _scale_of(workload)
+        if self.target.verb == "get":
+            return respond(current)
+        if self.target.verb == "update":
+            wanted = await read_data(self.request)
+        else:
+            kind, data = await _read_patch(self.request, self.target)
+            # A Scale has no lists that strategic merge would treat in a way of its own.
+            plain = "merge" if kind in ("strategic", "apply") else kind
+            wanted = patch.apply(self.resource, current, data, plain)
+        if not isinstance(wanted, dict) or wanted.get("kind", "Scale") != "Scale":
+            raise status.bad_request("the object provided is unrecognized (must be of type Scale)")
+        replicas = dig(wanted, "spec.replicas", 0)
+        if not isinstance(replicas, int) or replicas < 0:
+            why = f"Invalid value: {replicas}: must be greater than or equal to 0"
+            cause = Cause("FieldValueInvalid", "spec.replicas", why)
+            raise status.invalid(self.resource, self.target.name, [cause])
+        workload["spec"]["replicas"] = replicas
+        if version := dig(wanted, "metadata.resourceVersion"):
+            workload["metadata"]["resourceVersion"] = version
+        updated = self.store.update(
+            self.resource, workload, self.target.namespace, dry_run=self.dry_run
+        )
+        return respond(_scale_of(updated))
+
+    async def bind(self) -> web.Response:
+        """Put a pod on a node, as a scheduler does."""
+        node = str(dig(await read_data(self.request), "target.name", ""))
+        if not node:
+            cause = Cause("FieldValueRequired", "target.name", "Required value")
+            raise status.invalid(self.resource, self.target.name, [cause])
+        assign_node(self.store, self.target.namespace, self.target.name, node)
+        return respond(_success(), code=201)
+
+    async def evict(self) -> web.Response:
+        """Delete a pod in the name of a drain."""
+        options = dig(await read_data(self.request), "deleteOptions", {})
+        self._delete(self.target.name, self.target.namespace, options)
+        return respond(_success(), code=201)
+
+    async def watch(self) -> web.StreamResponse:
+        """Stream events until the time is over or the client goes.
+
+        Without a resourceVersion, what exists comes first as ADDED. A version that is no longer
+        remembered gives an ERROR event with Status 410, as Kubernetes' watch cache does.
+        """
+        query, target, selectors = self.query, self.target, self.selectors
+        if target.name:
+            fields = [selectors["fields"], f"metadata.name={target.name}"]
+            selectors["fields"] = ",".join(filter(None, fields))
+        chosen = matcher(self.resource.key, **selectors)
+        since = integer(query, "resourceVersion") or 0
+        limit = integer(query, "timeoutSeconds") or DEFAULT_TIMEOUT_SECONDS
+        bookmarks = is_true(query.get("allowWatchBookmarks"))
+        initial = is_true(query.get("sendInitialEvents")) or not since
+
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response.enable_chunked_encoding()
+        history = self.store.history(self.resource)
+        with history.subscription() as queue:
+            # The snapshot and the subscription belong to one instant: nothing is missed or doubled.
+            version = self.store.version
+            present = (
+                self.store.list(self.resource, target.namespace, **selectors) if initial else []
+            )
+            missed = [] if initial else history.since(since)
+            await response.prepare(self.request)
+            if not initial and since < history.forgotten:
+                gone = status.expired(
+                    f"too old resource version: {since} ({history.forgotten + 1})"
+                )
+                await response.write(_encode("ERROR", gone.to_dict()))
+                return response
+            if present:
+                # One write for many events: a watch begins with everything there is.
+                versions = (int(obj["metadata"]["resourceVersion"]) for obj in present)
+                events = zip(present, versions, strict=True)
+                await response.write(b"".join(self.event("ADDED", *event) for event in events))
+            if is_true(query.get("sendInitialEvents")) and bookmarks:
+                await response.write(self.bookmark(version, initial=True))
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + limit
+            next_bookmark = loop.time() + BOOKMARK_SECONDS
+            pending = iter(missed)
+            while True:
+                event = next(pending, None)
+                if event is None:
+                    until = min(deadline, next_bookmark) if bookmarks else deadline
+                    try:
+                        event = await asyncio.wait_for(queue.get(), until - loop.time())
+                    except TimeoutError:
+                        if bookmarks:
+                            await response.write(self.bookmark(version))
+                        if loop.time() >= deadline:
+                            return response
+                        next_bookmark = loop.time() + BOOKMARK_SECONDS
+                        continue
+                version = event.version
+                for kind, obj in _visible(event, target.namespace, chosen):
+                    await response.write(self.event(kind, obj, event.version))
+
+    def event(self, kind: str, obj: Object, version: int) -> bytes:
+        """An event in the form that the client asked for: an object, a table or metadata."""
+        seen: Object = {**obj, "apiVersion": self.resource.api_version}
+        seen["metadata"] = {**obj["metadata"], "resourceVersion": str(version)}
+        form = kubectl.form(self.request.headers.get("Accept", ""))
+        if form == "Table":
+            meta = {"resourceVersion": str(version)}
+            include = self.query.get("includeObject", "Metadata")
+            seen = kubectl.render(self.resource, [seen], meta, include=include)
+        elif form:
+            seen = kubectl.partial_metadata(seen)
+        return _encode(kind, seen)
+
+    def bookmark(self, version: int, *, initial: bool = False) -> bytes:
+        """The event that says how far the watch has come."""
+        meta: Object = {"resourceVersion": str(version), "creationTimestamp": None}
+        if initial:
+            meta["annotations"] = {"k8s.io/initial-events-end": "true"}
+        if kubectl.form(self.request.headers.get("Accept", "")) == "Table":
+            return _encode("BOOKMARK", kubectl.render(self.resource, [], meta))
+        kind, api_version = self.resource.kind, self.resource.api_version
+        return _encode("BOOKMARK", {"kind": kind, "apiVersion": api_version, "metadata": meta})
 
 
 def _page(objects: list[Object], query: Mapping[str, str], meta: Object) -> list[Object]:
@@ -101,362 +387,6 @@ def _page(objects: list[Object], query: Mapping[str, str], meta: Object) -> list
     return objects
 
 
-async def _create(request: web.Request, store: Store, target: Target) -> web.StreamResponse:
-    body, warnings = await read_object(request, target)
-    obj = store.create(target.resource, body, target.namespace, dry_run=_dry_run(request.query))
-    return _shown(request, target, obj, code=201, warnings=warnings)
-
-
-async def _update(request: web.Request, store: Store, target: Target) -> web.StreamResponse:
-    body, warnings = await read_object(request, target)
-    obj = store.update(
-        target.resource,
-        body,
-        target.namespace,
-        subresource=target.subresource,
-        dry_run=_dry_run(request.query),
-    )
-    return _shown(request, target, obj, warnings=warnings)
-
-
-async def _patch(request: web.Request, store: Store, target: Target) -> web.StreamResponse:
-    kind, data = await _read_patch(request, target)
-    query, resource = request.query, target.resource
-    if kind == "apply":
-        if not isinstance(data, dict):
-            raise status.bad_request("the apply configuration must be an object")
-        _check_identity(data, target)
-        if not store.has(resource, target.name, target.namespace):
-            warnings = _conformed(resource, data, query)
-            obj = store.create(resource, data, target.namespace, dry_run=_dry_run(query))
-            return _shown(request, target, obj, code=201, warnings=warnings)
-    # Nothing else runs between the read and the write, so the result is checked like any update.
-    new = patch.apply(resource, store.get(resource, target.name, target.namespace), data, kind)
-    _check_identity(new, target)
-    warnings = _conformed(resource, new, query)
-    obj = store.update(
-        resource,
-        new,
-        target.namespace,
-        subresource=target.subresource,
-        dry_run=_dry_run(query),
-    )
-    return _shown(request, target, obj, warnings=warnings)
-
-
-async def _delete(request: web.Request, store: Store, target: Target) -> web.StreamResponse:
-    options = await _delete_options(request)
-    obj = store.delete(
-        target.resource,
-        target.name,
-        target.namespace,
-        grace_seconds=options.get("gracePeriodSeconds"),
-        propagation=options.get("propagationPolicy"),
-        preconditions=options.get("preconditions"),
-        dry_run=bool(options.get("dryRun")),
-    )
-    pending = "deletionTimestamp" in obj["metadata"]
-    if pending or target.resource.key in _RETURNED_WHEN_DELETED:
-        return _shown(request, target, obj)
-    details = {"name": target.name, "kind": target.resource.plural, "uid": obj["metadata"]["uid"]}
-    if target.resource.group:
-        details["group"] = target.resource.group
-    return respond(_success(details))
-
-
-async def _delete_collection(
-    request: web.Request, store: Store, target: Target
-) -> web.StreamResponse:
-    options = await _delete_options(request)
-    objects = store.list(
-        target.resource,
-        target.namespace,
-        labels=request.query.get("labelSelector", ""),
-        fields=request.query.get("fieldSelector", ""),
-    )
-    for obj in objects:
-        store.delete(
-            target.resource,
-            name_of(obj),
-            namespace_of(obj),
-            grace_seconds=options.get("gracePeriodSeconds"),
-            propagation=options.get("propagationPolicy"),
-            dry_run=bool(options.get("dryRun")),
-        )
-    return respond(
-        {
-            "kind": f"{target.resource.kind}List",
-            "apiVersion": target.resource.api_version,
-            "metadata": {"resourceVersion": str(store.version)},
-            "items": objects,
-        }
-    )
-
-
-async def _delete_options(request: web.Request) -> Object:
-    """The options of a deletion: from the body, or else from the query."""
-    options = await read_data(request) or {}
-    if not isinstance(options, dict) or dig(options, "kind", "DeleteOptions") != "DeleteOptions":
-        raise status.bad_request("the body of a deletion must be DeleteOptions")
-    query = request.query
-    given = {
-        "gracePeriodSeconds": integer(query, "gracePeriodSeconds"),
-        "propagationPolicy": query.get("propagationPolicy"),
-        "dryRun": [query["dryRun"]] if "dryRun" in query else None,
-    }
-    options = {**{key: value for key, value in given.items() if value is not None}, **options}
-    policy = options.get("propagationPolicy")
-    if policy not in (None, "", "Background", "Foreground", "Orphan"):
-        raise status.bad_request(
-            f'propagationPolicy: Unsupported value: "{policy}": supported values: "Background",'
-            ' "Foreground", "Orphan"'
-        )
-    return options
-
-
-def _success(details: Object | None = None) -> Object:
-    """The Status that says that all went well."""
-    return {
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Success",
-        **({"details": details} if details else {}),
-    }
-
-
-def _shown(
-    request: web.Request,
-    target: Target,
-    obj: Object,
-    *,
-    code: int = 200,
-    warnings: list[str] | None = None,
-) -> web.Response:
-    """One object in the form that the client asked for."""
-    accept = request.headers.get("Accept", "")
-    form = kubectl.form(accept)
-    if form == "Table":
-        meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
-        include = request.query.get("includeObject", "Metadata")
-        obj = kubectl.render(target.resource, [obj], meta, include=include)
-    elif form:
-        obj = kubectl.partial_metadata(obj)
-    elif accept.partition(",")[0].strip() == "application/yaml" and not is_true(
-        request.query.get("pretty")
-    ):
-        text = yaml.safe_dump(obj, sort_keys=False).encode()
-        return web.Response(body=text, status=code, content_type="application/yaml")
-    return respond(obj, code=code, warnings=warnings)
-
-
-def _dry_run(query: Mapping[str, str]) -> bool:
-    """Whether nothing is to be stored.
-
-    Raises:
-        StatusError: 400, the parameter is not ``All``.
-    """
-    value = query.get("dryRun", "")
-    if value not in ("", "All"):
-        raise status.bad_request(
-            f'Invalid value: "{value}": dryRun: Unsupported value: "{value}": supported values:'
-            ' "All"'
-        )
-    return bool(value)
-
-
-# -- Watches ---------------------------------------------------------------------------------------
-
-#: A watch without a time limit of its own ends after this long, as on a real cluster.
-DEFAULT_TIMEOUT_SECONDS = 1800
-#: How often a watch that allows bookmarks gets one.
-BOOKMARK_SECONDS = 60.0
-
-
-async def _watch(request: web.Request, store: Store, target: Target) -> web.StreamResponse:
-    """Stream events until the time is over or the client goes.
-
-    Without a resourceVersion, what exists comes first as ADDED. A version that is no longer
-    remembered gives an ERROR event with Status 410, as Kubernetes' watch cache does.
-
-    Raises:
-        StatusError: 400, a parameter cannot be understood.
-    """
-    query = request.query
-    labels = query.get("labelSelector", "")
-    fields = query.get("fieldSelector", "")
-    if target.name:
-        fields = ",".join(filter(None, [fields, f"metadata.name={target.name}"]))
-    chosen = matcher(target.resource.key, labels, fields)
-    since = integer(query, "resourceVersion") or 0
-    limit = integer(query, "timeoutSeconds") or DEFAULT_TIMEOUT_SECONDS
-    bookmarks = is_true(query.get("allowWatchBookmarks"))
-    initial = is_true(query.get("sendInitialEvents")) or not since
-
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    response.enable_chunked_encoding()
-    form = kubectl.form(request.headers.get("Accept", ""))
-    writer = _Writer(response, target, form, query.get("includeObject", "Metadata"))
-    history = store.history(target.resource)
-    with history.subscription() as queue:
-        # The snapshot and the subscription belong to one instant: nothing is missed or doubled.
-        version = store.version
-        present = (
-            store.list(target.resource, target.namespace, labels=labels, fields=fields)
-            if initial
-            else []
-        )
-        missed = [] if initial else history.since(since)
-        await response.prepare(request)
-        if not initial and since < history.forgotten:
-            gone = status.expired(f"too old resource version: {since} ({history.forgotten + 1})")
-            await response.write(_encode("ERROR", gone.to_dict()))
-            return response
-        if present:
-            await writer.write_many(
-                [("ADDED", obj, int(obj["metadata"]["resourceVersion"])) for obj in present]
-            )
-        if is_true(query.get("sendInitialEvents")) and bookmarks:
-            await writer.bookmark(version, initial=True)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + limit
-        next_bookmark = loop.time() + BOOKMARK_SECONDS
-        pending = iter(missed)
-        while True:
-            event = next(pending, None)
-            if event is None:
-                until = min(deadline, next_bookmark) if bookmarks else deadline
-                try:
-                    event = await asyncio.wait_for(queue.get(), until - loop.time())
-                except TimeoutError:
-                    if bookmarks:
-                        await writer.bookmark(version)
-                    if loop.time() >= deadline:
-                        return response
-                    next_bookmark = loop.time() + BOOKMARK_SECONDS
-                    continue
-            version = event.version
-            for kind, obj in _visible(event, target.namespace, chosen):
-                await writer.write(kind, obj, event.version)
-
-
-def _visible(event: Event, namespace: str, chosen: request.Matcher) -> Iterator[tuple[str, Object]]:
-    """The event as a watch with selectors sees it: objects come into view and go out of it."""
-    meta = event.object["metadata"]
-    if namespace and meta.get("namespace") != namespace:
-        return
-    now = chosen(event.object) and event.type != "DELETED"
-    before = event.previous is not None and chosen(event.previous)
-    if now:
-        yield ("MODIFIED" if before else "ADDED"), event.object
-    elif before:
-        yield "DELETED", event.object
-
-
-@dataclass(slots=True)
-class _Writer:
-    """Writes events in the form that the client asked for: objects, tables or metadata."""
-
-    response: web.StreamResponse
-    target: Target
-    form: str
-    include: str
-
-    async def write(self, kind: str, obj: Object, version: int) -> None:
-        await self.write_many([(kind, obj, version)])
-
-    async def write_many(self, events: list[tuple[str, Object, int]]) -> None:
-        # One write for many events: a watch begins with everything there is.
-        lines = (self._line(kind, obj, version) for kind, obj, version in events)
-        await self.response.write(b"".join(lines))
-
-    def _line(self, kind: str, obj: Object, version: int) -> bytes:
-        seen: Object = {**obj, "apiVersion": self.target.resource.api_version}
-        seen["metadata"] = {**obj["metadata"], "resourceVersion": str(version)}
-        if self.form == "Table":
-            meta = {"resourceVersion": str(version)}
-            seen = kubectl.render(self.target.resource, [seen], meta, include=self.include)
-        elif self.form:
-            seen = kubectl.partial_metadata(seen)
-        return _encode(kind, seen)
-
-    async def bookmark(self, version: int, *, initial: bool = False) -> None:
-        meta: Object = {"resourceVersion": str(version), "creationTimestamp": None}
-        if initial:
-            meta["annotations"] = {"k8s.io/initial-events-end": "true"}
-        resource = self.target.resource
-        bookmark: Object = {
-            "kind": resource.kind,
-            "apiVersion": resource.api_version,
-            "metadata": meta,
-        }
-        if self.form == "Table":
-            bookmark = {
-                "kind": "Table",
-                "apiVersion": "meta.k8s.io/v1",
-                "metadata": meta,
-                "columnDefinitions": [],
-                "rows": [],
-            }
-        await self.response.write(_encode("BOOKMARK", bookmark))
-
-
-def _encode(kind: str, obj: Object) -> bytes:
-    return json.dumps({"type": kind, "object": obj}, separators=(",", ":")).encode() + b"\n"
-
-
-_HANDLERS: dict[str, Handler] = {
-    "get": _get,
-    "list": _list,
-    "watch": _watch,
-    "create": _create,
-    "update": _update,
-    "patch": _patch,
-    "delete": _delete,
-    "deletecollection": _delete_collection,
-}
-
-
-# -- What hangs below an object: scale, binding, eviction ------------------------------------------
-
-
-async def scale(request: web.Request, store: Store, target: Target) -> web.Response:
-    """The number of replicas, as a Scale of its own.
-
-    Raises:
-        StatusError: the request is refused.
-    """
-    workload = store.get(target.resource, target.name, target.namespace)
-    current = _scale_of(workload)
-    if target.verb == "get":
-        return respond(current)
-    if target.verb == "update":
-        wanted = await read_data(request)
-    else:
-        kind, data = await _read_patch(request, target)
-        # A Scale has no lists that strategic merge would treat in a way of its own.
-        plain = "merge" if kind in ("strategic", "apply") else kind
-        wanted = patch.apply(target.resource, current, data, plain)
-    if not isinstance(wanted, dict) or wanted.get("kind", "Scale") != "Scale":
-        raise status.bad_request("the object provided is unrecognized (must be of type Scale)")
-    replicas = dig(wanted, "spec.replicas", 0)
-    if not isinstance(replicas, int) or replicas < 0:
-        cause = Cause(
-            "FieldValueInvalid",
-            "spec.replicas",
-            f"Invalid value: {replicas}: must be greater than or equal to 0",
-        )
-        raise status.invalid(target.resource, target.name, [cause])
-    workload["spec"]["replicas"] = replicas
-    version = dig(wanted, "metadata.resourceVersion")
-    if version:
-        workload["metadata"]["resourceVersion"] = version
-    updated = store.update(
-        target.resource, workload, target.namespace, dry_run=_dry_run(request.query)
-    )
-    return respond(_scale_of(updated))
-
-
 def _scale_of(workload: Object) -> Object:
     meta = workload["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
@@ -472,19 +402,32 @@ def _scale_of(workload: Object) -> Object:
     }
 
 
-async def bind(request: web.Request, store: Store, target: Target) -> web.Response:
-    """Put a pod on a node, as a scheduler does.
+def _success(details: Object | None = None) -> Object:
+    """The Status that says that all went well."""
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        **({"details": details} if details else {}),
+    }
 
-    Raises:
-        StatusError: 404, no such pod; 409, it is on a node already; 422, no node is named.
-    """
-    binding = await read_data(request)
-    node = str(dig(binding, "target.name", ""))
-    if not node:
-        cause = Cause("FieldValueRequired", "target.name", "Required value")
-        raise status.invalid(target.resource, target.name, [cause])
-    assign_node(store, target.namespace, target.name, node)
-    return respond(_success(), code=201)
+
+def _visible(event: Event, namespace: str, chosen: request.Matcher) -> Iterator[tuple[str, Object]]:
+    """The event as a watch with selectors sees it: objects come into view and go out of it."""
+    meta = event.object["metadata"]
+    if namespace and meta.get("namespace") != namespace:
+        return
+    now = chosen(event.object) and event.type != "DELETED"
+    before = event.previous is not None and chosen(event.previous)
+    if now:
+        yield ("MODIFIED" if before else "ADDED"), event.object
+    elif before:
+        yield "DELETED", event.object
+
+
+def _encode(kind: str, obj: Object) -> bytes:
+    return json.dumps({"type": kind, "object": obj}, separators=(",", ":")).encode() + b"\n"
 
 
 def assign_node(store: Store, namespace: str, name: str, node: str) -> None:
@@ -504,25 +447,6 @@ def assign_node(store: Store, namespace: str, name: str, node: str) -> None:
     pod["spec"]["nodeName"] = node
     store.update("pods", pod, namespace, subresource="binding")
     put_condition(store, "pods", pod, condition("PodScheduled", True))
-
-
-async def evict(request: web.Request, store: Store, target: Target) -> web.Response:
-    """Delete a pod in the name of a drain.
-
-    Raises:
-        StatusError: 404, no such pod.
-    """
-    eviction = await read_data(request) or {}
-    options = eviction.get("deleteOptions") or {}
-    store.delete(
-        target.resource,
-        target.name,
-        target.namespace,
-        grace_seconds=options.get("gracePeriodSeconds"),
-        preconditions=options.get("preconditions"),
-        dry_run=bool(options.get("dryRun")) or _dry_run(request.query),
-    )
-    return respond(_success(), code=201)
 
 
 # -- Bodies: JSON, YAML or protobuf in, checked field by field; JSON out ---------------------------
@@ -714,7 +638,7 @@ def _undecodable(resource: Resource, why: str) -> StatusError:
 
 
 def respond(
-    data: Object, *, code: int = 200, warnings: list[str] | None = None, media_type: str = ""
+    data: Object, *, code: int = 200, warnings: Sequence[str] = (), media_type: str = ""
 ) -> web.Response:
     """A JSON response."""
     response = web.Response(
@@ -722,7 +646,7 @@ def respond(
         status=code,
         headers={"Content-Type": media_type or "application/json", "Cache-Control": "no-cache"},
     )
-    for warning in warnings or ():
+    for warning in warnings:
         response.headers.add("Warning", f"299 - {json.dumps(warning)}")
     return response
 
@@ -735,7 +659,7 @@ def respond_error(error: StatusError) -> web.Response:
     return response
 
 
-async def _read_patch(request: web.Request, target: Target) -> tuple[str, object]:
+async def _read_patch(request: web.Request, target: Target) -> tuple[str, Any]:
     """The kind of the patch in a request, and the patch.
 
     Raises:

@@ -2,7 +2,7 @@
 
 Truth is the kernel, not memory: whatever anyone did to a route or a device is seen and mended the
 next time. Owned are routes of BIRD's and Felix's protocols, whatever goes through the tunnel
-devices, and those devices themselves; the routes to local pods belong to ``veth``.
+devices, and those devices themselves; the routes to local pods belong to ``underlay``.
 """
 
 from __future__ import annotations
