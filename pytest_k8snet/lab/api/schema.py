@@ -36,7 +36,7 @@ ObjectMeta: name:s generateName:s namespace:s selfLink:s uid:s resourceVersion:s
 OwnerReference: kind:s - name:s uid:s apiVersion:s - controller:b blockOwnerDeletion:b
 LocalObjectReference: name:s
 ObjectReference: kind:s namespace:s name:s uid:s apiVersion:s resourceVersion:s fieldPath:s
-Condition: type:s status:s ...
+Condition: type:s status:s observedGeneration:i lastTransitionTime:t reason:s message:s
 LabelSelector: matchLabels:{s} matchExpressions:[LabelSelectorRequirement]
 LabelSelectorRequirement: key:s operator:s values:[s]
 DeleteOptions: @ gracePeriodSeconds:i preconditions:Preconditions orphanDependents:b
@@ -45,15 +45,22 @@ Preconditions: uid:s resourceVersion:s
 
 Namespace: @ metadata:ObjectMeta spec:NamespaceSpec status:NamespaceStatus
 NamespaceSpec: finalizers:[s]
-NamespaceStatus: phase:s conditions:[Condition|type]
+NamespaceStatus: phase:s conditions:[NamespaceCondition|type]
+NamespaceCondition: type:s status:s - lastTransitionTime:t reason:s message:s
 
 Node: @ metadata:ObjectMeta spec:NodeSpec status:NodeStatus
 NodeSpec: podCIDR:s externalID:s providerID:s unschedulable:b taints:[Taint|key] configSource:*
   podCIDRs:[s|+]
 Taint: key:s value:s effect:s timeAdded:t
-NodeStatus: capacity:{q} allocatable:{q} phase:s conditions:[Condition|type]
+NodeStatus: capacity:{q} allocatable:{q} phase:s conditions:[NodeCondition|type]
   addresses:[NodeAddress|type]
-  daemonEndpoints:o nodeInfo:o images:[o] ...
+  daemonEndpoints:NodeDaemonEndpoints nodeInfo:NodeSystemInfo images:[ContainerImage] ...
+NodeCondition: type:s status:s lastHeartbeatTime:t lastTransitionTime:t reason:s message:s
+NodeDaemonEndpoints: kubeletEndpoint:DaemonEndpoint
+DaemonEndpoint: Port:i
+NodeSystemInfo: machineID:s systemUUID:s bootID:s kernelVersion:s osImage:s
+  containerRuntimeVersion:s kubeletVersion:s kubeProxyVersion:s operatingSystem:s architecture:s ...
+ContainerImage: names:[s] sizeBytes:i
 NodeAddress: type:s address:s
 
 Pod: @ metadata:ObjectMeta spec:PodSpec status:PodStatus
@@ -64,19 +71,30 @@ PodSpec: volumes:[Volume|name] containers:[Container|name] restartPolicy:s
   subdomain:s affinity:Affinity schedulerName:s initContainers:[Container|name]
   automountServiceAccountToken:b tolerations:[Toleration] hostAliases:[HostAlias|ip]
   priorityClassName:s priority:i dnsConfig:PodDNSConfig shareProcessNamespace:b
-  readinessGates:[*] runtimeClassName:s enableServiceLinks:b preemptionPolicy:s overhead:{q}
+  readinessGates:[PodReadinessGate] runtimeClassName:s enableServiceLinks:b preemptionPolicy:s
+  overhead:{q}
   topologySpreadConstraints:[TopologySpreadConstraint|topologyKey] ephemeralContainers:[*|name]
-  setHostnameAsFQDN:b os:* hostUsers:b schedulingGates:[PodSchedulingGate|name]
+  setHostnameAsFQDN:b os:PodOS hostUsers:b schedulingGates:[PodSchedulingGate|name]
   resourceClaims:[*|name] resources:ResourceRequirements
-PodStatus: phase:s conditions:[Condition|type] message:s reason:s hostIP:s podIP:s startTime:t
+PodStatus: phase:s conditions:[PodCondition|type] message:s reason:s hostIP:s podIP:s startTime:t
   containerStatuses:[ContainerStatus] qosClass:s initContainerStatuses:[ContainerStatus]
-  nominatedNodeName:s podIPs:[o|ip]
-  ephemeralContainerStatuses:[o] resize:s resourceClaimStatuses:[o] hostIPs:[o|ip] ...
-ContainerStatus: name:s state:ContainerState lastState:ContainerState ready:b restartCount:i ...
-ContainerState: waiting:o running:o terminated:o
-PodSecurityContext: seLinuxOptions:* runAsUser:i runAsNonRoot:b supplementalGroups:[i] fsGroup:i
-  runAsGroup:i sysctls:[Sysctl] windowsOptions:* fsGroupChangePolicy:s
-  seccompProfile:SeccompProfile appArmorProfile:* supplementalGroupsPolicy:s seLinuxChangePolicy:s
+  nominatedNodeName:s podIPs:[PodIP|ip] ephemeralContainerStatuses:[ContainerStatus] resize:s
+  resourceClaimStatuses:[o] hostIPs:[PodIP|ip] ...
+PodCondition: type:s status:s lastProbeTime:t lastTransitionTime:t reason:s message:s
+  observedGeneration:i
+PodIP: ip:s
+ContainerStatus: name:s state:ContainerState lastState:ContainerState ready:b restartCount:i
+  image:s imageID:s containerID:s started:b ...
+ContainerState: waiting:ContainerStateWaiting running:ContainerStateRunning
+  terminated:ContainerStateTerminated
+ContainerStateWaiting: reason:s message:s
+ContainerStateRunning: startedAt:t
+ContainerStateTerminated: exitCode:i signal:i reason:s message:s startedAt:t finishedAt:t
+  containerID:s
+PodSecurityContext: seLinuxOptions:SELinuxOptions runAsUser:i runAsNonRoot:b supplementalGroups:[i]
+  fsGroup:i runAsGroup:i sysctls:[Sysctl] windowsOptions:* fsGroupChangePolicy:s
+  seccompProfile:SeccompProfile appArmorProfile:SeccompProfile supplementalGroupsPolicy:s
+  seLinuxChangePolicy:s
 Sysctl: name:s value:s
 SeccompProfile: type:s localhostProfile:s
 Affinity: nodeAffinity:NodeAffinity podAffinity:PodAffinity podAntiAffinity:PodAffinity
@@ -91,6 +109,8 @@ PodAffinityTerm: labelSelector:LabelSelector namespaces:[s] topologyKey:s
 TopologySpreadConstraint: maxSkew:i topologyKey:s whenUnsatisfiable:s labelSelector:LabelSelector
   minDomains:i nodeAffinityPolicy:s nodeTaintsPolicy:s matchLabelKeys:[s]
 PodSchedulingGate: name:s
+PodReadinessGate: conditionType:s
+PodOS: name:s
 NodeSelector: nodeSelectorTerms:[NodeSelectorTerm]
 NodeSelectorTerm: matchExpressions:[LabelSelectorRequirement]
   matchFields:[LabelSelectorRequirement]
@@ -107,38 +127,45 @@ Container: name:s image:s command:[s] args:[s] workingDir:s ports:[ContainerPort
   startupProbe:Probe resizePolicy:[*] restartPolicy:s
 ContainerPort: name:s hostPort:i containerPort:i protocol:s hostIP:s
 EnvVar: name:s value:s valueFrom:EnvVarSource
-EnvVarSource: fieldRef:ObjectFieldSelector resourceFieldRef:* configMapKeyRef:KeySelector
-  secretKeyRef:KeySelector
+EnvVarSource: fieldRef:ObjectFieldSelector resourceFieldRef:ResourceFieldSelector
+  configMapKeyRef:KeySelector secretKeyRef:KeySelector
 ObjectFieldSelector: apiVersion:s fieldPath:s
+ResourceFieldSelector: containerName:s resource:s divisor:q
 KeySelector: ^LocalObjectReference key:s optional:b
 EnvFromSource: prefix:s configMapRef:OptionalReference secretRef:OptionalReference
 OptionalReference: ^LocalObjectReference optional:b
 ResourceRequirements: limits:{q} requests:{q} claims:[*|name]
-SecurityContext: capabilities:Capabilities privileged:b seLinuxOptions:* runAsUser:i
+SecurityContext: capabilities:Capabilities privileged:b seLinuxOptions:SELinuxOptions runAsUser:i
   runAsNonRoot:b readOnlyRootFilesystem:b allowPrivilegeEscalation:b runAsGroup:i procMount:s
-  windowsOptions:* seccompProfile:SeccompProfile appArmorProfile:*
+  windowsOptions:* seccompProfile:SeccompProfile appArmorProfile:SeccompProfile
+SELinuxOptions: user:s role:s type:s level:s
 Capabilities: add:[s] drop:[s]
 Probe: ^ProbeHandler initialDelaySeconds:i timeoutSeconds:i periodSeconds:i successThreshold:i
   failureThreshold:i terminationGracePeriodSeconds:i
-ProbeHandler: exec:ExecAction httpGet:HTTPGetAction tcpSocket:TCPSocketAction grpc:*
+ProbeHandler: exec:ExecAction httpGet:HTTPGetAction tcpSocket:TCPSocketAction grpc:GRPCAction
+GRPCAction: port:i service:s
 ExecAction: command:[s]
 HTTPGetAction: path:s port:is host:s scheme:s httpHeaders:[HTTPHeader]
 HTTPHeader: name:s value:s
 TCPSocketAction: port:is host:s
 Lifecycle: postStart:LifecycleHandler preStop:LifecycleHandler
-LifecycleHandler: exec:ExecAction httpGet:HTTPGetAction tcpSocket:TCPSocketAction sleep:*
+LifecycleHandler: exec:ExecAction httpGet:HTTPGetAction tcpSocket:TCPSocketAction
+  sleep:SleepAction
+SleepAction: seconds:i
 VolumeMount: name:s readOnly:b mountPath:s subPath:s mountPropagation:s subPathExpr:s
   recursiveReadOnly:s
 Volume: name:s ^VolumeSource
 VolumeSource: hostPath:HostPath emptyDir:EmptyDir gcePersistentDisk:* awsElasticBlockStore:*
-  gitRepo:* secret:SecretVolume nfs:* iscsi:* glusterfs:* persistentVolumeClaim:* rbd:*
+  gitRepo:* secret:SecretVolume nfs:* iscsi:* glusterfs:* persistentVolumeClaim:ClaimVolume rbd:*
   flexVolume:* cinder:* cephfs:* flocker:* downwardAPI:* fc:* azureFile:*
   configMap:ConfigMapVolume vsphereVolume:* quobyte:* azureDisk:* photonPersistentDisk:*
   portworxVolume:* scaleIO:* projected:* storageos:* csi:* ephemeral:* image:*
 EmptyDir: medium:s sizeLimit:q
 HostPath: path:s type:s
-ConfigMapVolume: ^LocalObjectReference items:[*] defaultMode:i optional:b
-SecretVolume: secretName:s items:[*] defaultMode:i optional:b
+ClaimVolume: claimName:s readOnly:b
+KeyToPath: key:s path:s mode:i
+ConfigMapVolume: ^LocalObjectReference items:[KeyToPath] defaultMode:i optional:b
+SecretVolume: secretName:s items:[KeyToPath] defaultMode:i optional:b
 Binding: @ metadata:ObjectMeta target:ObjectReference
 Eviction: @ metadata:ObjectMeta deleteOptions:DeleteOptions
 
@@ -146,12 +173,15 @@ Service: @ metadata:ObjectMeta spec:ServiceSpec status:ServiceStatus
 ServiceSpec: ports:[ServicePort|port] selector:{s} clusterIP:s type:s externalIPs:[s] -
   sessionAffinity:s loadBalancerIP:s loadBalancerSourceRanges:[s] externalName:s
   externalTrafficPolicy:s healthCheckNodePort:i publishNotReadyAddresses:b
-  sessionAffinityConfig:* - - ipFamilyPolicy:s clusterIPs:[s] ipFamilies:[s]
+  sessionAffinityConfig:SessionAffinityConfig - - ipFamilyPolicy:s clusterIPs:[s] ipFamilies:[s]
   allocateLoadBalancerNodePorts:b loadBalancerClass:s internalTrafficPolicy:s
   trafficDistribution:s
+SessionAffinityConfig: clientIP:ClientIPConfig
+ClientIPConfig: timeoutSeconds:i
 ServicePort: name:s protocol:s port:i targetPort:is nodePort:i appProtocol:s
 ServiceStatus: loadBalancer:LoadBalancerStatus conditions:[Condition|type]
-LoadBalancerStatus: ingress:[o]
+LoadBalancerStatus: ingress:[LoadBalancerIngress]
+LoadBalancerIngress: ip:s hostname:s ipMode:s ports:[*]
 
 Endpoints: @ metadata:ObjectMeta subsets:[EndpointSubset]
 EndpointSubset: addresses:[EndpointAddress] notReadyAddresses:[EndpointAddress]
@@ -160,11 +190,13 @@ EndpointAddress: ip:s targetRef:ObjectReference hostname:s nodeName:s
 EndpointPort: name:s protocol:s port:i appProtocol:s
 
 EndpointSlice: @ metadata:ObjectMeta endpoints:[Endpoint] ports:[EndpointPort] addressType:s
-Endpoint: addresses:[s] conditions:o hostname:s targetRef:ObjectReference deprecatedTopology:{s}
-  nodeName:s zone:s hints:o
+EndpointConditions: ready:b serving:b terminating:b
+Endpoint: addresses:[s] conditions:EndpointConditions hostname:s targetRef:ObjectReference
+  deprecatedTopology:{s} nodeName:s zone:s hints:o
 Event: @ metadata:ObjectMeta involvedObject:ObjectReference reason:s message:s source:EventSource
-  firstTimestamp:t lastTimestamp:t count:i type:s eventTime:t series:o action:s
+  firstTimestamp:t lastTimestamp:t count:i type:s eventTime:t series:EventSeries action:s
   related:ObjectReference reportingComponent:s reportingInstance:s
+EventSeries: count:i lastObservedTime:t
 EventSource: component:s host:s
 
 ConfigMap: @ metadata:ObjectMeta data:{s} binaryData:{x} immutable:b
@@ -178,20 +210,22 @@ DeploymentSpec: replicas:i selector:LabelSelector template:PodTemplateSpec
   progressDeadlineSeconds:i
 DeploymentStrategy: type:s rollingUpdate:RollingUpdate
 RollingUpdate: maxUnavailable:is maxSurge:is
+DeploymentCondition: type:s status:s - reason:s message:s lastUpdateTime:t lastTransitionTime:t
 DeploymentStatus: observedGeneration:i replicas:i updatedReplicas:i availableReplicas:i
-  unavailableReplicas:i conditions:[Condition|type] readyReplicas:i collisionCount:i ...
+  unavailableReplicas:i conditions:[DeploymentCondition|type] readyReplicas:i collisionCount:i ...
 PodTemplateSpec: metadata:ObjectMeta spec:PodSpec
 ReplicaSet: @ metadata:ObjectMeta spec:ReplicaSetSpec status:ReplicaSetStatus
 ReplicaSetSpec: replicas:i selector:LabelSelector template:PodTemplateSpec minReadySeconds:i
+WorkloadCondition: type:s status:s lastTransitionTime:t reason:s message:s
 ReplicaSetStatus: replicas:i fullyLabeledReplicas:i observedGeneration:i readyReplicas:i
-  availableReplicas:i conditions:[Condition|type] ...
+  availableReplicas:i conditions:[WorkloadCondition|type] ...
 DaemonSet: @ metadata:ObjectMeta spec:DaemonSetSpec status:DaemonSetStatus
 DaemonSetSpec: selector:LabelSelector template:PodTemplateSpec
   updateStrategy:DaemonSetUpdateStrategy minReadySeconds:i - revisionHistoryLimit:i
 DaemonSetUpdateStrategy: type:s rollingUpdate:RollingUpdate
 DaemonSetStatus: currentNumberScheduled:i numberMisscheduled:i desiredNumberScheduled:i
   numberReady:i observedGeneration:i updatedNumberScheduled:i numberAvailable:i
-  numberUnavailable:i collisionCount:i conditions:[Condition|type] ...
+  numberUnavailable:i collisionCount:i conditions:[WorkloadCondition|type] ...
 Scale: @ metadata:ObjectMeta spec:ScaleSpec status:*
 ScaleSpec: replicas:i
 
@@ -438,8 +472,10 @@ _MAGIC = b"k8s\x00"
 # for the pointers among the fields: there it was given, and differs from the default.
 _ZERO_IS_GIVEN = {
     "allocateLoadBalancerNodePorts", "allowPrivilegeEscalation", "automountServiceAccountToken",
-    "enableServiceLinks", "gracePeriodSeconds", "replicas", "runAsGroup", "runAsUser",
-    "terminationGracePeriodSeconds",
+    "enableServiceLinks", "exitCode", "fsGroup", "gracePeriodSeconds", "hostUsers",
+    "leaseTransitions", "ready", "replicas", "restartCount", "revisionHistoryLimit", "runAsGroup",
+    "runAsNonRoot", "runAsUser", "serving", "started", "terminating",
+    "terminationGracePeriodSeconds", "tolerationSeconds",
 }  # fmt: skip
 
 
@@ -535,10 +571,14 @@ def _decode_value(field: Field, raw: Any) -> Any:
             parts = dict(_fields(raw))
             return parts.get(3, b"").decode() if parts.get(1) else parts.get(2, 0)
         case "t":
-            seconds = dict(_fields(raw)).get(1)
-            if seconds is None:
+            parts = dict(_fields(raw))
+            if 1 not in parts:
                 return None
-            return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            moment = datetime.fromtimestamp(parts[1], UTC)
+            if nanoseconds := parts.get(2):
+                moment = moment.replace(microsecond=nanoseconds // 1000)
+                return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         case "*" | "o":
             if raw:
                 raise status.unsupported_media_type(("application/json", "application/yaml"))

@@ -120,7 +120,10 @@ class Server:
         steps = [step for step in request.path.split("/") if step]
         match steps:
             case ["healthz" | "livez" | "readyz", *_]:
-                return web.Response(text="ok")
+                if "verbose" not in request.query:
+                    return web.Response(text="ok")
+                checks = "".join(f"[+]{name} ok\n" for name in ("ping", "log", "etcd"))
+                return web.Response(text=f"{checks}{steps[0]} check passed\n")
             case ["version"]:
                 return verbs.respond(discovery.version())
             case ["openapi", *rest]:

@@ -29,6 +29,8 @@ def test_no_token_is_an_anonymous_user_who_may_only_ask_for_health_and_version(
     assert answer.json["message"] == 'forbidden: User "system:anonymous" cannot get path "/api"'
     for path in ("/healthz", "/readyz", "/livez"):
         assert api.request("GET", path, token=None).text == "ok"
+        told = api.request("GET", f"{path}?verbose", token=None).text
+        assert told.endswith(f"\n{path[1:]} check passed\n")
     assert api.request("GET", "/version", token=None).json["gitVersion"].startswith("v1.32")
 
 

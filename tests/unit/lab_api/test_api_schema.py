@@ -144,10 +144,64 @@ def test_ports_that_are_numbers_or_names() -> None:
 
 
 def test_negative_numbers_and_times() -> None:
-    spec = field(2, (1 << 64) - 5) + field(3, field(1, 1_700_000_000) + field(2, 0))
+    begun = field(3, field(1, 1_700_000_000) + field(2, 0))
+    renewed = field(4, field(1, 1_700_000_000) + field(2, 250_000_000))
+    spec = field(2, (1 << 64) - 5) + begun + renewed
     assert decode(envelope("Lease", field(2, spec)))["spec"] == {
         "leaseDurationSeconds": -5,
         "acquireTime": "2023-11-14T22:13:20Z",
+        "renewTime": "2023-11-14T22:13:20.250000Z",
+    }
+
+
+def test_a_pod_comes_back_with_all_of_its_status() -> None:
+    """As a client of client-go sends it that has read the pod and changes something."""
+    began, probed = field(5, field(1, 1_700_000_000)), field(3, b"")
+    ended = field(1, 0) + field(3, b"Completed") + began
+    ready = field(1, b"Ready") + field(2, b"False") + probed + field(5, b"PodCompleted")
+    container = (
+        field(1, b"c") + field(2, field(3, ended)) + field(4, 0) + field(5, 0) + field(6, b"x")
+    )
+    raw = field(2, ready) + field(8, container) + field(12, field(1, b"10.244.0.5"))
+    assert decode(envelope("Pod", field(3, raw)))["status"] == {
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "False",
+                "reason": "PodCompleted",
+            }
+        ],
+        "containerStatuses": [
+            {
+                "name": "c",
+                "state": {
+                    "terminated": {
+                        "exitCode": 0,
+                        "reason": "Completed",
+                        "startedAt": "2023-11-14T22:13:20Z",
+                    }
+                },
+                "ready": False,
+                "restartCount": 0,
+                "image": "x",
+            }
+        ],
+        "podIPs": [{"ip": "10.244.0.5"}],
+    }
+
+
+def test_affinity_between_pods_is_decoded() -> None:
+    selector = field(1, field(1, field(1, b"app") + field(2, b"web")))
+    term = selector + field(3, b"kubernetes.io/hostname")
+    affinity = field(3, field(1, term))
+    spec = decode(envelope("Pod", field(2, field(18, affinity))))["spec"]
+    assert spec["affinity"]["podAntiAffinity"] == {
+        "requiredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "labelSelector": {"matchLabels": {"app": "web"}},
+                "topologyKey": "kubernetes.io/hostname",
+            }
+        ]
     }
 
 
@@ -161,7 +215,7 @@ def test_negative_numbers_and_times() -> None:
         (envelope("ConfigMap", field(9, b"x")), 400),
         (envelope("ConfigMap", b"\x0d\x00\x00\x00\x00"), 400),
         (envelope("Banana", b""), 415),
-        (envelope("Pod", field(2, field(36, b"\x0a\x00"))), 415),
+        (envelope("Pod", field(2, field(14, field(8, b"\x0a\x00")))), 415),
     ],
 )
 def test_what_cannot_be_decoded_is_refused(body: bytes, code: int) -> None:
