@@ -95,6 +95,15 @@ def test_the_roles_of_a_run_can_be_applied_and_they_rule(kubectl: Kubectl) -> No
     account = f"system:serviceaccount:{kubectl.namespace}:tests"
     assert kubectl.run("auth", "can-i", "list", "pods", f"--as={account}").stdout == "no\n"
     assert "kubernetes-admin" in kubectl("auth", "whoami")
+    token = f"--token={kubectl('create', 'token', 'tests').strip()}"
+    assert account in kubectl("auth", "whoami", token)
+    assert f'User "{account}" cannot list' in kubectl.fails("get", "pods", token)
+    kubectl("create", "rolebinding", "tests", "--clusterrole=view",
+            f"--serviceaccount={kubectl.namespace}:tests")  # fmt: skip
+    assert kubectl("get", "pods", token) == ""
+    assert "cannot impersonate" in kubectl.fails("get", "pods", token, "--as=jane")
+    assert "less than 10 minutes" in kubectl.fails("create", "token", "tests", "--duration=60s")
+    assert "must be logged in" in kubectl.fails("get", "pods", "--token=nonsense")
     changed = kubectl.fails(
         "patch", "clusterrolebinding", "jane", "-p", '{"roleRef": {"name": "view"}}'
     )

@@ -102,7 +102,7 @@ _TABLE: tuple[tuple[str, str, str, str, tuple[str, ...], str, str, str], ...] = 
     ("Endpoints", "endpoints", "v1", "ns", _ALL, "ep", "", ""),
     ("ConfigMap", "configmaps", "v1", "ns", _ALL, "cm", "", ""),
     ("Secret", "secrets", "v1", "ns", _ALL, "", "", ""),
-    ("ServiceAccount", "serviceaccounts", "v1", "ns", _ALL, "sa", "", ""),
+    ("ServiceAccount", "serviceaccounts", "v1", "ns", _ALL, "sa", "token", ""),
     ("Event", "events", "v1", "ns", _ALL, "ev", "", ""),
     ("Deployment", "deployments", "apps/v1", "ns", _ALL, "deploy", "status scale", "all"),
     ("ReplicaSet", "replicasets", "apps/v1", "ns", _ALL, "rs", "status scale", "all"),
@@ -151,6 +151,10 @@ SUBRESOURCES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "attach": ({"kind": "PodAttachOptions"}, ("create", "get")),
     "portforward": ({"kind": "PodPortForwardOptions"}, ("create", "get")),
     "binding": ({"kind": "Binding"}, _CREATE),
+    "token": (
+        {"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"},
+        _CREATE,
+    ),
     "eviction": ({"group": "policy", "version": "v1", "kind": "Eviction"}, _CREATE),
 }
 

@@ -204,6 +204,9 @@ Secret: @ metadata:ObjectMeta data:{x} type:s stringData:{s} immutable:b
 ServiceAccount: @ metadata:ObjectMeta secrets:[ObjectReference|name]
   imagePullSecrets:[LocalObjectReference|name] automountServiceAccountToken:b
 
+TokenRequest: @ metadata:ObjectMeta spec:TokenRequestSpec status:*
+TokenRequestSpec: audiences:[s] - boundObjectRef:* expirationSeconds:i
+
 Deployment: @ metadata:ObjectMeta spec:DeploymentSpec status:DeploymentStatus
 DeploymentSpec: replicas:i selector:LabelSelector template:PodTemplateSpec
   strategy:DeploymentStrategy minReadySeconds:i revisionHistoryLimit:i paused:b -

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
+import secrets
 import socket
 import ssl
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from weakref import WeakSet
 
@@ -15,7 +19,7 @@ from aiohttp import web
 from pytest_k8snet.lab.api import discovery, exec, status, verbs
 from pytest_k8snet.lab.api.discovery import publish
 from pytest_k8snet.lab.api.exec import Commands, ContainerRuntime
-from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.api.objects import Object, dig, timestamp
 from pytest_k8snet.lab.api.request import Target, match_labels, parse
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
@@ -64,7 +68,7 @@ class Server:
     def __init__(self, store: Store, runtime: ContainerRuntime, token: str) -> None:
         self._store = store
         self._runtime = runtime
-        self._token = token
+        self._tokens = Tokens(token)
         self._faults = ApiFaults(store)
         self._commands = Commands(store, runtime, self._faults)
         self._transports: WeakSet[asyncio.BaseTransport] = WeakSet()
@@ -100,7 +104,7 @@ class Server:
         try:
             if delay := self._faults.delay_seconds:
                 await asyncio.sleep(delay)
-            user = _authenticate(request, self._token)
+            user = self._tokens.authenticate(request)
             return await self._route(request, user)
         except StatusError as error:
             return verbs.respond_error(error)
@@ -188,6 +192,8 @@ class Server:
             body, _ = await verbs.read_object(request, target)
             body |= {"kind": target.resource.kind, "apiVersion": target.resource.api_version}
             return verbs.respond({**body, "status": access.review(target, body)}, code=201)
+        if target.subresource == "token":
+            return await self._tokens.issue(request, self._store, target)
         if target.subresource in _NOT_OFFERED:
             why = _NOT_OFFERED[target.subresource]
             raise StatusError(501, "NotImplemented", why)
@@ -204,8 +210,9 @@ _REVIEWS = ("authorization.k8s.io", "authentication.k8s.io")
 
 # -- Who may do what: the token, RBAC, and the reviews of both -------------------------------------
 #
-# The one token is that of a member of ``system:masters``, who may do everything. RBAC rules those
-# whom that user impersonates (``kubectl --as``), and the fault ``forbid`` rules everybody.
+# The lab's own token is that of a member of ``system:masters``, who may do everything. RBAC rules
+# those whom that user impersonates (``kubectl --as``) and service accounts (``kubectl create
+# token``), and the fault ``forbid`` rules everybody.
 
 #: What anyone may read.
 _OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
@@ -223,33 +230,82 @@ class User:
 _ADMIN = User("kubernetes-admin", frozenset({"system:masters", "system:authenticated"}))
 
 
-def _authenticate(request: web.Request, token: str) -> User:
-    """Let only the holder of the token in; who the request is made for.
+class Tokens:
+    """Who is who: the administrator's token, and those of service accounts.
 
-    Raises:
-        StatusError: 401 for a wrong token; 403 for none, as anonymous clients may do nothing.
+    Args:
+        token: the administrator's.
     """
-    header = request.headers.get("Authorization", "")
-    if not header:
-        if request.path in _OPEN_PATHS:
-            return User("system:anonymous", frozenset({"system:unauthenticated"}))
-        raise StatusError(
-            403,
-            "Forbidden",
-            f'forbidden: User "system:anonymous" cannot {request.method.lower()} path'
-            f' "{request.path}"',
-        )
-    scheme, _, given = header.partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
-        raise status.unauthorized()
-    name = request.headers.get("Impersonate-User", "")
-    if not name:
-        return _ADMIN
-    groups = {"system:authenticated", *request.headers.getall("Impersonate-Group", [])}
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._issued: dict[str, tuple[User, float]] = {}
+
+    def authenticate(self, request: web.Request) -> User:
+        """Let only the holder of a token in; who the request is made for.
+
+        Raises:
+            StatusError: 401 for a wrong token; 403 for none, as anonymous clients may do nothing,
+                and for who is no administrator and impersonates somebody.
+        """
+        header = request.headers.get("Authorization", "")
+        if not header:
+            if request.path in _OPEN_PATHS:
+                return User("system:anonymous", frozenset({"system:unauthenticated"}))
+            raise StatusError(
+                403,
+                "Forbidden",
+                f'forbidden: User "system:anonymous" cannot {request.method.lower()} path'
+                f' "{request.path}"',
+            )
+        scheme, _, given = header.partition(" ")
+        user, ends = self._issued.get(given, (_ADMIN, math.inf))
+        issued = given in self._issued and time.monotonic() < ends
+        if scheme.lower() != "bearer" or not (
+            issued or hmac.compare_digest(given.encode(), self._token.encode())
+        ):
+            raise status.unauthorized()
+        name = request.headers.get("Impersonate-User", "")
+        if not name:
+            return user
+        if user is not _ADMIN:
+            why = f'users "{name}" is forbidden: User "{user.name}" cannot impersonate'
+            raise StatusError(403, "Forbidden", f'{why} resource "users" in API group ""')
+        return _user(name, request.headers.getall("Impersonate-Group", []))
+
+    async def issue(self, request: web.Request, store: Store, target: Target) -> web.Response:
+        """Make a token for a service account: answer a TokenRequest.
+
+        Raises:
+            StatusError: 404, there is no such account; 422, the token would live too shortly.
+        """
+        store.get(target.resource, target.name, target.namespace)
+        body = await verbs.read_data(request) or {}
+        seconds = int(dig(body, "spec.expirationSeconds", 3600))
+        if seconds < 600:
+            why = f"Invalid value: {seconds}: may not specify a duration less than 10 minutes"
+            cause = status.Cause("FieldValueInvalid", "spec.expirationSeconds", why)
+            raise status.invalid(target.resource, target.name, [cause])
+        token = secrets.token_urlsafe(32)
+        account = _user(f"system:serviceaccount:{target.namespace}:{target.name}")
+        self._issued[token] = account, time.monotonic() + seconds
+        ends = timestamp(after_seconds=seconds)
+        answer: Object = {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {"name": target.name, "namespace": target.namespace},
+            "spec": {**dig(body, "spec", {}), "expirationSeconds": seconds},
+            "status": {"token": token, "expirationTimestamp": ends},
+        }
+        return verbs.respond(answer, code=201)
+
+
+def _user(name: str, groups: Iterable[str] = ()) -> User:
+    found = {"system:authenticated", *groups}
     if name.startswith("system:serviceaccount:"):
         namespace = name.split(":")[2]
-        groups |= {"system:serviceaccounts", f"system:serviceaccounts:{namespace}"}
-    return User(name, frozenset(groups))
+        found |= {"system:serviceaccounts", f"system:serviceaccounts:{namespace}"}
+    return User(name, frozenset(found))
 
 
 class Access:
