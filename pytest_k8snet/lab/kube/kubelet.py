@@ -28,7 +28,7 @@ from pytest_k8snet.lab.kube import container as containers
 from pytest_k8snet.lab.kube import podspec, podstatus, probes
 from pytest_k8snet.lab.kube.container import Container, ContainerError, Execution, Sandbox
 from pytest_k8snet.lab.kube.podstatus import ContainerState, PodState
-from pytest_k8snet.lab.reconcile import Recorder, explain, log
+from pytest_k8snet.lab.reconcile import Controller, Recorder, explain, log
 from pytest_k8snet.lab.spec import LabSpec, NodeSpec
 
 _SANDBOX_RETRY_SECONDS = 1.0
@@ -623,7 +623,7 @@ _LEASE_PERIOD_SECONDS = 10.0
 _LEASE_DURATION_SECONDS = 40
 
 
-class Heartbeat:
+class Heartbeat(Controller):
     """The kubelets' sign of life: renews one Lease for each node, as long as the lab runs.
 
     Args:
@@ -631,16 +631,17 @@ class Heartbeat:
         spec: the nodes.
     """
 
+    watched = ()
+
     def __init__(self, store: Store, spec: LabSpec) -> None:
-        self._store = store
+        super().__init__(store)
         self._nodes = [node.name for node in spec.nodes]
 
-    async def run(self) -> None:
-        """Renew for ever."""
-        while True:
-            for node in self._nodes:
-                self._renew(node)
-            await asyncio.sleep(_LEASE_PERIOD_SECONDS)
+    def reconcile(self) -> float:
+        """Renew the leases."""
+        for node in self._nodes:
+            self._renew(node)
+        return _LEASE_PERIOD_SECONDS
 
     def _renew(self, node: str) -> None:
         spec: Object = {

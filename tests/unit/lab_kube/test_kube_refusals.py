@@ -93,15 +93,15 @@ def test_controllers_live_through_the_end_of_a_namespace(store: Store) -> None:
 
 
 def test_the_nodes_live_without_the_namespace_of_their_leases(store: Store) -> None:
-    heartbeat = Heartbeat(store, SPEC)
 
     async def scene() -> None:
-        await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
 
-    play(store, scene, [heartbeat])
+    play(store, scene, [Heartbeat(store, SPEC)])
     assert not store.list("leases.coordination.k8s.io")
     store.create("namespaces", {"metadata": {"name": "kube-node-lease"}})
-    play(store, scene, [heartbeat])
+    play(store, scene, [Heartbeat(store, SPEC)])
     assert len(store.list("leases.coordination.k8s.io")) == len(SPEC.nodes)
 
 
