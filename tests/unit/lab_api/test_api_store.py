@@ -140,16 +140,6 @@ def test_the_generation_counts_changes_of_the_spec_only(store: Store) -> None:
     assert changed["metadata"]["generation"] == 2
 
 
-def test_a_dry_run_changes_nothing(store: Store) -> None:
-    before = store.version
-    store.create("configmaps", config_map(), dry_run=True)
-    assert (store.version, store.list("configmaps")) == (before, [])
-    store.create("configmaps", config_map())
-    store.patch("configmaps", "m", {"data": {"a": "1"}}, "merge", dry_run=True)
-    store.delete("configmaps", "m", dry_run=True)
-    assert "data" not in store.get("configmaps", "m")
-
-
 def test_admission_hooks_complete_and_refuse(store: Store) -> None:
     seen: list[tuple[Object, Object | None]] = []
 
@@ -198,37 +188,12 @@ def test_a_pod_that_nothing_holds_goes_at_once(
     assert store.list("pods") == []
 
 
-def test_finalizers_hold_an_object_until_they_are_gone(store: Store) -> None:
-    store.create("configmaps", config_map(finalizers=["example.com/keep"]))
-    held = store.delete("configmaps", "m")
-    assert held["metadata"]["deletionTimestamp"]
-    store.patch("configmaps", "m", {"data": {"still": "here"}}, "merge")
-    store.patch("configmaps", "m", {"metadata": {"finalizers": None}}, "merge")
-    assert store.list("configmaps") == []
-
-
-def test_a_namespace_terminates_until_it_is_finalized(store: Store) -> None:
-    gone = store.delete("namespaces", "default")
-    assert gone["status"]["phase"] == "Terminating"
-    gone["spec"]["finalizers"] = []
-    store.update("namespaces", gone, subresource="finalize")
-    assert store.list("namespaces") == []
-
-
 def test_orphaning_takes_the_owner_from_its_dependents(store: Store) -> None:
     owner = store.create("configmaps", config_map("owner"))["metadata"]
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["uid"]}
     store.create("configmaps", config_map("child", ownerReferences=[reference]))
     store.delete("configmaps", "owner", propagation="Orphan")
     assert store.get("configmaps", "child")["metadata"]["ownerReferences"] == []
-
-
-def test_preconditions_guard_a_deletion(store: Store) -> None:
-    created = store.create("configmaps", config_map())["metadata"]
-    with pytest.raises(StatusError) as refused:
-        store.delete("configmaps", "m", preconditions={"resourceVersion": "1"})
-    assert refused.value.code == 409
-    store.delete("configmaps", "m", preconditions={"uid": created["uid"]})
 
 
 # -- watching --------------------------------------------------------------------------------------
