@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.calico.modes import CalicoMode, Encapsulation, Family, families_of, pod_mtu_bytes
+from pytest_k8snet.cluster.api_errors import object_path
 from pytest_k8snet.cluster.pods import RUN_LABEL
 from pytest_k8snet.tools.capture import VXLAN_PORT
 
@@ -310,9 +311,10 @@ V3: ApiGroup = "projectcalico.org/v3"
 V1: ApiGroup = "crd.projectcalico.org/v1"
 
 
-def calico_path(group: ApiGroup, plural: str, name: str = "") -> str:
+def calico_path(group: ApiGroup, plural: str, name: str | None = None) -> str:
     """The API path of a cluster-scoped Calico collection, or of one object in it."""
-    return f"/apis/{group}/{plural}" + (f"/{name}" if name else "")
+    collection = f"/apis/{group}/{plural}"
+    return object_path(collection, name) if name is not None else collection
 
 
 @dataclass(frozen=True, slots=True)

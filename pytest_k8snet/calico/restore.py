@@ -31,6 +31,7 @@ from pytest_k8snet.calico.pools import (
     write_installation_entry,
     write_mode_fields,
 )
+from pytest_k8snet.cluster.api_errors import collection, object_path
 from pytest_k8snet.cluster.pods import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -262,7 +263,9 @@ def end_pods_in(api: Api, run_id: str, pools: Sequence[IPPool]) -> None:
         except ForbiddenError:
             return  # allowed in its own namespace only; the run deletes its pods by itself
         paths = {
-            f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+            object_path(
+                collection("pods", namespace=pod["metadata"]["namespace"]), pod["metadata"]["name"]
+            )
             for pod in pods
             if any(lies_in(address, pool.cidr) for address in addresses_of(pod) for pool in pools)
         }

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from pytest_k8snet.cluster import exec as podexec
-from pytest_k8snet.cluster.api_errors import ServerBusyError, UnreachableError, collection
+from pytest_k8snet.cluster.api_errors import (
+    ServerBusyError,
+    UnreachableError,
+    collection,
+    object_path,
+)
 from pytest_k8snet.cluster.exec import CONTAINER, Completed
 from pytest_k8snet.cluster.http import HttpClient, is_repeatable
 from pytest_k8snet.errors import ApiError, ConflictError, NotFoundError, PodError
@@ -104,7 +109,7 @@ class Api:
             except ConflictError as error:
                 if not unsure or error.reason != "AlreadyExists":
                     raise
-                there = self._client.once("GET", f"{path}/{name}").object
+                there = self._client.once("GET", object_path(path, name)).object
                 if not _has_labels(there, body):
                     raise
                 return there
@@ -262,7 +267,7 @@ class Api:
 
     def logs(self, namespace: str, pod: str, *, tail_lines: int = 50) -> str:
         """Return the last lines that a pod's container wrote."""
-        path = f"{collection('pods', namespace=namespace)}/{pod}/log"
+        path = object_path(collection("pods", namespace=namespace), pod) + "/log"
         answer = self._client.send("GET", path, query=[("tailLines", str(tail_lines))])
         return answer.body.decode("utf-8", "replace")
 

@@ -12,6 +12,7 @@ import json
 import re
 import socket
 import ssl
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -23,6 +24,7 @@ from pytest_k8snet.errors import (
     ForbiddenError,
     InvalidError,
     NotFoundError,
+    SettingsError,
     UnauthorizedError,
 )
 
@@ -496,7 +498,7 @@ def parse(method: str, path: str) -> Target:
         method: the HTTP method, upper case.
         path: e.g. ``/apis/apps/v1/namespaces/x/deployments/web``.
     """
-    parts = [part for part in path.split("/") if part]
+    parts = [urllib.parse.unquote(part) for part in path.split("/") if part]
     if len(parts) >= 3 and parts[0] == "api":
         group, rest = "", parts[2:]
     elif len(parts) >= 4 and parts[0] == "apis":
@@ -527,4 +529,28 @@ def parse(method: str, path: str) -> Target:
 def collection(resource: str, *, namespace: str = "", group: str = "", version: str = "v1") -> str:
     """Return the path of a collection, e.g. ``/api/v1/namespaces/x/pods``."""
     base = f"/apis/{group}/{version}" if group else f"/api/{version}"
-    return f"{base}/namespaces/{namespace}/{resource}" if namespace else f"{base}/{resource}"
+    inside = object_path(f"{base}/namespaces", namespace) if namespace else base
+    return f"{inside}/{resource}"
+
+
+def object_path(collection: str, name: str) -> str:
+    """Return the path of one object of a collection, whatever its name is made of.
+
+    A slash or a percent sign is refused rather than quoted, as client-go does: the API server
+    splits a path after it has decoded it, so that ``..%2Fsecrets`` would reach a secret. An empty
+    name would address the collection itself.
+
+    Args:
+        collection: the path of the collection; it is taken as it is.
+        name: the object's name, not quoted.
+
+    Raises:
+        SettingsError: no object can have this name.
+    """
+    if name in ("", ".", "..") or "/" in name or "%" in name:
+        raise SettingsError(
+            "No Kubernetes object can have this name, so it is asked for nowhere",
+            found=ascii(name),
+            remedy='Name it without "/" and "%"; "", "." and ".." are no names.',
+        )
+    return f"{collection}/{urllib.parse.quote(name, safe='')}"

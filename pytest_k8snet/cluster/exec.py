@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster.api_errors import ServerBusyError, collection
+from pytest_k8snet.cluster.api_errors import ServerBusyError, collection, object_path
 from pytest_k8snet.cluster.http import HttpClient, is_repeatable
 from pytest_k8snet.errors import (
     ApiError,
@@ -132,7 +132,7 @@ def _open(
     container: str,
     deadline: float,
 ) -> WebSocket:
-    path = f"{collection('pods', namespace=namespace)}/{pod}/exec"
+    path = object_path(collection("pods", namespace=namespace), pod) + "/exec"
     query = [("command", word) for word in argv]
     query += [("container", container), ("stdout", "true"), ("stderr", "true")]
 
@@ -272,7 +272,7 @@ def _exit_code(status: dict[str, Any], argv: Sequence[str], where: str) -> int:
 
 def pod_trouble(client: HttpClient, namespace: str, name: str, found: str) -> PodError | None:
     """Return the pod failure that explains a failed command; see ``Api.pod_trouble``."""
-    path = f"{collection('pods', namespace=namespace)}/{name}"
+    path = object_path(collection("pods", namespace=namespace), name)
     try:
         pod = client.once("GET", path).object
     except NotFoundError:

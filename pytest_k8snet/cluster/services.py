@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster import pods
-from pytest_k8snet.cluster.api_errors import collection
+from pytest_k8snet.cluster.api_errors import collection, object_path
 from pytest_k8snet.cluster.nodes import usable_nodes
 from pytest_k8snet.cluster.pods import StartFailure, events_of, pauses, wait_ready
 from pytest_k8snet.errors import ClusterError, ConflictError, NotFoundError
@@ -147,7 +147,9 @@ class WebService:
         return ServiceUrl(f"{self.scheme}://{host}{colon_port}{self.path}", way)
 
     def _read(self) -> dict[str, Any]:
-        return self._api.get(f"{collection('services', namespace=self.namespace)}/{self.name}")
+        return self._api.get(
+            object_path(collection("services", namespace=self.namespace), self.name)
+        )
 
     def _spec(self) -> dict[str, Any]:
         return dict(self._read().get("spec") or {})
@@ -189,7 +191,7 @@ def make_web_service(
         try:
             api.create(path, body)
         except ConflictError as error:
-            there = api.get(f"{path}/{name}")
+            there = api.get(object_path(path, name))
             # Made by an earlier call of this run.
             if there["metadata"].get("labels", {}).get(pods.RUN_LABEL) != run_id:
                 raise error from None
@@ -199,7 +201,7 @@ def make_web_service(
         labels=f"{pods.selector(run_id)},{pods.ROLE_LABEL}={name}",
         count=replicas,
         timeout_seconds=workspace.pod_timeout_seconds,
-        maker=lambda: _replica_failure(api.get(f"{deployments}/{name}")),
+        maker=lambda: _replica_failure(api.get(object_path(deployments, name))),
     )
     service = WebService(namespace=space, name=name, _api=api)
     _wait_endpoints(api, service, replicas)
@@ -226,7 +228,7 @@ def existing_web_service(api: Api, reference: str) -> WebService:
         )
     services = collection("services", namespace=space)
     try:
-        service = api.get(f"{services}/{name}")
+        service = api.get(object_path(services, name))
     except NotFoundError as error:
         known = ", ".join(sorted(item["metadata"]["name"] for item in api.list(services)))
         raise ClusterError(
@@ -309,7 +311,7 @@ def _ready_endpoints(api: Api, service: WebService) -> int:
         )
     except NotFoundError:
         # Before Kubernetes 1.21.
-        path = f"{collection('endpoints', namespace=service.namespace)}/{service.name}"
+        path = object_path(collection("endpoints", namespace=service.namespace), service.name)
         try:
             subsets = api.get(path).get("subsets") or []
         except NotFoundError:

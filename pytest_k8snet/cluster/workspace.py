@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from pytest_k8snet.cluster.api_errors import collection
+from pytest_k8snet.cluster.api_errors import collection, object_path
 from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, is_alive
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.cluster.pods import (
@@ -177,7 +177,7 @@ class Workspace:
 
     def _check(self, name: str) -> str:
         try:
-            there = self.api.get(f"/api/v1/namespaces/{name}")
+            there = self.api.get(object_path(_NAMESPACES, name))
         except NotFoundError as error:
             raise ClusterError(
                 f'the namespace "{name}" does not exist',
@@ -259,7 +259,7 @@ class Workspace:
         path = collection("pods", namespace=namespace)
         for body in bodies:
             try:
-                self.api.delete(f"{path}/{body['metadata']['name']}", grace_seconds=0)
+                self.api.delete(object_path(path, body["metadata"]["name"]), grace_seconds=0)
             except K8sNetError:
                 continue
 
@@ -398,7 +398,7 @@ def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
         trouble = error
     # What lies in a namespace of the run's own goes with it, whoever may not delete it singly.
     for name in own:
-        api.delete(f"{_NAMESPACES}/{name}")
+        api.delete(object_path(_NAMESPACES, name))
     for name in own:
         _wait_until_no_namespace(api, name)
     if trouble is not None and not set(places) <= set(own):
@@ -416,7 +416,9 @@ def delete_pods(api: Api, pods: list[tuple[str, str, str]]) -> None:
     Raises:
         ClusterError: one is still there after the time allowed.
     """
-    paths = {(f"{collection('pods', namespace=space)}/{name}", uid) for space, name, uid in pods}
+    paths = {
+        (object_path(collection("pods", namespace=space), name), uid) for space, name, uid in pods
+    }
 
     def present(path: str, uid: str) -> bool:
         try:
@@ -459,7 +461,7 @@ def _own_namespaces(api: Api, run_id: str, namespace: str | None) -> list[str]:
         if namespace is None:
             return []
         try:
-            found = [api.get(f"{_NAMESPACES}/{namespace}")]
+            found = [api.get(object_path(_NAMESPACES, namespace))]
         except (ForbiddenError, NotFoundError):
             return []
     return sorted(
@@ -483,8 +485,10 @@ def _delete_all(
             if kind is _PODS:
                 raise
     paths = [
-        collection(kind.resource, namespace=item["metadata"]["namespace"], group=kind.group)
-        + f"/{item['metadata']['name']}"
+        object_path(
+            collection(kind.resource, namespace=item["metadata"]["namespace"], group=kind.group),
+            item["metadata"]["name"],
+        )
         for item in found
     ]
     with ThreadPoolExecutor(max_workers=8) as pool:
@@ -524,7 +528,7 @@ def _wait_until_no_namespace(api: Api, name: str) -> None:
     sleep = pauses()
     while True:
         try:
-            status = api.get(f"{_NAMESPACES}/{name}").get("status") or {}
+            status = api.get(object_path(_NAMESPACES, name)).get("status") or {}
         except NotFoundError:
             return
         if time.monotonic() >= deadline:
