@@ -229,7 +229,7 @@ def latency_chart(results: ToolResults, source: str) -> Markup:
     y = Scale(0, 1, _LATENCY_BOTTOM, _LATENCY_TOP)
     parts = _latency_grid(marks, x, y, unit)
     for index, curve in enumerate(curves):
-        parts.append(steps(curve.points(x, y), index))
+        parts.append(polyline(curve.points(x, y), **_line_look(index, 1.6)))
         parts.append(_legend(curve, index, _LATENCY_TOP + 10 + index * 34))
     parts += _limit_marks(limits, x)
     return drawing(
@@ -316,22 +316,12 @@ def _limit_marks(limits: dict[float, str], x: Scale) -> list[Markup]:
 
 
 def _legend(curve: _Curve, index: int, y: float) -> Markup:
-    look, colour, dash = LINES[index]
+    at, text_at = _LATENCY_RIGHT + 22, _LATENCY_RIGHT + 58
     return element(
         "g",
-        element(
-            "line",
-            x1=_LATENCY_RIGHT + 22,
-            y1=y - 4,
-            x2=_LATENCY_RIGHT + 50,
-            y2=y - 4,
-            stroke=colour,
-            stroke_width=2,
-            stroke_dasharray=dash or None,
-            class_=f"s-{look}",
-        ),
-        label(_LATENCY_RIGHT + 58, y, curve.heading, limit=30),
-        label(_LATENCY_RIGHT + 58, y + 14, curve.words, kind="muted"),
+        element("line", x1=at, y1=y - 4, x2=at + 28, y2=y - 4, **_line_look(index, 2)),
+        label(text_at, y, curve.heading, limit=30),
+        label(text_at, y + 14, curve.words, kind="muted"),
     )
 
 
@@ -405,23 +395,13 @@ def series_chart(values: Sequence[float]) -> Markup:
     x = Scale(0, len(shown) - 1, 2, _SERIES_WIDTH - 2)
     y = Scale(0, max(shown) or 1.0, _SERIES_HEIGHT - 3, 3)
     unit = bit_unit([max(values)])
+    floor = _SERIES_HEIGHT - 3
+    base = [(2, floor), (_SERIES_WIDTH - 2, floor)]
+    points = [(x(index), y(value)) for index, value in enumerate(shown)]
     return element(
         "svg",
-        element(
-            "polyline",
-            points=f"2,{_SERIES_HEIGHT - 3} {_SERIES_WIDTH - 2},{_SERIES_HEIGHT - 3}",
-            fill="none",
-            stroke=COLOURS["grid"],
-            class_="s-grid",
-        ),
-        element(
-            "polyline",
-            points=_coordinates((x(index), y(value)) for index, value in enumerate(shown)),
-            fill="none",
-            stroke=COLOURS["bar"],
-            stroke_width=1.5,
-            class_="s-bar",
-        ),
+        polyline(base, stroke=COLOURS["grid"], class_="s-grid"),
+        polyline(points, **_stroke("bar", COLOURS["bar"], 1.5)),
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {_SERIES_WIDTH} {_SERIES_HEIGHT}",
         width=_SERIES_WIDTH,
@@ -482,59 +462,30 @@ def label(
     y: float,
     content: str,
     *,
-    anchor: str = "start",
+    anchor: str | None = None,
     kind: str = "ink",
     weight: str | None = None,
     limit: int = 60,
 ) -> Markup:
     """Write one line of text; foreign text is made safe and cut."""
-    return element(
-        "text",
-        visible_line(content, limit),
-        x=x,
-        y=y,
-        text_anchor=None if anchor == "start" else anchor,
-        fill=COLOURS.get(kind, COLOURS["ink"]),
-        class_=f"f-{kind}",
-        font_weight=weight,
-    )
+    shown = visible_line(content, limit)
+    fill = COLOURS.get(kind, COLOURS["ink"])
+    look = {"text_anchor": anchor, "fill": fill, "class_": f"f-{kind}", "font_weight": weight}
+    return element("text", shown, x=x, y=y, **look)
 
 
 def line(
-    x1: float,
-    y1: float,
-    x2: float,
-    y2: float,
-    kind: str,
-    *,
-    width: float = 1.0,
-    dash: str | None = None,
+    x1: float, y1: float, x2: float, y2: float, kind: str, width: float = 1.0, dash: str = ""
 ) -> Markup:
     """Draw a straight line."""
-    return element(
-        "line",
-        x1=x1,
-        y1=y1,
-        x2=x2,
-        y2=y2,
-        stroke=COLOURS[kind],
-        stroke_width=width,
-        stroke_dasharray=dash,
-        class_=f"s-{kind}",
-    )
+    look = _stroke(kind, COLOURS[kind], width, dash)
+    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **look)
 
 
 def box(x: float, y: float, width: float, height: float, kind: str) -> Markup:
     """Fill a rectangle."""
-    return element(
-        "rect",
-        x=x,
-        y=y,
-        width=max(width, 0.5),
-        height=height,
-        fill=COLOURS[kind],
-        class_=f"f-{kind}",
-    )
+    look = {"fill": COLOURS[kind], "class_": f"f-{kind}"}
+    return element("rect", x=x, y=y, width=max(width, 0.5), height=height, **look)
 
 
 def dot(x: float, y: float) -> Markup:
@@ -544,32 +495,29 @@ def dot(x: float, y: float) -> Markup:
 
 def interval(x1: float, x2: float, y: float) -> Markup:
     """Draw an interval with a cap at either end."""
-    top, height = number(y - 4), number(8)
-    return element(
-        "path",
-        d=(
-            f"M{number(x1)} {top}v{height}M{number(x1)} {number(y)}"
-            f"H{number(x2)}M{number(x2)} {top}v{height}"
-        ),
-        fill="none",
-        stroke=COLOURS["ink"],
-        stroke_width=1.5,
-        class_="s-ink",
-    )
+    left, right, top = number(x1), number(x2), number(y - 4)
+    path = f"M{left} {top}v8M{left} {number(y)}H{right}M{right} {top}v8"
+    return element("path", d=path, fill="none", **_stroke("ink", COLOURS["ink"], 1.5))
 
 
-def steps(points: Sequence[tuple[float, float]], look: int) -> Markup:
-    """Draw a line through points in one of the line looks."""
-    name, colour, dash = LINES[look % len(LINES)]
-    return element(
-        "polyline",
-        points=_coordinates(points),
-        fill="none",
-        stroke=colour,
-        stroke_width=1.6,
-        stroke_dasharray=dash or None,
-        class_=f"s-{name}",
-    )
+def polyline(points: Iterable[tuple[float, float]], **look: object) -> Markup:
+    """Draw a line through points."""
+    shown = " ".join(f"{number(x)},{number(y)}" for x, y in points)
+    return element("polyline", points=shown, fill="none", **look)
+
+
+def _line_look(index: int, width: float) -> dict[str, object]:
+    name, colour, dash = LINES[index]
+    return _stroke(name, colour, width, dash)
+
+
+def _stroke(kind: str, colour: str, width: float, dash: str = "") -> dict[str, object]:
+    return {
+        "stroke": colour,
+        "stroke_width": width,
+        "stroke_dasharray": dash or None,
+        "class_": f"s-{kind}",
+    }
 
 
 def drawing(
@@ -629,10 +577,6 @@ def element(name: str, /, *contents: str, **attributes: object) -> Markup:
 
 def _attribute(value: object) -> str:
     return number(value) if isinstance(value, float) else visible(value, None)
-
-
-def _coordinates(points: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{number(x)},{number(y)}" for x, y in points)
 
 
 def number(value: float) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -16,12 +17,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pytest_k8snet.report import charts, format, tables
-from pytest_k8snet.report.format import NAME_LIMIT, NONE, OUTCOME_WORDS, visible, visible_line
+from pytest_k8snet.report import charts, format, model, tables
+from pytest_k8snet.report import records as fields
+from pytest_k8snet.report.format import NAME_LIMIT, OUTCOME_WORDS, visible, visible_line
 from pytest_k8snet.report.model import (
     BASELINE_SCENE,
-    TEST_WORDS,
-    WORDS,
     ChangedObject,
     GateResult,
     Mesh,
@@ -89,7 +89,7 @@ def markdown(records: Sequence[Record]) -> str:
         reason=Markup(reason),
         fence=Markup("`" * max(3, longest + 1)),
         run=f"{words(summary.run.get('run'))} by {who(summary)}, {format.moment(summary.begun)}",
-        tables=[table.narrow() for table in _tables(summary)],
+        drawn=[table.narrow() for table in _tables(summary)],
     )
 
 
@@ -155,9 +155,8 @@ def _environment(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {one.__name__: one for one in _FUNCTIONS}
-    environment.globals |= {"WORDS": WORDS, "TEST_WORDS": TEST_WORDS, "NONE": NONE}
-    environment.globals["most_rows"] = MOST_ROWS
+    environment.globals |= {"charts": charts, "fields": fields, "model": model}
+    environment.globals |= {"tables": tables, "text": format, "show": sys.modules[__name__]}
     environment.filters |= {"line": _line, "cut": _cut, "heading": _heading, "num": num}
     return environment
 
@@ -359,63 +358,3 @@ def then(summary: Summary) -> Mapping[str, str]:
 def num(heading: str) -> tables.Column:
     """Return the heading of a column of figures."""
     return tables.Column(heading=heading, numeric=True)
-
-
-#: What templates may call.
-_FUNCTIONS: tuple[Callable[..., Any], ...] = (
-    RawBudget,
-    anchor,
-    ceilings_note,
-    charts.bandwidth_chart,
-    charts.before_chart,
-    charts.latency_chart,
-    charts.series_chart,
-    clock,
-    curve_names,
-    curves_by_telling,
-    differences_of,
-    flat,
-    format.bit_unit,
-    format.changed_text,
-    format.claim_text,
-    format.compared_text,
-    format.cost_text,
-    format.counted,
-    format.counts_text,
-    format.duration,
-    format.estimate_text,
-    format.first_trouble,
-    format.in_unit,
-    format.limit_text,
-    format.margin_text,
-    format.measured_figure,
-    format.measured_text,
-    format.moment,
-    format.path_text,
-    format.percent,
-    format.ratio_text,
-    format.restored_text,
-    how_decided,
-    lowest_ratio,
-    mapping,
-    node_tables,
-    num,
-    outcome_word,
-    overview,
-    series_of,
-    shade,
-    shown_samples,
-    states_text,
-    style,
-    tables.cell_lines,
-    tables.gates_table,
-    tables.sample_figures,
-    tables.tool_columns,
-    tables.tool_tables,
-    telling_gates,
-    then,
-    tool_anchor,
-    tool_heading,
-    who,
-    words,
-)

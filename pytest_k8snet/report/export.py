@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from pytest_k8snet.report.records import OUTCOMES, VERDICT_STATES, Record
+from pytest_k8snet.tools import TOOLS
 
 #: How a figure's name ends, and the unit that it then has.
 _UNITS = {
@@ -22,18 +23,6 @@ _UNITS = {
     "_bytes": "byte",
     "_ratio": "ratio",
     "_percent": "percent",
-}
-#: Options of iperf3's client that say where and how long, and how many values follow each. All
-#: others change what is measured, so figures with and without them are no repetitions.
-_PLACE_AND_TIME = {
-    "-c": 1,
-    "-p": 1,
-    "-t": 1,
-    "-i": 1,
-    "-O": 1,
-    "--connect-timeout": 1,
-    "-J": 0,
-    "--json": 0,
 }
 _COLUMNS = (
     *("run", "time", "test", "sample", "tool", "scene", "placement", "mode", "options"),
@@ -108,7 +97,7 @@ def _escaped(text: str) -> str:
 
 
 def _counting(records: Sequence[Record]) -> Iterator[Record]:
-    """The samples that count."""
+    """Return the samples that count."""
     discarded = {
         sample
         for record in records
@@ -134,15 +123,16 @@ def _unit(name: str) -> str:
 
 
 def _options(sample: Record) -> str:
-    """What of the command line makes this another measurement; empty for one TCP stream."""
+    """Return what of the command line makes this another measurement; empty for the usual one."""
     command = [str(word) for word in sample.get("command") or ()]
-    if sample["tool"] != "iperf3" or "iperf3" not in command:
+    tool = TOOLS.get(sample["tool"])
+    if tool is None or tool.usual_words is None or tool.name not in command:
         return ""
-    words = iter(command[command.index("iperf3") + 1 :])
+    words = iter(command[command.index(tool.name) + 1 :])
     kept = []
     for word in words:
-        if word in _PLACE_AND_TIME:
-            for _ in range(_PLACE_AND_TIME[word]):
+        if word in tool.usual_words:
+            for _ in range(tool.usual_words[word]):
                 next(words, None)
         else:
             kept.append(word)
@@ -150,13 +140,13 @@ def _options(sample: Record) -> str:
 
 
 def _node(end: Any) -> str:
-    """The node that an end of a sample is on, or its name where it is on none."""
+    """Return the node that an end of a sample is on, or its name where it is on none."""
     if not isinstance(end, dict):
         return ""
     return str(end.get("node") or end.get("name") or "")
 
 
 def _harmless(cell: object) -> str:
-    """A cell that no spreadsheet takes for a formula: names come from the cluster."""
+    """Return a cell that no spreadsheet takes for a formula: names come from the cluster."""
     text = "" if cell is None else str(cell)
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -47,11 +47,11 @@ class Progress:
 
     @property
     def active(self) -> bool:
-        """Whether the line is drawn at all."""
+        """Return whether the line is drawn at all."""
         return self._stream is not None
 
     def start(self, text: str, seconds: float) -> None:
-        """Something that takes about so many seconds begins."""
+        """Show that something begins which takes about so many seconds."""
         if self._stream is None:
             return
         self.finish()
@@ -66,25 +66,14 @@ class Progress:
         self._draw()
         self._thread.start()
 
-    def update(self, *, sample: int | None = None, most: int | None = None, note: str = "") -> None:
-        """Say which sample it is and where the figure stands; holds until the next update.
-
-        Args:
-            sample: the number of the sample being taken, from 1.
-            most: how many there will be at most.
-            note: e.g. the current interval and the limit.
-        """
-        parts = []
-        if sample is not None:
-            parts.append(f"sample {sample}" + (f" of at most {most}" if most else ""))
-        if note:
-            parts.append(visible_line(note))
-        self._note = ", ".join(parts)
+    def update(self, note: str = "") -> None:
+        """Say how far it is, e.g. the current interval and the limit, until the next update."""
+        self._note = visible_line(note)
         if self._thread is not None:
             self._draw()
 
     def test_finished(self, collected: int) -> None:
-        """Another of the run's tests has ended: say how long the others may take.
+        """Say how long the other tests may take, after one more has ended.
 
         Args:
             collected: how many tests the run has.
@@ -95,7 +84,7 @@ class Progress:
         self._suite = f"{counted(left, 'test')} left, about {duration(left * each)}" if left else ""
 
     def finish(self) -> None:
-        """It has ended: the line is wiped."""
+        """Wipe the line: it has ended."""
         if self._thread is None or self._stop is None:
             return
         self._stop.set()
@@ -161,7 +150,7 @@ class Progress:
 
 
 def _terminal(config: pytest.Config) -> IO[str] | None:
-    """This process's terminal, if the line is wanted there."""
+    """Return this process's terminal, if the line is wanted there."""
     if hasattr(config, "workerinput") or config.get_verbosity() < 0:
         return None
     if os.environ.get("TERM") == "dumb" or os.environ.get("CI"):

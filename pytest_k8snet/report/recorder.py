@@ -90,7 +90,7 @@ class Recorder:
     def noted(self, progress: object) -> None:
         """Show that a gate took another round; its ``str`` says how far it is."""
         if self.progress is not None:
-            self.progress.update(note=str(progress))
+            self.progress.update(str(progress))
 
     def take(self) -> list[Record]:
         """Return the records made since the last call."""

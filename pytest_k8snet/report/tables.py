@@ -188,7 +188,7 @@ def _by_mode(results: ToolResults) -> Table:
         rows.setdefault(one.key.row, {})[one.key.mode] = one
     return Table(
         kind="study",
-        title=f"{results.title} in {unit.name}: mean, in brackets the ratio to node-node",
+        title=f"{results.title} in {unit.name}: mean, and its ratio to node-node",
         first="scene",
         columns=tuple(Column(heading=mode or "no mode") for mode in modes),
         rows=tuple(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any, Literal, TypedDict
 
 from pytest_k8snet.errors import Iperf3Error, K8sNetError, SettingsError, quote
@@ -190,6 +191,9 @@ class Iperf3(ServedTool[Iperf3Options, "Iperf3Result"]):
         Column(heading="retransmits", source="retransmit_ratio", statistic="mean", unit="ratio"),
         Column(heading="RTT", source="rtt_mean_seconds", statistic="mean", unit="seconds"),
         Column(heading="MSS", source="mss_bytes", statistic="minimum", unit="bytes"),
+    )
+    usual_words = MappingProxyType(
+        {"-c": 1, "-p": 1, "-t": 1, "-i": 1, "-O": 1, "--connect-timeout": 1, "-J": 0, "--json": 0}
     )
 
     def argv(self, options: Iperf3Options) -> tuple[str, ...]:

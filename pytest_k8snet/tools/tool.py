@@ -98,6 +98,9 @@ class Tool(ABC, Generic[Options, Result]):
             that measures a rate; None for one whose table has one row per scene and mode.
         curves: distributions that reports may draw as the share of values within a time, most
             telling first: source -> what gates call it.
+        usual_words: options of the command line that say where and how long, and how many values
+            follow each. All others change what is measured, so that samples with and without
+            them are no repetitions. None where the command line says nothing of that.
     """
 
     name: ClassVar[str]
@@ -105,6 +108,7 @@ class Tool(ABC, Generic[Options, Result]):
     columns: ClassVar[tuple[Column, ...]]
     rate: ClassVar[Column | None] = None
     curves: ClassVar[Mapping[str, str]] = {}
+    usual_words: ClassVar[Mapping[str, int] | None] = None
 
     @abstractmethod
     def argv(self, options: Options) -> tuple[str, ...]:

