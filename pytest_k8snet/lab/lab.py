@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_k8snet.lab import credentials, namespaces
+from pytest_k8snet.lab.api.faults import NAME as FAULTS
+from pytest_k8snet.lab.api.faults import NAMESPACE as FAULTS_NAMESPACE
 from pytest_k8snet.lab.api.objects import dig, name_of, namespace_of
 from pytest_k8snet.lab.api.server import serve
 from pytest_k8snet.lab.api.store import Store
@@ -19,8 +21,6 @@ from pytest_k8snet.lab.calico.ipam import Cni, Ipam
 from pytest_k8snet.lab.calico.operator import Operator, manages_pools
 from pytest_k8snet.lab.dataplane import underlay
 from pytest_k8snet.lab.dataplane.felix import Behaviour
-from pytest_k8snet.lab.faults import NAME as FAULTS
-from pytest_k8snet.lab.faults import NAMESPACE as FAULTS_NAMESPACE
 from pytest_k8snet.lab.kube import system
 from pytest_k8snet.lab.kube.controllers import (
     Aggregation,

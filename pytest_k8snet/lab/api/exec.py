@@ -17,10 +17,10 @@ from typing import Protocol
 from aiohttp import WSMsgType, web
 
 from pytest_k8snet.lab.api import status
+from pytest_k8snet.lab.api.faults import ApiFaults, abort
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.request import Target, integer, is_true
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.faults import ApiFaults, abort
 
 
 class ExecutableNotFound(Exception):  # noqa: N818 -- the OCI runtime's own words

@@ -19,11 +19,11 @@ from aiohttp import web
 from pytest_k8snet.lab.api import discovery, exec, status, verbs
 from pytest_k8snet.lab.api.discovery import publish
 from pytest_k8snet.lab.api.exec import Commands, ContainerRuntime
+from pytest_k8snet.lab.api.faults import ApiFaults, Cut, CutOff, abort
 from pytest_k8snet.lab.api.objects import Object, dig, timestamp
 from pytest_k8snet.lab.api.request import Target, match_labels, parse
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.faults import ApiFaults, Cut, CutOff, abort
 
 _log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.api.faults import CalicoFaults, during_restart
 from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of
 from pytest_k8snet.lab.api.status import Cause, invalid
 from pytest_k8snet.lab.api.store import Store
@@ -32,7 +33,6 @@ from pytest_k8snet.lab.dataplane.felix import (
 from pytest_k8snet.lab.dataplane.ipip import Ipip
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
 from pytest_k8snet.lab.dataplane.underlay import ROUTER, node_namespace, router_interface
-from pytest_k8snet.lab.faults import CalicoFaults, during_restart
 from pytest_k8snet.lab.reconcile import Controller, log
 from pytest_k8snet.lab.spec import LabSpec, NodeSpec
 

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from pytest_k8snet.lab.api.discovery import API_SERVICES, availability
+from pytest_k8snet.lab.api.faults import calico_api_server_is_down
 from pytest_k8snet.lab.api.objects import Object, clone, condition, dig, name_of, namespace_of
 from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.faults import calico_api_server_is_down
 from pytest_k8snet.lab.kube.scheduler import unwelcome
 from pytest_k8snet.lab.reconcile import (
     Controller,
