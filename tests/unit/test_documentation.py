@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import tomllib
@@ -425,3 +426,15 @@ def test_every_option_of_the_lab_is_documented() -> None:
     flags = set(re.findall(r'add\(\s*"(--[\w-]+)"', inspect.getsource(lab_cli)))
     assert {flag for flag in flags if f"`{flag}" not in shown} == set()
     assert len(flags) > 5
+
+
+@pytest.mark.skipif(not (ROOT / ".github").exists(), reason="an sdist has no workflows")
+def test_workflows_call_scripts_and_targets_that_exist() -> None:
+    texts = [path.read_text() for path in (ROOT / ".github/workflows").glob("*.yml")]
+    texts.append((ROOT / ".ci/run").read_text())
+    scripts = {name for text in texts for name in re.findall(r"scripts/[\w-]+", text)}
+    targets = {name for text in texts for name in re.findall(r"\bmake ([a-z]+)", text)}
+    assert {"scripts/check-wheel", "scripts/real-cluster-check"} <= scripts
+    assert {name for name in scripts if not os.access(ROOT / name, os.X_OK)} == set()
+    made = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"lint", "test", "docs"} <= targets <= made
