@@ -244,7 +244,7 @@ def curves_by_telling(results: ToolResults) -> tuple[list[str], list[str]]:
 
 def curve_names(results: ToolResults, sources: Sequence[str]) -> str:
     """Return what gates call some distributions."""
-    return " and ".join(results.curves[source] for source in sources)
+    return ", ".join(results.curves[source] for source in sources)
 
 
 def tool_anchor(index: int, results: ToolResults) -> str:
