@@ -29,6 +29,7 @@ from pytest_k8snet.report.model import (
     Rate,
     ToolResults,
     quantile,
+    values_of,
 )
 from pytest_k8snet.report.summary import curve_of
 
@@ -215,7 +216,7 @@ def latency_chart(results: ToolResults, source: str) -> Markup:
     curves = [
         _Curve(one.key.text, values)
         for one in results.measurements
-        if (values := one.values(source))
+        if (values := values_of(one.samples, source))
     ][: len(LINES)]
     if not curves:
         return Markup("")

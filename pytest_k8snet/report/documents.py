@@ -27,6 +27,7 @@ from pytest_k8snet.report.model import (
     Mesh,
     Summary,
     ToolResults,
+    values_of,
     worst_first,
 )
 from pytest_k8snet.report.records import Record, mapping, objects, reals, words
@@ -236,7 +237,7 @@ def curves_by_telling(results: ToolResults) -> tuple[list[str], list[str]]:
     known = [
         source
         for source in results.curves
-        if any(one.values(source) for one in results.measurements)
+        if any(values_of(one.samples, source) for one in results.measurements)
     ]
     gated = [source for source in known if charts.has_limit(results, source)] or known[:1]
     return gated, [source for source in known if source not in gated]

@@ -205,14 +205,6 @@ class Measurement:
         """Return the state in words: a gate's verdict is more than a test that passed."""
         return WORDS[self.state] if self.gates else TEST_WORDS[self.outcome]
 
-    def values(self, source: str) -> tuple[float, ...]:
-        """Return what the usable samples hold under a name, ascending: see :func:`values_of`."""
-        return values_of(self.samples, source)
-
-    def statistic(self, column: Column) -> float | None:
-        """Return a column's figure over the usable samples."""
-        return statistic(self.samples, column)
-
 
 def values_of(samples: Iterable[Record], source: str) -> tuple[float, ...]:
     """Return all values of a distribution over usable samples, or of a figure, ascending."""
@@ -288,7 +280,6 @@ class FinishedTest:
 
     name: str
     outcome: str
-    phase: str
     seconds: float
     reason: str
 

@@ -461,7 +461,6 @@ def _tests(records: Iterable[Record]) -> tuple[FinishedTest, ...]:
             FinishedTest(
                 name=name,
                 outcome=worst["outcome"],
-                phase=words(worst.get("phase")),
                 seconds=sum(real(one.get("seconds")) or 0.0 for one in phases),
                 reason=words(worst.get("reason")),
             )

@@ -263,7 +263,7 @@ def _by_scene(results: ToolResults) -> Table:
 
 def _scene_cells(one: Measurement, results: ToolResults, *, with_ceiling: bool) -> Iterable[Cell]:
     for column in results.columns:
-        yield Cell(text=figure_text(column, one.statistic(column)))
+        yield Cell(text=figure_text(column, statistic(one.samples, column)))
     if with_ceiling:
         ceiling = one.rate.ceiling if one.rate is not None else None
         yield Cell(text=bit_unit([ceiling]).text(ceiling) if ceiling else NONE)

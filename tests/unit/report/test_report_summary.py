@@ -6,7 +6,7 @@ from study_records import Study, study, with_baseline, with_mesh
 from pytest_k8snet.calico.modes import goodput_ceiling
 from pytest_k8snet.report.documents import render_page
 from pytest_k8snet.report.format import path_text
-from pytest_k8snet.report.model import Key, Measurement, Rate, Summary
+from pytest_k8snet.report.model import Key, Measurement, Rate, Summary, statistic, values_of
 from pytest_k8snet.report.summary import summarise
 from pytest_k8snet.tools import TOOLS
 
@@ -27,7 +27,7 @@ def measured_by(summary: Summary, tool: str) -> tuple[Measurement, ...]:
 
 def figures(one: Measurement, tool: str) -> dict[str, float | None]:
     """The figures of a row by heading."""
-    return {column.heading: one.statistic(column) for column in TOOLS[tool].columns}
+    return {column.heading: statistic(one.samples, column) for column in TOOLS[tool].columns}
 
 
 def test_the_studys_table_has_scenes_and_modes_in_the_studys_order() -> None:
@@ -101,6 +101,7 @@ def test_a_warm_up_does_not_count() -> None:
     made.iperf3("t", "node-node", None)
     made.iperf3("t", "node-node", None, gbit=0.1, warmup=True)
     assert len(rate(summarise(made.records), "node-node").values) == 1
+    assert render_page(made.records).count("warm-up, not counted") == 1
 
 
 def test_without_a_link_rate_the_ceiling_is_what_headers_leave_of_node_node() -> None:
@@ -136,7 +137,7 @@ def test_latency_means_are_over_all_answered_requests() -> None:
     rows = {row.key.scene: row for row in measured_by(summarise(study()), "curl")}
     dns = figures(rows["pod-dns"], "curl")
     assert (dns["requests"], dns["failed"]) == (11, 1)
-    values = rows["node-clusterip"].values("total_seconds")
+    values = values_of(rows["node-clusterip"].samples, "total_seconds")
     found = figures(rows["node-clusterip"], "curl")
     assert len(values) == 200
     assert found["time_total"] == pytest.approx(sum(values) / 200)
