@@ -462,6 +462,9 @@ def _with_query(path: str, query: Query) -> str:
 
 # -- Connections -----------------------------------------------------------------------------------
 
+#: TCP's own sign of life, in seconds and tries, where the system has it by this name.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
 
 def _open_pools(server: Server, certificate: bytes, key: bytes) -> PoolManager:
     """Make the connections to a server with a client certificate; none is opened yet.
@@ -478,9 +481,11 @@ def _open_pools(server: Server, certificate: bytes, key: bytes) -> PoolManager:
         "socket_options": [
             *HTTPConnection.default_socket_options,
             (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+            *(
+                (socket.IPPROTO_TCP, getattr(socket, name), value)
+                for name, value in _KEEPALIVE.items()
+                if hasattr(socket, name)
+            ),
         ],
     }
     if server.url.startswith("https://"):

@@ -170,13 +170,16 @@ def test_a_loopback_server_is_reached_directly_by_both(
         assert proxy.asked == []
 
 
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5h"])
 def test_a_proxy_that_cannot_be_reached_is_named_without_its_password(
-    server: ScriptedServer, tmp_path: Path
+    server: ScriptedServer, tmp_path: Path, scheme: str
 ) -> None:
+    if scheme == "socks5h":
+        pytest.importorskip("socks", reason="PySocks is not installed")
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"127.0.0.1:{closed.getsockname()[1]}"
-    path = server.kubeconfig(tmp_path, cluster={"proxy-url": f"http://jane:s3cret@{address}"})
-    with pytest.raises(ConnectError, match=rf"through the proxy http://{address}\)") as caught:
+    path = server.kubeconfig(tmp_path, cluster={"proxy-url": f"{scheme}://jane:s3cret@{address}"})
+    with pytest.raises(ConnectError, match=rf"through the proxy {scheme}://{address}\)") as caught:
         connect(kubeconfig=path)
     assert "NO_PROXY" in caught.value.remedy
     assert "s3cret" not in str(caught.value)
