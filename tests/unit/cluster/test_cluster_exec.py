@@ -277,8 +277,18 @@ def test_what_refuses_an_upgrade_is_told_as_what_it_is(
     assert caught.value.problem == f"{server.url} does not speak WebSocket"
     assert caught.value.found == found
     assert caught.value.remedy.startswith(remedy)
-    # Nobody's credentials go to where a login page is, and nothing is tried twice.
     assert len([seen for seen in server.seen if "/exec" in seen]) == 1
+
+
+def test_credentials_do_not_follow_a_redirection(server: ScriptedServer, api: Api) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.settimeout(0)
+        target = f"ws://127.0.0.1:{elsewhere.getsockname()[1]}/"
+        server.on(f"GET {POD}/exec", web.Response(status=307, headers={"Location": target}))
+        with pytest.raises(ConnectError, match="does not speak WebSocket"):
+            api.exec("x", "a", ["true"], timeout_seconds=2)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
 
 
 @pytest.mark.parametrize("code", [502, 504])

@@ -140,6 +140,18 @@ def test_a_missing_permission_names_verb_resource_namespace_and_user(
     assert "kubectl auth can-i create pods -n x" in caught.value.remedy
 
 
+@pytest.mark.parametrize("answer", ["<html>403 Forbidden</html>", "RBAC: access denied", ""])
+def test_a_gateways_refusal_is_told_from_a_missing_permission(
+    server: ScriptedServer, api: Api, answer: str
+) -> None:
+    server.on("GET /api/v1/nodes", web.Response(status=403, text=answer))
+    with pytest.raises(ForbiddenError) as caught:
+        api.list("/api/v1/nodes")
+    assert caught.value.problem == "something in front of the API server refuses to list nodes"
+    assert caught.value.found == (answer or "Forbidden")
+    assert "a proxy, gateway or firewall gave it" in caught.value.remedy
+
+
 def test_anonymous_access_is_told_from_a_missing_permission(
     server: ScriptedServer, api: Api
 ) -> None:
