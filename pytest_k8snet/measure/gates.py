@@ -156,6 +156,7 @@ class Gates:
             scene=pair.scene,
             mode=mode,
             describe=_describe_latency,
+            longest_seconds=max_time_seconds,
         )
         return Latency(arm, terms)
 
@@ -192,12 +193,14 @@ def _bandwidth_turn(
         )
         for reverse in directions
     ]
+    discard, hit = guard.outcome()
     slower = min(samples, key=lambda sample: sample.result.bandwidth)
     return Observation(
         figures={"bandwidth": (float(slower.result.bandwidth),)},
         sample_id=str(slower.record.get("id", "")),
         beside=tuple(str(one.record.get("id", "")) for one in samples if one is not slower),
-        discard=guard.cause(),
+        discard=discard,
+        hit=hit,
         alike={"congestion control": slower.result.sender_congestion or "unknown"},
         near=_segment_size(pair, slower.result),
         detail=slower,
@@ -230,16 +233,25 @@ def _latency_turn(
     phases = {"dns": "dns", "connect": "tcp", "first_byte": "ttfb", "total": "total"}
     if request.url.lower().startswith("https:"):
         phases["tls"] = "tls"
-    cause = guard.cause()
+    cause, hit = guard.outcome()
     if not cause and result.missed > MOST_MISSED * len(result.slots):
         cause = (
             f"{client} could not keep the schedule: {result.missed} of {len(result.slots)} "
             f"requests started too late (up to {result.latest}) or never"
         )
     return Observation(
-        figures={name: result.values(phase) for name, phase in phases.items()},
+        figures={
+            # A slot that the client missed was no request: it says nothing of the network.
+            name: [
+                value
+                for value, slot in zip(result.values(phase), result.slots, strict=True)
+                if not slot.missed
+            ]
+            for name, phase in phases.items()
+        },
         sample_id=str(sample.record.get("id", "")),
         discard=cause,
+        hit=hit,
         detail=sample,
     )
 

@@ -78,11 +78,13 @@ class CpuState:
             idle=max(0, sum(now[3:5]) - sum(times[0][3:5])) / passed if passed > 0 else None,
         )
 
-    def cause(self, after: CpuState, name: str, most_steal: float) -> str:
-        """Say why what ran between this state and ``after`` may not count, or nothing."""
+    def restarted(self, after: CpuState) -> bool:
+        """Tell whether the container of ``after`` is another one than this state's."""
         starts = (self.started_ticks, after.started_ticks)
-        if None not in starts and starts[0] != starts[1]:
-            return f"{name} restarted"
+        return None not in starts and starts[0] != starts[1]
+
+    def lost(self, after: CpuState, name: str, most_steal: float) -> str:
+        """Say what took CPU time from what ran between this state and ``after``, or nothing."""
         ticks = after.ticks - self.ticks
         steal = (after.steal_ticks - self.steal_ticks) / ticks if ticks > 0 else 0.0
         if steal > most_steal:
@@ -109,18 +111,26 @@ class Guard:
         if self._busy():
             self._before = self._read(_LOOK_SECONDS)
 
-    def cause(self) -> str:
-        """Say why the sample that ended just now may not count, or nothing."""
-        if busy := self._busy():
-            return busy
+    def outcome(self) -> tuple[str, str]:
+        """Look again, now that the sample has ended.
+
+        Returns:
+            Why it may not count, or an empty text; and what took CPU time from it, or an empty
+            text. The latter may be the sample's own doing: encapsulation costs CPU time, and who
+            needs more of it is stolen from and stopped by a limit more often.
+        """
+        busy = self._busy()
+        if busy:
+            return busy, ""
+        lost = ""
         for endpoint, before, after in zip(
             self._endpoints, self._before, self._read(), strict=True
         ):
             if before is not None and after is not None:
-                cause = before.cause(after, str(endpoint), self._plan.most_steal)
-                if cause:
-                    return cause
-        return ""
+                if before.restarted(after):
+                    return f"{endpoint} restarted", ""
+                lost = lost or before.lost(after, str(endpoint), self._plan.most_steal)
+        return "", lost
 
     def _busy(self) -> str:
         for endpoint, before in zip(self._endpoints, self._before, strict=True):

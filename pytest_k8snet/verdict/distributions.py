@@ -125,6 +125,17 @@ def student_quantile(probability: float, dof: int) -> float:
     return _upper_quantile(1.0 - probability, dof)
 
 
+def student_quantile_between(probability: float, dof: float) -> float:
+    """Return Student's quantile for degrees of freedom that need not be whole, 1 or more.
+
+    Between whole numbers the quantile is nearly a straight line in 1 / dof.
+    """
+    below = max(1, math.floor(dof))
+    low, high = student_quantile(probability, below), student_quantile(probability, below + 1)
+    share = (1.0 / below - 1.0 / max(dof, below)) / (1.0 / below - 1.0 / (below + 1))
+    return low + min(1.0, share) * (high - low)
+
+
 def normal_quantile(probability: float) -> float:
     """Return z with P(Z <= z) = probability, for the standard normal distribution."""
     return NormalDist().inv_cdf(probability)

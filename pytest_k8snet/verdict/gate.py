@@ -13,11 +13,11 @@ from typing import ClassVar, NoReturn, Protocol, overload, runtime_checkable
 
 from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.units import BitRate, Seconds
+from pytest_k8snet.verdict.percentiles import Quantile
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
     Finding,
     Mean,
-    Quantile,
     Question,
     Relation,
     Round,
@@ -25,7 +25,7 @@ from pytest_k8snet.verdict.questions import (
     Unpaired,
     quantile_name,
 )
-from pytest_k8snet.verdict.sampling import Arm, Observation, Sampling, too_many_discards
+from pytest_k8snet.verdict.sampling import Arm, Hit, Observation, Sampling
 from pytest_k8snet.verdict.verdict import (
     Claim,
     Evidence,
@@ -63,6 +63,7 @@ class Judging:
         observer: told of each round.
         recorder: told of each verdict.
         clock: seconds that only rise, for the time budget.
+        sleep: waits for so many seconds, between rounds.
         watch: says what befell the cluster since it was last asked; asked between rounds only.
         hints: asked for known causes where a verdict is no pass; given each arm's observations.
     """
@@ -71,8 +72,13 @@ class Judging:
     observer: Callable[[Progress], None] | None = None
     recorder: Callable[[Verdict], None] | None = None
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     watch: Callable[[], str] | None = None
     hints: Callable[[Verdict, Sequence[Sequence[Observation]]], Sequence[str]] | None = None
+
+    def sampling(self, *arms: Arm) -> Sampling:
+        """Return the rounds of these arms, none taken yet."""
+        return Sampling(arms, self.plan, clock=self.clock, sleep=self.sleep, watch=self.watch)
 
 
 @runtime_checkable
@@ -216,7 +222,7 @@ class Bandwidth(Comparable):
     _example = "assert bandwidth(pods) >= 500 * Mbit, or bandwidth(pods) / bandwidth(nodes) >= 0.90"
 
     def __init__(self, arm: Arm, judging: Judging) -> None:
-        super().__init__(Sampling((arm,), judging.plan, judging.clock, judging.watch), judging)
+        super().__init__(judging.sampling(arm), judging)
 
     @overload
     def __truediv__(self, baseline: Bandwidth) -> PairedRatio: ...
@@ -252,9 +258,7 @@ class PairedRatio(Comparable):
     _example = "assert ratio >= 0.90 (or <=, or ratio.share(above=0.90) >= 0.9)"
 
     def __init__(self, mean: Mean, arms: tuple[Arm, Arm], judging: Judging) -> None:
-        super().__init__(
-            Sampling(_told_apart(*arms), judging.plan, judging.clock, judging.watch), judging
-        )
+        super().__init__(judging.sampling(*_told_apart(*arms)), judging)
         self._mean = mean
 
     def share(self, *, above: float | None = None, below: float | None = None) -> PairShare:
@@ -270,14 +274,13 @@ class PairedRatio(Comparable):
 
         For calibration, such as how much a cluster's own noise lets it resolve.
         """
-        mean = self._mean
-        self._sampling.resume()
-        while len(self._sampling.rounds) < count:
-            if self._sampling.take(
-                requests=mean.requests(self._sampling.plan), rounds_at_most=count
-            ):
+        mean, sampling = self._mean, self._sampling
+        requests = mean.requests(sampling.plan)
+        sampling.resume()
+        while len(sampling.rounds) < count:
+            if sampling.take(requests=requests, rounds_at_most=count, span_seconds=0.0):
                 break
-        return tuple(mean.reduced(arms) for arms in values(self._sampling.rounds, mean.figure))
+        return tuple(mean.reduced(arms) for arms in values(sampling.rounds, mean.figure))
 
     def _question(self) -> Question:
         return self._mean
@@ -323,7 +326,7 @@ class UnpairedRatio(Comparable):
     _example = "assert bandwidth(pods) / baseline >= 0.95"
 
     def __init__(self, arm: Arm, judging: Judging, reference: Reference) -> None:
-        super().__init__(Sampling((arm,), judging.plan, judging.clock, judging.watch), judging)
+        super().__init__(judging.sampling(arm), judging)
         self._source = reference.source
         self._question_asked = Unpaired(
             figure="bandwidth", before=reference.values_of(arm, "bandwidth")
@@ -352,7 +355,7 @@ class Latency(NotANumber):
     _example = "assert latency(pod, url).connect.p95 <= 5 * ms"
 
     def __init__(self, arm: Arm, judging: Judging) -> None:
-        sampling = Sampling((arm,), judging.plan, judging.clock, judging.watch)
+        sampling = judging.sampling(arm)
         self.dns = Phase("dns", sampling, judging)
         self.connect = Phase("connect", sampling, judging)
         self.tls = Phase("tls", sampling, judging)
@@ -440,6 +443,21 @@ class Percentile(Comparable):
             same_terms(self._judging, baseline._judging),
         )
 
+    def _checked(self, limit: object, question: Question) -> float:
+        """Return the limit, if a request that was waited for can exceed it.
+
+        Raises:
+            SettingsError: none can, so no answer and a slow answer would look alike.
+        """
+        checked, longest = super()._checked(limit, question), self._sampling.arms[0].longest_seconds
+        if checked > longest:
+            raise SettingsError(
+                f"a limit above the request's time limit cannot be judged: {self!r}",
+                found=f"limit {Seconds(checked)}, requests are given up after {Seconds(longest)}",
+                remedy=f"give the requests more time: latency(..., max_time_seconds={checked:g})",
+            )
+        return checked
+
     def _question(self) -> Question:
         return self._quantile
 
@@ -453,7 +471,7 @@ class Percentile(Comparable):
 def settle(claim: Claim, sampling: Sampling, judging: Judging) -> Verdict:
     """Take rounds until the claim is decided, and return the verdict.
 
-    Sampling that the sampling already holds, from an earlier comparison, count from the start.
+    Rounds that it already holds, from an earlier comparison, count from the start.
 
     Raises:
         SettingsError: the plan could never decide the claim; nothing was measured.
@@ -463,26 +481,26 @@ def settle(claim: Claim, sampling: Sampling, judging: Judging) -> Verdict:
     stopped, resumed = "", False
     while True:
         rounds = values(sampling.rounds, question.figure)
-        finding = question.find(rounds, plan, claim.relation, claim.limit)
+        verdict = conclude(claim, _evidence(sampling, rounds, stopped), plan)
+        spent = len(rounds) >= question.rounds_at_most(plan)
         taken = sum(len(arms[0]) for arms in rounds) if question.noun == "requests" else len(rounds)
         if judging.observer is not None and rounds:
             judging.observer(
-                Progress(claim=claim, taken=taken, most=question.most(plan), finding=finding)
+                Progress(
+                    claim=claim, taken=taken, most=question.most(plan), finding=verdict.finding
+                )
             )
-        decided = finding is not None and finding.state != "open"
-        if decided and not too_many_discards(sampling.discards, len(rounds)):
-            break
-        if stopped or taken >= question.most(plan):
+        if verdict.found != "inconclusive" or stopped or spent:
             break
         if not resumed:
             sampling.resume()
             resumed = True
         stopped = sampling.take(
-            requests=question.requests(plan), rounds_at_most=question.rounds_at_most(plan)
+            requests=question.requests(plan),
+            rounds_at_most=question.rounds_at_most(plan),
+            span_seconds=question.span_seconds(plan),
         )
-    verdict = _with_hints(
-        conclude(claim, _evidence(sampling, rounds, stopped), plan), sampling, judging
-    )
+    verdict = _with_hints(verdict, sampling, judging)
     if judging.recorder is not None:
         judging.recorder(verdict)
     return verdict
@@ -530,6 +548,13 @@ def _evidence(sampling: Sampling, rounds: tuple[Round, ...], stopped: str) -> Ev
         stopped=stopped,
         labels=tuple(arm.label for arm in sampling.arms),
         notes=tuple(arm.describe(taken) if arm.describe else "" for arm, taken in pairs),
+        times=tuple(sampling.times),
+        hits=tuple(
+            Hit(round=number, label=arm.label, cause=one.hit)
+            for number, taken in enumerate(sampling.rounds)
+            for arm, one in zip(sampling.arms, taken, strict=True)
+            if one.hit
+        ),
     )
 
 

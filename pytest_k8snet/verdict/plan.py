@@ -34,6 +34,8 @@ class Plan:
         omit_seconds: start of each bandwidth sample that is left out (TCP's slow start).
         alpha: the risk of a wrong verdict on each side, when the true figure is at the limit.
         budget_seconds: wall time at most, or None.
+        span_seconds: time over which the samples are spread, with random gaps; None takes what the
+            question needs, 0 takes one sample right after the other.
         seed: of the order of the arms and the jitter of requests; None draws one and records it.
         warmup_pairs: pairs measured first and left out; they are short.
         requests: requests at most for one percentile; None takes what the percentile needs.
@@ -51,6 +53,7 @@ class Plan:
     omit_seconds: int = 1
     alpha: float = 0.05
     budget_seconds: float | None = None
+    span_seconds: float | None = None
     seed: int | None = None
     warmup_pairs: int = 1
     requests: int | None = None
@@ -76,7 +79,7 @@ class Plan:
             )
 
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
-        budget, requests = self.budget_seconds, self.requests
+        budget, requests, span = self.budget_seconds, self.requests, self.span_seconds
         return (
             ("first", self.first >= FEWEST_PAIRS, f"{FEWEST_PAIRS} or more"),
             ("last", self.last >= self.first, f"first ({self.first}) or more"),
@@ -85,6 +88,7 @@ class Plan:
             ("omit_seconds", self.omit_seconds >= 0, "0 or more"),
             ("alpha", 0 < self.alpha <= LARGEST_ALPHA, f"above 0 and at most {LARGEST_ALPHA}"),
             ("budget_seconds", budget is None or 0 < budget < math.inf, "positive"),
+            ("span_seconds", span is None or 0 <= span < math.inf, "0 or more"),
             ("warmup_pairs", self.warmup_pairs >= 0, "0 or more"),
             ("requests", requests is None or requests >= 1, "1 or more"),
             ("most_steal", 0 <= self.most_steal <= 1, "from 0 to 1"),
@@ -101,8 +105,8 @@ class Plan:
     def parse(cls, text: str, base: Plan | None = None) -> Plan:
         """Read ``last=12 seconds=3, budget=10min``: names and values, over those of ``base``.
 
-        ``omit``, ``budget``, ``warmup``, ``rate``, ``steal`` and ``idle`` may stand for the long
-        names.
+        ``omit``, ``budget``, ``span``, ``warmup``, ``rate``, ``steal`` and ``idle`` may stand for
+        the long names.
 
         Raises:
             SettingsError: an unknown name, a value that cannot be read, or no workable plan.
@@ -161,6 +165,8 @@ class Plan:
             f"{self.first} to {self.last} pairs x {self.seconds} s "
             f"(+ {self.omit_seconds} s omitted), {self.alpha:g} risk each side"
         )
+        if self.span_seconds is not None:
+            text += f", spread over {Seconds(self.span_seconds)}"
         if self.requests is not None:
             text += f", {self.requests} requests at most"
         if self.budget_seconds is not None:
@@ -198,6 +204,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "omit_seconds": _whole_seconds,
     "alpha": float,
     "budget_seconds": _optional(lambda text: float(Seconds.parse(text))),
+    "span_seconds": _optional(lambda text: float(Seconds.parse(text))),
     "seed": _optional(int),
     "warmup_pairs": int,
     "requests": _optional(int),
@@ -209,6 +216,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 _SHORT = {
     "omit": "omit_seconds",
     "budget": "budget_seconds",
+    "span": "span_seconds",
     "warmup": "warmup_pairs",
     "rate": "requests_per_second",
     "steal": "most_steal",

@@ -18,11 +18,12 @@ from pytest_k8snet.verdict.intervals import (
     LEAST_DEVIATION,
     Interval,
     deviation,
+    lag_correlation,
     log_mean_interval,
-    overdispersion,
-    quantile_interval,
+    mean_error,
     sample_quantile,
     two_groups,
+    variance_inflation,
 )
 from pytest_k8snet.verdict.plan import MOST_PAIRS, Plan
 from pytest_k8snet.verdict.sequential import CountLevels, count_levels, fewest_trials
@@ -44,6 +45,8 @@ class Finding:
         needed: how many would probably decide, where that can be told.
         spread: how much one pair (or connection) varies, as a share; None where counts decide.
         warnings: what the reader should know about the values.
+        unseen: what could be there without showing in these values, said of every pass.
+        dependent: the samples depend on each other so much that the verdict waits for more.
         counts: for questions that count: what was counted, by name.
     """
 
@@ -56,6 +59,8 @@ class Finding:
     spread: float | None = None
     warnings: tuple[str, ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
+    unseen: str = ""
+    dependent: bool = False
 
 
 class Question(Protocol):
@@ -93,6 +98,9 @@ class Question(Protocol):
     def rounds_at_most(self, plan: Plan) -> int:
         """Pairs or rounds at most."""
 
+    def span_seconds(self, plan: Plan) -> float:
+        """Time over which these rounds are spread."""
+
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
     ) -> Finding | None:
@@ -118,6 +126,19 @@ def clears(interval: Interval, relation: Relation, limit: float) -> Literal["pas
 
 #: Fewest requests of one arm in one round.
 FEWEST_REQUESTS = 20
+#: From one pair to the next, in seconds, unless the plan names a span. Noise that a pair of
+#: samples of 5 s shares with the next at a correlation of 0.6 is down to 0.05 by then.
+SPACING_SECONDS = 36.0
+#: From one pair to the next where bad ones are counted: twenty of them, of a minute each in the
+#: share that is allowed, must not all fall between two pairs.
+COUNTED_SPACING_SECONDS = 90.0
+#: Neighbours that correlate more than this leave a verdict open, once there are a few.
+STRONG_CORRELATION = 0.5
+_FEWEST_CORRELATED = 6
+#: The chance that more than the share that a pass names went unseen.
+UNSEEN_RISK = 0.05
+#: What lies further than this from the middle of all is told of.
+_APART = 0.10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +182,10 @@ class Mean:
 
     rounds_at_most = most
 
+    def span_seconds(self, plan: Plan) -> float:
+        """Time over which the pairs are spread."""
+        return SPACING_SECONDS * plan.last if plan.span_seconds is None else plan.span_seconds
+
     def logarithms(self, rounds: Sequence[Round]) -> list[float]:
         """Return one logarithm for each round: of its ratio, or of its one figure."""
         figures = [self.reduced(arms) for arms in rounds]
@@ -192,17 +217,20 @@ class Mean:
         logarithms = self.logarithms(rounds[:n])
         interval = log_mean_interval(logarithms, plan.level)
         state = clears(interval, relation, limit)
+        dependent = n >= _FEWEST_CORRELATED and lag_correlation(logarithms) > STRONG_CORRELATION
+        if dependent:
+            state = "open"
         needed = None
         if state == "open":
             margin = math.log(interval.estimate / limit)
-            needed = pairs_needed(deviation(logarithms), margin, plan.level)
-        groups = two_groups(logarithms)
-        warning = (
-            f"two groups: {groups[0]} and {groups[1]} of {n} {self.noun} lie apart by more than "
-            "half of all spread; their mean describes neither (see .share(above=...))"
-            if groups
-            else ""
-        )
+            needed = pairs_needed(mean_error(logarithms) * math.sqrt(n), margin, plan.level)
+        unseen, apart = self._unseen(logarithms, relation)
+        warnings = [unseen] if apart else []
+        if groups := two_groups(logarithms):
+            warnings.append(
+                f"two groups: {groups[0]} and {groups[1]} of {n} {self.noun} lie apart by more "
+                "than half of all spread; their mean describes neither (see .share(above=...))"
+            )
         return Finding(
             state=state,
             interval=interval,
@@ -211,8 +239,25 @@ class Mean:
             n=n,
             needed=max(needed, n + 1) if needed is not None else None,
             spread=math.expm1(deviation(logarithms)),
-            warnings=(warning,) if warning else (),
+            warnings=tuple(warnings),
+            unseen="" if apart else unseen,
+            dependent=dependent,
         )
+
+    def _unseen(self, logarithms: Sequence[float], relation: Relation) -> tuple[str, int]:
+        """Say which share of bad samples the mean may hide, and return how many were seen."""
+        n, middle = len(logarithms), sample_quantile(logarithms, 0.5)
+        floor = relation in (">=", ">")
+        edge = middle + (math.log1p(-_APART) if floor else math.log1p(_APART))
+        apart = sum(x < edge if floor else x > edge for x in logarithms)
+        share = exceedance_bounds(apart, n, UNSEEN_RISK)[1]
+        gate = f"share({'above' if floor else 'below'}={math.exp(edge):.3g})"
+        text = (
+            f"{apart} of {n} {self.noun} lay more than {_APART:.0%} "
+            f"{'below' if floor else 'above'} the rest; a share of up to {share:.0%} could have "
+            "gone unseen"
+        )
+        return text + (f" ({gate} asks for it)" if self.paired else ""), apart
 
     def to_record(self) -> dict[str, Any]:
         """Return the question as a JSON-safe dict."""
@@ -264,6 +309,10 @@ class Unpaired:
 
     rounds_at_most = most
 
+    def span_seconds(self, plan: Plan) -> float:
+        """Time over which the connections are spread."""
+        return SPACING_SECONDS * plan.last if plan.span_seconds is None else plan.span_seconds
+
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
     ) -> Finding | None:
@@ -309,128 +358,7 @@ def welch_interval(now: Sequence[float], before: Sequence[float], level: float) 
     )
 
 
-# -- Counts: percentiles of requests, shares of pairs ----------------------------------------------
-
-#: Requests are spread over at least so many rounds, since slow requests come in bursts.
-FEWEST_ROUNDS = 5
-#: How often the first look's number of requests may double.
-_DOUBLINGS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantile:
-    """Is a percentile of the requests on this side of the limit?
-
-    "p99 <= L" is "at most 1 % of the requests exceed L": exceedances are counted and judged by the
-    exact binomial distribution. Requests without a good answer exceed every limit.
-    """
-
-    figure: str
-    q: float
-    unit: str = "s"
-
-    @property
-    def quantity(self) -> str:
-        """What is judged, in words."""
-        return f"{self.figure} {quantile_name(self.q)}"
-
-    @property
-    def noun(self) -> str:
-        """What is counted."""
-        return "requests"
-
-    @property
-    def share(self) -> float:
-        """The share of requests that may exceed the limit."""
-        return round(1.0 - self.q, 12)
-
-    def check(self, plan: Plan, relation: Relation, limit: float) -> None:
-        """Refuse a plan with too few requests for the percentile."""
-        check_limit(limit, self.quantity)
-        least = fewest_trials(self.share, plan.alpha)
-        if plan.requests is not None and plan.requests < least:
-            name, n = quantile_name(self.q), plan.requests
-            risk = (1.0 - self.share) ** n
-            raise SettingsError(
-                f"{name} cannot be judged from {n} requests: even if none exceeds the limit, "
-                "that does not show it",
-                found=f"{n} requests within the limit come about with probability {risk:.3f} on a "
-                f"cluster where {self.share:.2g} of all exceed it; the plan's risk is "
-                f"{plan.alpha:g}",
-                remedy=f"allow {least} requests or more (requests={least} in the plan)"
-                + (f", or judge {_lower(self.q, n, plan.alpha)}" if n >= 5 else ""),
-            )
-
-    def looks(self, plan: Plan) -> tuple[int, ...]:
-        """Return the numbers of requests at which the verdict may fall, each twice the one before.
-
-        At the first, requests without an exceedance can show the limit kept. A plan that names
-        many requests looks later too, not more often: it asks to watch for longer.
-        """
-        # Two fifths of alpha are what the first of four looks, each twice as far, may spend.
-        clean = fewest_trials(self.share, 0.4 * plan.alpha)
-        start = FEWEST_ROUNDS * max(FEWEST_REQUESTS, math.ceil(clean / FEWEST_ROUNDS))
-        doublings = _DOUBLINGS
-        if plan.requests is not None:
-            while doublings and plan.requests >> doublings < start:
-                doublings -= 1
-            # Rounded up to rounds of equal size, so never below what was asked for.
-            start = FEWEST_ROUNDS * math.ceil(plan.requests / (FEWEST_ROUNDS << doublings))
-        return tuple(start << i for i in range(doublings + 1))
-
-    def requests(self, plan: Plan) -> int:
-        """Requests in one round: a fifth of the first look."""
-        return self.looks(plan)[0] // FEWEST_ROUNDS
-
-    def most(self, plan: Plan) -> int:
-        """Requests at most."""
-        return self.looks(plan)[-1]
-
-    def rounds_at_most(self, plan: Plan) -> int:
-        """Rounds at most."""
-        return self.most(plan) // self.requests(plan)
-
-    def find(
-        self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
-    ) -> Finding | None:
-        """Look at the requests up to the last look that they reach."""
-        looks = self.looks(plan)
-        total = sum(len(arms[0]) for arms in rounds)
-        n = max((look for look in looks if look <= total), default=0)
-        if n == 0:
-            return None
-        used = _prefix(rounds, n)
-        values = [value for part in used for value in part]
-        levels = count_levels(self.share, looks, plan.alpha)
-        over = [sum(v >= limit if relation == "<" else v > limit for v in part) for part in used]
-        clumps = overdispersion(over, [len(part) for part in used])
-        interval = quantile_interval(values, self.q, levels, clumps)
-        state, needed = clears(interval, relation, limit), None
-        if state == "open":
-            needed = requests_needed(sum(over) / n, self.share, levels.few)
-            needed = max(n + 1, math.ceil(needed * clumps)) if needed is not None else None
-        bursts = (
-            f"slow requests come in bursts: {max(over)} of {sum(over)} in one of {len(over)} "
-            f"rounds; {clumps:.1f} requests tell as much as one independent one would"
-        )
-        return Finding(
-            state=state,
-            interval=interval,
-            low_level=levels.many,
-            high_level=levels.few,
-            n=n,
-            needed=needed,
-            warnings=(bursts,) if clumps > 1.0 else (),
-            counts=(
-                ("over the limit", sum(over)),
-                ("without a good answer", sum(math.isinf(value) for value in values)),
-                ("rounds", len(used)),
-            ),
-        )
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the question as a JSON-safe dict."""
-        return {"kind": "quantile", "figure": self.figure, "q": self.q, "unit": self.unit}
+# -- Counts: shares of pairs -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -494,6 +422,12 @@ class Share:
 
     rounds_at_most = most
 
+    def span_seconds(self, plan: Plan) -> float:
+        """Time over which the pairs are spread: longer than for a mean, to meet rare spells."""
+        if plan.span_seconds is not None:
+            return plan.span_seconds
+        return COUNTED_SPACING_SECONDS * plan.last
+
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
     ) -> Finding | None:
@@ -503,12 +437,17 @@ class Share:
             return None
         edge = math.log(self.threshold)
         logarithms = self.of.logarithms(rounds[:n])
-        good = sum((x >= edge) if self.above else (x <= edge) for x in logarithms)
+        kept = [(x >= edge) if self.above else (x <= edge) for x in logarithms]
+        good = sum(kept)
         levels = self._levels(plan, limit)
+        # Bad ones in a row count for as many as they tell.
+        runs = variance_inflation(lag_correlation([float(one) for one in kept], floor=0.0), n)
+        independent, bad = max(1, math.floor(n / runs)), (n - good) / runs
+        most_bad, least_bad = min(independent, math.ceil(bad)), min(independent, math.floor(bad))
         interval = Interval(
             estimate=good / n,
-            low=1.0 - exceedance_bounds(n - good, n, levels.few)[1],
-            high=1.0 - exceedance_bounds(n - good, n, levels.many)[0],
+            low=1.0 - exceedance_bounds(most_bad, independent, levels.few)[1],
+            high=1.0 - exceedance_bounds(least_bad, independent, levels.many)[0],
         )
         state = clears(interval, relation, limit)
         needed = requests_needed(1 - good / n, 1 - limit, levels.few) if state == "open" else None
@@ -548,25 +487,6 @@ def check_limit(limit: float, quantity: str) -> None:
         raise SettingsError(
             f"a limit for {quantity} must be a positive number", found=f"limit {limit}"
         )
-
-
-def _prefix(rounds: Sequence[Round], n: int) -> list[tuple[float, ...]]:
-    """Return the first n requests, still in their rounds."""
-    used: list[tuple[float, ...]] = []
-    for arms in rounds:
-        part = arms[0][:n]
-        n -= len(part)
-        if part:
-            used.append(part)
-    return used
-
-
-def _lower(q: float, requests: int, alpha: float) -> str:
-    """Name the highest usual percentile that so many requests can show."""
-    for lower in (0.99, 0.95, 0.9, 0.5):
-        if lower < q and fewest_trials(1.0 - lower, alpha) <= requests:
-            return quantile_name(lower)
-    return "a lower percentile"
 
 
 # -- How much more would decide --------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +25,8 @@ class Arm:
         scene: name of the scene, for the record.
         mode: name of the Calico mode, for the record.
         placement: how the two nodes lie, to find the like in an earlier run.
+        longest_seconds: what a request may take before it counts as unanswered; no figure of a
+            request is larger.
         describe: sums up what samples had beside their figures (``retransmits 0.01 %``).
     """
 
@@ -32,6 +36,7 @@ class Arm:
     scene: str = ""
     mode: str | None = None
     placement: str = ""
+    longest_seconds: float = math.inf
     describe: Callable[[Sequence[Observation]], str] | None = None
 
 
@@ -74,6 +79,8 @@ class Observation:
         beside: the ids of further samples that belong to the turn and gave no figure of it.
         discard: why the sample may not count, or empty. A cause that was seen apart from the
             figures, such as CPU steal or a restarted pod; never the figure itself.
+        hit: what took CPU time from the sample while it ran (steal, a CPU limit), or empty. It may
+            be the sample's own cost that brought it about, so it is no cause for discard alone.
         alike: circumstances, by name, that must be the same in both arms of a pair.
         near: figures of circumstances, by name, each with how far the arms' may lie apart; where
             the arms allow for different distances, the larger one counts.
@@ -84,9 +91,19 @@ class Observation:
     sample_id: str = ""
     beside: tuple[str, ...] = ()
     discard: str = ""
+    hit: str = ""
     alike: Mapping[str, str] = field(default_factory=dict)
     near: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     detail: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """What took CPU time from one arm in a round that counts."""
+
+    round: int
+    label: str
+    cause: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +132,14 @@ class Sampling:
 
     A round is one turn of each arm, in an order drawn from the seed. When either sample has a cause
     for discard, the whole round is taken again: pairs stay pairs, and the choice never looks at a
-    figure.
+    figure. Rounds are spread over a span of time with random gaps, so that they neither resemble
+    their neighbours nor keep step with anything periodic.
 
     Args:
         arms: what is measured, the numerator first.
         plan: what may be spent.
         clock: seconds that only rise.
+        sleep: waits for so many seconds.
         watch: asked after each round; says what befell the cluster since it was last asked, in
             which case the round does not count.
     """
@@ -129,15 +148,18 @@ class Sampling:
         self,
         arms: Sequence[Arm],
         plan: Plan,
-        clock: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
         watch: Callable[[], str] | None = None,
     ) -> None:
         self.arms = tuple(arms)
         self.plan = plan
         self.seed = new_seed() if plan.seed is None else plan.seed
         self.rounds: list[tuple[Observation, ...]] = []
+        self.times: list[tuple[float, float]] = []
         self.discards: list[Discard] = []
         self._clock = clock
+        self._sleep = sleep
         self._watch = watch
         self._started: float | None = None
         self._longest_seconds = 0.0
@@ -147,21 +169,30 @@ class Sampling:
         if self._watch is not None:
             self._watch()
 
-    def take(self, *, requests: int, rounds_at_most: int) -> str:
-        """Take one more round, with retakes; return why none could be had, or nothing."""
+    def take(self, *, requests: int, rounds_at_most: int, span_seconds: float) -> str:
+        """Take one more round, with retakes; return why none could be had, or nothing.
+
+        Args:
+            requests: of one arm in the round; 0 for bandwidth.
+            rounds_at_most: how many there may be.
+            span_seconds: the time over which so many would be spread.
+        """
         if self._started is None:
             self._started = self._clock()
             for number in range(self.plan.warmup_pairs):
                 self._turns(number, 0, min(requests, _WARMUP_REQUESTS), warmup=True)
         number = len(self.rounds)
+        self._wait(number, span_seconds / rounds_at_most)
         for attempt in itertools.count():
             reason = self._refusal(requests, rounds_at_most)
             if reason:
                 return reason
+            begun = self._clock()
             observations = self._turns(number, attempt, requests, warmup=False)
             causes = self._causes(observations)
             if not causes:
                 self.rounds.append(observations)
+                self.times.append((begun - self._started, self._clock() - self._started))
                 return ""
             ids = tuple(
                 name for one in observations for name in (one.sample_id, *one.beside) if name
@@ -172,6 +203,17 @@ class Sampling:
             )
         raise AssertionError("unreachable: the count of attempts has no end")
 
+    def _wait(self, number: int, spacing_seconds: float) -> None:
+        """Wait until the next round's time; where rounds take longer than that, not at all."""
+        if not self.times or self._started is None:
+            return
+        if self.plan.budget_seconds is not None:
+            spacing_seconds = min(spacing_seconds, self.plan.budget_seconds / self.plan.last)
+        drawn = random.Random(f"{self.seed} {number}").uniform(0.5, 1.5) * spacing_seconds
+        passed = self._clock() - self._started - self.times[-1][0]
+        if drawn > passed:
+            self._sleep(drawn - passed)
+
     def _causes(self, observations: Sequence[Observation]) -> list[tuple[str, str]]:
         """Return label and cause of whatever forbids this round to count."""
         causes = [
@@ -179,6 +221,12 @@ class Sampling:
             for arm, observation in zip(self.arms, observations, strict=True)
             if observation.discard
         ]
+        # What one arm alone brings about belongs to its figure: left out, it would flatter it.
+        if len(observations) > 1 and all(observation.hit for observation in observations):
+            causes += [
+                (arm.label, observation.hit)
+                for arm, observation in zip(self.arms, observations, strict=True)
+            ]
         first, last = observations[0].alike, observations[-1].alike
         causes += [
             (self.arms[0].label, f"the arms differ in {name}: {first[name]} and {last[name]}")

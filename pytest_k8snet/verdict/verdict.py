@@ -7,6 +7,7 @@ verdict out.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,18 +15,24 @@ from typing import Any, Literal
 from pytest_k8snet.errors import Inconclusive, ResultsError
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict.intervals import sample_quantile
+from pytest_k8snet.verdict.percentiles import Quantile
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
     Finding,
     Mean,
-    Quantile,
     Question,
     Relation,
     Round,
     Share,
     Unpaired,
 )
-from pytest_k8snet.verdict.sampling import Discard, discarded_rounds, summed_up, too_many_discards
+from pytest_k8snet.verdict.sampling import (
+    Discard,
+    Hit,
+    discarded_rounds,
+    summed_up,
+    too_many_discards,
+)
 
 State = Literal["pass", "fail", "inconclusive", "monitor"]
 
@@ -57,6 +64,8 @@ class Evidence:
         labels: the arms' names.
         notes: for each arm, what its samples had beside the figures.
         hints: known causes that the samples or facts point to.
+        times: when each round began and ended, in seconds since the first.
+        hits: what took CPU time from one arm of rounds that count.
     """
 
     rounds: tuple[Round, ...]
@@ -67,6 +76,13 @@ class Evidence:
     labels: tuple[str, ...]
     notes: tuple[str, ...]
     hints: tuple[str, ...] = ()
+    times: tuple[tuple[float, float], ...] = ()
+    hits: tuple[Hit, ...] = ()
+
+    @property
+    def watched_seconds(self) -> float:
+        """From the first round's begin to the last one's end; 0 where it was not recorded."""
+        return self.times[-1][1] - self.times[0][0] if self.times else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,15 +129,11 @@ def conclude(claim: Claim, evidence: Evidence, plan: Plan) -> Verdict:
     """Judge a claim by what was seen."""
     finding = claim.question.find(evidence.rounds, plan, claim.relation, claim.limit)
     found: Literal["pass", "fail", "inconclusive"] = "inconclusive"
-    reason = evidence.stopped
-    if finding is None:
-        reason = reason or "nothing was measured up to the plan's first look"
-    elif finding.state == "open":
-        reason = reason or "the limit lies within the interval"
-    elif too_many_discards(evidence.discards, len(evidence.rounds)):
-        reason = reason or "more than a quarter of the rounds had to be discarded"
+    reason = _doubt(claim, evidence, plan, finding)
+    if finding is not None and finding.state != "open" and not reason:
+        found = finding.state
     else:
-        found, reason = finding.state, ""
+        reason = evidence.stopped or reason
     return Verdict(
         claim=claim,
         evidence=evidence,
@@ -130,6 +142,45 @@ def conclude(claim: Claim, evidence: Evidence, plan: Plan) -> Verdict:
         found=found,
         finding=finding,
         reason=reason,
+    )
+
+
+def _doubt(claim: Claim, evidence: Evidence, plan: Plan, finding: Finding | None) -> str:
+    """Return why nothing is decided yet, or nothing."""
+    if finding is None:
+        return "nothing was measured up to the plan's first look"
+    if finding.dependent:
+        return (
+            "the samples depend on each other: neighbours resemble each other so much that "
+            f"{finding.n} {claim.question.noun} tell about as much as a few; spread them over a "
+            "longer time (span=... in the plan)"
+        )
+    if finding.state == "open":
+        return "the limit lies within the interval"
+    if too_many_discards(evidence.discards, len(evidence.rounds)):
+        return "more than a quarter of the rounds had to be discarded"
+    return _decided_by_hits(claim, evidence, plan, finding)
+
+
+def _decided_by_hits(claim: Claim, evidence: Evidence, plan: Plan, finding: Finding) -> str:
+    """Say that the verdict rests on rounds in which one arm alone lost CPU time, or nothing.
+
+    Its own cost may have brought that about, so the rounds count; somebody else may have, so a
+    verdict that they decide is none.
+    """
+    question = claim.question
+    hit = {one.round for one in evidence.hits}
+    # Lost CPU time makes requests slower: what passes with them passes without.
+    if not hit or (question.noun == "requests" and finding.state == "pass"):
+        return ""
+    others = [arms for number, arms in enumerate(evidence.rounds) if number not in hit]
+    without = question.find(others, plan, claim.relation, claim.limit)
+    if without is not None and without.state == finding.state:
+        return ""
+    causes, _ = summed_up(sorted({f"{one.label}: {one.cause}" for one in evidence.hits}))
+    return (
+        f"{len(hit)} of {len(evidence.rounds)} rounds lost CPU time in one arm only "
+        f"({', '.join(causes)}), and without them it would not be decided so"
     )
 
 
@@ -179,6 +230,11 @@ def judge(record: Mapping[str, Any], *, limit: float | None = None) -> Verdict:
             labels=tuple(record["labels"]),
             notes=tuple(record["notes"]),
             hints=tuple(record["hints"]),
+            times=tuple((float(begin), float(end)) for begin, end in record.get("times", ())),
+            hits=tuple(
+                Hit(round=number, label=label, cause=cause)
+                for number, label, cause in record.get("hits", ())
+            ),
         )
         plan = Plan.from_record(record["plan"])
     except (KeyError, TypeError, ValueError) as error:
@@ -224,6 +280,10 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         "levels": [finding.low_level, finding.high_level] if finding else None,
         "counts": dict(finding.counts) if finding else {},
         "warnings": list(finding.warnings) if finding else [],
+        "unseen": finding.unseen if finding else "",
+        "watched_seconds": round(evidence.watched_seconds, 2) if evidence.times else None,
+        "times": [list(one) for one in evidence.times],
+        "hits": [[one.round, one.label, one.cause] for one in evidence.hits],
         "reason": verdict.reason,
         "stopped": evidence.stopped,
         "discarded": [
@@ -319,6 +379,9 @@ def explain(verdict: Verdict) -> str:
     lines += _sample_lines(verdict)
     if verdict.finding is not None:
         lines += verdict.finding.warnings
+        if verdict.found == "pass" and verdict.finding.unseen:
+            lines.append(verdict.finding.unseen)
+    lines += _hit_lines(verdict)
     lines += _discard_lines(verdict)
     lines += evidence.hints
     return "\n  ".join(lines)
@@ -350,6 +413,7 @@ def figure_text(value: float, unit: str, *, digits: int = 3) -> str:
 
 def _interval_line(verdict: Verdict) -> str:
     question, finding, plan = verdict.claim.question, verdict.finding, verdict.plan
+    evidence = verdict.evidence
     discarded = discarded_rounds(verdict.evidence.discards)
     if finding is None:
         taken = len(verdict.evidence.rounds)
@@ -366,7 +430,10 @@ def _interval_line(verdict: Verdict) -> str:
     elif not requests:
         text += f" x {plan.seconds} s"
     text += "".join(f", {count} {name}" for name, count in finding.counts)
-    return f"{text}, {discarded} discarded"
+    text += f", {discarded} discarded"
+    if evidence.watched_seconds >= 1.0:
+        text += f", watched {Seconds(evidence.watched_seconds)}"
+    return text
 
 
 def _open_line(verdict: Verdict) -> str:
@@ -417,6 +484,16 @@ def _request_lines(rounds: Sequence[Round], note: str) -> list[str]:
 
 def _middle(values: Sequence[float]) -> float:
     return values[0] if len(values) == 1 else sample_quantile(values, 0.5)
+
+
+def _hit_lines(verdict: Verdict) -> list[str]:
+    """Say how often each arm lost CPU time while it was measured."""
+    hits, rounds = verdict.evidence.hits, len(verdict.evidence.rounds)
+    return [
+        f"{label} lost CPU time in {count} of {rounds} samples that count: "
+        + "; ".join(summed_up(one.cause for one in hits if one.label == label)[0])
+        for label, count in Counter(one.label for one in hits).items()
+    ]
 
 
 def _discard_lines(verdict: Verdict) -> list[str]:

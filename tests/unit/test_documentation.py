@@ -39,6 +39,7 @@ URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
 LONG_NAMES = {
     "omit": "omit_seconds",
     "budget": "budget_seconds",
+    "span": "span_seconds",
     "warmup": "warmup_pairs",
     "rate": "requests_per_second",
     "steal": "most_steal",
@@ -367,7 +368,10 @@ def test_the_plan_is_documented_with_its_defaults() -> None:
         for line in section(page("verdicts.md"), "The plan").splitlines()
         if len(cells := line.split("|")) == 5 and line.startswith("| `")
     }
-    words = {None: ("none", "drawn and recorded", "what the percentile needs"), False: ("no",)}
+    words = {
+        None: ("none", "drawn and recorded", "what the percentile needs", "what the gate needs"),
+        False: ("no",),
+    }
     plan = asdict(Plan())
     assert {LONG_NAMES.get(short, short) for short in rows} == set(plan)
     for short, shown in rows.items():
@@ -391,7 +395,7 @@ def arm(name: str, spread: int) -> Arm:
 
 def test_the_default_plan_decides_the_gates_that_are_shown_as_they_are_written() -> None:
     def terms(plan: str) -> Judging:
-        return Judging(plan=Plan.parse(plan, Plan(seed=1)))
+        return Judging(plan=Plan.parse(plan, Plan(seed=1, span_seconds=0)))
 
     names = {
         "bandwidth": lambda one, plan="": Bandwidth(one, terms(plan)),

@@ -15,7 +15,7 @@ from pytest_k8snet.verdict import Plan
 
 pytest_plugins = ["loopback"]
 
-QUICK = Plan(first=3, last=3, seconds=1, omit_seconds=0, warmup_pairs=0, seed=1)
+QUICK = Plan(first=3, last=3, seconds=1, omit_seconds=0, warmup_pairs=0, seed=1, span_seconds=0)
 BUSY = "cpu  0 0 0 0 0 0 0 0 0 0\ncpu  9 0 0 1 0 0 0 0 0 0\n"
 IDLE = "cpu  0 0 0 0 0 0 0 0 0 0\ncpu  0 0 0 9 0 0 0 0 0 0\n"
 
@@ -50,7 +50,7 @@ def test_latencies_of_a_busy_client_are_taken_again(
     node: Endpoint, url: str, observer: Notebook
 ) -> None:
     busy = replace(node, shell=Told(BUSY, BUSY))
-    latency = Gates(observer=observer, plan=QUICK).latency(busy, url, plan="rate=40")
+    latency = Gates(observer=observer, plan=QUICK).latency(busy, url, plan="rate=40 requests=100")
     verdict = latency.total.p50 <= 2 * second
     assert verdict
     first, *later = [discard.cause for discard in verdict.evidence.discards]

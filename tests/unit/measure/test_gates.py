@@ -23,7 +23,15 @@ pytest_plugins = ["loopback"]
 
 # How busy this machine is says nothing of loopback.
 QUICK = Plan(
-    first=3, last=3, seconds=1, omit_seconds=0, warmup_pairs=0, most_steal=1, least_idle=0, seed=1
+    first=3,
+    last=3,
+    seconds=1,
+    omit_seconds=0,
+    span_seconds=0,
+    warmup_pairs=0,
+    most_steal=1,
+    least_idle=0,
+    seed=1,
 )
 
 
@@ -140,7 +148,7 @@ def test_latency_counts_real_requests_on_a_schedule(
     node: Endpoint, url: str, observer: Notebook
 ) -> None:
     gates = Gates(observer=observer, plan=QUICK)
-    latency = gates.latency(node, url, plan="rate=40")
+    latency = gates.latency(node, url, plan="rate=40 requests=100")
     # Generous: how fast this machine is must not decide a test.
     verdict = latency.total.p50 <= 2 * second
     assert verdict
@@ -155,7 +163,7 @@ def test_latency_counts_real_requests_on_a_schedule(
 def test_refused_answers_exceed_every_limit(node: Endpoint, url: str, observer: Notebook) -> None:
     plan = QUICK.with_changes(requests=30, requests_per_second=40)
     latency = Gates(observer=observer, plan=plan).latency(node, f"{url}busy")
-    verdict = latency.total.p90 <= 60 * second
+    verdict = latency.total.p90 <= 2 * second
     assert not verdict
     assert "total p90 no good answer" in verdict.text
     assert re.search(r", 30 without a good answer, ", verdict.text)
@@ -192,7 +200,7 @@ def test_latency_of_a_pod_is_told_with_its_pools_mode(
 ) -> None:
     mode = CalicoMode.parse("IPIP-Always")
     pod = replace(node, kind="pod", name="client", mode=mode)
-    latency = Gates(observer=observer, plan=QUICK).latency(pod, url, plan="rate=40")
+    latency = Gates(observer=observer, plan=QUICK).latency(pod, url, plan="rate=40 requests=100")
     verdict = latency.total.p50 <= 2 * second
     pod.curl(url, requests=1)
     node.curl(url, requests=1)

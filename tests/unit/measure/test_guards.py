@@ -45,9 +45,9 @@ def test_what_is_not_there_is_not_known(text: str) -> None:
         (CpuState(ticks=1000, steal_ticks=35, throttled=3), ""),
     ],
 )
-def test_steal_and_throttling_are_causes(after: CpuState, cause: str) -> None:
+def test_steal_and_throttling_are_told(after: CpuState, cause: str) -> None:
     before = CpuState(ticks=1000, steal_ticks=35, throttled=3)
-    assert before.cause(after, "node1", 0.05) == cause
+    assert before.lost(after, "node1", 0.05) == cause
 
 
 def test_the_start_of_the_first_process_is_read_whatever_its_name() -> None:
@@ -57,15 +57,15 @@ def test_the_start_of_the_first_process_is_read_whatever_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("started", "after", "cause"),
-    [(777, 777, ""), (777, 900, "pod p restarted"), (None, 900, ""), (777, None, "")],
+    ("started", "after", "restarted"),
+    [(777, 777, False), (777, 900, True), (None, 900, False), (777, None, False)],
 )
 def test_a_container_that_restarted_is_a_cause(
-    started: int | None, after: int | None, cause: str
+    started: int | None, after: int | None, restarted: bool
 ) -> None:
     one = CpuState(ticks=1, steal_ticks=0, throttled=0, started_ticks=started)
     other = CpuState(ticks=2, steal_ticks=0, throttled=0, started_ticks=after)
-    assert one.cause(other, "pod p", 0.05) == cause
+    assert one.restarted(other) is restarted
 
 
 def test_a_real_endpoint_has_counters_and_the_outside_is_left_alone(observer: Notebook) -> None:
@@ -84,7 +84,7 @@ def test_a_real_endpoint_has_counters_and_the_outside_is_left_alone(observer: No
     nowhere = Endpoint(
         kind="outside", name="far", shell=LocalShell(("no-such-command",)), sampler=sampler
     )
-    assert Guard((nowhere,), Plan()).cause() == ""
+    assert Guard((nowhere,), Plan()).outcome() == ("", "")
 
 
 def stat(idle: int, *, busy: int = 0, waiting: int = 0) -> str:
@@ -137,23 +137,26 @@ def commands(endpoint: Endpoint) -> list[Sequence[str]]:
 def test_a_node_that_is_busy_before_a_sample_is_a_cause(told: Callable[..., Endpoint]) -> None:
     one, two = told("node1", QUIET), told("node2", BUSY, BUSY, QUIET)
     guard = Guard((one, two), Plan())
-    assert guard.cause() == "node2 was busy before the sample: 10% idle (plan: idle=0.2)"
-    assert Guard((told("node2", BUSY),), Plan(least_idle=0.1)).cause() == ""
+    assert guard.outcome() == (
+        "node2 was busy before the sample: 10% idle (plan: idle=0.2)",
+        "",
+    )
+    assert Guard((told("node2", BUSY),), Plan(least_idle=0.1)).outcome() == ("", "")
 
 
 def test_a_node_that_seems_busy_for_a_moment_is_looked_at_for_longer(
     told: Callable[..., Endpoint],
 ) -> None:
     calm, seeming = told("node1", QUIET), told("node2", BUSY, QUIET)
-    assert Guard((calm, seeming), Plan()).cause() == ""
+    assert Guard((calm, seeming), Plan()).outcome() == ("", "")
     # Watched briefly, watched for longer, and read once after the sample.
     windows = [argv[4] for argv in commands(seeming) if argv[0] == "sh"]
     assert windows == ["0.1", "0.5"]
     assert len(commands(seeming)) == 3
     once = told("node1", QUIET)
-    assert Guard((once,), Plan()).cause() == ""
+    assert Guard((once,), Plan()).outcome() == ("", "")
     assert len(commands(once)) == 2
 
 
 def test_a_node_whose_cpu_cannot_be_read_is_not_busy(told: Callable[..., Endpoint]) -> None:
-    assert Guard((told("node1", ""),), Plan()).cause() == ""
+    assert Guard((told("node1", ""),), Plan()).outcome() == ("", "")

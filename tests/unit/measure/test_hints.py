@@ -85,7 +85,7 @@ def judging(*machines: Machine) -> Judging:
     def told(verdict: Verdict, arms: Sequence[Sequence[Observation]]) -> list[str]:
         return hints(verdict, arms, known.get)
 
-    return Judging(plan=Plan(seed=1, warmup_pairs=0), hints=told)
+    return Judging(plan=Plan(seed=1, warmup_pairs=0, span_seconds=0), hints=told)
 
 
 def ratio(pod: Arm, *machines: Machine, node: Arm | None = None) -> PairedRatio:
@@ -178,7 +178,7 @@ def test_a_ratio_at_what_headers_leave_has_no_other_cause() -> None:
 
 
 def test_a_share_of_pairs_above_what_headers_leave_is_out_of_reach() -> None:
-    terms = Plan(seed=1, warmup_pairs=0, last=29)
+    terms = Plan(seed=1, warmup_pairs=0, span_seconds=0, last=29)
     known = judging(SOUND)
     pod = Bandwidth(arm(0.96e9), replace(known, plan=terms))
     pairs = pod / Bandwidth(node_arm(), replace(known, plan=terms))

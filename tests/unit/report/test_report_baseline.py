@@ -10,7 +10,7 @@ from study_records import Study, study
 from pytest_k8snet.errors import ResultsError
 from pytest_k8snet.report.baseline import Baseline, attach
 from pytest_k8snet.report.recorder import Recorder
-from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, SampleRequest
+from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, SampleRequest
 
 
 def an_arm(scene: str, placement: str = "", mode: str | None = None) -> Arm:
@@ -44,7 +44,7 @@ def test_a_gate_is_compared_with_the_like_of_the_earlier_run() -> None:
         return Observation(figures={"bandwidth": (2.75e9 * (1 + 0.001 * turn.number),)})
 
     arm = Arm(label="pod-pod", take=take, scene="pod-pod", mode="Never", placement="same-subnet")
-    ratio = Bandwidth(arm, Judging()) / Baseline("before.jsonl", study())
+    ratio = Bandwidth(arm, Judging(plan=Plan(span_seconds=0))) / Baseline("before.jsonl", study())
     verdict = ratio >= 0.95
     assert verdict.state == "pass"
     assert "pod-pod / baseline run >= 0.95" in verdict.text

@@ -9,7 +9,7 @@ from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, Sa
 
 
 def judging(**changes: object) -> Judging:
-    return Judging(plan=Plan(seed=1, warmup_pairs=0).with_changes(**changes))
+    return Judging(plan=Plan(seed=1, span_seconds=0, warmup_pairs=0).with_changes(**changes))
 
 
 def test_a_discarded_sample_takes_its_partner_with_it() -> None:
@@ -124,7 +124,9 @@ class Clock:
 
 def test_the_budget_ends_before_a_pair_that_would_not_fit() -> None:
     clock = Clock()
-    terms = Judging(plan=Plan(seed=1, warmup_pairs=0, budget_seconds=100), clock=clock)
+    terms = Judging(
+        plan=Plan(seed=1, span_seconds=0, warmup_pairs=0, budget_seconds=100), clock=clock
+    )
     ratio = Bandwidth(clock.arm(0.905, 10.0), terms) / Bandwidth(clock.arm(1.0, 10.0), terms)
     verdict = ratio >= 0.9
     assert verdict.state == "inconclusive"
@@ -137,7 +139,9 @@ def test_the_budget_ends_before_a_pair_that_would_not_fit() -> None:
 
 def test_a_warmup_counts_for_the_budget_and_not_for_the_verdict() -> None:
     clock = Clock()
-    terms = Judging(plan=Plan(seed=1, warmup_pairs=1, budget_seconds=90), clock=clock)
+    terms = Judging(
+        plan=Plan(seed=1, span_seconds=0, warmup_pairs=1, budget_seconds=90), clock=clock
+    )
     ratio = Bandwidth(clock.arm(0.905, 10.0), terms) / Bandwidth(clock.arm(1.0, 10.0), terms)
     verdict = ratio >= 0.9
     assert verdict.state == "inconclusive"
@@ -172,7 +176,7 @@ def test_a_warmup_is_short() -> None:
         turns.append(turn)
         return Observation(figures={"bandwidth": (1.0,)})
 
-    terms = Judging(plan=Plan(seed=1, seconds=5, omit_seconds=1))
+    terms = Judging(plan=Plan(seed=1, span_seconds=0, seconds=5, omit_seconds=1))
     assert Bandwidth(Arm(label="a", take=take), terms) / Bandwidth(scripted(1.0), terms) >= 0.5
     assert [(turn.warmup, turn.seconds, turn.omit_seconds) for turn in turns[:2]] == [
         (True, 1, 0),
@@ -225,7 +229,7 @@ def test_what_befell_the_cluster_during_a_round_discards_it_and_not_what_came_be
         asked.append(taken)
         return befell.pop() if befell else ""
 
-    terms = Judging(plan=Plan(seed=1, warmup_pairs=0), watch=watch)
+    terms = Judging(plan=Plan(seed=1, span_seconds=0, warmup_pairs=0), watch=watch)
     ratio = Bandwidth(Arm(label="pod-pod", take=take), terms) / Bandwidth(scripted(2.0), terms)
     outcome = ratio <= 0.6
     assert outcome

@@ -42,7 +42,7 @@ def test_at_the_limit_each_error_is_rarer_than_alpha(noise: str, drift: float) -
 @pytest.mark.parametrize(
     ("margin", "expected_pairs"), [(0.5, 15.3), (1.0, 8.8), (2.0, 4.9), (3.0, 4.2)]
 )
-def test_expected_pairs_are_those_of_the_table(margin: float, expected_pairs: float) -> None:
+def test_pairs_exceed_the_table_by_15_percent_at_most(margin: float, expected_pairs: float) -> None:
     rng = random.Random(7)
     ratio = 0.9 * math.exp(0.04 * margin)
     pairs = []
@@ -51,7 +51,8 @@ def test_expected_pairs_are_those_of_the_table(margin: float, expected_pairs: fl
         verdict = cluster.ratio(Plan(seed=seed, warmup_pairs=0)) >= 0.9
         assert verdict.finding is not None
         pairs.append(verdict.finding.n)
-    assert sum(pairs) / RUNS == pytest.approx(expected_pairs, rel=0.05)
+    # What dependence is always assumed costs the difference.
+    assert 0.95 <= sum(pairs) / RUNS / expected_pairs <= 1.15
 
 
 def test_slow_requests_in_bursts_fail_no_more_often_than_alpha() -> None:
@@ -69,7 +70,7 @@ def test_slow_requests_in_bursts_fail_no_more_often_than_alpha() -> None:
 
     runs, failed = 200, 0
     for seed in range(runs):
-        terms = Judging(plan=Plan(seed=seed, warmup_pairs=0))
+        terms = Judging(plan=Plan(seed=seed, warmup_pairs=0, span_seconds=0))
         latency = Latency(Arm(label="bursts", take=take), terms)
         failed += (latency.total.p95 <= 10 * ms).state == "fail"
     # Counting each request as independent, it would be 30 %.

@@ -6,14 +6,17 @@ import random
 import pytest
 from scipy import stats
 
-from pytest_k8snet.verdict.distributions import exceedance_bounds
+from pytest_k8snet.verdict.distributions import exceedance_bounds, student_quantile_between
 from pytest_k8snet.verdict.intervals import (
+    LEAST_CORRELATION,
     LEAST_DEVIATION,
     deviation,
+    lag_correlation,
     log_mean_interval,
     log_ratio_interval,
     quantile_interval,
     sample_quantile,
+    variance_inflation,
 )
 from pytest_k8snet.verdict.sequential import CountLevels
 
@@ -21,12 +24,40 @@ from pytest_k8snet.verdict.sequential import CountLevels
 def test_interval_of_logarithms_agrees_with_scipy() -> None:
     logs = [0.11, -0.02, 0.07, 0.05, 0.16]
     interval = log_mean_interval(logs, 0.0101)
-    low, high = stats.t.interval(
-        1 - 2 * 0.0101, len(logs) - 1, loc=sum(logs) / 5, scale=stats.sem(logs)
-    )
+    # Neighbours do not resemble each other here: the least correlation is assumed.
+    assert lag_correlation(logs) == LEAST_CORRELATION
+    inflation = 1 + 2 * sum((1 - k / 5) * LEAST_CORRELATION**k for k in range(1, 5))
+    scale = stats.sem(logs) * math.sqrt(4 / (5 - inflation) * inflation)
+    low, high = stats.t.interval(1 - 2 * 0.0101, 5 / inflation - 1, loc=sum(logs) / 5, scale=scale)
     assert interval.estimate == pytest.approx(math.exp(sum(logs) / 5), abs=1e-12)
-    assert interval.low == pytest.approx(math.exp(low), abs=1e-10)
-    assert interval.high == pytest.approx(math.exp(high), abs=1e-10)
+    assert interval.low == pytest.approx(math.exp(low), abs=1e-3)
+    assert interval.high == pytest.approx(math.exp(high), abs=1e-3)
+
+
+def test_values_that_resemble_their_neighbours_widen_the_interval() -> None:
+    mixed = [0.0, 0.1] * 6
+    sorted_in_two = [0.0] * 6 + [0.1] * 6
+    assert lag_correlation(sorted_in_two) > 0.5
+    wide, narrow = (log_mean_interval(values, 0.01) for values in (sorted_in_two, mixed))
+    assert wide.estimate == pytest.approx(narrow.estimate)
+    assert math.log(wide.high / wide.low) > 3 * math.log(narrow.high / narrow.low)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("n", [4, 20])
+def test_the_variance_of_a_correlated_mean_is_that_of_its_covariance_matrix(
+    correlation: float, n: int
+) -> None:
+    total = sum(correlation ** abs(i - j) for i in range(n) for j in range(n))
+    assert variance_inflation(correlation, n) == pytest.approx(min(total / n, n - 0.5))
+
+
+@pytest.mark.parametrize("dof", [1.0, 2.7, 3.5, 12.2, 200.0])
+def test_quantiles_between_whole_degrees_of_freedom_agree_with_scipy(dof: float) -> None:
+    for probability in (0.9, 0.95, 0.99):
+        assert student_quantile_between(probability, dof) == pytest.approx(
+            float(stats.t.ppf(probability, dof)), rel=0.025
+        )
 
 
 def test_a_ratio_is_the_inverse_of_its_inverse() -> None:
@@ -40,8 +71,8 @@ def test_a_ratio_is_the_inverse_of_its_inverse() -> None:
 def test_equal_samples_claim_no_certainty() -> None:
     interval = log_mean_interval([0.0] * 4, 0.05)
     reach = float(stats.t.ppf(0.95, 3)) * LEAST_DEVIATION / 2
-    assert interval.low == pytest.approx(math.exp(-reach))
-    assert interval.high == pytest.approx(math.exp(reach))
+    assert 0.98 * math.exp(-reach) < interval.low < math.exp(-reach)
+    assert math.exp(reach) < interval.high < 1.02 * math.exp(reach)
 
 
 def test_one_value_has_no_interval() -> None:

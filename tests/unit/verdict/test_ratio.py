@@ -18,7 +18,7 @@ from pytest_k8snet.verdict import (
     Verdict,
 )
 
-NO_WARMUP = Plan(warmup_pairs=0, seed=1)
+NO_WARMUP = Plan(warmup_pairs=0, seed=1, span_seconds=0)
 
 
 def ratio_of(pod: float, node: float, plan: Plan = NO_WARMUP) -> PairedRatio:
@@ -59,7 +59,7 @@ def test_undecided_raises_and_says_how_many_more() -> None:
         assert cluster.ratio(Plan(seed=4, last=8)) >= 0.90
     text = str(caught.value).splitlines()
     assert text[0] == "INCONCLUSIVE: pod-pod / node-node >= 0.90"
-    assert text[1].endswith("8 pairs x 5 s, 0 discarded")
+    assert text[1].endswith("8 pairs x 5 s, 0 discarded, watched 287 s")
     assert text[2].startswith("  undecided: the limit lies within the interval, and one ")
     assert " of the pairs varies by " in text[2]
     assert "; about " in text[2]
@@ -136,7 +136,7 @@ def test_monitoring_reports_and_fails_nothing() -> None:
 
 
 def test_monitoring_does_not_raise_when_undecided() -> None:
-    plan = Plan(seed=1, last=5, monitor=True)
+    plan = Plan(seed=1, last=5, monitor=True, span_seconds=0)
     assert SimulatedCluster(random.Random(1), ratio=0.90).ratio(plan) >= 0.90
 
 

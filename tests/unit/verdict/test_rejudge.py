@@ -21,7 +21,7 @@ from pytest_k8snet.verdict import (
     judge,
 )
 
-PLAN = Plan(seed=1, warmup_pairs=0)
+PLAN = Plan(seed=1, warmup_pairs=0, span_seconds=0)
 
 
 def a_ratio() -> Verdict:

@@ -45,7 +45,7 @@ def latency(requests: Iterator[float]) -> Latency:
         return Observation(figures={"total": [next(requests) for _ in range(turn.requests)]})
 
     # Rounds of 100 requests, so each lasts for one period of the stall.
-    plan = Plan(seed=1, warmup_pairs=0, requests=4_000)
+    plan = Plan(seed=1, warmup_pairs=0, span_seconds=0, requests=4_000)
     return Latency(Arm(label="node1 -> web", take=take), Judging(plan=plan))
 
 

@@ -36,7 +36,7 @@ class Earlier:
 
 
 def gate(now: Arm, earlier: Earlier, plan: Plan | None = None) -> Verdict:
-    judging = Judging(plan=plan or Plan())
+    judging = Judging(plan=(plan or Plan()).with_changes(span_seconds=0))
     return Bandwidth(now, judging) / earlier >= 0.90
 
 
