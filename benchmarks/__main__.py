@@ -13,6 +13,7 @@ NAMES = (
     "report",
     "verdict_time",
     "verdict_errors",
+    "verdict_noise",
     "verdict_lab",
 )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.run import Run
     from pytest_k8snet.report.baseline import Baseline
     from pytest_k8snet.report.recorder import Recorder
-    from pytest_k8snet.verdict import Bandwidth, Latency
+    from pytest_k8snet.verdict import Bandwidth, EarlierVerdicts, Latency
 
 #: What the run records; there once a test asks for a cluster.
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
@@ -63,11 +63,11 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     modes = pytestconfig.stash.get(MODES_WANTED, ())
     cost_wanted = pytestconfig.stash.get(COST_WANTED, False)
     with launch(settings, recorder, modes, watch_switches=cost_wanted) as run:
-        if settings.baseline is not None:
+        if settings.baseline:
             from pytest_k8snet.report.baseline import attach
 
             # After the facts of now, which it is compared with.
-            pytestconfig.stash[_BASELINE] = attach(recorder, settings.baseline)
+            pytestconfig.stash[_BASELINE] = attach(recorder, *settings.baseline)
         yield run
         if request.session.exitstatus == pytest.ExitCode.INTERRUPTED:
             run.watch_no_more()
@@ -215,10 +215,10 @@ def latency(_gates: Gates) -> Callable[..., Latency]:
 
 @pytest.fixture(scope="session")
 def baseline(pytestconfig: pytest.Config, k8snet: Run) -> Baseline:
-    """Return the run of ``--k8snet-baseline`` to compare with.
+    """Return the runs of ``--k8snet-baseline`` to compare with.
 
-    ``assert bandwidth(pod_pair) / baseline >= 0.95`` compares with the same scene and mode of that
-    run, by an interval for two separate runs.
+    ``assert bandwidth(pod_pair) / baseline >= 0.95`` compares with the same scene and mode of those
+    runs. Three earlier runs or more show how much runs differ anyway; one alone decides nothing.
 
     Raises:
         SettingsError: no earlier run was given.
@@ -230,7 +230,7 @@ def baseline(pytestconfig: pytest.Config, k8snet: Run) -> Baseline:
 
         raise SettingsError(
             "there is no earlier run to compare with",
-            remedy="give its results file: --k8snet-baseline=before.jsonl",
+            remedy="give their results files: --k8snet-baseline=one.jsonl,two.jsonl,three.jsonl",
         )
     return found
 
@@ -251,10 +251,29 @@ def _gates(request: pytest.FixtureRequest, k8snet: Run) -> Iterator[Gates]:
         plan=plan,
         progress=recorder.noted,
         watch=k8snet.node_pod_watch(),
+        earlier=_earlier_verdicts(request),
         machine_of=k8snet.machine_of,
     )
     if recorder.progress is not None:
         recorder.progress.update()
+
+
+def _earlier_verdicts(request: pytest.FixtureRequest) -> EarlierVerdicts | None:
+    """Return the test's verdicts in the run of ``--k8snet-resume``."""
+    from pytest_k8snet.settings import of as settings_of
+
+    path = settings_of(request.config).resume
+    if path is None:
+        return None
+    from pytest_k8snet.report.records import read
+    from pytest_k8snet.verdict import EarlierVerdicts
+
+    records = [
+        record
+        for record in read(path).records
+        if record["kind"] == "verdict" and record.get("test") == request.node.nodeid
+    ]
+    return EarlierVerdicts(records, path.name)
 
 
 def _current_mode(request: pytest.FixtureRequest) -> CalicoMode | None:

@@ -151,6 +151,11 @@ def _link_rate(text: str) -> BitRate | None:
     return None if text == "unlimited" else BitRate.parse(text)
 
 
+def paths(text: str) -> tuple[Path, ...]:
+    """Read paths, separated by commas."""
+    return tuple(Path(word.strip()) for word in text.split(",") if word.strip())
+
+
 def _modes(text: str) -> tuple[CalicoMode, ...]:
     from pytest_k8snet.calico.modes import CalicoMode
 
@@ -336,10 +341,17 @@ OPTIONS: tuple[Option, ...] = (
         read=Path,
     ),
     Option(
-        "baseline",
-        "results file of an earlier run to compare with",
-        flags=("--k8snet-baseline",),
+        "resume",
+        "results file of a run whose undecided gates go on, and whose decided ones stand",
+        flags=("--k8snet-resume",),
         read=Path,
+    ),
+    Option(
+        "baseline",
+        "results files of earlier runs to compare with, separated by commas",
+        flags=("--k8snet-baseline",),
+        default="",
+        read=paths,
     ),
 )
 

@@ -17,7 +17,7 @@ import pytest
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import SettingsError
-from pytest_k8snet.options import OPTIONS, Change, Option, Ticket
+from pytest_k8snet.options import OPTIONS, Change, Option, Ticket, paths
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict.plan import Plan
 
@@ -52,7 +52,8 @@ class Settings:
     results: Path | None
     report: Path | None
     summary: Path | None
-    baseline: Path | None
+    resume: Path | None
+    baseline: tuple[Path, ...]
     origins: Mapping[str, str]
 
     def described(self) -> dict[str, dict[str, str]]:
@@ -123,7 +124,7 @@ def _read_one(config: pytest.Config, option: Option) -> tuple[Any, str]:
         # An empty value unsets nothing by accident: `is None` means "not given here".
         if text is None:
             continue
-        if option.read is Path and not text:
+        if option.read in (Path, paths) and not text:
             # Most often a shell variable that is not set; as a path it would be this directory.
             raise SettingsError(
                 f"{origin} is given without a value", remedy=f"{option.help}; or leave it out"
@@ -134,9 +135,11 @@ def _read_one(config: pytest.Config, option: Option) -> tuple[Any, str]:
             raise SettingsError(
                 f"{origin} cannot be read", found=str(exc), remedy=option.help
             ) from None
+        base = config.rootpath if origin.startswith("ini") else config.invocation_params.dir
         if isinstance(value, Path):
-            base = config.rootpath if origin.startswith("ini") else config.invocation_params.dir
             value = base / value.expanduser()
+        elif option.read is paths:
+            value = tuple(base / path.expanduser() for path in value)
         return value, origin
     return _default(option), "default"
 
@@ -159,10 +162,23 @@ def _refuse_contradictions(settings: Settings) -> None:
             found=f"{settings.nodes[0]} from {settings.origins['nodes']}",
             remedy="name at least two nodes, client first, or none at all",
         )
-    if settings.baseline is not None and not settings.baseline.is_file():
+    if settings.resume is not None and not settings.resume.is_file():
+        raise SettingsError(
+            "the results file to resume does not exist",
+            found=str(settings.resume),
+            remedy="give the results file (--k8snet-results) of the run with undecided gates",
+        )
+    if settings.resume is not None and settings.resume == settings.results:
+        raise SettingsError(
+            "a run cannot be resumed from the file that it writes",
+            found=str(settings.results),
+            remedy="write to another file (--k8snet-results); it will hold the earlier rounds too",
+        )
+    missing = [path for path in settings.baseline if not path.is_file()]
+    if missing:
         raise SettingsError(
             "the baseline file does not exist",
-            found=str(settings.baseline),
+            found=", ".join(map(str, missing)),
             remedy="give the results file (--k8snet-results) of an earlier run",
         )
     for name in ("results", "report", "summary"):

@@ -25,6 +25,7 @@ from pytest_k8snet.units import BitRate
 from pytest_k8snet.verdict import (
     Arm,
     Bandwidth,
+    EarlierVerdicts,
     Judging,
     Latency,
     Observation,
@@ -53,6 +54,7 @@ class Gates:
         plan: in force where a gate names none.
         progress: hears of each round, for the terminal.
         watch: says what befell the cluster since it was last asked; asked between rounds only.
+        earlier: verdicts of the test in an earlier session, to be continued.
         machine_of: what is known of a node, for hints where a verdict is no pass.
     """
 
@@ -60,6 +62,7 @@ class Gates:
     plan: Plan
     progress: Callable[[Progress], None] | None = None
     watch: Callable[[], str] | None = None
+    earlier: EarlierVerdicts | None = None
     machine_of: MachineOf = _unknown
 
     def __repr__(self) -> str:
@@ -168,6 +171,7 @@ class Gates:
             observer=self.progress,
             recorder=self._record,
             watch=self.watch,
+            earlier=self.earlier,
             hints=lambda verdict, arms: hints(verdict, arms, self.machine_of),
         )
 

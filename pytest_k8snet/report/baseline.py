@@ -1,8 +1,9 @@
 """An earlier run to compare with: its figures, its facts, and what differs from now.
 
 Two runs are not paired: minutes or days lie between them, and whatever changed meanwhile is in
-the ratio. So the interval is Welch's for two separate groups, wider than a gate's paired one, and
-the report says so. A figure that the earlier run does not have is an error, never a pass.
+the ratio. So gates compare with several earlier runs, which show how much runs differ anyway. The
+report draws the first, with Welch's interval for two separate groups, and says so. A figure that an
+earlier run does not have is an error, never a pass.
 """
 
 from __future__ import annotations
@@ -25,10 +26,15 @@ class Baseline:
     Args:
         source: what to call it, usually the file's name.
         records: its records.
+        others: further earlier runs, for gates.
     """
 
-    def __init__(self, source: str, records: Sequence[Record]) -> None:
-        self.source = source
+    def __init__(
+        self, source: str, records: Sequence[Record], others: Sequence[Baseline] = ()
+    ) -> None:
+        self.others = tuple(others)
+        self.name = source
+        self.source: str = ", ".join((source, *(one.source for one in self.others)))
         summary = summarise(records)
         self.run = str(summary.run.get("run", ""))
         self.time = summary.begun
@@ -40,14 +46,22 @@ class Baseline:
         return f"Baseline({self.source}, run {self.run})"
 
     @classmethod
-    def load(cls, path: Path) -> Baseline:
-        """Read the newest run of a results file.
+    def load(cls, path: Path, *more: Path) -> Baseline:
+        """Read the newest run of each results file.
 
         Raises:
-            ResultsError: the file cannot be used, or holds no figure.
+            ResultsError: a file cannot be used, holds no figure, or the same run as another.
         """
         results = read(path)
-        found = cls(path.name, results.records)
+        others = [cls.load(one) for one in more]
+        found = cls(path.name, results.records, others)
+        runs = [one.run for one in (found, *others)]
+        if len(set(runs)) < len(runs):
+            raise ResultsError(
+                "the baseline files hold the same run more than once",
+                found=f"{found.source}: runs {', '.join(runs)}",
+                remedy="give the results files of different runs",
+            )
         if not found._figures:
             raise ResultsError(
                 f"the baseline {path} holds no figure",
@@ -56,8 +70,8 @@ class Baseline:
             )
         return found
 
-    def values_of(self, arm: Arm, figure: str) -> tuple[float, ...]:
-        """Return what the earlier run measured of what a gate measures now, one value per sample.
+    def values_of(self, arm: Arm, figure: str) -> tuple[tuple[float, ...], ...]:
+        """Return what each earlier run measured of what a gate measures now, one value per sample.
 
         Args:
             arm: scene, placement and mode.
@@ -65,14 +79,17 @@ class Baseline:
                 of before and now names it: ``median total``.
 
         Raises:
-            ResultsError: the earlier run has none; names those it has.
+            ResultsError: an earlier run has none; names those it has.
         """
+        return tuple(one._values_of(arm, figure) for one in (self, *self.others))
+
+    def _values_of(self, arm: Arm, figure: str) -> tuple[float, ...]:
         wanted = Key(arm.scene, arm.placement, arm.mode or "")
         for (key, quantity, _), values in self._figures.items():
             if (key, quantity) == (wanted, figure):
                 return values
         raise ResultsError(
-            f"the baseline {self.source} has no {figure} of {wanted.text}",
+            f"the baseline {self.name} has no {figure} of {wanted.text}",
             found="it has "
             + "; ".join(f"{quantity} of {key.text}" for key, quantity, _ in self._figures),
             remedy="measure it before the change as well, or do not compare it",
@@ -114,17 +131,17 @@ class Baseline:
         }
 
 
-def attach(recorder: Recorder, path: Path) -> Baseline:
-    """Load the earlier run for the run being recorded, and put it into that run's records.
+def attach(recorder: Recorder, *paths: Path) -> Baseline:
+    """Load the earlier runs for the run being recorded, and put it into that run's records.
 
     Args:
         recorder: the run's; its facts are compared with those of the earlier run.
-        path: the earlier run's results file.
+        paths: the earlier runs' results files; the report draws the first.
 
     Raises:
         ResultsError: the file cannot be used.
     """
-    baseline = Baseline.load(path)
+    baseline = Baseline.load(*paths)
     facts = [record for record in recorder.records if record["kind"] == "facts"]
     recorder.add(baseline.to_record(facts[-1] if facts else None))
     return baseline

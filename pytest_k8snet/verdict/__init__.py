@@ -18,12 +18,14 @@ from pytest_k8snet.verdict.gate import (
     Progress,
 )
 from pytest_k8snet.verdict.plan import Plan
+from pytest_k8snet.verdict.resume import EarlierVerdicts
 from pytest_k8snet.verdict.sampling import Arm, Observation, SampleRequest
 from pytest_k8snet.verdict.verdict import Verdict, judge
 
 __all__ = [
     "Arm",
     "Bandwidth",
+    "EarlierVerdicts",
     "Judging",
     "Latency",
     "Observation",

@@ -40,6 +40,7 @@ def binomial_tail(k: int, n: int, p: float) -> float:
     return binomial_cdf(n - k, n, 1.0 - p)
 
 
+@lru_cache(maxsize=8192)
 def exceedance_bounds(k: int, n: int, level: float) -> tuple[float, float]:
     """Return the exact lower and upper bound of a probability, from k events in n trials.
 

@@ -25,6 +25,7 @@ from pytest_k8snet.verdict.questions import (
     Unpaired,
     quantile_name,
 )
+from pytest_k8snet.verdict.resume import EarlierVerdicts, continued
 from pytest_k8snet.verdict.sampling import Arm, Hit, Observation, Sampling
 from pytest_k8snet.verdict.verdict import (
     Claim,
@@ -64,6 +65,7 @@ class Judging:
         recorder: told of each verdict.
         clock: seconds that only rise, for the time budget.
         sleep: waits for so many seconds, between rounds.
+        earlier: the test's verdicts of an earlier session, to be continued.
         watch: says what befell the cluster since it was last asked; asked between rounds only.
         hints: asked for known causes where a verdict is no pass; given each arm's observations.
     """
@@ -73,6 +75,7 @@ class Judging:
     recorder: Callable[[Verdict], None] | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    earlier: EarlierVerdicts | None = None
     watch: Callable[[], str] | None = None
     hints: Callable[[Verdict, Sequence[Sequence[Observation]]], Sequence[str]] | None = None
 
@@ -83,17 +86,17 @@ class Judging:
 
 @runtime_checkable
 class Reference(Protocol):
-    """An earlier run that a measurement can be divided by."""
+    """Earlier runs that a measurement can be divided by."""
 
     @property
     def source(self) -> str:
-        """What to call it."""
+        """What to call them."""
 
-    def values_of(self, arm: Arm, figure: str) -> tuple[float, ...]:
-        """Its values of what an arm measures now, in base units.
+    def values_of(self, arm: Arm, figure: str) -> tuple[tuple[float, ...], ...]:
+        """Return each run's values of what an arm measures now, in base units.
 
         Raises:
-            ResultsError: it has none.
+            ResultsError: a run has none.
         """
 
 
@@ -321,7 +324,7 @@ class PairShare(Comparable):
 
 
 class UnpairedRatio(Comparable):
-    """A measurement relative to an earlier run; compares with plain numbers."""
+    """A measurement relative to earlier runs; compares with plain numbers."""
 
     _example = "assert bandwidth(pods) / baseline >= 0.95"
 
@@ -478,13 +481,20 @@ def settle(claim: Claim, sampling: Sampling, judging: Judging) -> Verdict:
     """
     question, plan = claim.question, sampling.plan
     question.check(plan, claim.relation, claim.limit)
+    before = judging.earlier.take(claim, plan) if judging.earlier is not None else None
+    if before is not None and before.found != "inconclusive":
+        return _told(before, judging)
     stopped, resumed = "", False
     while True:
         rounds = values(sampling.rounds, question.figure)
-        verdict = conclude(claim, _evidence(sampling, rounds, stopped), plan)
-        spent = len(rounds) >= question.rounds_at_most(plan)
-        taken = sum(len(arms[0]) for arms in rounds) if question.noun == "requests" else len(rounds)
-        if judging.observer is not None and rounds:
+        evidence = _evidence(sampling, rounds, stopped)
+        if before is not None:
+            evidence = continued(before.evidence, evidence)
+        verdict = conclude(claim, evidence, plan)
+        used = evidence.rounds
+        spent = len(used) >= question.rounds_at_most(plan)
+        taken = sum(len(arms[0]) for arms in used) if question.noun == "requests" else len(used)
+        if judging.observer is not None and used:
             judging.observer(
                 Progress(
                     claim=claim, taken=taken, most=question.most(plan), finding=verdict.finding
@@ -500,7 +510,10 @@ def settle(claim: Claim, sampling: Sampling, judging: Judging) -> Verdict:
             rounds_at_most=question.rounds_at_most(plan),
             span_seconds=question.span_seconds(plan),
         )
-    verdict = _with_hints(verdict, sampling, judging)
+    return _told(_with_hints(verdict, sampling, judging), judging)
+
+
+def _told(verdict: Verdict, judging: Judging) -> Verdict:
     if judging.recorder is not None:
         judging.recorder(verdict)
     return verdict

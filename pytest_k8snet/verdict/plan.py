@@ -36,6 +36,8 @@ class Plan:
         budget_seconds: wall time at most, or None.
         span_seconds: time over which the samples are spread, with random gaps; None takes what the
             question needs, 0 takes one sample right after the other.
+        between_runs: how much runs of one cluster differ when nothing was changed (a standard
+            deviation, as a share), for comparing with earlier runs; None takes it from them.
         seed: of the order of the arms and the jitter of requests; None draws one and records it.
         warmup_pairs: pairs measured first and left out; they are short.
         requests: requests at most for one percentile; None takes what the percentile needs.
@@ -54,6 +56,7 @@ class Plan:
     alpha: float = 0.05
     budget_seconds: float | None = None
     span_seconds: float | None = None
+    between_runs: float | None = None
     seed: int | None = None
     warmup_pairs: int = 1
     requests: int | None = None
@@ -80,6 +83,7 @@ class Plan:
 
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
         budget, requests, span = self.budget_seconds, self.requests, self.span_seconds
+        between = self.between_runs
         return (
             ("first", self.first >= FEWEST_PAIRS, f"{FEWEST_PAIRS} or more"),
             ("last", self.last >= self.first, f"first ({self.first}) or more"),
@@ -89,6 +93,7 @@ class Plan:
             ("alpha", 0 < self.alpha <= LARGEST_ALPHA, f"above 0 and at most {LARGEST_ALPHA}"),
             ("budget_seconds", budget is None or 0 < budget < math.inf, "positive"),
             ("span_seconds", span is None or 0 <= span < math.inf, "0 or more"),
+            ("between_runs", between is None or 0 < between < 1, "above 0 and below 1"),
             ("warmup_pairs", self.warmup_pairs >= 0, "0 or more"),
             ("requests", requests is None or requests >= 1, "1 or more"),
             ("most_steal", 0 <= self.most_steal <= 1, "from 0 to 1"),
@@ -105,8 +110,8 @@ class Plan:
     def parse(cls, text: str, base: Plan | None = None) -> Plan:
         """Read ``last=12 seconds=3, budget=10min``: names and values, over those of ``base``.
 
-        ``omit``, ``budget``, ``span``, ``warmup``, ``rate``, ``steal`` and ``idle`` may stand for
-        the long names.
+        ``omit``, ``budget``, ``span``, ``between``, ``warmup``, ``rate``, ``steal`` and ``idle``
+        may stand for the long names.
 
         Raises:
             SettingsError: an unknown name, a value that cannot be read, or no workable plan.
@@ -205,6 +210,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "alpha": float,
     "budget_seconds": _optional(lambda text: float(Seconds.parse(text))),
     "span_seconds": _optional(lambda text: float(Seconds.parse(text))),
+    "between_runs": _optional(float),
     "seed": _optional(int),
     "warmup_pairs": int,
     "requests": _optional(int),
@@ -217,6 +223,7 @@ _SHORT = {
     "omit": "omit_seconds",
     "budget": "budget_seconds",
     "span": "span_seconds",
+    "between": "between_runs",
     "warmup": "warmup_pairs",
     "rate": "requests_per_second",
     "steal": "most_steal",

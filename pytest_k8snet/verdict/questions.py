@@ -13,11 +13,17 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from pytest_k8snet.errors import SettingsError, ToolError
-from pytest_k8snet.verdict.distributions import exceedance_bounds, normal_quantile, student_quantile
+from pytest_k8snet.verdict.distributions import (
+    exceedance_bounds,
+    normal_quantile,
+    student_quantile,
+    student_quantile_between,
+)
 from pytest_k8snet.verdict.intervals import (
     LEAST_DEVIATION,
     Interval,
     deviation,
+    freedom,
     lag_correlation,
     log_mean_interval,
     mean_error,
@@ -46,7 +52,7 @@ class Finding:
         spread: how much one pair (or connection) varies, as a share; None where counts decide.
         warnings: what the reader should know about the values.
         unseen: what could be there without showing in these values, said of every pass.
-        dependent: the samples depend on each other so much that the verdict waits for more.
+        doubt: why these values decide nothing, whatever the interval; else empty.
         counts: for questions that count: what was counted, by name.
     """
 
@@ -60,7 +66,7 @@ class Finding:
     warnings: tuple[str, ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
     unseen: str = ""
-    dependent: bool = False
+    doubt: str = ""
 
 
 class Question(Protocol):
@@ -217,9 +223,16 @@ class Mean:
         logarithms = self.logarithms(rounds[:n])
         interval = log_mean_interval(logarithms, plan.level)
         state = clears(interval, relation, limit)
-        dependent = n >= _FEWEST_CORRELATED and lag_correlation(logarithms) > STRONG_CORRELATION
-        if dependent:
-            state = "open"
+        doubt = ""
+        if n >= _FEWEST_CORRELATED and lag_correlation(logarithms) > STRONG_CORRELATION:
+            state, doubt = (
+                "open",
+                (
+                    "the samples depend on each other: neighbours resemble each other so much that "
+                    f"{n} {self.noun} tell about as much as a few; spread them over a longer time "
+                    "(span=... in the plan)"
+                ),
+            )
         needed = None
         if state == "open":
             margin = math.log(interval.estimate / limit)
@@ -241,7 +254,7 @@ class Mean:
             spread=math.expm1(deviation(logarithms)),
             warnings=tuple(warnings),
             unseen="" if apart else unseen,
-            dependent=dependent,
+            doubt=doubt,
         )
 
     def _unseen(self, logarithms: Sequence[float], relation: Relation) -> tuple[str, int]:
@@ -273,16 +286,25 @@ class Mean:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unpaired:
-    """Is the geometric mean of connections, relative to an earlier run's, on this side?"""
+    """Is the geometric mean of connections, relative to that of earlier runs, on this side?
+
+    Minutes or weeks lie between the runs, so nothing that disturbs them all can cancel out, and
+    what differs between any two runs is in the ratio. So the run is the unit: several earlier runs
+    show how much runs differ when nothing was changed. One alone does not, and is only reported.
+
+    Attributes:
+        before: the connections' figures of each earlier run.
+    """
 
     figure: str
-    before: tuple[float, ...]
+    before: tuple[tuple[float, ...], ...]
     unit: str = ""
 
     @property
     def quantity(self) -> str:
         """What is judged, in words."""
-        return f"{self.figure} ratio to the baseline run"
+        several = "s" if len(self.before) > 1 else ""
+        return f"{self.figure} ratio to the baseline run{several}"
 
     @property
     def noun(self) -> str:
@@ -290,12 +312,16 @@ class Unpaired:
         return "connections"
 
     def check(self, plan: Plan, relation: Relation, limit: float) -> None:
-        """Refuse an earlier run without spread, and a limit that no ratio can reach."""
+        """Refuse earlier runs without figures, and a limit that no ratio can reach."""
         check_limit(limit, self.quantity)
-        if len(self.before) < 2 or not all(0.0 < value < math.inf for value in self.before):
+        values = [value for run in self.before for value in run]
+        least = 1 if len(self.before) > 1 else 2
+        if any(len(run) < least for run in self.before) or not all(
+            0.0 < value < math.inf for value in values
+        ):
             raise SettingsError(
                 f"the baseline run's {self.figure} allows no honest interval",
-                found=f"{len(self.before)} samples: {', '.join(map(str, self.before[:8]))}",
+                found=f"{len(values)} samples: {', '.join(map(str, values[:8]))}",
                 remedy="the run before the change has to take at least two samples of it",
             )
 
@@ -304,38 +330,82 @@ class Unpaired:
         return 0
 
     def most(self, plan: Plan) -> int:
-        """Connections at most."""
-        return plan.last
+        """Connections at most: no more than the first look where none can decide."""
+        return plan.first if self._alone(plan) else plan.last
 
     rounds_at_most = most
 
     def span_seconds(self, plan: Plan) -> float:
         """Time over which the connections are spread."""
-        return SPACING_SECONDS * plan.last if plan.span_seconds is None else plan.span_seconds
+        if plan.span_seconds is not None:
+            return plan.span_seconds
+        return SPACING_SECONDS * self.most(plan)
 
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
     ) -> Finding | None:
-        """Look at Welch's interval of the ratio."""
+        """Look at the interval of the ratio."""
         n = min(len(rounds), plan.last)
         if n < plan.first:
             return None
-        mean = Mean(figure=self.figure, unit="bit/s", paired=False)
-        interval = welch_interval(
-            mean.logarithms(rounds[:n]), [math.log(value) for value in self.before], plan.level
+        logarithms = Mean(figure=self.figure, unit="bit/s", paired=False).logarithms(rounds[:n])
+        earlier = [math.fsum(map(math.log, run)) / len(run) for run in self.before]
+        centre = math.fsum(logarithms) / n - math.fsum(earlier) / len(earlier)
+        within = mean_error(logarithms) * student_quantile_between(
+            1.0 - plan.level, freedom(logarithms)
+        )
+        if self._alone(plan):
+            interval = welch_interval(logarithms, list(map(math.log, self.before[0])), plan.level)
+        else:
+            reach = math.hypot(within, self._between(earlier, plan))
+            interval = Interval(
+                estimate=math.exp(centre),
+                low=math.exp(centre - reach),
+                high=math.exp(centre + reach),
+            )
+        doubt = (
+            "one earlier run cannot show how much runs differ when nothing was changed: give "
+            "several (--k8snet-baseline=a.jsonl,b.jsonl,c.jsonl), or their spread if it is known "
+            "(between=0.03 in the plan)"
+            if self._alone(plan)
+            else ""
         )
         return Finding(
-            state=clears(interval, relation, limit),
+            state="open" if doubt else clears(interval, relation, limit),
             interval=interval,
             low_level=plan.level,
             high_level=plan.level,
             n=n,
-            counts=(("in the baseline run", len(self.before)),),
+            counts=(
+                ("baseline runs", len(self.before)),
+                ("connections in them", sum(map(len, self.before))),
+            ),
+            doubt=doubt,
         )
+
+    def _alone(self, plan: Plan) -> bool:
+        return len(self.before) == 1 and plan.between_runs is None
+
+    def _between(self, earlier: Sequence[float], plan: Plan) -> float:
+        """Return how far two runs lie apart by chance, as logarithms, at the plan's alpha.
+
+        The looks of a gate share the run's own offset, so it is paid for once and not at each.
+        """
+        runs = len(earlier)
+        if plan.between_runs is not None:
+            spread, reach = math.log1p(plan.between_runs), normal_quantile(1.0 - plan.alpha)
+        else:
+            spread = max(deviation(earlier), LEAST_DEVIATION)
+            reach = student_quantile(1.0 - plan.alpha, runs - 1)
+        return reach * spread * math.sqrt(1.0 + 1.0 / runs)
 
     def to_record(self) -> dict[str, Any]:
         """Return the question as a JSON-safe dict."""
-        return {"kind": "unpaired", "figure": self.figure, "before": list(self.before)}
+        return {
+            "kind": "unpaired",
+            "figure": self.figure,
+            "before": [list(run) for run in self.before],
+        }
 
 
 def welch_interval(now: Sequence[float], before: Sequence[float], level: float) -> Interval:

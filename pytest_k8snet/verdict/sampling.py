@@ -182,11 +182,14 @@ class Sampling:
             for number in range(self.plan.warmup_pairs):
                 self._turns(number, 0, min(requests, _WARMUP_REQUESTS), warmup=True)
         number = len(self.rounds)
-        self._wait(number, span_seconds / rounds_at_most)
+        wait_seconds = self._wait_seconds(number, span_seconds / rounds_at_most)
         for attempt in itertools.count():
-            reason = self._refusal(requests, rounds_at_most)
+            reason = self._refusal(requests, rounds_at_most, wait_seconds)
             if reason:
                 return reason
+            if wait_seconds > 0.0:
+                self._sleep(wait_seconds)
+                wait_seconds = 0.0
             begun = self._clock()
             observations = self._turns(number, attempt, requests, warmup=False)
             causes = self._causes(observations)
@@ -203,16 +206,17 @@ class Sampling:
             )
         raise AssertionError("unreachable: the count of attempts has no end")
 
-    def _wait(self, number: int, spacing_seconds: float) -> None:
-        """Wait until the next round's time; where rounds take longer than that, not at all."""
+    def _wait_seconds(self, number: int, spacing_seconds: float) -> float:
+        """Return how long to wait for the next round's time; 0 where rounds take longer."""
         if not self.times or self._started is None:
-            return
+            return 0.0
         if self.plan.budget_seconds is not None:
-            spacing_seconds = min(spacing_seconds, self.plan.budget_seconds / self.plan.last)
+            # The first look has to come within the budget, whatever the gaps that are drawn.
+            most = self.plan.budget_seconds / (1.5 * self.plan.first + 1.0)
+            spacing_seconds = min(spacing_seconds, most)
         drawn = random.Random(f"{self.seed} {number}").uniform(0.5, 1.5) * spacing_seconds
         passed = self._clock() - self._started - self.times[-1][0]
-        if drawn > passed:
-            self._sleep(drawn - passed)
+        return max(0.0, drawn - passed)
 
     def _causes(self, observations: Sequence[Observation]) -> list[tuple[str, str]]:
         """Return label and cause of whatever forbids this round to count."""
@@ -263,7 +267,7 @@ class Sampling:
             self._longest_seconds = max(self._longest_seconds, self._clock() - begun)
         return tuple(taken[arm] for arm in sorted(taken))
 
-    def _refusal(self, requests: int, rounds_at_most: int) -> str:
+    def _refusal(self, requests: int, rounds_at_most: int, wait_seconds: float) -> str:
         """Say why the next round must not be taken, or nothing."""
         discarded = discarded_rounds(self.discards)
         # Even if every further round were good, the share would stay too large.
@@ -282,7 +286,7 @@ class Sampling:
             if requests
             else self.plan.seconds + self.plan.omit_seconds
         )
-        next_seconds = self._longest_seconds or planned * len(self.arms)
+        next_seconds = wait_seconds + (self._longest_seconds or planned * len(self.arms))
         spent = self._clock() - self._started
         if spent + next_seconds > budget:
             return (

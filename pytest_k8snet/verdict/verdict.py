@@ -149,12 +149,8 @@ def _doubt(claim: Claim, evidence: Evidence, plan: Plan, finding: Finding | None
     """Return why nothing is decided yet, or nothing."""
     if finding is None:
         return "nothing was measured up to the plan's first look"
-    if finding.dependent:
-        return (
-            "the samples depend on each other: neighbours resemble each other so much that "
-            f"{finding.n} {claim.question.noun} tell about as much as a few; spread them over a "
-            "longer time (span=... in the plan)"
-        )
+    if finding.doubt:
+        return finding.doubt
     if finding.state == "open":
         return "the limit lies within the interval"
     if too_many_discards(evidence.discards, len(evidence.rounds)):
@@ -316,7 +312,9 @@ def _question(record: Mapping[str, Any]) -> Question:
     if kind == "quantile":
         return Quantile(**fields)
     if kind == "unpaired":
-        return Unpaired(figure=fields["figure"], before=tuple(fields["before"]))
+        return Unpaired(
+            figure=fields["figure"], before=tuple(tuple(run) for run in fields["before"])
+        )
     if kind == "share":
         return Share(
             of=Mean(**{name: value for name, value in fields.pop("of").items() if name != "kind"}),
@@ -439,7 +437,7 @@ def _interval_line(verdict: Verdict) -> str:
 def _open_line(verdict: Verdict) -> str:
     question, finding, plan = verdict.claim.question, verdict.finding, verdict.plan
     text = f"undecided: {verdict.reason}"
-    if finding is None or finding.state != "open":
+    if finding is None or finding.state != "open" or finding.doubt:
         return text
     if finding.spread is not None:
         text += f", and one of the {question.noun} varies by {finding.spread:.1%}"

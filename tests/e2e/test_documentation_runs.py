@@ -26,7 +26,7 @@ BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILIN
 #: What a page need not say, since its reader's machine does nothing else meanwhile.
 FOR_A_BUSY_MACHINE = (
     "-p no:cacheprovider -o k8snet_lab_rate=40M "
-    "-o k8snet_plan='idle=0 steal=1 seconds=1 omit=0 warmup=0 first=4'"
+    "-o k8snet_plan='idle=0 steal=1 seconds=1 omit=0 warmup=0 first=4 span=0'"
 )
 EXIT_STATUS = re.compile(r"  # exit status (\d+)$")
 

@@ -23,7 +23,9 @@ def an_arm(scene: str, placement: str = "", mode: str | None = None) -> Arm:
 
 
 def test_a_figure_of_the_earlier_run_is_found() -> None:
-    found = Baseline("b", study()).values_of(an_arm("pod-pod", "same-subnet", "Never"), "bandwidth")
+    (found,) = Baseline("b", study()).values_of(
+        an_arm("pod-pod", "same-subnet", "Never"), "bandwidth"
+    )
     assert len(found) == 4
     assert all(2.6e9 < value < 2.9e9 for value in found)
 
@@ -44,7 +46,8 @@ def test_a_gate_is_compared_with_the_like_of_the_earlier_run() -> None:
         return Observation(figures={"bandwidth": (2.75e9 * (1 + 0.001 * turn.number),)})
 
     arm = Arm(label="pod-pod", take=take, scene="pod-pod", mode="Never", placement="same-subnet")
-    ratio = Bandwidth(arm, Judging(plan=Plan(span_seconds=0))) / Baseline("before.jsonl", study())
+    terms = Judging(plan=Plan(span_seconds=0, between_runs=0.02))
+    ratio = Bandwidth(arm, terms) / Baseline("before.jsonl", study())
     verdict = ratio >= 0.95
     assert verdict.state == "pass"
     assert "pod-pod / baseline run >= 0.95" in verdict.text
@@ -68,7 +71,7 @@ def test_the_earlier_run_is_put_into_the_records_of_this_one(tmp_path: Path) -> 
 
 
 def test_latency_counts_samples_not_requests() -> None:
-    found = Baseline("b", study()).values_of(an_arm("node-clusterip"), "median time_connect")
+    (found,) = Baseline("b", study()).values_of(an_arm("node-clusterip"), "median time_connect")
     assert len(found) == 2
 
 
@@ -104,3 +107,24 @@ def test_a_file_without_figures_is_no_baseline(tmp_path: Path) -> None:
     path.write_text(json.dumps(study()[0]) + "\n")
     with pytest.raises(ResultsError, match="holds no figure"):
         Baseline.load(path)
+
+
+def run_named(name: str) -> list[dict[str, object]]:
+    return [{**record, "run": name} for record in study()]
+
+
+def test_gates_compare_with_the_like_of_every_earlier_run(tmp_path: Path) -> None:
+    paths = []
+    for name in ("k8snet-a", "k8snet-b"):
+        paths.append(tmp_path / f"{name}.jsonl")
+        paths[-1].write_text("".join(json.dumps(record) + "\n" for record in run_named(name)))
+    loaded = Baseline.load(*paths)
+    assert loaded.source == "k8snet-a.jsonl, k8snet-b.jsonl"
+
+    def take(turn: SampleRequest) -> Observation:
+        raise AssertionError("nothing is measured here")
+
+    arm = Arm(label="pod-pod", take=take, scene="pod-pod", mode="Never", placement="same-subnet")
+    assert [len(run) for run in loaded.values_of(arm, "bandwidth")] == [4, 4]
+    with pytest.raises(ResultsError, match="hold the same run more than once"):
+        Baseline.load(paths[0], paths[0])

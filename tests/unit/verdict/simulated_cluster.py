@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pytest_k8snet.verdict import (
     Arm,
     Bandwidth,
+    EarlierVerdicts,
     Judging,
     Latency,
     Observation,
@@ -201,18 +202,43 @@ class SimulatedCluster:
             hit="the hypervisor took 20% of the CPU time" if hit else "",
         )
 
-    def judging(self, plan: Plan) -> Judging:
+    def judging(self, plan: Plan, earlier: EarlierVerdicts | None = None) -> Judging:
         """Return terms under which gates live in the cluster's time."""
-        return Judging(plan=plan, clock=self.clock, sleep=self.clock.sleep)
+        return Judging(plan=plan, clock=self.clock, sleep=self.clock.sleep, earlier=earlier)
 
     def bandwidth(self, plan: Plan) -> Bandwidth:
         """Return the lazy bandwidth of the pod arm, 2.85 Gbit/s times the ratio."""
         return Bandwidth(Arm(label="pod-pod", take=self._take), self.judging(plan))
 
-    def ratio(self, plan: Plan) -> PairedRatio:
-        """Return the lazy ratio of the two arms."""
-        node = Bandwidth(Arm(label="node-node", take=self._take), self.judging(plan))
-        return self.bandwidth(plan) / node
+    def ratio(self, plan: Plan, earlier: EarlierVerdicts | None = None) -> PairedRatio:
+        """Return the lazy ratio of the two arms, continued from earlier verdicts if given."""
+        pod, node = (
+            Bandwidth(Arm(label=label, take=self._take), self.judging(plan, earlier))
+            for label in ("pod-pod", "node-node")
+        )
+        return pod / node
+
+
+class EarlierRuns:
+    """Earlier runs with these bandwidths."""
+
+    def __init__(self, *runs: tuple[float, ...], source: str = "before.jsonl") -> None:
+        self.runs = runs
+        self.source = source
+
+    def values_of(self, arm: Arm, figure: str) -> tuple[tuple[float, ...], ...]:
+        assert figure == "bandwidth"
+        return self.runs
+
+
+def earlier_runs(rng: random.Random, sd: float, count: int, samples: int = 8) -> EarlierRuns:
+    """Return earlier runs of a cluster whose runs differ by ``sd``: 2.85 Gbit/s in the long run."""
+    return EarlierRuns(
+        *(
+            tuple(2.85e9 * math.exp(offset + rng.gauss(0, ARM_SD)) for _ in range(samples))
+            for offset in (rng.gauss(0, sd) for _ in range(count))
+        )
+    )
 
 
 def scripted(*values: float, discards: dict[int, str] | None = None) -> Arm:

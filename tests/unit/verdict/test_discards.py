@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import random
 
-from simulated_cluster import scripted
+from simulated_cluster import SimulatedCluster, scripted
 
 from pytest_k8snet import Mbit
 from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, SampleRequest
@@ -240,3 +241,24 @@ def test_what_befell_the_cluster_during_a_round_discards_it_and_not_what_came_be
     assert asked == [0, 1, 2, 3, 4, 5]
     assert ratio <= 0.7
     assert len(asked) == 6, "a comparison that takes no further round asks nothing"
+
+
+def test_a_budget_leaves_room_for_the_first_look_and_is_not_waited_out() -> None:
+    cluster = SimulatedCluster(random.Random(1), ratio=0.9)
+    verdict = cluster.ratio(Plan(seed=1, warmup_pairs=0, budget_seconds=120)) >= 0.9
+    assert verdict.state == "inconclusive"
+    assert verdict.finding is not None
+    assert "the time budget of 120 s is spent" in verdict.reason
+    assert cluster.clock.now <= 120
+
+
+def test_pairs_lie_apart_by_random_gaps_that_the_seed_draws() -> None:
+    times = []
+    for seed in (1, 1, 2):
+        cluster = SimulatedCluster(random.Random(1), ratio=0.9)
+        times.append((cluster.ratio(Plan(seed=seed, warmup_pairs=0)) >= 0.9).evidence.times)
+    gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(times[0])]
+    assert len(gaps) == 19
+    assert all(18 <= gap <= 54 for gap in gaps)
+    assert 30 < sum(gaps) / len(gaps) < 42
+    assert times[0] == times[1] != times[2]

@@ -5,7 +5,7 @@ import random
 
 import pytest
 from scipy import stats
-from simulated_cluster import scripted
+from simulated_cluster import EarlierRuns, earlier_runs, scripted
 
 from pytest_k8snet.errors import Inconclusive, SettingsError
 from pytest_k8snet.units import Mbit
@@ -21,21 +21,11 @@ from pytest_k8snet.verdict import (
 )
 from pytest_k8snet.verdict.questions import welch_interval
 
-
-class Earlier:
-    """An earlier run with these bandwidths."""
-
-    source = "before.jsonl"
-
-    def __init__(self, *values: float) -> None:
-        self.values = values
-
-    def values_of(self, arm: Arm, figure: str) -> tuple[float, ...]:
-        assert figure == "bandwidth"
-        return self.values
+#: Three runs that differ by about 1 %.
+EARLIER = EarlierRuns((2.86e9, 2.84e9), (2.83e9, 2.83e9), (2.87e9,))
 
 
-def gate(now: Arm, earlier: Earlier, plan: Plan | None = None) -> Verdict:
+def gate(now: Arm, earlier: EarlierRuns, plan: Plan | None = None) -> Verdict:
     judging = Judging(plan=(plan or Plan()).with_changes(span_seconds=0))
     return Bandwidth(now, judging) / earlier >= 0.90
 
@@ -52,19 +42,18 @@ def test_welchs_interval_is_scipys_with_degrees_rounded_down() -> None:
 
 
 def test_the_same_bandwidth_as_before_passes_and_much_less_fails() -> None:
-    earlier = Earlier(2.86e9, 2.84e9, 2.85e9, 2.83e9)
-    verdict = gate(scripted(2.85e9, 2.83e9, 2.86e9, 2.84e9), earlier)
+    verdict = gate(scripted(2.85e9, 2.83e9, 2.86e9, 2.84e9), EARLIER)
     assert verdict.state == "pass"
     assert "baseline run" in verdict.text
-    assert "4 in the baseline run" in verdict.text
-    assert gate(scripted(0.98e9, 0.97e9, 0.99e9), earlier).state == "fail"
+    assert "3 baseline runs, 5 connections in them" in verdict.text
+    assert gate(scripted(0.98e9, 0.97e9, 0.99e9), EARLIER).state == "fail"
 
 
 def test_the_record_names_the_baseline_and_can_be_judged_again() -> None:
-    verdict = gate(scripted(2.85e9, 2.83e9, 2.86e9), Earlier(2.86e9, 2.84e9))
+    verdict = gate(scripted(2.85e9, 2.83e9, 2.86e9), EARLIER)
     record = verdict.to_record()
     assert record["baseline"] == "baseline run before.jsonl"
-    assert record["quantity"] == "bandwidth ratio to the baseline run"
+    assert record["quantity"] == "bandwidth ratio to the baseline runs"
     assert judge(record).to_record() == record
     assert judge(record, limit=1.2).state == "fail"
 
@@ -77,35 +66,50 @@ def test_an_earlier_run_without_spread_is_refused_before_anything_is_measured(
         raise AssertionError("nothing may be measured")
 
     with pytest.raises(SettingsError, match="allows no honest interval"):
-        gate(Arm(label="pod-pod", take=take), Earlier(*values))
+        gate(Arm(label="pod-pod", take=take), EarlierRuns(values))
 
 
 def test_a_bandwidth_divides_by_nothing_else() -> None:
     with pytest.raises(TypeError, match="cannot divide"):
         Bandwidth(scripted(1e9), Judging(plan=Plan())) / 2  # type: ignore[operator]
     with pytest.raises(TypeError, match="cannot compare"):
-        _ = Bandwidth(scripted(1e9), Judging(plan=Plan())) / Earlier(1e9, 1e9) >= 5 * Mbit
+        _ = Bandwidth(scripted(1e9), Judging(plan=Plan())) / EarlierRuns((1e9, 1e9)) >= 5 * Mbit
 
 
-@pytest.mark.parametrize(("sd_now", "sd_before"), [(0.04, 0.04), (0.02, 0.08)])
+def verdict_against(seed: int, sd: float, count: int, text: str = "") -> Verdict:
+    """At the limit, on a cluster whose runs differ by ``sd``."""
+    chance = random.Random(f"cluster {seed}")
+    own = 0.9 * 2.85e9 * math.exp(chance.gauss(0, sd))
+
+    def take(turn: SampleRequest) -> Observation:
+        return Observation(figures={"bandwidth": (own * math.exp(chance.gauss(0, 0.03)),)})
+
+    plan = Plan.parse(f"seed={seed} warmup=0 {text}")
+    return gate(Arm(label="now", take=take), earlier_runs(chance, sd, count), plan)
+
+
+@pytest.mark.parametrize("sd", [0.02, 0.05])
+@pytest.mark.parametrize(("count", "known"), [(3, False), (1, True)])
 def test_at_the_limit_it_errs_no_more_often_than_the_plan_allows(
-    sd_now: float, sd_before: float
+    sd: float, count: int, known: bool
 ) -> None:
-    chance = random.Random(9)
-    plan = Plan(first=4, last=12)
-    passed = failed = 0
-    runs = 500
-    for _ in range(runs):
-        earlier = Earlier(*(math.exp(chance.gauss(0, sd_before)) for _ in range(8)))
-
-        def take(turn: SampleRequest) -> Observation:
-            return Observation(figures={"bandwidth": (0.9 * math.exp(chance.gauss(0, sd_now)),)})
-
-        verdict = gate(Arm(label="now", take=take), earlier, plan)
-        passed += verdict.state == "pass"
-        failed += verdict.state == "fail"
+    runs = 400
+    text = f"between={sd}" if known else ""
+    states = [verdict_against(seed, sd, count, text).state for seed in range(runs)]
     # 5 % each way, and three standard errors of this simulation.
-    assert max(passed, failed) / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+    most = runs * 0.05 + 3 * math.sqrt(runs * 0.05 * 0.95)
+    assert max(states.count("pass"), states.count("fail")) <= most
+
+
+def test_one_earlier_run_is_reported_and_decides_nothing() -> None:
+    verdicts = [verdict_against(seed, 0.0, 1) for seed in range(20)]
+    assert {verdict.state for verdict in verdicts} == {"inconclusive"}
+    text = verdicts[0].text
+    assert "one earlier run cannot show how much runs differ when nothing was changed" in text
+    assert "(between=0.03 in the plan)" in text
+    assert "4 connections x 5 s" in text
+    passed = gate(scripted(2.85e9), EarlierRuns((2.85e9, 2.84e9)), Plan(between_runs=0.02))
+    assert passed.state == "pass"
 
 
 def test_an_undecided_comparison_is_no_pass() -> None:
@@ -114,6 +118,7 @@ def test_an_undecided_comparison_is_no_pass() -> None:
     def take(turn: SampleRequest) -> Observation:
         return Observation(figures={"bandwidth": (0.9 * math.exp(chance.gauss(0, 0.1)),)})
 
-    verdict = gate(Arm(label="now", take=take), Earlier(1.0, 1.1, 0.95), Plan(first=4, last=6))
+    earlier = EarlierRuns((1.0, 1.1), (0.95,))
+    verdict = gate(Arm(label="now", take=take), earlier, Plan(first=4, last=6))
     with pytest.raises(Inconclusive):
         assert verdict
