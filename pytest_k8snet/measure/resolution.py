@@ -12,16 +12,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.errors import ToolError
+from pytest_k8snet.units import Seconds
 from pytest_k8snet.verdict.intervals import Interval, log_ratio_interval
-from pytest_k8snet.verdict.questions import pairs_needed, resolution, too_close
+from pytest_k8snet.verdict.questions import (
+    SPACING_SECONDS,
+    pairs_needed,
+    plan_pairs,
+    resolution,
+    too_close,
+)
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.endpoints import Pair
     from pytest_k8snet.measure.gates import Gates
     from pytest_k8snet.verdict import Plan
 
-#: Pairs of an A/A measurement; with eight, the spread is known to about a quarter.
-PAIRS = 8
+#: Distances of limits from ratios that plans are proposed for, and the time that they may take.
+_DISTANCES = (0.05, 0.07, 0.10, 0.20)
+_WITHIN_SECONDS = 600.0
+#: Pairs of an A/A measurement; with sixteen, the spread is known to about a sixth.
+PAIRS = 16
+#: A plan is proposed for a spread that is larger by this factor than the one that was measured.
+_CAUTION = 1.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,23 +63,60 @@ class Resolution:
         """Tell whether a limit lies so near to a ratio that the plan will often not decide."""
         return too_close(ratio, limit, self.spread)
 
+    def propose(self, distance: float, within_seconds: float = _WITHIN_SECONDS) -> Plan | None:
+        """Return a plan that tells a limit so far from the ratio, or None where none is enough.
+
+        Samples are shortened where that is the only way: connections differ more from each other
+        than the seconds of one do, so short ones tell nearly as much. Measure the resolution again
+        with such a plan.
+
+        Args:
+            distance: between ratio and limit, as a share.
+            within_seconds: wall time that the whole plan may take.
+        """
+        plan = self.plan
+        # The gaps are drawn: some runs take a little longer than the span.
+        span = 0.9 * within_seconds
+        overhead = max(0.0, self.pair_seconds / 2 - plan.seconds - plan.omit_seconds)
+        for seconds in sorted({plan.seconds, *range(1, min(4, plan.seconds))}, reverse=True):
+            each = 2 * (seconds + plan.omit_seconds + overhead)
+            last = plan_pairs(_CAUTION * math.log1p(self.spread), math.log1p(distance), plan)
+            if last is not None and last * each <= span:
+                span = min(span, SPACING_SECONDS * last)
+                return plan.with_changes(last=last, seconds=seconds, span_seconds=span)
+        return None
+
     def __str__(self) -> str:
         lines = [
             f"{self.label} against itself: ratio {self.interval.estimate:.3f}, interval "
             f"[{self.interval.low:.3f}, {self.interval.high:.3f}]"
             + ("" if self.sound else ": NOT 1, so something drifts or the arms differ")
         ]
+        span = self.plan.span_seconds
+        span = SPACING_SECONDS * self.plan.last if span is None else span
         for spreads in (1.0, 2.0):
             margin = math.log1p(self.spread) * spreads
             needed = pairs_needed(math.log1p(self.spread), margin, self.plan.level)
             if needed is not None:
                 pairs = max(needed, self.plan.first)
+                each = max(self.pair_seconds, span / self.plan.last)
                 lines.append(
                     f"resolves {math.expm1(margin):.1%} in about {pairs} pairs, "
-                    f"{pairs * self.pair_seconds:.0f} s"
+                    f"{pairs * each:.0f} s"
                 )
         lines.append("set limits at least that far below (or above) the ratio you expect")
+        for distance in _DISTANCES:
+            plan = self.propose(distance)
+            lines.append(
+                f"a limit {distance:.0%} from the ratio, decided within "
+                f"{Seconds(_WITHIN_SECONDS)} in 19 of 20 runs: "
+                + (f"plan {_settings(plan)!r}" if plan else "not on this cluster")
+            )
         return "\n".join(lines)
+
+
+def _settings(plan: Plan) -> str:
+    return f"last={plan.last} seconds={plan.seconds} span={plan.span_seconds:g}"
 
 
 def measure_resolution(gates: Gates, pair: Pair, *, pairs: int = PAIRS) -> Resolution:

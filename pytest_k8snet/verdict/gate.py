@@ -34,6 +34,7 @@ from pytest_k8snet.verdict.verdict import (
     claim_text,
     conclude,
     figure_text,
+    limit_text,
 )
 
 
@@ -230,14 +231,20 @@ class Bandwidth(Comparable):
     @overload
     def __truediv__(self, baseline: Bandwidth) -> PairedRatio: ...
     @overload
+    def __truediv__(self, baseline: BitRate) -> RateShare: ...
+    @overload
     def __truediv__(self, baseline: Reference) -> UnpairedRatio: ...
-    def __truediv__(self, baseline: Bandwidth | Reference) -> PairedRatio | UnpairedRatio:
+    def __truediv__(
+        self, baseline: Bandwidth | BitRate | Reference
+    ) -> PairedRatio | RateShare | UnpairedRatio:
+        if isinstance(baseline, BitRate):
+            return RateShare(self._sampling, self._judging, baseline)
         if isinstance(baseline, Reference):
             return UnpairedRatio(self._sampling.arms[0], self._judging, baseline)
         if not isinstance(baseline, Bandwidth):
             raise TypeError(
-                f"cannot divide {self!r} by {baseline!r}: divide it by another bandwidth, or "
-                "compare it with a bit rate as in >= 500 * Mbit"
+                f"cannot divide {self!r} by {baseline!r}: divide it by another bandwidth or a "
+                "bit rate, or compare it with a bit rate as in >= 500 * Mbit"
             )
         return PairedRatio(
             Mean(figure="bandwidth", unit="", paired=True),
@@ -245,11 +252,39 @@ class Bandwidth(Comparable):
             same_terms(self._judging, baseline._judging),
         )
 
-    def _question(self) -> Question:
+    def share(self, *, above: BitRate | None = None, below: BitRate | None = None) -> PairShare:
+        """Return the share of connections with at least ``above`` (or at most ``below``).
+
+        A mean hides a slow connection in ten; ``bandwidth(p).share(above=500 * Mbit) >= 0.9`` does
+        not. It needs a plan with ``last=29`` or more.
+        """
+        return PairShare(self, self._question(), above, below)
+
+    def _question(self) -> Mean:
         return Mean(figure="bandwidth", unit="bit/s", paired=False)
 
     def _subject(self) -> str:
         return f"bandwidth of {self._sampling.arms[0].label}"
+
+
+class RateShare(Comparable):
+    """A bandwidth as a share of a known rate, such as the link's; compares with plain numbers."""
+
+    _example = "assert bandwidth(pods) / (10 * Gbit) >= 0.9"
+
+    def __init__(self, sampling: Sampling, judging: Judging, rate: BitRate) -> None:
+        super().__init__(sampling, judging)
+        if rate <= 0:
+            raise SettingsError(
+                "a bandwidth is no share of a rate that is not positive", found=str(rate)
+            )
+        self._rate = rate
+
+    def _question(self) -> Question:
+        return Mean(figure="bandwidth", unit="", paired=False, per=float(self._rate))
+
+    def _subject(self) -> str:
+        return f"bandwidth of {self._sampling.arms[0].label} / {self._rate}"
 
 
 class PairedRatio(Comparable):
@@ -320,7 +355,10 @@ class PairShare(Comparable):
     def _subject(self) -> str:
         side = "above" if self._share.above else "below"
         noun = self._share.noun
-        return f"share of {noun} with {self._of} {side} {self._share.threshold:g}"
+        unit, threshold = self._share.of.unit, f"{self._share.threshold:g}"
+        if unit:
+            threshold = limit_text(self._share.threshold, unit)
+        return f"share of {noun} with {self._of} {side} {threshold}"
 
 
 class UnpairedRatio(Comparable):

@@ -25,7 +25,7 @@ LEAST_DEVIATION = 0.01
 
 
 #: The correlation of neighbouring samples that is always assumed; costs a tenth more pairs.
-LEAST_CORRELATION = 0.04
+LEAST_CORRELATION = 0.05
 #: More is told as this: the samples then say next to nothing anyway.
 MOST_CORRELATION = 0.9
 
@@ -182,9 +182,10 @@ def two_groups(values: Sequence[float]) -> tuple[int, int] | None:
 def overdispersion(events: Sequence[int], sizes: Sequence[int]) -> float:
     """Return how much more the events clump in rounds than independent ones would; at least 1.
 
-    Independent events spread over rounds with the binomial's variance. Where theirs is larger than
-    chance explains (at 1 %), the quotient of the two variances is the factor by which the number
-    of values overstates what they say: five slow requests of one stall tell of one stall.
+    Independent events spread over rounds with the binomial's variance. The quotient of the two
+    variances is the factor by which the number of values overstates what they say: five slow
+    requests of one stall tell of one stall. What of it chance may explain is left in: in few
+    rounds, stalls do not stand out from chance, and would be counted as so many slow requests.
 
     Args:
         events: how many events each round had.
@@ -198,8 +199,13 @@ def overdispersion(events: Sequence[int], sizes: Sequence[int]) -> float:
         (count - size * share) ** 2 / (size * share * (1.0 - share))
         for count, size in zip(events, sizes, strict=True)
     )
-    freedom = rounds - 1
+    return max(1.0, squares / (rounds - 1))
+
+
+def chance_overdispersion(rounds: int) -> float:
+    """Return the overdispersion that independent events exceed in one of a hundred samples."""
+    if rounds < 2:
+        return 1.0
     # Wilson and Hilferty's approximation of the chi-squared distribution's 99th percentile.
-    part = 2.0 / (9.0 * freedom)
-    critical = freedom * (1.0 - part + _NORMAL_99 * math.sqrt(part)) ** 3
-    return squares / freedom if squares > critical else 1.0
+    part = 2.0 / (9.0 * (rounds - 1))
+    return (1.0 - part + _NORMAL_99 * math.sqrt(part)) ** 3

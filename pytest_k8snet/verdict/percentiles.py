@@ -17,7 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_k8snet.errors import SettingsError
-from pytest_k8snet.verdict.intervals import overdispersion, quantile_interval
+from pytest_k8snet.verdict.intervals import (
+    chance_overdispersion,
+    overdispersion,
+    quantile_interval,
+)
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
     FEWEST_REQUESTS,
@@ -154,7 +158,7 @@ class Quantile:
             high_level=levels.few,
             n=n,
             needed=needed,
-            warnings=(bursts,) if crowding > 1.0 else (),
+            warnings=(bursts,) if crowding > chance_overdispersion(len(used)) else (),
             counts=(
                 ("over the limit", sum(over)),
                 ("without a good answer", sum(math.isinf(value) for value in values)),

@@ -20,6 +20,7 @@ from pytest_k8snet.verdict.distributions import (
     student_quantile_between,
 )
 from pytest_k8snet.verdict.intervals import (
+    LEAST_CORRELATION,
     LEAST_DEVIATION,
     Interval,
     deviation,
@@ -154,6 +155,7 @@ class Mean:
     With two arms it is a ratio, the numerator's figure over the baseline's. A round with many
     values (requests) is first reduced to its quantile ``q``: a ratio of latencies is the geometric
     mean of the rounds' ratios of medians, which one lost SYN in a hundred requests cannot move.
+    One arm's figure may be a share of a known rate: ``per`` bit/s.
     """
 
     figure: str
@@ -161,10 +163,13 @@ class Mean:
     paired: bool
     q: float = 0.5
     many: bool = False
+    per: float = 1.0
 
     @property
     def quantity(self) -> str:
         """What is judged, in words."""
+        if self.per != 1.0:
+            return f"{self.figure} as a share of the rate"
         name = f"{self.figure} {quantile_name(self.q)}" if self.many else self.figure
         return f"{name} ratio" if self.paired else name
 
@@ -195,7 +200,7 @@ class Mean:
     def logarithms(self, rounds: Sequence[Round]) -> list[float]:
         """Return one logarithm for each round: of its ratio, or of its one figure."""
         figures = [self.reduced(arms) for arms in rounds]
-        return [math.log(a / b) if self.paired else math.log(a) for a, b in figures]
+        return [math.log(a / b) for a, b in figures]
 
     def reduced(self, arms: Round) -> tuple[float, float]:
         """Return the round's figure of numerator and baseline; of one arm, with a baseline of 1.
@@ -211,7 +216,7 @@ class Mean:
                 + (" (inf: too many requests got no good answer)" if self.many else ""),
                 remedy="look at the recorded sample for why nothing came through",
             )
-        return figures[0], figures[1] if self.paired else 1.0
+        return figures[0], figures[1] if self.paired else self.per
 
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
@@ -281,6 +286,7 @@ class Mean:
             "paired": self.paired,
             "q": self.q,
             "many": self.many,
+            "per": self.per,
         }
 
 
@@ -561,8 +567,9 @@ def check_limit(limit: float, quantity: str) -> None:
 
 # -- How much more would decide --------------------------------------------------------------------
 
-#: The chance to decide that the estimates aim at.
+#: The chance to decide that the estimates aim at, and the one of a plan that is proposed.
 POWER = 0.8
+DECIDED = 0.96
 #: More pairs than this are not worth naming: no plan may have them.
 MOST_NAMED = MOST_PAIRS
 
@@ -588,6 +595,27 @@ def pairs_needed(sd: float, margin: float, level: float, *, power: float = POWER
             return n
         n += 1
     return None
+
+
+def plan_pairs(sd: float, margin: float, plan: Plan) -> int | None:
+    """Return the ``last`` of a plan that decides in 19 of 20 runs, or None if there is none.
+
+    Args:
+        sd: standard deviation of the logarithms of the pairs' ratios.
+        margin: distance of the ratio from the limit, as logarithms.
+        plan: whose other settings hold.
+    """
+    # What is always assumed of dependence is to be paid for as well.
+    spread = sd * math.sqrt((1.0 + LEAST_CORRELATION) / (1.0 - LEAST_CORRELATION))
+    last = plan.first
+    for _ in range(8):
+        # More looks, stricter ones: 0.01 for up to 20, less with the root of their number.
+        level = plan.alpha / 5.0 * math.sqrt(20.0 / max(20, last))
+        wanted = pairs_needed(spread, margin, level, power=DECIDED)
+        if wanted is None or wanted <= last:
+            return None if wanted is None else last
+        last = wanted
+    return last
 
 
 def requests_needed(

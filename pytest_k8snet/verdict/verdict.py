@@ -110,6 +110,27 @@ class Verdict:
         return self.state != "fail"
 
     @property
+    def estimate(self) -> float | None:
+        """The figure, a ``BitRate`` or ``Seconds`` where it has a unit; None before a first look.
+
+        A figure to print or to plot. A claim is what the gate was compared with: comparing this
+        with a limit would be one measurement against a number.
+        """
+        return None if self.finding is None else self._figure(self.finding.interval.estimate)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval's bounds in the estimate's unit, each wrong with the plan's ``alpha``."""
+        if self.finding is None:
+            return None
+        found = self.finding.interval
+        return self._figure(found.low), self._figure(found.high)
+
+    def _figure(self, value: float) -> float:
+        unit = self.claim.question.unit
+        return BitRate(value) if unit == "bit/s" else Seconds(value) if unit == "s" else value
+
+    @property
     def text(self) -> str:
         """The whole explanation, several lines."""
         return explain(self)

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 import pytest_k8snet
-from pytest_k8snet import Mbit, cli, errors, fixtures, ms
+from pytest_k8snet import Gbit, Mbit, cli, errors, fixtures, ms
 from pytest_k8snet.calico.journal import JOURNAL_NAME
 from pytest_k8snet.calico.lease import LEASE_NAME
 from pytest_k8snet.cluster.rbac import CRD_GROUP, LEVELS, Permission, permissions
@@ -404,13 +404,14 @@ def test_the_default_plan_decides_the_gates_that_are_shown_as_they_are_written()
         **{name: arm(name, 3) for name in ("a", "pair", "client")},
         "b": arm("b", 5),
         "url": "http://web",
+        "Gbit": Gbit,
         "Mbit": Mbit,
         "ms": ms,
     }
     shown = section(page("verdicts.md"), "Gates")
     table = shown.split("| written | asks |")[1].split("\n\n")[0]
     written = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
-    assert len(written) == 5
+    assert len(written) == 7
     for expression in written:
         verdict = eval(expression, names)
         assert verdict.state == "pass", f"{expression}: {verdict.text}"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_k8snet.measure.resolution import Resolution
@@ -20,9 +22,29 @@ def resolution(low: float = 0.98, high: float = 1.03) -> Resolution:
 def test_it_says_what_can_be_told_in_what_time() -> None:
     assert str(resolution()) == (
         "node-node node1 -> node2 against itself: ratio 1.004, interval [0.980, 1.030]\n"
-        "resolves 4.0% in about 13 pairs, 182 s\n"
-        "resolves 8.2% in about 6 pairs, 84 s\n"
-        "set limits at least that far below (or above) the ratio you expect"
+        "resolves 4.0% in about 13 pairs, 468 s\n"
+        "resolves 8.2% in about 6 pairs, 216 s\n"
+        "set limits at least that far below (or above) the ratio you expect\n"
+        "a limit 5% from the ratio, decided within 600 s in 19 of 20 runs: "
+        "plan 'last=18 seconds=5 span=540'\n"
+        "a limit 7% from the ratio, decided within 600 s in 19 of 20 runs: "
+        "plan 'last=11 seconds=5 span=396'\n"
+        "a limit 10% from the ratio, decided within 600 s in 19 of 20 runs: "
+        "plan 'last=7 seconds=5 span=252'\n"
+        "a limit 20% from the ratio, decided within 600 s in 19 of 20 runs: "
+        "plan 'last=4 seconds=5 span=144'"
+    )
+
+
+def test_a_noisy_cluster_gets_shorter_samples_or_no_plan() -> None:
+    noisy = replace(resolution(), spread=0.10)
+    plan = noisy.propose(0.07)
+    assert plan is not None
+    assert plan.seconds < Plan().seconds
+    assert plan.last > 40
+    assert replace(noisy, spread=0.30).propose(0.05) is None
+    assert "a limit 5% from the ratio, decided within 600 s in 19 of 20 runs: not on this" in str(
+        replace(noisy, spread=0.30)
     )
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pytest_k8snet.verdict.intervals import overdispersion, two_groups
+from pytest_k8snet.verdict.intervals import chance_overdispersion, overdispersion, two_groups
 from pytest_k8snet.verdict.questions import MOST_NAMED, pairs_needed, requests_needed, resolution
 from pytest_k8snet.verdict.sequential import per_look_level
 
@@ -71,13 +71,13 @@ def test_one_group_rarely_looks_like_two() -> None:
         ([1, 1, 1, 1, 1], 1.0),
         ([0, 0, 0, 0, 0], 1.0),
         ([20, 20, 20, 20, 20], 1.0),
-        ([2, 0, 1, 3, 0], 1.0),  # nothing that chance does not explain
+        ([2, 0, 1, 3, 0], 1.507),  # chance alone does as much, and so do stalls
         ([20, 0, 0, 0, 0], 25.0),
         ([7], 1.0),
     ],
 )
 def test_clumping_is_the_spread_beyond_chance(events: list[int], expected: float) -> None:
-    assert overdispersion(events, [20] * len(events)) == pytest.approx(expected)
+    assert overdispersion(events, [20] * len(events)) == pytest.approx(expected, rel=1e-3)
 
 
 def test_independent_events_rarely_seem_to_clump() -> None:
@@ -86,5 +86,5 @@ def test_independent_events_rarely_seem_to_clump() -> None:
     alarms = 0
     for _ in range(runs):
         events = [sum(rng.random() < 0.2 for _ in range(40)) for _ in range(8)]
-        alarms += overdispersion(events, [40] * 8) > 1.0
+        alarms += overdispersion(events, [40] * 8) > chance_overdispersion(8)
     assert alarms / runs < 0.02

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from simulated_cluster import SimulatedCluster, scripted
 
-from pytest_k8snet import Gbit, Inconclusive, Mbit, ms
+from pytest_k8snet import BitRate, Gbit, Inconclusive, Mbit, ms
 from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.verdict import (
     Bandwidth,
@@ -16,6 +16,7 @@ from pytest_k8snet.verdict import (
     Plan,
     Progress,
     Verdict,
+    judge,
 )
 
 NO_WARMUP = Plan(warmup_pairs=0, seed=1, span_seconds=0)
@@ -270,3 +271,35 @@ def test_arms_of_one_name_are_told_apart_by_mode_or_else_by_context() -> None:
         "pod-pod (node1 -> node2) / pod-pod (node1 -> node3)"
     )
     assert repr(bandwidth("Never") / bandwidth("Never")) == "pod-pod / pod-pod"
+
+
+def test_a_bandwidth_is_compared_as_a_share_of_a_rate() -> None:
+    bandwidth = Bandwidth(scripted(0.98e9, 0.97e9, 0.99e9), Judging(plan=NO_WARMUP))
+    verdict = bandwidth / (1 * Gbit) >= 0.9
+    assert verdict
+    assert verdict.text.startswith(
+        "PASS: bandwidth of scripted / 1 Gbit/s >= 0.90\n  bandwidth as a share of the rate 0.98"
+    )
+    assert judge(verdict.to_record()) == verdict
+    with pytest.raises(SettingsError, match="no share of a rate that is not positive"):
+        bandwidth / (0 * Gbit)
+
+
+def test_a_share_of_connections_counts_those_above_a_bit_rate() -> None:
+    plan = NO_WARMUP.with_changes(last=29)
+    bandwidth = Bandwidth(scripted(0.98e9, 0.97e9), Judging(plan=plan))
+    verdict = bandwidth.share(above=500 * Mbit) >= 0.9
+    assert verdict
+    assert "share of connections with bandwidth of scripted above 500 Mbit/s" in verdict.text
+
+
+def test_estimate_and_interval_can_be_read_in_their_unit() -> None:
+    plain = Bandwidth(scripted(0.98e9, 0.97e9), Judging(plan=NO_WARMUP)) >= 500 * Mbit
+    assert isinstance(plain.estimate, BitRate)
+    assert plain.interval is not None
+    low, high = plain.interval
+    assert isinstance(low, BitRate)
+    assert low < plain.estimate < high
+    ratio = ratio_of(0.9e9, 1e9) >= 0.8
+    assert ratio.estimate == pytest.approx(0.9)
+    assert not isinstance(ratio.estimate, BitRate)
