@@ -61,7 +61,8 @@ def figures(verdicts: int = VERDICTS) -> Iterator[Figure]:
 def _gates() -> Gates:
     # The lab's links have a rate of their own: what the machine's hypervisor takes does not show.
     return Gates(
-        observer=Silence(), plan=Plan(seconds=1, omit_seconds=1, most_steal=1.0, least_idle=0.0)
+        observer=Silence(),
+        plan=Plan(seconds=1, omit_seconds=1, span_seconds=0, most_steal=1.0, least_idle=0.0),
     )
 
 
@@ -96,7 +97,7 @@ def _stall(run: Run) -> Iterator[Figure]:
     # A request that arrives at a random instant exceeds the limit with this probability.
     share = (STALL_SECONDS - float(LIMIT)) / PERIOD_SECONDS
     # Rounds of about one period each; all percentiles are judged from the same requests.
-    latency = _gates().latency(client, url, plan="requests=2000 rate=25")
+    latency = _gates().latency(client, url, plan="requests=2000 rate=25 span=0")
     loop = sorted(request.total for request in client.curl(url, requests=1000).requests)
     for percent in (50, 80, 95, 99):
         kept = share <= 1 - percent / 100
