@@ -46,7 +46,7 @@ def test_a_gate_is_compared_with_the_like_of_the_earlier_run() -> None:
         return Observation(figures={"bandwidth": (2.75e9 * (1 + 0.001 * turn.number),)})
 
     arm = Arm(label="pod-pod", take=take, scene="pod-pod", mode="Never", placement="same-subnet")
-    terms = Judging(plan=Plan(span_seconds=0, between_runs=0.02))
+    terms = Judging(plan=Plan(span_seconds=0, between_runs=0.01))
     ratio = Bandwidth(arm, terms) / Baseline("before.jsonl", study())
     verdict = ratio >= 0.95
     assert verdict.state == "pass"
