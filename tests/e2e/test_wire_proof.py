@@ -134,7 +134,7 @@ def test_on_ebpf_a_pair_whose_packets_go_elsewhere_does_not_converge(api: Api) -
         run.pod_pair(VXLAN)
     sent, *others = caught.value.found.splitlines()
     assert sent.startswith("on the wire, node1 sent 198.18.")
-    assert sent.endswith(" bare, expected in VXLAN to 192.168.0.12")
+    assert sent.endswith(" unencapsulated, expected in VXLAN to 192.168.0.12")
     # The other direction is as promised, and no route or counter was asked.
     assert [line.partition(" 198.")[0] for line in others] == ["on the wire, node2 received"]
 
@@ -157,7 +157,10 @@ def test_packets_that_go_elsewhere_later_on_make_the_sample_an_error(
                 sample(run, pair)
     moment = "before the sample, " if dataplane == "eBPF" else ""
     way = f"{pair.client.address} -> {pair.server.address}"
-    assert f"{moment}on the wire, node1 sent {way} bare, expected in VXLAN" in caught.value.found
+    assert (
+        f"{moment}on the wire, node1 sent {way} unencapsulated, expected in VXLAN"
+        in caught.value.found
+    )
 
 
 def lies_to_come(run: Run) -> list[str]:
@@ -230,5 +233,5 @@ def test_a_user_gets_it_by_one_option(lab: LabProcess, pytester: pytest.Pytester
     assert "1 passed" in output, output
     lines = (pytester.path / "results.jsonl").read_text().splitlines()
     (taken,) = [one for one in map(json.loads, lines) if one["kind"] == "sample"]
-    assert taken["path"]["wire"][0]["sightings"][0]["seen"].keys() == {"bare"}
+    assert taken["path"]["wire"][0]["sightings"][0]["seen"].keys() == {"unencapsulated"}
     assert "wire_proof True (ini k8snet_wire_proof)" in output
