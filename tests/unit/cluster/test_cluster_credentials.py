@@ -256,6 +256,68 @@ def test_an_answer_that_is_no_credential_is_explained_without_its_secrets(
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_plugin_is_told_of_the_cluster_as_by_kubectl(
+    server: ScriptedServer, tmp_path: Path, plugin: Plugin
+) -> None:
+    plugin.gives(token=TOKEN)
+    told = tmp_path / "told"
+    asks = tmp_path / "asks"
+    asks.write_text(f'#!/bin/sh\necho "$KUBERNETES_EXEC_INFO" > {told}\nexec {tmp_path}/plugin\n')
+    asks.chmod(0o700)
+    user = {"exec": plugin.user["exec"] | {"command": "./asks", "provideClusterInfo": True}}
+    cluster = {
+        "tls-server-name": "127.0.0.1",
+        "extensions": [
+            {"name": "minikube", "extension": {"version": "1"}},
+            {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "a"}},
+        ],
+    }
+    connect(kubeconfig=server.kubeconfig(tmp_path, user=user, cluster=cluster))
+    assert json.loads(told.read_text()) == {
+        "apiVersion": V1,
+        "kind": "ExecCredential",
+        "spec": {
+            "interactive": False,
+            "cluster": {
+                "server": server.url,
+                "tls-server-name": "127.0.0.1",
+                "certificate-authority-data": base64.b64encode(server.authority.pem).decode(),
+                "config": {"audience": "a"},
+            },
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"interactiveMode": "Sometimes"}, "interactiveMode: Sometimes"),
+        ({"interactiveMode": None}, "interactiveMode: missing"),
+        ({"command": ""}, "command: missing"),
+        ({"apiVersion": None}, "apiVersion: missing"),
+    ],
+)
+def test_a_plugin_that_is_not_described_whole_is_refused(
+    server: ScriptedServer, tmp_path: Path, plugin: Plugin, change: dict[str, Any], found: str
+) -> None:
+    user = {"exec": plugin.user["exec"] | change}
+    with pytest.raises(KubeconfigError, match="the credential plugin of user") as caught:
+        connect(kubeconfig=server.kubeconfig(tmp_path, user=user))
+    assert caught.value.found == found
+    assert plugin.asked == 0
+
+
+def test_a_plugin_that_waits_for_somebody_is_given_up(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two minutes in earnest: a login in a browser takes a while.
+    monkeypatch.setattr("pytest_k8snet.cluster.credentials.PLUGIN_SECONDS", 0.2)
+    plugin = {"apiVersion": V1, "command": "sleep", "args": ["60"], "interactiveMode": "Never"}
+    with pytest.raises(KubeconfigError) as caught:
+        connect(kubeconfig=server.kubeconfig(tmp_path, user={"exec": plugin}))
+    assert caught.value.found == "it gave nothing within 0.2 s"
+
+
 # -- Files -----------------------------------------------------------------------------------------
 
 
