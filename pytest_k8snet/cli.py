@@ -111,6 +111,11 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
         commands, "restore", "put a cluster back that an interrupted run has left changed"
     )
     _add_cluster(restore)
+    restore.add_argument(
+        "--force",
+        action="store_true",
+        help="put pools back also where somebody has changed them since: your word",
+    )
     restore.set_defaults(run=_restore)
 
     report = _command(commands, "report", "draw the HTML report of a results file again")
@@ -243,7 +248,9 @@ def _restore(options: argparse.Namespace) -> int:
 
     api = connect(kubeconfig=options.kubeconfig, context=options.context)
     for line in restore_cluster(
-        api, on_wait=lambda why: print(f"k8snet restore: {_shown(why)} ...", file=sys.stderr)
+        api,
+        force=options.force,
+        on_wait=lambda why: print(f"k8snet restore: {_shown(why)} ...", file=sys.stderr),
     ):
         print(_shown(line))
     return 0

@@ -107,6 +107,8 @@ class Lock:
         self._silences = 0
         self._runs_out_at = 0.0
         self._lost: str = ""
+        #: The identity of whoever held the Lease before; empty if nobody did.
+        self.last_holder = ""
         self._tried = False
 
     @property
@@ -150,6 +152,7 @@ class Lock:
                 seen_version, seen_at = version, clock()
             if Holder.of(lease).alive:
                 raise _locked(lease)
+            self.last_holder = Holder.of(lease).identity
             if _is_free(lease, clock() - seen_at):
                 if self._take_over(lease):
                     break

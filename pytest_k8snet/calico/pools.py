@@ -12,14 +12,16 @@ an operator-owned one (v3.28 on)       the ``encapsulation`` of its entry in the
 
 Which objects that are stands in the journal before the first write (``OriginalPool.objects``), and
 changing and restoring both go by it. Every write is guarded by what was read: it is never over
-anyone else's change.
+anyone else's change. After a conflict the object is looked at again: where it is no longer as the
+run has left it, the run does not write.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any
@@ -39,9 +41,16 @@ from pytest_k8snet.calico.installation import (
     calico_path,
     labels_of,
 )
-from pytest_k8snet.calico.journal import Changes, OriginalPool
+from pytest_k8snet.calico.journal import Changes, OriginalPool, pool_name
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.cluster.pods import RUN_LABEL, addresses_of, pauses, run_labels
+from pytest_k8snet.cluster.pods import (
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    RUN_LABEL,
+    addresses_of,
+    pauses,
+    run_labels,
+)
 from pytest_k8snet.errors import (
     ApiError,
     CalicoError,
@@ -78,17 +87,29 @@ def read_original(api: Api, decision: Decision, shape: ApiShape) -> OriginalPool
     raw = api.get(calico_path(decision.group, "ippools", name))
     v1 = api.get(calico_path(V1, "ippools", name)) if shape == "B" else None
     cidr = str(raw["spec"]["cidr"])
-    entry = None
+    entry, installation_uid = None, ""
     if decision.writer == "installation":
-        _, entry = _entry_of(api.get(INSTALLATION_PATH), cidr)
+        installation = api.get(INSTALLATION_PATH)
+        _, found = _entry_of(installation, cidr)
+        encapsulation = found.get("encapsulation")
+        entry = {"encapsulation": encapsulation} if encapsulation else {}
+        installation_uid = str(installation["metadata"]["uid"])
     return OriginalPool(
         name=name,
         cidr=cidr,
-        spec=raw["spec"],
-        v1_spec=v1["spec"] if v1 is not None else None,
+        spec=_set_modes(raw["spec"]),
+        uid=str(raw["metadata"]["uid"]),
+        v1_spec=_set_modes(v1["spec"]) if v1 is not None else None,
+        v1_uid=str(v1["metadata"]["uid"]) if v1 is not None else "",
+        v1_fields=tuple(sorted(v1["spec"])) if v1 is not None else (),
         installation_entry=entry,
+        installation_uid=installation_uid,
         written_directly=decision.writer == "ippool" or decision.also_v1,
     )
+
+
+def _set_modes(spec: Mapping[str, Any]) -> dict[str, str]:
+    return {field: str(spec[field]) for field in ("ipipMode", "vxlanMode") if spec.get(field)}
 
 
 def set_mode(
@@ -99,6 +120,7 @@ def set_mode(
     changes: Changes,
     *,
     before: CalicoMode,
+    ours: Collection[CalicoMode],
 ) -> None:
     """Write a mode to the objects that the journal lists for the pool.
 
@@ -109,11 +131,16 @@ def set_mode(
         mode: the mode to write.
         changes: records each write.
         before: the mode that the pool is in.
+        ours: the modes that this run may have left the pool in.
 
     Raises:
         ModeUnavailableError: the API server accepts no such mode.
-        CalicoError: others change the same object.
+        CalicoError: somebody else has changed the mode, or keeps changing the object.
     """
+    expected = {before, *ours}
+    encapsulations = {one.encapsulation for one in expected}
+    if original.installation_entry is not None and before is original.mode:
+        encapsulations.add(encapsulation_of(original.installation_entry))
     for target in original.objects:
         by_operator = target == OPERATOR_INSTALLATION
         what = (
@@ -124,10 +151,18 @@ def set_mode(
         try:
             with changes.recording(what, target, before=str(before), after=str(mode)):
                 if by_operator:
-                    write_installation_entry(api, original.cidr, mode.encapsulation)
+                    write_installation_entry(
+                        api, original.cidr, mode.encapsulation, expected=encapsulations
+                    )
                 else:
-                    fields = mode.pool_fields
-                    write_mode_fields(api, group, original.name, fields, cidr=original.cidr)
+                    write_mode_fields(
+                        api,
+                        group,
+                        original.name,
+                        mode.pool_fields,
+                        cidr=original.cidr,
+                        expected=expected,
+                    )
         except InvalidError as exc:
             raise refused(mode, exc) from exc
 
@@ -202,11 +237,6 @@ def plan_pools(
         )
         for mode, cidr in zip(wanted, networks, strict=True)
     }
-
-
-def pool_name(run_id: str, mode: CalicoMode) -> str:
-    """The name of a run's pool for a mode."""
-    return f"{run_id}-{mode.value.lower()}"
 
 
 def pool_object(
@@ -300,29 +330,63 @@ def remove_pool(
     except NotFoundError:
         changes.found_restored(f"IPPool {name} is gone", target, there=None)
         return
-    owner = labels_of(raw).get(RUN_LABEL)
-    if owner != run_id:
-        raise RestoreError(
-            f"IPPool {name} was not made by run {run_id}, so it is not deleted",
-            found=f"label {RUN_LABEL} is {owner or 'missing'}",
-            remedy="Find out who made it.",
-        )
+    _require_own(raw, name, run_id)
     cidr = ip_network(str(raw["spec"]["cidr"]))
     assert isinstance(cidr, IPv4Network)
-    _refuse_while_used(api, path, name, cidr)
+    _refuse_while_used(api, group, name, cidr, run_id=run_id, changes=changes)
     with changes.recording(
         f"deleted IPPool {name}", target, before=raw["spec"], after=None, state="restored"
     ):
         if group == V1:
-            api.patch(path, {"spec": {"disabled": True}})
-            _release_blocks(api, cidr)
+            _write_own(api, group, name, {"disabled": True}, run_id=run_id)
+            _release_blocks(api, cidr, changes)
         api.delete(path)
         _await_gone(api, path, name)
         if shape != "C":
-            _release_blocks(api, cidr)
+            _release_blocks(api, cidr, changes)
 
 
-def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> None:
+def is_own_pool(raw: Mapping[str, Any], run_id: str) -> bool:
+    """Whether a pool was made by a run, by its own labels and its name."""
+    labels = labels_of(raw)
+    return (
+        bool(run_id)
+        and labels.get(MANAGED_BY_LABEL) == MANAGED_BY
+        and labels.get(RUN_LABEL) == run_id
+        and raw["metadata"]["name"] in [pool_name(run_id, mode) for mode in CalicoMode]
+    )
+
+
+def _require_own(raw: Mapping[str, Any], name: str, run_id: str) -> None:
+    if not is_own_pool(raw, run_id):
+        labels = labels_of(raw)
+        raise RestoreError(
+            f"IPPool {name} was not made by run {run_id}, so it is not deleted",
+            found=f"label {RUN_LABEL} is {labels.get(RUN_LABEL) or 'missing'}, "
+            f"{MANAGED_BY_LABEL} is {labels.get(MANAGED_BY_LABEL) or 'missing'}",
+            remedy="Find out who made it.",
+        )
+
+
+def _write_own(
+    api: Api, group: ApiGroup, name: str, fields: Mapping[str, Any], *, run_id: str
+) -> None:
+    def change(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+        _require_own(raw, name, run_id)
+        return fields
+
+    patch_pool(api, group, name, change)
+
+
+def _refuse_while_used(
+    api: Api,
+    group: ApiGroup,
+    name: str,
+    cidr: IPv4Network,
+    *,
+    run_id: str,
+    changes: Changes,
+) -> None:
     """Keep a pool whose addresses pods have: without it they would have no routes.
 
     Pods of others name it themselves, or, before v3.30, were given to it by Calico.
@@ -341,7 +405,12 @@ def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> Non
     if not users:
         return
     # Not disabled: the nodes would lose their tunnel addresses of it, and these pods their routes.
-    kept = api.patch(path, {"spec": {"allowedUses": ["Tunnel"]}})
+    tunnel_only = {"allowedUses": ["Tunnel"]}
+    with changes.recording(
+        f"closed IPPool {name} to new pods", ObjectRef.pool(name), before=None, after=tunnel_only
+    ):
+        _write_own(api, group, name, tunnel_only, run_id=run_id)
+    kept = api.get(calico_path(group, "ippools", name))
     # Before v3.21 there is no such field, and it is dropped.
     closed = (kept.get("spec") or {}).get("allowedUses") == ["Tunnel"]
     anew = "as it gives out no more" if closed else "on other nodes, as it still gives out more"
@@ -353,7 +422,7 @@ def _refuse_while_used(api: Api, path: str, name: str, cidr: IPv4Network) -> Non
     )
 
 
-def _release_blocks(api: Api, cidr: IPv4Network) -> None:
+def _release_blocks(api: Api, cidr: IPv4Network, changes: Changes) -> None:
     """Delete the empty IPAM blocks in a network and what ties them to nodes."""
     deadline = time.monotonic() + _RELEASE_SECONDS
     rest = pauses()
@@ -362,17 +431,23 @@ def _release_blocks(api: Api, cidr: IPv4Network) -> None:
             inside = _in_network(api.list(calico_path(V1, "ipamblocks")), cidr)
             empty = [block for block in inside if not _allocated(block)]
             for block in empty:
-                api.delete(calico_path(V1, "ipamblocks", block["metadata"]["name"]))
+                _release(api, "ipamblocks", block, changes)
             if len(empty) == len(inside):
                 break
             if time.monotonic() > deadline:
                 return
             rest()
         for affinity in _in_network(api.list(calico_path(V1, "blockaffinities")), cidr):
-            api.delete(calico_path(V1, "blockaffinities", affinity["metadata"]["name"]))
+            _release(api, "blockaffinities", affinity, changes)
     except (ForbiddenError, NotFoundError):
         # calico-kube-controllers collects blocks without a pool in time; it only takes longer.
         return
+
+
+def _release(api: Api, plural: str, found: Mapping[str, Any], changes: Changes) -> None:
+    name = str(found["metadata"]["name"])
+    api.delete(calico_path(V1, plural, name))
+    changes.note(f"released {plural}/{name}", ObjectRef(plural, name))
 
 
 def _in_network(items: Iterable[dict[str, Any]], cidr: IPv4Network) -> list[dict[str, Any]]:
@@ -488,7 +563,13 @@ _TRIES = 5
 
 
 def write_mode_fields(
-    api: Api, group: ApiGroup, name: str, fields: Mapping[str, str | None], *, cidr: str
+    api: Api,
+    group: ApiGroup,
+    name: str,
+    fields: Mapping[str, str | None],
+    *,
+    cidr: str,
+    expected: Collection[CalicoMode] | None,
 ) -> None:
     """Write both mode fields of a pool in one patch; None removes a field.
 
@@ -498,37 +579,42 @@ def write_mode_fields(
         name: the pool.
         fields: the value of each of the two fields.
         cidr: the pool's addresses; one of the same name with others is left alone.
+        expected: the modes that are written over; None: whatever is there.
 
     Raises:
-        CalicoError: the pool was replaced by another, or others keep changing it.
+        CalicoError: the pool was replaced by another, or somebody else has changed its mode.
     """
 
-    def change(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    def change(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+        spec = raw.get("spec") or {}
         if str(spec.get("cidr")) != cidr:
             raise CalicoError(
                 f"IPPool {name} has been replaced by another of that name",
                 found=f"cidr {spec.get('cidr')}, expected {cidr}",
                 remedy="Compare it with the journal by hand.",
             )
-        there = all(spec.get(field) == value for field, value in fields.items())
-        return {} if there else fields
+        if all(spec.get(field) == value for field, value in fields.items()):
+            return {}
+        if expected is not None and not is_in_mode(spec, expected):
+            raise _changed_meanwhile(pool_change(raw, expected))
+        return fields
 
-    patch_spec(api, group, name, change)
+    patch_pool(api, group, name, change)
 
 
-def patch_spec(
+def patch_pool(
     api: Api,
     group: ApiGroup,
     name: str,
     change: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> None:
-    """Patch a pool's spec as it is now, anew whenever somebody else has changed the pool.
+    """Patch a pool's spec as it is now, decided anew whenever somebody else has changed the pool.
 
     Args:
         api: the connection.
         group: the group to write through.
         name: the pool.
-        change: from the spec to the fields to write; None removes one, no field writes nothing.
+        change: from the pool to the fields to write; None removes one, no field writes nothing.
 
     Raises:
         CalicoError: others keep changing the pool.
@@ -536,7 +622,7 @@ def patch_spec(
     path = calico_path(group, "ippools", name)
     for _ in range(_TRIES):
         raw = api.get(path)
-        fields = change(raw.get("spec") or {})
+        fields = change(raw)
         if not fields:
             return
         body = {
@@ -555,12 +641,20 @@ def patch_spec(
     )
 
 
-def write_installation_entry(api: Api, cidr: str, encapsulation: str | None) -> None:
+def write_installation_entry(
+    api: Api, cidr: str, encapsulation: str | None, *, expected: Collection[str] | None
+) -> None:
     """Write the encapsulation of one pool of the operator's Installation; None removes it.
+
+    Args:
+        api: the connection.
+        cidr: the pool.
+        encapsulation: what to write.
+        expected: the encapsulations that are written over; None: whatever is there.
 
     Raises:
         InvalidError: the API server refuses the value.
-        CalicoError: the Installation has no such pool, or others keep changing it.
+        CalicoError: the Installation has no such pool, or somebody else has changed it.
     """
     failed: list[dict[str, Any]] = []
     trouble: ApiError | None = None
@@ -569,6 +663,8 @@ def write_installation_entry(api: Api, cidr: str, encapsulation: str | None) -> 
         index, entry = _entry_of(installation, cidr)
         if entry.get("encapsulation") == encapsulation:
             return
+        if expected is not None and encapsulation_of(entry) not in expected:
+            raise _changed_meanwhile(entry_change(installation, entry, expected))
         place = f"/spec/calicoNetwork/ipPools/{index}"
         # The tests keep the patch from hitting another pool if the list changes meanwhile, and
         # from undoing what others write when it is repeated. No test finds a field absent, so
@@ -597,6 +693,63 @@ def write_installation_entry(api: Api, cidr: str, encapsulation: str | None) -> 
         "The operator's Installation could not be written: others change it all the time",
         found=f"{_TRIES} failed patches in a row, the last: {trouble.brief}",
         remedy="Find out who else changes it.",
+    )
+
+
+# -- Whose the state of an object is ---------------------------------------------------------------
+
+
+def is_in_mode(spec: Mapping[str, Any], modes: Iterable[CalicoMode]) -> bool:
+    """Whether a pool's mode fields are just those of one of these modes."""
+    found = {field: spec.get(field) or "Never" for field in ("ipipMode", "vxlanMode")}
+    return found in [mode.pool_fields for mode in modes]
+
+
+def encapsulation_of(entry: Mapping[str, Any]) -> str:
+    """The encapsulation of an IPv4 pool of the Installation; the operator's default is IPIP."""
+    return str(entry.get("encapsulation") or CalicoMode.IPIP_ALWAYS.encapsulation)
+
+
+def pool_change(raw: Mapping[str, Any], expected: Iterable[CalicoMode]) -> str:
+    """In words, who has changed a pool's mode, and what was expected of it."""
+    spec = raw.get("spec") or {}
+    found = ", ".join(f"{field} {spec.get(field)}" for field in ("ipipMode", "vxlanMode"))
+    modes = " or ".join(sorted(map(str, expected)))
+    return (
+        f"IPPool {raw['metadata']['name']} was changed by {_last_writer(raw, 'ipipMode')} since: "
+        f"{found}, expected {modes}"
+    )
+
+
+def entry_change(
+    installation: Mapping[str, Any], entry: Mapping[str, Any], expected: Iterable[str]
+) -> str:
+    """In words, who has changed a pool of the Installation, and what was expected of it."""
+    return (
+        f"pool {entry.get('cidr')} of the operator's Installation was changed by "
+        f"{_last_writer(installation, 'ipPools')} since: encapsulation "
+        f"{entry.get('encapsulation')}, expected {' or '.join(sorted(expected))}"
+    )
+
+
+def _last_writer(raw: Mapping[str, Any], field: str) -> str:
+    """Who wrote a field of the spec last, where the API server keeps a record of that."""
+    entries = [
+        one
+        for one in raw["metadata"].get("managedFields") or ()
+        if f'"f:{field}"' in json.dumps(one.get("fieldsV1"))
+    ]
+    if not entries:
+        return "somebody (the API server does not say who)"
+    newest = max(entries, key=lambda one: str(one.get("time", "")))
+    return f"{newest.get('manager')!r} at {newest.get('time')}"
+
+
+def _changed_meanwhile(what: str) -> CalicoError:
+    return CalicoError(
+        "Somebody else changes the mode of the pool under test, and that is not written over",
+        found=what,
+        remedy="Find out who it is, and agree with them who may change it when.",
     )
 
 

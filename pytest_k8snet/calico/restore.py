@@ -19,12 +19,24 @@ from pytest_k8snet.calico.installation import (
     ObjectRef,
     calico_path,
 )
-from pytest_k8snet.calico.journal import Changes, Journal, JournalStore, OriginalPool
-from pytest_k8snet.calico.lease import Holder, Lock
+from pytest_k8snet.calico.journal import (
+    JOURNAL_NAME,
+    Changes,
+    Journal,
+    JournalStore,
+    OriginalPool,
+)
+from pytest_k8snet.calico.lease import STATE_NAMESPACE, Holder, Lock
+from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.pools import (
+    encapsulation_of,
+    entry_change,
     installation_entries,
+    is_in_mode,
+    is_own_pool,
     lies_in,
-    patch_spec,
+    patch_pool,
+    pool_change,
     read_pool,
     remove_pool,
     v3_is_cut_off,
@@ -56,12 +68,14 @@ if TYPE_CHECKING:
 def restore_cluster(
     api: Api,
     *,
+    force: bool = False,
     on_wait: Callable[[str], None] = lambda why: None,
 ) -> list[str]:
     """Restore what a run has left changed, and delete what it has left behind.
 
     Args:
         api: the connection.
+        force: put pools back also where somebody has changed them since, or where it is not known.
         on_wait: called once with a line for people, if a run elsewhere has to be waited for.
 
     Returns:
@@ -84,7 +98,9 @@ def restore_cluster(
         journal = store.read()
         if journal is not None:
             changes = Changes(lambda change: None)
-            swept = restore_dead_run(api, store, journal, changes)
+            swept = restore_dead_run(
+                api, store, journal, changes, last_holder=lock.last_holder, force=force
+            )
             lines = [
                 f"Restored the changes of {journal.owner}, begun {journal.time}:",
                 *(f"  deleted {what}" for what in swept),
@@ -148,11 +164,26 @@ def _sweep(api: Api, found: Iterable[Leftover]) -> list[str]:
 
 
 def restore_dead_run(
-    api: Api, store: JournalStore, journal: Journal, changes: Changes
+    api: Api,
+    store: JournalStore,
+    journal: Journal,
+    changes: Changes,
+    *,
+    last_holder: str,
+    force: bool = False,
 ) -> list[str]:
     """Restore what a dead run has changed: the original pool, its pods, its pools, the journal.
 
-    The caller holds the Lease.
+    The caller holds the Lease, so no run that changes Calico is at work. The journal's word alone
+    does not make a run one of those: another may be measuring under the same id.
+
+    Args:
+        api: the connection.
+        store: where the journal is kept.
+        journal: what the run has changed.
+        changes: records everything that is restored.
+        last_holder: who held the Lease before the caller.
+        force: as in :func:`restore_cluster`.
 
     Returns:
         The objects that were deleted, besides pools.
@@ -161,17 +192,54 @@ def restore_dead_run(
         RestoreError: something could not be restored; the journal stays.
     """
     swept: list[str] = []
+    changed_calico = last_holder.startswith(f"{journal.run_id} (") or _is_proven(api, journal)
 
     def end_pods() -> None:
+        if not _is_dead(api, journal.run_id, changed_calico):
+            return
         try:
             swept.extend(sweep(api, journal.run_id))
         except ForbiddenError as exc:
             # The pools matter more to the cluster than pods that end by themselves.
             swept.append(f"no pods: {exc.problem}")
 
-    restore_changes(api, journal, changes, end_pods=end_pods)
+    restore_changes(api, journal, changes, end_pods=end_pods, force=force)
     store.delete(journal.run_id)
     return swept
+
+
+def _is_dead(api: Api, run_id: str, changed_calico: bool) -> bool:
+    try:
+        found = [one for one in find_leftovers(api) if one.run_id == run_id]
+    except ForbiddenError:
+        return changed_calico
+    return all(one.alive is False or (one.alive is None and changed_calico) for one in found)
+
+
+def _is_proven(api: Api, journal: Journal) -> bool:
+    """Whether objects of Calico bear a journal out: then its run held the Lease while it lived."""
+    names = journal.dedicated_pools
+    if journal.original is not None:
+        names = (journal.original.name,)
+    for name in names:
+        for group, uid in _views(journal):
+            try:
+                raw = api.get(calico_path(group, "ippools", name))
+            except (ApiError, ConnectError):
+                continue
+            same = bool(uid) and raw["metadata"].get("uid") == uid
+            if is_own_pool(raw, journal.run_id) if journal.original is None else same:
+                return True
+    return False
+
+
+def _views(journal: Journal) -> list[tuple[ApiGroup, str]]:
+    """The groups in which a pool of the journal is seen, with the original's id there."""
+    original = journal.original
+    views = [(journal.group, original.uid if original else "")]
+    if journal.shape == "B" and journal.group != V1:
+        views.append((V1, original.v1_uid if original else ""))
+    return views
 
 
 def sweep_dead_runs(api: Api) -> None:
@@ -204,7 +272,12 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def restore_changes(
-    api: Api, journal: Journal, changes: Changes, *, end_pods: Callable[[], object]
+    api: Api,
+    journal: Journal,
+    changes: Changes,
+    *,
+    end_pods: Callable[[], object],
+    force: bool = False,
 ) -> None:
     """Restore everything that a journal lists, and leave the journal itself.
 
@@ -217,6 +290,7 @@ def restore_changes(
         end_pods: deletes the run's pods and waits for that: dedicated pools go only after their
             pods. A pool of the cluster's own is restored before, as it does not wait for them;
             where its mode has cut the Calico API server off, no namespace could be deleted before.
+        force: write over what somebody else has changed since.
 
     Raises:
         RestoreError: names everything that could not be restored.
@@ -225,7 +299,7 @@ def restore_changes(
     steps: list[Callable[[], object]] = []
     if journal.original is not None:
         original = journal.original
-        steps.append(lambda: _restore_pool(api, journal, original, changes))
+        steps.append(lambda: _restore_pool(api, journal, original, changes, force=force))
     steps.append(end_pods)
     for name in journal.dedicated_pools:
         steps.append(lambda name=name: _remove(api, journal, name, changes))  # type: ignore[misc]
@@ -291,13 +365,17 @@ def _remove(api: Api, journal: Journal, name: str, changes: Changes) -> None:
     _through_v3_or_v1(journal, remove)
 
 
-def _restore_pool(api: Api, journal: Journal, original: OriginalPool, changes: Changes) -> None:
+def _restore_pool(
+    api: Api, journal: Journal, original: OriginalPool, changes: Changes, *, force: bool
+) -> None:
     mode = original.mode
     if _is_restored(api, journal, original):
         for target in original.objects:
             what = f"IPPool {original.name} is back in {mode}"
             changes.found_restored(what, target, there=str(mode))
         return
+    if not force:
+        _refuse_others_changes(api, journal, original, changes)
     for target in original.objects:
         with changes.recording(
             f"restored IPPool {original.name} to {mode}"
@@ -309,14 +387,105 @@ def _restore_pool(api: Api, journal: Journal, original: OriginalPool, changes: C
         ):
             if target == OPERATOR_INSTALLATION:
                 assert original.installation_entry is not None
-                encapsulation = original.installation_entry.get("encapsulation")
-                write_installation_entry(api, original.cidr, encapsulation)
+                write_installation_entry(
+                    api,
+                    original.cidr,
+                    original.installation_entry.get("encapsulation"),
+                    expected=None if force else _our_encapsulations(journal, original),
+                )
             else:
-                _write_pool(api, journal, original)
+                _write_pool(api, journal, original, force=force)
             if target == original.objects[-1]:
                 if not original.written_directly:
-                    _await_operator(api, journal, original, changes)
+                    _await_operator(api, journal, original, changes, force=force)
                 _remove_v1_defaults(api, original, changes)
+
+
+#: What follows where somebody else's change is found.
+_FORCE = (
+    "It is left as it is. `k8snet restore --force` puts it back all the same; if it shall stay so, "
+    f"delete the journal: `kubectl -n {STATE_NAMESPACE} delete configmap {JOURNAL_NAME}`"
+)
+
+
+def _our_modes(journal: Journal, original: OriginalPool) -> set[CalicoMode]:
+    """The modes that the pool may be in by the run's doing, or by nobody's."""
+    return {original.mode, *journal.written}
+
+
+def _our_encapsulations(journal: Journal, original: OriginalPool) -> set[str]:
+    assert original.installation_entry is not None
+    return {
+        encapsulation_of(original.installation_entry),
+        *(mode.encapsulation for mode in journal.written),
+    }
+
+
+def _refuse_others_changes(
+    api: Api, journal: Journal, original: OriginalPool, changes: Changes
+) -> None:
+    """Leave everything as it is where it is not as the run has left it.
+
+    Raises:
+        RestoreError: who has changed what since, or why that is not known.
+    """
+    left = {}
+    for target in original.objects:
+        if target == OPERATOR_INSTALLATION:
+            why = _change_of_installation(api, journal, original)
+        else:
+            why = _change_of_pool(api, journal, original)
+        if why:
+            left[target] = why
+    for target, why in left.items():
+        changes.left_alone(f"not put back: {why}", target)
+    if left:
+        raise RestoreError(
+            f"IPPool {original.name} is not put back to {original.mode}: {'; '.join(left.values())}"
+            f". {_FORCE}"
+        )
+
+
+def _change_of_pool(api: Api, journal: Journal, original: OriginalPool) -> str:
+    for group, uid in _views(journal):
+        try:
+            raw = api.get(calico_path(group, "ippools", original.name))
+        except (ApiError, ConnectError) as exc:
+            if group == V1 or journal.shape != "B" or not v3_is_cut_off(exc):
+                raise
+            continue
+        cidr = str((raw.get("spec") or {}).get("cidr"))
+        if cidr != original.cidr:
+            return f"it is another of that name, with cidr {cidr}, expected {original.cidr}"
+        ours = _our_modes(journal, original)
+        if not is_in_mode(raw.get("spec") or {}, ours):
+            return pool_change(raw, ours)
+        return _identity(f"IPPool {original.name}", raw, uid)
+    return ""
+
+
+def _change_of_installation(api: Api, journal: Journal, original: OriginalPool) -> str:
+    installation = api.get(INSTALLATION_PATH)
+    ours = _our_encapsulations(journal, original)
+    entry = next(
+        (one for one in installation_entries(installation) if one.get("cidr") == original.cidr),
+        None,
+    )
+    if entry is not None and encapsulation_of(entry) not in ours:
+        return entry_change(installation, entry, ours)
+    return _identity("the Installation", installation, original.installation_uid)
+
+
+def _identity(what: str, raw: Mapping[str, Any], uid: str) -> str:
+    """Why an object may be another than the one that the run has read; empty if it is the same.
+
+    The server's id of an object is on no other, and is known only to who may read it.
+    """
+    if not uid:
+        return f"an earlier version kept the journal, and did not say what it wrote to {what}"
+    if raw["metadata"].get("uid") != uid:
+        return f"{what} is another than the run has read, or the journal is not the run's"
+    return ""
 
 
 def _is_restored(api: Api, journal: Journal, original: OriginalPool) -> bool:
@@ -337,7 +506,7 @@ def _is_restored(api: Api, journal: Journal, original: OriginalPool) -> bool:
         now = found.get("spec") or {}
         if _mode_fields(now) != _mode_fields(spec):
             return False
-        if group == V1 and original.v1_spec is not None and set(now) - set(spec):
+        if group == V1 and original.v1_spec is not None and set(now) - set(original.v1_fields):
             return False
     if original.installation_entry is None:
         return True
@@ -348,7 +517,9 @@ def _is_restored(api: Api, journal: Journal, original: OriginalPool) -> bool:
     )
 
 
-def _await_operator(api: Api, journal: Journal, original: OriginalPool, changes: Changes) -> None:
+def _await_operator(
+    api: Api, journal: Journal, original: OriginalPool, changes: Changes, *, force: bool
+) -> None:
     """Wait until the operator has carried the Installation over; else write the pool as well."""
     deadline = time.monotonic() + _OPERATOR_SECONDS
     rest = pauses(1.0)
@@ -364,13 +535,20 @@ def _await_operator(api: Api, journal: Journal, original: OriginalPool, changes:
     what = f"restored IPPool {original.name} to {original.mode}, as the operator did not follow"
     target, mode = ObjectRef.pool(original.name), str(original.mode)
     with changes.recording(what, target, before=None, after=mode, state="restored"):
-        _write_pool(api, journal, original)
+        _write_pool(api, journal, original, force=force)
 
 
-def _write_pool(api: Api, journal: Journal, original: OriginalPool) -> None:
+def _write_pool(api: Api, journal: Journal, original: OriginalPool, *, force: bool) -> None:
     def write(group: ApiGroup) -> None:
         spec = original.spec if group == journal.group else original.v1_spec or original.spec
-        write_mode_fields(api, group, original.name, _mode_fields(spec), cidr=original.cidr)
+        write_mode_fields(
+            api,
+            group,
+            original.name,
+            _mode_fields(spec),
+            cidr=original.cidr,
+            expected=None if force else _our_modes(journal, original),
+        )
 
     _through_v3_or_v1(journal, write)
 
@@ -400,22 +578,32 @@ def _remove_v1_defaults(api: Api, original: OriginalPool, changes: Changes) -> N
     nothing in meaning; whatever else has changed meanwhile is somebody's will. So where this is
     forbidden it is recorded, and the pool counts as restored all the same.
     """
-    before = original.v1_spec
-    if before is None:
+    if original.v1_spec is None:
         return
+    target = ObjectRef.pool(original.name)
+    removed: dict[str, None] = {}
 
-    def filled(spec: Mapping[str, Any]) -> dict[str, None]:
-        return {
+    def filled(raw: Mapping[str, Any]) -> dict[str, None]:
+        nonlocal removed
+        removed = {
             field: None
-            for field, value in spec.items()
-            if field not in before and value == _DEFAULTS.get(field)
+            for field, value in (raw.get("spec") or {}).items()
+            if field not in original.v1_fields and value == _DEFAULTS.get(field)
         }
+        return removed
 
     try:
-        patch_spec(api, V1, original.name, filled)
+        patch_pool(api, V1, original.name, filled)
     except ForbiddenError as exc:
         changes.note(
             f"left Calico's defaults in absent fields of IPPool {original.name} in {V1}: "
             f"{exc.problem}",
-            ObjectRef.pool(original.name),
+            target,
+        )
+        return
+    if removed:
+        changes.note(
+            f"removed Calico's defaults from IPPool {original.name} in {V1}: "
+            + ", ".join(sorted(removed)),
+            target,
         )

@@ -19,7 +19,7 @@ from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import Installation, IPPool
-from pytest_k8snet.calico.journal import Changes, Journal, JournalStore, OnChange
+from pytest_k8snet.calico.journal import Changes, Journal, JournalStore, OnChange, pool_name
 from pytest_k8snet.calico.kernel import Prober, Shell
 from pytest_k8snet.calico.lease import Holder, Lock
 from pytest_k8snet.calico.modes import CalicoMode
@@ -33,7 +33,7 @@ from pytest_k8snet.calico.path import (
     claim_mismatches,
     judge,
 )
-from pytest_k8snet.calico.pools import create_pool, plan_pools, pool_name, read_original, set_mode
+from pytest_k8snet.calico.pools import create_pool, plan_pools, read_original, set_mode
 from pytest_k8snet.calico.readiness import NodeReadiness, pair_mismatches, pair_questions
 from pytest_k8snet.calico.restore import (
     end_pods_in,
@@ -135,6 +135,8 @@ class CalicoSession:
         self._store = JournalStore(api)
         #: What this run has promised to restore; None before the first change.
         self._journal: Journal | None = None
+        #: The modes that its pool may be in by this run's doing; empty before the first.
+        self._possible: tuple[CalicoMode, ...] = ()
         #: Whether there may be a journal of ours all the same: the answer may have got lost.
         self._journal_sent = False
         self._others_looked_for = False
@@ -237,7 +239,9 @@ class CalicoSession:
         self._lock.acquire()
         left = self._store.read()
         if left is not None:
-            restore_dead_run(self._api, self._store, left, self._changes)
+            restore_dead_run(
+                self._api, self._store, left, self._changes, last_holder=self._lock.last_holder
+            )
         sweep_dead_runs(self._api)
         self.installation = inspect(self._api)
         return True
@@ -275,6 +279,7 @@ class CalicoSession:
             original=None
             if dedicated
             else read_original(self._api, decision, self.installation.shape),
+            written=() if dedicated else (decision.mode,),
             # Of all modes, also of those that may never be wanted: names cost nothing.
             dedicated_pools=tuple(pool_name(self._run_id, mode) for mode in CalicoMode)
             if dedicated
@@ -354,8 +359,19 @@ class CalicoSession:
         assert self._journal.original is not None
         self._entered.clear()
         if pool.mode is not mode:
-            original = self._journal.original
-            set_mode(self._api, original, group, mode, self._changes, before=pool.mode)
+            self._announce((*self._possible, mode))
+            written = self._possible = self._journal.written
+            set_mode(
+                self._api,
+                self._journal.original,
+                group,
+                mode,
+                self._changes,
+                before=pool.mode,
+                ours=written,
+            )
+            self._possible = (mode,)
+            self._announce(self._possible)
             self._epoch += 1
         self.installation = self.installation.with_mode(pool.name, mode)
         flipped = replace(pool, mode=mode)
@@ -367,6 +383,14 @@ class CalicoSession:
             ),
         )
         return flipped
+
+    def _announce(self, modes: tuple[CalicoMode, ...]) -> None:
+        """Say in the journal which modes the pool may be in by this run's doing."""
+        assert self._journal is not None
+        journal = replace(self._journal, written=tuple(dict.fromkeys(modes)))
+        if journal != self._journal:
+            self._store.update(self._journal, journal)
+            self._journal = journal
 
     def _wait(self, what: str, check: Callable[[], Sequence[str]]) -> None:
         wait_until_good(
@@ -393,7 +417,7 @@ class CalicoSession:
                 if self._journal is not None:
                     self._restore(self._journal)
                 self._store.delete(self._run_id)
-                self._journal, self._journal_sent = None, False
+                self._journal, self._journal_sent, self._possible = None, False, ()
         except LockedError:
             self._journal, self._journal_sent = None, False
             raise

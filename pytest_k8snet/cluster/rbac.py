@@ -143,7 +143,7 @@ def _changes(calico: str) -> list[Permission]:
         ),
         # RBAC cannot bind the making of an object to its name.
         *_several("create", "configmaps", **state),
-        *_several("get delete", "configmaps", **state, name="k8snet-journal"),
+        *_several("get update delete", "configmaps", **state, name="k8snet-journal"),
         *_several("create", **lease),
         *_several("get update delete", **lease, name="k8snet-switcher"),
     ]

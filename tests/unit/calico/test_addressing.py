@@ -6,11 +6,11 @@ import pytest
 from cluster_shapes import NETWORK, NODE1, NODE2, pool
 
 from pytest_k8snet.calico.installation import IPPool, Version
+from pytest_k8snet.calico.journal import pool_name
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.pools import (
     choose_networks,
     node_selector,
-    pool_name,
     pool_object,
     pool_prefix_length,
 )

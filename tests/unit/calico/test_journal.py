@@ -11,15 +11,20 @@ from pytest_k8snet.calico.journal import Journal, JournalStore
 from pytest_k8snet.errors import RestoreError
 
 MINE = Journal(
-    run_id="k8snet-mine",
+    run_id="k8snet-0a0a0a",
     strategy="dedicated",
     owner="me",
-    time="now",
+    time="2026-01-01T00:00:00+00:00",
     shape="A",
     group="crd.projectcalico.org/v1",
-    dedicated_pools=("k8snet-mine-never",),
+    dedicated_pools=("k8snet-0a0a0a-never",),
 )
-OTHERS = replace(MINE, run_id="k8snet-other", owner="somebody")
+OTHERS = replace(
+    MINE,
+    run_id="k8snet-0b0b0b",
+    owner="somebody",
+    dedicated_pools=("k8snet-0b0b0b-never",),
+)
 
 
 def test_a_journal_survives_its_text() -> None:

@@ -114,7 +114,7 @@ def test_a_pool_that_is_not_the_runs_own_is_never_deleted() -> None:
             run_id="k8snet-abc123",
             strategy="dedicated",
             owner="me",
-            time="now",
+            time="2026-01-01T00:00:00+00:00",
             shape="A",
             group="crd.projectcalico.org/v1",
             dedicated_pools=("k8snet-abc123-never",),

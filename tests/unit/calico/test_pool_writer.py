@@ -58,13 +58,13 @@ def test_a_patch_of_the_installation_that_is_sent_again_is_known_to_have_landed(
 ) -> None:
     api = operated(found)
     sent = around_patches(api, lambda: None, times=2)
-    write_installation_entry(api, CIDR, wanted)
+    write_installation_entry(api, CIDR, wanted, expected={found or "IPIP"})
     assert entry(api).get("encapsulation") == wanted
     assert len(sent) == 1
 
 
 @pytest.mark.parametrize("found", ["VXLANCrossSubnet", None])
-def test_a_value_that_others_write_meanwhile_is_seen_before_it_is_changed(
+def test_a_value_that_others_write_meanwhile_is_left(
     found: str | None,
 ) -> None:
     api = operated(found)
@@ -80,9 +80,11 @@ def test_a_value_that_others_write_meanwhile_is_seen_before_it_is_changed(
             )
 
     sent = around_patches(api, meanwhile)
-    write_installation_entry(api, CIDR, "IPIP")
-    assert entry(api)["encapsulation"] == "IPIP"
-    assert [patch[1]["value"] for patch in sent[1:]] == ["VXLAN"]
+    with pytest.raises(CalicoError, match="that is not written over") as caught:
+        write_installation_entry(api, CIDR, "None", expected={found or "IPIP"})
+    assert f"encapsulation VXLAN, expected {found or 'IPIP'}" in caught.value.found
+    assert entry(api)["encapsulation"] == "VXLAN"
+    assert len(sent) == 1
 
 
 def refuse(new: dict[str, Any], old: dict[str, Any] | None) -> None:
@@ -97,7 +99,7 @@ def test_what_the_server_refuses_is_told_in_its_own_words_and_not_asked_for_agai
     api.store.admission[INSTALLATIONS].append(refuse)
     sent = around_patches(api, lambda: None)
     with pytest.raises(InvalidError) as caught:
-        write_installation_entry(api, CIDR, "IPIP")
+        write_installation_entry(api, CIDR, "IPIP", expected={found or "IPIP"})
     assert caught.value.found == "spec.calicoNetwork: bgp must be Enabled for IPIP"
     assert len(sent) == 1
 
@@ -126,7 +128,7 @@ def test_an_installation_that_others_keep_changing_is_given_up_with_the_last_ans
 
     around_patches(api, meanwhile)
     with pytest.raises(CalicoError) as caught:
-        write_installation_entry(api, CIDR, "None")
+        write_installation_entry(api, CIDR, "None", expected=None)
     assert caught.value.found.startswith("5 failed patches in a row, the last: ")
     assert "the API server refuses to patch installations" in caught.value.found
     assert "testing failed" in caught.value.found

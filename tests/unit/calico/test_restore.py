@@ -170,14 +170,14 @@ def test_v1_details_that_may_not_be_written_are_told_and_the_pool_counts_as_put_
 
 def test_a_journal_of_a_newer_version_is_neither_obeyed_nor_overwritten() -> None:
     api = a_cluster("manifest-A")
-    text = '{"schema": 2, "run": "k8snet-new"}'
+    text = '{"schema": 3, "run": "k8snet-new"}'
     api.create(
         "/api/v1/namespaces/kube-system/configmaps",
         {"metadata": {"name": "k8snet-journal"}, "data": {"journal.json": text}},
     )
     with session(api) as calico, pytest.raises(RestoreError) as caught:
         calico.enter(VXLAN)
-    assert caught.value.found == "schema 2, this version knows 1"
+    assert caught.value.found == "schema 3, this version knows 1 and 2"
     with pytest.raises(RestoreError, match="another version of pytest-k8snet"):
         restore_cluster(api)
     assert api.get(JOURNAL)["data"]["journal.json"] == text
