@@ -119,9 +119,9 @@ class Quantile:
     def looks(self, plan: Plan) -> tuple[int, ...]:
         """Return the numbers of rounds after which a verdict may fall, a pass at the last only."""
         most = self.rounds_at_most(plan)
+        parts = {math.ceil(most / (1 << i)) for i in range(_DOUBLINGS + 1)}
         # Fewer rounds cannot tell a burst from an even share.
-        parts = (math.ceil(most / (1 << i)) for i in range(_DOUBLINGS + 1))
-        return tuple(sorted({max(FEWEST_ROUNDS, part) for part in parts}))
+        return tuple(sorted(part for part in parts if part >= FEWEST_ROUNDS))
 
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
