@@ -415,7 +415,7 @@ class HttpClient:
             error.found += self._given_up
 
     def _is_cut_off(self, error: BaseException, waited_seconds: float) -> bool:
-        """Whether the server behind an API group has been asked often enough."""
+        """Tell whether the server behind an API group has been asked often enough."""
         if not isinstance(error, AggregatedServerError):
             return False
         if error.group not in self._cut_off:

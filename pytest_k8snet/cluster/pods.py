@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.api_errors import collection
@@ -72,7 +72,6 @@ class Pod:
         host_network: whether it uses the node's own network.
         uid: tells it from a later pod of the same name.
         container: the container that commands run in.
-        labels: its labels.
     """
 
     namespace: str
@@ -82,7 +81,6 @@ class Pod:
     host_network: bool
     uid: str = ""
     container: str = CONTAINER
-    labels: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
 
 def read_pod(pod: Mapping[str, Any]) -> Pod:
@@ -95,7 +93,6 @@ def read_pod(pod: Mapping[str, Any]) -> Pod:
         address=prefer_ipv4(addresses_of(pod)),
         host_network=bool(spec.get("hostNetwork")),
         uid=metadata.get("uid", ""),
-        labels=dict(metadata.get("labels") or {}),
     )
 
 
