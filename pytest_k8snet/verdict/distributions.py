@@ -1,4 +1,4 @@
-"""The binomial distribution, and exact (Clopper-Pearson) bounds for a share.
+"""Distributions: binomial with exact (Clopper-Pearson) bounds for a share, Student's t, normal.
 
 Tails are summed outwards from their largest term, so that they keep their relative precision.
 """

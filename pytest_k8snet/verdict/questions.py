@@ -1,4 +1,6 @@
-"""The questions a verdict can answer, as pure functions of the values in the order they came.
+"""Questions on means and shares, as pure functions of the values in the order they came.
+
+Those on percentiles are in :mod:`~pytest_k8snet.verdict.percentiles`.
 
 A question knows which looks its plan allows, the interval at a look, and whether that interval
 clears a limit. The same question over the same values gives the same finding, in the run and

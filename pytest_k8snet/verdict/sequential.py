@@ -146,10 +146,9 @@ class _Look:
 
 # -- Levels for looks at a count of events: how many exceedances decide, and when ----------------
 #
-# The same idea as :mod:`~pytest_k8snet.verdict.sequential`, for "at most a share p of the requests
-# may exceed the limit": looks at fixed numbers of requests, exact binomial bounds at each, and
-# over all looks together a risk of at most alpha on each side. The two sides get levels of their
-# own, since few requests can damn but many are needed to acquit.
+# The same idea for "at most a share p of the requests may exceed the limit": looks at fixed numbers
+# of requests, exact binomial bounds at each, and over all looks together a risk of at most alpha on
+# each side. The two sides get levels of their own: few requests can reject, many must accept.
 
 
 _NEGLIGIBLE = 1e-16

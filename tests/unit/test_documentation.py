@@ -363,6 +363,21 @@ def test_every_layer_and_package_is_in_the_design() -> None:
     assert {part for part in parts if f"`{part}`" not in shown} == set()
 
 
+def test_every_function_that_the_design_names_is_where_it_says() -> None:
+    rows = re.findall(
+        r"`([\w/]+\.py)` \(([^)]*)\)",
+        section((DOCS / "design.md").read_text(), "Where it is decided"),
+    )
+    missing = [
+        f"{file}: {name}"
+        for file, names in rows
+        for name in re.findall(r"`(\w+)`", names)
+        if f"def {name}(" not in (ROOT / "pytest_k8snet" / file).read_text()
+    ]
+    assert rows
+    assert missing == []
+
+
 def test_the_plan_is_documented_with_its_defaults() -> None:
     rows = {
         cells[1].strip(" `"): cells[2].strip()
