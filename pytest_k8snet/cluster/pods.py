@@ -185,6 +185,11 @@ def pod_manifest(
         }
     if request.host_network:
         spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    else:
+        # A safe sysctl; ping then needs no capability. Nodes have one of their own.
+        spec["securityContext"]["sysctls"] = [
+            {"name": "net.ipv4.ping_group_range", "value": "0 65535"}
+        ]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 

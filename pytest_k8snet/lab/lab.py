@@ -31,7 +31,7 @@ from pytest_k8snet.lab.kube.controllers import (
     ReplicaSets,
 )
 from pytest_k8snet.lab.kube.kubelet import Heartbeat, Kit, Kubelet
-from pytest_k8snet.lab.kube.podspec import DEFAULT_PATH, PROGRAMS, SMALL_BIN, SMALL_PROGRAMS
+from pytest_k8snet.lab.kube.podspec import DEFAULT_PATH, PING, PROGRAMS, SMALL_BIN, SMALL_PROGRAMS
 from pytest_k8snet.lab.kube.scheduler import Scheduler
 from pytest_k8snet.lab.kube.services import (
     DnsRecords,
@@ -187,6 +187,12 @@ def _install_programs() -> None:
     source = Path(__file__).parent / "kube"
     for name in ("webserver.py", "dnsserver.py"):
         shutil.copy(source / name, PROGRAMS / name)
+    ping = shutil.which("ping", path=DEFAULT_PATH)
+    if ping is not None:
+        # Without the file capabilities that Debian gives it, with which a pod that may not have
+        # them could not run it; images for pods have it without.
+        shutil.copyfile(ping, PING)
+        PING.chmod(0o755)
     SMALL_BIN.mkdir(parents=True)
     for name in SMALL_PROGRAMS:
         program = shutil.which(name, path=DEFAULT_PATH)

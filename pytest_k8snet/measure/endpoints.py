@@ -23,6 +23,7 @@ from pytest_k8snet.errors import (
 )
 from pytest_k8snet.tools.curl import Curl, CurlKeywords, CurlOptions, CurlSamples
 from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Keywords, Iperf3Options, Iperf3Result
+from pytest_k8snet.tools.ping import Ping, PingKeywords, PingOptions, PingResult
 from pytest_k8snet.tools.tool import Options, Result, Tool, options_of
 
 Measured_co = TypeVar("Measured_co", covariant=True)
@@ -269,6 +270,24 @@ class Pair:
         """
         wanted = options_of(Iperf3Options, Iperf3Keywords, options, server=self.server.address)
         return self.sampler.sample(Iperf3(), self, wanted).result
+
+    def ping(self, **options: Unpack[PingKeywords]) -> PingResult:
+        """Ping the server's address from the client: round-trip times of the idle path, and loss.
+
+        Args:
+            options: as :class:`~pytest_k8snet.tools.ping.PingOptions` has them: ``count`` (20),
+                ``interval_seconds`` (0.2), ``size_bytes`` (56), ``wait_seconds`` (2).
+
+        Returns:
+            The distribution ``rtt`` and the loss; a run without an answer has a loss of 100 %.
+
+        Raises:
+            PingError: ping sent nothing, e.g. because the pod may not.
+            PathError: the traffic did not take the path that the mode promises.
+            SettingsError: ping has no such option, or cannot take its value.
+        """
+        wanted = options_of(PingOptions, PingKeywords, options, address=self.server.address)
+        return self.sampler.sample(Ping(), self, wanted).result
 
     def facts(self) -> dict[str, Any]:
         """What a sample's record says of the two ends, and of the path between them."""

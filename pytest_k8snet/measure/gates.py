@@ -7,9 +7,9 @@ endpoints. Nothing here knows a limit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 from pytest_k8snet.calico.modes import ENCAPSULATION_BYTES
 from pytest_k8snet.errors import SettingsError
@@ -17,8 +17,9 @@ from pytest_k8snet.measure.endpoints import Endpoint, Pair, Sample, UrlPair
 from pytest_k8snet.measure.guards import Guard
 from pytest_k8snet.measure.hints import MachineOf, hints
 from pytest_k8snet.measure.sampler import Observer
-from pytest_k8snet.tools.curl import CurlOptions, RequestKeywords
+from pytest_k8snet.tools.curl import CurlOptions, ScheduledKeywords
 from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Options, Iperf3Result
+from pytest_k8snet.tools.ping import EchoKeywords, Ping, PingOptions, PingResult
 from pytest_k8snet.tools.schedule import Schedule, ScheduledCurl, ScheduledSamples
 from pytest_k8snet.tools.tool import options_of
 from pytest_k8snet.units import BitRate
@@ -117,51 +118,63 @@ class Gates:
         )
         return Bandwidth(arm, terms)
 
+    @overload
     def latency(
         self,
         client: Endpoint,
         url: str,
         *,
-        max_time_seconds: float = REQUEST_SECONDS,
         plan: Plan | str | None = None,
-        **options: Unpack[RequestKeywords],
-    ) -> Latency:
-        """Return the latency of requests from an endpoint, to be compared phase by phase.
+        **options: Unpack[ScheduledKeywords],
+    ) -> Latency: ...
 
-        Requests start on a fixed, jittered schedule, whatever became of those before, each by its
-        own curl process on a fresh connection. One that gets no complete answer in time, or is
-        not accepted, exceeds every limit.
+    @overload
+    def latency(
+        self,
+        client: Pair,
+        *,
+        plan: Plan | str | None = None,
+        **options: Unpack[EchoKeywords],
+    ) -> Latency: ...
+
+    def latency(
+        self,
+        client: Endpoint | Pair,
+        url: str | None = None,
+        *,
+        plan: Plan | str | None = None,
+        **options: Any,
+    ) -> Latency:
+        """Return the latency from an endpoint to a URL, or between the ends of a pair.
+
+        To a URL, requests start on a fixed, jittered schedule, whatever became of those before,
+        each by its own curl process on a fresh connection: ``dns``, ``connect``, ``tls``,
+        ``first_byte`` and ``total`` can be compared. Between the ends of a pair it is ping, at
+        the plan's rate: ``rtt`` can be. What gets no complete answer in time, or none that is
+        accepted, exceeds every limit.
 
         Args:
-            client: from where.
+            client: from where; or a pair, from its client to its server.
             url: what to request.
-            max_time_seconds: how long a request may take before it counts as unanswered.
             plan: instead of the run's: a plan, or changes to it such as ``"requests=600"``.
-            options: of each request, as :class:`~pytest_k8snet.tools.curl.CurlOptions` has them:
+            options: ``max_time_seconds`` (2), after which a request counts as unanswered, and of
+                each request, as :class:`~pytest_k8snet.tools.curl.CurlOptions` has them:
                 ``method``, ``headers``, ``resolve``, ``insecure``, ``follow_redirects``, ``ipv6``,
-                ``connect_timeout_seconds``.
+                ``connect_timeout_seconds``. For a pair ``size_bytes`` (56) and ``wait_seconds``
+                (2), as :class:`~pytest_k8snet.tools.ping.PingOptions` has them.
 
         Raises:
-            SettingsError: options that curl cannot take, or a plan that cannot work.
+            SettingsError: options that curl or ping cannot take, or a plan that cannot work.
         """
-        request = options_of(
-            CurlOptions, RequestKeywords, options, url=url, max_time_seconds=max_time_seconds
-        )
         terms = self._terms(plan)
-        # Refuses a rate that could swamp the client, before anything is measured.
-        Schedule.jittered(request, terms.plan.requests_per_second, seed=0)
-        mode = str(client.mode) if client.mode is not None else None
-        pair = UrlPair(client=client, url=url)
-        arm = Arm(
-            label=pair.label,
-            take=lambda turn: _latency_turn(pair, request, turn, terms.plan),
-            context=mode or "",
-            scene=pair.scene,
-            mode=mode,
-            describe=_describe_latency,
-            longest_seconds=max_time_seconds,
-        )
-        return Latency(arm, terms)
+        if isinstance(client, Pair):
+            return Latency(_round_trips(client, terms.plan, options), terms)
+        if url is None:
+            raise SettingsError(
+                f"latency of {client} needs a URL to request",
+                remedy="write latency(pod, web_service.cluster_ip_url), or give a pair",
+            )
+        return Latency(_requests(UrlPair(client=client, url=url), terms.plan, options), terms)
 
     def _terms(self, plan: Plan | str | None) -> Judging:
         if isinstance(plan, str):
@@ -178,6 +191,49 @@ class Gates:
     def _record(self, verdict: Verdict) -> None:
         record = verdict.to_record()
         self.observer.record(record.pop("kind"), **record)
+
+
+def _requests(pair: UrlPair, plan: Plan, options: Mapping[str, Any]) -> Arm:
+    """Requests on a schedule, as an arm of a gate."""
+    request = options_of(
+        CurlOptions,
+        ScheduledKeywords,
+        {"max_time_seconds": REQUEST_SECONDS, **options},
+        url=pair.url,
+    )
+    # Refuses a rate that could swamp the client, before anything is measured.
+    Schedule.jittered(request, plan.requests_per_second, seed=0)
+    mode = str(pair.client.mode) if pair.client.mode is not None else None
+    return Arm(
+        label=pair.label,
+        take=lambda turn: _latency_turn(pair, request, turn, plan),
+        context=mode or "",
+        scene=pair.scene,
+        mode=mode,
+        describe=_describe_latency,
+        longest_seconds=request.max_time_seconds,
+    )
+
+
+def _round_trips(pair: Pair, plan: Plan, options: Mapping[str, Any]) -> Arm:
+    """Pings at the plan's rate, as an arm of a gate."""
+    wanted = options_of(
+        PingOptions,
+        EchoKeywords,
+        options,
+        address=pair.server.address,
+        interval_seconds=1 / plan.requests_per_second,
+    )
+    return Arm(
+        label=pair.scene,
+        take=lambda turn: _ping_turn(pair, wanted, turn, plan),
+        context=_context(pair),
+        scene=pair.scene,
+        mode=str(pair.mode) if pair.mode is not None else None,
+        placement=pair.placement,
+        describe=_describe_pings,
+        longest_seconds=float(wanted.wait_seconds),
+    )
 
 
 def _bandwidth_turn(
@@ -260,6 +316,23 @@ def _latency_turn(
     )
 
 
+def _ping_turn(pair: Pair, wanted: PingOptions, turn: SampleRequest, plan: Plan) -> Observation:
+    guard = Guard((pair.client, pair.server), plan)
+    options = replace(wanted, count=turn.requests, interval_seconds=1 / turn.requests_per_second)
+    sample = pair.sampler.sample(Ping(), pair, options, warmup=turn.warmup)
+    values = sample.result.values()
+    cause, hit = guard.outcome()
+    if not cause and len(values) != turn.requests:
+        cause = f"{pair.client} sent {len(values)} of {turn.requests} pings"
+    return Observation(
+        figures={"rtt": values},
+        sample_id=str(sample.record.get("id", "")),
+        discard=cause,
+        hit=hit,
+        detail=sample,
+    )
+
+
 def _describe_bandwidth(observations: Sequence[Observation]) -> str:
     results = [sample.result for sample in _details(observations, Iperf3Result)]
     parts = []
@@ -293,6 +366,14 @@ def _describe_latency(observations: Sequence[Observation]) -> str:
     if missed:
         parts.append(f"{missed} of {slots} missed")
     return ", ".join(parts)
+
+
+def _describe_pings(observations: Sequence[Observation]) -> str:
+    results = [sample.result for sample in _details(observations, PingResult)]
+    sent, lost = sum(one.sent for one in results), sum(one.lost for one in results)
+    errors = Counter(error for one in results for error in one.errors)
+    parts = [f"{lost} of {sent} pings lost", *(f"{n} x {why}" for why, n in errors.most_common())]
+    return ", ".join(parts) if results else ""
 
 
 def _details(observations: Sequence[Observation], kind: type[Any]) -> list[Sample[Any]]:

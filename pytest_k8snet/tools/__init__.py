@@ -8,9 +8,10 @@ from typing import Any
 
 from pytest_k8snet.tools.curl import Curl
 from pytest_k8snet.tools.iperf3 import Iperf3
+from pytest_k8snet.tools.ping import Ping
 from pytest_k8snet.tools.tool import Tool
 
 #: Every tool whose samples a record may hold, by its ``tool``; reports show them in this order.
 TOOLS: Mapping[str, Tool[Any, Any]] = MappingProxyType(
-    {tool.name: tool for tool in (Iperf3(), Curl())}
+    {tool.name: tool for tool in (Iperf3(), Curl(), Ping())}
 )

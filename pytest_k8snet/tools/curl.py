@@ -219,9 +219,6 @@ def _part(start: Seconds, end: Seconds) -> Seconds:
 
 # -- What a series of requests measured: distributions of the good ones, a count of the others
 
-#: What a record gets of each phase.
-_STATISTICS = ("mean", "median", "p90", "p95", "p99", "minimum", "maximum")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CurlSamples:
@@ -340,15 +337,15 @@ class CurlSamples:
             "failure_ratio": float(self.failure_ratio),
         }
         for phase in self._recorded():
-            for statistic in _STATISTICS:
-                figures[f"{phase.name}_{statistic}_seconds"] = float(getattr(phase, statistic))
+            figures |= phase.figures()
         return figures
 
     def distribution(self) -> dict[str, list[float]]:
         """The values of each phase as plain lists of seconds, for a record."""
-        return {
-            f"{phase.name}_seconds": [float(one) for one in phase] for phase in self._recorded()
-        }
+        found: dict[str, list[float]] = {}
+        for phase in self._recorded():
+            found |= phase.distribution()
+        return found
 
     def _recorded(self) -> Iterator[Distribution]:
         cumulative = (
@@ -669,8 +666,8 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\x00]*")
 _METHOD = re.compile(r"[A-Z]{3,16}")
 
 
-class RequestKeywords(TypedDict, total=False):
-    """What makes one request what it is, as :class:`CurlOptions` explains it."""
+class ScheduledKeywords(TypedDict, total=False):
+    """The options of requests on a schedule, as :class:`CurlOptions` explains them."""
 
     method: str
     headers: Sequence[str]
@@ -679,13 +676,13 @@ class RequestKeywords(TypedDict, total=False):
     follow_redirects: bool
     ipv6: bool | None
     connect_timeout_seconds: float
+    max_time_seconds: float
 
 
-class CurlKeywords(RequestKeywords, total=False):
+class CurlKeywords(ScheduledKeywords, total=False):
     """The options of ``endpoint.curl``, as :class:`CurlOptions` explains them."""
 
     requests: int
-    max_time_seconds: float
     time_limit_seconds: float | None
 
 

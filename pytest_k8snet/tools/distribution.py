@@ -1,4 +1,4 @@
-"""A number of durations, and what can be said of them."""
+"""The distribution of a tool's durations: its statistics, for tests and for records."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.units import Seconds
 
+#: What a record gets of each distribution.
+_RECORDED = ("mean", "median", "p90", "p95", "p99", "minimum", "maximum")
+
 
 class NoValue(ToolError):  # noqa: N818 -- named as the errors of the tools are
     """A statistic was asked for that these requests cannot give."""
@@ -17,14 +20,15 @@ class NoValue(ToolError):  # noqa: N818 -- named as the errors of the tools are
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Distribution:
-    """The durations of one phase over all requests that count, in the order they were made.
+    """The durations of one kind over all requests that count, in the order they were made.
 
     A statistic of an empty distribution raises instead of giving 0 or NaN, because either would
     pass for a figure.
 
     Attributes:
-        name: the phase, e.g. ``connect``.
-        values: one per successful request on a fresh connection.
+        name: what took so long, e.g. ``connect`` or ``rtt``.
+        values: one per request that counts.
+        why_empty: makes the error for a statistic of no values, from the name.
     """
 
     name: str
@@ -101,6 +105,17 @@ class Distribution:
         values = sorted(self._known())
         # q * n first: 0.95 * 20 is a little more than 19 in binary, and would give rank 20.
         return values[max(1, math.ceil(q * len(values) / 100)) - 1]
+
+    def figures(self) -> dict[str, float]:
+        """Return its statistics in seconds under names for a record, as plain numbers."""
+        return {
+            f"{self.name}_{statistic}_seconds": float(getattr(self, statistic))
+            for statistic in _RECORDED
+        }
+
+    def distribution(self) -> dict[str, list[float]]:
+        """Return its values in seconds under its name for a record, as plain numbers."""
+        return {f"{self.name}_seconds": [float(one) for one in self.values]}
 
     def _known(self) -> tuple[Seconds, ...]:
         if not self.values:

@@ -389,8 +389,9 @@ class UnpairedRatio(Comparable):
 class Latency(NotANumber):
     """Latency that is measured while one of its percentiles is compared.
 
-    The phases follow each other; ``total`` is the whole. All are taken from the same requests, so
-    asserting on several costs nothing more.
+    The phases of requests to a URL follow each other; ``total`` is the whole. All are taken from
+    the same requests, so asserting on several costs nothing more. Pings between the ends of a pair
+    have ``rtt`` alone, the round-trip time.
     """
 
     _example = "assert latency(pod, url).connect.p95 <= 5 * ms"
@@ -402,6 +403,7 @@ class Latency(NotANumber):
         self.tls = Phase("tls", sampling, judging)
         self.first_byte = Phase("first_byte", sampling, judging)
         self.total = Phase("total", sampling, judging)
+        self.rtt = Phase("rtt", sampling, judging)
         self._label = arm.label
 
     def __repr__(self) -> str:
@@ -572,7 +574,7 @@ def values(rounds: Sequence[Sequence[Observation]], figure: str) -> tuple[Round,
         raise ToolError(
             f"the samples have no {figure} time to judge",
             found="there are: " + ", ".join(rounds[0][0].figures),
-            remedy="tls exists with an https URL only",
+            remedy="tls exists with an https URL only; rtt between the two ends of a pair only",
         ) from None
 
 

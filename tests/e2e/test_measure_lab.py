@@ -65,6 +65,14 @@ def test_headers(calico_mode, pod_pair, cross_subnet_pair):
     for pair in (pod_pair, cross_subnet_pair):
         pair.iperf3(udp=True, bitrate=10 * Mbit, length_bytes=1000, seconds=1, omit_seconds=0)
 
+def test_ping(calico_mode, pod_pair):
+    result = pod_pair.ping(count=100, interval_seconds=0.01, size_bytes=1000)
+    assert (result.sent, result.lost) == (100, 0)
+    assert 0 < result.rtt.minimum <= result.rtt.median <= result.rtt.p95
+
+def test_ping_between_nodes(node_pair):
+    assert node_pair.ping(count=3, interval_seconds=0.01).lost == 0
+
 def test_modes_by_their_names(k8snet):
     pair = k8snet.pod_pair("vxlan-always")
     assert pair.mode is pair.client.mode is pair.baseline.mode is CalicoMode.VXLAN_ALWAYS
@@ -100,18 +108,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_every_way_gives_the_figures_that_were_asked_for(run: Run) -> None:
-    assert "12 passed" in run[0], run[0]
+    assert "14 passed" in run[0], run[0]
 
 
 def test_every_way_proves_the_path_of_both_directions(run: Run) -> None:
     promised = {
+        (None, "same-subnet"): "direct",
         ("Never", "same-subnet"): "direct",
         ("Never", "cross-subnet"): "direct",
         ("VXLAN-CrossSubnet", "same-subnet"): "direct",
         ("IPIP-Always", "same-subnet"): "ipip",
         ("IPIP-Always", "cross-subnet"): "ipip",
     }
-    assert len(run[1]) == 7 + 2 * 4
+    assert len(run[1]) == 9 + 2 * 4
     for sample in run[1]:
         assert sample["path"]["state"] == "proven", (sample["test"], sample["path"]["text"])
         expected = promised.get((sample["mode"], sample["placement"]), "vxlan")

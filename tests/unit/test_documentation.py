@@ -28,7 +28,7 @@ from pytest_k8snet.lab.api.faults import NAMES as FAULTS
 from pytest_k8snet.lab.launcher import PROGRAMS
 from pytest_k8snet.options import MARKERS, OPTIONS
 from pytest_k8snet.settings import Settings
-from pytest_k8snet.tools import TOOLS, curl, iperf3
+from pytest_k8snet.tools import TOOLS, curl, iperf3, ping
 from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Latency, Observation, Plan, SampleRequest
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,8 @@ def defined_fixtures() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("heading", "options", "given"),
     [
-        ("`Pair`", iperf3.Iperf3Options, {"server", "port"}),
+        ("`pair.iperf3`", iperf3.Iperf3Options, {"server", "port"}),
+        ("`pair.ping`", ping.PingOptions, {"address"}),
         ("`Endpoint`", curl.CurlOptions, {"url"}),
     ],
 )
@@ -124,6 +125,11 @@ def test_every_option_of_a_measurement_is_documented(
 @pytest.mark.parametrize("name", ["bandwidth", *iperf3.Iperf3Result.__slots__])
 def test_every_attribute_of_an_iperf3_result_is_documented(name: str) -> None:
     assert f"`{name}`" in section(page("metrics.md"), "iperf3")
+
+
+@pytest.mark.parametrize("name", ["rtt", "lost_ratio", *ping.PingResult.__slots__])
+def test_every_attribute_of_a_ping_result_is_documented(name: str) -> None:
+    assert f"`{name}`" in section(page("metrics.md"), "ping")
 
 
 @pytest.mark.parametrize(
@@ -402,9 +408,8 @@ def arm(name: str, spread: int) -> Arm:
     def take(turn: SampleRequest) -> Observation:
         nearly_one = 1 + next(turns) * spread % 7 / 1000
         answers = (0.001 * nearly_one,) * (turn.requests or 1)
-        return Observation(
-            figures={"bandwidth": (1e9 * nearly_one,), "connect": answers, "total": answers}
-        )
+        times = dict.fromkeys(("connect", "total", "rtt"), answers)
+        return Observation(figures={"bandwidth": (1e9 * nearly_one,), **times})
 
     return Arm(label=name, take=take)
 
@@ -415,8 +420,8 @@ def test_the_default_plan_decides_the_gates_that_are_shown_as_they_are_written()
 
     names = {
         "bandwidth": lambda one, plan="": Bandwidth(one, terms(plan)),
-        "latency": lambda one, url, plan="": Latency(one, terms(plan)),
-        **{name: arm(name, 3) for name in ("a", "pair", "client")},
+        "latency": lambda one, url="", plan="": Latency(one, terms(plan)),
+        **{name: arm(name, 3) for name in ("a", "pair", "pod_pair", "client")},
         "b": arm("b", 5),
         "url": "http://web",
         "Gbit": Gbit,
@@ -426,7 +431,7 @@ def test_the_default_plan_decides_the_gates_that_are_shown_as_they_are_written()
     shown = section(page("verdicts.md"), "Gates")
     table = shown.split("| written | asks |")[1].split("\n\n")[0]
     written = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
-    assert len(written) == 7
+    assert len(written) == 8
     for expression in written:
         verdict = eval(expression, names)
         assert verdict.state == "pass", f"{expression}: {verdict.text}"

@@ -103,14 +103,14 @@ def underlay_commands(spec: LabSpec) -> list[str]:
 
 async def _make_namespaces(spec: LabSpec) -> None:
     endpoint = endpoint_sysctls(spec)
+    # As systemd has it on nodes: every group may ping.
+    last = 65535 if namespaces.may_become_any_user() else 0
+    node_sysctls = {**_ROUTING, **endpoint, "ipv4/ping_group_range": f"0 {last}"}
     await asyncio.gather(
         netns.create(UNDERLAY, sysctls=_SWITCH),
         netns.create(ROUTER, sysctls=_ROUTING),
         netns.create(OUTSIDE, sysctls=endpoint),
-        *(
-            netns.create(node_namespace(node.name), sysctls={**_ROUTING, **endpoint})
-            for node in spec.nodes
-        ),
+        *(netns.create(node_namespace(node.name), sysctls=node_sysctls) for node in spec.nodes),
     )
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pytest_k8snet.lab import namespaces
 from pytest_k8snet.lab.api.exec import ExecutableNotFound, LogOptions
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.calico.ipam import Cni
@@ -35,9 +36,6 @@ from pytest_k8snet.lab.spec import LabSpec, NodeSpec
 
 #: Where the pods' files are: in the lab's own tmpfs.
 PODS = Path("/run/k8snet/pods")
-
-# As containerd has it: pods need no privilege for low ports.
-_POD_SYSCTLS = {"ipv4/ip_unprivileged_port_start": "0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +76,8 @@ async def make_sandbox(pod: Object, *, spec: LabSpec, node: NodeSpec, cni: Cni) 
     if own:
         name = _network_name(pod)
         hostname = dig(pod, "spec.hostname") or pod["metadata"]["name"]
-        asked = {
-            sysctl["name"].removeprefix("net.").replace(".", "/"): str(sysctl["value"])
-            for sysctl in dig(pod, "spec.securityContext.sysctls", [])
-            if sysctl["name"].startswith("net.")
-        }
-        await netns.create(name, sysctls={**endpoint_sysctls(spec), **_POD_SYSCTLS, **asked})
+        own_sysctls = podspec.sysctls(pod, any_user=namespaces.may_become_any_user())
+        await netns.create(name, sysctls={**endpoint_sysctls(spec), **own_sysctls})
     else:
         name, hostname = node_namespace(node.name), node.name
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,7 +242,7 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 
 
 def mounts(container: Object, directory: Path) -> tuple[tuple[str, str], ...]:
-    """What is bound into a container: its own /tmp, its resolver's files, its volumes.
+    """What is bound into a container: its own /tmp, its resolver's files, its ping, its volumes.
 
     Args:
         container: the entry of ``spec.containers``.
@@ -253,6 +255,9 @@ def mounts(container: Object, directory: Path) -> tuple[tuple[str, str], ...]:
         for name in ("hosts", "resolv.conf")
         if (directory / name).exists()
     ]
+    ping = shutil.which("ping", path=DEFAULT_PATH)
+    if ping is not None and PING.exists():
+        pairs.append((str(PING), os.path.realpath(ping)))
     for mount in container.get("volumeMounts") or []:
         source = directory / "volumes" / mount["name"]
         if source.exists():
@@ -268,6 +273,8 @@ def mounts(container: Object, directory: Path) -> tuple[tuple[str, str], ...]:
 
 #: Where the lab keeps the programs that its own images run.
 PROGRAMS = Path("/run/k8snet/programs")
+#: What containers have in place of the host's ping.
+PING = PROGRAMS / "ping"
 #: Where pods of an image without measuring tools find the programs that it does have.
 SMALL_BIN = Path("/run/k8snet/busybox")
 _SMALL = (
@@ -429,6 +436,23 @@ def _bounding_set(own: Object) -> str:
     # What is both added and dropped is added, as container runtimes do.
     kept = (default - dropped) | added
     return ",".join(["-all", *sorted(f"+{name}" for name in kept)])
+
+
+def sysctls(pod: Object, *, any_user: bool) -> dict[str, str]:
+    """The sysctls of a pod's network namespace: containerd's own, and those that the pod asks for.
+
+    Args:
+        pod: the Pod; those of the network are kept.
+        any_user: whether there are groups but 0, which alone may ping otherwise.
+    """
+    # As containerd has it: pods need no privilege for low ports.
+    found = {"ipv4/ip_unprivileged_port_start": "0"}
+    for entry in dig(pod, "spec.securityContext.sysctls", []):
+        if entry["name"].startswith("net."):
+            found[entry["name"].removeprefix("net.").replace(".", "/")] = str(entry["value"])
+    if "ipv4/ping_group_range" in found and not any_user:
+        found["ipv4/ping_group_range"] = "0 0"
+    return found
 
 
 def must_be_refused(pod: Object, container: Object) -> str:

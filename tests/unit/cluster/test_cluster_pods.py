@@ -80,7 +80,12 @@ def test_a_host_network_pod_differs_in_its_network_alone() -> None:
     host = manifest(PodRequest(role="client", node="Node1.example.com", host_network=True))
     assert host["spec"].pop("hostNetwork") is True
     assert host["spec"].pop("dnsPolicy") == "ClusterFirstWithHostNet"
-    assert host == manifest()
+    plain = manifest()
+    # The node's network is not a pod's to set.
+    assert plain["spec"]["securityContext"].pop("sysctls") == [
+        {"name": "net.ipv4.ping_group_range", "value": "0 65535"}
+    ]
+    assert host == plain
 
 
 def test_a_pod_that_may_capture_is_root_with_what_that_takes_and_nothing_more() -> None:

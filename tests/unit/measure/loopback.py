@@ -6,6 +6,7 @@ Test modules name it in ``pytest_plugins``.
 from __future__ import annotations
 
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,6 +56,16 @@ def pair(sampler: Sampler, node: Endpoint) -> Pair:
         make_baseline=lambda: loopback,
     )
     return loopback
+
+
+@pytest.fixture
+def pingable(pair: Pair) -> Pair:
+    """The pair, where this user may ping."""
+    probe = ["ping", "-c", "1", "-i", "0.01", "-W", "1", "127.0.0.1"]
+    found = shutil.which("ping") is not None
+    if not found or subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("needs a ping that this user may run: apt-get install iputils-ping")
+    return pair
 
 
 class Answer(BaseHTTPRequestHandler):

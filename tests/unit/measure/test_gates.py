@@ -170,6 +170,58 @@ def test_refused_answers_exceed_every_limit(node: Endpoint, url: str, observer: 
     assert re.search(r"   (\d+) of 30 answered HTTP 503, schedule kept to", verdict.text)
 
 
+def test_pings_between_a_pair_are_judged_by_their_percentiles(
+    pingable: Pair, observer: Notebook
+) -> None:
+    plan = QUICK.with_changes(requests=100, requests_per_second=200)
+    latency = Gates(observer=observer, plan=plan).latency(pingable, size_bytes=1000)
+    # Generous: how fast this machine is must not decide a test.
+    verdict = latency.rtt.p50 <= 1 * second
+    assert verdict
+    assert verdict.claim.subject == "rtt p50 of node-node"
+    assert re.search(r"0 of \d+ pings lost", verdict.text)
+    samples = [record for record in observer.records if record["kind"] == "sample"]
+    assert {sample["tool"] for sample in samples} == {"ping"}
+    assert all("-s 1000" in " ".join(sample["command"]) for sample in samples)
+    (record,) = [record for record in observer.records if record["kind"] == "verdict"]
+    assert record["scene"] == "node-node"
+    assert judge(record) == verdict
+
+
+class Lossy:
+    """A shell on this machine whose pings lose every second answer."""
+
+    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+        done = LocalShell()(argv, timeout_seconds=timeout_seconds)
+        if "ping" not in argv:
+            return done
+        kept, received = [], 0
+        for line in done.stdout.splitlines():
+            number = re.search(r"icmp_seq=(\d+)", line)
+            if number is None or int(number[1]) % 2:
+                kept.append(line)
+                received += number is not None
+        text = re.sub(r"\d+ received", f"{received} received", "\n".join(kept))
+        return replace(done, stdout=text)
+
+
+def test_a_lost_ping_exceeds_every_limit(pingable: Pair, observer: Notebook) -> None:
+    plan = QUICK.with_changes(requests=100, requests_per_second=200)
+    lossy = replace(pingable, client=replace(pingable.client, shell=Lossy()))
+    verdict = Gates(observer=observer, plan=plan).latency(lossy).rtt.p90 <= 1 * second
+    assert not verdict
+    assert re.search(r"(\d+) of (\d+) pings lost", verdict.text)
+
+
+def test_latency_needs_a_url_or_a_pair(node: Endpoint, pair: Pair, observer: Notebook) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    with pytest.raises(SettingsError, match="latency of node node1 needs a URL to request"):
+        gates.latency(node)  # type: ignore[call-overload]
+    with pytest.raises(SettingsError, match="ping has no option 'size'") as caught:
+        gates.latency(pair, size=3)  # type: ignore[call-overload]
+    assert caught.value.remedy == "take one of: size_bytes, wait_seconds"
+
+
 def test_tls_of_plain_http_is_an_error(node: Endpoint, url: str, observer: Notebook) -> None:
     plan = QUICK.with_changes(requests=5, requests_per_second=40)
     latency = Gates(observer=observer, plan=plan).latency(node, url)
@@ -178,7 +230,7 @@ def test_tls_of_plain_http_is_an_error(node: Endpoint, url: str, observer: Noteb
     assert str(caught.value) == (
         "the samples have no tls time to judge\n"
         "  found: there are: dns, connect, first_byte, total\n"
-        "  to do: tls exists with an https URL only"
+        "  to do: tls exists with an https URL only; rtt between the two ends of a pair only"
     )
 
 

@@ -31,7 +31,7 @@ class Recording:
         return self.name.split("-", 1)[0]
 
 
-def recordings(tool: Literal["iperf3", "curl"]) -> list[Recording]:
+def recordings(tool: Literal["iperf3", "curl", "ping"]) -> list[Recording]:
     """Every recording of a tool that its index lists."""
     lines = (DATA / tool / "index.ndjson").read_text().splitlines()
     found = []
@@ -49,6 +49,6 @@ def recordings(tool: Literal["iperf3", "curl"]) -> list[Recording]:
     return found
 
 
-def recording(tool: Literal["iperf3", "curl"], name: str) -> Recording:
+def recording(tool: Literal["iperf3", "curl", "ping"], name: str) -> Recording:
     """One recording by its file name."""
     return next(one for one in recordings(tool) if one.name == name)

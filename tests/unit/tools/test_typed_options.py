@@ -10,6 +10,7 @@ import pytest
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.tools.curl import CurlKeywords, CurlOptions
 from pytest_k8snet.tools.iperf3 import Iperf3Keywords, Iperf3Options
+from pytest_k8snet.tools.ping import PingKeywords, PingOptions
 from pytest_k8snet.tools.tool import options_of
 
 
@@ -18,6 +19,7 @@ from pytest_k8snet.tools.tool import options_of
     [
         (Iperf3Keywords, Iperf3Options, {"server", "port"}),
         (CurlKeywords, CurlOptions, {"url"}),
+        (PingKeywords, PingOptions, {"address"}),
     ],
 )
 def test_keywords_are_the_options_that_are_free(
