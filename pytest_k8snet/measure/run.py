@@ -5,82 +5,561 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
 from pytest_k8snet.calico.detect import inspect
-from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, Shell, calico_address
+from pytest_k8snet.calico.installation import Installation
+from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, Shell
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.restore import sweep_dead_runs
-from pytest_k8snet.calico.session import CalicoSession, ChangeSettings
-from pytest_k8snet.cluster.nodes import choose_nodes, list_nodes, placement, usable_nodes
-from pytest_k8snet.cluster.pods import PodRequest
-from pytest_k8snet.cluster.services import existing_web_service, make_web_service
+from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.exec import Completed
+from pytest_k8snet.cluster.nodes import Node, choose_nodes, list_nodes, placement, usable_nodes
+from pytest_k8snet.cluster.pods import Pod, PodRequest
+from pytest_k8snet.cluster.services import WebService, existing_web_service, make_web_service
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError, SettingsError
-from pytest_k8snet.measure.disruption import Switches
+from pytest_k8snet.measure.disruption import SwitchCost, Switches
 from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair, PodShell
+from pytest_k8snet.measure.facts import Machines, cluster_facts
 from pytest_k8snet.measure.guards import NodePodWatch
-from pytest_k8snet.measure.sampler import PathProver, Sampler
-from pytest_k8snet.tools import host
+from pytest_k8snet.measure.sampler import Observer, PathProver, Sampler
 from pytest_k8snet.tools.host import Machine
+from pytest_k8snet.units import BitRate, Seconds
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pytest_k8snet.calico.installation import Installation
-    from pytest_k8snet.calico.session import PoolRef
-    from pytest_k8snet.cluster.api import Api
-    from pytest_k8snet.cluster.exec import Completed
-    from pytest_k8snet.cluster.nodes import Node
-    from pytest_k8snet.cluster.pods import Pod
-    from pytest_k8snet.cluster.services import WebService
-    from pytest_k8snet.measure.disruption import SwitchCost
-    from pytest_k8snet.measure.sampler import Observer
-    from pytest_k8snet.units import BitRate, Seconds
+#: A mode, or its name as options and test ids have it.
+Mode: TypeAlias = CalicoMode | str
 
 
-def cluster_facts(
-    api: Api, installation: Installation, nodes: Sequence[Node], machines: Machines
-) -> dict[str, Any]:
-    """The ``cluster`` and ``nodes`` of a "facts" record."""
-    return {
-        "cluster": {"server": api.host, "context": api.context, **installation.facts()},
-        "nodes": [
-            {
-                "name": node.name,
-                "internal_ip": node.internal_ip,
-                "subnet": str(node.interface.network) if node.interface else "unknown",
-                "kernel": node.kernel_version,
-                "os": node.os_image,
-                "kubelet": node.kubelet_version,
-                **(known.to_record() if (known := machines.of(node.name)) is not None else {}),
-            }
-            for node in nodes
-        ],
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """What a run was asked for.
+
+    Attributes:
+        run_id: ``k8snet-xxxxxx``; names and labels everything that the run makes.
+        link_rate: of the nodes' links, where it is known.
+        watch_switches: whether to watch what changes of Calico cost other pods.
+        wire_proof: whether paths are to be proven by captures as well.
+    """
+
+    run_id: str
+    change: ChangeSettings
+    modes: tuple[CalicoMode, ...]
+    image: str
+    web_image: str
+    pod_timeout: Seconds
+    node_names: tuple[str, ...] = ()
+    namespace: str | None = None
+    service: str | None = None
+    outside_prefix: tuple[str, ...] = ()
+    link_rate: BitRate | None = None
+    watch_switches: bool = False
+    wire_proof: bool = False
 
 
-def pods_left(run_id: str) -> dict[str, object]:
-    """The "change" record of a run whose own pods could not be deleted."""
-    return {
-        "what": "made pods",
-        "object": f"pods of run {run_id}",
-        "state": "failed",
-        "before": None,
-        "after": None,
-        "seconds": 0.0,
-    }
+class Run:
+    """A run on a cluster. A context manager: leaving it deletes and restores everything.
+
+    Attributes:
+        run_id: the label of everything that the run makes.
+        api: the cluster.
+        spec: what the run was asked for.
+        sampler: takes the samples.
+        nodes: the cluster's usable nodes.
+        nodes_under_test: those that pods are put on, the client's first.
+        installation: what Calico is here.
+        client_node: where clients are, unless a node is named.
+        server_node: where servers are, unless a node is named.
+    """
+
+    nodes: list[Node]
+    nodes_under_test: list[Node]
+    installation: Installation
+    client_node: Node
+    server_node: Node
+
+    def __init__(self, api: Api, spec: RunSpec, observer: Observer) -> None:
+        self.run_id = spec.run_id
+        self.api = api
+        self.spec = spec
+        self.sampler = Sampler(observer)
+        self._observer = observer
+        self._stack = ExitStack()
+        #: Run commands in host-network pods, which see each node's routes; by node name.
+        self._shells: dict[str, Shell] = {}
+        self._machines = Machines(self._shells)
+        self._mode: CalicoMode | None = None
+        self._converged: set[tuple[PoolRef, str, str]] = set()
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._close()
+
+    # -- Modes --------------------------------------------------------------------------------
+
+    def enter(self, mode: Mode) -> PoolRef:
+        """Make a mode ready for pods, and return the pool that has it.
+
+        Raises:
+            ModeUnavailableError: the cluster cannot have it, or may not be changed.
+            NotConvergedError: the nodes did not get there in time.
+            SettingsError: there is no mode of that name.
+        """
+        mode = CalicoMode.parse(str(mode))
+        if mode is not self._mode:
+            self._observer.started(f"entering {mode}", 3.0)
+        try:
+            with self._switches.entering(mode):
+                pool = self._calico.enter(mode)
+        finally:
+            self._observer.finished()
+        if self._mode is not mode and self.spec.change.strategy == "in-place":
+            # Pods keep the MTU of the mode that they were made in.
+            self._delete_pods()
+        self._mode = mode
+        return pool
+
+    def switch_cost(self, mode: Mode) -> SwitchCost:
+        """Return what the change that led to a mode cost two pods that are not under test.
+
+        Raises:
+            NothingSwitchedError: no change led to it.
+            SettingsError: the run does not watch its changes.
+            K8sNetError: why the cost is not known.
+        """
+        return self._switches.cost(CalicoMode.parse(str(mode)))
+
+    def watch_no_more(self) -> None:
+        """Put everything back without watching what that costs: the run was interrupted."""
+        self._switches.watched = False
+
+    # -- Endpoints ----------------------------------------------------------------------------
+
+    def node(self, name: str | None = None) -> Endpoint:
+        """Return a node, measured by its host network; the client's node unless named.
+
+        Raises:
+            NodesError: there is no usable node of that name.
+            PodError: its host-network pod did not start.
+        """
+        wanted = self._node_named(name) if name else self.client_node
+        return Endpoint(
+            kind="node",
+            name=wanted.name,
+            node=wanted.name,
+            address=wanted.internal_ip,
+            shell=PodShell(self.api, self._host_pod(wanted)),
+            sampler=self.sampler,
+        )
+
+    def pod(self, mode: Mode | None = None, node: str | None = None) -> Endpoint:
+        """Return a client pod.
+
+        Args:
+            mode: whose pool the pods take addresses from; entered first. None leaves that to the
+                cluster.
+            node: where it runs; the client's node unless named.
+
+        Raises:
+            CalicoError: the mode cannot be had, or did not come into effect.
+            NodesError: there is no usable node of that name.
+            PodError: a pod did not start.
+        """
+        pool = self.enter(mode).name if mode is not None else None
+        wanted = self._node_named(node) if node else self.client_node
+        (pod,) = self._workspace.ensure_pods(
+            [PodRequest(role="client", node=wanted.name, pool=pool)]
+        )
+        return self._pod_endpoint(pod, pool, _known(mode))
+
+    @cached_property
+    def outside(self) -> Endpoint:
+        """The client outside the cluster: this machine, or where ``--k8snet-outside`` leads."""
+        prefix = self.spec.outside_prefix
+        return Endpoint(
+            kind="outside",
+            name=" ".join(prefix[:2]) if prefix else socket.gethostname(),
+            shell=LocalShell(prefix),
+            sampler=self.sampler,
+        )
+
+    def _pod_endpoint(self, pod: Pod, pool: str | None, mode: CalicoMode | None) -> Endpoint:
+        return Endpoint(
+            kind="pod",
+            name=pod.name,
+            node=pod.node,
+            address=pod.address,
+            pool=pool,
+            mode=mode,
+            shell=PodShell(self.api, pod),
+            sampler=self.sampler,
+        )
+
+    # -- Pairs --------------------------------------------------------------------------------
+
+    def pod_pair(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
+        """Return a client pod and a server pod on two distinct nodes.
+
+        Args:
+            mode: whose pool the pods take addresses from; entered first. None leaves that to the
+                cluster.
+            nodes: names of the client's node and the server's; the run's own two unless named.
+
+        Raises:
+            CalicoError: the mode cannot be had, or did not come into effect.
+            NodesError: there is no usable node of that name.
+            PodError: a pod did not start.
+        """
+        client, server = self._two_nodes(nodes)
+        return self._pods_between(client, server, mode)
+
+    def node_pair(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
+        """Return two nodes, measured by their host networks: the baseline of ``pod_pair``.
+
+        Args:
+            mode: recorded with the samples; nothing is entered.
+            nodes: names of the client's node and the server's; the run's own two unless named.
+
+        Raises:
+            NodesError: there is no usable node of that name.
+            PodError: a host-network pod did not start.
+        """
+        client, server = self._two_nodes(nodes)
+        return self._pair("node-node", self.node(client.name), self.node(server.name), mode)
+
+    def pod_to_node(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
+        """Return a client pod, and a server in the other node's host network.
+
+        Takes and raises what :meth:`pod_pair` does.
+        """
+        client, server = self._two_nodes(nodes)
+        return self._pair("pod-node", self.pod(mode, client.name), self.node(server.name), mode)
+
+    def node_to_pod(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
+        """Return a client in a node's host network, and a server pod on the other node.
+
+        Takes and raises what :meth:`pod_pair` does.
+        """
+        client, server = self._two_nodes(nodes)
+        pool = self.enter(mode).name if mode is not None else None
+        (pod,) = self._workspace.ensure_pods(
+            [PodRequest(role="server", node=server.name, pool=pool)]
+        )
+        far = self._pod_endpoint(pod, pool, _known(mode))
+        return self._pair("node-pod", self.node(client.name), far, mode)
+
+    def same_node_pair(self, mode: Mode | None = None, node: str | None = None) -> Pair:
+        """Return two pods on one node, the client's unless named: no wire lies between them.
+
+        Raises what :meth:`pod_pair` does.
+        """
+        wanted = self._node_named(node) if node else self.client_node
+        return self._pods_between(wanted, wanted, mode)
+
+    def cross_subnet_pair(self, mode: Mode | None = None) -> Pair:
+        """Return two pods whose nodes lie in different subnets.
+
+        Raises:
+            NodesError: all usable nodes lie in one subnet, or their subnets are unknown.
+        """
+        far = self._node_across()
+        if far is None:
+            # Raises with the reason.
+            choose_nodes(self._every_node, "cross-subnet", self.spec.node_names)
+            raise NodesError("no two usable nodes lie in different subnets")
+        return self._pods_between(self.client_node, far, mode)
+
+    def mesh(self, mode: Mode | None = None) -> list[Pair]:
+        """Return a pod pair for every ordered pair of the nodes under test.
+
+        Under test are the nodes that the run was told (``--k8snet-nodes``), else those it chose.
+        """
+        nodes = self.nodes_under_test
+        return [
+            self._pods_between(client, server, mode)
+            for client in nodes
+            for server in nodes
+            if client is not server
+        ]
+
+    def _two_nodes(self, names: tuple[str, str] | None) -> tuple[Node, Node]:
+        if names is None:
+            return self.client_node, self.server_node
+        return self._node_named(names[0]), self._node_named(names[1])
+
+    def _pods_between(self, client: Node, server: Node, named: Mode | None) -> Pair:
+        mode = _known(named)
+        pool = self.enter(mode) if mode is not None else None
+        name = pool.name if pool is not None else None
+        near, far = self._workspace.ensure_pods(
+            [
+                PodRequest(role="client", node=client.name, pool=name),
+                PodRequest(role="server", node=server.name, pool=name),
+            ]
+        )
+        ends = self._pod_endpoint(near, name, mode), self._pod_endpoint(far, name, mode)
+        pair = self._pair("pod-pod", *ends, mode)
+        if pool is not None and mode is not None and client is not server:
+            self._converge(pool, mode, pair)
+        return pair
+
+    def _converge(self, pool: PoolRef, mode: CalicoMode, pair: Pair) -> None:
+        key = (pool, pair.client.name, pair.server.name)
+        if key in self._converged or self.sampler.prover is None:
+            return
+        prover = self.sampler.prover
+        probed: list[str | None] = []
+
+        def probe() -> str | None:
+            # Payload that has passed once says no more the second time; routes are asked again.
+            if not probed or probed[-1] is not None:
+                probed.append(prover.payload_trouble(pair, self.sampler.probe))
+            return probed[-1]
+
+        ends = prover.end(pair.client), prover.end(pair.server)
+        self._calico.converge(mode, *ends, probe=probe)
+        self._converged.add(key)
+        self._look_at_tunnels(mode, [ends[0].node, ends[1].node])
+
+    def _pair(self, scene: str, client: Endpoint, server: Endpoint, mode: Mode | None) -> Pair:
+        nodes = (client.node, server.node)
+        known = _known(mode)
+        return Pair(
+            client=client,
+            server=server,
+            scene="same-node" if client.node == server.node else scene,
+            placement=placement(*map(self._node_named, nodes)),
+            mode=known,
+            sampler=self.sampler,
+            make_baseline=partial(self.node_pair, known, nodes),
+        )
+
+    # -- Services -----------------------------------------------------------------------------
+
+    @cached_property
+    def web_service(self) -> WebService:
+        """The HTTP target of ``curl``: a Service of the run's own, or ``--k8snet-service``."""
+        if self.spec.service is not None:
+            return existing_web_service(self.api, self.spec.service)
+        self._observer.started("web service of three replicas", 3.0)
+        try:
+            return make_web_service(self._workspace)
+        finally:
+            self._observer.finished()
+
+    # -- What the gates ask -------------------------------------------------------------------
+
+    def node_pod_watch(self) -> NodePodWatch:
+        """Watch the calico-node pods of the nodes that the run has pods on."""
+        return NodePodWatch(self.api, lambda: {pod.node for pod in self._workspace.pods()})
+
+    def machine_of(self, node: str) -> Machine | None:
+        """Return what is known of a node's kernel, NIC and tunnels; None if it is unknown."""
+        return self._machines.of(node)
+
+    # -- Beginning ----------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._every_node = list_nodes(self.api)
+        self.nodes = usable_nodes(self._every_node)
+        self.installation = inspect(self.api)
+        self._record_facts("before")
+        names = self.spec.node_names
+        self.client_node, self.server_node = choose_nodes(self._every_node, "any", names)
+        named = [self._node_named(name) for name in names]
+        far = self._node_across()
+        chosen = [self.client_node, self.server_node, *([far] if far is not None else [])]
+        under_test = self.nodes_under_test = list(
+            {node.name: node for node in [*chosen, *named]}.values()
+        )
+        self._calico = self._stack.enter_context(
+            CalicoSession(
+                self.api,
+                installation=self.installation,
+                nodes=under_test,
+                run_id=self.spec.run_id,
+                change=self.spec.change,
+                shells=self._shells,
+                on_change=self._record_change,
+                modes=self.spec.modes,
+            )
+        )
+        # Before anything is made in the cluster: what is made from here on is found and deleted
+        # by `k8snet restore`, however the run ends.
+        self._calico.begin()
+        # Runs that change nothing hold no Lease, so beginning has not looked for them.
+        with suppress(ForbiddenError):
+            sweep_dead_runs(self.api)
+        self._workspace = Workspace(
+            self.api,
+            run_id=self.spec.run_id,
+            namespace=self.spec.namespace,
+            image=self.spec.image,
+            web_image=self.spec.web_image,
+            pod_timeout_seconds=float(self.spec.pod_timeout),
+        )
+        self._switches = Switches(
+            self._calico,
+            self._workspace,
+            self._observer,
+            nodes=(self.client_node.name, self.server_node.name),
+            watched=self.spec.watch_switches,
+        )
+        self._stack.callback(self._close_workspace)
+        # The session is closed before the workspace is left: own pools go only after their pods.
+        self._stack.callback(self._close_calico)
+        self._hosts = {host.node: host for host in self._make_hosts(under_test)}
+        self._shells |= {name: partial(self._in_host_pod, it) for name, it in self._hosts.items()}
+        if self.spec.wire_proof:
+            self._calico.check_wire()
+        nodes_by_name = {node.name: node for node in self.nodes}
+        self.sampler.prover = PathProver(self._calico, nodes_by_name, wire=self.spec.wire_proof)
+        self.sampler.quiet_period = self._calico.silence
+        self._look_at_machines(under_test)
+
+    def _make_hosts(self, nodes: Sequence[Node]) -> list[Pod]:
+        """Host-network pods, which are endpoints and see each node's routes.
+
+        Where they are forbidden (PodSecurity, policies), pods can be measured all the same; each
+        sample's proof of path then says that it is missing.
+
+        Raises:
+            SettingsError: they are forbidden, and the wire proof was asked for.
+        """
+        self._observer.started(f"host-network pods on {len(nodes)} nodes", 3.0)
+        try:
+            return self._workspace.ensure_pods([self._on_host(node) for node in nodes])
+        except ForbiddenError as exc:
+            if self.spec.wire_proof:
+                raise SettingsError(
+                    "the wire proof needs host-network pods that may capture, and the cluster "
+                    "forbids them",
+                    found=exc.brief,
+                    remedy="allow the Pod Security level privileged in the namespace, or go "
+                    "without: -o k8snet_wire_proof=false",
+                ) from exc
+            return []
+        finally:
+            self._observer.finished()
+
+    def _host_pod(self, node: Node) -> Pod:
+        """Return the host-network pod of a node; it is made where there is none yet."""
+        if node.name not in self._hosts:
+            (self._hosts[node.name],) = self._workspace.ensure_pods([self._on_host(node)])
+        return self._hosts[node.name]
+
+    def _on_host(self, node: Node) -> PodRequest:
+        return PodRequest(
+            role="host", node=node.name, host_network=True, capture=self.spec.wire_proof
+        )
+
+    def _in_host_pod(self, host: Pod, argv: Sequence[str]) -> Completed:
+        return self.api.exec(host.namespace, host.name, argv, timeout_seconds=10.0)
+
+    def _node_named(self, name: str) -> Node:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(node.name for node in self.nodes)
+        raise NodesError(
+            f"no usable node is called {name!r}", found=known, remedy="name one of these"
+        )
+
+    def _node_across(self) -> Node | None:
+        """Return a node in another subnet than the client node's, if there is one."""
+        for node in self.nodes:
+            if placement(self.client_node, node) == "cross-subnet":
+                return node
+        return None
+
+    def _look_at_machines(self, nodes: Sequence[Node]) -> None:
+        """Read and record what these nodes are made of."""
+        if any(node.name in self._hosts for node in nodes):
+            self._machines.read(nodes)
+            self._record_facts("before")
+
+    def _look_at_tunnels(self, mode: CalicoMode, nodes: Sequence[Node]) -> None:
+        """Do the same for those whose tunnel of a mode has come up since they were read."""
+        if mode.family != "none":
+            device = TUNNEL_DEVICES[mode.family]
+            self._look_at_machines(self._machines.lacking(nodes, device))
+
+    def _record_facts(self, phase: str) -> None:
+        facts = cluster_facts(
+            self.api, self.installation, self.nodes, self._machines, self.spec.link_rate
+        )
+        self._observer.record("facts", phase=phase, **facts)
+
+    def _record_change(self, change: dict[str, object]) -> None:
+        self._observer.record("change", **change)
+
+    # -- End ----------------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        with interrupts_held_back():
+            try:
+                self._observer.started("restoring the cluster (Ctrl-C twice: leave it)", 2.0)
+            finally:
+                # Whatever became of the terminal.
+                try:
+                    self._stack.close()
+                finally:
+                    self._observer.finished()
+
+    def _close_calico(self) -> None:
+        # Pods have to go before pools of the run's own; a pool of the cluster's own waits for
+        # none. The host-network pods are still needed to see the routes go back.
+        try:
+            if self.spec.change.strategy != "in-place":
+                self._delete_pods()
+        finally:
+            with self._switches.restoring():
+                self._calico.close()
+        # What cannot be read any more is no trouble of its own at the end.
+        with suppress(K8sNetError):
+            self.nodes = usable_nodes(self.api)
+            self.installation = inspect(self.api)
+            self._machines.read(self.nodes_under_test)
+            self._record_facts("after")
+
+    def _close_workspace(self) -> None:
+        try:
+            self._workspace.close()
+        except K8sNetError:
+            # Else the report would say that there was nothing to put back.
+            self._record_change(
+                {
+                    "what": "made pods",
+                    "object": f"pods of run {self.run_id}",
+                    "state": "failed",
+                    "before": None,
+                    "after": None,
+                    "seconds": 0.0,
+                }
+            )
+            raise
+
+    def _delete_pods(self) -> None:
+        """Delete the run's pods, but for those of the host network and the bystanders."""
+        pods = [pod for pod in self._workspace.pods() if not pod.host_network]
+        self._workspace.delete_pods([pod for pod in pods if pod not in self._switches.pods])
 
 
-# -- Signals while a cluster is put back: it takes seconds, and nothing must cut it short ---------
-#
-# Knows signals and nothing of clusters.
+def _known(mode: Mode | None) -> CalicoMode | None:
+    return None if mode is None else CalicoMode.parse(str(mode))
 
 
 @contextmanager
@@ -116,558 +595,3 @@ def interrupts_held_back() -> Generator[None]:
             signal.signal(number, handler)
     if held:
         before[held[0]](held[0], None)
-
-
-# -- What the nodes under test are made of, read through their host-network pods between samples
-
-
-class Machines:
-    """The nodes' machines as they were last read.
-
-    Args:
-        shells: per node name; a node without one is not known.
-    """
-
-    def __init__(self, shells: Mapping[str, Shell]) -> None:
-        self._shells = shells
-        self._known: dict[str, Machine] = {}
-
-    def of(self, node: str) -> Machine | None:
-        """What is known of a node; None if it could not be read."""
-        return self._known.get(node)
-
-    def read(self, nodes: Iterable[Node]) -> None:
-        """Read these nodes at once, each by one command; one that cannot be read stays unknown."""
-        readable = [node for node in nodes if node.name in self._shells]
-        if readable:
-            with ThreadPoolExecutor(max_workers=min(8, len(readable))) as pool:
-                list(pool.map(self._read_one, readable))
-
-    def lacking(self, nodes: Iterable[Node], device: str) -> list[Node]:
-        """Those of the nodes of which nothing is known of this tunnel device."""
-        return [
-            node
-            for node in nodes
-            if node.name in self._shells
-            and ((known := self.of(node.name)) is None or device not in known.tunnels)
-        ]
-
-    def _read_one(self, node: Node) -> None:
-        argv = host.argv(calico_address(node), tuple(TUNNEL_DEVICES.values()))
-        self._known.pop(node.name, None)
-        # Facts are never worth a run: what cannot be read is not known.
-        with suppress(K8sNetError):
-            self._known[node.name] = host.parse(self._shells[node.name](argv).stdout)
-
-
-# -- What a run sets up on a cluster, and takes down again whatever happens -----------------------
-#
-# Knows nothing of pairs and figures.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpec:
-    """What a run was asked for.
-
-    Attributes:
-        run_id: ``k8snet-xxxxxx``; names and labels everything that the run makes.
-        link_rate: of the nodes' links, where it is known.
-        watch_switches: whether to watch what changes of Calico cost other pods.
-        wire_proof: whether paths are to be proven by captures as well.
-    """
-
-    run_id: str
-    change: ChangeSettings
-    modes: tuple[CalicoMode, ...]
-    image: str
-    web_image: str
-    pod_timeout: Seconds
-    node_names: tuple[str, ...] = ()
-    namespace: str | None = None
-    service: str | None = None
-    outside_prefix: tuple[str, ...] = ()
-    link_rate: BitRate | None = None
-    watch_switches: bool = False
-    wire_proof: bool = False
-
-
-class Stage:
-    """Nodes, Calico and pods of one run. A context manager: leaving it deletes and restores all.
-
-    Attributes:
-        api: the cluster.
-        spec: what the run was asked for.
-        every_node: the cluster's nodes, with those that cannot be used: errors name each.
-        nodes: the usable ones.
-        nodes_under_test: those that pods are put on, the client's first.
-        client_node: where clients are, unless a node is named.
-        server_node: where servers are, unless a node is named.
-        installation: what Calico is here.
-        calico: the modes, and how they are entered.
-        workspace: the run's pods.
-        switches: watches what changes of Calico cost other pods.
-        prover: proves the path of a sample.
-        machines: what the nodes under test are made of.
-    """
-
-    def __init__(self, api: Api, spec: RunSpec, observer: Observer) -> None:
-        self.api = api
-        self.spec = spec
-        self._observer = observer
-        self._stack = ExitStack()
-        self._shells: dict[str, Shell] = {}
-        self.machines = Machines(self._shells)
-
-    def __enter__(self) -> Self:
-        try:
-            self._open()
-        except BaseException:
-            self._close()
-            raise
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        with interrupts_held_back():
-            try:
-                self._observer.started("putting the cluster back (Ctrl-C twice: leave it)", 2.0)
-            finally:
-                # Whatever became of the terminal.
-                try:
-                    self._stack.close()
-                finally:
-                    self._observer.finished()
-
-    def _open(self) -> None:
-        self.every_node = list_nodes(self.api)
-        self.nodes = usable_nodes(self.every_node)
-        self.installation = inspect(self.api)
-        self._record_facts("before")
-        names = self.spec.node_names
-        self.client_node, self.server_node = choose_nodes(self.every_node, "any", names)
-        named = [self.node_named(name) for name in names]
-        far = self.node_across()
-        chosen = [self.client_node, self.server_node, *([far] if far is not None else [])]
-        under_test = self.nodes_under_test = list(
-            {node.name: node for node in [*chosen, *named]}.values()
-        )
-        self.calico = self._stack.enter_context(
-            CalicoSession(
-                self.api,
-                installation=self.installation,
-                nodes=under_test,
-                run_id=self.spec.run_id,
-                change=self.spec.change,
-                shells=self._shells,
-                on_change=lambda change: self._record_change(change),
-                modes=self.spec.modes,
-            )
-        )
-        # Before anything is made in the cluster: what is made from here on is found and deleted
-        # by `k8snet restore`, however the run ends.
-        self.calico.begin()
-        # Runs that change nothing hold no Lease, so beginning has not looked for them.
-        with suppress(ForbiddenError):
-            sweep_dead_runs(self.api)
-        self.workspace = Workspace(
-            self.api,
-            run_id=self.spec.run_id,
-            namespace=self.spec.namespace,
-            image=self.spec.image,
-            web_image=self.spec.web_image,
-            pod_timeout_seconds=float(self.spec.pod_timeout),
-        )
-        self.switches = Switches(
-            self.calico,
-            self.workspace,
-            self._observer,
-            nodes=(self.client_node.name, self.server_node.name),
-            watched=self.spec.watch_switches,
-        )
-        self._stack.callback(self._close_workspace)
-        # The session is closed before the workspace is left: own pools go only after their pods.
-        self._stack.callback(self._close_calico)
-        self._hosts = {host.node: host for host in self._make_hosts(under_test)}
-        self._shells |= {name: partial(self._in_host_pod, it) for name, it in self._hosts.items()}
-        if self.spec.wire_proof:
-            self.calico.check_wire()
-        nodes_by_name = {node.name: node for node in self.nodes}
-        self.prover = PathProver(self.calico, nodes_by_name, wire=self.spec.wire_proof)
-        self.look_at_machines(under_test)
-
-    def _make_hosts(self, nodes: Sequence[Node]) -> list[Pod]:
-        """Host-network pods, which are endpoints and see each node's routes.
-
-        Where they are forbidden (PodSecurity, policies), pods can be measured all the same; each
-        sample's proof of path then says that it is missing.
-
-        Raises:
-            SettingsError: they are forbidden, and the wire proof was asked for.
-        """
-        self._observer.started(f"host-network pods on {len(nodes)} nodes", 3.0)
-        try:
-            return self.workspace.ensure_pods([self._on_host(node) for node in nodes])
-        except ForbiddenError as exc:
-            if self.spec.wire_proof:
-                raise SettingsError(
-                    "the wire proof needs host-network pods that may capture, and the cluster "
-                    "forbids them",
-                    found=exc.brief,
-                    remedy="allow the Pod Security level privileged in the namespace, or go "
-                    "without: -o k8snet_wire_proof=false",
-                ) from exc
-            return []
-        finally:
-            self._observer.finished()
-
-    def host_pod(self, node: Node) -> Pod:
-        """The host-network pod of a node; made where there is none yet."""
-        if node.name not in self._hosts:
-            (self._hosts[node.name],) = self.workspace.ensure_pods([self._on_host(node)])
-        return self._hosts[node.name]
-
-    def look_at_machines(self, nodes: Sequence[Node]) -> None:
-        """Read and record what these nodes are made of. Not during a sample."""
-        if any(node.name in self._hosts for node in nodes):
-            self.machines.read(nodes)
-            self._record_facts("before")
-
-    def look_at_tunnels(self, mode: CalicoMode, nodes: Sequence[Node]) -> None:
-        """The same, of those whose tunnel of a mode has come up since they were read."""
-        if mode.family != "none":
-            device = TUNNEL_DEVICES[mode.family]
-            self.look_at_machines(self.machines.lacking(nodes, device))
-
-    def _record_facts(self, phase: str) -> None:
-        facts = cluster_facts(self.api, self.installation, self.nodes, self.machines)
-        if self.spec.link_rate is not None:
-            facts["cluster"]["link_rate_bits_per_second"] = float(self.spec.link_rate)
-        self._observer.record("facts", phase=phase, **facts)
-
-    def _record_change(self, change: dict[str, object]) -> None:
-        self._observer.record("change", **change)
-
-    def _close_calico(self) -> None:
-        # Pods have to go before pools of the run's own; a pool of the cluster's own waits for
-        # none. The host-network pods are still needed to see the routes go back.
-        try:
-            if self.spec.change.strategy != "in-place":
-                self.delete_pods()
-        finally:
-            with self.switches.restoring():
-                self.calico.close()
-        # What cannot be read any more is no trouble of its own at the end.
-        with suppress(K8sNetError):
-            self.nodes = usable_nodes(self.api)
-            self.installation = inspect(self.api)
-            self.machines.read(self.nodes_under_test)
-            self._record_facts("after")
-
-    def _close_workspace(self) -> None:
-        try:
-            self.workspace.close()
-        except K8sNetError:
-            # Else the report would say that there was nothing to put back.
-            self._record_change(pods_left(self.spec.run_id))
-            raise
-
-    def delete_pods(self) -> None:
-        """Delete the run's pods, but for those of the host network and the bystanders."""
-        pods = [pod for pod in self.workspace.pods() if not pod.host_network]
-        self.workspace.delete_pods([pod for pod in pods if pod not in self.switches.pods])
-
-    def _in_host_pod(self, host: Pod, argv: Sequence[str]) -> Completed:
-        return self.api.exec(host.namespace, host.name, argv, timeout_seconds=10.0)
-
-    def node_named(self, name: str) -> Node:
-        """A usable node by its name."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        known = ", ".join(node.name for node in self.nodes)
-        raise NodesError(
-            f"no usable node is called {name!r}", found=known, remedy="name one of these"
-        )
-
-    def node_across(self) -> Node | None:
-        """A node in another subnet than the client node's, if there is one."""
-        for node in self.nodes:
-            if placement(self.client_node, node) == "cross-subnet":
-                return node
-        return None
-
-    def _on_host(self, node: Node) -> PodRequest:
-        return PodRequest(
-            role="host", node=node.name, host_network=True, capture=self.spec.wire_proof
-        )
-
-
-# -- One run on one cluster: its modes, its endpoints, and the pairs made of them -----------------
-
-#: A mode, or its name as options and test ids have it.
-Mode: TypeAlias = CalicoMode | str
-
-
-def _known(mode: Mode | None) -> CalicoMode | None:
-    return None if mode is None else CalicoMode.parse(str(mode))
-
-
-class Run:
-    """A run on a cluster. A context manager: leaving it deletes and restores everything.
-
-    Attributes:
-        run_id: the label of everything that the run makes.
-        api: the cluster.
-        spec: what the run was asked for.
-        sampler: takes the samples.
-    """
-
-    def __init__(self, api: Api, spec: RunSpec, observer: Observer) -> None:
-        self.run_id = spec.run_id
-        self.api = api
-        self.spec = spec
-        self.sampler = Sampler(observer)
-        self._observer = observer
-        self._stage = Stage(api, spec, observer)
-        self._mode: CalicoMode | None = None
-        self._converged: set[tuple[PoolRef, str, str]] = set()
-
-    def __enter__(self) -> Self:
-        self._stage.__enter__()
-        self.sampler.prover = self._stage.prover
-        self.sampler.quiet_period = self._stage.calico.silence
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._stage.__exit__(*exc_info)
-
-    @property
-    def nodes(self) -> list[Node]:
-        """The cluster's usable nodes."""
-        return self._stage.nodes
-
-    @property
-    def nodes_under_test(self) -> list[Node]:
-        """Those that pods are put on, the client's first."""
-        return self._stage.nodes_under_test
-
-    @property
-    def installation(self) -> Installation:
-        """What Calico is here."""
-        return self._stage.installation
-
-    def node_pod_watch(self) -> NodePodWatch:
-        """Watches the calico-node pods of the nodes that the run has pods on."""
-        return NodePodWatch(self.api, lambda: {pod.node for pod in self._stage.workspace.pods()})
-
-    def machine_of(self, node: str) -> Machine | None:
-        """What is known of a node's kernel, NIC and tunnels; None if it could not be read."""
-        return self._stage.machines.of(node)
-
-    def _ensure(self, wanted: Sequence[PodRequest]) -> list[Pod]:
-        return self._stage.workspace.ensure_pods(wanted)
-
-    # -- modes ---------------------------------------------------------------------------------
-
-    def enter(self, mode: Mode) -> PoolRef:
-        """Make the mode ready for pods.
-
-        Raises:
-            ModeUnavailableError: the cluster cannot have it, or may not be changed.
-            NotConvergedError: the nodes did not get there in time.
-            SettingsError: there is no mode of that name.
-        """
-        mode = CalicoMode.parse(str(mode))
-        if mode is not self._mode:
-            self._observer.started(f"entering {mode}", 3.0)
-        try:
-            with self._stage.switches.entering(mode):
-                pool = self._stage.calico.enter(mode)
-        finally:
-            self._observer.finished()
-        if self._mode is not mode and self.spec.change.strategy == "in-place":
-            # Pods keep the MTU of the mode that they were made in.
-            self._stage.delete_pods()
-        self._mode = mode
-        return pool
-
-    def switch_cost(self, mode: Mode) -> SwitchCost:
-        """What the change that led to a mode cost two pods that are not under test.
-
-        Raises:
-            NothingSwitchedError: no change led to it.
-            SettingsError: the run does not watch its changes.
-            K8sNetError: why the cost is not known.
-        """
-        return self._stage.switches.cost(CalicoMode.parse(str(mode)))
-
-    def watch_no_more(self) -> None:
-        """Put everything back without watching what that costs: the run was interrupted."""
-        self._stage.switches.watched = False
-
-    # -- endpoints -----------------------------------------------------------------------------
-
-    def node(self, name: str | None = None) -> Endpoint:
-        """A node by its host network; the client node of ``pod_pair`` unless named."""
-        wanted = self._stage.node_named(name) if name else self._stage.client_node
-        return Endpoint(
-            kind="node",
-            name=wanted.name,
-            node=wanted.name,
-            address=wanted.internal_ip,
-            shell=PodShell(self.api, self._stage.host_pod(wanted)),
-            sampler=self.sampler,
-        )
-
-    def pod(self, mode: Mode | None = None, node: str | None = None) -> Endpoint:
-        """A client pod, in the pool of a mode where one is given."""
-        pool = self.enter(mode).name if mode is not None else None
-        wanted = self._stage.node_named(node) if node else self._stage.client_node
-        (pod,) = self._ensure([PodRequest(role="client", node=wanted.name, pool=pool)])
-        return self._pod_endpoint(pod, pool, _known(mode))
-
-    @cached_property
-    def outside(self) -> Endpoint:
-        """The client outside the cluster."""
-        prefix = self.spec.outside_prefix
-        return Endpoint(
-            kind="outside",
-            name=" ".join(prefix[:2]) if prefix else socket.gethostname(),
-            shell=LocalShell(prefix),
-            sampler=self.sampler,
-        )
-
-    def _pod_endpoint(self, pod: Pod, pool: str | None, mode: CalicoMode | None) -> Endpoint:
-        return Endpoint(
-            kind="pod",
-            name=pod.name,
-            node=pod.node,
-            address=pod.address,
-            pool=pool,
-            mode=mode,
-            shell=PodShell(self.api, pod),
-            sampler=self.sampler,
-        )
-
-    # -- pairs ---------------------------------------------------------------------------------
-
-    def pod_pair(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
-        """Two pods on two distinct nodes (client's node first), in the pool of a mode."""
-        client, server = self._two_nodes(nodes)
-        return self._pods_between(client, server, mode)
-
-    def node_pair(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
-        """Two nodes by their host networks; ``mode`` only says in which mode it is measured."""
-        client, server = self._two_nodes(nodes)
-        return self._pair("node-node", self.node(client.name), self.node(server.name), mode)
-
-    def pod_to_node(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
-        """A client pod, and a server in the other node's host network."""
-        client, server = self._two_nodes(nodes)
-        return self._pair("pod-node", self.pod(mode, client.name), self.node(server.name), mode)
-
-    def node_to_pod(self, mode: Mode | None = None, nodes: tuple[str, str] | None = None) -> Pair:
-        """A client in a node's host network, and a server pod on the other node."""
-        client, server = self._two_nodes(nodes)
-        pool = self.enter(mode).name if mode is not None else None
-        (pod,) = self._ensure([PodRequest(role="server", node=server.name, pool=pool)])
-        far = self._pod_endpoint(pod, pool, _known(mode))
-        return self._pair("node-pod", self.node(client.name), far, mode)
-
-    def same_node_pair(self, mode: Mode | None = None, node: str | None = None) -> Pair:
-        """Two pods on one node."""
-        wanted = self._stage.node_named(node) if node else self._stage.client_node
-        return self._pods_between(wanted, wanted, mode)
-
-    def cross_subnet_pair(self, mode: Mode | None = None) -> Pair:
-        """Two pods whose nodes lie in different subnets.
-
-        Raises:
-            NodesError: all usable nodes lie in one subnet, or their subnets are unknown.
-        """
-        far = self._stage.node_across()
-        if far is None:
-            # Raises with the reason.
-            choose_nodes(self._stage.every_node, "cross-subnet", self.spec.node_names)
-            raise NodesError("no two usable nodes lie in different subnets")
-        return self._pods_between(self._stage.client_node, far, mode)
-
-    def mesh(self, mode: Mode | None = None) -> list[Pair]:
-        """Every ordered pair of the nodes under test, as pod pairs.
-
-        Under test are the nodes that the run was told (``--k8snet-nodes``), else those it chose.
-        """
-        nodes = self.nodes_under_test
-        return [
-            self._pods_between(client, server, mode)
-            for client in nodes
-            for server in nodes
-            if client is not server
-        ]
-
-    def _two_nodes(self, names: tuple[str, str] | None) -> tuple[Node, Node]:
-        if names is None:
-            return self._stage.client_node, self._stage.server_node
-        return self._stage.node_named(names[0]), self._stage.node_named(names[1])
-
-    def _pods_between(self, client: Node, server: Node, named: Mode | None) -> Pair:
-        mode = _known(named)
-        pool = self.enter(mode) if mode is not None else None
-        name = pool.name if pool is not None else None
-        near, far = self._ensure(
-            [
-                PodRequest(role="client", node=client.name, pool=name),
-                PodRequest(role="server", node=server.name, pool=name),
-            ]
-        )
-        ends = self._pod_endpoint(near, name, mode), self._pod_endpoint(far, name, mode)
-        pair = self._pair("pod-pod", *ends, mode)
-        if pool is not None and mode is not None and client is not server:
-            self._converge(pool, mode, pair)
-        return pair
-
-    def _converge(self, pool: PoolRef, mode: CalicoMode, pair: Pair) -> None:
-        key = (pool, pair.client.name, pair.server.name)
-        if key in self._converged or self.sampler.prover is None:
-            return
-        prover = self.sampler.prover
-        probed: list[str | None] = []
-
-        def probe() -> str | None:
-            # Payload that has passed once says no more the second time; routes are asked again.
-            if not probed or probed[-1] is not None:
-                probed.append(prover.payload_trouble(pair, self.sampler.probe))
-            return probed[-1]
-
-        ends = prover.end(pair.client), prover.end(pair.server)
-        self._stage.calico.converge(mode, *ends, probe=probe)
-        self._converged.add(key)
-        self._stage.look_at_tunnels(mode, [ends[0].node, ends[1].node])
-
-    def _pair(self, scene: str, client: Endpoint, server: Endpoint, mode: Mode | None) -> Pair:
-        nodes = (client.node, server.node)
-        known = _known(mode)
-        return Pair(
-            client=client,
-            server=server,
-            scene="same-node" if client.node == server.node else scene,
-            placement=placement(*map(self._stage.node_named, nodes)),
-            mode=known,
-            sampler=self.sampler,
-            make_baseline=partial(self.node_pair, known, nodes),
-        )
-
-    # -- services ------------------------------------------------------------------------------
-
-    @cached_property
-    def web_service(self) -> WebService:
-        """The HTTP target of ``curl``."""
-        if self.spec.service is not None:
-            return existing_web_service(self.api, self.spec.service)
-        self._observer.started("web service of three replicas", 3.0)
-        try:
-            return make_web_service(self._stage.workspace)
-        finally:
-            self._observer.finished()

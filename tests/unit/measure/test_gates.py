@@ -36,16 +36,16 @@ QUICK = Plan(
 
 
 def test_a_paced_udp_ratio_is_measured_in_pairs(pair: Pair, observer: Notebook) -> None:
-    gates = Gates(observer=observer, plan=QUICK)
-    # Slow, because a busy machine loses datagrams of its own.
+    # Slow, and with pairs to spare: a busy machine loses datagrams of its own.
+    gates = Gates(observer=observer, plan=QUICK.with_changes(last=15))
     pod = gates.bandwidth(pair, udp=True, bitrate=5 * Mbit)
     node = gates.bandwidth(pair, udp=True, bitrate=10 * Mbit)
     verdict = pod / node <= 0.6
     assert verdict
     assert verdict.finding is not None
-    assert verdict.finding.interval.estimate == pytest.approx(0.5, rel=0.1)
+    assert verdict.finding.interval.estimate == pytest.approx(0.5, rel=0.15)
     samples = [record for record in observer.records if record["kind"] == "sample"]
-    assert len(samples) == 6
+    assert len(samples) == 2 * len(verdict.evidence.rounds) >= 6
     (record,) = [record for record in observer.records if record["kind"] == "verdict"]
     assert sorted(name for ids in record["samples"] for name in ids) == sorted(
         sample["id"] for sample in samples

@@ -10,14 +10,14 @@ import pytest
 from notebook import Notebook
 
 from pytest_k8snet.errors import PodError, RestoreError
-from pytest_k8snet.measure.run import Stage
+from pytest_k8snet.measure.run import Run
 
 
-def stage(strategy: str, done: list[str]) -> Stage:
-    """A stage that has been set up, whose cluster writes down what is done to it."""
-    spec: Any = SimpleNamespace(change=SimpleNamespace(strategy=strategy))
+def run(strategy: str, done: list[str]) -> Run:
+    """A run that has begun, whose cluster writes down what is done to it."""
+    spec: Any = SimpleNamespace(run_id="k8snet-1", change=SimpleNamespace(strategy=strategy))
     nobody: Any = None
-    made = Stage(nobody, spec, Notebook())
+    made = Run(nobody, spec, Notebook())
     pod = SimpleNamespace(host_network=False, name="client")
 
     def close() -> None:
@@ -32,7 +32,8 @@ def stage(strategy: str, done: list[str]) -> Stage:
 
     workspace: Any = SimpleNamespace(pods=lambda: [pod], delete_pods=delete_pods)
     switches: Any = SimpleNamespace(pods=(), restoring=nullcontext)
-    made.calico, made.workspace, made.switches = SimpleNamespace(close=close), workspace, switches  # type: ignore[assignment]
+    calico: Any = SimpleNamespace(close=close)
+    made._calico, made._workspace, made._switches = calico, workspace, switches
     return made
 
 
@@ -45,5 +46,5 @@ def test_pools_of_the_runs_own_wait_for_its_pods_and_others_do_not(
 ) -> None:
     done: list[str] = []
     with pytest.raises(RestoreError):
-        stage(strategy, done)._close_calico()
+        run(strategy, done)._close_calico()
     assert done == order
