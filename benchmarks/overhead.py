@@ -67,7 +67,7 @@ def _plugin_sample(pair: Pair) -> tuple[float, float]:
 def _hand_sample(pair: Pair) -> tuple[float, float]:
     """The client as typed at a prompt in the pod; its wall time is taken there as well."""
     port = 19000
-    pair.server.run(iperf3.server_argv(port))
+    pair.server.run(iperf3.Iperf3().server_argv(port))
     script = (
         "begun=$(date +%s.%N); "
         f"iperf3 -c {pair.server.address} -p {port} -J -t 1; "

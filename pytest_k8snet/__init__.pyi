@@ -9,7 +9,7 @@ from pytest_k8snet.measure.endpoints import Endpoint as Endpoint
 from pytest_k8snet.measure.endpoints import Pair as Pair
 from pytest_k8snet.measure.run import Run as Run
 from pytest_k8snet.tools.curl import CurlSamples as CurlSamples
-from pytest_k8snet.tools.iperf3 import Iperf3Result as Iperf3Result
+from pytest_k8snet.tools.iperf3_result import Iperf3Result as Iperf3Result
 from pytest_k8snet.tools.ping import PingResult as PingResult
 from pytest_k8snet.units import BitRate as BitRate
 from pytest_k8snet.units import Gbit as Gbit

@@ -22,7 +22,8 @@ from pytest_k8snet.errors import (
     ToolNotRunnableError,
 )
 from pytest_k8snet.tools.curl import Curl, CurlKeywords, CurlOptions, CurlSamples
-from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Keywords, Iperf3Options, Iperf3Result
+from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Keywords, Iperf3Options
+from pytest_k8snet.tools.iperf3_result import Iperf3Result
 from pytest_k8snet.tools.ping import Ping, PingKeywords, PingOptions, PingResult
 from pytest_k8snet.tools.tool import Options, Result, Tool, options_of
 

@@ -18,7 +18,8 @@ from pytest_k8snet.measure.guards import Guard
 from pytest_k8snet.measure.hints import MachineOf, hints
 from pytest_k8snet.measure.sampler import Observer
 from pytest_k8snet.tools.curl import CurlOptions, ScheduledKeywords
-from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Options, Iperf3Result
+from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Options
+from pytest_k8snet.tools.iperf3_result import Iperf3Result
 from pytest_k8snet.tools.ping import EchoKeywords, Ping, PingOptions, PingResult
 from pytest_k8snet.tools.schedule import Schedule, ScheduledCurl, ScheduledSamples
 from pytest_k8snet.tools.tool import options_of

@@ -20,7 +20,7 @@ from pytest_k8snet.calico.modes import (
     ratio_ceiling,
 )
 from pytest_k8snet.measure.endpoints import Sample
-from pytest_k8snet.tools.iperf3 import Iperf3Result
+from pytest_k8snet.tools.iperf3_result import Iperf3Result
 from pytest_k8snet.verdict.questions import Share
 
 if TYPE_CHECKING:

@@ -162,7 +162,7 @@ def test_pod_gone(pod_pair, k8snet, later):
 def test_servers_leave_no_zombies(pod_pair):
     client, server = pod_pair.client, pod_pair.server
     for port in range(6001, 6021):
-        assert server.run(iperf3.server_argv(port)).exit_code == 0
+        assert server.run(iperf3.Iperf3().server_argv(port)).exit_code == 0
         done = client.run(["iperf3", "-c", server.address, "-p", str(port), "-n", "10K"])
         assert done.exit_code == 0, done
     processes = server.run(["sh", "-c", STATES]).stdout.split()

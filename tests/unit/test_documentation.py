@@ -29,6 +29,7 @@ from pytest_k8snet.lab.launcher import PROGRAMS
 from pytest_k8snet.options import MARKERS, OPTIONS
 from pytest_k8snet.settings import Settings
 from pytest_k8snet.tools import TOOLS, curl, iperf3, ping
+from pytest_k8snet.tools.iperf3_result import Iperf3Result
 from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Latency, Observation, Plan, SampleRequest
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +123,7 @@ def test_every_option_of_a_measurement_is_documented(
     assert set(first_cells(section(page("fixtures.md"), heading))) == names
 
 
-@pytest.mark.parametrize("name", ["bandwidth", *iperf3.Iperf3Result.__slots__])
+@pytest.mark.parametrize("name", [one.name for one in fields(Iperf3Result)])
 def test_every_attribute_of_an_iperf3_result_is_documented(name: str) -> None:
     assert f"`{name}`" in section(page("metrics.md"), "iperf3")
 

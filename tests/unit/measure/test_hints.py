@@ -11,7 +11,7 @@ from pytest_k8snet.calico.modes import ratio_ceiling
 from pytest_k8snet.measure.endpoints import Sample
 from pytest_k8snet.measure.hints import hints
 from pytest_k8snet.tools.host import Device, Machine
-from pytest_k8snet.tools.iperf3 import Flow, Iperf3Result, Iperf3Stream
+from pytest_k8snet.tools.iperf3_result import Iperf3Result, Iperf3Stream
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict import (
     Arm,
@@ -43,10 +43,16 @@ def machine(kernel: str = SOUND.kernel, **nic: Any) -> Machine:
 
 
 def result(rate: float, **changes: Any) -> Iperf3Result:
-    flow = Flow(bandwidth=BitRate(rate), bytes_received=1, seconds=Seconds(1))
     stream = Iperf3Stream(from_client=True, bandwidth=BitRate(rate))
     values = {"mss_bytes": 1398, "version": (3, 12), "streams": (stream,), **changes}
-    return Iperf3Result(flow=flow, protocol="TCP", direction="forward", **values)
+    return Iperf3Result(
+        bandwidth=BitRate(rate),
+        bytes_received=1,
+        seconds=Seconds(1),
+        protocol="TCP",
+        direction="forward",
+        **values,
+    )
 
 
 def arm(

@@ -156,8 +156,8 @@ def test_the_output_of_another_test_is_refused(asked: dict[str, Any], found: str
 def test_the_command_is_kept_with_the_result() -> None:
     good = recording("iperf3", "3.12-tcp.json").text
     options = iperf3.Iperf3Options(server="127.0.0.1", port=15228, seconds=2, omit_seconds=0)
-    assert iperf3.parse(good, expected=options).command == iperf3.client_argv(options)
-    assert iperf3.parse(good, command=["iperf3", "-c", "h"]).command == ("iperf3", "-c", "h")
+    assert iperf3.parse(good, expected=options).command == iperf3.Iperf3().argv(options)
+    assert iperf3.parse(good).command == ()
 
 
 def test_a_test_that_ended_early_has_no_figure() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from pytest_k8snet import Mbit
 from pytest_k8snet.tools import curl, iperf3, iperf3_errors
+from pytest_k8snet.tools.tool import Output
 
 needs_iperf3 = pytest.mark.skipif(
     shutil.which("iperf3") is None, reason="needs iperf3: apt-get install iperf3"
@@ -29,8 +30,12 @@ def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def start_server(port: int) -> None:
-    done = run(iperf3.server_argv(port, 20))
-    iperf3.check_server(done.stdout, done.stderr, done.returncode, port=port)
+    check_server(run(iperf3.Iperf3().server_argv(port)), port)
+
+
+def check_server(done: subprocess.CompletedProcess[str], port: int) -> None:
+    output = Output(stdout=done.stdout, stderr=done.stderr, exit_code=done.returncode)
+    iperf3.Iperf3().check_server(output, port)
 
 
 @pytest.fixture
@@ -78,7 +83,7 @@ def test_iperf3_takes_the_options_and_gives_figures(port: int, options: dict[str
         omit_seconds=0,
         **options,  # type: ignore[arg-type]
     )
-    done = run(iperf3.client_argv(wanted))
+    done = run(iperf3.Iperf3().argv(wanted))
     result = iperf3.parse(
         done.stdout, expected=wanted, stderr=done.stderr, exit_code=done.returncode
     )
@@ -90,20 +95,20 @@ def test_iperf3_takes_the_options_and_gives_figures(port: int, options: dict[str
 @needs_iperf3
 def test_iperf3_without_a_server_is_refused(port: int) -> None:
     wanted = iperf3.Iperf3Options(server="127.0.0.1", port=port, seconds=1)
-    done = run(iperf3.client_argv(wanted))
+    done = run(iperf3.Iperf3().argv(wanted))
     with pytest.raises(iperf3_errors.Refused):
         iperf3.parse(done.stdout, expected=wanted, stderr=done.stderr, exit_code=done.returncode)
 
 
 def test_a_missing_iperf3_is_told_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     # An empty PATH for the command is how an image without iperf3 looks to the script.
-    argv = iperf3.server_argv(20001)
+    argv = iperf3.Iperf3().server_argv(20001)
     shell = shutil.which("sh")
     assert shell is not None
     monkeypatch.setenv("PATH", "/nonexistent")
     done = run([shell, *argv[1:]])
     with pytest.raises(Exception, match="there is no iperf3 where the command ran"):
-        iperf3.check_server(done.stdout, done.stderr, done.returncode, port=20001)
+        check_server(done, 20001)
 
 
 class Answers(BaseHTTPRequestHandler):
