@@ -19,9 +19,10 @@ from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.pods import WEB_PORT, PodRequest
 from pytest_k8snet.errors import CalicoError, K8sNetError, NothingSwitchedError, SettingsError
-from pytest_k8snet.tools import curl, schedule
-from pytest_k8snet.tools.curl import CurlOptions
+from pytest_k8snet.tools import schedule
+from pytest_k8snet.tools.curl import Curl, CurlOptions
 from pytest_k8snet.tools.schedule import Attempt, SteadyExchange
+from pytest_k8snet.tools.tool import Output
 from pytest_k8snet.units import Seconds
 
 if TYPE_CHECKING:
@@ -141,10 +142,9 @@ class Bystander:
         options = CurlOptions(
             url=url, requests=1, connect_timeout_seconds=seconds, max_time_seconds=seconds
         )
-        done = self._shell(curl.argv(options))
-        seen = curl.parse(
-            done.stdout, expected_requests=1, stderr=done.stderr, exit_code=done.exit_code
-        )
+        done = self._shell(Curl().argv(options))
+        output = Output(stdout=done.stdout, stderr=done.stderr, exit_code=done.exit_code)
+        seen = Curl().parse(output, options)
         return [f"{url}: {seen.failed.reasons}"] if seen.failed else []
 
 

@@ -1,96 +1,192 @@
-"""From curl's output, one line of JSON per request, to samples or to the error. Pure."""
+"""curl: requests one after the other by one process, and the times of each. Pure.
+
+Options first, then the command line, the requests and samples that they give, and the parser.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import Any, TypedDict, overload
 
-from pytest_k8snet.errors import CurlError, K8sNetError, SettingsError, ToolError, quote
+from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.tools.common import (
     Section,
-    printable,
-    start_failure,
     under_timeout,
-    was_killed,
+)
+from pytest_k8snet.tools.curl_errors import (
+    BAD_URL_EXITS,
+    EXIT_MEANINGS,
+    AllFailed,
+    RequestsFailed,
+    TooOld,
+    Trouble,
+    not_curl,
 )
 from pytest_k8snet.tools.distribution import Distribution, NoValue
 from pytest_k8snet.tools.tool import Column, Measured, Options, Output, Result, Tool
 from pytest_k8snet.units import Ratio, Seconds
 
-#
-# A failed request is a result, not one of these errors: it is counted, and its times are in no
-# statistic. These are raised when curl's output says nothing, and when a statistic is asked for
-# that no request can give.
+#: Beyond this the output grows past what an exec stream should carry (1 to 4 KB a line).
+_MOST_REQUESTS = 10_000
+#: A whole process is not given more than this per request on average once it has a minute.
+_SECONDS_PER_REQUEST = 1.0
+_SHORTEST_LIMIT_SECONDS = 60.0
+
+_URL = re.compile(r"https?://[^\s/?#\x00-\x1f\x7f]+[^\s\x00-\x1f\x7f]*", re.IGNORECASE)
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\x00]*")
+_METHOD = re.compile(r"[A-Z]{3,16}")
+#: The HTTP status codes of a request that succeeded.
+ACCEPTED = range(200, 400)
+#: curl's "Operation timed out": in the connection attempt or later, told by num_connects.
+_TIMED_OUT = 28
+#: Every line of ``%{json}`` has these, from 7.70 on.
+_ALWAYS = ("http_code", "time_total", "num_connects")
 
 
-# ruff: noqa: N818 -- the base class carries the word Error, and the module name says whose they are
+class ScheduledKeywords(TypedDict, total=False):
+    """The options of requests on a schedule, as :class:`CurlOptions` explains them."""
+
+    method: str
+    headers: Sequence[str]
+    resolve: Sequence[str]
+    insecure: bool
+    follow_redirects: bool
+    ipv6: bool | None
+    connect_timeout_seconds: float
+    max_time_seconds: float
 
 
-class MissingOutput(CurlError):
-    """curl printed no line at all."""
+class CurlKeywords(ScheduledKeywords, total=False):
+    """The options of ``endpoint.curl``, as :class:`CurlOptions` explains them."""
+
+    requests: int
+    time_limit_seconds: float | None
 
 
-class BadUrl(CurlError):
-    """curl does not accept the URL."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurlOptions:
+    """A number of equal requests by one curl process, each on a connection of its own.
+
+    Attributes:
+        url: what to request; its characters mean themselves (no globbing). A fragment is dropped:
+            it is never sent.
+        requests: how many, one after the other.
+        method: e.g. ``GET`` or ``HEAD``.
+        headers: lines such as ``Host: example.test``.
+        resolve: ``host:port:address`` entries that replace DNS; name and SNI stay.
+        insecure: accept any server certificate.
+        follow_redirects: times are then those of the last hop.
+        ipv6: only IPv6 (True), only IPv4 (False), or what the name gives (None).
+        connect_timeout_seconds: of each request, name lookup and TLS included.
+        max_time_seconds: of each request, as a whole.
+        time_limit_seconds: of the whole process; None derives it from the others.
+
+    Raises:
+        SettingsError: a value that curl cannot take.
+    """
+
+    url: str
+    requests: int = 10
+    method: str = "GET"
+    headers: Sequence[str] = ()
+    resolve: Sequence[str] = ()
+    insecure: bool = False
+    follow_redirects: bool = False
+    ipv6: bool | None = None
+    connect_timeout_seconds: float = 5.0
+    max_time_seconds: float = 10.0
+    time_limit_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(
+            _URL.fullmatch(self.url),
+            f"no URL: {self.url!r}",
+            "write it whole, e.g. http://10.96.0.20:80/; percent-encode spaces",
+        )
+        _check(
+            isinstance(self.requests, int) and 1 <= self.requests <= _MOST_REQUESTS,
+            f"requests={self.requests!r} is no whole number from 1 to {_MOST_REQUESTS}",
+        )
+        _check(_METHOD.fullmatch(self.method), f"no HTTP method: {self.method!r}")
+        for name, lines in (("headers", self.headers), ("resolve", self.resolve)):
+            _check(
+                not isinstance(lines, str),
+                f"{name} is one text, and should be a list of them",
+                f"write {name}=[{lines!r}]",
+            )
+        for header in self.headers:
+            _check(_HEADER.fullmatch(header), f"no header line: {header!r}", "write Name: value")
+            _check(
+                not header.lower().startswith("connection:"),
+                "the Connection header is not free: it makes every request a fresh connection",
+            )
+        for entry in self.resolve:
+            _check(
+                re.fullmatch(r"[^\s:]+:\d+:\S+", entry),
+                f"no resolve entry: {entry!r}",
+                "write host:port:address",
+            )
+        for name in ("connect_timeout_seconds", "max_time_seconds"):
+            seconds = getattr(self, name)
+            _check(0.001 <= seconds <= 3600, f"{name}={seconds!r} is not from 0.001 to 3600")
+        limit = self.time_limit_seconds
+        _check(limit is None or limit >= 1, f"time_limit_seconds={limit!r} is less than 1")
+
+    @property
+    def timeout_seconds(self) -> float:
+        """When ``timeout`` ends the process.
+
+        Long enough for ten requests that all time out, and not for a thousand: those would
+        keep a run waiting for hours.
+        """
+        if self.time_limit_seconds is not None:
+            return self.time_limit_seconds
+        longest = self.requests * self.max_time_seconds
+        usual = max(_SHORTEST_LIMIT_SECONDS, self.requests * _SECONDS_PER_REQUEST)
+        return min(longest, usual) + 5.0
 
 
-class BadOption(CurlError):
-    """curl does not know or accept an option."""
+def request_words(options: CurlOptions) -> list[str]:
+    """What makes one request what it is, apart from its URL: every way to run curl shares it."""
+    # HTTP/2 would ignore the header and carry every request on one connection.
+    words = ["--http1.1", "-H", "Connection: close"]
+    # A proxy named by the environment would be measured in the service's place.
+    words += ["--noproxy", "*"]
+    words += ["--connect-timeout", f"{options.connect_timeout_seconds:g}"]
+    words += ["-m", f"{options.max_time_seconds:g}"]
+    if options.method == "HEAD":
+        words.append("--head")
+    elif options.method != "GET":
+        words += ["-X", options.method]
+    for header in options.headers:
+        words += ["-H", header]
+    for entry in options.resolve:
+        words += ["--resolve", entry]
+    if options.insecure:
+        words.append("-k")
+    if options.follow_redirects:
+        words.append("-L")
+    if options.ipv6 is not None:
+        words.append("-6" if options.ipv6 else "-4")
+    return words
 
 
-class CutOff(CurlError):
-    """Fewer lines than requests: curl was stopped, or the output did not arrive whole."""
+def _without_globs(url: str) -> str:
+    """Escape what curl would expand; the fragment makes room for the counter."""
+    return re.sub(r"([\[\]{}])", r"\\\1", url.split("#", 1)[0])
 
 
-class Garbage(CurlError):
-    """A line is not one that ``-w '%{json}'`` prints."""
-
-
-class BodyInOutput(Garbage):
-    """The answers' bodies are mixed into the measurement."""
-
-
-class TooOld(CurlError):
-    """This version does not tell which of the requests failed."""
-
-
-class RequestsFailed(CurlError):
-    """Some requests failed where none may."""
-
-
-class AllFailed(RequestsFailed):
-    """A statistic was asked for, and no request succeeded."""
-
-
-#: What curl's exit status means for one request; 28 and HTTP errors are told apart by the caller.
-EXIT_MEANINGS = {
-    1: "protocol not supported",
-    3: "bad URL",
-    5: "proxy name not resolved",
-    6: "name not resolved",
-    7: "could not connect (refused, rejected or no route)",
-    16: "HTTP/2 error",
-    18: "answer cut short",
-    22: "HTTP error",
-    23: "could not write the answer",
-    35: "TLS handshake failed",
-    47: "too many redirects",
-    52: "empty answer",
-    55: "connection lost while sending",
-    56: "connection lost while receiving",
-    60: "server certificate not trusted",
-}
+def _check(sound: object, problem: str, remedy: str = "see what CurlOptions takes") -> None:
+    if not sound:
+        raise SettingsError(f"curl cannot be run like this: {problem}", remedy=remedy)
 
 
 # -- One request that curl made: its phases, its outcome, its connection --------------------------
-
-#: curl's "Operation timed out": in the connection attempt or later, told by num_connects.
-_TIMED_OUT = 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -220,6 +316,33 @@ def _part(start: Seconds, end: Seconds) -> Seconds:
 # -- What a series of requests measured: distributions of the good ones, a count of the others
 
 
+class Phase:
+    """An attribute of :class:`CurlSamples`: the distribution of the times of that name.
+
+    It is over the successful requests that made a connection of their own.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, samples: None, owner: type) -> Phase: ...
+
+    @overload
+    def __get__(self, samples: CurlSamples, owner: type) -> Distribution: ...
+
+    def __get__(self, samples: CurlSamples | None, owner: type) -> Phase | Distribution:
+        if samples is None:
+            return self
+        counted = (one for one in samples.requests if one.succeeded and one.fresh)
+        times = (getattr(one, self._name) for one in counted)
+        return Distribution(
+            name=self._name,
+            values=tuple(time for time in times if time is not None),
+            why_empty=samples.why_empty,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CurlSamples:
     """All requests of one curl process, in order.
@@ -263,60 +386,17 @@ class CurlSamples:
         """How many requests failed for which reason, the most frequent first."""
         return self.failed.counts
 
-    @property
-    def namelookup(self) -> Distribution:
-        """Until the name was resolved."""
-        return self._over("namelookup")
-
-    @property
-    def connect(self) -> Distribution:
-        """Until the TCP connection stood, name lookup included."""
-        return self._over("connect")
-
-    @property
-    def appconnect(self) -> Distribution:
-        """Until the TLS handshake was done; has no values without TLS."""
-        return self._over("appconnect")
-
-    @property
-    def pretransfer(self) -> Distribution:
-        """Until the request was ready to be sent."""
-        return self._over("pretransfer")
-
-    @property
-    def starttransfer(self) -> Distribution:
-        """Until the first byte of the answer."""
-        return self._over("starttransfer")
-
-    @property
-    def total(self) -> Distribution:
-        """Until the end of the answer."""
-        return self._over("total")
-
-    @property
-    def dns(self) -> Distribution:
-        """The name lookup alone."""
-        return self._over("dns")
-
-    @property
-    def tcp(self) -> Distribution:
-        """The TCP handshake alone: one round trip."""
-        return self._over("tcp")
-
-    @property
-    def tls(self) -> Distribution:
-        """The TLS handshake alone; has no values without TLS."""
-        return self._over("tls")
-
-    @property
-    def ttfb(self) -> Distribution:
-        """From the request being ready to the first byte of the answer."""
-        return self._over("ttfb")
-
-    @property
-    def body(self) -> Distribution:
-        """From the first byte of the answer to its last."""
-        return self._over("body")
+    namelookup = Phase()
+    connect = Phase()
+    appconnect = Phase()
+    pretransfer = Phase()
+    starttransfer = Phase()
+    total = Phase()
+    dns = Phase()
+    tcp = Phase()
+    tls = Phase()
+    ttfb = Phase()
+    body = Phase()
 
     def raise_for_failures(self) -> None:
         """Insist that every request succeeded.
@@ -359,16 +439,8 @@ class CurlSamples:
         alone = (self.tcp, self.tls, self.ttfb)
         return (phase for phase in (*cumulative, *alone) if len(phase))
 
-    def _over(self, name: str) -> Distribution:
-        counted = (one for one in self.requests if one.succeeded and one.fresh)
-        values = (getattr(one, name) for one in counted)
-        return Distribution(
-            name=name,
-            values=tuple(value for value in values if value is not None),
-            why_empty=self._why_empty,
-        )
-
-    def _why_empty(self, name: str) -> ToolError:
+    def why_empty(self, name: str) -> ToolError:
+        """Make the error for a statistic of a phase that no request has."""
         if not self.succeeded:
             return self._failures(
                 f"there is no {name} time: {len(self.failed)} of {len(self.requests)} "
@@ -402,129 +474,79 @@ class CurlSamples:
         return f"CurlSamples({len(self.requests)} requests, {self.total!r})"
 
 
-# -- What can be wrong with curl's output as a whole, told from all that is known of the process
-
-#: curl's exit status for a protocol or URL that it does not take.
-BAD_URL_EXITS = frozenset({1, 3})
-#: For options: unknown, not built in, bad arguments.
-_BAD_OPTION_EXITS = frozenset({2, 4, 43, 48, 49})
-_MESSAGE = re.compile(r"^curl: \((\d{1,4})\) (.*)$", re.MULTILINE | re.ASCII)
-_QUOTE_LIMIT = 200
+# -- The tool: one process, one line of JSON per request -------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """Makes the error for output that cannot be used."""
+class CurlTool(Tool[Options, Result]):
+    """What the two ways to run curl have in common: how reports show its requests."""
 
-    expected_requests: int | None = None
-    stderr: str = ""
-    exit_code: int | None = None
-
-    @property
-    def messages(self) -> list[tuple[int | None, str]]:
-        """The exit status and text of each failed transfer that curl told on stderr, in order."""
-        return [(int(code), message) for code, message in _MESSAGE.findall(self.stderr)]
-
-    @property
-    def found(self) -> str:
-        """What the process said besides its output."""
-        status = "" if self.exit_code is None else f"exit status {self.exit_code}"
-        return "; ".join(part for part in (self.stderr.strip(), status) if part)
-
-    def no_lines(self) -> K8sNetError:
-        """There is no output at all."""
-        missing = start_failure("curl", self.stderr, self.exit_code)
-        if missing is not None:
-            return missing
-        codes = {code for code, _ in self.messages} | {self.exit_code}
-        if codes & BAD_URL_EXITS:
-            return self.bad_url("")
-        if codes & _BAD_OPTION_EXITS:
-            return BadOption(
-                "curl does not accept an option",
-                found=self.found,
-                remedy="check the option against `curl --help all` where it runs; "
-                "curl 7.75 or later is wanted",
-            )
-        if was_killed(self.exit_code):
-            return self.cut_off(0)
-        return MissingOutput(
-            "curl printed no measurement",
-            found=self.found or "empty stdout",
-            remedy="run it with -w '%{json}\\n' -o /dev/null, and without --retry, which loses "
-            "the line in curl 7.88 and older",
-        )
-
-    def wrong_count(self, rows: int) -> CurlError:
-        """There are more or fewer lines than requests were asked for."""
-        if self.expected_requests is None or rows < self.expected_requests:
-            return self.cut_off(rows)
-        return Garbage(
-            f"curl's output has {rows} lines for {self.expected_requests} requests",
-            found="more measurements than were asked for",
-            remedy="parse each run's output by itself",
-        )
-
-    def cut_off(self, rows: int, tail: str = "") -> CutOff:
-        """The output ends after so many whole lines."""
-        of = "" if self.expected_requests is None else f" of {self.expected_requests}"
-        parts = []
-        if was_killed(self.exit_code):
-            parts.append(f"stopped from outside, exit status {self.exit_code}")
-        if tail:
-            parts.append(f"it ends with: {printable(tail)[-_QUOTE_LIMIT:]}")
-        return CutOff(
-            f"curl's output is cut off after {rows}{of} requests",
-            found="; ".join(parts) or self.found,
-            remedy="if its time limit ended it, ask for fewer requests or raise "
-            "time_limit_seconds; else look for an eviction or a lost exec stream",
-        )
-
-    def bad_url(self, message: str) -> BadUrl:
-        """The URL itself is refused by curl."""
-        return BadUrl(
-            "curl does not accept the URL",
-            found=message or self.found,
-            remedy="write it whole, e.g. http://10.96.0.20:80/",
-        )
-
-    def mixed(self, line: str, number: int) -> BodyInOutput:
-        """A line is no measurement, while another one is."""
-        return BodyInOutput(
-            "other text, most likely the answer's body, is mixed into curl's measurement",
-            found=_line(line, number),
-            remedy="send the body away with -o /dev/null, once for each URL; keep stderr (-v, "
-            "the progress meter) apart from stdout",
-        )
-
-    def garbage(self, line: str, number: int) -> Garbage:
-        """A line is no measurement, nor is any other."""
-        return Garbage(
-            f"line {number} of curl's output is no measurement",
-            found=_line(line, number),
-            remedy="print one JSON object per request with -w '%{json}\\n' and send the body "
-            "to /dev/null",
-        )
-
-
-def not_curl(problem: str) -> Garbage:
-    """Make the error for a line whose fields are not curl's."""
-    return Garbage(
-        "curl's JSON is not as curl writes it",
-        found=problem,
-        remedy="check that this is the unchanged output of -w '%{json}\\n'; "
-        "if it is, report it with its version",
+    name = "curl"
+    title = "Latency by curl in ms: means of its times from the start of a request"
+    columns = (
+        Column(heading="requests", source="requests", statistic="sum", unit="count"),
+        Column(heading="failed", source="failed", statistic="sum", unit="count"),
+        # Cumulative, in curl's own words: a gate's "connect" is the TCP handshake alone.
+        Column(heading="time_connect", source="connect_seconds", statistic="mean", unit="seconds"),
+        Column(
+            heading="time_starttransfer",
+            source="starttransfer_seconds",
+            statistic="mean",
+            unit="seconds",
+        ),
+        Column(heading="time_total", source="total_seconds", statistic="mean", unit="seconds"),
+        Column(heading="total p50", source="total_seconds", statistic="median", unit="seconds"),
+        Column(heading="total p95", source="total_seconds", statistic="p95", unit="seconds"),
+    )
+    curves = MappingProxyType(
+        {
+            "total_seconds": "total",
+            "tcp_seconds": "connect",
+            "ttfb_seconds": "first_byte",
+            "namelookup_seconds": "dns",
+            "tls_seconds": "tls",
+        }
     )
 
 
-def _line(line: str, number: int) -> str:
-    return f"line {number}: {quote(printable(line), _QUOTE_LIMIT)}"
+class Curl(CurlTool[CurlOptions, CurlSamples]):
+    """curl, one request after the other by one process."""
 
+    def argv(self, options: CurlOptions) -> tuple[str, ...]:
+        """Return the command line: one process, one line of JSON per request."""
+        words = [
+            "curl",
+            "-q",
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{json}\\n",
+            *request_words(options),
+        ]
+        words.append(f"{_without_globs(options.url)}#[1-{options.requests}]")
+        return under_timeout(options.timeout_seconds, *words)
 
-# -- From curl's output, one line of JSON per request, to samples or to the error. Pure -----------
+    def usual_seconds(self, options: CurlOptions) -> float:
+        """Return a guess: nobody knows how fast the server is."""
+        return 1.0
 
-#: Every line of ``%{json}`` has these, from 7.70 on.
-_ALWAYS = ("http_code", "time_total", "num_connects")
+    def limit_seconds(self, options: CurlOptions) -> float:
+        """Return the time limit of the command line."""
+        return options.timeout_seconds
+
+    def parse(self, output: Output, options: CurlOptions) -> CurlSamples:
+        """Read one line per request."""
+        return parse(
+            output.stdout,
+            expected_requests=options.requests,
+            stderr=output.stderr,
+            exit_code=output.exit_code,
+            command=self.argv(options),
+        )
+
+    def measured(self, result: CurlSamples) -> Measured:
+        """Return counts and statistics, and every request's times."""
+        return Measured(figures=result.figures(), distribution=result.distribution())
 
 
 def parse(
@@ -533,7 +555,6 @@ def parse(
     expected_requests: int | None = None,
     stderr: str = "",
     exit_code: int | None = None,
-    accept: Container[int] = range(200, 400),
     command: Sequence[str] = (),
 ) -> CurlSamples:
     """Read what curl printed for the format ``%{json}`` and a newline; 7.70 and later.
@@ -545,7 +566,6 @@ def parse(
         expected_requests: how many were asked for; fewer lines are an error then.
         stderr: has the messages that 7.74 and older leave out of the JSON.
         exit_code: of the process; tells a run that was stopped at its time limit.
-        accept: the HTTP status codes that count as success.
         command: the exact command, to be kept with the result.
 
     Raises:
@@ -562,7 +582,7 @@ def parse(
         raise trouble.wrong_count(len(rows))
     outcomes = _outcomes(rows, trouble)
     requests = tuple(
-        _request(row, code, message, accept)
+        read_request(row, code, message)
         for row, (code, message) in zip(rows, outcomes, strict=True)
     )
     for request in requests:
@@ -622,9 +642,9 @@ def _outcomes(rows: Sequence[Section], trouble: Trouble) -> list[tuple[int | Non
     ]
 
 
-def _request(
-    row: Section, exit_code: int | None, message: str, accept: Container[int]
-) -> CurlRequest:
+def read_request(row: Section, exit_code: int | None, message: str = "") -> CurlRequest:
+    """Read one request from curl's variables, by their names."""
+
     def seconds(name: str) -> Seconds:
         return Seconds(row.number(f"time_{name}") or 0.0)
 
@@ -643,7 +663,7 @@ def _request(
         http_code=http_code,
         exit_code=exit_code,
         error=message,
-        succeeded=exit_code == 0 and http_code != 0 and http_code in accept,
+        succeeded=exit_code == 0 and http_code in ACCEPTED,
         num_connects=row.count("num_connects") or 0,
         remote_ip=row.text("remote_ip") or "",
         remote_port=port("remote_port"),
@@ -651,222 +671,3 @@ def _request(
         size_bytes=int(row.number("size_download") or 0),
         url=row.text("url") or row.text("url_effective") or "",
     )
-
-
-# -- What one curl process shall request, checked and put into a command line ---------------------
-
-#: Beyond this the output grows past what an exec stream should carry (1 to 4 KB a line).
-_MOST_REQUESTS = 10_000
-#: A whole process is not given more than this per request on average once it has a minute.
-_SECONDS_PER_REQUEST = 1.0
-_SHORTEST_LIMIT_SECONDS = 60.0
-
-_URL = re.compile(r"https?://[^\s/?#\x00-\x1f\x7f]+[^\s\x00-\x1f\x7f]*", re.IGNORECASE)
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\x00]*")
-_METHOD = re.compile(r"[A-Z]{3,16}")
-
-
-class ScheduledKeywords(TypedDict, total=False):
-    """The options of requests on a schedule, as :class:`CurlOptions` explains them."""
-
-    method: str
-    headers: Sequence[str]
-    resolve: Sequence[str]
-    insecure: bool
-    follow_redirects: bool
-    ipv6: bool | None
-    connect_timeout_seconds: float
-    max_time_seconds: float
-
-
-class CurlKeywords(ScheduledKeywords, total=False):
-    """The options of ``endpoint.curl``, as :class:`CurlOptions` explains them."""
-
-    requests: int
-    time_limit_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurlOptions:
-    """A number of equal requests by one curl process, each on a connection of its own.
-
-    Attributes:
-        url: what to request; its characters mean themselves (no globbing). A fragment is dropped:
-            it is never sent.
-        requests: how many, one after the other.
-        method: e.g. ``GET`` or ``HEAD``.
-        headers: lines such as ``Host: example.test``.
-        resolve: ``host:port:address`` entries that replace DNS; name and SNI stay.
-        insecure: accept any server certificate.
-        follow_redirects: times are then those of the last hop.
-        ipv6: only IPv6 (True), only IPv4 (False), or what the name gives (None).
-        connect_timeout_seconds: of each request, name lookup and TLS included.
-        max_time_seconds: of each request, as a whole.
-        time_limit_seconds: of the whole process; None derives it from the others.
-
-    Raises:
-        SettingsError: a value that curl cannot take.
-    """
-
-    url: str
-    requests: int = 10
-    method: str = "GET"
-    headers: Sequence[str] = ()
-    resolve: Sequence[str] = ()
-    insecure: bool = False
-    follow_redirects: bool = False
-    ipv6: bool | None = None
-    connect_timeout_seconds: float = 5.0
-    max_time_seconds: float = 10.0
-    time_limit_seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        _check(
-            _URL.fullmatch(self.url),
-            f"no URL: {self.url!r}",
-            "write it whole, e.g. http://10.96.0.20:80/; percent-encode spaces",
-        )
-        _check(
-            isinstance(self.requests, int) and 1 <= self.requests <= _MOST_REQUESTS,
-            f"requests={self.requests!r} is no whole number from 1 to {_MOST_REQUESTS}",
-        )
-        _check(_METHOD.fullmatch(self.method), f"no HTTP method: {self.method!r}")
-        for name, lines in (("headers", self.headers), ("resolve", self.resolve)):
-            _check(
-                not isinstance(lines, str),
-                f"{name} is one text, and should be a list of them",
-                f"write {name}=[{lines!r}]",
-            )
-        for header in self.headers:
-            _check(_HEADER.fullmatch(header), f"no header line: {header!r}", "write Name: value")
-            _check(
-                not header.lower().startswith("connection:"),
-                "the Connection header is not free: it makes every request a fresh connection",
-            )
-        for entry in self.resolve:
-            _check(
-                re.fullmatch(r"[^\s:]+:\d+:\S+", entry),
-                f"no resolve entry: {entry!r}",
-                "write host:port:address",
-            )
-        for name in ("connect_timeout_seconds", "max_time_seconds"):
-            seconds = getattr(self, name)
-            _check(0.001 <= seconds <= 3600, f"{name}={seconds!r} is not from 0.001 to 3600")
-        limit = self.time_limit_seconds
-        _check(limit is None or limit >= 1, f"time_limit_seconds={limit!r} is less than 1")
-
-    @property
-    def timeout_seconds(self) -> float:
-        """When ``timeout`` ends the process.
-
-        Long enough for ten requests that all time out, and not for a thousand: those would
-        keep a run waiting for hours.
-        """
-        if self.time_limit_seconds is not None:
-            return self.time_limit_seconds
-        longest = self.requests * self.max_time_seconds
-        usual = max(_SHORTEST_LIMIT_SECONDS, self.requests * _SECONDS_PER_REQUEST)
-        return min(longest, usual) + 5.0
-
-
-class CurlTool(Tool[Options, Result]):
-    """What the two ways to run curl have in common: how reports show its requests."""
-
-    name = "curl"
-    title = "Latency by curl in ms: means of its times from the start of a request"
-    columns = (
-        Column(heading="requests", source="requests", statistic="sum", unit="count"),
-        Column(heading="failed", source="failed", statistic="sum", unit="count"),
-        # Cumulative, in curl's own words: a gate's "connect" is the TCP handshake alone.
-        Column(heading="time_connect", source="connect_seconds", statistic="mean", unit="seconds"),
-        Column(
-            heading="time_starttransfer",
-            source="starttransfer_seconds",
-            statistic="mean",
-            unit="seconds",
-        ),
-        Column(heading="time_total", source="total_seconds", statistic="mean", unit="seconds"),
-        Column(heading="total p50", source="total_seconds", statistic="median", unit="seconds"),
-        Column(heading="total p95", source="total_seconds", statistic="p95", unit="seconds"),
-    )
-    curves = MappingProxyType(
-        {
-            "total_seconds": "total",
-            "tcp_seconds": "connect",
-            "ttfb_seconds": "first_byte",
-            "namelookup_seconds": "dns",
-            "tls_seconds": "tls",
-        }
-    )
-
-
-class Curl(CurlTool[CurlOptions, CurlSamples]):
-    """curl, one request after the other by one process."""
-
-    def argv(self, options: CurlOptions) -> tuple[str, ...]:
-        """Return the command line: one process, one line of JSON per request."""
-        return argv(options)
-
-    def usual_seconds(self, options: CurlOptions) -> float:
-        """Return a guess: nobody knows how fast the server is."""
-        return 1.0
-
-    def limit_seconds(self, options: CurlOptions) -> float:
-        """Return the time limit of the command line."""
-        return options.timeout_seconds
-
-    def parse(self, output: Output, options: CurlOptions) -> CurlSamples:
-        """Read one line per request."""
-        return parse(
-            output.stdout,
-            expected_requests=options.requests,
-            stderr=output.stderr,
-            exit_code=output.exit_code,
-            command=argv(options),
-        )
-
-    def measured(self, result: CurlSamples) -> Measured:
-        """Return counts and statistics, and every request's times."""
-        return Measured(figures=result.figures(), distribution=result.distribution())
-
-
-def argv(options: CurlOptions) -> tuple[str, ...]:
-    """The command line: one process, one line of JSON per request on stdout."""
-    words = ["curl", "-q", "-sS", "-o", "/dev/null", "-w", "%{json}\\n", *request_words(options)]
-    words.append(f"{_without_globs(options.url)}#[1-{options.requests}]")
-    return under_timeout(options.timeout_seconds, *words)
-
-
-def request_words(options: CurlOptions) -> list[str]:
-    """What makes one request what it is, apart from its URL: every way to run curl shares it."""
-    # HTTP/2 would ignore the header and carry every request on one connection.
-    words = ["--http1.1", "-H", "Connection: close"]
-    # A proxy named by the environment would be measured in the service's place.
-    words += ["--noproxy", "*"]
-    words += ["--connect-timeout", f"{options.connect_timeout_seconds:g}"]
-    words += ["-m", f"{options.max_time_seconds:g}"]
-    if options.method == "HEAD":
-        words.append("--head")
-    elif options.method != "GET":
-        words += ["-X", options.method]
-    for header in options.headers:
-        words += ["-H", header]
-    for entry in options.resolve:
-        words += ["--resolve", entry]
-    if options.insecure:
-        words.append("-k")
-    if options.follow_redirects:
-        words.append("-L")
-    if options.ipv6 is not None:
-        words.append("-6" if options.ipv6 else "-4")
-    return words
-
-
-def _without_globs(url: str) -> str:
-    """Escape what curl would expand; the fragment makes room for the counter."""
-    return re.sub(r"([\[\]{}])", r"\\\1", url.split("#", 1)[0])
-
-
-def _check(sound: object, problem: str, remedy: str = "see what CurlOptions takes") -> None:
-    if not sound:
-        raise SettingsError(f"curl cannot be run like this: {problem}", remedy=remedy)

@@ -6,7 +6,7 @@ time, and prints all results at the end: not a byte of output while the network 
 command line out, typed slots in.
 
     schedule = Schedule.jittered(CurlOptions(url="http://10.96.0.20/", requests=100), 20, seed=7)
-    slots = parse(output_of(argv(schedule)), schedule)
+    slots = ScheduledCurl().parse(output_of(ScheduledCurl().argv(schedule)), schedule).slots
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pytest_k8snet.errors import CurlError, SettingsError
-from pytest_k8snet.tools.common import start_failure, under_timeout
+from pytest_k8snet.tools.common import Section, start_failure, under_timeout
 from pytest_k8snet.tools.curl import (
-    BAD_URL_EXITS,
     CurlOptions,
     CurlRequest,
     CurlSamples,
     CurlTool,
-    Trouble,
+    read_request,
     request_words,
 )
+from pytest_k8snet.tools.curl_errors import BAD_URL_EXITS, Trouble, not_curl
 from pytest_k8snet.tools.tool import Measured, Output
 from pytest_k8snet.units import Seconds
 
@@ -227,8 +228,14 @@ class ScheduledCurl(CurlTool[Schedule, ScheduledSamples]):
     """curl on a fixed schedule, one process per request."""
 
     def argv(self, options: Schedule) -> tuple[str, ...]:
-        """Return the command line: one script, one line per slot at its end."""
-        return argv(options)
+        """Return the command line: one shell script, one line per slot on stdout at its end."""
+        write_out = " ".join(f"%{{{name}}}" for name in _FIELDS)
+        due = " ".join(str(round(seconds * 1000)) for seconds in options.due_seconds)
+        request = ["curl", "-q", "-s", "-g", "-o", "/dev/null", "-w", write_out]
+        request += [*request_words(options.options), options.options.url]
+        return under_timeout(
+            options.timeout_seconds, "sh", "-c", _SCRIPT, "k8snet-schedule", due, *request
+        )
 
     def usual_seconds(self, options: Schedule) -> float:
         """Return when the last request is due."""
@@ -239,8 +246,41 @@ class ScheduledCurl(CurlTool[Schedule, ScheduledSamples]):
         return options.timeout_seconds
 
     def parse(self, output: Output, options: Schedule) -> ScheduledSamples:
-        """Read one line per slot."""
-        return parse(output.stdout, options, stderr=output.stderr, exit_code=output.exit_code)
+        """Read one line per slot.
+
+        A slot without a line was missed; a request that failed is in its slot.
+
+        Raises:
+            CurlError: the output says nothing; the subclass and the text say why.
+            ToolMissingError: sh, timeout or curl is not installed where it was to run.
+        """
+        trouble = Trouble(
+            expected_requests=len(options.due_seconds),
+            stderr=output.stderr,
+            exit_code=output.exit_code,
+        )
+        lines = [line for line in output.stdout.split("\n") if line.strip()]
+        if not lines:
+            raise trouble.no_lines()
+        slots = [Slot()] * len(options.due_seconds)
+        for index, line in enumerate(lines):
+            words = line.split(" ")
+            try:
+                number, late_ms, code = (int(word) for word in words[:3])
+                if not 1 <= number <= len(slots):
+                    raise ValueError(number)
+                request = _request(words[3:], code, options.options.url)
+            except ValueError:
+                raise trouble.garbage(line, index + 1) from None
+            if code in BAD_URL_EXITS:
+                raise trouble.bad_url(options.options.url)
+            failure = start_failure("curl", "", code)
+            if failure is not None:
+                raise failure
+            slots[number - 1] = Slot(late=Seconds(late_ms / 1000), request=request)
+        if not any(slot.request for slot in slots):
+            raise trouble.no_lines()
+        return ScheduledSamples(slots=tuple(slots), raw=output.stdout, command=self.argv(options))
 
     def measured(self, result: ScheduledSamples) -> Measured:
         """Return what curl's samples have, and how well the schedule was kept."""
@@ -249,78 +289,14 @@ class ScheduledCurl(CurlTool[Schedule, ScheduledSamples]):
         return Measured(figures={**made.figures(), **kept}, distribution=made.distribution())
 
 
-def argv(schedule: Schedule) -> tuple[str, ...]:
-    """The command line: one shell script, one line per slot on stdout at its end."""
-    options = schedule.options
-    write_out = " ".join(f"%{{{name}}}" for name in _FIELDS)
-    due = " ".join(str(round(seconds * 1000)) for seconds in schedule.due_seconds)
-    request = ["curl", "-q", "-s", "-g", "-o", "/dev/null", "-w", write_out]
-    request += [*request_words(options), options.url]
-    return under_timeout(
-        schedule.timeout_seconds, "sh", "-c", _SCRIPT, "k8snet-schedule", due, *request
-    )
-
-
-def parse(
-    text: str, schedule: Schedule, *, stderr: str = "", exit_code: int | None = None
-) -> ScheduledSamples:
-    """Read what the script printed.
-
-    A slot without a line was missed; a request that failed is in its slot.
-
-    Raises:
-        CurlError: the output says nothing; the subclass and the text say why.
-        ToolMissingError: sh, timeout or curl is not installed where it was to run.
-    """
-    trouble = Trouble(
-        expected_requests=len(schedule.due_seconds), stderr=stderr, exit_code=exit_code
-    )
-    lines = [line for line in text.split("\n") if line.strip()]
-    if not lines:
-        raise trouble.no_lines()
-    slots = [Slot()] * len(schedule.due_seconds)
-    for index, line in enumerate(lines):
-        words = line.split(" ")
-        try:
-            number, late_ms, code = (int(word) for word in words[:3])
-            if not 1 <= number <= len(slots):
-                raise ValueError(number)
-            request = _request(words[3:], code, schedule.options.url)
-        except ValueError:
-            raise trouble.garbage(line, index + 1) from None
-        if code in BAD_URL_EXITS:
-            raise trouble.bad_url(schedule.options.url)
-        missing = start_failure("curl", "", code)
-        if missing is not None:
-            raise missing
-        slots[number - 1] = Slot(late=Seconds(late_ms / 1000), request=request)
-    if not any(slot.request for slot in slots):
-        raise trouble.no_lines()
-    return ScheduledSamples(slots=tuple(slots), raw=text, command=argv(schedule))
-
-
-def _request(words: list[str], code: int, url: str) -> CurlRequest | None:
-    """One request; None where curl printed nothing (it was killed, or is not there)."""
+def _request(words: Sequence[str], code: int, url: str) -> CurlRequest | None:
+    """Read one request; None where curl printed nothing (it was killed, or is not there)."""
     if len(words) < len(_FIELDS) - 1:
         return None
-    told = dict(zip(_FIELDS, words, strict=False))
-    appconnect = Seconds(float(told["time_appconnect"]))
-    http_code = int(told["http_code"])
-    return CurlRequest(
-        namelookup=Seconds(float(told["time_namelookup"])),
-        connect=Seconds(float(told["time_connect"])),
-        appconnect=appconnect if appconnect > 0 else None,
-        pretransfer=Seconds(float(told["time_pretransfer"])),
-        starttransfer=Seconds(float(told["time_starttransfer"])),
-        total=Seconds(float(told["time_total"])),
-        http_code=http_code,
-        exit_code=code,
-        succeeded=code == 0 and http_code in range(200, 400),
-        num_connects=int(told["num_connects"]),
-        remote_ip=told.get("remote_ip", ""),
-        local_port=int(told["local_port"]) or None,
-        url=url,
-    )
+    row: dict[str, object] = {"url": url}
+    for name, word in zip(_FIELDS, words, strict=False):
+        row[name] = float(word) if "time" in name else word if name == "remote_ip" else int(word)
+    return read_request(Section(row, "", not_curl), code)
 
 
 # -- A steady exchange: curl on a fixed schedule, in the background, until it is told to stop -----

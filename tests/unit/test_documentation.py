@@ -135,7 +135,11 @@ def test_every_attribute_of_a_ping_result_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [name for name, value in vars(curl.CurlSamples).items() if isinstance(value, property)],
+    [
+        name
+        for name, value in vars(curl.CurlSamples).items()
+        if isinstance(value, property | curl.Phase)
+    ],
 )
 def test_every_attribute_of_curl_samples_is_documented(name: str) -> None:
     assert f"`{name}`" in section(page("metrics.md"), "curl")

@@ -43,7 +43,7 @@ def test_every_word_arrives_as_it_was(ssh: str, far: bool) -> None:
 
 def test_curl_measures_over_ssh(ssh: str) -> None:
     wanted = curl.CurlOptions(url="http://127.0.0.1:1/", requests=3)
-    done = LocalShell((ssh, "bastion"))(curl.argv(wanted), timeout_seconds=20)
+    done = LocalShell((ssh, "bastion"))(curl.Curl().argv(wanted), timeout_seconds=20)
     samples = curl.parse(done.stdout, expected_requests=3, stderr=done.stderr)
     assert [request.failure for request in samples.requests] == [
         "could not connect (refused, rejected or no route)"

@@ -10,7 +10,7 @@ from recorded import recording
 
 from pytest_k8snet import ms
 from pytest_k8snet.errors import SettingsError, ToolMissingError
-from pytest_k8snet.tools import curl, distribution
+from pytest_k8snet.tools import curl, curl_errors, distribution
 
 #: What 7.75 and later have, and 7.74 has not.
 SINCE_775 = {"certs", "num_certs", "errormsg", "exitcode", "url", "urlnum", "num_headers", "method"}
@@ -49,7 +49,7 @@ def test_version_774_with_one_request_is_judged_by_the_exit_status() -> None:
 
 
 def test_version_774_that_hides_which_request_failed_is_too_old() -> None:
-    with pytest.raises(curl.TooOld) as caught:
+    with pytest.raises(curl_errors.TooOld) as caught:
         curl.parse(
             old() + old() + old(),
             stderr="curl: (18) transfer closed with 500 bytes remaining to read\n",
@@ -76,7 +76,7 @@ def test_a_statistic_without_any_success_names_the_failures() -> None:
     samples = curl.parse(
         line("7.88-refused.txt") * 2 + line("7.88-503.txt") + line("7.88-dns-failure.txt")
     )
-    with pytest.raises(curl.AllFailed) as caught:
+    with pytest.raises(curl_errors.AllFailed) as caught:
         _ = samples.connect.p95
     assert str(caught.value) == (
         "there is no connect time: 4 of 4 requests failed\n"
@@ -92,7 +92,7 @@ def test_a_statistic_without_any_success_names_the_failures() -> None:
     "statistic", ["mean", "median", "p90", "p95", "p99", "minimum", "maximum", "stdev"]
 )
 def test_no_statistic_of_nothing_is_zero(statistic: str) -> None:
-    with pytest.raises(curl.AllFailed):
+    with pytest.raises(curl_errors.AllFailed):
         getattr(curl.parse(line("7.88-503.txt")).total, statistic)
 
 
@@ -119,15 +119,15 @@ def test_plain_http_has_no_tls_time_and_says_why() -> None:
         _ = curl.parse(line()).tls.mean
 
 
-def test_accepted_status_codes_can_be_chosen() -> None:
-    assert not curl.parse(line("7.88-503.txt"), accept={503}).failed
-    assert curl.parse(line(), accept={204}).failed[0].failure == "HTTP 200"
+def test_redirects_are_accepted_and_errors_are_not() -> None:
+    assert curl.parse(line("7.88-503.txt")).failed
+    assert not curl.parse(line()).failed
     assert not curl.parse(line("7.88-redirect-nofollow.txt")).failed
 
 
 def test_raise_for_failures_tells_how_many_failed() -> None:
     samples = curl.parse(line() + line("7.88-503.txt"))
-    with pytest.raises(curl.RequestsFailed) as caught:
+    with pytest.raises(curl_errors.RequestsFailed) as caught:
         samples.raise_for_failures()
     assert caught.value.problem == "1 of 2 requests failed"
     assert caught.value.found == "1 x HTTP 503"
@@ -170,21 +170,21 @@ def test_one_value_has_no_deviation() -> None:
 
 
 def test_fewer_lines_than_requests_are_a_cut_off_run() -> None:
-    with pytest.raises(curl.CutOff) as caught:
+    with pytest.raises(curl_errors.CutOff) as caught:
         curl.parse(line() * 3, expected_requests=10, exit_code=124)
     assert caught.value.problem == "curl's output is cut off after 3 of 10 requests"
     assert caught.value.found == "stopped from outside, exit status 124"
 
 
 def test_a_line_that_breaks_off_is_quoted_by_its_end() -> None:
-    with pytest.raises(curl.CutOff) as caught:
+    with pytest.raises(curl_errors.CutOff) as caught:
         curl.parse(line() + line()[:500], expected_requests=10)
     assert caught.value.problem == "curl's output is cut off after 1 of 10 requests"
     assert caught.value.found == f"it ends with: {line()[300:500]}"
 
 
 def test_more_lines_than_requests_are_not_one_run() -> None:
-    with pytest.raises(curl.Garbage, match="3 lines for 2 requests"):
+    with pytest.raises(curl_errors.Garbage, match="3 lines for 2 requests"):
         curl.parse(line() * 3, expected_requests=2)
 
 
@@ -200,7 +200,7 @@ def test_more_lines_than_requests_are_not_one_run() -> None:
     ],
 )
 def test_foreign_text_among_the_lines_is_quoted(noise: str) -> None:
-    with pytest.raises(curl.BodyInOutput) as caught:
+    with pytest.raises(curl_errors.BodyInOutput) as caught:
         curl.parse(line() + noise + "\n" + line())
     assert caught.value.found == f"line 2: {noise.strip()}"
     assert "-o /dev/null" in caught.value.remedy
@@ -208,7 +208,7 @@ def test_foreign_text_among_the_lines_is_quoted(noise: str) -> None:
 
 
 def test_foreign_text_alone_is_quoted() -> None:
-    with pytest.raises(curl.Garbage) as caught:
+    with pytest.raises(curl_errors.Garbage) as caught:
         curl.parse("hello\n")
     assert caught.value.problem == "line 1 of curl's output is no measurement"
     assert caught.value.found == "line 1: hello"
@@ -220,7 +220,7 @@ def test_noise_on_stderr_is_no_fault() -> None:
 
 
 def test_a_time_that_is_no_number_is_named() -> None:
-    with pytest.raises(curl.Garbage) as caught:
+    with pytest.raises(curl_errors.Garbage) as caught:
         curl.parse(line() + line(time_connect="soon"))
     assert caught.value.found == "line 2.time_connect is no number: 'soon'"
 
@@ -228,20 +228,20 @@ def test_a_time_that_is_no_number_is_named() -> None:
 @pytest.mark.parametrize(
     ("stderr", "exit_code", "error", "found"),
     [
-        ("", 0, curl.MissingOutput, "exit status 0"),
-        ("", None, curl.MissingOutput, "empty stdout"),
-        ("", 124, curl.CutOff, "stopped from outside, exit status 124"),
-        ("", 137, curl.CutOff, "stopped from outside, exit status 137"),
+        ("", 0, curl_errors.MissingOutput, "exit status 0"),
+        ("", None, curl_errors.MissingOutput, "empty stdout"),
+        ("", 124, curl_errors.CutOff, "stopped from outside, exit status 124"),
+        ("", 137, curl_errors.CutOff, "stopped from outside, exit status 137"),
         (
             "curl: (3) bad range specification in URL position 11:",
             3,
-            curl.BadUrl,
+            curl_errors.BadUrl,
             "curl: (3) bad range specification in URL position 11:; exit status 3",
         ),
         (
             "curl: (49) Couldn't parse CURLOPT_RESOLVE entry 'foo'",
             49,
-            curl.BadOption,
+            curl_errors.BadOption,
             "curl: (49) Couldn't parse CURLOPT_RESOLVE entry 'foo'; exit status 49",
         ),
         (

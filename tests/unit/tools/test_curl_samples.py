@@ -9,19 +9,19 @@ import pytest
 from recorded import Recording, recording, recordings
 
 from pytest_k8snet.errors import CurlError
-from pytest_k8snet.tools import curl
+from pytest_k8snet.tools import curl, curl_errors
 
 SAMPLES = recordings("curl")
 
 #: By case, for both versions; a version's own answer comes first.
 ERRORS: dict[str, type[CurlError]] = {
-    "7.88-503-retry": curl.MissingOutput,  # --retry loses the line
-    "503-fail-with-body": curl.BodyInOutput,
-    "bad-url": curl.BadUrl,
-    "failed-refused-text": curl.Garbage,  # another -w format
-    "no-output-option": curl.BodyInOutput,
-    "ok-text": curl.Garbage,
-    "unknown-option": curl.BadOption,
+    "7.88-503-retry": curl_errors.MissingOutput,  # --retry loses the line
+    "503-fail-with-body": curl_errors.BodyInOutput,
+    "bad-url": curl_errors.BadUrl,
+    "failed-refused-text": curl_errors.Garbage,  # another -w format
+    "no-output-option": curl_errors.BodyInOutput,
+    "ok-text": curl_errors.Garbage,
+    "unknown-option": curl_errors.BadOption,
 }
 
 COULD_NOT_CONNECT = "could not connect (refused, rejected or no route)"

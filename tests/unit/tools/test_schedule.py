@@ -13,14 +13,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from pytest_k8snet.errors import SettingsError, ToolMissingError
-from pytest_k8snet.tools.curl import BadUrl, CurlOptions, CutOff, Garbage, MissingOutput
-from pytest_k8snet.tools.schedule import Schedule, ScheduledSamples, argv, parse
+from pytest_k8snet.tools.curl import CurlOptions
+from pytest_k8snet.tools.curl_errors import BadUrl, CutOff, Garbage, MissingOutput
+from pytest_k8snet.tools.schedule import Schedule, ScheduledCurl, ScheduledSamples
+from pytest_k8snet.tools.tool import Output
 from pytest_k8snet.units import Seconds
 
 needs_curl = pytest.mark.skipif(
     shutil.which("curl") is None, reason="needs curl: apt-get install curl"
 )
 URL = "http://10.96.0.20/"
+
+
+argv = ScheduledCurl().argv
+
+
+def parse(
+    text: str, wanted: Schedule, *, stderr: str = "", exit_code: int | None = None
+) -> ScheduledSamples:
+    output = Output(stdout=text, stderr=stderr, exit_code=exit_code)
+    return ScheduledCurl().parse(output, wanted)
 
 
 def schedule(requests: int = 3, *, url: str = URL, per_second: float = 20.0) -> Schedule:

@@ -18,7 +18,7 @@ def client(**options: Any) -> list[str]:
 
 
 def request(url: str = "http://10.96.0.20/", **options: Any) -> list[str]:
-    return list(curl.argv(curl.CurlOptions(url=url, **options)))
+    return list(curl.Curl().argv(curl.CurlOptions(url=url, **options)))
 
 
 def value_of(option: str, words: list[str]) -> str:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 
 from pytest_k8snet import Mbit
-from pytest_k8snet.tools import curl, iperf3, iperf3_errors
+from pytest_k8snet.tools import curl, curl_errors, iperf3, iperf3_errors
 from pytest_k8snet.tools.tool import Output
 
 needs_iperf3 = pytest.mark.skipif(
@@ -138,7 +138,7 @@ def web() -> Iterator[str]:
 
 
 def ask(options: curl.CurlOptions) -> curl.CurlSamples:
-    done = run(curl.argv(options))
+    done = run(curl.Curl().argv(options))
     return curl.parse(
         done.stdout,
         expected_requests=options.requests,
@@ -174,5 +174,5 @@ def test_a_proxy_of_the_environment_is_not_measured(
 def test_a_closed_port_fails_every_request(port: int) -> None:
     samples = ask(curl.CurlOptions(url=f"http://127.0.0.1:{port}/", requests=2))
     assert len(samples.failed) == 2
-    with pytest.raises(curl.AllFailed, match="2 of 2 requests failed"):
+    with pytest.raises(curl_errors.AllFailed, match="2 of 2 requests failed"):
         _ = samples.connect.mean
