@@ -1,4 +1,4 @@
-"""iproute2's ``ip``: command lines out; routes, links and their counters in. Pure."""
+"""Routes, links and their counters, read from iproute2's ``ip -j``. Pure."""
 
 from __future__ import annotations
 
@@ -6,23 +6,17 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
 
-from pytest_k8snet.errors import K8sNetError, SettingsError, ToolError, quote
+from pytest_k8snet.errors import K8sNetError, ToolError, quote
 from pytest_k8snet.tools.common import Section, printable, start_failure
 
-_DEVICE = re.compile(r"[^\s/-][^\s/]{0,14}")
 #: Route types that drop a packet instead of sending it.
 _DEAD_TYPES = frozenset({"blackhole", "unreachable", "prohibit"})
 
 
 class NoRouteError(ToolError):
     """The kernel has no way to the address, or a route that drops what goes there."""
-
-
-class NoDeviceError(ToolError):
-    """There is no such network device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +28,12 @@ class Route:
         device: the device it leaves by.
         gateway: the next hop; empty where the destination is on the link.
         source: the source address it would get; empty where the kernel did not say.
-        mtu_bytes: where the route has one of its own.
-        protocol: who put it there, e.g. ``bird`` or ``80`` for Calico; only with ``match``.
-        prefix: the prefix of the route that was matched; only with ``match``.
     """
 
     destination: str
     device: str = ""
     gateway: str = ""
     source: str = ""
-    mtu_bytes: int | None = None
-    protocol: str = ""
-    prefix: str = ""
     error: str = ""
 
     def __str__(self) -> str:
@@ -72,7 +60,7 @@ class Link:
     Attributes:
         kind: ``vxlan``, ``ipip``, ``veth``, ...; empty for a physical one.
         state: the operational state, e.g. ``UP``; tunnels say ``UNKNOWN`` when they work.
-        addresses: with prefix length; only from :func:`address_argv`.
+        addresses: with prefix length; only from ``address show``.
         received: None where the device has no statistics.
         sent: None where the device has no statistics.
         vni: a VXLAN's network identifier; None for others, and for flow-based ones.
@@ -91,34 +79,10 @@ class Link:
     local: str = ""
 
 
-def route_get_argv(address: str, *, match: bool = False) -> tuple[str, ...]:
-    """Ask where a packet to an address goes.
-
-    Args:
-        address: the destination.
-        match: tell the matched route with its protocol and prefix instead of the looked-up one.
-    """
-    try:
-        family = "-6" if ip_address(address).version == 6 else "-4"
-    except ValueError:
-        raise SettingsError(f"no IP address: {address!r}", remedy="write e.g. 10.244.1.3") from None
-    return ("ip", "-j", family, "route", "get", *(("fibmatch",) if match else ()), address)
-
-
-def link_argv(device: str | None = None) -> tuple[str, ...]:
-    """Read one device, or all, with counters."""
-    return ("ip", "-j", "-d", "-s", "link", "show", *_only(device))
-
-
-def address_argv(device: str | None = None) -> tuple[str, ...]:
-    """Read one device, or all, with counters and addresses."""
-    return ("ip", "-j", "-d", "-s", "address", "show", *_only(device))
-
-
 def parse_route(
     text: str, address: str, *, stderr: str = "", exit_code: int | None = None
 ) -> Route:
-    """Read what the command of :func:`route_get_argv` printed.
+    """Read what ``ip -j route get ADDRESS`` printed.
 
     Raises:
         NoRouteError: there is no way to the address.
@@ -132,39 +96,25 @@ def parse_route(
         device = entry.text("dev")
         if not device:
             break
-        metrics = next(entry.sections("metrics"), Section(None, "", _not_ip))
-        prefix = entry.text("dst") or ""
         return Route(
             destination=address,
             device=device,
             gateway=entry.text("gateway") or entry.section("via").text("host") or "",
             source=entry.text("prefsrc") or "",
-            mtu_bytes=metrics.count("mtu"),
-            protocol=entry.text("protocol") or "",
-            prefix="" if prefix == address else prefix,
         )
     raise _no_route(address, quote(text, 200))
 
 
 def parse_links(text: str, *, stderr: str = "", exit_code: int | None = None) -> dict[str, Link]:
-    """Read what the command of :func:`link_argv` or :func:`address_argv` printed, by name.
+    """Read what ``ip -j -d -s link show`` or ``ip -j -d -s address show`` printed, by name.
 
     Raises:
-        NoDeviceError: there is no such device.
         ToolError: the output cannot be read.
         ToolMissingError: there is no ``ip``.
     """
     entries = _entries(text, stderr, exit_code, asked="the network devices")
     links = [_link(entry, name) for entry in entries if (name := entry.text("ifname"))]
     return {link.name: link for link in links}
-
-
-def _only(device: str | None) -> tuple[str, ...]:
-    if device is None:
-        return ()
-    if not _DEVICE.fullmatch(device):
-        raise SettingsError(f"no name of a network device: {device!r}", remedy="write e.g. eth0")
-    return ("dev", device)
 
 
 def _link(entry: Section, name: str) -> Link:
@@ -219,12 +169,6 @@ def _no_json(text: str, stderr: str, exit_code: int | None, asked: str) -> K8sNe
     said = printable(stderr.strip() or text.strip())
     if "RTNETLINK answers" in said or "is unreachable" in said:
         return _no_route(asked.removeprefix("the route to "), said)
-    if "does not exist" in said or "can't find device" in said:
-        return NoDeviceError(
-            "there is no such network device",
-            found=said,
-            remedy="list what there is with `ip link`",
-        )
     if re.search(r"BusyBox|(?:invalid|unrecognized|unknown) option|Option \"-j\"", said):
         return ToolError(
             f"ip cannot tell {asked}: it has no JSON output",
