@@ -5,7 +5,7 @@ A test that asks for none of them never touches a cluster: everything starts in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.services import WebService
     from pytest_k8snet.measure.disruption import SwitchCost
     from pytest_k8snet.measure.endpoints import Endpoint, Pair
-    from pytest_k8snet.measure.gates import Gates
+    from pytest_k8snet.measure.gates import BandwidthGate, Gates, LatencyGate
     from pytest_k8snet.measure.run import Run
     from pytest_k8snet.report.baseline import Baseline
     from pytest_k8snet.report.recorder import Recorder
-    from pytest_k8snet.verdict import Bandwidth, EarlierVerdicts, Latency
+    from pytest_k8snet.verdict import EarlierVerdicts
 
 #: What the run records; there once a test asks for a cluster.
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
@@ -192,7 +192,7 @@ def web_service(k8snet: Run) -> WebService:
 
 
 @pytest.fixture
-def bandwidth(_gates: Gates) -> Callable[..., Bandwidth]:
+def bandwidth(_gates: Gates) -> BandwidthGate:
     """Return a function that makes a gate on the bandwidth of a pair, in bit/s.
 
     ``assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.90`` measures, in pairs, until the
@@ -203,7 +203,7 @@ def bandwidth(_gates: Gates) -> Callable[..., Bandwidth]:
 
 
 @pytest.fixture
-def latency(_gates: Gates) -> Callable[..., Latency]:
+def latency(_gates: Gates) -> LatencyGate:
     """Return a function that makes a gate on the latency of requests, in seconds.
 
     ``assert latency(node, web_service.cluster_ip_url).connect.p95 <= 5 * ms`` sends requests on a

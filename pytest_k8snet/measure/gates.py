@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Unpack, overload
+from typing import Any, Never, Unpack, overload
 
 from pytest_k8snet.calico.modes import ENCAPSULATION_BYTES
 from pytest_k8snet.errors import SettingsError
@@ -22,7 +22,7 @@ from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Options
 from pytest_k8snet.tools.iperf3_result import Iperf3Result
 from pytest_k8snet.tools.ping import EchoKeywords, Ping, PingOptions, PingResult
 from pytest_k8snet.tools.schedule import Schedule, ScheduledCurl, ScheduledSamples
-from pytest_k8snet.tools.tool import options_of
+from pytest_k8snet.tools.tool import options_of, refuse_unknown
 from pytest_k8snet.units import BitRate
 from pytest_k8snet.verdict import (
     Arm,
@@ -49,15 +49,16 @@ def _unknown(node: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
-    """Makes gates under one plan, and tells an observer of their verdicts.
+    """Makes gates under one plan, and records their verdicts.
 
     Attributes:
         observer: receives each verdict's record.
         plan: in force where a gate names none.
         progress: hears of each round, for the terminal.
-        watch: says what befell the cluster since it was last asked; asked between rounds only.
+        watch: returns cluster events (such as a calico-node restart) since it was last asked;
+            asked between rounds only.
         earlier: verdicts of the test in an earlier session, to be continued.
-        machine_of: what is known of a node, for hints where a verdict is no pass.
+        machine_of: returns what is known of a node, for hints where a verdict is no pass.
     """
 
     observer: Observer
@@ -71,7 +72,44 @@ class Gates:
         """Short: pytest prints it with the arguments of each failed test."""
         return f"Gates({self.plan})"
 
-    def bandwidth(
+    @property
+    def bandwidth(self) -> BandwidthGate:
+        """Makes a gate on bandwidth."""
+        return BandwidthGate(self)
+
+    @property
+    def latency(self) -> LatencyGate:
+        """Makes a gate on latency."""
+        return LatencyGate(self)
+
+    def terms(self, plan: Plan | str | None) -> Judging:
+        """Return what claims are settled under: the run's plan, another one, or changes to it."""
+        if isinstance(plan, str):
+            plan = Plan.parse(plan, self.plan)
+        return Judging(
+            plan=plan or self.plan,
+            observer=self.progress,
+            recorder=self._record,
+            watch=self.watch,
+            earlier=self.earlier,
+            hints=lambda verdict, arms: hints(verdict, arms, self.machine_of),
+        )
+
+    def _record(self, verdict: Verdict) -> None:
+        record = verdict.to_record()
+        self.observer.record(record.pop("kind"), **record)
+
+
+class BandwidthGate:
+    """What the fixture ``bandwidth`` gives: called with a pair, it returns what to compare."""
+
+    def __init__(self, gates: Gates) -> None:
+        self._gates = gates
+
+    def __repr__(self) -> str:
+        return "bandwidth"
+
+    def __call__(
         self,
         pair: Pair,
         *,
@@ -81,6 +119,7 @@ class Gates:
         bitrate: BitRate | None = None,
         both_directions: bool = False,
         plan: Plan | str | None = None,
+        **unknown: Never,
     ) -> Bandwidth:
         """Return the bandwidth between a pair, to be compared or divided by another.
 
@@ -94,10 +133,13 @@ class Gates:
             bitrate: target of each stream.
             both_directions: one test each way, one after the other; the slower one counts.
             plan: instead of the run's: a plan, or changes to it such as ``"last=12 seconds=3"``.
+            unknown: nothing; type checkers refuse other options, and so does this, by their names.
 
         Raises:
-            SettingsError: options that exclude each other, or a plan that cannot work.
+            SettingsError: options that there are not or that exclude each other, or a plan that
+                cannot work.
         """
+        refuse_unknown("bandwidth", type(self).__call__.__kwdefaults__ or (), unknown)
         if reverse and both_directions:
             raise SettingsError(
                 "reverse and both_directions exclude each other",
@@ -107,7 +149,7 @@ class Gates:
             server=pair.server.address, streams=streams, udp=udp, bitrate=bitrate
         )
         directions = (False, True) if both_directions else (reverse,)
-        terms = self._terms(plan)
+        terms = self._gates.terms(plan)
         arm = Arm(
             label=pair.scene + _variant(streams, udp, directions),
             take=lambda turn: _bandwidth_turn(pair, turn, directions, options, terms.plan),
@@ -119,8 +161,18 @@ class Gates:
         )
         return Bandwidth(arm, terms)
 
+
+class LatencyGate:
+    """What the fixture ``latency`` gives: called with an endpoint and a URL, or with a pair."""
+
+    def __init__(self, gates: Gates) -> None:
+        self._gates = gates
+
+    def __repr__(self) -> str:
+        return "latency"
+
     @overload
-    def latency(
+    def __call__(
         self,
         client: Endpoint,
         url: str,
@@ -130,7 +182,7 @@ class Gates:
     ) -> Latency: ...
 
     @overload
-    def latency(
+    def __call__(
         self,
         client: Pair,
         *,
@@ -138,7 +190,7 @@ class Gates:
         **options: Unpack[EchoKeywords],
     ) -> Latency: ...
 
-    def latency(
+    def __call__(
         self,
         client: Endpoint | Pair,
         url: str | None = None,
@@ -167,7 +219,7 @@ class Gates:
         Raises:
             SettingsError: options that curl or ping cannot take, or a plan that cannot work.
         """
-        terms = self._terms(plan)
+        terms = self._gates.terms(plan)
         if isinstance(client, Pair):
             return Latency(_round_trips(client, terms.plan, options), terms)
         if url is None:
@@ -176,22 +228,6 @@ class Gates:
                 remedy="write latency(pod, web_service.cluster_ip_url), or give a pair",
             )
         return Latency(_requests(UrlPair(client=client, url=url), terms.plan, options), terms)
-
-    def _terms(self, plan: Plan | str | None) -> Judging:
-        if isinstance(plan, str):
-            plan = Plan.parse(plan, self.plan)
-        return Judging(
-            plan=plan or self.plan,
-            observer=self.progress,
-            recorder=self._record,
-            watch=self.watch,
-            earlier=self.earlier,
-            hints=lambda verdict, arms: hints(verdict, arms, self.machine_of),
-        )
-
-    def _record(self, verdict: Verdict) -> None:
-        record = verdict.to_record()
-        self.observer.record(record.pop("kind"), **record)
 
 
 def _requests(pair: UrlPair, plan: Plan, options: Mapping[str, Any]) -> Arm:

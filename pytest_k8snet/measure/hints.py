@@ -63,9 +63,12 @@ def hints(
         return []
     nodes = _nodes(samples[0])
     machines = {node: known for node in nodes if (known := machine_of(node)) is not None}
-    if not isinstance(samples[0].result, Iperf3Result):
+    if samples[0].record.get("server") is None:
         # Which nodes the requests went to is not known; the client's packets are encapsulated.
         return _by_node(machines, lambda machine: _checksums(machine, ("vxlan", "ipip")))
+    if not isinstance(samples[0].result, Iperf3Result):
+        # None of what slows bandwidth down is known to slow pings.
+        return []
     path = _path(samples[0])
     found: list[str] = []
     ceiling = _ceiling(samples[0], arms) if slow == 0 else None

@@ -7,7 +7,7 @@ draws the tables. iperf3, curl and ping are three of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -174,14 +174,27 @@ def options_of(
     Raises:
         SettingsError: there is no such option, or it cannot have this value.
     """
-    names = sorted(keywords.__annotations__)
+    refuse_unknown(kind.__name__.removesuffix("Options").lower(), keywords.__annotations__, given)
+    return kind(**given, **fixed)
+
+
+def refuse_unknown(what: str, known: Iterable[str], given: Iterable[str]) -> None:
+    """Refuse options that there are not, with those that there are.
+
+    Args:
+        what: takes the options, in a word.
+        known: the names of its options.
+        given: the names that it was given.
+
+    Raises:
+        SettingsError: a name is not known; says which are near to it.
+    """
+    names = sorted(known)
     for name in given:
         if name not in names:
-            tool = kind.__name__.removesuffix("Options").lower()
             near = get_close_matches(name, names, n=3)
             raise SettingsError(
-                f"{tool} has no option {name!r}",
+                f"{what} has no option {name!r}",
                 found=f"near to it: {', '.join(near)}" if near else "",
                 remedy=f"take one of: {', '.join(names)}",
             )
-    return kind(**given, **fixed)

@@ -136,6 +136,18 @@ def test_reverse_beside_both_directions_is_refused(pair: Pair, observer: Noteboo
         Gates(observer=observer, plan=QUICK).bandwidth(pair, reverse=True, both_directions=True)
 
 
+def test_an_option_that_a_gate_does_not_have_is_told_with_those_it_has(
+    pair: Pair, observer: Notebook
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Gates(observer=observer, plan=QUICK).bandwidth(pair, stream=4)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "bandwidth has no option 'stream'\n"
+        "  found: near to it: streams\n"
+        "  to do: take one of: bitrate, both_directions, plan, reverse, streams, udp"
+    )
+
+
 def test_options_and_directions_are_part_of_the_name(pair: Pair, observer: Notebook) -> None:
     gates = Gates(observer=observer, plan=QUICK)
     assert repr(gates.bandwidth(pair)) == "bandwidth of node-node"

@@ -282,3 +282,24 @@ def test_without_samples_nothing_is_said() -> None:
     verdict = Bandwidth(Arm(label="a", take=take), terms) >= 1 * Mbit
     assert verdict.state == "inconclusive"
     assert verdict.evidence.hints == ()
+
+
+def requests_sample(**record: Any) -> Arm:
+    """Slow requests of a client on node1, to wherever a Service leads, or between two nodes."""
+    sample: Sample[Any] = Sample(
+        result=object(), record={"scene": "pod-x", "client": {"node": "node1"}, **record}
+    )
+
+    def take(turn: SampleRequest) -> Observation:
+        return Observation(figures={"total": (1.0,) * turn.requests}, detail=sample)
+
+    return Arm(label="pod", take=take)
+
+
+def test_requests_are_told_of_wrong_checksums_on_the_clients_node_and_pings_are_not() -> None:
+    old = machine("5.4.0-200-generic")
+    slow = Latency(requests_sample(server=None), judging(old)).total.p50 <= 1 * ms
+    assert slow.state == "fail"
+    assert any("wrong checksums" in hint for hint in slow.evidence.hints)
+    pings = requests_sample(server={"node": "node2"})
+    assert (Latency(pings, judging(old)).total.p50 <= 1 * ms).evidence.hints == ()
