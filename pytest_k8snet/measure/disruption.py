@@ -13,24 +13,20 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.convergence import wait_until_good
+from pytest_k8snet.calico.kernel import Shell
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.cluster.pods import WEB_PORT, PodRequest
+from pytest_k8snet.calico.session import CalicoSession
+from pytest_k8snet.cluster.pods import WEB_PORT, Pod, PodRequest
+from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import CalicoError, K8sNetError, NothingSwitchedError, SettingsError
+from pytest_k8snet.measure.sampler import Observer
 from pytest_k8snet.tools import schedule
 from pytest_k8snet.tools.curl import Curl, CurlOptions
 from pytest_k8snet.tools.schedule import Attempt, SteadyExchange
 from pytest_k8snet.tools.tool import Output
 from pytest_k8snet.units import Seconds
-
-if TYPE_CHECKING:
-    from pytest_k8snet.calico.kernel import Shell
-    from pytest_k8snet.calico.session import CalicoSession
-    from pytest_k8snet.cluster.pods import Pod
-    from pytest_k8snet.cluster.workspace import Workspace
-    from pytest_k8snet.measure.sampler import Observer
 
 #
 # A bystander is a small steady exchange over TCP between two pods that are not under test.
@@ -46,7 +42,7 @@ class SwitchCost:
     """What a bystander saw of one switch.
 
     A stall that is shorter than the distance of two requests (0.1 s on average, 0.2 s at most) may
-    fall between them; a gap is told as exactly as that.
+    fall between them; a gap is known as exactly as that.
 
     Attributes:
         what: the switch, in words.
@@ -83,7 +79,7 @@ class Bystander:
         shell: runs a command in the client pod; its image needs curl.
         url: what to request: a server in another pod, on another node, not under test.
         what: is watched, in words.
-        tail_seconds: for how long it goes on after it was told to stop.
+        tail_seconds: for how long it goes on after :meth:`stop` was called.
     """
 
     def __init__(self, shell: Shell, url: str, *, what: str, tail_seconds: float = 1.0) -> None:
@@ -188,8 +184,8 @@ _TAIL_SECONDS, _RESTORED_TAIL_SECONDS = 1.0, 3.0
 class Switches:
     """Watches the changes of Calico by bystanders.
 
-    Trouble with them never keeps the run from changing or restoring anything: whoever asks for the
-    cost is told.
+    Trouble with them never keeps the run from changing or restoring anything: it is raised to
+    whoever asks for the cost.
 
     Args:
         calico: what changes.

@@ -62,7 +62,7 @@ class PodShell:
         )
 
     def trouble(self, found: str) -> PodError | None:
-        """What befell the pod, if that explains why something in it failed."""
+        """Return the pod failure that explains why something in it failed, or None."""
         return self.api.pod_trouble(self.pod.namespace, self.pod.name, found)
 
 
@@ -188,7 +188,7 @@ class Endpoint:
         return self.shell(argv, timeout_seconds=timeout_seconds)
 
     def trouble(self, found: str) -> PodError | None:
-        """What befell the pod below this, if that explains why something here failed."""
+        """Return the failure of the pod below this that explains a failed command, or None."""
         return self.shell.trouble(found) if isinstance(self.shell, PodShell) else None
 
     def curl(self, url: str, **options: Unpack[CurlKeywords]) -> CurlSamples:
@@ -210,7 +210,7 @@ class Endpoint:
         return self.sampler.sample(Curl(), UrlPair(client=self, url=url), wanted).result
 
     def facts(self) -> dict[str, str]:
-        """What a record says of this endpoint."""
+        """Return what a record says of this endpoint."""
         return {"kind": self.kind, "name": self.name, "node": self.node, "address": self.address}
 
     def __str__(self) -> str:
@@ -291,7 +291,7 @@ class Pair:
         return self.sampler.sample(Ping(), self, wanted).result
 
     def facts(self) -> dict[str, Any]:
-        """What a sample's record says of the two ends, and of the path between them."""
+        """Return what a sample's record says of the two ends, and of the path between them."""
         return {
             "label": self.label,
             "scene": self.scene,
@@ -331,7 +331,7 @@ class UrlPair:
         return f"{self.client.kind}-{way or host}"
 
     def facts(self) -> dict[str, Any]:
-        """What a sample's record says of the two ends."""
+        """Return what a sample's record says of the two ends."""
         mode = self.client.mode
         return {
             "label": self.label,

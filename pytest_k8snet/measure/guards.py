@@ -10,15 +10,12 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.errors import ForbiddenError, NotFoundError
-
-if TYPE_CHECKING:
-    from pytest_k8snet.cluster.api import Api
-    from pytest_k8snet.measure.endpoints import Endpoint
-    from pytest_k8snet.verdict import Plan
-
+from pytest_k8snet.measure.endpoints import Endpoint
+from pytest_k8snet.verdict import Plan
 
 #: The node's CPU, the container's first process, and the container's CPU limit by cgroup v2 or v1,
 #: whichever exists.
@@ -172,7 +169,7 @@ _LABELS = "k8s-app=calico-node"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePod:
-    """One calico-node pod as the API tells of it.
+    """One calico-node pod, as the API has it.
 
     Attributes:
         restarts: of all its containers, since the pod was made.
@@ -200,7 +197,7 @@ class NodePod:
         )
 
     def trouble(self, now: NodePod | None) -> str:
-        """Say what befell calico-node of this node from this state to ``now``, or nothing."""
+        """Return what happened to calico-node of this node until ``now``, or ""."""
         if now is None:
             return f"calico-node of {self.node} is gone"
         if now.uid != self.uid:
@@ -210,7 +207,7 @@ class NodePod:
         return now.unready()
 
     def unready(self) -> str:
-        """Say that it is not Ready, or nothing."""
+        """Return that it is not Ready, or ""."""
         return "" if self.ready else f"calico-node of {self.node} is not Ready"
 
 
@@ -229,7 +226,7 @@ class NodePodWatch:
         self._allowed = True
 
     def __call__(self) -> str:
-        """Say what befell them since the last call, or nothing.
+        """Return what happened to them since the last call, or "".
 
         Without the right to list them nothing is known of them, and nothing is said.
         """

@@ -7,7 +7,7 @@ it: it names what was seen, where it is known from, and what to try.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_k8snet.calico.kernel import TUNNEL_DEVICES
 from pytest_k8snet.calico.modes import (
@@ -20,12 +20,10 @@ from pytest_k8snet.calico.modes import (
     ratio_ceiling,
 )
 from pytest_k8snet.measure.endpoints import Sample
+from pytest_k8snet.tools.host import Machine
 from pytest_k8snet.tools.iperf3_result import Iperf3Result
+from pytest_k8snet.verdict import Observation, Verdict
 from pytest_k8snet.verdict.questions import Share
-
-if TYPE_CHECKING:
-    from pytest_k8snet.tools.host import Machine
-    from pytest_k8snet.verdict import Observation, Verdict
 
 #: Returns what is known of a node, or None.
 MachineOf = Callable[[str], "Machine | None"]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pytest_k8snet.errors import ToolError
+from pytest_k8snet.measure.endpoints import Pair
+from pytest_k8snet.measure.gates import Gates
 from pytest_k8snet.units import Seconds
+from pytest_k8snet.verdict import Plan
 from pytest_k8snet.verdict.intervals import Interval, log_ratio_interval
 from pytest_k8snet.verdict.questions import (
     SPACING_SECONDS,
@@ -21,11 +23,6 @@ from pytest_k8snet.verdict.questions import (
     resolution,
     too_close,
 )
-
-if TYPE_CHECKING:
-    from pytest_k8snet.measure.endpoints import Pair
-    from pytest_k8snet.measure.gates import Gates
-    from pytest_k8snet.verdict import Plan
 
 #: Distances of limits from ratios that plans are proposed for, and the time that they may take.
 _DISTANCES = (0.05, 0.07, 0.10, 0.20)

@@ -285,7 +285,7 @@ class Run:
     def mesh(self, mode: Mode | None = None) -> list[Pair]:
         """Return a pod pair for every ordered pair of the nodes under test.
 
-        Under test are the nodes that the run was told (``--k8snet-nodes``), else those it chose.
+        Under test are the nodes of ``--k8snet-nodes``, else those that the run chose.
         """
         nodes = self.nodes_under_test
         return [

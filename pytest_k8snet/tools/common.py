@@ -88,7 +88,7 @@ def not_runnable(there: str, said: str, *, found: str) -> ToolNotRunnableError |
     Args:
         there: that there is one, in words.
         said: what whoever should have started it says: a shell, ``timeout``, an OCI runtime.
-        found: what the error tells of it.
+        found: what the error quotes of it.
     """
     for pattern, problem, remedy in _START_FAILURES:
         if re.search(pattern, said, re.IGNORECASE):

@@ -42,7 +42,7 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\x00]*")
 _METHOD = re.compile(r"[A-Z]{3,16}")
 #: The HTTP status codes of a request that succeeded.
 ACCEPTED = range(200, 400)
-#: curl's "Operation timed out": in the connection attempt or later, told by num_connects.
+#: curl's "Operation timed out": in the connection attempt or later, which num_connects says.
 _TIMED_OUT = 28
 #: Every line of ``%{json}`` has these, from 7.70 on.
 _ALWAYS = ("http_code", "time_total", "num_connects")

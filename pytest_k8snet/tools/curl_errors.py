@@ -87,7 +87,7 @@ class Trouble:
 
     @property
     def messages(self) -> list[tuple[int | None, str]]:
-        """The exit status and text of each failed transfer that curl told on stderr, in order."""
+        """The exit status and text of each failed transfer that curl named on stderr, in order."""
         return [(int(code), message) for code, message in _MESSAGE.findall(self.stderr)]
 
     @property

@@ -1,4 +1,4 @@
-"""Every way in which an iperf3 run gives no figure, told from its messages.
+"""Every way in which an iperf3 run gives no figure, recognised by its messages.
 
 The kinds read as ``iperf3.Refused``; ``except Iperf3Error`` catches them all. One version says
 on stdout what another says on stderr, with the same words, so a message alone decides.

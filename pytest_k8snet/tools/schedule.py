@@ -299,7 +299,7 @@ def _request(words: Sequence[str], code: int, url: str) -> CurlRequest | None:
     return read_request(Section(row, "", not_curl), code)
 
 
-# -- A steady exchange: curl on a fixed schedule, in the background, until it is told to stop -----
+# -- A steady exchange: curl on a fixed schedule, in the background, until it is stopped ----------
 #
 # The client runs by itself where it was started. Nothing of it goes through the API server while
 # the cluster changes, and it is one client from start to end: there is no moment between two
@@ -372,7 +372,7 @@ class SteadyExchange:
         name: of the client's file below ``/tmp`` where it runs; tells it from others.
         per_second: how many requests per second.
         give_up_seconds: when a request counts as lost.
-        tail_seconds: for how long it goes on after it was told to stop.
+        tail_seconds: for how long it goes on after it is stopped.
     """
 
     url: str
