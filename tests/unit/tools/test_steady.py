@@ -140,8 +140,8 @@ def test_it_runs_by_itself_until_it_is_stopped_and_leaves_nothing(server: Server
         )
     attempts = parse(done.stdout, exchange)
     lost = [index for index, one in enumerate(attempts) if one.answered_seconds is None]
-    assert lost
-    assert attempts[0].answered_seconds is not None
-    assert attempts[-1].answered_seconds is not None
-    assert all(0 < index < len(attempts) - 10 for index in lost)
+    answered = [index for index, one in enumerate(attempts) if one.answered_seconds is not None]
+    # A busy machine may lose another one at any time: it answered before the stall and after it.
+    assert answered[0] < lost[0] < lost[-1]
+    assert lost[0] < answered[-1]
     assert not list(Path("/tmp").glob(f"*{exchange.name}*"))
