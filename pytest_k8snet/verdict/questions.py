@@ -401,7 +401,8 @@ class Unpaired:
         """
         runs = len(earlier)
         if plan.between_runs is not None:
-            spread, reach = math.log1p(plan.between_runs), normal_quantile(1.0 - plan.alpha)
+            # As a logarithm it would be a little less: this pays for the looks.
+            spread, reach = plan.between_runs, normal_quantile(1.0 - plan.alpha)
         else:
             spread = max(deviation(earlier), LEAST_DEVIATION)
             reach = student_quantile(1.0 - plan.alpha, runs - 1)
