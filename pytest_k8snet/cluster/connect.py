@@ -60,7 +60,7 @@ def connect(
         name = IN_CLUSTER
         client = HttpClient(
             server_in_cluster(os.environ),
-            credentials.of_service_account(),
+            credentials.of_service_account(os.environ),
             user="(service account)",
             patience_seconds=PATIENCE_SECONDS,
             ping_seconds=ping_seconds,
@@ -124,13 +124,8 @@ def server_in_cluster(environ: Mapping[str, str]) -> Server:
     Raises:
         KubeconfigError: the service account's authority is not there.
     """
-    host, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT", "443")
-    url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    path = credentials.SERVICE_ACCOUNT / "ca.crt"
-    try:
-        authority = path.read_bytes()
-    except OSError as error:
-        raise credentials.no_service_account(error) from error
+    account = credentials.service_account(environ)
+    url, authority = account.host, Path(account.ssl_ca_cert).read_bytes()
     return Server(url=url, authority=authority, proxy=proxy_for(url, proxy_url="", environ=environ))
 
 

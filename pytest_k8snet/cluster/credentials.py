@@ -18,11 +18,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pytest_k8snet.cluster.kubeconfig import Entry, Kubeconfig, read_user
 from pytest_k8snet.errors import KubeconfigError
+
+if TYPE_CHECKING:
+    from kubernetes.config.incluster_config import InClusterConfigLoader
 
 #: How often files are read again: a kubelet renews a token well before it expires.
 REREAD_SECONDS = 30.0
@@ -152,27 +155,43 @@ def of_kubeconfig(config: Kubeconfig) -> Credentials:
     return Credentials(load, changeable=files, identity=_impersonation(config.user))
 
 
-def of_service_account() -> Credentials:
-    """Make the credentials of the pod that this process runs in."""
+def service_account(environ: Mapping[str, str]) -> InClusterConfigLoader:
+    """Load the service account of the pod that this process runs in, by the Kubernetes client.
+
+    Returns:
+        its ``host``, ``ssl_ca_cert`` (a path) and ``token`` (with the word "bearer").
+
+    Raises:
+        KubeconfigError: its files are not there, or are empty.
+    """
+    from kubernetes.client.configuration import Configuration
+    from kubernetes.config.config_exception import ConfigException
+    from kubernetes.config.incluster_config import InClusterConfigLoader
+
+    loader = InClusterConfigLoader(
+        token_filename=str(SERVICE_ACCOUNT / "token"),
+        cert_filename=str(SERVICE_ACCOUNT / "ca.crt"),
+        environ=environ,
+    )
+    try:
+        loader.load_and_set(Configuration())
+    except (ConfigException, OSError) as error:
+        raise KubeconfigError(
+            "this pod's service account cannot be used",
+            found=f"{error} ({SERVICE_ACCOUNT})",
+            remedy="set automountServiceAccountToken: true for the pod, or give a kubeconfig",
+        ) from error
+    return loader
+
+
+def of_service_account(environ: Mapping[str, str]) -> Credentials:
+    """Make the credentials of the pod that this process runs in; the kubelet renews the token."""
 
     def load() -> Login:
-        path = SERVICE_ACCOUNT / "token"
-        try:
-            token = path.read_text("utf-8").strip()
-        except OSError as error:
-            raise no_service_account(error) from error
-        return Login(headers=_bearer(token))
+        token = service_account(environ).token.partition(" ")[2]
+        return Login(headers=_bearer(token.strip()))
 
     return Credentials(load, changeable=True)
-
-
-def no_service_account(error: OSError) -> KubeconfigError:
-    """Make the error for a pod whose service account's files are not there."""
-    return KubeconfigError(
-        "this pod's service account cannot be used",
-        found=str(error),
-        remedy="set automountServiceAccountToken: true for the pod, or give a kubeconfig",
-    )
 
 
 def _check_user(user: Entry) -> None:

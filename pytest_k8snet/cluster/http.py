@@ -8,7 +8,6 @@ cure is to read again, which only the caller can do.
 from __future__ import annotations
 
 import json
-import random
 import socket
 import ssl
 import tempfile
@@ -35,6 +34,7 @@ from pytest_k8snet.cluster.credentials import Credentials, Login
 from pytest_k8snet.errors import ConnectError, K8sNetError, KubeconfigError
 
 if TYPE_CHECKING:
+    from tenacity import RetryCallState
     from urllib3 import PoolManager
     from websocket import WebSocket
 
@@ -320,28 +320,36 @@ class HttpClient:
             limit_seconds: ends this client's patience earlier.
             sleep: waits some seconds.
         """
+        # Loaded with the first request: a pytest run without a cluster pays nothing for it.
+        import tenacity
+
         patience = 0.0 if self._given_up else self.patience_seconds
         if limit_seconds is not None:
             patience = min(patience, limit_seconds)
         begun = time.monotonic()
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                value = request()
-            except K8sNetError as error:
-                waited = time.monotonic() - begun
-                again = repeatable(error) and not self._is_cut_off(error, waited)
-                internal = isinstance(error, ServerBusyError) and error.status == 500
-                exhausted = internal and attempt >= INTERNAL_ERROR_ATTEMPTS
-                if not again or waited >= patience or exhausted:
-                    self._note_failure(error, again, waited, patience)
-                    raise
-                pause = pause_seconds(attempt, error)
-            else:
-                self._given_up = ""
-                return value
-            sleep(pause)
+        again = False
+
+        def may_pass(error: BaseException) -> bool:
+            nonlocal again
+            waited = time.monotonic() - begun
+            again = repeatable(error) and not self._is_cut_off(error, waited)
+            return again
+
+        patience_ends = tenacity.stop_after_delay(patience)
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(may_pass),
+            stop=lambda state: patience_ends(state) or _means_its_error(state),
+            wait=_pause,
+            sleep=sleep,
+            reraise=True,
+        )
+        try:
+            value = retrying(request)
+        except K8sNetError as error:
+            self._note_failure(error, again, time.monotonic() - begun, patience)
+            raise
+        self._given_up = ""
+        return value
 
     def close(self) -> None:
         """Close the idle connections; new ones are opened when needed."""
@@ -444,16 +452,26 @@ def is_repeatable(error: BaseException, *, idempotent: bool) -> bool:
     return False
 
 
-def pause_seconds(attempt: int, error: BaseException) -> float:
-    """Return how long to wait after a failed attempt, in seconds: doubling, and as it was asked.
+def _means_its_error(state: RetryCallState) -> bool:
+    """Whether a server has said "internal error" so often that it means it."""
+    error = _error(state)
+    internal = isinstance(error, ServerBusyError) and error.status == 500
+    return internal and state.attempt_number >= INTERNAL_ERROR_ATTEMPTS
 
-    Args:
-        attempt: the number of attempts so far, 1 or more.
-        error: what the last one ended with; its Retry-After counts up to a limit.
-    """
-    backoff = min(_FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1), _LONGEST_PAUSE_SECONDS)
+
+def _pause(state: RetryCallState) -> float:
+    """Return how long to wait after a failed attempt, in seconds: doubling, and as it was asked."""
+    import tenacity
+
+    backoff = tenacity.wait_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS)
+    jitter = tenacity.wait_random(0, _JITTER_SECONDS)
+    error = _error(state)
     asked = (error.retry_after_seconds if isinstance(error, ServerBusyError) else None) or 0.0
-    return max(backoff + random.uniform(0, _JITTER_SECONDS), min(asked, RETRY_AFTER_LIMIT_SECONDS))
+    return max(backoff(state) + jitter(state), min(asked, RETRY_AFTER_LIMIT_SECONDS))
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None
 
 
 def _with_query(path: str, query: Query) -> str:
