@@ -32,6 +32,7 @@ from pytest_k8snet.calico.modes import (
 )
 from pytest_k8snet.errors import PathError
 from pytest_k8snet.tools.ip import Link
+from pytest_k8snet.tools.tool import Payload
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node
@@ -53,15 +54,6 @@ class PathEnd:
     name: str
     node: Node
     address: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer:
-    """Payload that a sample moved, per direction, in bytes, and the MSS of its connection."""
-
-    to_server_bytes: int = 0
-    to_client_bytes: int = 0
-    mss_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +152,7 @@ def judge(
     mode: CalicoMode | None,
     before: PathSnapshot,
     after: PathSnapshot,
-    transfer: Transfer,
+    transfer: Payload,
     installation: Installation,
     wire: Mapping[Moment, WireFinding] = MappingProxyType({}),
 ) -> PathProof:
@@ -305,7 +297,7 @@ class Direction:
 
 
 def directions_of(
-    snapshot: PathSnapshot, transfer: Transfer, pools: Sequence[IPPool]
+    snapshot: PathSnapshot, transfer: Payload, pools: Sequence[IPPool]
 ) -> tuple[Direction, Direction]:
     """The direction from client to server, and the one back."""
     client, server = snapshot.client, snapshot.server
@@ -511,7 +503,7 @@ _HOST_INTERFACES = re.compile(r"((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)"
 
 def _mtu_mismatches(
     snapshot: PathSnapshot,
-    transfer: Transfer,
+    transfer: Payload,
     directions: Sequence[Direction],
     installation: Installation,
 ) -> Iterator[str]:
@@ -581,7 +573,7 @@ def _host_mtu_bytes(state: KernelState) -> int:
     return min(found, default=FALLBACK_HOST_MTU_BYTES)
 
 
-def _mtu_record(snapshot: PathSnapshot, transfer: Transfer) -> dict[str, Any]:
+def _mtu_record(snapshot: PathSnapshot, transfer: Payload) -> dict[str, Any]:
     """MTU of pods, tunnels and hosts, and the connection's MSS, in bytes. JSON-safe."""
     record: dict[str, Any] = {"mss": transfer.mss_bytes}
     for role, end in (("client", snapshot.client), ("server", snapshot.server)):

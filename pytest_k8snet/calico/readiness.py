@@ -27,7 +27,6 @@ from pytest_k8snet.calico.modes import CalicoMode, Family, families_of
 from pytest_k8snet.calico.path import (
     PathEnd,
     PathSnapshot,
-    Transfer,
     direction_mismatches,
     directions_of,
     return_addresses,
@@ -35,6 +34,7 @@ from pytest_k8snet.calico.path import (
 from pytest_k8snet.calico.pools import pool_mismatches
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.errors import ForbiddenError, NotFoundError
+from pytest_k8snet.tools.tool import Payload
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -168,7 +168,7 @@ def pair_mismatches(snapshot: PathSnapshot, installation: Installation) -> list[
         return _unreadable(snapshot.missing)
     return [
         mismatch
-        for direction in directions_of(snapshot, Transfer(), installation.pools)
+        for direction in directions_of(snapshot, Payload(), installation.pools)
         for mismatch in direction_mismatches(direction, snapshot)
     ]
 

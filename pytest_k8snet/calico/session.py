@@ -28,7 +28,6 @@ from pytest_k8snet.calico.path import (
     PathEnd,
     PathProof,
     PathSnapshot,
-    Transfer,
     WireFinding,
     claim_mismatches,
     judge,
@@ -51,6 +50,7 @@ from pytest_k8snet.errors import (
     PathError,
     RestoreError,
 )
+from pytest_k8snet.tools.tool import Payload
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -510,7 +510,7 @@ class CalicoSession:
         mode: CalicoMode | None,
         before: PathSnapshot,
         after: PathSnapshot,
-        transfer: Transfer,
+        transfer: Payload,
         wire: Mapping[Moment, WireFinding] = MappingProxyType({}),
     ) -> PathProof:
         """Judge which path a sample took; ``.require()`` raises PathError if contradicted."""

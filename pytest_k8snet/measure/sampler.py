@@ -17,7 +17,6 @@ from pytest_k8snet.calico.path import (
     PathEnd,
     PathProof,
     PathSnapshot,
-    Transfer,
     WireFinding,
 )
 from pytest_k8snet.calico.session import CalicoSession
@@ -291,9 +290,4 @@ class PathWatch:
         wire = dict(self.wire)
         if "before" in wire:
             wire["after"] = session.watch_wire(after, partial(self.probe, self.pair))
-        transfer = Transfer(
-            to_server_bytes=payload.to_server_bytes,
-            to_client_bytes=payload.to_client_bytes,
-            mss_bytes=payload.mss_bytes,
-        )
-        return session.prove(self.pair.mode, self.before, after, transfer, wire)
+        return session.prove(self.pair.mode, self.before, after, payload, wire)

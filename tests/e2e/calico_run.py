@@ -15,7 +15,7 @@ from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.kernel import Shell
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.path import PathEnd, PathProof, Transfer
+from pytest_k8snet.calico.path import PathEnd, PathProof
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect
@@ -25,6 +25,7 @@ from pytest_k8snet.cluster.pods import Pod, PodRequest
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
 from pytest_k8snet.lab.spec import CalicoSpec
+from pytest_k8snet.tools.tool import Payload
 
 POOL = "default-ipv4-ippool"
 #: Two nodes of one subnet, and one behind the router.
@@ -71,7 +72,7 @@ class CalicoRun:
         transfer = self.transfer(client, server)
         return self.session.prove(mode, before, self.session.snapshot(*ends), transfer)
 
-    def transfer(self, client: Pod, server: Pod) -> Transfer:
+    def transfer(self, client: Pod, server: Pod) -> Payload:
         """Send one megabyte by iperf3, in whatever time it takes."""
         port = str(20000 + secrets.randbelow(9000))
         serve = ["sh", "-c", 'iperf3 -s -1 -D -p "$1"', "sh", port]
@@ -86,7 +87,7 @@ class CalicoRun:
         )
         result = json.loads(done.stdout)
         assert "error" not in result, result["error"]
-        return Transfer(
+        return Payload(
             to_server_bytes=result["end"]["sum_received"]["bytes"],
             mss_bytes=result["start"]["tcp_mss_default"],
         )

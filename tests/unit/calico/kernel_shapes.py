@@ -10,9 +10,10 @@ from cluster_shapes import NODE1, NODE2, installation, pool
 from pytest_k8snet.calico.installation import FelixSetting, Installation, IPPool
 from pytest_k8snet.calico.kernel import KernelState
 from pytest_k8snet.calico.modes import CalicoMode, Path
-from pytest_k8snet.calico.path import PathEnd, PathSnapshot, Transfer
+from pytest_k8snet.calico.path import PathEnd, PathSnapshot
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.tools.ip import Counters, Link, Route
+from pytest_k8snet.tools.tool import Payload
 
 POD1, POD2 = "10.244.1.3", "10.244.2.4"
 TUNNEL = {"node1": "10.244.1.1", "node2": "10.244.2.1", "node3": "10.244.3.1"}
@@ -149,4 +150,4 @@ def known_as(
 
 
 PAYLOAD = 10_000_000
-TRANSFER = Transfer(to_server_bytes=PAYLOAD, mss_bytes=1398)
+TRANSFER = Payload(to_server_bytes=PAYLOAD, mss_bytes=1398)

@@ -7,8 +7,9 @@ from kernel_shapes import PAYLOAD, TRANSFER, counted, known_as
 
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.path import PathProof, PathSnapshot, Transfer, judge
+from pytest_k8snet.calico.path import PathProof, PathSnapshot, judge
 from pytest_k8snet.errors import PathError
+from pytest_k8snet.tools.tool import Payload
 
 NEVER, VXLAN, IPIP = CalicoMode.NEVER, CalicoMode.VXLAN_ALWAYS, CalicoMode.IPIP_ALWAYS
 VXLAN_CS = CalicoMode.VXLAN_CROSS_SUBNET
@@ -20,7 +21,7 @@ def proof(
     mode: CalicoMode,
     before: PathSnapshot,
     after: PathSnapshot | None = None,
-    transfer: Transfer = TRANSFER,
+    transfer: Payload = TRANSFER,
     known: Installation | None = None,
 ) -> PathProof:
     """The judgement on a pair within a subnet, whose payload its mode's device carried."""

@@ -9,16 +9,16 @@ from kernel_shapes import PAYLOAD, counted, snapshot
 from path_proofs import DEVICE, NEVER, SENT, VXLAN, contradiction, proof
 
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.path import Transfer
+from pytest_k8snet.tools.tool import Payload
 
-BACK = Transfer(to_client_bytes=PAYLOAD, mss_bytes=1398)
-BOTH = Transfer(to_server_bytes=PAYLOAD, to_client_bytes=PAYLOAD, mss_bytes=1398)
+BACK = Payload(to_client_bytes=PAYLOAD, mss_bytes=1398)
+BOTH = Payload(to_server_bytes=PAYLOAD, to_client_bytes=PAYLOAD, mss_bytes=1398)
 
 
 @pytest.mark.parametrize("mode", [NEVER, VXLAN])
 @pytest.mark.parametrize("transfer", [BACK, BOTH], ids=["reverse", "bidirectional"])
 def test_payload_to_the_client_is_counted_on_its_own_way(
-    mode: CalicoMode, transfer: Transfer
+    mode: CalicoMode, transfer: Payload
 ) -> None:
     path = mode.path(same_subnet=True)
     before = snapshot(path)

@@ -23,8 +23,9 @@ from kernel_shapes import (
 from path_proofs import NEVER, SENT, VXLAN, VXLAN_CS, contradiction
 
 from pytest_k8snet.calico.modes import Path
-from pytest_k8snet.calico.path import PathEnd, PathSnapshot, Transfer, Way, judge
+from pytest_k8snet.calico.path import PathEnd, PathSnapshot, Way, judge
 from pytest_k8snet.tools.ip import Route
+from pytest_k8snet.tools.tool import Payload
 
 
 def far_pair(prefix: int, there: Path, back: Path) -> PathSnapshot:
@@ -56,7 +57,7 @@ def test_cross_subnet_is_tunnelled_between_subnets() -> None:
 def test_differing_prefixes_make_an_asymmetric_pair_which_is_said() -> None:
     # node3's own prefix contains node1, but node1's does not contain node3.
     before = far_pair(16, "vxlan", "direct")
-    small = Transfer(to_server_bytes=1000)
+    small = Payload(to_server_bytes=1000)
     states = dict(before.states)
     ways: tuple[tuple[str, Way], ...] = (("node1", "sent"), ("node3", "received"))
     for name, way in ways:
@@ -75,7 +76,7 @@ def test_between_subnets_a_direct_route_goes_by_whatever_router_there_is() -> No
         by_router = Route(destination=to, device="eth0", gateway="192.168.9.1")
         states[name] = replace(states[name], forwarded={to: by_router})
     routed = replace(before, states=states)
-    found = judge(NEVER, routed, routed, Transfer(), known_as(NEVER))
+    found = judge(NEVER, routed, routed, Payload(), known_as(NEVER))
     assert (found.state, found.expected) == ("proven", "direct"), found.text
 
 
@@ -100,7 +101,7 @@ def test_node_to_node_is_direct_in_every_mode() -> None:
     }
     before = PathSnapshot(client=client, server=server, states=states)
     after = counted(before, "eth0", there=SENT)
-    found = judge(VXLAN, before, after, Transfer(to_server_bytes=PAYLOAD), known_as(VXLAN))
+    found = judge(VXLAN, before, after, Payload(to_server_bytes=PAYLOAD), known_as(VXLAN))
     assert (found.state, found.expected) == ("proven", "direct"), found.text
 
 
@@ -126,7 +127,7 @@ def test_pod_to_node_goes_direct_and_comes_back_by_natoutgoing(nat_outgoing: boo
         # The replies alone go through the tunnel.
         after = counted(after, "vxlan.calico", there=0, back=5000)
     known = known_as(pools=(pool(mode=VXLAN, natOutgoing=nat_outgoing),))
-    found = judge(VXLAN, before, after, Transfer(to_server_bytes=PAYLOAD), known)
+    found = judge(VXLAN, before, after, Payload(to_server_bytes=PAYLOAD), known)
     assert (found.state, found.expected) == ("proven", "direct"), found.text
     back = found.route[1]
     assert back["destination"] == (NODE1.internal_ip if nat_outgoing else POD1)
@@ -155,7 +156,7 @@ def test_node_to_pod_is_tunnelled_with_the_tunnels_address_as_its_source() -> No
     }
     before = PathSnapshot(client=client, server=server, states=states)
     after = counted(before, "vxlan.calico", there=SENT)
-    found = judge(VXLAN, before, after, Transfer(to_server_bytes=PAYLOAD), known_as(VXLAN))
+    found = judge(VXLAN, before, after, Payload(to_server_bytes=PAYLOAD), known_as(VXLAN))
     assert (found.state, found.expected) == ("proven", "vxlan"), found.text
     assert found.route[1]["destination"] == TUNNEL["node1"]
 

@@ -21,8 +21,9 @@ from path_proofs import DEVICE, IPIP, NEVER, SENT, VXLAN, contradiction, proof
 
 from pytest_k8snet.calico.installation import FelixSetting
 from pytest_k8snet.calico.modes import CalicoMode, Path
-from pytest_k8snet.calico.path import Transfer, judge
+from pytest_k8snet.calico.path import judge
 from pytest_k8snet.tools.ip import Route
+from pytest_k8snet.tools.tool import Payload
 
 
 @pytest.mark.parametrize("mode", list(CalicoMode))
@@ -228,7 +229,7 @@ def test_other_traffic_in_a_tunnel_does_not_contradict_a_direct_sample() -> None
 
 def test_few_bytes_are_judged_by_their_routes() -> None:
     before = snapshot("direct")
-    small = Transfer(to_server_bytes=2000)
+    small = Payload(to_server_bytes=2000)
     found = proof(NEVER, before, before, small)
     assert found.state == "proven"
     assert "counted" not in found.text

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.path import Transfer, WireFinding
+from pytest_k8snet.calico.path import WireFinding
 from pytest_k8snet.measure.endpoints import Pair
 from pytest_k8snet.measure.sampler import PathProver
 from pytest_k8snet.tools.tool import Payload
@@ -26,7 +26,7 @@ class Session:
         self.installation = SimpleNamespace(routes_prove=routes_prove)
         self.events: list[str] = []
         self.moments: list[list[str]] = []
-        self.transfers: list[Transfer] = []
+        self.transfers: list[Payload] = []
         self.finding = WireFinding()
 
     def snapshot(self, client: Any, server: Any) -> Any:
@@ -79,7 +79,7 @@ def test_a_proof_gets_to_know_the_payload_of_both_directions() -> None:
     session = Session(routes_prove=True)
     take(prover(session), session, pair())
     assert session.transfers == [
-        Transfer(to_server_bytes=7000, to_client_bytes=9000, mss_bytes=1398)
+        Payload(to_server_bytes=7000, to_client_bytes=9000, mss_bytes=1398)
     ]
 
 
