@@ -16,7 +16,8 @@ class Tunnel:
 
     Attributes:
         port: of the near end, on 127.0.0.1.
-        passed: when it carried something in either direction, by ``time.time()``.
+        passed: when it carried something in either direction, by ``time.time()``, and how many
+            bytes.
     """
 
     def __init__(self, server: str) -> None:
@@ -24,7 +25,7 @@ class Tunnel:
         self._target = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets = [self._listener]
-        self.passed: list[float] = []
+        self.passed: list[tuple[float, int]] = []
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -54,7 +55,7 @@ class Tunnel:
     def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
         try:
             while data := one.recv(65536):
-                self.passed.append(time.time())
+                self.passed.append((time.time(), len(data)))
                 other.sendall(data)
         except OSError:
             pass

@@ -1,4 +1,4 @@
-"""While a sample is taken nothing passes between pytest and the cluster."""
+"""While a sample is taken nothing passes between pytest and the cluster but its exec's pings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+import pytest
 from api_tunnel import Tunnel
 from user_runs import finished
 
@@ -17,12 +18,16 @@ def test_sample(calico_mode, pod_pair):
     pod_pair.iperf3(seconds=8)
 """
 SECONDS = 8
+PING_SECONDS = 3
+#: A WebSocket control frame with its mask, in a TLS record with header, tag and padding.
+PING_BYTES = 64
 #: What the exec takes to begin and to end.
 MARGIN_SECONDS = 0.5
 
 
-def test_not_a_byte_passes_between_the_start_and_the_end_of_a_sample(
-    lab: LabProcess, tmp_path: Path
+@pytest.mark.parametrize("pings", [False, True])
+def test_nothing_but_pings_passes_between_the_start_and_the_end_of_a_sample(
+    lab: LabProcess, tmp_path: Path, pings: bool
 ) -> None:
     (tmp_path / "test_sample.py").write_text(SUITE, encoding="utf-8")
     tunnel = Tunnel(lab.server)
@@ -32,6 +37,7 @@ def test_not_a_byte_passes_between_the_start_and_the_end_of_a_sample(
             tmp_path,
             *("--kubeconfig=config.yaml", "--k8snet-change=dedicated"),
             *("--k8snet-modes=VXLAN-Always", "--k8snet-results=results.jsonl", "--rootdir=."),
+            *("-o", f"k8snet_exec_ping={PING_SECONDS if pings else 60}s"),
         )
     finally:
         tunnel.close()
@@ -40,7 +46,11 @@ def test_not_a_byte_passes_between_the_start_and_the_end_of_a_sample(
     (sample,) = [one for one in map(json.loads, lines) if one["kind"] == "sample"]
     start = datetime.fromisoformat(sample["started"]).timestamp()
     first, last = start + MARGIN_SECONDS, start + SECONDS - MARGIN_SECONDS
-    assert [moment - start for moment in tunnel.passed if first < moment < last] == []
+    during = [(moment - start, size) for moment, size in tunnel.passed if first < moment < last]
+    # Each ping has its answer: two short TLS records.
+    assert len(during) <= (2 * SECONDS / PING_SECONDS if pings else 0)
+    assert [size for _, size in during if size > PING_BYTES] == []
     # The log is no empty one.
-    assert any(moment < first for moment in tunnel.passed)
-    assert any(moment > last for moment in tunnel.passed)
+    assert bool(during) == pings
+    assert any(moment < first for moment, _ in tunnel.passed)
+    assert any(moment > last for moment, _ in tunnel.passed)
