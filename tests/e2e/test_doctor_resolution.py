@@ -12,6 +12,7 @@ import pytest
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.lab import LabProcess
+from pytest_k8snet.measure.resolution import PAIRS
 
 
 def doctor(lab: LabProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -67,7 +68,9 @@ def test_the_doctor_measures_with_the_image_that_it_is_given(lab: LabProcess) ->
 
 def test_the_doctor_measures_what_the_cluster_can_resolve(lab: LabProcess) -> None:
     done = doctor(lab, "--plan", "seconds=1 omit=0 steal=1 idle=0")
-    assert "measuring 8 pairs of samples of 1 s, node against node ..." in done.stdout, done.stderr
+    assert f"measuring {PAIRS} pairs of samples of 1 s, node against node ..." in done.stdout, (
+        done.stderr
+    )
     found = re.search(
         r"node-node \S+ -> \S+ against itself: ratio (\d\.\d{3}), interval \[(\S+), (\S+)\]",
         done.stdout,
