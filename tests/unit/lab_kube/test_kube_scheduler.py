@@ -159,8 +159,8 @@ def test_anti_affinity_keeps_pods_apart_by_node_or_zone() -> None:
 
 
 def test_those_who_want_no_company_are_heard_as_well() -> None:
-    loner = labelled("loner", "node1", **affinity("podAntiAffinity", term("client")))
-    found = places(labelled("client"), loner)
+    solitary = labelled("solitary", "node1", **affinity("podAntiAffinity", term("client")))
+    found = places(labelled("client"), solitary)
     assert found["node1"] == "node(s) didn't satisfy existing pods anti-affinity rules"
     assert found["node2"] == found["node3"] == ""
 
