@@ -31,7 +31,7 @@
     ├── ResultsError             a results file or baseline that cannot be used
     └── LabError                 the embedded lab cannot start or has died
 
-    Inconclusive(AssertionError) the measurement did not decide: neither a pass nor a fault
+    Inconclusive                 the measurement did not decide: neither a pass nor a fault
 
 ``K8sNetError`` is infrastructure trouble: raised in a fixture it makes a test an ERROR, never a
 FAILED. A missed target is an ordinary ``AssertionError``.
@@ -40,6 +40,9 @@ Imports nothing of the project.
 """
 
 from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
 
 #: Longest piece of foreign text (tool output, API message) that an error quotes, in characters.
 QUOTE_LIMIT = 2000
@@ -72,6 +75,7 @@ class K8sNetError(Exception):
         self.problem = problem
         self.found = quote(found)
         self.remedy = remedy
+        _note(self)
 
     @property
     def brief(self) -> str:
@@ -225,5 +229,33 @@ class LabError(K8sNetError):
     """The embedded lab cannot start, or has died."""
 
 
-class Inconclusive(AssertionError):  # noqa: N818 -- an outcome beside pass and fail, not a fault
-    """The measurement did not decide. Not a pass, and not a regression either."""
+class Inconclusive(Exception):  # noqa: N818 -- an outcome beside pass and fail, not a fault
+    """The measurement did not decide. Not a pass, and not a regression either.
+
+    No ``AssertionError``: what expects or swallows one must not take it for a missed target.
+    """
+
+    def __init__(self, explanation: str) -> None:
+        super().__init__(explanation)
+        _note(self)
+
+
+# -- What is swallowed by others ------------------------------------------------------------------
+
+_noted: list[Exception] | None = None
+
+
+@contextmanager
+def noting() -> Generator[list[Exception]]:
+    """Note the errors that are made in the block, whoever catches them."""
+    global _noted
+    outer, _noted = _noted, []
+    try:
+        yield _noted
+    finally:
+        _noted = outer
+
+
+def _note(error: Exception) -> None:
+    if _noted is not None:
+        _noted.append(error)

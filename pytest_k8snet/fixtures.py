@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.run import Run
     from pytest_k8snet.report.baseline import Baseline
     from pytest_k8snet.report.recorder import Recorder
-    from pytest_k8snet.verdict import EarlierVerdicts
+    from pytest_k8snet.verdict import Claims, EarlierVerdicts
 
 #: What the run records; there once a test asks for a cluster.
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
+#: What became of a test's gates, on its item; there where it asks for one.
+CLAIMS: pytest.StashKey[Claims] = pytest.StashKey()
 #: The earlier run to compare with; there where one was given and a cluster was asked for.
 _BASELINE: pytest.StashKey[Baseline] = pytest.StashKey()
 
@@ -236,7 +238,15 @@ def baseline(pytestconfig: pytest.Config, k8snet: Run) -> Baseline:
 
 
 @pytest.fixture
-def _gates(request: pytest.FixtureRequest, k8snet: Run) -> Iterator[Gates]:
+def _claims(request: pytest.FixtureRequest) -> Claims:
+    """Return what is looked at once the test has run."""
+    from pytest_k8snet.verdict import Claims
+
+    return request.node.stash.setdefault(CLAIMS, Claims())  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def _gates(request: pytest.FixtureRequest, k8snet: Run, _claims: Claims) -> Iterator[Gates]:
     from pytest_k8snet.measure.gates import Gates
     from pytest_k8snet.settings import of as settings_of
     from pytest_k8snet.verdict import Plan
@@ -250,6 +260,7 @@ def _gates(request: pytest.FixtureRequest, k8snet: Run) -> Iterator[Gates]:
         observer=recorder,
         plan=plan,
         progress=recorder.noted,
+        claims=_claims,
         watch=k8snet.node_pod_watch(),
         earlier=_earlier_verdicts(request),
         machine_of=k8snet.machine_of,

@@ -6,6 +6,7 @@ heavy is imported until a hook needs it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,7 +14,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from pytest_k8snet.fixtures import RECORDER
+from pytest_k8snet.errors import Inconclusive, K8sNetError, noting
+from pytest_k8snet.fixtures import CLAIMS, RECORDER
 from pytest_k8snet.options import (
     STEPPED_ASIDE,
     add_short_flags,
@@ -74,12 +76,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Fail a test that has claimed nothing with its gates, or has passed over a verdict."""
+    with noting() as item.stash[_NOTED], _claims_looked_at(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around those that turn one outcome into another
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tell failures, errors and undecided measurements apart, and record them."""
+    raised = call.excinfo.value if call.excinfo is not None else None
     report = yield
-    _mark(report, call, item.config.stash.setdefault(_TOLD, {}))
+    _mark(report, raised or _swallowed(item, report), item)
     if RECORDER in item.config.stash:
         from pytest_k8snet.report import hooks
 
@@ -152,41 +162,106 @@ _PREFIX = "inconclusive: "
 #: The kind, problem, evidence and remedy of an infrastructure error -> where it was first reported.
 _Told: TypeAlias = dict[tuple[str, ...], str]
 _TOLD: pytest.StashKey[_Told] = pytest.StashKey()
+#: Errors of ours that were made while a test ran, whoever caught them.
+_NOTED: pytest.StashKey[list[Exception]] = pytest.StashKey()
 
 
-def _mark(report: pytest.TestReport, call: pytest.CallInfo[None], told: _Told) -> None:
+def _mark(report: pytest.TestReport, error: BaseException | None, item: pytest.Item) -> None:
     """Note on the report what kind of failure it is, and shorten an infrastructure error's text.
 
     Args:
         report: pytest's, of one phase of a test.
-        call: what happened in it.
-        told: infrastructure errors that this session has reported in full, and where; added to.
-            A cluster that cannot be reached fails every test, and is worth one explanation.
+        error: what was raised in it.
+        item: the test.
     """
-    if call.excinfo is None or report.outcome != "failed":
+    if not isinstance(error, Inconclusive | K8sNetError):
+        return
+    if hasattr(report, "wasxfail") and not _expected(item, error):
+        # A test is expected to miss its target, never to be undecided or in trouble.
+        del report.wasxfail
+        report.outcome = "failed"
+    if report.outcome != "failed":
         return
     # Only a failure pays for the import.
-    from pytest_k8snet.errors import Inconclusive, K8sNetError
     from pytest_k8snet.report.format import visible
 
-    error = call.excinfo.value
     if isinstance(error, Inconclusive):
         setattr(report, _ATTRIBUTE, "inconclusive")
         crash = getattr(report.longrepr, "reprcrash", None)
         if crash is not None:
             crash.message = f"{_PREFIX}{error}"
-    elif isinstance(error, K8sNetError):
+    else:
         setattr(report, _ATTRIBUTE, "error")
         # Where in our code it arose helps nobody; the test's own line does.
         where = f"{report.location[0]}:{(report.location[1] or 0) + 1}"
         text = f"{type(error).__name__}: {error}"
         here = f"{report.nodeid} ({report.when})"
         trouble = (type(error).__name__, error.problem, error.found, error.remedy)
-        if (first := told.setdefault(trouble, here)) != here:
+        # A cluster that cannot be reached fails every test, and is worth one explanation.
+        if (first := item.config.stash.setdefault(_TOLD, {}).setdefault(trouble, here)) != here:
             during = f"\n  while: {error.during}" if error.during else ""
             text = f"{trouble[0]}: {error.problem}{during}\n  found: the same as at {first}"
         # What a cluster says must not colour or rewrite the reader's terminal.
         report.longrepr = visible(f"{text}\n  test:  {where} ({report.when})", None)
+
+
+def _expected(item: pytest.Item, error: BaseException) -> bool:
+    """Whether a mark xfail names the error's class or one above it that is ours."""
+    named = [marker.kwargs.get("raises") or () for marker in item.iter_markers("xfail")]
+    kinds = [kind for one in named for kind in (one if isinstance(one, tuple) else (one,))]
+    return any(isinstance(error, kind) for kind in kinds if kind not in (Exception, BaseException))
+
+
+def _swallowed(item: pytest.Item, report: pytest.TestReport) -> Exception | None:
+    """What was raised in a test that came to its end and failed all the same.
+
+    Plugins for soft assertions catch whatever is raised, and make a FAILED of it afterwards.
+    Trouble comes before a missed target, and that before an undecided measurement.
+    """
+    if report.when != "call":
+        return None
+    noted, item.stash[_NOTED] = item.stash.get(_NOTED, []), []
+    if report.outcome != "failed":
+        return None
+    caught = [error for error in noted if _left_our_code(error)]
+    trouble = [error for error in caught if isinstance(error, K8sNetError)]
+    if trouble:
+        return trouble[0]
+    alone = len(caught) == report.longreprtext.count("FAILURE: ")
+    return caught[0] if caught and alone else None
+
+
+def _left_our_code(error: Exception) -> bool:
+    """Whether an error has reached the code of whoever uses the plugin."""
+    traceback = error.__traceback__
+    here = os.path.dirname(__file__) + os.sep
+    return traceback is not None and not traceback.tb_frame.f_code.co_filename.startswith(here)
+
+
+@contextmanager
+def _claims_looked_at(item: pytest.Item) -> Generator[None]:
+    try:
+        yield
+    except pytest.skip.Exception:
+        _refuse_passed_over(item)
+        raise
+    if CLAIMS in item.stash:
+        _refuse_passed_over(item)
+        item.stash[CLAIMS].require_asked()
+
+
+def _refuse_passed_over(item: pytest.Item) -> None:
+    """Fail a test that goes on after a verdict that is no pass: it was caught, or negated."""
+    verdict = item.stash[CLAIMS].passed_over() if CLAIMS in item.stash else None
+    if verdict is None:
+        return
+    if verdict.state == "inconclusive":
+        raise Inconclusive(verdict.text)
+    pytest.fail(
+        f"{verdict.text}\nthe test passed over this verdict; to claim the opposite, write assert "
+        f"{verdict.opposite}",
+        pytrace=False,
+    )
 
 
 def _outcome(report: pytest.TestReport) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Never, Unpack, overload
 
 from pytest_k8snet.calico.modes import ENCAPSULATION_BYTES
@@ -27,6 +27,7 @@ from pytest_k8snet.units import BitRate
 from pytest_k8snet.verdict import (
     Arm,
     Bandwidth,
+    Claims,
     EarlierVerdicts,
     Judging,
     Latency,
@@ -55,6 +56,7 @@ class Gates:
         observer: receives each verdict's record.
         plan: in force where a gate names none.
         progress: hears of each round, for the terminal.
+        claims: told of each gate, and of what was asked of it.
         watch: returns cluster events (such as a calico-node restart) since it was last asked;
             asked between rounds only.
         earlier: verdicts of the test in an earlier session, to be continued.
@@ -64,6 +66,7 @@ class Gates:
     observer: Observer
     plan: Plan
     progress: Callable[[Progress], None] | None = None
+    claims: Claims = field(default_factory=Claims)
     watch: Callable[[], str] | None = None
     earlier: EarlierVerdicts | None = None
     machine_of: MachineOf = _unknown
@@ -90,6 +93,7 @@ class Gates:
             plan=plan or self.plan,
             observer=self.progress,
             recorder=self._record,
+            claims=self.claims,
             watch=self.watch,
             earlier=self.earlier,
             hints=lambda verdict, arms: hints(verdict, arms, self.machine_of),

@@ -7,6 +7,7 @@ until the verdict is certain.
 
 from __future__ import annotations
 
+from pytest_k8snet.verdict.claims import Claims
 from pytest_k8snet.verdict.gate import (
     Bandwidth,
     Judging,
@@ -25,6 +26,7 @@ from pytest_k8snet.verdict.verdict import Verdict, judge
 __all__ = [
     "Arm",
     "Bandwidth",
+    "Claims",
     "EarlierVerdicts",
     "Judging",
     "Latency",

@@ -13,6 +13,7 @@ from typing import ClassVar, NoReturn, Protocol, overload, runtime_checkable
 
 from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.units import BitRate, Seconds
+from pytest_k8snet.verdict.claims import Claims
 from pytest_k8snet.verdict.percentiles import Quantile
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
@@ -64,6 +65,7 @@ class Judging:
         plan: what may be spent, at what risk.
         observer: told of each round.
         recorder: told of each verdict.
+        claims: told of each gate and each comparison.
         clock: seconds that only rise, for the time budget.
         sleep: waits for so many seconds, between rounds.
         earlier: the test's verdicts of an earlier session, to be continued.
@@ -74,6 +76,7 @@ class Judging:
     plan: Plan = field(default_factory=Plan)
     observer: Callable[[Progress], None] | None = None
     recorder: Callable[[Verdict], None] | None = None
+    claims: Claims = field(default_factory=Claims)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     earlier: EarlierVerdicts | None = None
@@ -196,6 +199,7 @@ class Comparable(NotANumber):
         )
         verdict = settle(claim, self._sampling, self._judging)
         self._verdicts.append(verdict)
+        self._judging.claims.compared(arms, verdict, self._example)
         return verdict
 
     def _checked(self, limit: object, question: Question) -> float:
@@ -227,6 +231,7 @@ class Bandwidth(Comparable):
 
     def __init__(self, arm: Arm, judging: Judging) -> None:
         super().__init__(judging.sampling(arm), judging)
+        judging.claims.made(arm, repr(self), self._example)
 
     @overload
     def __truediv__(self, baseline: Bandwidth) -> PairedRatio: ...
@@ -405,6 +410,7 @@ class Latency(NotANumber):
         self.total = Phase("total", sampling, judging)
         self.rtt = Phase("rtt", sampling, judging)
         self._label = arm.label
+        judging.claims.made(arm, repr(self), self._example)
 
     def __repr__(self) -> str:
         return f"latency of {self._label}"

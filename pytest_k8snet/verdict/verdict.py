@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NoReturn
 
 from pytest_k8snet.errors import Inconclusive, ResultsError
 from pytest_k8snet.units import BitRate, Seconds
@@ -85,7 +85,7 @@ class Evidence:
         return self.times[-1][1] - self.times[0][0] if self.times else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Verdict:
     """The outcome of a claim. In an assert it is True or False, or raises when undecided.
 
@@ -103,11 +103,31 @@ class Verdict:
     found: Literal["pass", "fail", "inconclusive"]
     finding: Finding | None
     reason: str
+    _asked: list[bool] = field(default_factory=list, init=False, repr=False)
 
     def __bool__(self) -> bool:
+        self._asked.append(True)
         if self.state == "inconclusive":
             raise Inconclusive(self.text)
         return self.state != "fail"
+
+    def __eq__(self, other: object) -> NoReturn:
+        raise TypeError(
+            f"a verdict cannot be compared with == or !=: write assert {claim_text(self.claim)}"
+        )
+
+    __hash__ = object.__hash__
+
+    @property
+    def opposite(self) -> str:
+        """The claim that holds where this one does not: ``pod-pod / node-node < 0.90``."""
+        opposites: dict[str, Relation] = {">=": "<", "<=": ">", ">": "<=", "<": ">="}
+        return claim_text(replace(self.claim, relation=opposites[self.claim.relation]))
+
+    @property
+    def asked(self) -> bool:
+        """Whether its truth was taken, as an assert does."""
+        return bool(self._asked)
 
     @property
     def estimate(self) -> float | None:

@@ -119,7 +119,7 @@ def test_cpu_time_lost_in_one_arm_flatters_nobody() -> None:
         states[verdict.state] += 1
         assert verdict.finding is not None
         errors.append(math.log(verdict.finding.interval.estimate / truth))
-        assert judge(verdict.to_record()) == verdict
+        assert judge(verdict.to_record()).to_record() == verdict.to_record()
     assert states["pass"] <= MOST
     assert abs(sum(errors) / RUNS) <= 0.005
 

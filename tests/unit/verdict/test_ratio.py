@@ -280,7 +280,7 @@ def test_a_bandwidth_is_compared_as_a_share_of_a_rate() -> None:
     assert verdict.text.startswith(
         "PASS: bandwidth of scripted / 1 Gbit/s >= 0.90\n  bandwidth as a share of the rate 0.98"
     )
-    assert judge(verdict.to_record()) == verdict
+    assert judge(verdict.to_record()).to_record() == verdict.to_record()
     with pytest.raises(SettingsError, match="no share of a rate that is not positive"):
         bandwidth / (0 * Gbit)
 

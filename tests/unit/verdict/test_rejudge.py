@@ -96,7 +96,7 @@ def test_a_stored_record_is_judged_the_same(make: Callable[[], Verdict]) -> None
     verdict = make()
     stored = json.loads(json.dumps(verdict.to_record(), allow_nan=False))
     again = judge(stored)
-    assert again == verdict
+    assert (again.claim, again.finding) == (verdict.claim, verdict.finding)
     assert again.text == verdict.text
     assert again.to_record() == verdict.to_record()
 

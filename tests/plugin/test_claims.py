@@ -1,0 +1,246 @@
+"""Ways to write a gate that would leave a test green and claim nothing: each ends red.
+
+The arms are simulated; everything above them is real.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+CONFTEST = """
+    import math, random
+    import pytest
+    from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Latency, Observation, Plan
+
+    def arm(label, base, seed):
+        rng = random.Random(seed)
+
+        def take(turn):
+            value = base * math.exp(rng.gauss(0, 0.01))
+            answers = tuple(0.002 * math.exp(rng.gauss(0, 0.1)) for _ in range(turn.requests or 1))
+            return Observation(figures={
+                "bandwidth": (value,), "connect": answers, "total": answers,
+                "dns": answers, "first_byte": answers,
+            })
+
+        return Arm(label=label, take=take)
+
+    @pytest.fixture
+    def pods():
+        return arm("pod-pod", 950e6, 5)
+
+    @pytest.fixture
+    def nodes():
+        return arm("node-node", 1000e6, 6)
+
+    @pytest.fixture
+    def terms(_claims):
+        return Judging(plan=Plan(seed=5, span_seconds=0), claims=_claims)
+
+    @pytest.fixture
+    def bandwidth(terms):
+        return lambda one: Bandwidth(one, terms)
+
+    @pytest.fixture
+    def latency(terms):
+        return lambda one: Latency(one, terms)
+
+    @pytest.fixture
+    def ratio(bandwidth, pods, nodes):
+        return bandwidth(pods) / bandwidth(nodes)  # 0.95
+"""
+
+#: What stands in front of each test's body.
+HEAD = """
+import contextlib
+import pytest
+from pytest_k8snet import Gbit, Inconclusive, Mbit, ms
+
+"""
+
+WRITE_RATIO = "write assert ratio >= 0.90"
+WRITE_BANDWIDTH = "write assert bandwidth(pods) >= 500 * Mbit"
+WRITE_LATENCY = "write assert latency(pod, url).connect.p95 <= 5 * ms"
+OPPOSITE = "write assert pod-pod / node-node < 0.99"
+
+#: What is written wrongly, and the line that says what to write instead.
+WRONG = {
+    # Nothing is compared.
+    "assert bandwidth": "write assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.90",
+    "pass  # bandwidth": "write assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.90",
+    "bandwidth(pods)": WRITE_BANDWIDTH,
+    "assert bandwidth(pods)": WRITE_BANDWIDTH,
+    "assert bandwidth(pods) is not None": WRITE_BANDWIDTH,
+    "assert [bandwidth(pods)]": WRITE_BANDWIDTH,
+    "assert ratio": WRITE_RATIO,
+    "assert isinstance(ratio, object)": WRITE_BANDWIDTH,
+    "latency(pods)": WRITE_LATENCY,
+    "assert latency(pods).connect.p95": WRITE_LATENCY,
+    "assert latency(pods).connect <= 5 * ms": WRITE_LATENCY,
+    "assert str(latency(pods).connect.p95) != ''": WRITE_LATENCY,
+    # It is compared with what it cannot be compared with.
+    "assert bandwidth(pods) >= 500": WRITE_BANDWIDTH,
+    "assert ratio != 0": WRITE_RATIO,
+    "assert float(ratio) >= 0.90": WRITE_RATIO,
+    # Nobody asks for the outcome.
+    "ratio >= 0.99": WRITE_RATIO,
+    "verdict = ratio >= 0.90": WRITE_RATIO,
+    "assert (ratio >= 0.99) is not None": WRITE_RATIO,
+    "assert (ratio >= 0.99) is not False": WRITE_RATIO,
+    "assert (ratio >= 0.99) != False": "write assert pod-pod / node-node >= 0.99",
+    "assert (ratio >= 0.99) == True": "write assert pod-pod / node-node >= 0.99",
+    "assert [ratio >= 0.99]": WRITE_RATIO,
+    "assert ((ratio >= 0.99), 'too slow')[:1]": WRITE_RATIO,
+    "assert {'kept': ratio >= 0.99}": WRITE_RATIO,
+    "print(f'{ratio >= 0.99}')": WRITE_RATIO,
+    "latency(pods).connect.p50 <= 5 * ms": WRITE_LATENCY,
+    # It is asked for, and passed over.
+    "assert ratio >= 0.99 or True": OPPOSITE,
+    "assert not ratio >= 0.99": OPPOSITE,
+    "assert any([ratio >= 0.90, ratio >= 0.99])": WRITE_RATIO,
+    "bool(ratio >= 0.99)": OPPOSITE,
+    "if ratio >= 0.99: pass": OPPOSITE,
+    "if not ratio >= 0.99: pytest.skip('too slow today')": OPPOSITE,
+    "with pytest.raises(AssertionError): assert ratio >= 0.99": OPPOSITE,
+    "with contextlib.suppress(AssertionError): assert ratio >= 0.99": OPPOSITE,
+    "with contextlib.suppress(Inconclusive): assert ratio >= 0.95": "undecided: ",
+    "with pytest.raises(Inconclusive): assert ratio >= 0.95": "undecided: ",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_gate_that_is_written_wrongly_is_red_and_says_what_to_write(
+    pytester: pytest.Pytester, wrong: str
+) -> None:
+    names = [name for name in ("bandwidth", "latency", "ratio", "pods") if name in wrong]
+    pytester.makeconftest(CONFTEST)
+    path = pytester.makepyfile("")
+    path.write_text(f"{HEAD}def test_gate({', '.join(names)}):\n    {wrong}\n", encoding="utf-8")
+    result = pytester.runpytest_inprocess("-W", "ignore")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    told = " ".join(result.stdout.str().split())
+    assert WRONG[wrong] in told
+    assert "1 passed" not in told
+
+
+def test_gates_that_are_written_well_stay_green(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(
+        HEAD
+        + """
+def test_plain(ratio): assert ratio >= 0.90
+def test_message(ratio): assert ratio >= 0.90, "too slow"
+def test_band(ratio): assert 0.90 <= ratio <= 1.0
+def test_two(bandwidth, pods): assert bandwidth(pods) >= 1 * Mbit and 1 * Gbit >= bandwidth(pods)
+def test_kept(ratio):
+    verdict = ratio >= 0.90
+    assert verdict, verdict.text
+def test_all(ratio): assert all([ratio >= 0.80, ratio >= 0.90])
+def test_phases(latency, pods):
+    times = latency(pods)
+    assert times.connect.p50 <= 5 * ms
+    assert times.total.p50 <= 5 * ms
+def test_skipped(ratio): pytest.skip("another day")
+def test_no_gate(pods): pass
+@pytest.mark.xfail(raises=AssertionError, strict=True)
+def test_expected(ratio): assert ratio >= 0.99
+"""
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(passed=8, skipped=1, xfailed=1)
+
+
+# -- What turns one outcome into another -----------------------------------------------------------
+
+
+def test_neither_trouble_nor_an_undecided_gate_is_an_expected_failure(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile("""
+        import pytest
+        from pytest_k8snet import Inconclusive
+        from pytest_k8snet.errors import ConnectError
+
+        @pytest.fixture
+        def cluster(): raise ConnectError("no way to the API server")
+
+        @pytest.mark.xfail
+        def test_setup(cluster): pass
+
+        @pytest.mark.xfail(reason="slow")
+        def test_trouble(): raise ConnectError("the API server is gone")
+
+        @pytest.mark.xfail(raises=AssertionError)
+        def test_undecided(): raise Inconclusive("undecided")
+
+        @pytest.mark.xfail
+        def test_undecided_too(): raise Inconclusive("undecided")
+
+        @pytest.mark.xfail(raises=ConnectError)
+        def test_named(): raise ConnectError("the API server is gone")
+
+        @pytest.mark.xfail
+        def test_slow(): assert False
+    """)
+    result = pytester.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*2 xfailed, 2 errors, 2 inconclusive*"])
+
+
+#: As soft assertions do it: whatever is raised is kept as text, and the test fails when it ends.
+SOFT = """
+    import pytest
+
+    failures = []
+
+    class Check:
+        def __enter__(self): pass
+        def __exit__(self, kind, error, traceback):
+            if error is not None:
+                failures.append(f"FAILURE: {error}")
+            return True
+
+    @pytest.fixture
+    def check(): return Check()
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_makereport(item, call):
+        report = yield
+        if failures:
+            report.outcome, report.longrepr = "failed", "\\n".join(failures)
+            failures.clear()
+        return report
+"""
+
+
+def test_soft_assertions_make_no_failure_of_trouble(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(SOFT)
+    pytester.makepyfile("""
+        from pytest_k8snet.errors import ConnectError, Inconclusive
+
+        def test_trouble(check):
+            with check: assert 1 == 2
+            with check: raise ConnectError("the API server is gone", remedy="see the VPN")
+
+        def test_undecided(check):
+            with check: raise Inconclusive("undecided")
+
+        def test_missed(check):
+            with check: raise Inconclusive("undecided")
+            with check: assert 1 == 2
+
+        def test_good(check):
+            try: raise ConnectError("of no importance")
+            except ConnectError: pass
+    """)
+    result = pytester.runpytest_inprocess("-v")
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_trouble ERROR*",
+            "*::test_undecided INCONCLUSIVE*",
+            "*::test_missed FAILED*",
+            "*::test_good PASSED*",
+            "*ConnectError: the API server is gone",
+            "*to do: see the VPN",
+        ]
+    )
