@@ -449,9 +449,13 @@ class JournalStore:
 
     def delete(self, run_id: str) -> None:
         """Delete the journal of a run; another run's stays, and none is fine."""
-        journal = self.read()
-        if journal is not None and journal.run_id == run_id:
-            self._api.delete(self._path)
+        try:
+            found = self._api.get(self._path)
+        except NotFoundError:
+            return
+        if self._journal_in(found).run_id == run_id:
+            version = found["metadata"]["resourceVersion"]
+            self._api.delete(self._path, resource_version=version)
 
 
 # -- The record of each change --------------------------------------------------------------------

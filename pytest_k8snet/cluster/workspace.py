@@ -6,6 +6,7 @@ Pods are made in parallel, shared by equal requests, and gone at the end togethe
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -165,7 +166,7 @@ class Workspace:
 
     def _make_namespace(self) -> str:
         run_id = self.run_id
-        name = run_id if run_id.startswith("k8snet-") else f"k8snet-{run_id}"
+        name = _namespace_name(run_id)
         # Known before it is made: an interrupt in between must not leave it behind.
         self._namespace = name
         try:
@@ -363,10 +364,14 @@ class _Kind:
 _MAKERS = (_Kind("deployments", "apps"), _Kind("replicasets", "apps"), _Kind("services"))
 _PODS = _Kind("pods")
 _NAMESPACES = "/api/v1/namespaces"
+#: How the names of a run's namespace and pods begin.
+_PREFIX = "k8snet-"
+#: The names of everything that a run makes, the web service and its pods included.
+_NAMES = re.compile(rf"{_PREFIX}.+|web(-.+)?")
 
 
 def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
-    """Delete everything of a run and wait until it is gone.
+    """Delete everything of a run and wait until it is gone: what has its labels and its names.
 
     Args:
         api: the cluster.
@@ -468,7 +473,13 @@ def _own_namespaces(api: Api, run_id: str, namespace: str | None) -> list[str]:
         item["metadata"]["name"]
         for item in found
         if (item["metadata"].get("labels") or {}).get(RUN_LABEL) == run_id
+        and item["metadata"]["name"] == _namespace_name(run_id)
     )
+
+
+def _namespace_name(run_id: str) -> str:
+    """The name of a namespace that the run makes; another with its label is somebody else's."""
+    return run_id if run_id.startswith(_PREFIX) else f"{_PREFIX}{run_id}"
 
 
 def _delete_all(
@@ -477,9 +488,11 @@ def _delete_all(
     found: list[dict[str, Any]] = []
     for place in places:
         try:
-            found += api.list(
+            listed = api.list(
                 collection(kind.resource, namespace=place, group=kind.group), labels=labels
             )
+            # A label is soon copied; whatever a run makes has a name of this kind as well.
+            found += [one for one in listed if _NAMES.fullmatch(one["metadata"]["name"])]
         except (ForbiddenError, NotFoundError):
             # What this user may not even list, this run has not made.
             if kind is _PODS:

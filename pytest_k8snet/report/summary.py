@@ -523,9 +523,11 @@ def changed_objects(records: Iterable[Record]) -> tuple[ChangedObject, ...]:
 def _changed_object(name: str, group: Sequence[Record]) -> ChangedObject:
     first = next((one for one in group if one["state"] != "restored"), group[0])
     last = group[-1]
+    # Why it is as it is matters more than what was done to it before.
+    told = last if last["state"] == "failed" else first
     return ChangedObject(
         object=name,
-        what=words(first.get("what")),
+        what=words(told.get("what")),
         state=last["state"],
         applied=words(first.get("time")) if first["state"] != "restored" else "",
         restored=words(last.get("time")) if last["state"] == "restored" else "",

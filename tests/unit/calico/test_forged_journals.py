@@ -35,6 +35,7 @@ from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.cluster.pods import RUN_LABEL, run_labels
 from pytest_k8snet.errors import RestoreError
+from pytest_k8snet.report.summary import changed_objects
 
 INVALID: list[tuple[object, str]] = [
     ({**DEDICATED, "run": None, "own_pools": [DEFAULT_POOL]}, "run: None, expected the id of a"),
@@ -169,6 +170,33 @@ def lasting(api: StoreApi) -> Json:
     return {at: found for at, found in objects(api).items() if "/leases/" not in at}
 
 
+@pytest.mark.parametrize(
+    ("collection", "name", "stays"),
+    [
+        ("namespaces", "production", True),
+        ("pods", "database", True),
+        ("services", "shop", True),
+        ("services", "web", False),
+        ("services", "web-0a1b2c", False),
+    ],
+)
+def test_a_label_alone_makes_nothing_a_runs_own(collection: str, name: str, stays: bool) -> None:
+    api = a_cluster("manifest-A")
+    leave_changed(api, "in-place")
+    place = "/api/v1" if collection == "namespaces" else "/api/v1/namespaces/kube-system"
+    spec = {"nodeName": "node1", "containers": [{"name": "main", "image": "x"}]}
+    body: Json = {"metadata": {"name": name, "labels": run_labels(RUN)}}
+    if collection == "pods":
+        body["spec"] = spec
+    if collection == "services":
+        body["spec"] = {"ports": [{"port": 80}]}
+    api.create(f"{place}/{collection}", body)
+    restore_cluster(api)
+    there = [one["metadata"] for one in api.list(f"{place}/{collection}")]
+    found = [one for one in there if one["name"] == name and "deletionTimestamp" not in one]
+    assert bool(found) is stays
+
+
 # -- A journal that somebody has overtaken ---------------------------------------------------------
 
 
@@ -245,6 +273,8 @@ def test_what_is_left_alone_is_recorded_as_not_put_back() -> None:
         (f"ippools/{DEFAULT_POOL}", "failed"),
     ]
     assert told[-1]["what"].startswith(f"not put back: IPPool {DEFAULT_POOL} was changed by ")
+    (summary,) = changed_objects([{**one, "kind": "change", "time": ""} for one in told])
+    assert (summary.state, summary.what) == ("failed", told[-1]["what"])
 
 
 def test_an_installation_that_somebody_has_changed_since_stays() -> None:
