@@ -132,7 +132,7 @@ def test_a_pool_of_the_runs_own_goes_only_after_the_runs_pods() -> None:
     Kubelet(api)
     leave_changed(api, "dedicated")
     (pool,) = [pool for pool in inspect(api).pools if pool.run_id]
-    run_pod(api, str(pool.cidr[5]), name="left", labels=run_labels("k8snet-abc123"))
+    run_pod(api, str(pool.cidr[5]), name="k8snet-abc123-left", labels=run_labels("k8snet-abc123"))
 
     def refuse(method: str, path: str) -> None:
         if method == "DELETE" and "/pods/" in path:
@@ -143,7 +143,7 @@ def test_a_pool_of_the_runs_own_goes_only_after_the_runs_pods() -> None:
         restore_cluster(api)
     assert "the API server could not delete pods\n" in caught.value.found
     assert f"IPPool {pool.name} is kept, as pods have addresses in it" in caught.value.found
-    assert f"kube-system/left ({pool.cidr[5]})" in caught.value.found
+    assert f"kube-system/k8snet-abc123-left ({pool.cidr[5]})" in caught.value.found
     api.refuse = lambda method, path: None
     restore_cluster(api)
     assert objects(api) == before
@@ -163,7 +163,12 @@ def test_the_runs_pods_go_before_the_pools_of_its_own(killed: bool) -> None:
     before = objects(api)
     Kubelet(api)
     calico = session(api)
-    run_pod(api, address_in(calico.enter(VXLAN)), name="mine", labels=run_labels("k8snet-abc123"))
+    run_pod(
+        api,
+        address_in(calico.enter(VXLAN)),
+        name="k8snet-abc123-mine",
+        labels=run_labels("k8snet-abc123"),
+    )
     if killed:
         bury(api)
     api.requests.clear()
@@ -172,7 +177,7 @@ def test_the_runs_pods_go_before_the_pools_of_its_own(killed: bool) -> None:
     else:
         calico.close()
     first, *others = changes_of_pods_and_pools(api)
-    assert first == ("DELETE", "mine")
+    assert first == ("DELETE", "k8snet-abc123-mine")
     assert ("DELETE", "k8snet-abc123-vxlan-always") in others
     assert objects(api) == before
 
@@ -182,12 +187,12 @@ def test_a_pool_of_the_clusters_own_is_put_back_before_the_runs_pods_go() -> Non
     before = objects(api)
     Kubelet(api)
     leave_changed(api, "in-place")
-    run_pod(api, "10.244.1.7", name="mine", labels=run_labels("k8snet-abc123"))
+    run_pod(api, "10.244.1.7", name="k8snet-abc123-mine", labels=run_labels("k8snet-abc123"))
     api.requests.clear()
     restore_cluster(api)
     assert changes_of_pods_and_pools(api) == [
         ("PATCH", "default-ipv4-ippool"),
-        ("DELETE", "mine"),
+        ("DELETE", "k8snet-abc123-mine"),
     ]
     assert objects(api) == before
 

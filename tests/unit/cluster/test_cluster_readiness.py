@@ -232,16 +232,19 @@ def test_a_namespace_that_stays_is_told_with_its_conditions(
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
     monkeypatch.setattr(workspace_module, "NAMESPACE_END_SECONDS", 0.1)
-    mine = {"metadata": {"name": "x", "labels": {"k8snet/run": "k8snet-abc123"}}}
+    mine = {"metadata": {"name": "k8snet-abc123", "labels": {"k8snet/run": "k8snet-abc123"}}}
     server.on("GET /api/v1/namespaces", {"items": [mine]})
     for path in ("/api/v1/pods", "/api/v1/services", "/apis/apps/v1/deployments"):
         server.on(f"GET {path}", {"items": []})
-    server.on("DELETE /api/v1/namespaces/x", {})
+    server.on("DELETE /api/v1/namespaces/k8snet-abc123", {})
     condition = {"type": "NamespaceContentRemaining", "message": "Some resources remain: foos"}
     server.on(
-        "GET /api/v1/namespaces/x", {"status": {"phase": "Terminating", "conditions": [condition]}}
+        "GET /api/v1/namespaces/k8snet-abc123",
+        {"status": {"phase": "Terminating", "conditions": [condition]}},
     )
-    with pytest.raises(ClusterError, match=r"namespace x is still there after 0.1 s") as caught:
+    with pytest.raises(
+        ClusterError, match=r"namespace k8snet-abc123 is still there after 0.1 s"
+    ) as caught:
         workspace_module.sweep(api, "k8snet-abc123")
     assert caught.value.found == "Some resources remain: foos"
 
@@ -252,9 +255,10 @@ def test_a_user_who_may_not_list_namespaces_still_removes_his_own(
 ) -> None:
     message = 'User "jane" cannot list resource "namespaces"'
     server.on("GET /api/v1/namespaces", status(403, "Forbidden", message))
-    mine = {"metadata": {"name": "x", "labels": {"k8snet/run": owner}}}
-    server.on("GET /api/v1/namespaces/x", mine, status(404, "NotFound", "not found"))
-    server.on(f"GET {PODS}", pods())
-    server.on("DELETE /api/v1/namespaces/x", {})
-    assert workspace_module.sweep(api, "k8snet-abc123", namespace="x") == ["namespaces x"] * deleted
-    assert ("DELETE /api/v1/namespaces/x" in server.seen) == deleted
+    mine = {"metadata": {"name": "k8snet-abc123", "labels": {"k8snet/run": owner}}}
+    server.on("GET /api/v1/namespaces/k8snet-abc123", mine, status(404, "NotFound", "not found"))
+    server.on("GET /api/v1/namespaces/k8snet-abc123/pods", pods())
+    server.on("DELETE /api/v1/namespaces/k8snet-abc123", {})
+    swept = workspace_module.sweep(api, "k8snet-abc123", namespace="k8snet-abc123")
+    assert swept == ["namespaces k8snet-abc123"] * deleted
+    assert ("DELETE /api/v1/namespaces/k8snet-abc123" in server.seen) == deleted
