@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
-import pytest
+import hypothesis
 from cluster_shapes import DEFAULT_POOL, raw_pool
 from forged_journals import (
     DEDICATED,
@@ -18,15 +17,12 @@ from forged_journals import (
     a_production_cluster,
     forge,
 )
+from hypothesis import strategies as st
 from store_sessions import IPIP, objects
 
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.cluster.pods import run_labels
 from pytest_k8snet.errors import K8sNetError
-
-# Called instead of decorating: so the module is typed also where the package is missing.
-hypothesis = pytest.importorskip("hypothesis")
-st = pytest.importorskip("hypothesis.strategies")
 
 NAMES = st.sampled_from(
     [
@@ -56,7 +52,8 @@ VALUES: dict[str, Any] = {
 }
 
 
-def draw_journal(draw: Callable[[Any], Any]) -> Json:
+@st.composite
+def journals(draw: st.DrawFn) -> Json:
     """A journal that a run could have written, with up to three fields of it changed."""
     journal: Json = copy.deepcopy(draw(st.sampled_from([DEDICATED, IN_PLACE])))
     for _ in range(draw(st.integers(0, 3))):
@@ -72,7 +69,17 @@ def draw_journal(draw: Callable[[Any], Any]) -> Json:
     return journal
 
 
-def check_nothing_but_the_runs_own_is_written(journal: Json) -> None:
+@hypothesis.settings(
+    max_examples=500,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+@hypothesis.given(journal=journals())
+def test_of_500_forged_journals_none_has_anything_written_that_is_not_the_runs(
+    journal: Json,
+) -> None:
     api = a_production_cluster()
     own = raw_pool(f"{RUN}-ipip-always", "10.11.0.0/16", IPIP, run_labels(RUN))
     del own["metadata"]["resourceVersion"]
@@ -90,12 +97,3 @@ def check_nothing_but_the_runs_own_is_written(journal: Json) -> None:
     mine = {one for one in before if one.endswith((f"/{RUN}-ipip-always", "/k8snet-journal"))}
     assert {one for one in before if after.get(one) != before[one]} <= mine
     assert set(after) <= set(before)
-
-
-test_of_500_forged_journals_none_has_anything_written_that_is_not_the_runs = hypothesis.settings(
-    max_examples=500,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)(hypothesis.given(journal=st.composite(draw_journal)())(check_nothing_but_the_runs_own_is_written))
