@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,14 @@ from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.api.faults import API_FAULTS, CALICO_FAULTS, NAMES
 from pytest_k8snet.lab.dataplane.felix import Behaviour
 from pytest_k8snet.lab.process import LabProcess, start
-from pytest_k8snet.lab.spec import DEFAULT_LINK_RATE, CalicoSpec, LabSpec, study_nodes
+from pytest_k8snet.lab.spec import (
+    DEFAULT_LINK_RATE,
+    LAYOUTS,
+    CalicoSpec,
+    LabSpec,
+    laid_out,
+    study_nodes,
+)
 from pytest_k8snet.units import BitRate
 
 _T = TypeVar("_T")
@@ -114,6 +122,22 @@ def parser() -> argparse.ArgumentParser:
         "the first that this machine has",
     )
     add(
+        "--layout",
+        action="append",
+        default=[],
+        metavar="[NODE=]KIND",
+        dest="layouts",
+        help=f"where nodes have their address: {', '.join(LAYOUTS)}; of one or all "
+        "nodes (may be given several times)",
+    )
+    add(
+        "--cluster-cidr",
+        type=_reader(IPv4Network),
+        metavar="CIDR",
+        help="kube-proxy's clusterCIDR: what reaches a Service from elsewhere is masqueraded "
+        "(default: all pools count as inside)",
+    )
+    add(
         "--fault",
         type=_reader(_fault),
         action="append",
@@ -175,9 +199,9 @@ def _spec(options: argparse.Namespace) -> LabSpec:
             remedy="give one of them",
         )
     try:
-        nodes = study_nodes(options.nodes)
+        nodes = laid_out(study_nodes(options.nodes), options.layouts)
     except ValueError as exc:
-        raise LabError(str(exc), remedy="give another number to --nodes") from None
+        raise LabError(str(exc), remedy="give another --nodes or --layout") from None
     calico = CalicoSpec(
         version=options.calico_version,
         install=options.calico_install,
@@ -191,6 +215,7 @@ def _spec(options: argparse.Namespace) -> LabSpec:
         link_rate=options.rate,
         calico=calico,
         ipip_driver=options.ipip_driver,
+        cluster_cidr=options.cluster_cidr,
         faults=tuple(options.faults),
     )
 

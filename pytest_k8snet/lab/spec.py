@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Literal
+from typing import Literal, get_args
 
 from pytest_k8snet.units import BitRate
 
@@ -14,13 +15,62 @@ from pytest_k8snet.units import BitRate
 DEFAULT_LINK_RATE = BitRate(300e6)
 
 
+#: How a node's address sits on its cable: ``address`` is on ``eth0`` (plain), or on a device that
+#: is stacked on it. ``two-nics``: Calico's address is there, and InternalIP with the default route
+#: on another NIC, ``eth1``, of a management network. ``loopback``: the node is known by an address
+#: on ``lo``, to which the fabric has a route; ``eth0`` has an address of its own.
+Layout = Literal["plain", "two-nics", "loopback", "vlan", "bond", "bridge", "macvlan"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+#: The NIC of every node.
+NIC = "eth0"
+#: The device above ``eth0`` that has the node's address.
+STACKED: Mapping[Layout, str] = {
+    "vlan": f"{NIC}.100",
+    "bond": "bond0",
+    "bridge": "br-ex",
+    "macvlan": "macvlan0",
+}
+#: The networks of management and of addresses on ``lo``; a node has its address's last two bytes.
+MANAGEMENT, LOOPBACKS = IPv4Network("10.9.0.0/16"), IPv4Network("10.99.0.0/16")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSpec:
-    """One node: its name and its address with the prefix of its subnet."""
+    """One node: its name and, on its cable, its address with the prefix of its subnet."""
 
     name: str
     address: IPv4Interface
     control_plane: bool = False
+    layout: Layout = "plain"
+
+    @property
+    def calico_address(self) -> IPv4Interface:
+        """The address by which Calico knows the node."""
+        if self.layout == "loopback":
+            return IPv4Interface((_moved(self.address.ip, LOOPBACKS), 32))
+        return self.address
+
+    @property
+    def internal_ip(self) -> IPv4Address:
+        """The address by which Kubernetes knows the node."""
+        if self.layout == "two-nics":
+            return _moved(self.address.ip, MANAGEMENT)
+        return self.calico_address.ip
+
+    @property
+    def wire(self) -> str:
+        """The device by which the node reaches its subnet."""
+        return STACKED.get(self.layout, NIC)
+
+    @property
+    def device(self) -> str:
+        """The device that has Calico's address."""
+        return "lo" if self.layout == "loopback" else self.wire
+
+
+def _moved(address: IPv4Address, network: IPv4Network) -> IPv4Address:
+    return network[int(address) & int(network.hostmask)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +105,9 @@ class LabSpec:
     calico: CalicoSpec = CalicoSpec()
     #: Who makes ``tunl0``: the kernel's driver, a forwarder on TUN, or whichever there is.
     ipip_driver: Literal["auto", "kernel", "tun"] = "auto"
+    #: kube-proxy's clusterCIDR: it masquerades what reaches a Service from elsewhere; None is all
+    #: pools that are enabled.
+    cluster_cidr: IPv4Network | None = None
     faults: tuple[tuple[str, str], ...] = field(default=())
 
     def subnets(self) -> list[IPv4Network]:
@@ -85,6 +138,29 @@ def study_nodes(count: int = 4) -> tuple[NodeSpec, ...]:
     return tuple(nodes)
 
 
+def laid_out(nodes: tuple[NodeSpec, ...], layouts: Sequence[str]) -> tuple[NodeSpec, ...]:
+    """The nodes with other layouts.
+
+    Args:
+        nodes: the nodes.
+        layouts: each ``KIND`` for all or ``NODE=KIND`` for one; the last that names a node counts.
+
+    Raises:
+        ValueError: there is no such kind, or no such node.
+    """
+    for text in layouts:
+        name, equals, kind = text.rpartition("=")
+        if kind not in LAYOUTS:
+            raise ValueError(f"there is no layout {kind!r}; there are: {', '.join(LAYOUTS)}")
+        if equals and name not in [node.name for node in nodes]:
+            known = ", ".join(node.name for node in nodes)
+            raise ValueError(f"the lab has no node {name!r}; it has: {known}")
+        nodes = tuple(
+            replace(node, layout=kind) if name in ("", node.name) else node for node in nodes
+        )
+    return nodes
+
+
 def to_json(spec: LabSpec) -> str:
     """The spec on one line of JSON; addresses become text, the rate a number of bit/s."""
     return json.dumps(asdict(spec), default=str)
@@ -110,5 +186,6 @@ def from_json(text: str) -> LabSpec:
         outside_address=IPv4Interface(fields["outside_address"]),
         calico=CalicoSpec(**fields["calico"]),
         ipip_driver=fields["ipip_driver"],
+        cluster_cidr=IPv4Network(fields["cluster_cidr"]) if fields["cluster_cidr"] else None,
         faults=tuple((name, value) for name, value in fields["faults"]),
     )

@@ -95,6 +95,11 @@ CALICO_FAULTS: tuple[tuple[str, str, str], ...] = (
         "instead of tunnelled, or tunnelled (where there is a tunnel) instead of direct",
     ),
     (
+        "foreign-overlay-on",
+        "NODE,...",
+        "what these would send direct goes into another CNI's VXLAN device, flannel.1",
+    ),
+    (
         "operator-delay",
         "SECONDS",
         "the operator notices edits of its Installation and of its pools this much later",
@@ -220,6 +225,7 @@ class CalicoFaults:
     one_direction: frozenset[str] = field(default_factory=frozenset)
     device_missing_on: frozenset[str] = field(default_factory=frozenset)
     path_not_taken: frozenset[str] = field(default_factory=frozenset)
+    foreign_overlay_on: frozenset[str] = field(default_factory=frozenset)
     operator_delay_seconds: float = 0.0
     operator_degraded: str = ""
 
@@ -240,6 +246,7 @@ class CalicoFaults:
             one_direction=_names(data, "one-direction"),
             device_missing_on=_names(data, "device-missing-on"),
             path_not_taken=_names(data, "path-not-taken"),
+            foreign_overlay_on=_names(data, "foreign-overlay-on"),
             operator_delay_seconds=_number(data, "operator-delay"),
             operator_degraded=data.get("operator-degraded", ""),
         )
@@ -252,6 +259,9 @@ class CalicoFaults:
         if node in self.routes_missing_on:
             kept = frozenset(route for route in state.routes if route.blackhole)
             state = replace(state, routes=kept)
+        host = data.host(node)
+        if node in self.foreign_overlay_on and host is not None:
+            state = _without_routes(state, devices={host.wire, host.device})
         cut_off = {
             block.cidr
             for block in data.blocks

@@ -31,6 +31,7 @@ from pytest_k8snet.lab.dataplane.felix import (
     Route,
 )
 from pytest_k8snet.lab.dataplane.ipip import Ipip
+from pytest_k8snet.lab.dataplane.kernel import Overlay
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
 from pytest_k8snet.lab.dataplane.underlay import ROUTER, node_namespace, router_interface
 from pytest_k8snet.lab.reconcile import Controller, log
@@ -127,7 +128,7 @@ class CalicoNode(Controller):
             await self.ipip.ensure()
         wanted = self._programmes(data, faults)
         moment = self._convergence.at(
-            clock(), wanted, self._loaded, families=data.families, faults=faults
+            clock(), wanted, self._loaded, tunnels=data.tunnels, faults=faults
         )
         if not moment.restarting:
             self._pod_mtu_bytes = felix.pod_mtu(data.pools, self._spec.link_mtu_bytes)
@@ -148,12 +149,15 @@ class CalicoNode(Controller):
     def _pools(self) -> list[IPPool]:
         return read_pools(self._store.list(POOLS))
 
-    def _cluster_routes(self, resource: str) -> str:
+    def _configuration(self, resource: str) -> Object:
+        """The spec of the object that holds for all nodes."""
         found = [one for one in self._store.list(resource) if name_of(one) == "default"]
-        return str(dig(found[0], "spec.programClusterRoutes", "")) if found else ""
+        return dict(dig(found[0], "spec", {})) if found else {}
 
     def _datastore(self, pools: list[IPPool], hosts: list[Host]) -> Datastore:
         subnets = self._spec.subnets()
+        felix_spec = self._configuration(_FELIX_CONFIGURATIONS)
+        bgp_spec = self._configuration(_BGP_CONFIGURATIONS)
         return Datastore(
             hosts=hosts,
             pools=pools,
@@ -161,8 +165,11 @@ class CalicoNode(Controller):
             routers={subnet: self._spec.router_address(subnet).ip for subnet in subnets},
             behaviour=replace(
                 self._behaviour,
-                felix_cluster_routes=self._cluster_routes(_FELIX_CONFIGURATIONS),
-                bird_cluster_routes=self._cluster_routes(_BGP_CONFIGURATIONS),
+                felix_cluster_routes=felix_spec.get("programClusterRoutes", ""),
+                bird_cluster_routes=bgp_spec.get("programClusterRoutes", ""),
+                vxlan_vni=felix_spec.get("vxlanVNI") or felix.VXLAN_VNI,
+                vxlan_port=felix_spec.get("vxlanPort") or felix.VXLAN_PORT,
+                nat_exclusions=felix_spec.get("natOutgoingExclusions", ""),
             ),
             link_mtu_bytes=self._spec.link_mtu_bytes,
         )
@@ -170,6 +177,7 @@ class CalicoNode(Controller):
     def _programmes(self, data: Datastore, faults: CalicoFaults) -> dict[str, Programme]:
         """What each namespace should get, faults included that do not concern time."""
         spec, text = self._spec, nat.calico_rules(data)
+        overlaid = faults.foreign_overlay_on
         interfaces = {node.address.network: router_interface(spec, node) for node in spec.nodes}
         found = {ROUTER: Programme(state=NodeState(routes=felix.router_routes(data, interfaces)))}
         for host in data.hosts:
@@ -178,6 +186,9 @@ class CalicoNode(Controller):
                 state=faults.spoil(felix.node_state(data, host.name), host.name, data),
                 rules=text,
                 bypass=tuple(kernel.routes_around(data, host.name)) if around else (),
+                overlay=kernel.overlay(data, host.name, carries=host.name in overlaid)
+                if overlaid
+                else Overlay(),
             )
         return found
 
@@ -204,6 +215,8 @@ class CalicoNode(Controller):
                 await attempt(nat.load(namespace, wanted.rules))
             if unknown or wanted.bypass != loaded.bypass:
                 await attempt(kernel.apply_bypass(namespace, list(wanted.bypass)))
+            if unknown or wanted.overlay != loaded.overlay:
+                await attempt(kernel.apply_overlay(namespace, wanted.overlay))
             if errors:
                 raise errors[0]
         except BaseException:
@@ -232,6 +245,7 @@ class Programme:
     state: NodeState = field(default_factory=NodeState)
     rules: str = ""
     bypass: tuple[Route, ...] = ()
+    overlay: Overlay = field(default_factory=Overlay)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +267,7 @@ class Convergence:
     """Remembers who is late since when, and what those keep that follow nothing."""
 
     def __init__(self) -> None:
-        self._families: frozenset[Family] | None = None
+        self._tunnels: frozenset[object] | None = None
         self._restart_began_seconds: float | None = None
         self._stale: dict[str, Programme] = {}
         self._behind: dict[str, tuple[Programme, float]] = {}
@@ -264,7 +278,7 @@ class Convergence:
         wanted: Mapping[str, Programme],
         loaded: Mapping[str, Programme],
         *,
-        families: Collection[Family],
+        tunnels: Collection[object],
         faults: CalicoFaults,
     ) -> Moment:
         """What each namespace is to hold at a time.
@@ -273,11 +287,11 @@ class Convergence:
             now_seconds: the time, on any steady clock.
             wanted: what each namespace should hold in the end.
             loaded: what each was last programmed to hold; none at first, and nothing delays that.
-            families: the tunnels in use.
+            tunnels: what Felix, which restarts with another, has of tunnels.
             faults: that are asked for.
         """
         wanted = self._without_stale(wanted, loaded, faults)
-        restarted_seconds = self._restart_ends(now_seconds, frozenset(families), faults)
+        restarted_seconds = self._restart_ends(now_seconds, frozenset(tunnels), faults)
         if restarted_seconds is not None:
             held = {
                 name: Programme(
@@ -313,18 +327,18 @@ class Convergence:
         return {**wanted, **self._stale}
 
     def _restart_ends(
-        self, now_seconds: float, families: frozenset[Family], faults: CalicoFaults
+        self, now_seconds: float, tunnels: frozenset[object], faults: CalicoFaults
     ) -> float | None:
         """When Felix, which restarts if a tunnel appears or disappears, is back; None if it is."""
-        if self._families is None:
-            self._families = families
-        if self._restart_began_seconds is None and families != self._families:
+        if self._tunnels is None:
+            self._tunnels = tunnels
+        if self._restart_began_seconds is None and tunnels != self._tunnels:
             self._restart_began_seconds = now_seconds
         if self._restart_began_seconds is not None:
             ends_seconds = self._restart_began_seconds + faults.felix_restart_gap_seconds
             if now_seconds < ends_seconds:
                 return ends_seconds
-        self._families, self._restart_began_seconds = families, None
+        self._tunnels, self._restart_began_seconds = tunnels, None
         return None
 
     def _behind_since(
@@ -386,14 +400,17 @@ class Tunnels:
             )
             for family, (_, handle) in TUNNELS.items()
         }
-        wanted = {ADDRESS_ANNOTATION: str(node.address)}
+        wanted = {ADDRESS_ANNOTATION: str(node.calico_address)}
         for family, (annotation, _) in TUNNELS.items():
             address = addresses[family]
             wanted[annotation] = "" if address is None else str(address)
         self._annotate(found, wanted)
         return Host(
             name=node.name,
-            address=node.address,
+            address=node.calico_address,
+            device=node.device,
+            wire=node.wire,
+            link=node.address,
             vxlan_tunnel=addresses["vxlan"],
             ipip_tunnel=addresses["ipip"],
         )

@@ -35,7 +35,6 @@ class IPPool(Pool):
     disabled: bool = False
     node_selector: str = "all()"
     manual: bool = False
-    uses: tuple[str, ...] = ("Workload", "Tunnel")
 
     @classmethod
     def read(cls, obj: Mapping[str, Any]) -> IPPool:

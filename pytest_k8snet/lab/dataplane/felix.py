@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Literal
 
-from pytest_k8snet.lab.dataplane.underlay import NIC
+from pytest_k8snet.lab.spec import NIC
 
 Encapsulation = Literal["Never", "CrossSubnet", "Always"]
 Family = Literal["none", "ipip", "vxlan"]
@@ -68,8 +68,8 @@ def router_routes(data: Datastore, interfaces: Mapping[IPv4Network, str]) -> fro
         if pool is None or host is None or data.owner(pool.family) != "bird":
             continue
         if pool.family == "none":
-            device = interfaces[host.address.network]
-            gateway = host.address.ip
+            device = interfaces[host.cable.network]
+            gateway = host.cable.ip
             routes.add(
                 Route(destination=destination, gateway=gateway, device=device, protocol=PROTO_BIRD)
             )
@@ -77,14 +77,17 @@ def router_routes(data: Datastore, interfaces: Mapping[IPv4Network, str]) -> fro
 
 
 def _vxlan_device(data: Datastore, host: Host) -> VxlanDevice | None:
-    if "vxlan" not in data.families:
+    # Without an address of its own a node is no VTEP, and Felix makes no device.
+    if "vxlan" not in data.families or host.vxlan_tunnel is None:
         return None
     return VxlanDevice(
         local=host.address.ip,
         mac=vxlan_mac(host.name),
         address=host.vxlan_tunnel,
         mtu_bytes=data.link_mtu_bytes - VXLAN_OVERHEAD_BYTES,
-        parent=NIC,
+        vni=data.behaviour.vxlan_vni,
+        port=data.behaviour.vxlan_port,
+        parent=host.device,
     )
 
 
@@ -144,7 +147,7 @@ def _vxlan_route(
     data: Datastore, pool: Pool, destination: IPv4Network, host: Host, peer: Host
 ) -> Route | None:
     if pool.cross_subnet and _same_subnet(host, peer):
-        return _felix_direct(destination, peer)
+        return _felix_direct(destination, host, peer)
     # Without both ends' tunnel addresses Felix programs nothing: a black hole, not a fallback.
     if host.vxlan_tunnel is None or peer.vxlan_tunnel is None:
         return None
@@ -188,25 +191,25 @@ def _direct_route(
     owner = data.owner(family)
     if owner == "felix":
         # On the link, whatever the subnet: to another one it leads nowhere, as with Calico.
-        return _felix_direct(destination, peer)
+        return _felix_direct(destination, host, peer)
     if owner == "nobody":
         return None
     near = _same_subnet(host, peer)
-    gateway = peer.address.ip if near else data.routers[host.address.network]
+    gateway = peer.address.ip if near else data.routers[host.cable.network]
     return Route(
         destination=destination,
         gateway=gateway,
-        device=NIC,
+        device=host.wire,
         protocol=PROTO_BIRD,
         metric=data.behaviour.metric,
     )
 
 
-def _felix_direct(destination: IPv4Network, peer: Host) -> Route:
+def _felix_direct(destination: IPv4Network, host: Host, peer: Host) -> Route:
     return Route(
         destination=destination,
         gateway=peer.address.ip,
-        device=NIC,
+        device=host.device,
         protocol=PROTO_FELIX,
         onlink=True,
     )
@@ -244,6 +247,7 @@ class Pool:
     ipip_mode: Encapsulation = "Never"
     vxlan_mode: Encapsulation = "Never"
     nat_outgoing: bool = False
+    uses: tuple[str, ...] = ("Workload", "Tunnel")
 
     @property
     def family(self) -> Family:
@@ -274,12 +278,26 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """One node: its address with the prefix that Calico recorded, and its tunnel addresses."""
+    """One node: its address with the prefix that Calico recorded, and its tunnel addresses.
+
+    Attributes:
+        device: the device that has the address, which Felix takes for its routes and tunnels.
+        wire: the device that leads to the node's subnet.
+        link: its address there; None where it is the same.
+    """
 
     name: str
     address: IPv4Interface
     vxlan_tunnel: IPv4Address | None = None
     ipip_tunnel: IPv4Address | None = None
+    device: str = NIC
+    wire: str = NIC
+    link: IPv4Interface | None = None
+
+    @property
+    def cable(self) -> IPv4Interface:
+        """The address by which its subnet reaches it."""
+        return self.link or self.address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,12 +309,18 @@ class Behaviour:
         backend: ``bird``, or ``vxlan`` where no BIRD runs.
         felix_cluster_routes: ``FelixConfiguration.spec.programClusterRoutes``; empty where unset.
         bird_cluster_routes: the same field of the BGPConfiguration.
+        vxlan_vni: ``FelixConfiguration.spec.vxlanVNI``.
+        vxlan_port: ``FelixConfiguration.spec.vxlanPort``.
+        nat_exclusions: ``FelixConfiguration.spec.natOutgoingExclusions``; empty where unset.
     """
 
     version: tuple[int, int] = (3, 31)
     backend: Literal["bird", "vxlan"] = "bird"
     felix_cluster_routes: str = ""
     bird_cluster_routes: str = ""
+    vxlan_vni: int = VXLAN_VNI
+    vxlan_port: int = VXLAN_PORT
+    nat_exclusions: str = ""
 
     @classmethod
     def of(cls, version: str, backend: Literal["bird", "vxlan"]) -> Behaviour:
@@ -388,6 +412,12 @@ class Datastore:
     def families(self) -> set[Family]:
         """The tunnels in use anywhere."""
         return {pool.family for pool in self.pools} - {"none"}
+
+    @property
+    def tunnels(self) -> set[object]:
+        """What makes Felix restart when it changes: the tunnels in use, and how VXLAN is set up."""
+        behaviour = self.behaviour
+        return {*self.families, ("vni", behaviour.vxlan_vni), ("port", behaviour.vxlan_port)}
 
 
 # -- The part of a node's kernel state that Calico owns --------------------------------------------

@@ -99,7 +99,7 @@ class Ipip:
         await asyncio.gather(*(netns.run(node, make) for node in nodes))
 
     async def _start_forwarder(self) -> None:
-        nodes = [f"{node_namespace(n.name)}={n.address.ip}" for n in self._spec.nodes]
+        nodes = [f"{node_namespace(n.name)}={n.calico_address.ip}" for n in self._spec.nodes]
         mtu = str(self._spec.link_mtu_bytes - IPIP_OVERHEAD_BYTES)
         # Only a link's rate bounds what the forwarder takes: without one it could take all.
         priority = "normal" if self._spec.link_rate is None else "realtime"

@@ -22,6 +22,7 @@ from pytest_k8snet.lab.dataplane.felix import (
     PROTO_BOOT,
     PROTO_FELIX,
     VXLAN_DEVICE,
+    VXLAN_OVERHEAD_BYTES,
     Datastore,
     Host,
     IpipDevice,
@@ -30,8 +31,8 @@ from pytest_k8snet.lab.dataplane.felix import (
     Vtep,
     VxlanDevice,
     node_state,
+    vxlan_mac,
 )
-from pytest_k8snet.lab.dataplane.underlay import NIC
 
 _PROTOCOLS = {"boot": PROTO_BOOT, "bird": PROTO_BIRD, "kernel": 2, "static": 4}
 _OWNED_PROTOCOLS = {PROTO_BIRD, PROTO_FELIX}
@@ -402,10 +403,10 @@ def routes_around(data: Datastore, node: str) -> list[Route]:
 
 
 def _other_way(route: Route, host: Host, peer: Host) -> Route | None:
-    if route.device != NIC:
+    if route.device != host.wire:
         if peer.address.ip not in host.address.network:
             return None
-        gateway, device = peer.address.ip, NIC
+        gateway, device = peer.address.ip, host.wire
     elif host.vxlan_tunnel is not None and peer.vxlan_tunnel is not None:
         gateway, device = peer.vxlan_tunnel, VXLAN_DEVICE
     elif host.ipip_tunnel is not None and peer.ipip_tunnel is not None:
@@ -427,6 +428,87 @@ def bypass_rules(routes: Iterable[Route]) -> str:
         f"chain forwarded {{ type filter hook prerouting priority mangle; {mark}; }}\n"
         f"chain local {{ type route hook output priority mangle; {mark}; }}\n}}\n"
     )
+
+
+# -- A fault: another CNI's tunnel carries what Calico means to send direct ------------------------
+
+OVERLAY_DEVICE = "flannel.1"
+_OVERLAY_VNI, _OVERLAY_PORT = 1, 8472
+_OVERLAY_NETWORK = IPv4Network("10.98.0.0/16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlay:
+    """The commands that make another CNI's VXLAN device, its peers and routes; none for none."""
+
+    ip: tuple[str, ...] = ()
+    bridge: tuple[str, ...] = ()
+
+
+def overlay(data: Datastore, node: str, *, carries: bool) -> Overlay:
+    """The device on one node; every node needs one, to receive by.
+
+    Args:
+        data: the datastore.
+        node: the node's name.
+        carries: whether the node sends by it what its own routes send direct.
+    """
+    host = data.host(node)
+    if host is None:
+        return Overlay()
+    tunnel = {
+        peer.name: _OVERLAY_NETWORK[int(peer.address.ip) & int(_OVERLAY_NETWORK.hostmask)]
+        for peer in data.hosts
+    }
+    mac = {name: vxlan_mac(f"{OVERLAY_DEVICE}.{name}") for name in tunnel}
+    peers = [peer for peer in data.hosts if peer.name != node]
+    owners = {block.cidr: block.node for block in data.blocks}
+    carried = [
+        route for route in node_state(data, node).routes if route.device in (host.wire, host.device)
+    ]
+    return Overlay(
+        ip=(
+            f"link add {OVERLAY_DEVICE} mtu {data.link_mtu_bytes - VXLAN_OVERHEAD_BYTES}"
+            f" address {mac[node]} type vxlan id {_OVERLAY_VNI} dstport {_OVERLAY_PORT}"
+            f" local {host.address.ip} dev {host.device} nolearning",
+            f"addr add {tunnel[node]}/32 dev {OVERLAY_DEVICE}",
+            f"link set {OVERLAY_DEVICE} up",
+            # A node's own packets bear the device's address, and are answered there.
+            *(f"route add {tunnel[peer.name]} dev {OVERLAY_DEVICE} scope link" for peer in peers),
+            *(
+                f"route replace {route.destination} via {tunnel[owners[route.destination]]}"
+                f" dev {OVERLAY_DEVICE} onlink"
+                for route in _ordered(carried if carries else [])
+                if route.destination in owners
+            ),
+            *(
+                f"neigh replace {tunnel[peer.name]} lladdr {mac[peer.name]} dev {OVERLAY_DEVICE}"
+                " nud permanent"
+                for peer in peers
+            ),
+        ),
+        bridge=tuple(
+            f"fdb replace {mac[peer.name]} dev {OVERLAY_DEVICE}"
+            f" dst {peer.address.ip} self permanent"
+            for peer in peers
+        ),
+    )
+
+
+async def apply_overlay(namespace: str, wanted: Overlay) -> None:
+    """Make the other CNI's device as it should be, from its beginning; or take it away.
+
+    Raises:
+        DataplaneError: the kernel refused.
+    """
+
+    def apply_here() -> None:
+        if namespaces.has_interface(OVERLAY_DEVICE):
+            netns.batch_here([f"link del {OVERLAY_DEVICE}"])
+        netns.batch_here(list(wanted.ip))
+        netns.batch_here(list(wanted.bridge), "bridge")
+
+    await netns.run(namespace, apply_here)
 
 
 async def apply_bypass(namespace: str, routes: list[Route]) -> None:

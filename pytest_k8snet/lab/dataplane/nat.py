@@ -15,7 +15,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from pytest_k8snet.lab.dataplane import netns
-from pytest_k8snet.lab.dataplane.felix import IPIP_DEVICE, VXLAN_DEVICE, VXLAN_PORT, Datastore
+from pytest_k8snet.lab.dataplane.felix import IPIP_DEVICE, VXLAN_DEVICE, Datastore
 from pytest_k8snet.lab.dataplane.underlay import node_namespace
 from pytest_k8snet.lab.spec import LabSpec
 
@@ -238,9 +238,13 @@ def calico_rules(data: Datastore) -> str:
 
     The same on every node.
     """
-    pools = (str(pool.cidr) for pool in data.pools)
+    # Felix's masq_mgr.go and nat.go (v3.31): every pool counts, disabled ones as well, but not one
+    # for load balancers alone.
+    pools = (str(pool.cidr) for pool in data.pools if pool.uses != ("LoadBalancer",))
     natted = (str(pool.cidr) for pool in data.pools if pool.nat_outgoing)
     hosts = (str(host.address.ip) for host in data.hosts)
+    hosts_too = data.behaviour.nat_exclusions == "IPPoolsAndHostIPs"
+    vxlan_port = data.behaviour.vxlan_port
     lines = [
         f"table ip {_CALICO_TABLE}",
         f"delete table ip {_CALICO_TABLE}",
@@ -250,22 +254,22 @@ def calico_rules(data: Datastore) -> str:
         _address_set("hosts", hosts),
         "chain raw-prerouting {",
         "type filter hook prerouting priority raw;",
-        f"udp dport {VXLAN_PORT} notrack",
+        f"udp dport {vxlan_port} notrack",
         "ip protocol 4 notrack",
         "}",
         "chain raw-output {",
         "type filter hook output priority raw;",
-        f"udp dport {VXLAN_PORT} notrack",
+        f"udp dport {vxlan_port} notrack",
         "ip protocol 4 notrack",
         "}",
         "chain input {",
         "type filter hook input priority filter;",
         "ip protocol 4 ip saddr != @hosts drop",
-        f"udp dport {VXLAN_PORT} ip saddr != @hosts drop",
+        f"udp dport {vxlan_port} ip saddr != @hosts drop",
         "}",
         "chain postrouting {",
         "type nat hook postrouting priority srcnat;",
-        "ip saddr @nat-pools ip daddr != @pools masquerade",
+        f"ip saddr @nat-pools ip daddr != @pools{' ip daddr != @hosts' * hosts_too} masquerade",
         # A process of the node chose its source before a service's address was translated: under
         # another address than the tunnel's it would get its answer by another way.
         f'oifname {{ "{VXLAN_DEVICE}", "{IPIP_DEVICE}" }} fib saddr . oif type != local '

@@ -3,6 +3,7 @@
     node-node1 [eth0]--[n1] underlay [br0] [r0]--[eth0] router [out0]--[eth0] outside
     node-node3 [eth0]--[n3] underlay [br1] [r1]--[eth1] router
 
+A node of the layout ``two-nics`` has an ``eth1`` as well, on the bridge ``mgmt``, unshaped.
 Each node's link is shaped in both directions: at the node's ``eth0`` what it sends, at the
 bridge's end what it receives. Knows nothing of pods or of Calico.
 """
@@ -14,19 +15,20 @@ import hashlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import namespaces
 from pytest_k8snet.lab.dataplane import netns
-from pytest_k8snet.lab.spec import LabSpec, NodeSpec
+from pytest_k8snet.lab.spec import MANAGEMENT, NIC, LabSpec, NodeSpec
 from pytest_k8snet.units import BitRate
-
-#: The NIC of every node, and of every pod.
-NIC = "eth0"
 
 #: The namespaces beside those of nodes and pods.
 UNDERLAY, ROUTER, OUTSIDE = "underlay", "router", "outside"
 
 #: The router's interface to the outside client.
 OUTSIDE_INTERFACE = "out0"
+
+#: The bridge of the management network, the router's interface to it, and a node's NIC in it.
+_MANAGEMENT_BRIDGE, _MANAGEMENT_NIC = "mgmt", "eth1"
 
 _NO_IPV6 = {"ipv6/conf/default/disable_ipv6": "1"}
 _SWITCH = {
@@ -72,12 +74,22 @@ async def build(spec: LabSpec) -> None:
         DataplaneError: the kernel refused something.
     """
     await _make_namespaces(spec)
-    await netns.batch(UNDERLAY, underlay_commands(spec))
-    await asyncio.gather(
-        _prepare_links(spec),
-        _configure_router(spec),
-        *(_configure_node(spec, node) for node in spec.nodes),
-    )
+    try:
+        await netns.batch(UNDERLAY, underlay_commands(spec))
+        await asyncio.gather(
+            _prepare_links(spec),
+            _configure_router(spec),
+            *(_configure_node(spec, node) for node in spec.nodes),
+        )
+    except netns.DataplaneError as error:
+        if "Unknown device type" not in error.found:
+            raise
+        kinds = ", ".join(sorted({node.layout for node in spec.nodes} - {"plain"}))
+        raise LabError(
+            f"this machine's kernel lacks a kind of device that the layout needs ({kinds})",
+            found=error.found,
+            remedy="load its module (modprobe 8021q, bonding or macvlan), or give another --layout",
+        ) from None
 
 
 def underlay_commands(spec: LabSpec) -> list[str]:
@@ -92,13 +104,64 @@ def underlay_commands(spec: LabSpec) -> list[str]:
             f"link set r{index} master br{index} up",
         ]
     for index, node in enumerate(spec.nodes):
-        bridge = spec.subnets().index(node.address.network)
+        bridge, port = f"br{spec.subnets().index(node.address.network)}", f"n{index}"
         lines += [
             f"link add n{index} mtu {mtu} type veth"
-            f" peer name {NIC} mtu {mtu} netns {node_namespace(node.name)}",
-            f"link set n{index} master br{bridge} up",
+            f" peer name {NIC} mtu {mtu} netns {node_namespace(node.name)}"
+        ]
+        if node.layout == "vlan":
+            port = f"n{index}.100"
+            lines += [
+                f"link set n{index} up",
+                f"link add link n{index} name {port} type vlan id 100",
+            ]
+        lines += [f"link set {port} master {bridge} up"]
+    managed = [n for n, node in enumerate(spec.nodes) if node.layout == "two-nics"]
+    if managed:
+        lines += [
+            f"link add {_MANAGEMENT_BRIDGE} type bridge",
+            f"link set {_MANAGEMENT_BRIDGE} up",
+            f"link add rm type veth peer name {_MANAGEMENT_BRIDGE} netns {ROUTER}",
+            f"link set rm master {_MANAGEMENT_BRIDGE} up",
+        ]
+    for index in managed:
+        namespace = node_namespace(spec.nodes[index].name)
+        lines += [
+            f"link add m{index} type veth peer name {_MANAGEMENT_NIC} netns {namespace}",
+            f"link set m{index} master {_MANAGEMENT_BRIDGE} up",
         ]
     return lines
+
+
+def node_commands(spec: LabSpec, node: NodeSpec) -> list[str]:
+    """The ``ip`` commands that give a node its addresses and routes, in the node's namespace."""
+    wire, router = node.wire, spec.router_address(node.address.network).ip
+    if node.layout == "loopback":
+        # Whatever the node sends bears the address that the fabric has a route to.
+        return [
+            f"addr add {node.address.ip}/32 dev {wire}",
+            f"link set {wire} up",
+            f"addr add {node.calico_address} dev lo",
+            f"route add {router} dev {wire} scope link",
+            f"route add default via {router} dev {wire} src {node.calico_address.ip}",
+        ]
+    lines = {
+        "vlan": [f"link add link {NIC} name {wire} type vlan id 100"],
+        "macvlan": [f"link add link {NIC} name {wire} type macvlan mode bridge"],
+        "bond": [f"link add {wire} type bond mode active-backup", f"link set {NIC} master {wire}"],
+        "bridge": [f"link add {wire} type bridge", f"link set {NIC} master {wire}"],
+    }.get(node.layout, [])
+    lines += [f"link set {NIC} up", f"addr add {node.address} dev {wire}", f"link set {wire} up"]
+    if node.layout != "two-nics":
+        return [*lines, f"route add default via {router} dev {wire}"]
+    others = [subnet for subnet in spec.subnets() if subnet != node.address.network]
+    return [
+        *lines,
+        *(f"route add {subnet} via {router} dev {wire}" for subnet in others),
+        f"addr add {node.internal_ip}/{MANAGEMENT.prefixlen} dev {_MANAGEMENT_NIC}",
+        f"link set {_MANAGEMENT_NIC} up",
+        f"route add default via {MANAGEMENT[1]} dev {_MANAGEMENT_NIC}",
+    ]
 
 
 async def _make_namespaces(spec: LabSpec) -> None:
@@ -115,15 +178,11 @@ async def _make_namespaces(spec: LabSpec) -> None:
 
 
 async def _configure_node(spec: LabSpec, node: NodeSpec) -> None:
-    router = spec.router_address(node.address.network).ip
-    lines = [
-        f"addr add {node.address} dev {NIC}",
-        f"link set {NIC} up",
-        f"route add default via {router} dev {NIC}",
-    ]
-
     def configure() -> None:
-        netns.batch_here(lines)
+        if node.layout == "macvlan":
+            # Else both devices answer for the address, and who was first gets the packets.
+            namespaces.write_sysctls({f"ipv4/conf/{NIC}/arp_ignore": "1"})
+        netns.batch_here(node_commands(spec, node))
         if spec.link_rate is not None:
             shaper = Shaper(rate=spec.link_rate, mtu_bytes=spec.link_mtu_bytes)
             netns.batch_here([shaper.command(NIC)], "tc")
@@ -147,6 +206,16 @@ async def _configure_router(spec: LabSpec) -> None:
         lines += [
             f"addr add {spec.router_address(subnet)} dev eth{index}",
             f"link set eth{index} up",
+        ]
+    lines += [
+        f"route add {node.calico_address} via {node.address.ip}"
+        for node in spec.nodes
+        if node.layout == "loopback"
+    ]
+    if any(node.layout == "two-nics" for node in spec.nodes):
+        lines += [
+            f"addr add {MANAGEMENT[1]}/{MANAGEMENT.prefixlen} dev {_MANAGEMENT_BRIDGE}",
+            f"link set {_MANAGEMENT_BRIDGE} up",
         ]
     mtu = spec.link_mtu_bytes
     outside = spec.outside_address.network

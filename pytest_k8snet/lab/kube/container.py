@@ -81,7 +81,7 @@ async def make_sandbox(pod: Object, *, spec: LabSpec, node: NodeSpec, cni: Cni) 
     else:
         name, hostname = node_namespace(node.name), node.name
     try:
-        address = (await cni.add(pod, name)).address if own else str(node.address.ip)
+        address = (await cni.add(pod, name)).address if own else str(node.internal_ip)
         _write_files(pod, spec, directory, hostname, address)
     except BaseException:
         await asyncio.shield(remove_sandbox(pod, cni=cni))

@@ -193,7 +193,7 @@ class PodWorker:
         self._initial = self._workers("spec.initContainers")
         self._main = self._workers("spec.containers")
         self.state = PodState(
-            node_address=str(node.address.ip),
+            node_address=str(node.internal_ip),
             initial=[worker.state for worker in self._initial],
             containers=[worker.state for worker in self._main],
         )

@@ -361,7 +361,9 @@ class ServiceProxy(Controller):
             f"{namespace_of(one)}/{name_of(one)}": one for one in self._store.list("endpoints")
         }
         ports = nat.service_ports(self._store.list("services"), endpoints)
-        pools = [pool.cidr for pool in read_pools(self._store.list(POOLS))]
+        pools = [pool.cidr for pool in read_pools(self._store.list(POOLS)) if not pool.disabled]
+        if self._spec.cluster_cidr is not None:
+            pools = [self._spec.cluster_cidr]
         # nft takes no set whose intervals overlap.
         ruleset = nat.service_rules(ports, list(map(str, collapse_addresses(pools))))
         if ruleset != self._ruleset:

@@ -43,7 +43,7 @@ def objects(spec: LabSpec) -> Iterator[Entry]:
         yield "clusterrolebindings.rbac.authorization.k8s.io", binding
     for node in node_objects(spec):
         yield "nodes", node
-    control_plane = {"address": spec.service_cidr[1], "node": spec.nodes[0].address.ip}
+    control_plane = {"address": spec.service_cidr[1], "node": spec.nodes[0].internal_ip}
     yield "services", _manifest(_KUBERNETES_SERVICE, **control_plane)
     yield "endpoints", _manifest(_KUBERNETES_ENDPOINTS, **control_plane)
     yield "deployments.apps", _manifest(_COREDNS, replicas=min(2, len(spec.nodes)))
@@ -307,7 +307,7 @@ def _status(node: NodeSpec, architecture: str) -> Object:
     }
     return {
         "addresses": [
-            {"type": "InternalIP", "address": str(node.address.ip)},
+            {"type": "InternalIP", "address": str(node.internal_ip)},
             {"type": "Hostname", "address": node.name},
         ],
         "capacity": room,

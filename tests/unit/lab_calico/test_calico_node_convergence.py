@@ -33,7 +33,7 @@ class Nodes:
             now,
             dict.fromkeys(NAMES, programme(peer)),
             self.loaded,
-            families={family},
+            tunnels={family},
             faults=Faults.read(data),
         )
         self.loaded = dict(moment.programmes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,15 @@ from pytest_k8snet.units import BitRate
         LabSpec(nodes=study_nodes()),
         LabSpec(nodes=study_nodes(1), link_rate=None),
         LabSpec(
-            nodes=(NodeSpec(name="a", address=IPv4Interface("10.0.0.1/28"), control_plane=True),),
+            nodes=(
+                NodeSpec(
+                    name="a",
+                    address=IPv4Interface("10.0.0.1/28"),
+                    control_plane=True,
+                    layout="loopback",
+                ),
+            ),
+            cluster_cidr=IPv4Network("10.1.0.0/16"),
             link_rate=BitRate(1e9),
             load_balancer_range=(IPv4Address("10.0.0.5"), IPv4Address("10.0.0.6")),
             calico=CalicoSpec(version="v3.33.0", install="operator", api_shape="C"),
