@@ -11,6 +11,7 @@ from pytest_k8snet import lab
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.pods import PodSettings
 from pytest_k8snet.lab.spec import DEFAULT_LINK_RATE, LabSpec, study_nodes
 from pytest_k8snet.measure.run import Run, RunSpec
 from pytest_k8snet.options import DEFAULT_IMAGE, DEFAULT_WEB_IMAGE
@@ -41,8 +42,10 @@ def lab_run(
             run_id=f"k8snet-{secrets.token_hex(3)}",
             change=ChangeSettings(strategy="dedicated"),
             modes=modes or tuple(CalicoMode),
-            image=DEFAULT_IMAGE,
-            web_image=DEFAULT_WEB_IMAGE,
+            pods=PodSettings(
+                image=DEFAULT_IMAGE,
+                web_image=DEFAULT_WEB_IMAGE,
+            ),
             pod_timeout=Seconds(60),
             outside_prefix=process.outside_prefix,
         )

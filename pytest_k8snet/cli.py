@@ -1,4 +1,4 @@
-"""The ``k8snet`` command: init, lab, doctor, restore, report, judge, export, completion.
+"""The ``k8snet`` command: init, lab, doctor, images, restore, report, judge, export, completion.
 
 Each sub-command imports what it needs when it is called, so that ``k8snet --help`` is instant.
 """
@@ -106,6 +106,14 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
     doctor.add_argument("--image", help="for --resolution: image of the pods, as of k8snet_image")
     _add_output(doctor)
     doctor.set_defaults(run=_doctor)
+
+    images = _command(commands, "images", "list the images of a run's pods, to be mirrored")
+    images.add_argument(
+        "--to",
+        metavar="REGISTRY",
+        help="print the commands that copy them there, with all architectures, and what to set",
+    )
+    images.set_defaults(run=_images)
 
     restore = _command(
         commands, "restore", "put a cluster back that an interrupted run has left changed"
@@ -240,6 +248,25 @@ def _resolution(options: argparse.Namespace) -> int:
         found = measure_resolution(Gates(observer=recorder, plan=plan), run.node_pair())
     print(found)
     return 0 if found.sound else 1
+
+
+def _images(options: argparse.Namespace) -> int:
+    from pytest_k8snet.options import DEFAULT_IMAGE, DEFAULT_WEB_IMAGE
+
+    images = {"k8snet_image": DEFAULT_IMAGE, "k8snet_web_image": DEFAULT_WEB_IMAGE}
+    if options.to is None:
+        print("\n".join(images.values()))
+        return 0
+    copies = {
+        name: f"{options.to.rstrip('/')}/{image.rpartition('/')[2]}"
+        for name, image in images.items()
+    }
+    for name, image in images.items():
+        print(f"skopeo copy --all docker://{image} docker://{copies[name]}")
+    print("\n# pytest.ini\n[pytest]")
+    for name, image in copies.items():
+        print(f"{name} = {image}")
+    return 0
 
 
 def _restore(options: argparse.Namespace) -> int:

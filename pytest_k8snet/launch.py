@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.pods import PodSettings
 from pytest_k8snet.errors import K8sNetError
 from pytest_k8snet.measure.run import Run, RunSpec
 from pytest_k8snet.report.recorder import Recorder
@@ -97,9 +98,18 @@ def _run_spec(
         ),
         modes=modes,
         node_names=settings.nodes,
+        zones=settings.zones,
         namespace=settings.namespace,
-        image=settings.image,
-        web_image=settings.web_image,
+        pods=PodSettings(
+            image=settings.image,
+            web_image=settings.web_image,
+            pull_secrets=settings.image_pull_secrets,
+            tolerations=settings.tolerations,
+            priority_class=settings.priority_class or "",
+            requests=settings.pod_requests,
+            limits=settings.pod_limits,
+            node_labels=settings.node_labels,
+        ),
         pod_timeout=settings.pod_timeout,
         service=settings.service,
         outside_prefix=settings.outside,

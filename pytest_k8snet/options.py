@@ -9,6 +9,7 @@ this light. The values are read in ``settings``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
 
     from pytest_k8snet.calico.modes import CalicoMode
+    from pytest_k8snet.cluster.nodes import Toleration
     from pytest_k8snet.verdict.plan import Plan
 
 #: Set where another plugin or conftest has the short ``--kubeconfig``: which of ours it is then.
@@ -139,6 +141,33 @@ def _positive_duration(text: str) -> Seconds:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
+
+
+def _pairs(text: str) -> dict[str, str]:
+    found = {}
+    for word in _words(text):
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise ValueError(f"{word!r} is no NAME=VALUE")
+        found[key] = value
+    return found
+
+
+def _quantities(text: str) -> dict[str, str]:
+    found = _pairs(text)
+    for name, value in found.items():
+        # resource.Quantity of k8s.io/apimachinery.
+        if not re.fullmatch(r"\d+(\.\d*)?(m|[kMGTPE]|[KMGTPE]i|e\d+)?", value):
+            raise ValueError(f"{name}={value} is no quantity like 500m, 2 or 256Mi")
+    return found
+
+
+def _tolerations(text: str) -> tuple[Toleration, ...]:
+    if not (words := _words(text)):
+        return ()
+    from pytest_k8snet.cluster.nodes import Toleration
+
+    return tuple(map(Toleration.parse, words))
 
 
 def _command(text: str) -> tuple[str, ...]:
@@ -270,6 +299,18 @@ OPTIONS: tuple[Option, ...] = (
         default="",
     ),
     Option(
+        "node_labels",
+        "labels of the nodes to choose from, e.g. pool=net,disk=ssd (default: all nodes)",
+        read=_pairs,
+        default="",
+    ),
+    Option(
+        "zones",
+        "zone of the client's node and of the server's, or one zone for both (default: any)",
+        read=_words,
+        default="",
+    ),
+    Option(
         "service",
         "existing Service NAMESPACE/NAME[:PORT] for web_service, instead of one made for the run",
         flags=("--k8snet-service",),
@@ -296,6 +337,37 @@ OPTIONS: tuple[Option, ...] = (
         "web_image",
         "image of the web service's pods: agnhost, or one that takes its arguments",
         default=DEFAULT_WEB_IMAGE,
+    ),
+    Option(
+        "image_pull_secrets",
+        "names of secrets in the pods' namespace (k8snet_namespace) to pull images with",
+        read=_words,
+        default="",
+    ),
+    Option(
+        "pod_requests",
+        "resources that each pod requests, e.g. cpu=500m,memory=64Mi (default: cpu=10m and some "
+        "MiB)",
+        read=_quantities,
+        default="",
+    ),
+    Option(
+        "pod_limits",
+        "resource limits of each pod, e.g. cpu=4,memory=256Mi, where a quota wants them "
+        "(default: none)",
+        read=_quantities,
+        default="",
+    ),
+    Option(
+        "priority_class",
+        "PriorityClass of the pods (default: the cluster's)",
+    ),
+    Option(
+        "tolerations",
+        "taints that the pods tolerate, as KEY[=VALUE][:EFFECT], or * (default: those of "
+        "control-plane nodes)",
+        read=_tolerations,
+        default="",
     ),
     Option(
         "pod_timeout",

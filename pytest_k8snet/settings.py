@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,9 @@ from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.options import OPTIONS, Change, Option, Ticket, paths
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict.plan import Plan
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.nodes import Toleration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +38,16 @@ class Settings:
     namespace: str | None
     image: str
     web_image: str
+    image_pull_secrets: tuple[str, ...]
+    pod_requests: Mapping[str, str]
+    pod_limits: Mapping[str, str]
+    priority_class: str | None
+    tolerations: tuple[Toleration, ...]
     pod_timeout: Seconds
     exec_ping: Seconds
     nodes: tuple[str, ...]
+    node_labels: Mapping[str, str]
+    zones: tuple[str, ...]
     service: str | None
     outside: tuple[str, ...]
     change: Change
@@ -73,6 +83,8 @@ def _as_text(value: object) -> str:
         return ""
     if isinstance(value, tuple):
         return " ".join(map(str, value))
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={text}" for key, text in value.items())
     return str(value)
 
 
@@ -161,6 +173,19 @@ def _refuse_contradictions(settings: Settings) -> None:
             "one node makes no pair",
             found=f"{settings.nodes[0]} from {settings.origins['nodes']}",
             remedy="name at least two nodes, client first, or none at all",
+        )
+    if len(settings.zones) > 2:
+        raise SettingsError(
+            "a pair lies in two zones at most",
+            found=f"{' '.join(settings.zones)} from {settings.origins['zones']}",
+            remedy="name the client's zone and the server's, or one zone for both",
+        )
+    if settings.image_pull_secrets and settings.namespace is None:
+        raise SettingsError(
+            "image pull secrets are read in the pods' own namespace, and the run's is made anew",
+            found=f"{' '.join(settings.image_pull_secrets)} from "
+            f"{settings.origins['image_pull_secrets']}",
+            remedy="make a namespace with these secrets and name it: -o k8snet_namespace=NAME",
         )
     if settings.resume is not None and not settings.resume.is_file():
         raise SettingsError(

@@ -217,7 +217,7 @@ def _forbidden(reason: str, message: str, target: Target, user: str) -> Forbidde
             status=403,
             reason=reason,
             found=message,
-            remedy=_admission_remedy(message),
+            remedy=admission_remedy(message),
         )
     who = rbac["user"] if rbac else user
     verb = rbac["verb"] if rbac else target.verb
@@ -242,7 +242,8 @@ def _forbidden(reason: str, message: str, target: Target, user: str) -> Forbidde
     )
 
 
-def _admission_remedy(message: str) -> str:
+def admission_remedy(message: str) -> str:
+    """Say what can be done about an object that admission refuses, in Kubernetes' own words."""
     if "PodSecurity" in message:
         return (
             "use a namespace whose label pod-security.kubernetes.io/enforce allows it "
@@ -250,8 +251,24 @@ def _admission_remedy(message: str) -> str:
         )
     if "being terminated" in message:
         return "the namespace is being deleted: use another one"
+    if "must specify" in message:
+        # "failed quota: q: must specify limits.cpu for: c; requests.memory for: c"
+        lacking = [
+            (kind, ",".join(f"{one}=..." for one in dict.fromkeys(found)))
+            for kind in ("limits", "requests")
+            if (found := re.findall(rf"\b{kind}\.([a-z-]+)", message))
+        ]
+        options = " ".join(f"-o k8snet_pod_{kind}={values}" for kind, values in lacking)
+        return f"the quota wants them of every pod: {options}, or choose another namespace"
+    if "per Container" in message or "per Pod" in message:
+        return (
+            "a LimitRange bounds what a pod may ask for: stay within it by -o "
+            "k8snet_pod_limits=... and -o k8snet_pod_requests=..., or choose another namespace"
+        )
     if "quota" in message:
         return "raise the namespace's ResourceQuota or choose another namespace"
+    if "PriorityClass" in message:
+        return "`kubectl get priorityclasses` lists those for -o k8snet_priority_class=..."
     return "ask the owner of the admission policy for an exception for this run's namespace"
 
 

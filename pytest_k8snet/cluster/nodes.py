@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_k8snet.errors import NodesError
@@ -17,13 +17,65 @@ Placement: TypeAlias = Literal["same-node", "same-subnet", "cross-subnet", ""]
 
 #: The node's address with its subnet's prefix, as Calico's node agent has found it.
 CALICO_ADDRESS = "projectcalico.org/IPv4Address"
-#: Taints that the pods of a run tolerate.
-TOLERATED_TAINTS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
+#: How control-plane nodes are labelled, and tainted.
+_CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 #: The label by which pods choose a node.
 _HOSTNAME = "kubernetes.io/hostname"
+#: The labels of a node's zone: that of today, and that of before Kubernetes 1.17.
+_ZONES = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
 _REPELLING = frozenset({"NoSchedule", "NoExecute"})
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 #: Conditions that hold a node back when they are True, in the kubelet's words.
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toleration:
+    """A taint that the pods of a run tolerate.
+
+    Attributes:
+        key: the taint's key; empty tolerates every taint.
+        value: its value; None tolerates any.
+        effect: its effect; empty tolerates each.
+    """
+
+    key: str
+    value: str | None = None
+    effect: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Toleration:
+        """Read ``KEY[=VALUE][:EFFECT]``, as ``kubectl taint`` has it, or ``*``."""
+        pair, _, effect = text.partition(":")
+        key, equals, value = pair.partition("=")
+        if effect not in ("", *_EFFECTS) or not key or (key == "*" and text != "*"):
+            raise ValueError(
+                f"{text!r} is no taint: KEY[=VALUE][:EFFECT] with an effect of "
+                f"{', '.join(_EFFECTS)}, or *"
+            )
+        return cls(key="" if key == "*" else key, value=value if equals else None, effect=effect)
+
+    def __str__(self) -> str:
+        value = "" if self.value is None else f"={self.value}"
+        return f"{self.key or '*'}{value}" + (f":{self.effect}" if self.effect else "")
+
+    def manifest(self) -> dict[str, str]:
+        """Return it as a pod has it."""
+        found = {"key": self.key} if self.key else {}
+        found |= {"operator": "Exists"} if self.value is None else {"value": self.value}
+        return found | ({"effect": self.effect} if self.effect else {})
+
+    def covers(self, taint: Mapping[str, Any]) -> bool:
+        """Tell whether a taint is tolerated."""
+        return (
+            self.key in ("", taint.get("key"))
+            and self.value in (None, taint.get("value") or "")
+            and self.effect in ("", taint.get("effect"))
+        )
+
+
+#: What the pods of every run tolerate.
+CONTROL_PLANE = tuple(Toleration(key=key) for key in _CONTROL_PLANE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +90,7 @@ class Node:
         labels: the Node object's labels.
         annotations: the Node object's annotations.
         system: ``linux`` or ``windows``.
+        architecture: e.g. ``amd64`` or ``arm64``.
         kernel_version: e.g. ``6.1.0-18-amd64``.
         os_image: e.g. ``Debian GNU/Linux 12 (bookworm)``.
         kubelet_version: e.g. ``v1.32.1``.
@@ -53,6 +106,7 @@ class Node:
     labels: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     annotations: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     system: str = "linux"
+    architecture: str = ""
     kernel_version: str = ""
     os_image: str = ""
     kubelet_version: str = ""
@@ -71,6 +125,11 @@ class Node:
         """The value of its hostname label, by which pods choose it."""
         return self.labels.get(_HOSTNAME, self.name)
 
+    @property
+    def zone(self) -> str:
+        """The value of its zone label; empty where it has none."""
+        return next((self.labels[key] for key in _ZONES if key in self.labels), "")
+
     def same_subnet(self, other: Node) -> bool:
         """Tell whether this node's own subnet contains the other node.
 
@@ -88,8 +147,13 @@ class Node:
         return address in self.interface.network
 
 
-def read_node(node: Mapping[str, Any]) -> Node:
-    """Read a ``Node`` from a Kubernetes Node object."""
+def read_node(node: Mapping[str, Any], tolerations: Sequence[Toleration] = ()) -> Node:
+    """Read a ``Node`` from a Kubernetes Node object.
+
+    Args:
+        node: the object.
+        tolerations: what the run's pods tolerate beside the taints of control-plane nodes.
+    """
     metadata, status = node.get("metadata") or {}, node.get("status") or {}
     info = status.get("nodeInfo") or {}
     labels = dict(metadata.get("labels") or {})
@@ -97,7 +161,7 @@ def read_node(node: Mapping[str, Any]) -> Node:
     not_ready = _not_ready(status.get("conditions") or [])
     system = labels.get("kubernetes.io/os", "linux")
     foreign = "" if system == "linux" else f"runs {system}"
-    repelled = _repelled(node.get("spec") or {})
+    repelled = _repelled(node.get("spec") or {}, (*CONTROL_PLANE, *tolerations))
     return Node(
         name=metadata["name"],
         internal_ip=_internal_ip(status.get("addresses") or []),
@@ -105,25 +169,29 @@ def read_node(node: Mapping[str, Any]) -> Node:
         labels=labels,
         annotations=annotations,
         system=system,
+        architecture=info.get("architecture", ""),
         kernel_version=info.get("kernelVersion", ""),
         os_image=info.get("osImage", ""),
         kubelet_version=info.get("kubeletVersion", ""),
         ready=not not_ready,
         schedulable=not (foreign or repelled),
         trouble="; ".join(filter(None, (not_ready, foreign, repelled))),
-        control_plane=any(label in labels for label in TOLERATED_TAINTS),
+        control_plane=any(label in labels for label in _CONTROL_PLANE),
     )
 
 
-def list_nodes(api: Api, *, hostnames: Collection[str] = ()) -> list[Node]:
+def list_nodes(
+    api: Api, *, hostnames: Collection[str] = (), tolerations: Sequence[Toleration] = ()
+) -> list[Node]:
     """List the nodes of the cluster, in natural order of their names.
 
     Args:
         api: the cluster.
         hostnames: the values of the hostname labels of those wanted; empty takes all.
+        tolerations: see :func:`read_node`.
     """
     labels = f"{_HOSTNAME} in ({','.join(sorted(hostnames))})" if hostnames else ""
-    found = map(read_node, api.list("/api/v1/nodes", labels=labels))
+    found = [read_node(node, tolerations) for node in api.list("/api/v1/nodes", labels=labels)]
     return sorted(found, key=lambda node: _natural(node.name))
 
 
@@ -161,6 +229,8 @@ def choose_nodes(
     nodes: Sequence[Node],
     wanted: Literal["same-node", "same-subnet", "cross-subnet", "any"] = "any",
     names: Sequence[str] = (),
+    *,
+    zones: Sequence[str] = (),
 ) -> tuple[Node, Node]:
     """Choose two nodes to measure between, the client's first; the same ones every time.
 
@@ -171,26 +241,60 @@ def choose_nodes(
         nodes: the cluster's nodes, usable or not.
         wanted: how the two shall lie to each other.
         names: nodes to choose among, in order of preference; two names mean just this pair.
+        zones: the client's zone and the server's, or one for both; empty takes any.
 
     Raises:
         NodesError: no two nodes fit; each unusable one is named with its reason.
     """
     candidates = _candidates(nodes, names)
+    near, far = (zones[0], zones[-1]) if zones else ("", "")
     if wanted == "same-node":
-        if candidates:
-            return candidates[0], candidates[0]
-        raise _none_fit("no node is usable", nodes)
-    pairs = [(a, b) for i, a in enumerate(candidates) for b in candidates[i + 1 :]]
+        for node in candidates:
+            if near in ("", node.zone):
+                return node, node
+        raise _none_fit("no node is usable", nodes, zones)
+    order = {node.name: place for place, node in enumerate(candidates)}
+    servers = [node for node in candidates if far in ("", node.zone)]
+    beside = _beside(servers) if wanted == "same-subnet" else lambda _: servers
+    # Lazily: thousands of nodes have millions of pairs, and the first that fits is taken.
+    pairs = (
+        (a, b)
+        for a in candidates
+        if near in ("", a.zone)
+        for b in beside(a)
+        if a is not b and (near != far or order[a.name] < order[b.name])
+    )
     if wanted == "any":
-        if not pairs:
-            raise _none_fit("there are no two usable nodes", nodes)
-        near = [pair for pair in pairs if placement(*pair) == "same-subnet"]
-        return (near or pairs)[0]
-    for pair in pairs:
-        if placement(*pair) == wanted:
-            return pair
+        if (first := next(pairs, None)) is None:
+            raise _none_fit("there are no two usable nodes", nodes, zones)
+        try:
+            return choose_nodes(nodes, "same-subnet", names, zones=zones)
+        except NodesError:
+            return first
+    subnets = {node.interface.network for node in candidates if node.interface is not None}
+    if wanted == "same-subnet" or len(subnets) > 1:
+        for pair in pairs:
+            if placement(*pair) == wanted:
+                return pair
     where = "in one subnet" if wanted == "same-subnet" else "in different subnets"
-    raise _none_fit(f"no two usable nodes lie {where}", nodes)
+    raise _none_fit(f"no two usable nodes lie {where}", nodes, zones)
+
+
+def _beside(nodes: Sequence[Node]) -> Callable[[Node], Iterator[Node]]:
+    """Make a function that returns the nodes in whose subnet a node lies, without trying all."""
+    by_subnet: dict[IPv4Network, list[Node]] = {}
+    for node in nodes:
+        if node.interface is not None:
+            by_subnet.setdefault(node.interface.network, []).append(node)
+    lengths = {subnet.prefixlen for subnet in by_subnet}
+
+    def of(node: Node) -> Iterator[Node]:
+        if node.interface is not None:
+            for length in lengths:
+                subnet = IPv4Interface((node.interface.ip, length)).network
+                yield from by_subnet.get(subnet, ())
+
+    return of
 
 
 def _candidates(nodes: Sequence[Node], names: Sequence[str]) -> list[Node]:
@@ -217,9 +321,9 @@ def _candidates(nodes: Sequence[Node], names: Sequence[str]) -> list[Node]:
     return chosen
 
 
-def _none_fit(problem: str, nodes: Sequence[Node]) -> NodesError:
+def _none_fit(problem: str, nodes: Sequence[Node], zones: Sequence[str]) -> NodesError:
     return NodesError(
-        problem,
+        problem + (f" (zones asked for: {', '.join(zones)})" if zones else ""),
         found=_in_words(nodes),
         remedy="add or repair nodes, or name others; a node's subnet is what Calico writes into "
         f"its annotation {CALICO_ADDRESS}",
@@ -251,7 +355,7 @@ def _not_ready(conditions: Sequence[Mapping[str, Any]]) -> str:
     return "not ready (the kubelet has not reported)"
 
 
-def _repelled(spec: Mapping[str, Any]) -> str:
+def _repelled(spec: Mapping[str, Any], tolerations: Sequence[Toleration]) -> str:
     reasons = ["cordoned"] if spec.get("unschedulable") else []
     for taint in spec.get("taints") or []:
         key, effect = taint.get("key", ""), taint.get("effect", "")
@@ -262,7 +366,7 @@ def _repelled(spec: Mapping[str, Any]) -> str:
             "unreachable",
         ):
             continue
-        if effect in _REPELLING and key not in TOLERATED_TAINTS:
+        if effect in _REPELLING and not any(one.covers(taint) for one in tolerations):
             value = f"={taint['value']}" if taint.get("value") else ""
             reasons.append(f"taint {key}{value}:{effect}")
     return "; ".join(reasons)

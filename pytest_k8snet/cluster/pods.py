@@ -7,13 +7,14 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.cluster.admission import OPT_OUT_ANNOTATIONS, OPT_OUT_LABELS, Admitted, compare
 from pytest_k8snet.cluster.api_errors import collection
 from pytest_k8snet.cluster.exec import CONTAINER
 from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, this_process
-from pytest_k8snet.cluster.nodes import TOLERATED_TAINTS, prefer_ipv4
+from pytest_k8snet.cluster.nodes import CONTROL_PLANE, Toleration, prefer_ipv4
 from pytest_k8snet.errors import ClusterError, K8sNetError, PodError
 from pytest_k8snet.tools import capture
 
@@ -38,6 +39,31 @@ LIFETIME_SECONDS = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PodSettings:
+    """What a user sets for all pods of a run.
+
+    Attributes:
+        image: the image of the pods that commands run in.
+        web_image: the image of the web service.
+        pull_secrets: names of ``imagePullSecrets`` in the pods' namespace.
+        tolerations: beside those of control-plane nodes.
+        priority_class: the name of a PriorityClass; empty takes the cluster's default.
+        requests: resources by name, instead of our small ones.
+        limits: likewise; empty sets none.
+        node_labels: labels of the nodes that the web service's pods run on.
+    """
+
+    image: str
+    web_image: str
+    pull_secrets: tuple[str, ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+    priority_class: str = ""
+    requests: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PodRequest:
     """A pod that a run needs; equal requests are served by one pod.
 
@@ -47,7 +73,6 @@ class PodRequest:
         host_network: whether it uses the node's own network.
         capture: whether it may capture packets: as root, with the capabilities for that alone.
         pool: the Calico IPPool that its address comes from; None takes the cluster's choice.
-        image: the container image; empty takes the run's.
         serves_http: whether it is a small web server (agnhost) instead of waiting for commands.
     """
 
@@ -56,7 +81,6 @@ class PodRequest:
     host_network: bool = False
     capture: bool = False
     pool: str | None = None
-    image: str = ""
     serves_http: bool = False
 
 
@@ -72,6 +96,8 @@ class Pod:
         host_network: whether it uses the node's own network.
         uid: tells it from a later pod of the same name.
         container: the container that commands run in.
+        image: what its container runs, by digest as the node pulled it; empty if unknown.
+        admitted: what admission has changed about it.
     """
 
     namespace: str
@@ -81,10 +107,20 @@ class Pod:
     host_network: bool
     uid: str = ""
     container: str = CONTAINER
+    image: str = ""
+    admitted: Admitted = field(default_factory=Admitted)
 
 
-def read_pod(pod: Mapping[str, Any]) -> Pod:
-    """Read a ``Pod`` from a Kubernetes Pod object."""
+def read_pod(pod: Mapping[str, Any], asked: Mapping[str, Any]) -> Pod:
+    """Read a ``Pod`` from a Kubernetes Pod object.
+
+    Args:
+        pod: the object.
+        asked: the manifest that it was made by.
+
+    Raises:
+        PodError: admission has made another pod of it.
+    """
     metadata, spec = pod["metadata"], pod.get("spec") or {}
     return Pod(
         namespace=metadata.get("namespace", ""),
@@ -93,6 +129,15 @@ def read_pod(pod: Mapping[str, Any]) -> Pod:
         address=prefer_ipv4(addresses_of(pod)),
         host_network=bool(spec.get("hostNetwork")),
         uid=metadata.get("uid", ""),
+        image=next(
+            (
+                str(one.get("imageID") or "")
+                for one in (pod.get("status") or {}).get("containerStatuses") or []
+                if one.get("name") == CONTAINER
+            ),
+            "",
+        ),
+        admitted=compare(asked, pod),
     )
 
 
@@ -145,7 +190,13 @@ def pod_name(run_id: str, request: PodRequest, number: int) -> str:
 
 
 def pod_manifest(
-    name: str, namespace: str, run_id: str, request: PodRequest, *, image: str, hostname: str
+    name: str,
+    namespace: str,
+    run_id: str,
+    request: PodRequest,
+    *,
+    settings: PodSettings,
+    hostname: str,
 ) -> dict[str, Any]:
     """Make the manifest of a pod that sleeps until it is deleted, or serves HTTP if asked to.
 
@@ -154,25 +205,30 @@ def pod_manifest(
         namespace: its namespace.
         run_id: the run it belongs to.
         request: what it is for.
-        image: the container image.
+        settings: what the user has set for all pods.
         hostname: the value of the node's hostname label, which need not be the node's name.
     """
     metadata: dict[str, Any] = {
         "name": name,
         "namespace": namespace,
-        "labels": run_labels(run_id, request.role),
-        "annotations": {PROCESS_ANNOTATION: this_process()},
+        "labels": {**OPT_OUT_LABELS, **run_labels(run_id, request.role)},
+        "annotations": {**OPT_OUT_ANNOTATIONS, PROCESS_ANNOTATION: this_process()},
     }
     if request.pool is not None:
         metadata["annotations"][POOL_ANNOTATION] = json.dumps([request.pool])
+    container = (
+        _web_container(settings.web_image)
+        if request.serves_http
+        else _client_container(settings.image)
+    )
     spec: dict[str, Any] = {
-        **_pod_spec(_web_container(image) if request.serves_http else _client_container(image)),
+        **_pod_spec(container, settings),
         # By label, so that the scheduler checks resources and speaks when it cannot.
         "nodeSelector": {"kubernetes.io/hostname": hostname},
         "restartPolicy": "Never",
         "activeDeadlineSeconds": LIFETIME_SECONDS,
         "volumes": [{"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}],
-        "tolerations": [{"key": key, "operator": "Exists"} for key in TOLERATED_TAINTS],
+        "tolerations": [one.manifest() for one in (*CONTROL_PLANE, *settings.tolerations)],
     }
     if request.capture:
         # Kubernetes gives added capabilities to root alone.
@@ -194,16 +250,26 @@ def pod_manifest(
 
 
 def web_deployment(
-    name: str, namespace: str, run_id: str, *, image: str, replicas: int, pool: str | None
+    name: str,
+    namespace: str,
+    run_id: str,
+    *,
+    settings: PodSettings,
+    replicas: int,
+    pool: str | None,
 ) -> dict[str, Any]:
     """Make a Deployment of a small HTTP server (agnhost's netexec), spread over the nodes."""
     labels = run_labels(run_id, name)
-    template: dict[str, Any] = {"labels": labels}
+    template: dict[str, Any] = {
+        "labels": {**OPT_OUT_LABELS, **labels},
+        "annotations": dict(OPT_OUT_ANNOTATIONS),
+    }
     if pool is not None:
-        template["annotations"] = {POOL_ANNOTATION: json.dumps([pool])}
+        template["annotations"][POOL_ANNOTATION] = json.dumps([pool])
     spec = {
-        **_pod_spec(_web_container(image)),
-        "nodeSelector": {"kubernetes.io/os": "linux"},
+        **_pod_spec(_web_container(settings.web_image), settings),
+        "tolerations": [one.manifest() for one in settings.tolerations],
+        "nodeSelector": {"kubernetes.io/os": "linux", **settings.node_labels},
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -272,11 +338,21 @@ def _web_container(image: str) -> dict[str, Any]:
     }
 
 
-def _pod_spec(container: dict[str, Any]) -> dict[str, Any]:
+def _pod_spec(container: dict[str, Any], settings: PodSettings) -> dict[str, Any]:
+    resources = {"requests": {**container["resources"]["requests"], **settings.requests}}
+    if settings.limits:
+        resources["limits"] = dict(settings.limits)
+    given: dict[str, Any] = {}
+    if settings.pull_secrets:
+        given["imagePullSecrets"] = [{"name": name} for name in settings.pull_secrets]
+    if settings.priority_class:
+        given["priorityClassName"] = settings.priority_class
     return {
+        **given,
         "containers": [
             {
                 **container,
+                "resources": resources,
                 "imagePullPolicy": "IfNotPresent",
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
@@ -325,6 +401,13 @@ _FINAL_WORDS = (
     "no such host",
     "does not exist",
     "no matching manifest",
+)
+
+
+_OTHER_ARCHITECTURE = (
+    "the image is not built for the node's architecture: copy all of its architectures to the "
+    "mirror (`k8snet images --to` writes how), or choose nodes, e.g. "
+    "-o k8snet_node_labels=kubernetes.io/arch=amd64"
 )
 
 
@@ -395,7 +478,9 @@ def _ended(status: Mapping[str, Any]) -> StartFailure:
             return StartFailure(
                 reason=ended.get("reason") or "Terminated",
                 message=f"exit code {ended.get('exitCode')}. {ended.get('message', '')}".strip(),
-                remedy="the image must have `sh` and `sleep`, and run as any user",
+                remedy=_OTHER_ARCHITECTURE
+                if "exec format error" in ended.get("message", "")
+                else "the image must have `sh` and `sleep`, and run as any user",
                 wants_logs=True,
             )
     return StartFailure(
@@ -419,7 +504,9 @@ def _waiting(container: Mapping[str, Any], option: str) -> StartFailure | None:
             reason=reason,
             message=f"image {image}: {message}" if image not in message else message,
             passing=not final,
-            remedy="check the image's name, that the node can reach its registry, and pull "
+            remedy=_OTHER_ARCHITECTURE
+            if "no matching manifest" in message
+            else "check the image's name, that the node can reach its registry, and pull "
             f"secrets; `-o {option}=...` names another (a mirror within reach)",
         )
     return StartFailure(

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster import pods
-from pytest_k8snet.cluster.api_errors import collection, object_path
+from pytest_k8snet.cluster.admission import compare
+from pytest_k8snet.cluster.api_errors import admission_remedy, collection, object_path
 from pytest_k8snet.cluster.nodes import usable_nodes
 from pytest_k8snet.cluster.pods import StartFailure, events_of, pauses, wait_ready
 from pytest_k8snet.errors import ClusterError, ConflictError, NotFoundError
@@ -33,14 +34,17 @@ class ServiceUrl(str):
 
     Attributes:
         way: ``clusterip``, ``dns``, ``nodeport`` or ``loadbalancer``.
+        distorted_by: what admission has done to the pods behind it that changes figures.
     """
 
     way: str
+    distorted_by: tuple[str, ...]
 
-    def __new__(cls, url: str, way: str) -> ServiceUrl:
+    def __new__(cls, url: str, way: str, distorted_by: tuple[str, ...] = ()) -> ServiceUrl:
         """Make a URL that knows its way."""
         self = super().__new__(cls, url)
         self.way = way
+        self.distorted_by = distorted_by
         return self
 
 
@@ -55,6 +59,8 @@ class WebService:
         path: the path to ask for.
         scheme: ``http`` or ``https``.
         cluster_domain: the domain of the cluster's DNS.
+        distorted_by: what admission has done to its pods that changes figures; of those that the
+            run made.
     """
 
     namespace: str
@@ -63,6 +69,7 @@ class WebService:
     path: str = "/"
     scheme: str = "http"
     cluster_domain: str = "cluster.local"
+    distorted_by: tuple[str, ...] = ()
     _api: Api = field(repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -144,7 +151,8 @@ class WebService:
         host = f"[{host}]" if ":" in host else host
         usual = _HTTPS_PORT if self.scheme == "https" else 80
         colon_port = "" if port == usual else f":{port}"
-        return ServiceUrl(f"{self.scheme}://{host}{colon_port}{self.path}", way)
+        url = f"{self.scheme}://{host}{colon_port}{self.path}"
+        return ServiceUrl(url, way, self.distorted_by)
 
     def _read(self) -> dict[str, Any]:
         return self._api.get(
@@ -178,13 +186,11 @@ def make_web_service(
     api, space, run_id = workspace.api, workspace.namespace, workspace.run_id
     name = pods.web_name(pool)
     deployments = collection("deployments", namespace=space, group="apps")
+    deployment = pods.web_deployment(
+        name, space, run_id, settings=workspace.settings, replicas=replicas, pool=pool
+    )
     made = [
-        (
-            deployments,
-            pods.web_deployment(
-                name, space, run_id, image=workspace.web_image, replicas=replicas, pool=pool
-            ),
-        ),
+        (deployments, deployment),
         (collection("services", namespace=space), pods.web_service(name, space, run_id)),
     ]
     for path, body in made:
@@ -195,7 +201,7 @@ def make_web_service(
             # Made by an earlier call of this run.
             if there["metadata"].get("labels", {}).get(pods.RUN_LABEL) != run_id:
                 raise error from None
-    wait_ready(
+    replicas_made = wait_ready(
         api,
         space,
         labels=f"{pods.selector(run_id)},{pods.ROLE_LABEL}={name}",
@@ -203,7 +209,14 @@ def make_web_service(
         timeout_seconds=workspace.pod_timeout_seconds,
         maker=lambda: _replica_failure(api.get(object_path(deployments, name))),
     )
-    service = WebService(namespace=space, name=name, _api=api)
+    template = deployment["spec"]["template"]
+    distorting = (phrase for pod in replicas_made for phrase in compare(template, pod).distorting)
+    service = WebService(
+        namespace=space,
+        name=name,
+        distorted_by=tuple(f"web pods: {phrase}" for phrase in dict.fromkeys(distorting)),
+        _api=api,
+    )
     _wait_endpoints(api, service, replicas)
     return service
 
@@ -284,8 +297,7 @@ def _replica_failure(deployment: Mapping[str, Any]) -> StartFailure | None:
             return StartFailure(
                 reason=condition.get("reason", "ReplicaFailure"),
                 message=condition.get("message", ""),
-                remedy="quota or admission rules of the namespace refuse the pods: change them, "
-                "or use another namespace",
+                remedy=admission_remedy(condition.get("message", "")),
             )
     return None
 

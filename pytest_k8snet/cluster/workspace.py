@@ -23,6 +23,7 @@ from pytest_k8snet.cluster.pods import (
     RUN_LABEL,
     Pod,
     PodRequest,
+    PodSettings,
     is_ready,
     namespace_manifest,
     pauses,
@@ -57,8 +58,7 @@ class Workspace:
         api: the cluster.
         run_id: the run; the label of all that is made.
         namespace: an existing namespace to use, which is never deleted; None makes one.
-        image: the image of pods.
-        web_image: the image of the web service.
+        settings: what the user has set for all pods.
         pod_timeout_seconds: how long pods may take to be ready.
     """
 
@@ -68,15 +68,13 @@ class Workspace:
         *,
         run_id: str,
         namespace: str | None,
-        image: str,
-        web_image: str,
+        settings: PodSettings,
         pod_timeout_seconds: float,
     ) -> None:
         self.api = api
         self.run_id = run_id
-        self.web_image = web_image
+        self.settings = settings
         self.pod_timeout_seconds = pod_timeout_seconds
-        self._image = image
         self._given_namespace = namespace
         self._namespace = ""
         self._hostnames: dict[str, str] = {}
@@ -221,12 +219,12 @@ class Workspace:
                 names={body["metadata"]["name"] for body in bodies},
                 timeout_seconds=self.pod_timeout_seconds,
             )
+            by_name = {pod["metadata"]["name"]: pod for pod in ready}
+            found = [read_pod(by_name[body["metadata"]["name"]], body) for body in bodies]
         except BaseException:
             self._abandon(namespace, bodies)
             raise
-        by_name = {pod["metadata"]["name"]: read_pod(pod) for pod in ready}
-        for request, body in zip(requests, bodies, strict=True):
-            self._pods[request] = by_name[body["metadata"]["name"]]
+        self._pods.update(zip(requests, found, strict=True))
 
     def _learn_hostnames(self, requests: Sequence[PodRequest]) -> None:
         if any(request.node not in self._hostnames for request in requests):
@@ -238,7 +236,7 @@ class Workspace:
             namespace,
             self.run_id,
             request,
-            image=request.image or self._image,
+            settings=self.settings,
             hostname=self._hostnames.get(request.node, request.node),
         )
 

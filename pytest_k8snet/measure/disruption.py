@@ -319,7 +319,6 @@ class Switches:
             role="web-bystander",
             node=server_node,
             pool=pool,
-            image=self._workspace.web_image,
             serves_http=True,
         )
         try:

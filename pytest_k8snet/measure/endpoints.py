@@ -187,6 +187,13 @@ class Endpoint:
         """
         return self.shell(argv, timeout_seconds=timeout_seconds)
 
+    @property
+    def distorted_by(self) -> tuple[str, ...]:
+        """What admission has done to the pod that changes figures."""
+        if not isinstance(self.shell, PodShell):
+            return ()
+        return tuple(f"{self}: {phrase}" for phrase in self.shell.pod.admitted.distorting)
+
     def trouble(self, found: str) -> PodError | None:
         """Return the failure of the pod below this that explains a failed command, or None."""
         return self.shell.trouble(found) if isinstance(self.shell, PodShell) else None
@@ -211,7 +218,14 @@ class Endpoint:
 
     def facts(self) -> dict[str, str]:
         """Return what a record says of this endpoint."""
-        return {"kind": self.kind, "name": self.name, "node": self.node, "address": self.address}
+        image = self.shell.pod.image if isinstance(self.shell, PodShell) else ""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "node": self.node,
+            "address": self.address,
+            **({"image": image} if image else {}),
+        }
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
@@ -246,6 +260,11 @@ class Pair:
     def baseline(self) -> Pair:
         """The node-node pair on the same two nodes: what the wire itself gives."""
         return self if self.scene == "node-node" else self.make_baseline()
+
+    @property
+    def distorted_by(self) -> tuple[str, ...]:
+        """What admission has done to either pod that changes figures."""
+        return self.client.distorted_by + self.server.distorted_by
 
     @property
     def label(self) -> str:
@@ -300,6 +319,7 @@ class Pair:
             "client": self.client.facts(),
             "server": self.server.facts(),
             "url": None,
+            "distorted_by": list(self.distorted_by),
         }
 
     def __str__(self) -> str:
@@ -317,6 +337,12 @@ class UrlPair:
 
     client: Endpoint
     url: str
+
+    @property
+    def distorted_by(self) -> tuple[str, ...]:
+        """What admission has done to the client's pod, or those behind, that changes figures."""
+        behind: tuple[str, ...] = getattr(self.url, "distorted_by", ())
+        return self.client.distorted_by + behind
 
     @property
     def label(self) -> str:
@@ -341,4 +367,5 @@ class UrlPair:
             "client": self.client.facts(),
             "server": None,
             "url": self.url,
+            "distorted_by": list(self.distorted_by),
         }

@@ -88,6 +88,8 @@ def cluster_facts(
                 "subnet": str(node.interface.network) if node.interface else "unknown",
                 "kernel": node.kernel_version,
                 "os": node.os_image,
+                "architecture": node.architecture or "unknown",
+                "zone": node.zone or "unknown",
                 "kubelet": node.kubelet_version,
                 **(known.to_record() if (known := machines.of(node.name)) is not None else {}),
             }

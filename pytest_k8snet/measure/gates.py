@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Never, Unpack, overload
 
 from pytest_k8snet.calico.modes import ENCAPSULATION_BYTES
-from pytest_k8snet.errors import SettingsError
+from pytest_k8snet.errors import PodError, SettingsError
 from pytest_k8snet.measure.endpoints import Endpoint, Pair, Sample, UrlPair
 from pytest_k8snet.measure.guards import Guard
 from pytest_k8snet.measure.hints import MachineOf, hints
@@ -144,6 +144,7 @@ class BandwidthGate:
                 cannot work.
         """
         refuse_unknown("bandwidth", type(self).__call__.__kwdefaults__ or (), unknown)
+        _refuse_distorted(pair)
         if reverse and both_directions:
             raise SettingsError(
                 "reverse and both_directions exclude each other",
@@ -225,13 +226,28 @@ class LatencyGate:
         """
         terms = self._gates.terms(plan)
         if isinstance(client, Pair):
+            _refuse_distorted(client)
             return Latency(_round_trips(client, terms.plan, options), terms)
         if url is None:
             raise SettingsError(
                 f"latency of {client} needs a URL to request",
                 remedy="write latency(pod, web_service.cluster_ip_url), or give a pair",
             )
-        return Latency(_requests(UrlPair(client=client, url=url), terms.plan, options), terms)
+        pair = UrlPair(client=client, url=url)
+        _refuse_distorted(pair)
+        return Latency(_requests(pair, terms.plan, options), terms)
+
+
+def _refuse_distorted(pair: Pair | UrlPair) -> None:
+    """Refuse to judge what admission has changed: the verdict would be on that, not the network."""
+    if pair.distorted_by:
+        raise PodError(
+            f"a gate on {pair.label} would judge what admission has done to the run's pods",
+            found="\n".join(pair.distorted_by),
+            remedy="for a CPU limit name one of your own that is high enough "
+            "(-o k8snet_pod_limits=cpu=4); for a sidecar, use a namespace that injectors pass "
+            "over (-o k8snet_namespace=...), or let the run make its own",
+        )
 
 
 def _requests(pair: UrlPair, plan: Plan, options: Mapping[str, Any]) -> Arm:

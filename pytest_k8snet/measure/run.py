@@ -21,7 +21,7 @@ from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node, choose_nodes, list_nodes, placement, usable_nodes
-from pytest_k8snet.cluster.pods import Pod, PodRequest
+from pytest_k8snet.cluster.pods import Pod, PodRequest, PodSettings
 from pytest_k8snet.cluster.services import WebService, existing_web_service, make_web_service
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError, SettingsError
@@ -43,6 +43,9 @@ class RunSpec:
 
     Attributes:
         run_id: ``k8snet-xxxxxx``; names and labels everything that the run makes.
+        pods: what the user has set for all pods.
+        node_names: the nodes under test, client first; empty leaves the choice to the run.
+        zones: the client's zone and the server's, or one for both; empty takes any.
         link_rate: of the nodes' links, where it is known.
         watch_switches: whether to watch what changes of Calico cost other pods.
         wire_proof: whether paths are to be proven by captures as well.
@@ -51,10 +54,10 @@ class RunSpec:
     run_id: str
     change: ChangeSettings
     modes: tuple[CalicoMode, ...]
-    image: str
-    web_image: str
+    pods: PodSettings
     pod_timeout: Seconds
     node_names: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
     namespace: str | None = None
     service: str | None = None
     outside_prefix: tuple[str, ...] = ()
@@ -278,7 +281,9 @@ class Run:
         far = self._node_across()
         if far is None:
             # Raises with the reason.
-            choose_nodes(self._every_node, "cross-subnet", self.spec.node_names)
+            choose_nodes(
+                self._every_node, "cross-subnet", self.spec.node_names, zones=self.spec.zones
+            )
             raise NodesError("no two usable nodes lie in different subnets")
         return self._pods_between(self.client_node, far, mode)
 
@@ -373,12 +378,14 @@ class Run:
     # -- Beginning ----------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._every_node = list_nodes(self.api)
+        self._every_node = self._list_nodes()
         self.nodes = usable_nodes(self._every_node)
         self.installation = inspect(self.api)
         self._record_facts("before")
-        names = self.spec.node_names
-        self.client_node, self.server_node = choose_nodes(self._every_node, "any", names)
+        names, zones = self.spec.node_names, self.spec.zones
+        self.client_node, self.server_node = choose_nodes(
+            self._every_node, "any", names, zones=zones
+        )
         named = [self._node_named(name) for name in names]
         far = self._node_across()
         chosen = [self.client_node, self.server_node, *([far] if far is not None else [])]
@@ -407,8 +414,7 @@ class Run:
             self.api,
             run_id=self.spec.run_id,
             namespace=self.spec.namespace,
-            image=self.spec.image,
-            web_image=self.spec.web_image,
+            settings=self.spec.pods,
             pod_timeout_seconds=float(self.spec.pod_timeout),
         )
         self._switches = Switches(
@@ -429,6 +435,12 @@ class Run:
         self.sampler.prover = PathProver(self._calico, nodes_by_name, wire=self.spec.wire_proof)
         self.sampler.quiet_period = self._calico.silence
         self._look_at_machines(under_test)
+
+    def _list_nodes(self) -> list[Node]:
+        """List the nodes that the user wants to be used."""
+        wanted = self.spec.pods.node_labels.items()
+        nodes = list_nodes(self.api, tolerations=self.spec.pods.tolerations)
+        return [node for node in nodes if wanted <= node.labels.items()]
 
     def _make_hosts(self, nodes: Sequence[Node]) -> list[Pod]:
         """Host-network pods, which are endpoints and see each node's routes.
@@ -530,7 +542,7 @@ class Run:
                 self._calico.close()
         # What cannot be read any more is no trouble of its own at the end.
         with suppress(K8sNetError):
-            self.nodes = usable_nodes(self.api)
+            self.nodes = usable_nodes(self._list_nodes())
             self.installation = inspect(self.api)
             self._machines.read(self.nodes_under_test)
             self._record_facts("after")

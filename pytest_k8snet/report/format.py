@@ -14,6 +14,7 @@ from pytest_k8snet.report.model import (
     FinishedTest,
     GateResult,
     Summary,
+    distortions,
 )
 from pytest_k8snet.units import BitRate, Seconds
 
@@ -334,6 +335,12 @@ def cost_text(summary: Summary) -> str:
             f"NOT KNOWN for {unknown} of {counted(len(summary.switches), 'switch', 'switches')}"
         )
     return ", ".join(found)
+
+
+def distorted_text(summary: Summary) -> str:
+    """Return what admission did to the run's pods that changes figures; empty where nothing."""
+    found = [one for sample in summary.samples for one in distortions(sample)]
+    return "; ".join(dict.fromkeys(found))
 
 
 def path_text(summary: Summary) -> str:

@@ -201,9 +201,20 @@ class Measurement:
         return self.gates[0].state if self.gates else self.outcome
 
     @property
+    def distorted(self) -> bool:
+        """Return whether admission changed pods so that figures are not the network's alone."""
+        return any(map(distortions, self.samples))
+
+    @property
     def word(self) -> str:
         """Return the state in words: a gate's verdict is more than a test that passed."""
         return WORDS[self.state] if self.gates else TEST_WORDS[self.outcome]
+
+
+def distortions(sample: Record) -> list[str]:
+    """Return what admission did to a sample's pods that changes its figures."""
+    found = sample.get("distorted_by")
+    return [str(one) for one in found] if isinstance(found, list) else []
 
 
 def values_of(samples: Iterable[Record], source: str) -> tuple[float, ...]:

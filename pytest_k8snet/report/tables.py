@@ -75,6 +75,7 @@ class Cell:
         outcome: of the tests, where no gate has a verdict.
         state: of gates or tests: the cell's colour, or (``is_state``) what its text says.
         path: the state of the path proofs.
+        distorted: whether admission changed pods so that the figure is not the network's alone.
     """
 
     text: str = ""
@@ -87,6 +88,7 @@ class Cell:
     state: State = ""
     is_state: bool = False
     path: str = ""
+    distorted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +218,7 @@ def _rate_cell(one: Measurement | None, unit: Unit) -> Cell | None:
         outcome=one.outcome if not one.gates else "",
         state=one.state,
         path=one.path.state,
+        distorted=one.distorted,
     )
 
 
@@ -274,6 +277,7 @@ def _scene_cells(one: Measurement, results: ToolResults, *, with_ceiling: bool) 
             verdicts=_cell_verdicts(one),
             outcome=one.outcome if not one.gates else "",
             state=one.state,
+            distorted=one.distorted,
         )
 
 
@@ -308,7 +312,7 @@ def figure_text(column: ToolColumn, value: float | None) -> str:
 def cell_lines(cell: Cell | None) -> list[str]:
     """Return what a cell says where there is no markup, a line each.
 
-    Figure and ratio, verdicts or what became of the tests, and a path that is not proven.
+    Figure and ratio, verdicts or what became of the tests, a path that is not proven, distortion.
     """
     if cell is None:
         return [NONE]
@@ -316,4 +320,5 @@ def cell_lines(cell: Cell | None) -> list[str]:
     found += [f"{WORDS[verdict.state]} {verdict.text}" for verdict in cell.verdicts]
     found.append(TEST_WORDS[cell.outcome])
     found.append(f"path {cell.path}" if cell.path not in ("", "proven") else "")
+    found.append("distorted" if cell.distorted else "")
     return [line for line in found if line] or [NONE]

@@ -15,6 +15,7 @@ from pytest_k8snet.report.format import (
     columns,
     cost_text,
     counts_text,
+    distorted_text,
     measured_text,
     padded,
     path_text,
@@ -157,6 +158,7 @@ def _facts(summary: Summary) -> list[str]:
     facts = {
         "measured": measured_text(summary),
         "path": path_text(summary),
+        "altered": distorted_text(summary),
         "changed": changed_text(summary),
         "cost": cost_text(summary),
         "put back": restored_text(summary),

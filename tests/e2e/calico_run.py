@@ -21,7 +21,7 @@ from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node, list_nodes
-from pytest_k8snet.cluster.pods import Pod, PodRequest
+from pytest_k8snet.cluster.pods import Pod, PodRequest, PodSettings
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
 from pytest_k8snet.lab.spec import CalicoSpec
@@ -127,8 +127,10 @@ def opened(api: Api, strategy: Strategy, **change: Any) -> Generator[CalicoRun]:
         api,
         run_id=run_id,
         namespace=None,
-        image="networkstatic/iperf3:3.12",
-        web_image="registry.k8s.io/e2e-test-images/agnhost:2.53",
+        settings=PodSettings(
+            image="networkstatic/iperf3:3.12",
+            web_image="registry.k8s.io/e2e-test-images/agnhost:2.53",
+        ),
         pod_timeout_seconds=30.0,
     )
     with session:

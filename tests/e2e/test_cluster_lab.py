@@ -15,7 +15,7 @@ import pytest
 from pytest_k8snet.cluster import workspace as workspace_module
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect
-from pytest_k8snet.cluster.pods import PodRequest, selector, wait_ready
+from pytest_k8snet.cluster.pods import PodRequest, PodSettings, selector, wait_ready
 from pytest_k8snet.cluster.services import existing_web_service, make_web_service
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import NotFoundError, PodError
@@ -36,8 +36,10 @@ def new_workspace(api: Api, **changes: Any) -> Workspace:
     options: dict[str, Any] = {
         "run_id": f"k8snet-{secrets.token_hex(3)}",
         "namespace": None,
-        "image": "networkstatic/iperf3:3.12",
-        "web_image": "registry.k8s.io/e2e-test-images/agnhost:2.53",
+        "settings": PodSettings(
+            image="networkstatic/iperf3:3.12",
+            web_image="registry.k8s.io/e2e-test-images/agnhost:2.53",
+        ),
         "pod_timeout_seconds": 30.0,
     }
     return Workspace(api, **(options | changes))

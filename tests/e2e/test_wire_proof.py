@@ -18,6 +18,7 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.pods import PodSettings
 from pytest_k8snet.errors import NotConvergedError, PathError
 from pytest_k8snet.lab import LabProcess
 from pytest_k8snet.measure.endpoints import Pair
@@ -69,8 +70,10 @@ def opened(api: Api, *modes: CalicoMode, wire_proof: bool = True) -> Generator[R
         run_id=run_id,
         change=ChangeSettings(strategy="dedicated", timeout_seconds=10),
         modes=modes,
-        image=DEFAULT_IMAGE,
-        web_image=DEFAULT_WEB_IMAGE,
+        pods=PodSettings(
+            image=DEFAULT_IMAGE,
+            web_image=DEFAULT_WEB_IMAGE,
+        ),
         pod_timeout=Seconds(60),
         wire_proof=wire_proof,
     )

@@ -173,3 +173,41 @@ def test_a_plan_that_cannot_work_ends_the_run_with_one_message(pytester: pytest.
     result = pytester.runpytest_subprocess("--k8snet-plan=first=9 last=4")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*the plan cannot work: last must be first (9) or more*"])
+
+
+def test_what_pods_need_at_a_site_is_set_in_kubernetes_own_words(pytester: pytest.Pytester) -> None:
+    options = {
+        "pod_limits": "cpu=4,memory=1.5Gi",
+        "pod_requests": "cpu=500m",
+        "tolerations": "dedicated=net:NoSchedule gpu",
+        "node_labels": "pool=net,kubernetes.io/arch=arm64",
+        "zones": "eu-1a eu-1b",
+        "priority_class": "high",
+    }
+    args = [arg for name, value in options.items() for arg in ("-o", f"k8snet_{name}={value}")]
+    printed = shown(pytester, *args).stdout.str()
+    for name, value in options.items():
+        assert (
+            f"<{name}> {value.replace(', ', ' ').replace('1a,', '1a ')} <ini k8snet_{name}>"
+            in printed
+        )
+
+
+@pytest.mark.parametrize(
+    ("option", "found"),
+    [
+        ("pod_limits=cpu", "'cpu' is no NAME=VALUE"),
+        ("pod_limits=cpu=4 cores", "'cores' is no NAME=VALUE"),
+        ("pod_requests=cpu=many", "cpu=many is no quantity like 500m"),
+        ("tolerations=a:Never", "'a:Never' is no taint"),
+        ("zones=a,b,c", "a pair lies in two zones at most"),
+        ("image_pull_secrets=s", "image pull secrets are read in the pods' own namespace"),
+    ],
+)
+def test_what_pods_cannot_have_is_refused_before_the_run(
+    pytester: pytest.Pytester, option: str, found: str
+) -> None:
+    pytester.makepyfile("")
+    result = pytester.runpytest_inprocess("-o", f"k8snet_{option}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert found in result.stderr.str()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+from ipaddress import IPv4Interface
 from typing import Any
 
 import pytest
 
 from pytest_k8snet.cluster.nodes import (
     Node,
+    Toleration,
     choose_nodes,
     placement,
     read_node,
@@ -221,3 +225,61 @@ def test_a_placement_that_does_not_exist_is_explained() -> None:
         choose_nodes(study()[:1])
     with pytest.raises(NodesError, match="no node is usable"):
         choose_nodes([], "same-node")
+
+
+@pytest.mark.parametrize(
+    ("text", "taint", "covered"),
+    [
+        ("gpu", {"key": "gpu", "value": "x", "effect": "NoSchedule"}, True),
+        ("gpu=x", {"key": "gpu", "value": "x", "effect": "NoExecute"}, True),
+        ("gpu=y", {"key": "gpu", "value": "x", "effect": "NoSchedule"}, False),
+        ("gpu:NoExecute", {"key": "gpu", "effect": "NoSchedule"}, False),
+        ("gpu=:NoSchedule", {"key": "gpu", "effect": "NoSchedule"}, True),
+        ("*", {"key": "any", "value": "x", "effect": "NoExecute"}, True),
+    ],
+)
+def test_a_toleration_makes_tainted_nodes_usable(
+    text: str, taint: dict[str, str], covered: bool
+) -> None:
+    toleration = Toleration.parse(text)
+    raw = {
+        "metadata": {"name": "a"},
+        "spec": {"taints": [taint]},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    assert read_node(raw, [toleration]).usable is covered
+    assert not read_node(raw).usable
+    assert str(toleration) == text
+
+
+@pytest.mark.parametrize("text", ["", "=x", "a:Never", "*:NoSchedule"])
+def test_what_is_no_taint_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no taint"):
+        Toleration.parse(text)
+
+
+def test_zones_choose_the_clients_and_the_servers_node() -> None:
+    zone = "topology.kubernetes.io/zone"
+    nodes = [node(name, labels={zone: name[0]}) for name in ("a1", "a2", "b1", "b2")]
+    assert [n.name for n in choose_nodes(nodes, zones=["b", "a"])] == ["b1", "a1"]
+    assert [n.name for n in choose_nodes(nodes, zones=["b"])] == ["b1", "b2"]
+    assert [n.name for n in choose_nodes(nodes, "same-node", zones=["b"])] == ["b1", "b1"]
+    with pytest.raises(NodesError, match=r"no two usable nodes \(zones asked for: c\)"):
+        choose_nodes(nodes, zones=["c"])
+
+
+@pytest.mark.parametrize("prefix", [32, 24, 13])
+def test_thousands_of_nodes_are_chosen_from_at_once(prefix: int) -> None:
+    nodes = [
+        Node(
+            name=f"n{i}",
+            internal_ip="",
+            interface=IPv4Interface(f"10.{i // 250}.{i % 250}.1/{prefix}"),
+        )
+        for i in range(5000)
+    ]
+    began = time.process_time()
+    choose_nodes(nodes)
+    with suppress(NodesError):
+        choose_nodes(nodes, "cross-subnet")
+    assert time.process_time() - began < 2

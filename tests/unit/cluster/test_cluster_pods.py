@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.cluster import pods
+from pytest_k8snet.cluster.admission import OPT_OUT_LABELS
 from pytest_k8snet.cluster.liveness import this_process
-from pytest_k8snet.cluster.pods import PodRequest, is_ready, read_pod, start_failure
+from pytest_k8snet.cluster.pods import PodRequest, PodSettings, is_ready, read_pod, start_failure
 
+SETTINGS = PodSettings(image="i", web_image="w")
 REQUEST = PodRequest(role="client", node="Node1.example.com")
 
 
 def manifest(request: PodRequest = REQUEST) -> dict[str, Any]:
-    return pods.pod_manifest("p", "x", "k8snet-abc123", request, image="i", hostname="h")
+    return pods.pod_manifest("p", "x", "k8snet-abc123", request, settings=SETTINGS, hostname="h")
 
 
 def test_a_pod_is_restricted_and_ends_by_itself() -> None:
@@ -52,7 +54,7 @@ def test_a_pod_chooses_its_node_by_label_so_that_the_scheduler_speaks() -> None:
 def test_a_pod_may_serve_http_as_the_web_service_does_and_is_then_as_restricted() -> None:
     spec = manifest(PodRequest(role="web-x", node="n", serves_http=True))["spec"]
     (container,) = spec["containers"]
-    deployment = pods.web_deployment("web", "x", "r", image="i", replicas=1, pool=None)
+    deployment = pods.web_deployment("web", "x", "r", settings=SETTINGS, replicas=1, pool=None)
     assert container == deployment["spec"]["template"]["spec"]["containers"][0]
     assert container["args"] == ["netexec", "--http-port=8080"]
     assert "command" not in container
@@ -63,6 +65,7 @@ def test_a_pod_may_serve_http_as_the_web_service_does_and_is_then_as_restricted(
 def test_labels_and_pool_are_on_the_pod() -> None:
     made = manifest(PodRequest(role="server", node="n", pool="k8snet-vxlan"))
     assert made["metadata"]["labels"] == {
+        **OPT_OUT_LABELS,
         "app.kubernetes.io/managed-by": "pytest-k8snet",
         "k8snet/run": "k8snet-abc123",
         "k8snet/role": "server",
@@ -121,11 +124,12 @@ def test_a_namespace_of_a_run_admits_host_network_pods() -> None:
 
 
 def test_the_web_service_selects_its_own_replicas() -> None:
-    deployment = pods.web_deployment("web", "x", "r", image="agnhost", replicas=3, pool="special")
+    deployment = pods.web_deployment("web", "x", "r", settings=SETTINGS, replicas=3, pool="special")
     service = pods.web_service("web", "x", "r")
     template = deployment["spec"]["template"]
-    assert service["spec"]["selector"] == template["metadata"]["labels"]
-    assert deployment["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
+    selected = service["spec"]["selector"]
+    assert deployment["spec"]["selector"]["matchLabels"] == selected
+    assert selected.items() <= template["metadata"]["labels"].items()
     assert json.loads(template["metadata"]["annotations"]["cni.projectcalico.org/ipv4pools"]) == [
         "special"
     ]
@@ -165,17 +169,20 @@ def test_a_pod_is_ready_when_kubernetes_says_so_and_its_address_is_there() -> No
 
 
 def test_a_pod_is_read() -> None:
-    raw = pod(READY) | {"spec": {"nodeName": "node1", "hostNetwork": True}}
-    found = read_pod(raw)
+    containers = [{"name": "k8snet"}]
+    raw = pod(READY) | {
+        "spec": {"nodeName": "node1", "hostNetwork": True, "containers": containers}
+    }
+    found = read_pod(raw, raw)
     assert (found.namespace, found.name, found.node, found.uid) == ("x", "p", "node1", "u")
     assert (found.address, found.host_network) == ("10.244.1.2", True)
 
 
 def test_of_two_families_a_pod_is_known_by_its_ipv4_address() -> None:
     both = {"podIP": "fd00::2", "podIPs": [{"ip": "fd00::2"}, {"ip": "10.244.1.2"}]}
-    assert read_pod(pod(both)).address == "10.244.1.2"
-    assert read_pod(pod({"podIP": "fd00::2"})).address == "fd00::2"
-    assert read_pod(pod({})).address == ""
+    for status, address in ((both, "10.244.1.2"), ({"podIP": "fd00::2"}, "fd00::2"), ({}, "")):
+        raw = pod(status) | {"spec": {"containers": [{"name": "k8snet"}]}}
+        assert read_pod(raw, raw).address == address
 
 
 @pytest.mark.parametrize(

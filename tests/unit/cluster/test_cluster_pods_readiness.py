@@ -14,8 +14,15 @@ from scripted_server import ScriptedServer, status
 
 from pytest_k8snet.cluster import pods as pods_module
 from pytest_k8snet.cluster import workspace as workspace_module
+from pytest_k8snet.cluster.admission import Admitted
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.pods import PodRequest, StartFailure, wait_ready
+from pytest_k8snet.cluster.pods import (
+    PodRequest,
+    PodSettings,
+    StartFailure,
+    pod_manifest,
+    wait_ready,
+)
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import ClusterError, ForbiddenError, PodError
 
@@ -157,13 +164,22 @@ def test_no_pod_at_all_points_at_the_control_plane(server: ScriptedServer, api: 
         wait(api, names=None, timeout_seconds=0.1)
 
 
+SETTINGS = PodSettings(image="img:1", web_image="web:1")
+CLIENT = PodRequest(role="client", node="node1")
+
+
+def made(name: str) -> dict[str, Any]:
+    """A client pod as the cluster has it."""
+    manifest = pod_manifest(name, "x", "k8snet-abc123", CLIENT, settings=SETTINGS, hostname="node1")
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": "u"}, "status": READY}
+
+
 def workspace(api: Api, namespace: str | None = "x") -> Workspace:
     return Workspace(
         api,
         run_id="k8snet-abc123",
         namespace=namespace,
-        image="img:1",
-        web_image="web:1",
+        settings=SETTINGS,
         pod_timeout_seconds=5,
     )
 
@@ -176,9 +192,25 @@ def test_a_young_namespace_is_given_time_for_its_service_account(
     server.on("GET /api/v1/namespaces/x", {"status": {"phase": "Active"}})
     server.on("GET /api/v1/nodes", {"items": []})
     server.on(f"POST {PODS}", status(403, "Forbidden", f'pods "p" is forbidden: {young}'), {})
-    server.on(f"GET {PODS}", pods(pod(READY, name)))
-    (made,) = workspace(api).ensure_pods([PodRequest(role="client", node="node1")])
-    assert made.name == name
+    server.on(f"GET {PODS}", pods(made(name)))
+    (found,) = workspace(api).ensure_pods([CLIENT])
+    assert found.name == name
+    assert found.admitted == Admitted()
+
+
+def test_a_pod_that_admission_has_moved_to_the_hosts_network_is_refused_and_dropped(
+    server: ScriptedServer, api: Api
+) -> None:
+    name = "k8snet-abc123-client-node1-1"
+    other = made(name)
+    other["spec"]["hostNetwork"] = True
+    server.on("GET /api/v1/namespaces/x", {"status": {"phase": "Active"}})
+    server.on("GET /api/v1/nodes", {"items": []})
+    server.on(f"POST {PODS}", {})
+    server.on(f"GET {PODS}", pods(other))
+    with pytest.raises(PodError, match=f"admission has made another pod of x/{name}"):
+        workspace(api).ensure_pods([CLIENT])
+    assert f"DELETE {PODS}/{name}" in server.seen
 
 
 def test_admission_that_refuses_a_pod_is_told_at_once(server: ScriptedServer, api: Api) -> None:

@@ -12,9 +12,12 @@ from notebook import Notebook
 
 from pytest_k8snet import Mbit, ms, second
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.cluster.admission import Admitted
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.errors import K8sNetError, SettingsError
-from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair
+from pytest_k8snet.cluster.pods import Pod
+from pytest_k8snet.cluster.services import ServiceUrl
+from pytest_k8snet.errors import K8sNetError, PodError, SettingsError
+from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair, PodShell
 from pytest_k8snet.measure.gates import Gates
 from pytest_k8snet.report.summary import with_discards
 from pytest_k8snet.verdict import Plan, judge
@@ -273,3 +276,31 @@ def test_latency_of_a_pod_is_told_with_its_pools_mode(
     *with_mode, without = [r["mode"] for r in observer.records if r["kind"] == "sample"]
     assert set(with_mode) == {"IPIP-Always"}
     assert without is None
+
+
+def limited_by_admission(pair: Pair) -> Pair:
+    """The pair with a client whose pod got a CPU limit that nobody asked for."""
+    admitted = Admitted(distorting=("its CPU is limited to 200m by a LimitRange",))
+    pod = Pod(namespace="x", name="p", node="n", address="", host_network=False, admitted=admitted)
+    api: Any = None  # nothing may be run
+    return replace(pair, client=replace(pair.client, shell=PodShell(api, pod)))
+
+
+def test_a_gate_on_pods_that_admission_has_altered_is_refused(pair: Pair) -> None:
+    gates = Gates(observer=Notebook(), plan=QUICK)
+    altered = limited_by_admission(pair)
+    web = ServiceUrl("http://x/", "clusterip", ("web pods: container istio-proxy runs beside it",))
+    makers = (
+        lambda: gates.bandwidth(altered),
+        lambda: gates.latency(altered),
+        lambda: gates.latency(altered.client, "http://x/"),
+        lambda: gates.latency(pair.client, web),
+    )
+    for make in makers:
+        with pytest.raises(PodError, match="would judge what admission has done") as caught:
+            make()
+        assert "k8snet_pod_limits=cpu=4" in caught.value.remedy
+    assert caught.value.found == "web pods: container istio-proxy runs beside it"
+    assert altered.facts()["distorted_by"] == [
+        f"{pair.client}: its CPU is limited to 200m by a LimitRange"
+    ]

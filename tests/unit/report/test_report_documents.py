@@ -355,3 +355,19 @@ def test_the_chart_beside_a_gate_is_of_the_quantity_that_it_judged() -> None:
     table = next(line for line in text_report(summarise(made.records)) if line.startswith("scene "))
     assert " time_connect " in table
     assert " connect " not in table
+
+
+def test_pods_that_admission_has_altered_mark_their_figures_everywhere() -> None:
+    records = study()
+    samples = [one for one in records if one["kind"] == "sample" and one["scene"] == "pod-pod"]
+    for sample in samples:
+        sample["distorted_by"] = ["pod p: its CPU is limited to 200m by a LimitRange"]
+    told = "pod p: its CPU is limited to 200m by a LimitRange"
+    terminal = text_report(summarise(records))
+    assert f"  altered   {told}" in terminal
+    assert any("distorted" in line for line in terminal)
+    assert f"- **Distorted by:** {told}\n" in markdown(records)
+    page = Page(render_page(records)).text
+    assert f"Distorted by {told}" in page
+    assert "? distorted" in page
+    assert "distorted" not in Page(render_page(study())).text
