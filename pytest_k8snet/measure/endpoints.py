@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Generic, Literal, Protocol, TypeVar, Unpack
+from urllib.parse import urlsplit
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.api import Api
@@ -270,7 +271,18 @@ class Pair:
     def label(self) -> str:
         """Scene, nodes and mode in one line."""
         mode = f" [{self.mode}]" if self.mode is not None else ""
-        return f"{self.scene} {self.client.node} -> {self.server.node}{mode}"
+        return f"{self.scene} {self.nodes}{mode}"
+
+    @property
+    def nodes(self) -> str:
+        """The node of the client and that of the server."""
+        return f"{self.client.node} -> {self.server.node}"
+
+    @property
+    def ends(self) -> str:
+        """The very two ends, whose names and addresses other runs do not have."""
+        client, server = self.client, self.server
+        return f"{client.name} {client.address} -> {server.name} {server.address}"
 
     def iperf3(self, **options: Unpack[Iperf3Keywords]) -> Iperf3Result:
         """Run iperf3 once, from the client to a one-off server.
@@ -327,8 +339,7 @@ class Pair:
 
     def __repr__(self) -> str:
         # A failing test prints its arguments: names and addresses are what a reader looks for.
-        client, server = self.client, self.server
-        return f"<{self.label}: {client.name} {client.address} -> {server.name} {server.address}>"
+        return f"<{self.label}: {self.ends}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,15 +357,24 @@ class UrlPair:
 
     @property
     def label(self) -> str:
-        """Both ends in one line."""
-        return f"{self.client} -> {self.url}"
+        """Scene, client's node and URL in one line."""
+        return f"{self.scene} {self.nodes or self.client.name} -> {self.url}"
+
+    @property
+    def nodes(self) -> str:
+        """The client's node; which one answers is not known."""
+        return self.client.node
+
+    @property
+    def ends(self) -> str:
+        """The very client, which other runs do not have, and the URL."""
+        return f"{self.client.name} -> {self.url}"
 
     @property
     def scene(self) -> str:
         """The client's kind, and what the URL leads to: a Service's way if known, else its host."""
         way = getattr(self.url, "way", None)
-        host = self.url.split("://", 1)[-1].split("/", 1)[0]
-        return f"{self.client.kind}-{way or host}"
+        return f"{self.client.kind}-{way or urlsplit(self.url).netloc.rpartition('@')[2]}"
 
     def facts(self) -> dict[str, Any]:
         """Return what a sample's record says of the two ends."""

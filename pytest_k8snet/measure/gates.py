@@ -6,6 +6,7 @@ endpoints. Nothing here knows a limit.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Options
 from pytest_k8snet.tools.iperf3_result import Iperf3Result
 from pytest_k8snet.tools.ping import EchoKeywords, Ping, PingOptions, PingResult
 from pytest_k8snet.tools.schedule import Schedule, ScheduledCurl, ScheduledSamples
-from pytest_k8snet.tools.tool import options_of, refuse_unknown
+from pytest_k8snet.tools.tool import Options, Tool, options_of, refuse_unknown
 from pytest_k8snet.units import BitRate
 from pytest_k8snet.verdict import (
     Arm,
@@ -155,13 +156,12 @@ class BandwidthGate:
         )
         directions = (False, True) if both_directions else (reverse,)
         terms = self._gates.terms(plan)
-        arm = Arm(
-            label=pair.scene + _variant(streams, udp, directions),
+        arm = _arm(
+            pair,
+            Iperf3(),
+            replace(options, reverse=reverse),
+            slower_direction=both_directions,
             take=lambda turn: _bandwidth_turn(pair, turn, directions, options, terms.plan),
-            context=_context(pair),
-            scene=pair.scene,
-            mode=str(pair.mode) if pair.mode is not None else None,
-            placement=pair.placement,
             describe=_describe_bandwidth,
         )
         return Bandwidth(arm, terms)
@@ -259,14 +259,12 @@ def _requests(pair: UrlPair, plan: Plan, options: Mapping[str, Any]) -> Arm:
         url=pair.url,
     )
     # Refuses a rate that could swamp the client, before anything is measured.
-    Schedule.jittered(request, plan.requests_per_second, seed=0)
-    mode = str(pair.client.mode) if pair.client.mode is not None else None
-    return Arm(
-        label=pair.label,
+    schedule = Schedule.jittered(request, plan.requests_per_second, seed=0)
+    return _arm(
+        pair,
+        ScheduledCurl(),
+        schedule,
         take=lambda turn: _latency_turn(pair, request, turn, plan),
-        context=mode or "",
-        scene=pair.scene,
-        mode=mode,
         describe=_describe_latency,
         longest_seconds=request.max_time_seconds,
     )
@@ -281,13 +279,11 @@ def _round_trips(pair: Pair, plan: Plan, options: Mapping[str, Any]) -> Arm:
         address=pair.server.address,
         interval_seconds=1 / plan.requests_per_second,
     )
-    return Arm(
-        label=pair.scene,
+    return _arm(
+        pair,
+        Ping(),
+        wanted,
         take=lambda turn: _ping_turn(pair, wanted, turn, plan),
-        context=_context(pair),
-        scene=pair.scene,
-        mode=str(pair.mode) if pair.mode is not None else None,
-        placement=pair.placement,
         describe=_describe_pings,
         longest_seconds=float(wanted.wait_seconds),
     )
@@ -445,20 +441,34 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _variant(streams: int, udp: bool, directions: Sequence[bool]) -> str:
-    """Say what sets a measurement apart from the usual one: one TCP stream, client to server."""
-    words = []
-    if udp:
-        words.append("UDP")
-    if streams != 1:
-        words.append(f"{streams} streams")
-    if len(directions) == 2:
-        words.append("slower direction")
-    elif directions[0]:
-        words.append("reverse")
-    return f" ({', '.join(words)})" if words else ""
-
-
-def _context(pair: Pair) -> str:
-    nodes = f"{pair.client.node} -> {pair.server.node}"
-    return f"{pair.mode}, {nodes}" if pair.mode is not None else nodes
+def _arm(
+    pair: Pair | UrlPair,
+    tool: Tool[Options, Any],
+    options: Options,
+    *,
+    take: Callable[[SampleRequest], Observation],
+    describe: Callable[[Sequence[Observation]], str],
+    longest_seconds: float = math.inf,
+    slower_direction: bool = False,
+) -> Arm:
+    """Return an arm that is identified as its samples are, by what other runs have as well."""
+    facts = pair.facts()
+    variant = tool.variant(tool.argv(options))
+    if slower_direction:
+        variant = ", ".join(filter(None, (variant, "slower direction")))
+    beside = "cross-subnet" if facts["placement"] == "cross-subnet" else ""
+    said = ", ".join(filter(None, (beside, variant)))
+    return Arm(
+        label=f"{pair.scene} ({said})" if said else pair.scene,
+        take=take,
+        context=", ".join(filter(None, (facts["mode"], pair.nodes))),
+        scene=pair.scene,
+        mode=facts["mode"],
+        placement=facts["placement"],
+        tool=tool.name,
+        variant=variant,
+        nodes=pair.nodes,
+        ends=pair.ends,
+        longest_seconds=longest_seconds,
+        describe=describe,
+    )

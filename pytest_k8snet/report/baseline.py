@@ -74,7 +74,7 @@ class Baseline:
         """Return what each earlier run measured of what a gate measures now, one value per sample.
 
         Args:
-            arm: scene, placement and mode.
+            arm: what is measured now.
             figure: ``bandwidth``, in bit/s, or the median of durations, in seconds, as the table
                 of before and now names it: ``median total``.
 
@@ -84,7 +84,7 @@ class Baseline:
         return tuple(one._values_of(arm, figure) for one in (self, *self.others))
 
     def _values_of(self, arm: Arm, figure: str) -> tuple[float, ...]:
-        wanted = Key(arm.scene, arm.placement, arm.mode or "")
+        wanted = Key(arm.scene, arm.placement, arm.mode or "", arm.tool, arm.variant)
         for (key, quantity, _), values in self._figures.items():
             if (key, quantity) == (wanted, figure):
                 return values
@@ -117,6 +117,8 @@ class Baseline:
                     "scene": key.scene,
                     "placement": key.placement,
                     "mode": key.mode or None,
+                    "tool": key.tool,
+                    "variant": key.variant,
                     "quantity": quantity,
                     "unit": unit,
                     "count": len(values),

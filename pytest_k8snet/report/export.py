@@ -13,8 +13,8 @@ from datetime import datetime
 from statistics import fmean
 from typing import Any
 
+from pytest_k8snet.report.model import Key, key_of
 from pytest_k8snet.report.records import OUTCOMES, VERDICT_STATES, Record
-from pytest_k8snet.tools import TOOLS
 
 #: How a figure's name ends, and the unit that it then has.
 _UNITS = {
@@ -25,7 +25,7 @@ _UNITS = {
     "_percent": "percent",
 }
 _COLUMNS = (
-    *("run", "time", "test", "sample", "tool", "scene", "placement", "mode", "options"),
+    *("run", "time", "test", "sample", "tool", "scene", "placement", "mode", "variant"),
     *("client", "server", "url", "name", "value", "unit"),
 )
 
@@ -36,9 +36,10 @@ def csv_text(records: Sequence[Record]) -> str:
     lines = csv.writer(out)
     lines.writerow(_COLUMNS)
     for sample in _counting(records):
+        key = key_of(sample)
         head = [
-            *(sample["run"], sample["time"], sample.get("test"), sample["id"], sample["tool"]),
-            *(sample["scene"], sample.get("placement"), sample.get("mode"), _options(sample)),
+            *(sample["run"], sample["time"], sample.get("test"), sample["id"]),
+            *(key.tool, key.scene, key.placement, key.mode, key.variant),
             *(_node(sample.get("client")), _node(sample.get("server")), sample.get("url")),
         ]
         for name, value in _figures(sample):
@@ -57,19 +58,23 @@ def openmetrics_text(records: Sequence[Record]) -> str:
     def add(name: str, labels: dict[str, str], value: float) -> None:
         families.setdefault(f"k8snet_{name}", []).append((labels, value))
 
-    groups: dict[tuple[str, ...], list[Record]] = {}
+    groups: dict[Key, list[Record]] = {}
     for sample in _counting(records):
-        key = (sample["scene"], sample.get("placement") or "", sample.get("mode") or "")
-        groups.setdefault((sample["tool"], *key, _options(sample)), []).append(sample)
-    for (tool, scene, placement, mode, options), samples in groups.items():
-        labels = {"scene": scene, "placement": placement, "mode": mode, "options": options}
-        add(f"{tool}_samples", labels, len(samples))
+        groups.setdefault(key_of(sample), []).append(sample)
+    for key, samples in groups.items():
+        labels = {
+            "scene": key.scene,
+            "placement": key.placement,
+            "mode": key.mode,
+            "variant": key.variant,
+        }
+        add(f"{key.tool}_samples", labels, len(samples))
         values: dict[str, list[float]] = {}
         for sample in samples:
             for name, value in _figures(sample):
                 values.setdefault(name, []).append(value)
         for name, found in values.items():
-            add(f"{tool}_{name}", labels, fmean(found))
+            add(f"{key.tool}_{name}", labels, fmean(found))
 
     verdicts = [one for one in records if one["kind"] == "verdict"]
     for state in VERDICT_STATES:
@@ -120,23 +125,6 @@ def _figures(sample: Record) -> Iterator[tuple[str, float]]:
 
 def _unit(name: str) -> str:
     return next((unit for end, unit in _UNITS.items() if f"_{name}".endswith(end)), "")
-
-
-def _options(sample: Record) -> str:
-    """Return what of the command line makes this another measurement; empty for the usual one."""
-    command = [str(word) for word in sample.get("command") or ()]
-    tool = TOOLS.get(sample["tool"])
-    if tool is None or tool.usual_words is None or tool.name not in command:
-        return ""
-    words = iter(command[command.index(tool.name) + 1 :])
-    kept = []
-    for word in words:
-        if word in tool.usual_words:
-            for _ in range(tool.usual_words[word]):
-                next(words, None)
-        else:
-            kept.append(word)
-    return " ".join(kept)
 
 
 def _node(end: Any) -> str:

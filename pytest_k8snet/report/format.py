@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_k8snet.report.model import (
     BASELINE_SCENE,
@@ -252,7 +252,8 @@ def _baselines(summary: Summary) -> list[str]:
     values: dict[str, list[float]] = {}
     for one in summary.rates:
         if one.key.scene == BASELINE_SCENE and one.rate is not None:
-            values.setdefault(one.key.placement, []).extend(one.rate.values)
+            name = replace(one.key, mode="", scene="").row_text.lstrip(", ")
+            values.setdefault(name, []).extend(one.rate.values)
     return [
         f"{name} {_range(found)} ({counted(len(found), 'sample')})".lstrip()
         for name, found in values.items()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import pytest
@@ -22,9 +23,10 @@ from pytest_k8snet.report.documents import (
     render_test,
 )
 from pytest_k8snet.report.format import NAME_LIMIT, visible_line
+from pytest_k8snet.report.model import key_of
 from pytest_k8snet.report.recorder import Recorder
-from pytest_k8snet.report.records import Record, mapping, real
-from pytest_k8snet.report.summary import flat, summarise
+from pytest_k8snet.report.records import Record, mapping, real, usable, words
+from pytest_k8snet.report.summary import flat, summarise, with_discards
 
 #: Longest reason that a "test" record keeps, in characters.
 _REASON_LIMIT = 20_000
@@ -92,20 +94,27 @@ def reason_of(report: pytest.TestReport) -> str:
 
 
 def properties(records: Sequence[Record]) -> list[tuple[str, object]]:
-    """Return JUnit properties: every figure and verdict of a test, flat."""
-    found: list[tuple[str, object]] = []
-    for record in records:
-        if record["kind"] == "sample":
-            mode = f".{record['mode']}" if record.get("mode") else ""
-            start = f"k8snet.{record['id']}.{record['scene']}{mode}"
-            figures = mapping(record.get("figures")).items()
-            found += [
-                (f"{start}.{name}", number)
-                for name, value in figures
-                if (number := real(value)) is not None
-            ]
-        elif record["kind"] == "verdict":
-            found.append((f"k8snet.verdict.{record['claim']}", record["state"]))
+    """Return JUnit properties: every figure and verdict of a test, flat.
+
+    Names hold what lasts from run to run (tool, scene, mode, variant, nodes), so that trends of
+    them go on; of repeated samples it is the mean.
+    """
+    verdicts = [record for record in records if record["kind"] == "verdict"]
+    samples = [record for record in records if record["kind"] == "sample"]
+    values: dict[str, list[float]] = {}
+    for sample in filter(usable, with_discards(samples, verdicts)):
+        key = key_of(sample)
+        ends = (mapping(sample.get("client")), mapping(sample.get("server")))
+        nodes = " -> ".join(words(end["node"]) for end in ends if end.get("node"))
+        placement = key.placement if key.placement != key.scene else ""
+        parts = ("k8snet", key.tool, key.scene, placement, key.mode, key.variant, nodes)
+        for name, value in mapping(sample.get("figures")).items():
+            if (number := real(value)) is not None:
+                values.setdefault(".".join(filter(None, (*parts, name))), []).append(number)
+    found: list[tuple[str, object]] = [(name, fmean(each)) for name, each in values.items()]
+    for verdict in verdicts:
+        where = f" ({verdict['context']})" if verdict.get("context") else ""
+        found.append((f"k8snet.verdict.{verdict['claim']}{where}", verdict["state"]))
     return found
 
 

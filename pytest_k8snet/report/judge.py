@@ -177,10 +177,15 @@ class Limits:
 
 
 def _names(verdict: Record) -> list[str]:
-    """Return what a limits file may call a verdict: its claim, with or without its limit."""
+    """Return what a limits file may call a verdict, the narrowest name first.
+
+    Its claim as reports write it, with mode and nodes behind it, so that of a mesh each pair can
+    have a limit of its own; or without them; either with its limit or without.
+    """
     claim = str(verdict["claim"])
     subject = str(verdict.get("subject") or claim)
-    return [claim, subject]
+    where = f" ({verdict['context']})" if verdict.get("context") else ""
+    return [claim + where, subject + where, claim, subject]
 
 
 def _number(value: object, unit: str, name: str) -> float:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
-from typing import Literal
+from typing import Any, Literal
 
-from pytest_k8snet.report.records import Record, figure, mapping, reals, usable
+from pytest_k8snet.report.records import Record, figure, mapping, reals, usable, words
+from pytest_k8snet.tools import variant_of
 from pytest_k8snet.tools.tool import Column
 from pytest_k8snet.verdict.distributions import normal_quantile, student_quantile
 from pytest_k8snet.verdict.questions import welch_interval
@@ -53,32 +54,44 @@ BASELINE_SCENE = "node-node"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Which cell of the study a sample belongs to."""
+    """What identifies a figure, in every table, baseline, limits file and export.
+
+    Attributes:
+        scene: the kinds of the two ends, such as ``pod-pod``.
+        placement: how their nodes lie; empty where it is not known.
+        mode: the Calico mode of the pods; empty for none.
+        tool: what measured.
+        variant: what of its options makes it another measurement; empty for the usual ones.
+    """
 
     scene: str
     placement: str
     mode: str
+    tool: str = ""
+    variant: str = ""
 
     @property
-    def order(self) -> tuple[int, str, int, str, int, str]:
+    def order(self) -> tuple[int, str, int, str, int, str, str, str]:
         """Return the study's order of rows and columns; what is unknown comes last, by name."""
         return (
             *_rank(SCENES, self.scene),
             *_rank(PLACEMENTS, self.placement),
             *_rank(MODES, self.mode),
+            self.variant,
+            self.tool,
         )
 
     @property
-    def row(self) -> tuple[str, str]:
+    def row(self) -> tuple[str, str, str]:
         """Return the row of the table."""
-        return self.scene, self.placement
+        return self.scene, self.placement, self.variant
 
     @property
     def row_text(self) -> str:
         """Return the row's heading, without repeating ``same-node``."""
-        if not self.placement or self.placement == self.scene:
-            return self.scene
-        return f"{self.scene}, {self.placement}"
+        named = not self.placement or self.placement == self.scene
+        text = self.scene if named else f"{self.scene}, {self.placement}"
+        return f"{text} ({self.variant})" if self.variant else text
 
     @property
     def is_local(self) -> bool:
@@ -89,6 +102,24 @@ class Key:
     def text(self) -> str:
         """Return row and mode in one line."""
         return f"{self.row_text} [{self.mode}]" if self.mode else self.row_text
+
+
+def key_of(record: Mapping[str, Any]) -> Key:
+    """Return what identifies a sample's figures, or those of an entry of a baseline record.
+
+    Baseline records hold no command line; they name the variant, since they are of all samples.
+    """
+    tool, variant = words(record.get("tool")), record.get("variant")
+    if variant is None:
+        command = record.get("command")
+        variant = variant_of(tool, command if isinstance(command, list) else ())
+    return Key(
+        scene=words(record.get("scene")),
+        placement=words(record.get("placement")),
+        mode=words(record.get("mode")),
+        tool=tool,
+        variant=words(variant),
+    )
 
 
 def _rank(known: tuple[str, ...], name: str) -> tuple[int, str]:
@@ -103,8 +134,9 @@ class GateResult:
     """One verdict of a gate, as tables show it.
 
     Attributes:
-        key: scene, placement and mode that the verdict is on.
-        tool: whose samples it rests on; empty where none is left.
+        key: what identifies the figure that the verdict is on; without a tool where no sample is
+            left that says which.
+        keys: those of its samples: of two directions, each is a figure of its own.
         margin: how far the estimate lies from the limit, as a share of the limit; positive on
             the good side, negative beyond the limit. None where it cannot be said.
         path: the worst state of the path proofs of its samples; empty where none has one.
@@ -113,7 +145,7 @@ class GateResult:
     claim: str
     test: str
     key: Key
-    tool: str
+    keys: frozenset[Key]
     quantity: str
     unit: str
     state: State
@@ -176,7 +208,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """All samples of one tool in one scene, placement and mode.
+    """All samples of one key.
 
     Attributes:
         rate: for a tool that measures a rate.
@@ -268,13 +300,16 @@ class ToolResults:
     @property
     def modes(self) -> list[str]:
         """Return the modes measured: what has none first, as the others are compared with it."""
-        modes = {one.key.mode: one.key.order[4:] for one in self.measurements}
+        modes = {one.key.mode: _rank(MODES, one.key.mode) for one in self.measurements}
         return sorted(modes, key=lambda mode: (bool(mode), modes[mode]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """The rate from every node to every other in one mode, in bit/s; rows send, columns receive."""
+    """The rate from every node to every other in one mode, in bit/s; rows send, columns receive.
+
+    ``scene`` names the variant as well, where it is not the usual one.
+    """
 
     scene: str
     mode: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from statistics import fmean
@@ -34,6 +35,7 @@ from pytest_k8snet.report.model import (
     Summary,
     SwitchCost,
     ToolResults,
+    key_of,
     mean,
     quantile,
     ratio_of_means,
@@ -149,7 +151,7 @@ def _results(
 ) -> ToolResults:
     tool = TOOLS.get(name)
     rate = tool.rate if tool is not None else None
-    own = [gate for gate in gates if gate.tool in (name, "")]
+    own = [gate for gate in gates if gate.key.tool in (name, "")]
     groups = _by_key(samples)
     node_node = [one for key, group in groups.items() if _is_baseline(key) for one in group]
     measurements = []
@@ -160,7 +162,7 @@ def _results(
             Measurement(
                 key=key,
                 samples=tuple(group),
-                rate=_rate(rate, key, group, on_it, base, link_rate, _mss(node_node)),
+                rate=_rate(rate, key, group, on_it, base, link_rate),
                 gates=on_it,
                 outcome=outcome_of(key, group),
                 path=path_counts(group),
@@ -200,15 +202,8 @@ def _guessed_columns(samples: Sequence[Record]) -> tuple[Column, ...]:
     )
 
 
-def key_of(sample: Record) -> Key:
-    """Return the scene, placement and mode that a sample belongs to."""
-    return Key(
-        words(sample.get("scene")), words(sample.get("placement")), words(sample.get("mode"))
-    )
-
-
 def _by_key(samples: Sequence[Record]) -> dict[Key, list[Record]]:
-    """Return samples by scene, placement and mode, in the study's order."""
+    """Return samples by what identifies their figures, in the study's order."""
     groups: dict[Key, list[Record]] = {}
     for sample in samples:
         groups.setdefault(key_of(sample), []).append(sample)
@@ -222,10 +217,10 @@ def _is_baseline(key: Key) -> bool:
 def _compares(key: Key, base: Key) -> bool:
     """Return whether node-node is what a key is compared with.
 
-    Pods on one node cross no wire to compare; otherwise placement and mode are the same, where
-    both ends have them.
+    Pods on one node cross no wire to compare; otherwise the measurement is the same, and so are
+    placement and mode, where both ends have them.
     """
-    if _is_baseline(key) or key.is_local:
+    if _is_baseline(key) or key.is_local or key.variant != base.variant:
         return False
     same_place = base.placement in (key.placement, "") or not key.placement
     return same_place and base.mode in (key.mode, "")
@@ -238,12 +233,11 @@ def _rate(
     gates: Sequence[GateResult],
     node_node: Sequence[Record],
     link_rate: float | None,
-    node_node_mss: int | None,
 ) -> Rate | None:
     if column is None:
         return None
     values, base = values_of(group, column.source), values_of(node_node, column.source)
-    ceiling, kind = _ceiling(key, group, link_rate, base, node_node_mss)
+    ceiling, kind = _ceiling(key, group, link_rate, base, _mss(node_node))
     return Rate(
         values=values,
         mean=mean(values) if values else None,
@@ -313,22 +307,23 @@ def _link_rate(facts: Record | None) -> float | None:
 
 def _meshes(samples: Sequence[Record], source: str) -> tuple[Mesh, ...]:
     """Return one mesh per scene and mode in which three nodes or more measured each other."""
-    groups: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
+    groups: dict[Key, dict[tuple[str, str], list[float]]] = {}
     for sample in filter(usable, samples):
         value = figure(sample, source)
         client, server = mapping(sample.get("client")), mapping(sample.get("server"))
         ends = words(client.get("node")), words(server.get("node"))
         if value is not None and all(ends):
-            place = words(sample.get("scene")), words(sample.get("mode"))
+            # Rows and columns are nodes, which lie to each other as they do.
+            place = replace(key_of(sample), placement="")
             groups.setdefault(place, {}).setdefault(ends, []).append(value)
     found = []
-    for (scene, mode), by_ends in groups.items():
+    for key, by_ends in sorted(groups.items(), key=lambda item: item[0].order):
         nodes = tuple(sorted({node for ends in by_ends for node in ends}))
         distinct = sum(1 for client, server in by_ends if client != server)
         if len(nodes) >= 3 and distinct >= 6:
             means = {ends: fmean(values) for ends, values in by_ends.items()}
-            found.append(Mesh(scene=scene, mode=mode, nodes=nodes, figures=means))
-    return tuple(sorted(found, key=lambda mesh: Key(mesh.scene, "", mesh.mode).order))
+            found.append(Mesh(scene=key.row_text, mode=key.mode, nodes=nodes, figures=means))
+    return tuple(found)
 
 
 def path_counts(samples: Iterable[Record]) -> PathCounts:
@@ -360,7 +355,8 @@ def gate_results(verdicts: Iterable[Record], samples: Iterable[Record]) -> tuple
 def _gate_result(verdict: Record, samples: Mapping[str, Record]) -> GateResult:
     used = [samples[name] for name in _sample_ids(verdict) if name in samples]
     scene, mode = words(verdict.get("scene")), words(verdict.get("mode"))
-    own = next((key_of(one) for one in used if one.get("scene") == scene), None)
+    keys = [key for one in used if (key := key_of(one)).scene == scene and key.mode == mode]
+    own = keys[0] if keys else None
     limit, estimate = real(verdict.get("limit")), real(verdict.get("estimate"))
     relation = words(verdict.get("relation"))
     quantity = words(verdict.get("quantity"))
@@ -368,8 +364,15 @@ def _gate_result(verdict: Record, samples: Mapping[str, Record]) -> GateResult:
     return GateResult(
         claim=words(verdict.get("claim")),
         test=words(verdict.get("test")),
-        key=Key(scene, own.placement if own else words(verdict.get("placement")), mode),
-        tool=used[0]["tool"] if used else _tool_of(quantity),
+        key=Key(
+            scene,
+            own.placement if own else words(verdict.get("placement")),
+            mode,
+            used[0]["tool"] if used else words(verdict.get("tool")) or _tool_of(quantity),
+            # Of both directions the slower one counts, which is a figure of its own.
+            words(verdict.get("variant", own.variant if own else "")),
+        ),
+        keys=frozenset(keys),
         quantity=quantity,
         unit=words(verdict.get("unit")),
         state=cast(State, verdict["state"]),
@@ -436,14 +439,15 @@ def _sample_ids(verdict: Record) -> list[str]:
 
 def _gates_on(gates: Iterable[GateResult], key: Key) -> tuple[GateResult, ...]:
     """Return the verdicts on a key, worst first; one that names no placement counts for each."""
-    return tuple(
-        worst_first(
-            gate
-            for gate in gates
-            if (gate.key.scene, gate.key.mode) == (key.scene, key.mode)
-            and gate.key.placement in (key.placement, "")
-        )
+    return tuple(worst_first(gate for gate in gates if key in gate.keys or _is_on(gate, key)))
+
+
+def _is_on(gate: GateResult, key: Key) -> bool:
+    """Return whether a verdict whose samples are not there is on a key, by what itself names."""
+    named = replace(
+        key, placement=gate.key.placement or key.placement, tool=gate.key.tool or key.tool
     )
+    return not gate.keys and named == replace(gate.key, placement=named.placement, tool=named.tool)
 
 
 # -- Tests ----------------------------------------------------------------------------------------
@@ -613,8 +617,13 @@ def _comparisons(baseline: Record, tools: Sequence[ToolResults]) -> tuple[Compar
     """Return each figure that both runs have, by quantity; with the interval for unpaired runs."""
     then = {
         (key_of(entry), words(entry.get("quantity"))): reals(entry.get("values"))
-        for entry in map(dict, objects(baseline.get("figures")))
+        for entry in objects(baseline.get("figures"))
     }
+
+    def earlier(key: Key, quantity: str) -> list[float]:
+        # Before there were variants, no tool was named either.
+        return then.get((key, quantity)) or then.get((replace(key, tool=""), quantity)) or []
+
     found = [
         Comparison(
             key=key,
@@ -627,7 +636,7 @@ def _comparisons(baseline: Record, tools: Sequence[ToolResults]) -> tuple[Compar
             count_now=len(now),
         )
         for (key, quantity, unit), now in comparable(tools).items()
-        if (before := then.get((key, quantity)))
+        if (before := earlier(key, quantity))
     ]
     order = list(dict.fromkeys(one.quantity for one in found))
     return tuple(sorted(found, key=lambda one: order.index(one.quantity)))

@@ -185,7 +185,7 @@ def _by_mode(results: ToolResults) -> Table:
     means = [one.rate.mean for one in results.measurements if one.rate is not None]
     unit = bit_unit(mean.value for mean in means if mean is not None)
     modes = results.modes
-    rows: dict[tuple[str, str], dict[str, Measurement]] = {}
+    rows: dict[tuple[str, str, str], dict[str, Measurement]] = {}
     for one in results.measurements:
         rows.setdefault(one.key.row, {})[one.key.mode] = one
     return Table(

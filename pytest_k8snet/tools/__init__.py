@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -15,3 +15,9 @@ from pytest_k8snet.tools.tool import Tool
 TOOLS: Mapping[str, Tool[Any, Any]] = MappingProxyType(
     {tool.name: tool for tool in (Iperf3(), Curl(), Ping())}
 )
+
+
+def variant_of(tool: str, command: Iterable[object]) -> str:
+    """Return what a command line says of its figures' kind; empty for a tool that is not known."""
+    known = TOOLS.get(tool)
+    return known.variant([str(word) for word in command]) if known is not None else ""

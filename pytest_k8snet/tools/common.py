@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_k8snet.errors import K8sNetError, ToolError, ToolMissingError, ToolNotRunnableError
@@ -94,6 +95,46 @@ def not_runnable(there: str, said: str, *, found: str) -> ToolNotRunnableError |
         if re.search(pattern, said, re.IGNORECASE):
             return ToolNotRunnableError(f"{there}, but {problem}", found=found, remedy=remedy)
     return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandWords:
+    """A program's part of a command line, taken apart.
+
+    Attributes:
+        options: each option with its values, in the order of the command line; without a value,
+            an empty text.
+        rest: what belongs to no option, such as an address or a URL.
+    """
+
+    options: Mapping[str, Sequence[str]]
+    rest: tuple[str, ...]
+
+    def value(self, option: str) -> str | None:
+        """Return an option's last value, which is the one that counts; None where it is absent."""
+        return self.options[option][-1] if option in self.options else None
+
+
+def words_of(command: Sequence[str], program: str, valued: Collection[str]) -> CommandWords:
+    """Take a command line apart.
+
+    Args:
+        command: the program's name and its words, perhaps behind a prefix such as ``timeout 20``.
+        program: its name.
+        valued: options that a value follows.
+    """
+    begin = command.index(program) + 1 if program in command else len(command)
+    words = iter(command[begin:])
+    options: dict[str, list[str]] = {}
+    rest = []
+    for word in words:
+        if word in valued:
+            options.setdefault(word, []).append(next(words, ""))
+        elif word.startswith("-"):
+            options.setdefault(word, []).append("")
+        else:
+            rest.append(word)
+    return CommandWords(options=options, rest=tuple(rest))
 
 
 # -- Reads fields of a tool's JSON with their types checked, and names the field that is wrong

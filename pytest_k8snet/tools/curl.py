@@ -17,6 +17,7 @@ from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.tools.common import (
     Section,
     under_timeout,
+    words_of,
 )
 from pytest_k8snet.tools.curl_errors import (
     BAD_URL_EXITS,
@@ -154,7 +155,7 @@ class CurlOptions:
 def request_words(options: CurlOptions) -> list[str]:
     """What makes one request what it is, apart from its URL: every way to run curl shares it."""
     # HTTP/2 would ignore the header and carry every request on one connection.
-    words = ["--http1.1", "-H", "Connection: close"]
+    words = ["--http1.1", "-H", _OWN_HEADER]
     # A proxy named by the environment would be measured in the service's place.
     words += ["--noproxy", "*"]
     words += ["--connect-timeout", f"{options.connect_timeout_seconds:g}"]
@@ -474,6 +475,25 @@ class CurlSamples:
         return f"CurlSamples({len(self.requests)} requests, {self.total!r})"
 
 
+# -- What sets requests apart, as a command line says it ------------------------------------------
+
+_OWN_HEADER = "Connection: close"
+#: Options of the command line that a value follows.
+_VALUED = frozenset({"-o", "-w", "-H", "-X", "-m", "--noproxy", "--connect-timeout", "--resolve"})
+#: Options without a value that make a request another one.
+_SAID = MappingProxyType(
+    {"-k": "any certificate", "-L": "following redirects", "-4": "IPv4 only", "-6": "IPv6 only"}
+)
+#: A URL's path and query, as far as they are sent.
+_PLAIN_URL = re.compile(r"http(?P<s>s?)://[^/?#]*(?P<path>[^#]*)", re.IGNORECASE)
+_SECRET = re.compile(r"authorization|cookie|token|key|secret|password", re.IGNORECASE)
+
+
+def _said_header(line: str) -> str:
+    name, _, _ = line.partition(":")
+    return name if _SECRET.search(name) else line
+
+
 # -- The tool: one process, one line of JSON per request -------------------------------------------
 
 
@@ -506,6 +526,22 @@ class CurlTool(Tool[Options, Result]):
             "tls_seconds": "tls",
         }
     )
+
+    def variant(self, command: Sequence[str]) -> str:
+        """Return what sets requests apart from ``GET /`` by plain HTTP.
+
+        Of a header that may hold a secret the name is told and not the value.
+        """
+        words = words_of(command, self.name, _VALUED)
+        options = words.options
+        url = _PLAIN_URL.match(re.sub(r"\\([\[\]{}])", r"\1", " ".join(words.rest)))
+        parts = ["HEAD" if "--head" in options else words.value("-X") or ""]
+        if url is not None:
+            parts += [url["path"] if url["path"] != "/" else "", "https" if url["s"] else ""]
+        parts += [_said_header(one) for one in options.get("-H", ()) if one != _OWN_HEADER]
+        parts += [f"resolve {entry}" for entry in options.get("--resolve", ())]
+        parts += [said for option, said in _SAID.items() if option in options]
+        return ", ".join(filter(None, parts))
 
 
 class Curl(CurlTool[CurlOptions, CurlSamples]):

@@ -6,6 +6,7 @@ The figures are read in ``iperf3_result``, errors are told apart in ``iperf3_err
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from pytest_k8snet.tools.common import (
     Section,
     start_failure,
     under_timeout,
+    words_of,
 )
 from pytest_k8snet.tools.iperf3_errors import (
     BadOption,
@@ -46,6 +48,7 @@ from pytest_k8snet.units import BitRate
 _UDP_LENGTH_BYTES = 1200
 #: iperf3's own default for UDP, made visible in the command.
 _UDP_BITRATE = BitRate(1e6)
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 #: A blocked UDP test says so only after 30 to 32 seconds.
 _UDP_BUDGET_SECONDS = 40.0
 _TCP_BUDGET_SECONDS = 15.0
@@ -238,6 +241,33 @@ done
 """
 
 
+#: Options that make a test another one, in the order in which they are said, and how.
+_SAID: Mapping[str, str] = MappingProxyType(
+    {
+        "-u": "UDP",
+        "-P": "{} streams",
+        "-b": "{}",
+        "-R": "reverse",
+        "--bidir": "both directions at once",
+        "-l": "{}-byte messages",
+        "-w": "window of {} bytes",
+        "-C": "congestion {}",
+        "-M": "MSS {}",
+        "--dscp": "DSCP {}",
+        "-4": "IPv4 only",
+        "-6": "IPv6 only",
+    }
+)
+#: Options that say where, for how long, and how it is told; and how many values follow each.
+_NOT_SAID = MappingProxyType(
+    {"-c": 1, "-p": 1, "-t": 1, "-i": 1, "-O": 1, "--connect-timeout": 1, "-J": 0, "--json": 0}
+)
+_VALUED = frozenset(
+    {option for option, said in _SAID.items() if "{}" in said}
+    | {option for option, count in _NOT_SAID.items() if count}
+)
+
+
 class Iperf3(ServedTool[Iperf3Options, Iperf3Result]):
     """iperf3 between a client and a one-off server: bandwidth, and what it cost."""
 
@@ -251,9 +281,6 @@ class Iperf3(ServedTool[Iperf3Options, Iperf3Result]):
         Column(heading="retransmits", source="retransmit_ratio", statistic="mean", unit="ratio"),
         Column(heading="RTT", source="rtt_mean_seconds", statistic="mean", unit="seconds"),
         Column(heading="MSS", source="mss_bytes", statistic="minimum", unit="bytes"),
-    )
-    usual_words = MappingProxyType(
-        {"-c": 1, "-p": 1, "-t": 1, "-i": 1, "-O": 1, "--connect-timeout": 1, "-J": 0, "--json": 0}
     )
 
     def argv(self, options: Iperf3Options) -> tuple[str, ...]:
@@ -286,6 +313,26 @@ class Iperf3(ServedTool[Iperf3Options, Iperf3Result]):
         if options.ipv6 is not None:
             argv.append("-6" if options.ipv6 else "-4")
         return under_timeout(options.timeout_seconds, *argv)
+
+    def variant(self, command: Sequence[str]) -> str:
+        """Return what sets a test apart from one TCP stream, client to server, as fast as it goes.
+
+        ``UDP, 4 streams, 10 Mbit/s each, reverse``.
+        """
+        words = words_of(command, self.name, _VALUED)
+        values = {option: words.value(option) or "" for option in words.options}
+        if "-b" in values:
+            values["-b"] = _exact_rate(values["-b"]) + (" each" if "-P" in values else "")
+        if "-u" in values and values.get("-l") == str(_UDP_LENGTH_BYTES):
+            del values["-l"]
+        parts = [said.format(values[option]) for option, said in _SAID.items() if option in values]
+        # Of an option that this version does not know, nobody can say that it changes nothing.
+        parts += [
+            f"{option} {value}".strip()
+            for option, value in values.items()
+            if option not in _SAID and option not in _NOT_SAID
+        ]
+        return ", ".join([*parts, *words.rest])
 
     def usual_seconds(self, options: Iperf3Options) -> float:
         """Return the measured time and what comes before it."""
@@ -344,6 +391,16 @@ class Iperf3(ServedTool[Iperf3Options, Iperf3Result]):
     def at_port(self, options: Iperf3Options, port: int) -> Iperf3Options:
         """Return the options with the server's port."""
         return replace(options, port=port)
+
+
+def _exact_rate(bits: str) -> str:
+    """Write what ``-b`` was given with its unit, without dropping a digit."""
+    try:
+        rate = float(bits)
+    except ValueError:
+        return bits
+    scale, prefix = next((one for one in _PREFIXES if rate >= one[0]), (1.0, ""))
+    return f"{rate / scale:.12g} {prefix}bit/s"
 
 
 def probe_argv(server: str, port: int) -> tuple[str, ...]:

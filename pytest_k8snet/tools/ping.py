@@ -9,16 +9,21 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypedDict
 
 from pytest_k8snet.errors import SettingsError, ToolError, quote
-from pytest_k8snet.tools.common import printable, start_failure, under_timeout, was_killed
+from pytest_k8snet.tools.common import printable, start_failure, under_timeout, was_killed, words_of
 from pytest_k8snet.tools.distribution import Distribution
 from pytest_k8snet.tools.tool import Column, Measured, Output, Payload, Tool
 from pytest_k8snet.units import Ratio, Seconds
+
+#: The payload of an echo request where nobody says otherwise: what every ping takes by itself.
+_SIZE_BYTES = 56
+#: Options of the command line that a value follows.
+_VALUED = frozenset({"-c", "-i", "-s", "-W"})
 
 # ruff: noqa: N818 -- the base class carries the word Error, and the module name says whose they are
 
@@ -85,7 +90,7 @@ class PingOptions:
     address: str
     count: int = 20
     interval_seconds: float = 0.2
-    size_bytes: int = 56
+    size_bytes: int = _SIZE_BYTES
     wait_seconds: int = 2
 
     def __post_init__(self) -> None:
@@ -206,6 +211,11 @@ class Ping(Tool[PingOptions, PingResult]):
         words = ["ping", "-c", str(options.count), "-i", f"{options.interval_seconds:g}"]
         words += ["-s", str(options.size_bytes), "-W", str(options.wait_seconds), options.address]
         return under_timeout(self.limit_seconds(options), *words)
+
+    def variant(self, command: Sequence[str]) -> str:
+        """Return the size of the payload, where it is not the usual one."""
+        size = words_of(command, self.name, _VALUED).value("-s")
+        return f"{size} bytes" if size not in (None, str(_SIZE_BYTES)) else ""
 
     def usual_seconds(self, options: PingOptions) -> float:
         """Return the time from the first request to the last."""

@@ -7,7 +7,7 @@ draws the tables. iperf3, curl and ping are three of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -98,9 +98,6 @@ class Tool(ABC, Generic[Options, Result]):
             that measures a rate; None for one whose table has one row per scene and mode.
         curves: distributions that reports may draw as the share of values within a time, most
             telling first: source -> what gates call it.
-        usual_words: options of the command line that say where and how long, and how many values
-            follow each. All others change what is measured, so that samples with and without
-            them are no repetitions. None where the command line says nothing of that.
     """
 
     name: ClassVar[str]
@@ -108,11 +105,25 @@ class Tool(ABC, Generic[Options, Result]):
     columns: ClassVar[tuple[Column, ...]]
     rate: ClassVar[Column | None] = None
     curves: ClassVar[Mapping[str, str]] = {}
-    usual_words: ClassVar[Mapping[str, int] | None] = None
 
     @abstractmethod
     def argv(self, options: Options) -> tuple[str, ...]:
         """Return the command line of one sample."""
+
+    @abstractmethod
+    def variant(self, command: Sequence[str]) -> str:
+        """Return what of a command line makes its figures others than the tool's usual ones.
+
+        Samples of one scene, placement and mode are repetitions of each other where this is the
+        same text. Where and for how long is no part of it. It is read from the command line, which
+        records have always held, so that one function serves what is measured and what was.
+
+        Args:
+            command: as :meth:`argv` makes it, perhaps behind a prefix.
+
+        Returns:
+            In words that last from run to run, such as ``UDP, 10 Mbit/s``; empty for the usual.
+        """
 
     @abstractmethod
     def usual_seconds(self, options: Options) -> float:

@@ -181,12 +181,17 @@ class Comparable(NotANumber):
         raise NotImplementedError
 
     def _baseline(self) -> str | None:
-        arms = self._sampling.arms
-        return (arms[1].scene or arms[1].label) if len(arms) == 2 else None
+        if len(self._sampling.arms) == 1:
+            return None
+        measured, baseline = self._sampling.arms
+        # Measured otherwise, it is not what tables call by its scene.
+        alike = measured.variant == baseline.variant and measured.nodes == baseline.nodes
+        return baseline.scene if baseline.scene and alike else baseline.label
 
     def _settle(self, relation: Relation, limit: float) -> Verdict:
         question = self._question()
         arms = self._sampling.arms
+        _refuse_itself(arms)
         claim = Claim(
             question=question,
             subject=self._subject(),
@@ -196,6 +201,9 @@ class Comparable(NotANumber):
             scene=arms[0].scene,
             mode=arms[0].mode,
             baseline=self._baseline(),
+            placement=arms[0].placement,
+            tool=arms[0].tool,
+            variant=arms[0].variant,
         )
         verdict = settle(claim, self._sampling, self._judging)
         self._verdicts.append(verdict)
@@ -633,16 +641,32 @@ def same_terms(left: Judging, right: Judging) -> Judging:
 
 
 def _told_apart(numerator: Arm, baseline: Arm) -> tuple[Arm, Arm]:
-    """Give two arms of one name the mode, or else the context, that sets them apart."""
-    if numerator.label != baseline.label:
-        return numerator, baseline
+    """Name in full what sets two arms apart beside their scenes and variants."""
+    alike = numerator.label == baseline.label
     named: list[Arm] = []
     for arm in (numerator, baseline):
-        if numerator.mode != baseline.mode:
-            label = f"{arm.label} [{arm.mode}]"
-        elif numerator.context != baseline.context:
-            label = f"{arm.label} ({arm.context})"
-        else:
-            label = arm.label
+        label = arm.label
+        if arm.nodes and numerator.nodes != baseline.nodes:
+            label += f" {arm.nodes}"
+        if numerator.mode != baseline.mode and (alike or (numerator.mode and baseline.mode)):
+            label += f" [{arm.mode}]"
+        if label == arm.label and alike and numerator.ends != baseline.ends:
+            label += f" {arm.ends}"
         named.append(replace(arm, label=label))
     return named[0], named[1]
+
+
+def _refuse_itself(arms: Sequence[Arm]) -> None:
+    """Refuse a ratio whose two sides are one measurement.
+
+    Raises:
+        SettingsError: they are.
+    """
+    names = {(arm.label, arm.ends) for arm in arms}
+    if len(arms) == 2 and arms[0].ends and len(names) == 1:
+        raise SettingsError(
+            f"{arms[0].label} is compared with itself, which is 1 whatever the network does",
+            found=f"both sides measure {arms[0].ends}, with the same options",
+            remedy="divide by another pair, usually the nodes below it: "
+            "bandwidth(pod_pair) / bandwidth(node_pair)",
+        )

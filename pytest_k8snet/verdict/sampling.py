@@ -25,6 +25,10 @@ class Arm:
         scene: name of the scene, for the record.
         mode: name of the Calico mode, for the record.
         placement: how the two nodes lie, to find the like in an earlier run.
+        tool: what measures, to the same end.
+        variant: what makes it another measurement than the tool's usual one.
+        nodes: between which nodes, e.g. ``node1 -> node2``.
+        ends: the very ends, to tell what is measured against itself.
         longest_seconds: what a request may take before it counts as unanswered; no figure of a
             request is larger.
         describe: sums up what samples had beside their figures (``retransmits 0.01 %``).
@@ -36,6 +40,10 @@ class Arm:
     scene: str = ""
     mode: str | None = None
     placement: str = ""
+    tool: str = ""
+    variant: str = ""
+    nodes: str = ""
+    ends: str = ""
     longest_seconds: float = math.inf
     describe: Callable[[Sequence[Observation]], str] | None = None
 

@@ -49,6 +49,9 @@ class Claim:
     scene: str = ""
     mode: str | None = None
     baseline: str | None = None
+    placement: str = ""
+    tool: str = ""
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +251,9 @@ def judge(record: Mapping[str, Any], *, limit: float | None = None) -> Verdict:
             scene=record["scene"],
             mode=record["mode"],
             baseline=record["baseline"],
+            placement=record.get("placement", ""),
+            tool=record.get("tool", ""),
+            variant=record.get("variant", ""),
         )
         evidence = Evidence(
             rounds=tuple(_round(values) for values in record["values"]),
@@ -303,6 +309,9 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         "scene": claim.scene,
         "mode": claim.mode,
         "baseline": claim.baseline,
+        "placement": claim.placement,
+        "tool": claim.tool,
+        "variant": claim.variant,
         "state": verdict.state,
         "found": verdict.found,
         "estimate": _finite(interval.estimate) if interval else None,

@@ -162,8 +162,10 @@ def test_junit_has_the_figures_as_properties(suite: Path) -> None:
     run(suite, "--junitxml=j.xml")
     root = ElementTree.parse(suite / "j.xml").getroot()
     names = [found.get("name") for found in root.iter("property")]
-    assert "k8snet.s0001.node-node.bandwidth_bits_per_second" in names
-    assert "k8snet.s0003.pod-pod.VXLAN-Always.bandwidth_bits_per_second" in names
+    assert "k8snet.iperf3.node-node.same-subnet.node1 -> node2.bandwidth_bits_per_second" in names
+    pods = "k8snet.iperf3.pod-pod.same-subnet.VXLAN-Always.node1 -> node2"
+    assert f"{pods}.bandwidth_bits_per_second" in names
+    assert not [name for name in names if re.search(r"k8snet-[0-9a-f]{6}|\bs\d{4}\b", str(name))]
 
 
 def test_pytest_htmls_page_holds_the_static_report_and_the_tests_figures(suite: Path) -> None:

@@ -55,7 +55,9 @@ def test_a_paced_udp_ratio_is_measured_in_pairs(pair: Pair, observer: Notebook) 
     )
     assert record["mode"] == "VXLAN-Always"
     assert record["context"] == "VXLAN-Always, node1 -> node1"
-    assert record["labels"] == ["node-node (UDP)"] * 2
+    assert record["labels"] == ["node-node (UDP, 5 Mbit/s)", "node-node (UDP, 10 Mbit/s)"]
+    assert record["baseline"] == "node-node (UDP, 10 Mbit/s)"
+    assert (record["tool"], record["variant"]) == ("iperf3", "UDP, 5 Mbit/s")
     assert record["notes"][0].startswith("lost ")
     assert judge(record).to_record() == verdict.to_record()
 
@@ -67,7 +69,7 @@ def test_both_directions_are_measured_and_the_slower_counts(pair: Pair, observer
     samples = [record for record in observer.records if record["kind"] == "sample"]
     assert ["-R" in sample["command"] for sample in samples] == [False, True] * 3
     (low, high) = bandwidth.verdicts
-    assert low.claim.subject == "bandwidth of node-node (slower direction)"
+    assert low.claim.subject == "bandwidth of node-node (30 Mbit/s, slower direction)"
     chosen = [min(samples[i : i + 2], key=_figure)["id"] for i in (0, 2, 4)]
     assert [ids[0] for ids in high.evidence.samples] == chosen
 
@@ -104,7 +106,7 @@ class SmallSegments:
 def test_arms_with_too_different_segments_are_no_pair(pair: Pair, observer: Notebook) -> None:
     # Another loopback address stands for another machine.
     far = replace(pair, server=replace(pair.server, address="127.0.0.2"))
-    small = replace(far, client=replace(far.client, shell=SmallSegments()))
+    small = replace(far, client=replace(far.client, name="small", shell=SmallSegments()))
     gates = Gates(observer=observer, plan=QUICK)
     verdict = gates.bandwidth(small) / gates.bandwidth(far) <= 100
     assert verdict.state == "inconclusive"
@@ -117,7 +119,9 @@ def test_pods_may_have_segments_smaller_by_any_header(
 ) -> None:
     far = replace(pair, server=replace(pair.server, address="127.0.0.2"))
     arms = [
-        replace(far, client=replace(far.client, kind=kind, shell=SmallSegments(size)))
+        replace(
+            far, client=replace(far.client, name=f"{size}", kind=kind, shell=SmallSegments(size))
+        )
         # VXLAN over IPv6 takes 70 bytes of every pod's MTU.
         for size in (1200, 1270)
     ]
@@ -193,7 +197,7 @@ def test_pings_between_a_pair_are_judged_by_their_percentiles(
     # Generous: how fast this machine is must not decide a test.
     verdict = latency.rtt.p50 <= 1 * second
     assert verdict
-    assert verdict.claim.subject == "rtt p50 of node-node"
+    assert verdict.claim.subject == "rtt p50 of node-node (1000 bytes)"
     assert re.search(r"0 of \d+ pings lost", verdict.text)
     samples = [record for record in observer.records if record["kind"] == "sample"]
     assert {sample["tool"] for sample in samples} == {"ping"}
@@ -272,7 +276,7 @@ def test_latency_of_a_pod_is_told_with_its_pools_mode(
     pod.curl(url, requests=1)
     node.curl(url, requests=1)
     assert verdict.claim.mode == "IPIP-Always"
-    assert verdict.text.splitlines()[0].endswith("  (IPIP-Always)")
+    assert verdict.text.splitlines()[0].endswith("  (IPIP-Always, node1)")
     *with_mode, without = [r["mode"] for r in observer.records if r["kind"] == "sample"]
     assert set(with_mode) == {"IPIP-Always"}
     assert without is None

@@ -13,13 +13,27 @@ from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, SampleRequest
 
 
-def an_arm(scene: str, placement: str = "", mode: str | None = None) -> Arm:
+def an_arm(
+    scene: str,
+    placement: str = "",
+    mode: str | None = None,
+    tool: str = "iperf3",
+    variant: str = "",
+) -> Arm:
     """What a gate measures now, of which only its place is asked."""
 
     def take(turn: SampleRequest) -> Observation:
         raise AssertionError("nothing is measured here")
 
-    return Arm(label=scene, take=take, scene=scene, mode=mode, placement=placement)
+    return Arm(
+        label=scene,
+        take=take,
+        scene=scene,
+        mode=mode,
+        placement=placement,
+        tool=tool,
+        variant=variant,
+    )
 
 
 def test_a_figure_of_the_earlier_run_is_found() -> None:
@@ -45,7 +59,7 @@ def test_a_gate_is_compared_with_the_like_of_the_earlier_run() -> None:
     def take(turn: SampleRequest) -> Observation:
         return Observation(figures={"bandwidth": (2.75e9 * (1 + 0.001 * turn.number),)})
 
-    arm = Arm(label="pod-pod", take=take, scene="pod-pod", mode="Never", placement="same-subnet")
+    arm = replace(an_arm("pod-pod", "same-subnet", "Never"), take=take)
     terms = Judging(plan=Plan(span_seconds=0, between_runs=0.01))
     ratio = Bandwidth(arm, terms) / Baseline("before.jsonl", study())
     verdict = ratio >= 0.95
@@ -71,7 +85,9 @@ def test_the_earlier_run_is_put_into_the_records_of_this_one(tmp_path: Path) -> 
 
 
 def test_latency_counts_samples_not_requests() -> None:
-    (found,) = Baseline("b", study()).values_of(an_arm("node-clusterip"), "median time_connect")
+    (found,) = Baseline("b", study()).values_of(
+        an_arm("node-clusterip", tool="curl"), "median time_connect"
+    )
     assert len(found) == 2
 
 
@@ -87,6 +103,32 @@ def test_the_environments_differences_are_named() -> None:
         ("calico_version", "v3.28.0", "v3.30.0"),
         ("backend", "bird", "(absent)"),
         ("node node2: kernel", "6.1.0-21-amd64", "6.12.1"),
+    ]
+
+
+def test_another_measurement_of_the_same_pair_is_no_baseline() -> None:
+    made = Study()
+    made.begin()
+    tcp = ["timeout", "22", "iperf3", "-c", "198.18.0.9", "-p", "20001", "-J", "-t", "5"]
+    paced = [*tcp, "-u", "-b", "20000000", "-l", "1200"]
+    for command, gbit in ((tcp, 0.95), (tcp, 0.97), (paced, 0.02), (paced, 0.02)):
+        made.iperf3("t", "pod-pod", "Never", gbit=gbit, command=command)
+    earlier = Baseline("b.jsonl", made.records)
+    (tcp_before,) = earlier.values_of(an_arm("pod-pod", "same-subnet", "Never"), "bandwidth")
+    assert [round(value / 1e9, 1) for value in tcp_before] == [0.9, 1.0]
+    udp = an_arm("pod-pod", "same-subnet", "Never", variant="UDP, 20 Mbit/s")
+    (udp_before,) = earlier.values_of(udp, "bandwidth")
+    assert [round(value / 1e7) for value in udp_before] == [2, 2]
+    with pytest.raises(ResultsError) as caught:
+        earlier.values_of(replace(udp, variant="UDP, 10 Mbit/s"), "bandwidth")
+    assert caught.value.problem == (
+        "the baseline b.jsonl has no bandwidth of pod-pod, same-subnet (UDP, 10 Mbit/s) [Never]"
+    )
+    assert "pod-pod, same-subnet (UDP, 20 Mbit/s) [Never]" in caught.value.found
+    figures = earlier.to_record(None)["figures"]
+    assert [(one["tool"], one["variant"]) for one in figures] == [
+        ("iperf3", ""),
+        ("iperf3", "UDP, 20 Mbit/s"),
     ]
 
 
@@ -121,10 +163,7 @@ def test_gates_compare_with_the_like_of_every_earlier_run(tmp_path: Path) -> Non
     loaded = Baseline.load(*paths)
     assert loaded.source == "k8snet-a.jsonl, k8snet-b.jsonl"
 
-    def take(turn: SampleRequest) -> Observation:
-        raise AssertionError("nothing is measured here")
-
-    arm = Arm(label="pod-pod", take=take, scene="pod-pod", mode="Never", placement="same-subnet")
+    arm = an_arm("pod-pod", "same-subnet", "Never")
     assert [len(run) for run in loaded.values_of(arm, "bandwidth")] == [4, 4]
     with pytest.raises(ResultsError, match="hold the same run more than once"):
         Baseline.load(paths[0], paths[0])

@@ -76,7 +76,7 @@ def test_csv_has_a_line_for_each_figure_with_its_unit() -> None:
         "scene": "pod-pod",
         "placement": "same-subnet",
         "mode": "Never",
-        "options": "",
+        "variant": "",
         "client": "node1",
         "server": "node2",
         "url": "",
@@ -107,7 +107,7 @@ def test_what_counts_in_no_figure_of_the_report_is_not_exported() -> None:
     assert value(openmetrics_text(records), LABELS % ("samples", "")) == 1
 
 
-LABELS = 'k8snet_iperf3_%s{scene="pod-pod",placement="same-subnet",mode="Never",options="%s"}'
+LABELS = 'k8snet_iperf3_%s{scene="pod-pod",placement="same-subnet",mode="Never",variant="%s"}'
 
 
 def test_repetitions_are_averaged_and_other_measurements_are_not() -> None:
@@ -120,7 +120,7 @@ def test_repetitions_are_averaged_and_other_measurements_are_not() -> None:
         ]
     )
     assert value(text, LABELS % ("bandwidth_bits_per_second", "")) == 8.5e8
-    assert value(text, LABELS % ("bandwidth_bits_per_second", "-u -b 10000000")) == 1e7
+    assert value(text, LABELS % ("bandwidth_bits_per_second", "UDP, 10 Mbit/s")) == 1e7
 
 
 def test_outcomes_and_verdicts_are_counted_also_those_that_did_not_occur() -> None:

@@ -108,6 +108,17 @@ def test_a_limit_can_be_for_one_mode_only(tmp_path: Path) -> None:
     assert reevaluate(tmp_path / "r.jsonl", limits).passed
 
 
+def test_a_limit_can_be_for_one_pair_of_nodes(tmp_path: Path) -> None:
+    path = results_of_a_gate(tmp_path / "r.jsonl")
+    path.write_text(path.read_text().replace('"context": ""', '"context": "Never, a -> b"'))
+    limits = tmp_path / "limits.toml"
+    limits.write_text('"pod-pod / node-node (Never, a -> b)" = 0.30\n')
+    assert reevaluate(path, limits).passed
+    limits.write_text('"pod-pod / node-node (Never, a -> c)" = 0.30\n')
+    with pytest.raises(SettingsError, match="names what the results file does not have"):
+        reevaluate(path, limits)
+
+
 def test_a_misspelt_claim_is_an_error_that_lists_the_claims(tmp_path: Path) -> None:
     limits = tmp_path / "limits.toml"
     limits.write_text('"pod-pot / node-node" = 0.30\n')

@@ -81,13 +81,23 @@ def test_run_ids_differ() -> None:
     assert new_run_id().startswith("k8snet-")
 
 
-def test_properties_are_flat_numbers_and_words() -> None:
+def test_properties_are_named_by_what_lasts_from_run_to_run() -> None:
     made = Study()
-    made.iperf3("t", "pod-pod", "Never", gbit=1)
-    made.verdict("t", "pass")
+    udp = ["iperf3", "-c", "198.18.0.9", "-p", "20001", "-J", "-t", "5", "-u", "-b", "10000000"]
+    for mbit in (10, 8):
+        made.iperf3("t", "pod-pod", "Never", command=udp, figures={"bandwidth": mbit, "mss": None})
+    made.iperf3("t", "pod-pod", "Never", warmup=True)
+    made.iperf3("t", "node-node", None, nodes=("node1", "node3"))
+    made.curl("t", "outside-loadbalancer")
+    made.verdict("t", "pass", context="Never, node1 -> node2")
     found = dict(properties(made.records))
-    assert found["k8snet.s0001.pod-pod.Never.mss_bytes"] == 1398
-    assert found["k8snet.verdict.pod-pod / node-node >= 0.90"] == "pass"
+    udp_name = "k8snet.iperf3.pod-pod.same-subnet.Never.UDP, 10 Mbit/s.node1 -> node2"
+    assert found[f"{udp_name}.bandwidth"] == 9
+    assert [name for name in found if "pod-pod." in name] == [f"{udp_name}.bandwidth"]
+    assert found["k8snet.iperf3.node-node.same-subnet.node1 -> node3.mss_bytes"] == 1448
+    assert found["k8snet.curl.outside-loadbalancer.node1.requests"] == 10
+    verdict = "k8snet.verdict.pod-pod / node-node >= 0.90 (Never, node1 -> node2)"
+    assert found[verdict] == "pass"
 
 
 def test_an_extra_holds_figures_and_raw_output_until_its_share_is_spent() -> None:

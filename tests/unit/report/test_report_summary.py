@@ -8,6 +8,7 @@ from pytest_k8snet.report.documents import render_page
 from pytest_k8snet.report.format import path_text
 from pytest_k8snet.report.model import Key, Measurement, Rate, Summary, statistic, values_of
 from pytest_k8snet.report.summary import summarise
+from pytest_k8snet.report.terminal import text_report
 from pytest_k8snet.tools import TOOLS
 
 
@@ -33,11 +34,55 @@ def figures(one: Measurement, tool: str) -> dict[str, float | None]:
 def test_the_studys_table_has_scenes_and_modes_in_the_studys_order() -> None:
     keys = [one.key for one in summarise(study()).rates]
     assert keys[:3] == [
-        Key("node-node", "same-subnet", ""),
-        Key("pod-pod", "same-subnet", "Never"),
-        Key("pod-pod", "same-subnet", "VXLAN-CrossSubnet"),
+        Key("node-node", "same-subnet", "", "iperf3"),
+        Key("pod-pod", "same-subnet", "Never", "iperf3"),
+        Key("pod-pod", "same-subnet", "VXLAN-CrossSubnet", "iperf3"),
     ]
-    assert keys[-1] == Key("same-node", "same-node", "Never")
+    assert keys[-1] == Key("same-node", "same-node", "Never", "iperf3")
+
+
+def test_other_options_make_another_figure_with_its_own_ratio() -> None:
+    made = Study()
+    made.begin()
+    begin = ["timeout", "22", "iperf3", "-c", "198.18.0.9", "-p", "20001", "-J", "-t", "1"]
+    variants = {
+        "": [],
+        "UDP, 10 Mbit/s": ["-u", "-b", "10000000", "-l", "1200"],
+        "20 Mbit/s": ["-b", "20000000"],
+        "4 streams": ["-P", "4"],
+        "reverse": ["-R"],
+    }
+    for number, more in enumerate(variants.values(), start=1):
+        made.iperf3("t", "pod-pod", None, gbit=0.1 * number, command=begin + more)
+        if number != 3:
+            made.iperf3("t", "node-node", None, gbit=0.2 * number, command=begin + more)
+    summary = summarise(made.records)
+    pods = [one for one in summary.rates if one.key.scene == "pod-pod"]
+    assert {one.key.variant: len(one.samples) for one in pods} == dict.fromkeys(variants, 1)
+    for one in pods:
+        assert one.rate is not None
+        ratio = one.rate.ratio
+        if one.key.variant == "20 Mbit/s":
+            assert ratio is None, "no node-node sample was limited like this"
+        else:
+            assert ratio is not None
+            assert ratio.value == pytest.approx(0.5, abs=0.03)
+    page = "\n".join(text_report(summary, 120))
+    for variant in variants:
+        assert f"pod-pod, same-subnet{f' ({variant})' if variant else ''}  " in page
+
+
+def test_a_verdict_stands_on_the_figures_that_it_rests_on() -> None:
+    made = Study()
+    made.begin()
+    back = ["iperf3", "-c", "198.18.0.9", "-p", "20001", "-J", "-t", "1", "-R"]
+    plain = made.iperf3("t", "pod-pod", "Never")
+    reverse = made.iperf3("t", "pod-pod", "Never", command=back)
+    made.verdict("t", "fail", mode="Never", samples=[[reverse]], variant="reverse", tool="iperf3")
+    made.verdict("t", "pass", mode="Never", samples=[], variant="", tool="iperf3")
+    assert plain
+    found = {one.key.variant: one.state for one in summarise(made.records).rates}
+    assert found == {"": "pass", "reverse": "fail"}
 
 
 def test_a_gates_ratio_and_interval_stand_in_its_cell() -> None:

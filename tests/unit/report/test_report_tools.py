@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -36,6 +37,9 @@ class Fetch(Tool[Any, Any]):
 
     def argv(self, options: object) -> tuple[str, ...]:
         raise NotImplementedError
+
+    def variant(self, command: Sequence[str]) -> str:
+        return ""
 
     def usual_seconds(self, options: object) -> float:
         raise NotImplementedError
@@ -175,7 +179,9 @@ def test_a_tool_that_reports_have_never_seen_is_with_its_tests_in_pytest_html_an
     assert "Samples by fetch" in extra
     assert extra.count('<td class="k-num">29.0</td>') == 4
     assert "fetch says much" in extra
-    assert ("k8snet.x0001.pod-pod.Never.pages", 20.0) in properties(taken)
+    assert ("k8snet.fetch.pod-pod.same-subnet.Never.node1 -> node2.pages", 20.0) in properties(
+        taken
+    )
 
 
 @pytest.mark.usefixtures("more_tools")

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from simulated_cluster import SimulatedCluster, scripted
@@ -10,11 +12,14 @@ from simulated_cluster import SimulatedCluster, scripted
 from pytest_k8snet import BitRate, Gbit, Inconclusive, Mbit, ms
 from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.verdict import (
+    Arm,
     Bandwidth,
     Judging,
+    Observation,
     PairedRatio,
     Plan,
     Progress,
+    SampleRequest,
     Verdict,
     judge,
 )
@@ -257,20 +262,50 @@ def test_explanation_finds_the_verdict_of_a_comparison() -> None:
     assert ratio.explain_comparison("in", 0.9, reflected=True) is None
 
 
-def test_arms_of_one_name_are_told_apart_by_mode_or_else_by_context() -> None:
-    terms = Judging(plan=NO_WARMUP)
+def test_arms_are_named_in_full_where_more_than_the_scene_sets_them_apart() -> None:
+    def named(scene: str, **more: Any) -> Bandwidth:
+        arm = replace(scripted(1e9), label=scene, **{"ends": "a -> b", **more})
+        return Bandwidth(arm, Judging(plan=NO_WARMUP))
 
-    def bandwidth(mode: str, context: str = "") -> Bandwidth:
-        arm = replace(scripted(1e9), label="pod-pod", mode=mode, context=context)
-        return Bandwidth(arm, terms)
+    pods, nodes = named("pod-pod", nodes="node1 -> node2"), named("node-node", mode="Never")
+    for ratio, name in (
+        (named("pod-pod", mode="IPIP-Always") / nodes, "pod-pod [IPIP-Always] / node-node [Never]"),
+        (named("pod-pod", mode="Never") / nodes, "pod-pod / node-node"),
+        (named("pod-pod") / nodes, "pod-pod / node-node"),
+        (
+            pods / named("node-node", nodes="node1 -> node3"),
+            "pod-pod node1 -> node2 / node-node node1 -> node3",
+        ),
+        (
+            named("pod-pod", ends="a -> b") / named("pod-pod", ends="a -> c"),
+            "pod-pod a -> b / pod-pod a -> c",
+        ),
+    ):
+        assert repr(ratio) == name
 
-    assert repr(bandwidth("VXLAN-Always") / bandwidth("Never")) == (
-        "pod-pod [VXLAN-Always] / pod-pod [Never]"
+
+@pytest.mark.parametrize(
+    "compare", [lambda ratio: ratio >= 0.9, lambda ratio: ratio.share(above=1) >= 0.9]
+)
+def test_what_is_divided_by_itself_is_refused_before_it_is_measured(
+    compare: Callable[[PairedRatio], object],
+) -> None:
+    def take(turn: SampleRequest) -> Observation:
+        raise AssertionError("nothing is measured here")
+
+    def arm() -> Arm:
+        return Arm(label="pod-pod", take=take, ends="client 10.0.0.1 -> server 10.0.0.2")
+
+    terms = Judging(plan=NO_WARMUP.with_changes(last=29))
+    ratio = Bandwidth(arm(), terms) / Bandwidth(arm(), terms)
+    with pytest.raises(SettingsError) as caught:
+        compare(ratio)
+    assert str(caught.value) == (
+        "pod-pod is compared with itself, which is 1 whatever the network does\n"
+        "  found: both sides measure client 10.0.0.1 -> server 10.0.0.2, with the same options\n"
+        "  to do: divide by another pair, usually the nodes below it: "
+        "bandwidth(pod_pair) / bandwidth(node_pair)"
     )
-    assert repr(bandwidth("Never", "node1 -> node2") / bandwidth("Never", "node1 -> node3")) == (
-        "pod-pod (node1 -> node2) / pod-pod (node1 -> node3)"
-    )
-    assert repr(bandwidth("Never") / bandwidth("Never")) == "pod-pod / pod-pod"
 
 
 def test_a_bandwidth_is_compared_as_a_share_of_a_rate() -> None:
