@@ -123,7 +123,7 @@ def _curl(number: int) -> dict[str, Any]:
         "mode": None,
         "client": {"kind": "node", "name": "node1", "node": "node1", "address": "192.168.0.11"},
         "url": "http://10.96.0.64/",
-        "label": "node1 -> http://10.96.0.64/",
+        "label": "node-clusterip node1 -> http://10.96.0.64/",
         "seconds": 1.0,
         "figures": {"requests": REQUESTS, "failed": 0}
         | {f"{phase}_mean_seconds": sum(times) / REQUESTS for phase in PHASES},

@@ -19,7 +19,7 @@ from pytest_k8snet.verdict.verdict import judge
 
 _FORM = """a TOML file of claims and limits, for all modes or under a mode's name:
 "pod-pod / node-node" = 0.85
-"node -> ClusterIP: connect p95" = "5ms"
+"connect p95 of node-clusterip" = "5ms"
 [VXLAN-Always]
 "pod-pod / node-node" = 0.30"""
 

@@ -13,10 +13,10 @@ from pytest_k8snet.verdict import judge
 PLAN = "first=3 last=40 seconds=1 omit=0 span=0 warmup=0 steal=1 idle=0"
 GATES = """
 def test_undecided(bandwidth, node_pair):
-    assert bandwidth(node_pair) / bandwidth(node_pair) >= 1.0
+    assert bandwidth(node_pair) / bandwidth(node_pair, reverse=True) >= 1.0
 
 def test_decided(bandwidth, node_pair):
-    assert bandwidth(node_pair) / bandwidth(node_pair) >= 0.5
+    assert bandwidth(node_pair) / bandwidth(node_pair, reverse=True) >= 0.5
 """
 
 
