@@ -25,6 +25,8 @@
     │   ├── ModeUnavailableError this cluster cannot have the mode, or may not be changed
     │   ├── NothingSwitchedError no change of the cluster led to the mode, so none has a cost
     │   ├── NotConvergedError    the dataplane did not reach the mode in time
+    │   ├── NotRecoveredError    other pods did not reach each other again after a change
+    │   ├── DisruptionError      putting back cost other pods more than what tests had judged
     │   ├── PathError            the traffic did not take the path that the mode promises
     │   ├── LockedError          another run holds the cluster
     │   └── RestoreError         the cluster could not be put back
@@ -207,6 +209,14 @@ class NothingSwitchedError(CalicoError):
 
 class NotConvergedError(CalicoError):
     """The dataplane did not reach the mode in time."""
+
+
+class NotRecoveredError(CalicoError):
+    """Pods that are not under test could not reach each other again after a change."""
+
+
+class DisruptionError(CalicoError):
+    """Putting everything back cost other pods more than the changes that tests judged."""
 
 
 class PathError(CalicoError):

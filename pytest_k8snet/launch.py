@@ -114,7 +114,7 @@ def _run_spec(
         service=settings.service,
         outside_prefix=settings.outside,
         link_rate=settings.link_rate,
-        watch_switches=watch_switches or settings.bystander,
+        watch_switches=watch_switches or settings.disruption,
         wire_proof=settings.wire_proof,
     )
 

@@ -272,7 +272,7 @@ OPTIONS: tuple[Option, ...] = (
         on_lab=("true", "the lab's network does"),
     ),
     Option(
-        "bystander",
+        "disruption",
         "true: watch what each change of Calico costs two pods that are not under test, also where "
         "no test asks for switch_cost",
         read=_truth,

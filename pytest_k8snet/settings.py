@@ -54,7 +54,7 @@ class Settings:
     modes: tuple[CalicoMode, ...]
     pool_cidr: IPv4Network
     fabric_routes_pods: bool
-    bystander: bool
+    disruption: bool
     stability: Seconds | None
     wire_proof: bool
     plan: Plan

@@ -12,6 +12,7 @@ from itertools import permutations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.installation import V1, V3, ApiGroup, Installation, IPPool, calico_path
 from pytest_k8snet.calico.kernel import (
     NO_HOST_POD,
@@ -54,6 +55,46 @@ class NodeReadiness:
         self._nodes = {node.name: node for node in nodes}
         self._prober = prober
         self.seen: dict[str, Node] = dict(self._nodes)
+
+    def readable(self) -> list[str]:
+        """Return the names of the nodes whose kernels can be read."""
+        return list(self._prober.ask(dict.fromkeys(self._nodes, Question())).states)
+
+    def wait(
+        self,
+        installation: Installation,
+        pool: IPPool,
+        *,
+        group: ApiGroup | None = None,
+        what: str,
+        timeout_seconds: float,
+        stability_seconds: float | None = None,
+        remedy: str = "",
+    ) -> None:
+        """Wait until the nodes have followed a pool of the cluster into its mode.
+
+        Args:
+            installation: with the pools as they are now.
+            pool: the pool, in the mode that was written.
+            group: the group to read it through; None: it is known to be in this mode.
+            what: what is waited for, for the message.
+            timeout_seconds: for all of it.
+            stability_seconds: as in :func:`wait_until_good`.
+            remedy: what to do about a time-out.
+
+        Raises:
+            NotConvergedError: they have not; it says which node, and what is wrong there.
+        """
+        blocks = self.blocks(installation, pool)
+        wait_until_good(
+            lambda: self.mismatches(
+                installation, {pool.mode}, pool=pool, group=group, blocks=blocks
+            ),
+            what=what,
+            timeout_seconds=timeout_seconds,
+            stability_seconds=stability_seconds,
+            remedy=remedy,
+        )
 
     def mismatches(
         self,

@@ -6,9 +6,12 @@ Every step looks first whether it is still needed, so it can be repeated after a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import (
     INSTALLATION_PATH,
     OPERATOR_INSTALLATION,
@@ -26,6 +29,7 @@ from pytest_k8snet.calico.journal import (
     JournalStore,
     OriginalPool,
 )
+from pytest_k8snet.calico.kernel import Prober
 from pytest_k8snet.calico.lease import STATE_NAMESPACE, Holder, Lock
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.pools import (
@@ -43,10 +47,13 @@ from pytest_k8snet.calico.pools import (
     write_installation_entry,
     write_mode_fields,
 )
+from pytest_k8snet.calico.readiness import NodeReadiness
 from pytest_k8snet.cluster.api_errors import collection, object_path
+from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.cluster.pods import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
+    ROLE_LABEL,
     addresses_of,
     pauses,
     selector,
@@ -203,9 +210,35 @@ def restore_dead_run(
             # The pools matter more to the cluster than pods that end by themselves.
             swept.append(f"no pods: {exc.problem}")
 
-    restore_changes(api, journal, changes, end_pods=end_pods, force=force)
+    with _host_pods(api, journal.run_id) as readiness:
+        restore_changes(api, journal, changes, end_pods=end_pods, readiness=readiness, force=force)
     store.delete(journal.run_id)
     return swept
+
+
+@contextmanager
+def _host_pods(api: Api, run_id: str) -> Generator[NodeReadiness | None]:
+    """Ask nodes through the host-network pods that a dead run has left; None without two."""
+    try:
+        pods = api.list("/api/v1/pods", labels=f"{selector(run_id)},{ROLE_LABEL}=host")
+    except ForbiddenError:
+        pods = []
+    places = {
+        pod["spec"]["nodeName"]: (pod["metadata"]["namespace"], pod["metadata"]["name"])
+        for pod in pods
+        if (pod.get("status") or {}).get("phase") == "Running"
+    }
+    nodes = [node for node in list_nodes(api) if node.name in places]
+    if len(nodes) < 2:
+        yield None
+        return
+    prober = Prober(
+        {node: partial(api.exec, *place, timeout_seconds=10.0) for node, place in places.items()}
+    )
+    try:
+        yield NodeReadiness(api, nodes=nodes, prober=prober)
+    finally:
+        prober.close()
 
 
 def _is_dead(api: Api, run_id: str, changed_calico: bool) -> bool:
@@ -255,6 +288,8 @@ def sweep_dead_runs(api: Api) -> None:
 
 #: How long the operator gets to carry a restored Installation over to its pool, in seconds.
 _OPERATOR_SECONDS = 20.0
+#: How long the nodes get to follow a pool that is back in its mode, in seconds.
+FOLLOW_SECONDS = 60.0
 #: How long a run's own pods may take to vanish, in seconds.
 _PODS_GONE_SECONDS = 60.0
 #: What the v3 view of a pool fills in for absent fields.
@@ -277,6 +312,8 @@ def restore_changes(
     changes: Changes,
     *,
     end_pods: Callable[[], object],
+    readiness: NodeReadiness | None = None,
+    follow_seconds: float = FOLLOW_SECONDS,
     force: bool = False,
 ) -> None:
     """Restore everything that a journal lists, and leave the journal itself.
@@ -290,6 +327,9 @@ def restore_changes(
         end_pods: deletes the run's pods and waits for that: dedicated pools go only after their
             pods. A pool of the cluster's own is restored before, as it does not wait for them;
             where its mode has cut the Calico API server off, no namespace could be deleted before.
+        readiness: looks at the nodes: a pool is back only when their kernels have followed it;
+            until then pods may be cut off. None: nobody can look.
+        follow_seconds: how long the nodes get for that.
         force: write over what somebody else has changed since.
 
     Raises:
@@ -300,6 +340,7 @@ def restore_changes(
     if journal.original is not None:
         original = journal.original
         steps.append(lambda: _restore_pool(api, journal, original, changes, force=force))
+        steps.append(lambda: _await_nodes(api, original, readiness, changes, follow_seconds))
     steps.append(end_pods)
     for name in journal.dedicated_pools:
         steps.append(lambda name=name: _remove(api, journal, name, changes))  # type: ignore[misc]
@@ -399,6 +440,40 @@ def _restore_pool(
                 if not original.written_directly:
                     _await_operator(api, journal, original, changes, force=force)
                 _remove_v1_defaults(api, original, changes)
+
+
+def _await_nodes(
+    api: Api,
+    original: OriginalPool,
+    readiness: NodeReadiness | None,
+    changes: Changes,
+    timeout_seconds: float,
+) -> None:
+    """Wait until the nodes have followed a pool that is back in its mode."""
+    installation = inspect(api)
+    pool = next((one for one in installation.pools if one.name == original.name), None)
+    if pool is None or pool.mode is not original.mode:
+        # Then it is not back, which is trouble of its own.
+        return
+    target = original.objects[-1]
+    if readiness is None or len(readiness.readable()) < 2:
+        if any(one["object"] == str(target) for one in changes.records):
+            changes.note(
+                f"not looked at, whether the nodes have followed IPPool {pool.name} back to "
+                f"{pool.mode}: no two nodes can be asked",
+                target,
+            )
+        return
+    what = f"The nodes have followed IPPool {pool.name} back to {pool.mode}"
+    with changes.recording(what, target, before=None, after=str(pool.mode), state="restored"):
+        readiness.wait(
+            installation,
+            pool,
+            what=what,
+            timeout_seconds=timeout_seconds,
+            remedy="The pool itself is back. Look at `ip route` on these nodes and at the logs of "
+            "their calico-node: pods there may be cut off.",
+        )
 
 
 #: What follows where somebody else's change is found.

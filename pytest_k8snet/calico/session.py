@@ -35,6 +35,7 @@ from pytest_k8snet.calico.path import (
 from pytest_k8snet.calico.pools import create_pool, plan_pools, read_original, set_mode
 from pytest_k8snet.calico.readiness import NodeReadiness, pair_mismatches, pair_questions
 from pytest_k8snet.calico.restore import (
+    FOLLOW_SECONDS,
     end_pods_in,
     restore_changes,
     restore_dead_run,
@@ -375,12 +376,14 @@ class CalicoSession:
             self._epoch += 1
         self.installation = self.installation.with_mode(pool.name, mode)
         flipped = replace(pool, mode=mode)
-        blocks = self._readiness.blocks(self.installation, flipped)
-        self._wait(
-            f"pool {pool.name} in mode {mode}",
-            lambda: self._readiness.mismatches(
-                self.installation, {mode}, pool=flipped, group=group, blocks=blocks
-            ),
+        self._readiness.wait(
+            self.installation,
+            flipped,
+            group=group,
+            what=f"pool {pool.name} in mode {mode}",
+            timeout_seconds=self.change.timeout_seconds,
+            stability_seconds=self.change.stability_seconds,
+            remedy=_REMEDY,
         )
         return flipped
 
@@ -439,6 +442,8 @@ class CalicoSession:
             journal,
             self._changes,
             end_pods=lambda: end_pods_in(self._api, journal.run_id, made),
+            readiness=self._readiness,
+            follow_seconds=min(FOLLOW_SECONDS, self.change.timeout_seconds),
         )
         self._dedicated.clear()
         names = set(journal.dedicated_pools)

@@ -1,7 +1,8 @@
 """What each change of Calico costs two pods of the run that stand for everybody else's.
 
-They have addresses from where ordinary pods get theirs: the pool that in-place flips, or, where the
-run makes pools of its own, one that was there before. They are made once and live to the end.
+The two have addresses from where ordinary pods get theirs: the pool that in-place flips, or,
+where the run makes pools of its own, one that was there before. They are made once and live to the
+end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.session import CalicoSession
 from pytest_k8snet.cluster.pods import WEB_PORT, Pod, PodRequest
 from pytest_k8snet.cluster.workspace import Workspace
-from pytest_k8snet.errors import CalicoError, K8sNetError, NothingSwitchedError, SettingsError
+from pytest_k8snet.errors import (
+    CalicoError,
+    DisruptionError,
+    K8sNetError,
+    NothingSwitchedError,
+    NotRecoveredError,
+    SettingsError,
+)
 from pytest_k8snet.measure.sampler import Observer
 from pytest_k8snet.tools import schedule
 from pytest_k8snet.tools.curl import Curl, CurlOptions
@@ -28,18 +36,13 @@ from pytest_k8snet.tools.schedule import Attempt, SteadyExchange
 from pytest_k8snet.tools.tool import Output
 from pytest_k8snet.units import Seconds
 
-#
-# A bystander is a small steady exchange over TCP between two pods that are not under test.
-# Requests start on a fixed schedule, whatever became of those before, so a stall is seen in
-# full.
-
 #: How long the exchange may take to work at all: routes to new pods come a moment after them.
 _READY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SwitchCost:
-    """What a bystander saw of one switch.
+    """What a switch cost two pods that are not under test, from before it until they had recovered.
 
     A stall that is shorter than the distance of two requests (0.1 s on average, 0.2 s at most) may
     fall between them; a gap is known as exactly as that.
@@ -50,8 +53,8 @@ class SwitchCost:
         lost: how many of them were not answered within a second.
         longest_gap: the longest time from when a request was due to the next answer, be it its own
             or a later one's: about the answer's own time while nothing happens.
-        seconds: how long it was watched, from before the switch to a second after the cluster was
-            found to be stable.
+        seconds: how long it was watched: from before the switch until the cluster was found to be
+            stable and answers had come for a second.
     """
 
     what: str
@@ -67,19 +70,21 @@ class SwitchCost:
         return f"SwitchCost({self.what}: {self})"
 
 
-class Bystander:
-    """Exchanges small requests while something else goes on.
+class DisruptionWatch:
+    """A small steady exchange over TCP between two pods, while something else goes on.
 
-        bystander = Bystander(shell, url, what="entering Never")
-        bystander.start()
+    Requests start on a fixed schedule, whatever became of those before, so a stall is seen in full.
+
+        watch = DisruptionWatch(shell, url, what="entering Never")
+        watch.start()
         session.enter(mode)
-        assert bystander.stop().longest_gap <= 2 * second
+        assert watch.stop().longest_gap <= 2 * second
 
     Args:
         shell: runs a command in the client pod; its image needs curl.
         url: what to request: a server in another pod, on another node, not under test.
         what: is watched, in words.
-        tail_seconds: for how long it goes on after :meth:`stop` was called.
+        tail_seconds: for how long it goes on after :meth:`stop` was called, at least.
     """
 
     def __init__(self, shell: Shell, url: str, *, what: str, tail_seconds: float = 1.0) -> None:
@@ -99,23 +104,24 @@ class Bystander:
         """
         wait_until_good(
             self._complaints,
-            what="The bystander's exchange while nothing is switched",
+            what="The exchange of two pods that are not under test, while nothing is switched",
             timeout_seconds=_READY_SECONDS,
             remedy="Check whether policies of the cluster forbid pods to reach each other.",
         )
         done = self._shell(schedule.start_argv(self._exchange))
         if done.exit_code != 0:
             raise CalicoError(
-                "The bystander's client cannot be started",
+                "The client that watches for disruption cannot be started",
                 found=done.stderr or f"exit status {done.exit_code}",
                 remedy="Use an image with sh, curl and timeout: -o k8snet_image=...",
             )
         self._begun = time.monotonic()
 
     def stop(self) -> SwitchCost:
-        """End it, a moment after this is called; what it saw.
+        """End it as soon as answers come again, and return what it saw.
 
         Raises:
+            NotRecoveredError: none had come by the end of its patience.
             CalicoError: it saw less than there was to see.
             CurlError: its client did not come to its end.
             K8sNetError: a command could not be run in the client pod.
@@ -127,7 +133,7 @@ class Bystander:
         )
         if float(cost.seconds) < needed_seconds:
             raise CalicoError(
-                "The bystander did not see the whole switch, so what it cost is not known",
+                "Not the whole switch was watched, so what it cost is not known",
                 found=f"it watched for {cost.seconds} of {Seconds(needed_seconds)}",
                 remedy="See whether its client pod was evicted, or had no CPU time.",
             )
@@ -147,17 +153,29 @@ class Bystander:
 def account(attempts: Sequence[Attempt], exchange: SteadyExchange, *, what: str) -> SwitchCost:
     """Count what was lost. Pure.
 
-    Time in which the client itself could not ask counts as gap: nobody knows that it was good.
+    Time in which the client itself could not ask counts as gap: nobody knows that it was good. A
+    gap that was still open at the end has no length, so there is no cost then.
 
     Args:
         attempts: what became of each request, in order.
         exchange: whose they are.
         what: was watched, in words.
+
+    Raises:
+        NotRecoveredError: the last request was lost.
     """
-    longest, next_answer = 0.0, math.inf
+    lost = sum(attempt.answered_seconds is None for attempt in attempts)
     if attempts and attempts[-1].answered_seconds is None:
-        # Silence to the end is known for as long as the last request was waited for.
-        next_answer = attempts[-1].due_seconds + exchange.give_up_seconds
+        answers = [one.answered_seconds for one in attempts if one.answered_seconds is not None]
+        silent = attempts[-1].due_seconds + exchange.give_up_seconds - max(answers, default=0.0)
+        raise NotRecoveredError(
+            f"Pods that are not under test had not recovered {Seconds(silent)} after {what}",
+            found=f"{lost} of {len(attempts)} requests were lost, all of the last of them; how "
+            "long the gap became nobody has seen",
+            remedy="See whether the nodes have routes to each other's pods: `ip route` on each, "
+            "and the logs of calico-node.",
+        )
+    longest, next_answer = 0.0, math.inf
     for attempt in reversed(attempts):
         if attempt.answered_seconds is not None:
             next_answer = min(next_answer, attempt.answered_seconds)
@@ -166,36 +184,38 @@ def account(attempts: Sequence[Attempt], exchange: SteadyExchange, *, what: str)
     return SwitchCost(
         what=what,
         requests=len(attempts),
-        lost=sum(attempt.answered_seconds is None for attempt in attempts),
+        lost=lost,
         longest_gap=Seconds(longest),
         seconds=Seconds(watched),
     )
 
 
-# -- What each change of Calico costs two pods of the run that stand for everybody else's ---------
+# -- All changes of a run -------------------------------------------------------------------------
 
-#: An exec that ends a watch waits for the last answers.
-_EXEC_SECONDS = 30.0
-#: How long to watch after a change: entering a mode waits until the cluster is stable, putting
-#: back does not.
+#: An exec that ends a watch waits until answers come again.
+_EXEC_SECONDS = 60.0
+#: How long to watch after a change at least: what putting back brings about may begin late.
 _TAIL_SECONDS, _RESTORED_TAIL_SECONDS = 1.0, 3.0
+#: By how much a gap may be longer than another and count as no worse: gaps of one kind of change
+#: differ by up to 0.6 s on one cluster.
+_WORSE_SECONDS = 1.0
 
 
 class Switches:
-    """Watches the changes of Calico by bystanders.
+    """Watches the changes of Calico by two pods that are not under test.
 
     Trouble with them never keeps the run from changing or restoring anything: it is raised to
     whoever asks for the cost.
 
     Args:
         calico: what changes.
-        workspace: makes the bystanders' pods.
+        workspace: makes these pods.
         observer: gets a "switch" record of each change that was watched.
-        nodes: the names of the nodes of the bystanders' client and server.
+        nodes: the names of the nodes of their client and server.
         watched: whether changes are watched at all.
 
     Attributes:
-        pods: the bystanders; empty until the first change.
+        pods: the two, client first; empty until the first change.
         watched: set it to False to watch no further change.
     """
 
@@ -217,6 +237,8 @@ class Switches:
         self._unmade: K8sNetError | None = None
         self._latest: SwitchCost | K8sNetError | None = None
         self._costs: dict[CalicoMode, SwitchCost | K8sNetError | None] = {}
+        #: Those that tests have asked for.
+        self._told: list[SwitchCost] = []
 
     @contextmanager
     def entering(self, mode: CalicoMode) -> Generator[None]:
@@ -237,15 +259,22 @@ class Switches:
 
     @contextmanager
     def restoring(self) -> Generator[None]:
-        """Watch the block put everything back, if the changes before were watched."""
+        """Watch the block put everything back, if the changes before were watched.
+
+        Raises:
+            DisruptionError: it cost more than each change that a test had the cost of: those
+                tests may have passed on the way there, and the way back was worse.
+        """
         if not self.watched or not self.pods:
             yield
             return
         with self._watching("putting everything back", None):
             yield
+        if self._told:
+            require_no_worse(self._latest, self._told)
 
     def cost(self, mode: CalicoMode) -> SwitchCost:
-        """The cost of the change that led to a mode.
+        """Return the cost of the change that led to a mode.
 
         Raises:
             SettingsError: changes are not watched.
@@ -263,7 +292,7 @@ class Switches:
             raise SettingsError(
                 "what a switch costs was not watched",
                 remedy="name the fixture switch_cost among the test's arguments, so that it is "
-                "known before the first switch; or set k8snet_bystander = true",
+                "known before the first switch; or set k8snet_disruption = true",
             )
         found = self._costs.get(mode)
         if found is None:
@@ -273,16 +302,14 @@ class Switches:
             )
         if isinstance(found, K8sNetError):
             raise found
+        self._told.append(found)
         return found
 
     @contextmanager
     def _watching(self, what: str, mode: CalicoMode | None) -> Generator[None]:
-        bystander: Bystander | None = None
         try:
-            bystander = self._bystander(
-                what, _TAIL_SECONDS if mode is not None else _RESTORED_TAIL_SECONDS
-            )
-            bystander.start()
+            watch = self._watch(what, _TAIL_SECONDS if mode is not None else _RESTORED_TAIL_SECONDS)
+            watch.start()
         except K8sNetError as exc:
             self._tell(what, mode, exc)
             yield
@@ -290,17 +317,17 @@ class Switches:
         try:
             yield
         except Exception:
-            self._tell(what, mode, _ended(bystander))
+            self._tell(what, mode, _ended(watch))
             raise
         # An interrupt is neither: then nothing is waited for.
-        self._tell(what, mode, _ended(bystander))
+        self._tell(what, mode, _ended(watch))
 
-    def _bystander(self, what: str, tail_seconds: float) -> Bystander:
+    def _watch(self, what: str, tail_seconds: float) -> DisruptionWatch:
         if not self.pods:
             self._make_pods()
         client, server = self.pods
         execute = partial(self._workspace.api.exec, client.namespace, client.name)
-        return Bystander(
+        return DisruptionWatch(
             lambda argv: execute(argv, timeout_seconds=_EXEC_SECONDS),
             f"http://{server.address}:{WEB_PORT}/",
             what=what,
@@ -314,9 +341,9 @@ class Switches:
         client_node, server_node = self._nodes
         change = self._calico.change
         pool = change.pool if change.strategy == "in-place" else None
-        client = PodRequest(role="bystander", node=client_node, pool=pool)
+        client = PodRequest(role="disruption", node=client_node, pool=pool)
         server = PodRequest(
-            role="web-bystander",
+            role="web-disruption",
             node=server_node,
             pool=pool,
             serves_http=True,
@@ -338,12 +365,41 @@ class Switches:
             lost=cost and cost.lost,
             longest_gap_seconds=cost and float(cost.longest_gap),
             seconds=cost and float(cost.seconds),
+            recovered=not isinstance(seen, NotRecoveredError),
             error=None if cost else str(seen),
         )
 
 
-def _ended(bystander: Bystander) -> SwitchCost | K8sNetError:
+def require_no_worse(back: SwitchCost | K8sNetError | None, told: Sequence[SwitchCost]) -> None:
+    """Refuse a way back that cost more than the ways there that tests were told of.
+
+    Args:
+        back: the cost of putting back, or why it is not known.
+        told: the costs that tests have asked for.
+
+    Raises:
+        DisruptionError: more requests were lost than in each of them, or the longest gap is longer
+            by more than a second, or the cost is not known.
+    """
+    if isinstance(back, SwitchCost):
+        most_lost = max(cost.lost for cost in told)
+        longest = max(float(cost.longest_gap) for cost in told)
+        worse = float(back.longest_gap) > longest + _WORSE_SECONDS
+        if back.lost <= most_lost and not worse:
+            return
+        found = f"{back}; the worst that a test was told: {most_lost} lost, gap {Seconds(longest)}"
+    else:
+        found = back.brief if back is not None else "it was not watched"
+    raise DisruptionError(
+        "Putting everything back cost other pods more than the changes that the tests judged",
+        found=found,
+        remedy="A limit on switch_cost holds for the way back as well: expect this gap whenever "
+        "the cluster returns to its own mode, and judge it in the change's plan.",
+    )
+
+
+def _ended(watch: DisruptionWatch) -> SwitchCost | K8sNetError:
     try:
-        return bystander.stop()
+        return watch.stop()
     except K8sNetError as exc:
         return exc

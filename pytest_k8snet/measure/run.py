@@ -565,7 +565,7 @@ class Run:
             raise
 
     def _delete_pods(self) -> None:
-        """Delete the run's pods, but for those of the host network and the bystanders."""
+        """Delete the run's pods, but for those of the host network and of the switches' watch."""
         pods = [pod for pod in self._workspace.pods() if not pod.host_network]
         self._workspace.delete_pods([pod for pod in pods if pod not in self._switches.pods])
 

@@ -322,8 +322,9 @@ def cost_text(summary: Summary) -> str:
     if not summary.switches:
         return ""
     known = [one for one in summary.switches if one.longest_gap_seconds is not None]
-    unknown = len(summary.switches) - len(known)
-    found = []
+    cut_off = [one.what for one in summary.switches if not one.recovered]
+    unknown = len(summary.switches) - len(known) - len(cut_off)
+    found = [f"NOT RECOVERED after {what}" for what in cut_off]
     if known:
         lost = sum(one.lost or 0 for one in known)
         requests = sum(one.requests or 0 for one in known)

@@ -345,13 +345,17 @@ class ChangedObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchCost:
-    """What one change of Calico cost two pods that are not under test; figures None if unknown."""
+    """What one change of Calico cost two pods that are not under test; figures None if unknown.
+
+    ``recovered`` is False where they had not, for as long as they were watched.
+    """
 
     what: str
     requests: int | None
     lost: int | None
     longest_gap_seconds: float | None
     seconds: float | None
+    recovered: bool
     error: str
 
 

@@ -562,6 +562,7 @@ def _switches(records: Iterable[Record]) -> tuple[SwitchCost, ...]:
             lost=whole(record.get("lost")),
             longest_gap_seconds=real(record.get("longest_gap_seconds")),
             seconds=real(record.get("seconds")),
+            recovered=record.get("recovered") is not False,
             error=words(record.get("error")),
         )
         for record in records

@@ -321,21 +321,36 @@ _GRACE_SECONDS = 10.0
 _CLIENT = (
     SHELL_CLOCK
     + r"""
-file=$1 slots=$2 lap=$3 laps=$4 tail=$5
-shift 5
+file=$1 slots=$2 lap=$3 laps=$4 tail=$5 longest=$6 recent=$7
+shift 7
 one() {
   line=$("$@" 2>/dev/null)
-  printf '%s %s %s %s\n' "$slot" "$late" "$?" "$line" >>"$file"
+  code=$?
+  printf '%s %s %s %s\n' "$slot" "$late" "$code" "$line" >>"$file"
+  case "$code $line" in
+    "0 "[23]*) printf '%s\n' "$slot" >"$file.answered" ;;
+    *) printf '%s\n' "$slot" >"$file.lost" ;;
+  esac
 }
+# What cannot be read is just being written: that is no reason to end.
+over() {
+  since=$((slot - stopped))
+  if [ "$since" -ge "$longest" ]; then return 0; fi
+  if [ "$since" -lt "$tail" ]; then return 1; fi
+  read -r answered <"$file.answered"
+  read -r lost <"$file.lost"
+  [ $((slot - ${answered:-0})) -le "$recent" ] && [ $((slot - ${lost:-$slot})) -ge "$tail" ]
+}
+echo 0 >"$file.answered"
+echo 0 >"$file.lost"
 clock
 start=$now
 slot=0
-left_to_do=-1
+stopped=-1
 while [ "$laps" -gt 0 ]; do
   for due in $slots; do
-    if [ "$left_to_do" -lt 0 ] && [ -e "$file.stop" ]; then left_to_do=$tail; fi
-    if [ "$left_to_do" -eq 0 ]; then break 2; fi
-    left_to_do=$((left_to_do - 1))
+    if [ "$stopped" -lt 0 ] && [ -e "$file.stop" ]; then stopped=$slot; fi
+    if [ "$stopped" -ge 0 ] && over; then break 2; fi
     wait_until "$((start + due))"
     slot=$((slot + 1))
     one "$@" &
@@ -357,7 +372,7 @@ _STOP = r"""
 : >"$1.stop" || exit 1
 until [ -e "$1.done" ]; do sleep 0.05; done
 cat "$1"
-rm -f "$1" "$1.stop" "$1.done"
+rm -f "$1" "$1".*
 """
 
 _LINE = re.compile(r"(\d+) (-?\d+) (\d+) ?(?:(\d{3}) (\d+\.\d+))?", re.ASCII)
@@ -372,7 +387,9 @@ class SteadyExchange:
         name: of the client's file below ``/tmp`` where it runs; tells it from others.
         per_second: how many requests per second.
         give_up_seconds: when a request counts as lost.
-        tail_seconds: for how long it goes on after it is stopped.
+        tail_seconds: for how long it goes on after it is stopped, and after the last request that
+            was lost: it ends when answers come again.
+        longest_tail_seconds: when it ends all the same, if none come.
     """
 
     url: str
@@ -380,6 +397,7 @@ class SteadyExchange:
     per_second: float = 10.0
     give_up_seconds: float = 1.0
     tail_seconds: float = 1.0
+    longest_tail_seconds: float = 30.0
 
     @property
     def file(self) -> str:
@@ -423,11 +441,19 @@ class Attempt:
 
 
 def start_argv(exchange: SteadyExchange) -> tuple[str, ...]:
-    """The command that starts the client and leaves it running."""
+    """Return the command that starts the client and leaves it running."""
     due = " ".join(str(round(seconds * 1000)) for seconds in exchange.lap())
-    tail = max(1, round(exchange.tail_seconds * exchange.per_second))
     laps = max(1, round(_LONGEST_SECONDS / exchange.lap_seconds))
-    numbers = (str(round(exchange.lap_seconds * 1000)), str(laps), str(tail))
+    numbers = [str(round(exchange.lap_seconds * 1000)), str(laps)]
+    numbers += [
+        str(max(1, round(seconds * exchange.per_second)))
+        for seconds in (
+            exchange.tail_seconds,
+            exchange.longest_tail_seconds,
+            # Half of a request's patience: an answer so old is none of now.
+            exchange.give_up_seconds / 2,
+        )
+    ]
     request = ["curl", "-q", "-s", "-g", "-o", "/dev/null", "-w", "%{http_code} %{time_total}"]
     request += [*request_words(exchange.options), exchange.url]
     client = (_CLIENT, "k8snet-steady", exchange.file, due, *numbers, *request)
@@ -435,9 +461,14 @@ def start_argv(exchange: SteadyExchange) -> tuple[str, ...]:
 
 
 def stop_argv(exchange: SteadyExchange) -> tuple[str, ...]:
-    """The command that ends the client once its tail is over, and prints all that it saw."""
-    longest = exchange.tail_seconds + exchange.give_up_seconds + _GRACE_SECONDS
+    """Return the command that ends the client after its tail, and prints all that it saw."""
+    longest = longest_stop_seconds(exchange)
     return under_timeout(longest, "sh", "-c", _STOP, "k8snet-stop", exchange.file)
+
+
+def longest_stop_seconds(exchange: SteadyExchange) -> float:
+    """Return how long the command that ends the client may take."""
+    return exchange.longest_tail_seconds + exchange.give_up_seconds + _GRACE_SECONDS
 
 
 def parse_steady(text: str, exchange: SteadyExchange) -> tuple[Attempt, ...]:

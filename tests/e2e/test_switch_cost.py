@@ -24,7 +24,7 @@ def test_switch_is_gentle(calico_mode, switch_cost):
     assert switch_cost.lost == 0 and switch_cost.longest_gap <= 2 * second
 """
 IN_PLACE = (f"--k8snet-change=in-place:{POOL}", "-o", "k8snet_fabric_routes_pods=true")
-BYSTANDERS = "k8snet/role in (bystander,web-bystander)"
+WATCHING = "k8snet/role in (disruption,web-disruption)"
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +85,16 @@ def test_a_gap_in_forwarding_is_what_the_switch_cost(folder: Path, api: Api) -> 
         assert f"where {cost['lost']} = {told}" in said
 
 
-#: The bystanders are made once: deleting the pods of one mode leaves them, as it does a user's.
-LIVES = """
+#: The two pods are made once: deleting the pods of one mode leaves them, as it does a user's.
+LIVES = f"""
+WATCHING = {WATCHING!r}
 seen = set()
 
-def test_bystanders_live_on(calico_mode, pod_pair, k8snet):
-    pods = k8snet.api.list("/api/v1/pods", labels="k8snet/role in (bystander,web-bystander)")
+def test_the_watching_pods_live_on(calico_mode, pod_pair, k8snet):
+    pods = k8snet.api.list("/api/v1/pods", labels=WATCHING)
     seen.add(frozenset(pod["metadata"]["uid"] for pod in pods))
     assert [len(uids) for uids in seen] == [2]
-    assert len({pod["spec"]["nodeName"] for pod in pods}) == 2
+    assert len({{pod["spec"]["nodeName"] for pod in pods}}) == 2
     assert all(
         pod["metadata"]["annotations"]["cni.projectcalico.org/ipv4pools"]
         == '["default-ipv4-ippool"]'
@@ -148,7 +149,7 @@ def test_a_run_whose_tests_do_not_ask_watches_only_where_the_ini_file_says_so(
     output = finished(folder, *words)
     assert "SettingsError: what a switch costs was not watched" in output
     assert switches(folder) == []
-    output = finished(folder, *words, "-o", "k8snet_bystander=true")
+    output = finished(folder, *words, "-o", "k8snet_disruption=true")
     assert "1 passed" in output
     assert [one["what"] for one in switches(folder)] == [
         "making the run's own pools",
@@ -156,7 +157,7 @@ def test_a_run_whose_tests_do_not_ask_watches_only_where_the_ini_file_says_so(
     ]
 
 
-def test_trouble_with_the_bystanders_is_told_to_who_asks_and_to_nobody_else(
+def test_trouble_with_the_watching_pods_is_told_to_who_asks_and_to_nobody_else(
     folder: Path, api: Api
 ) -> None:
     (folder / "test_cost.py").write_text(
@@ -190,7 +191,7 @@ def test_an_interrupt_during_a_watched_switch_puts_back_without_watching(
                 assert run.poll() is None, run.stdout and run.stdout.read()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            assert len(api.list("/api/v1/pods", labels=BYSTANDERS)) == 2
+            assert len(api.list("/api/v1/pods", labels=WATCHING)) == 2
             run.send_signal(signal.SIGINT)
             output = run.communicate(timeout=30)[0]
         finally:
@@ -201,3 +202,33 @@ def test_an_interrupt_during_a_watched_switch_puts_back_without_watching(
     assert "  put back  yes, all of it (1 object)" in output
     assert "KeyboardInterrupt" in output
     assert switches(folder) == []
+
+
+#: From here on the lab's Felix takes longer over each change.
+TROUBLE = """
+
+def test_then_felix_gets_slow(calico_mode, k8snet):
+    k8snet.api.create("/api/v1/namespaces/kube-system/configmaps", {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "k8snet-lab-faults"},
+        "data": {"felix-restart-gap": "3"},
+    })
+"""
+
+
+def test_a_way_back_that_cuts_others_off_is_no_success_of_a_gentle_way_there(
+    folder: Path, api: Api
+) -> None:
+    (folder / "test_cost.py").write_text(GENTLE + TROUBLE)
+    with nothing_left(api):
+        try:
+            output = finished(folder, *IN_PLACE, "--k8snet-modes=VXLAN-Always")
+        finally:
+            api.delete("/api/v1/namespaces/kube-system/configmaps/k8snet-lab-faults")
+    entered, back = switches(folder)
+    assert (entered["lost"], back["recovered"]) == (0, True), output
+    assert back["lost"] >= 5
+    assert 2.5 <= back["longest_gap_seconds"] <= 6
+    assert "Putting everything back cost other pods more than the changes" in output
+    assert "put back  yes, all of it (1 object)" in output
+    assert "passed" in output
+    assert "Not passed" in output

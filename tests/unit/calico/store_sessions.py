@@ -203,3 +203,11 @@ def run_pod(
     if families == 2:
         made["status"] |= {"podIP": "fd00::7", "podIPs": [{"ip": "fd00::7"}, {"ip": address}]}
     api.store.update("pods", made, "kube-system", subresource="status")
+
+
+def unseen(pool: str, mode: CalicoMode) -> str:
+    """What is told of a pool that went back where no node can be asked."""
+    return (
+        f"not looked at, whether the nodes have followed IPPool {pool} back to {mode}: no two "
+        "nodes can be asked"
+    )

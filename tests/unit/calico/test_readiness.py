@@ -20,7 +20,7 @@ from pytest_k8snet.calico.kernel import KernelState, Prober, Shell
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.readiness import NodeReadiness
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.errors import ConnectError, NotConvergedError
+from pytest_k8snet.errors import ConnectError, NotConvergedError, RestoreError
 from pytest_k8snet.tools.ip import Route
 
 ANNOTATION = "projectcalico.org/IPv4VXLANTunnelAddr"
@@ -163,7 +163,13 @@ def test_a_kernel_that_never_follows_is_named_at_the_time_out() -> None:
     api = a_cluster("manifest-A", raw_pool(mode=NEVER))
     one, other = kernels()
     late = replace(one, links={"eth0": one.links["eth0"]})
-    with session(api, "in-place", shells=told(late, other), timeout_seconds=0.1) as calico:
-        with pytest.raises(NotConvergedError) as caught:
-            calico.enter(VXLAN_CS)
-        assert caught.value.found == "node1 has no vxlan.calico yet"
+    calico = session(api, "in-place", shells=told(late, other), timeout_seconds=0.1)
+    with pytest.raises(NotConvergedError) as caught:
+        calico.enter(VXLAN_CS)
+    assert caught.value.found == "node1 has no vxlan.calico yet"
+    # Its pool goes back, and is not told to be back for those whose routes still are others.
+    with pytest.raises(RestoreError) as unrestored:
+        calico.close()
+    assert "have followed IPPool default-ipv4-ippool back to Never" in unrestored.value.found
+    assert "node2" in unrestored.value.found
+    assert inspect(api).pools[0].mode is NEVER

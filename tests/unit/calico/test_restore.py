@@ -19,6 +19,7 @@ from store_sessions import (
     objects,
     raw_spec,
     session,
+    unseen,
 )
 
 from pytest_k8snet.calico.decision import Strategy
@@ -159,6 +160,7 @@ def test_v1_details_that_may_not_be_written_are_told_and_the_pool_counts_as_put_
             'crd.projectcalico.org/v1: user "tester" may not patch ippools',
         ),
         ("restored", f"restored IPPool {DEFAULT_POOL} to Never"),
+        ("restored", unseen(DEFAULT_POOL, NEVER)),
     ]
     assert inspect(api).pools[0].mode is NEVER
     assert {at for at, found in objects(api).items() if before.get(at) != found} == {

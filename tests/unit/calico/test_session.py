@@ -24,6 +24,7 @@ from store_sessions import (
     objects,
     raw_spec,
     session,
+    unseen,
 )
 
 from pytest_k8snet.calico import session as sessions
@@ -270,10 +271,10 @@ def test_a_pool_may_go_where_it_has_been_and_nowhere_else_without_the_users_word
         assert calico.would_change(NEVER)
         assert calico.enter(NEVER).mode is NEVER
     # The last mode was the first: there was nothing to write, and all the same it is put back.
-    assert [(one["state"], one["what"]) for one in told][-1] == (
-        "restored",
-        f"IPPool {DEFAULT_POOL} is back in Never",
-    )
+    assert [(one["state"], one["what"]) for one in told][-2:] == [
+        ("restored", f"IPPool {DEFAULT_POOL} is back in Never"),
+        ("restored", unseen(DEFAULT_POOL, NEVER)),
+    ]
 
 
 def test_an_operator_that_reverts_is_named_at_the_time_out_and_all_is_put_back() -> None:

@@ -73,6 +73,8 @@ def test_an_operator_that_does_not_follow_has_the_pool_recorded_beside_its_insta
         # Calico's defaults, which the write has filled in beneath.
         (POOL, "restored"),
         (INSTALLATION, "restored"),
+        # The nodes have followed.
+        (INSTALLATION, "restored"),
     ]
 
 

@@ -104,7 +104,7 @@ class Study:
     def switch(
         self, what: str, mode: str | None, *, lost: int = 0, gap: float = 0.004, error: str = ""
     ) -> None:
-        """What a change cost the bystanders; not known where there is an error."""
+        """What a change cost pods not under test; not known where there is an error."""
         self.add(
             "switch",
             what=what,

@@ -145,3 +145,32 @@ def test_it_runs_by_itself_until_it_is_stopped_and_leaves_nothing(server: Server
     assert answered[0] < lost[0] < lost[-1]
     assert lost[0] < answered[-1]
     assert not list(Path("/tmp").glob(f"*{exchange.name}*"))
+
+
+@needs_curl
+@pytest.mark.parametrize("recovers", [True, False])
+def test_it_goes_on_until_answers_come_again_or_its_patience_ends(
+    server: Server, recovers: bool
+) -> None:
+    exchange = SteadyExchange(
+        url=f"http://127.0.0.1:{server.server_port}/",
+        name=f"test-{server.server_port}",
+        per_second=20,
+        give_up_seconds=0.4,
+        tail_seconds=0.2,
+        longest_tail_seconds=20.0 if recovers else 1.5,
+    )
+    server.open.clear()
+    subprocess.run(start_argv(exchange), check=True, timeout=10)
+    # It is stopped in the middle of an outage of a second.
+    opening = threading.Timer(1.0, server.open.set)
+    if recovers:
+        opening.start()
+    done = subprocess.run(
+        stop_argv(exchange), check=True, timeout=30, capture_output=True, text=True
+    )
+    opening.cancel()
+    attempts = parse(done.stdout, exchange)
+    assert attempts[0].answered_seconds is None
+    assert (attempts[-1].answered_seconds is not None) is recovers
+    assert recovers or 1.0 <= attempts[-1].due_seconds <= 2.0

@@ -5,10 +5,17 @@ from collections.abc import Sequence
 import pytest
 
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.errors import CalicoError, CurlError, NotConvergedError
-from pytest_k8snet.measure.disruption import Bystander, SwitchCost, account
+from pytest_k8snet.errors import (
+    CalicoError,
+    CurlError,
+    DisruptionError,
+    K8sNetError,
+    NotConvergedError,
+    NotRecoveredError,
+)
+from pytest_k8snet.measure.disruption import DisruptionWatch, SwitchCost, account, require_no_worse
 from pytest_k8snet.tools.schedule import Attempt, SteadyExchange
-from pytest_k8snet.units import ms, second
+from pytest_k8snet.units import Seconds, ms, second
 
 EXCHANGE = SteadyExchange(url="http://10.0.0.1/", name="test")
 
@@ -49,10 +56,55 @@ def test_a_gap_ends_with_a_later_requests_answer_though_an_earlier_one_still_wai
     assert seen(0.002, 0.9, 0.002, 0.002).longest_gap == pytest.approx(102 * ms)
 
 
-def test_silence_to_the_end_counts_as_long_as_it_was_listened_to() -> None:
-    cost = seen(0.002, None, None)
-    assert cost.lost == 2
-    assert cost.longest_gap == pytest.approx(1.1 * second)
+@pytest.mark.parametrize("answers", [(0.002, None, None), (None, None), (0.002, None, 0.002, None)])
+def test_a_gap_that_was_open_at_the_end_is_no_figure(answers: tuple[float | None, ...]) -> None:
+    with pytest.raises(
+        NotRecoveredError, match=r"had not recovered .* after entering Never"
+    ) as told:
+        seen(*answers)
+    assert f"{answers.count(None)} of {len(answers)} requests were lost" in told.value.found
+
+
+def test_the_time_without_an_answer_is_told_from_the_last_answer_on() -> None:
+    with pytest.raises(NotRecoveredError, match=r"had not recovered 1\.2 s after"):
+        seen(0.002, None, None)
+
+
+def cost(lost: int, gap_seconds: float) -> SwitchCost:
+    return SwitchCost(
+        what="a switch",
+        requests=50,
+        lost=lost,
+        longest_gap=Seconds(gap_seconds),
+        seconds=Seconds(5),
+    )
+
+
+def test_a_way_back_that_is_no_worse_than_the_worst_way_there_is_accepted() -> None:
+    require_no_worse(cost(3, 3.4), [cost(0, 0.2), cost(3, 2.9)])
+
+
+@pytest.mark.parametrize(
+    ("back", "found"),
+    [
+        (
+            cost(4, 0.2),
+            "4 of 50 requests lost, longest gap 200 ms; the worst that a test was told: ",
+        ),
+        (
+            cost(0, 1.3),
+            "0 of 50 requests lost, longest gap 1.3 s; the worst that a test was told: ",
+        ),
+        (CalicoError("no curl"), "no curl"),
+        (None, "it was not watched"),
+    ],
+)
+def test_a_way_back_that_is_worse_or_unknown_is_no_success(
+    back: SwitchCost | K8sNetError | None, found: str
+) -> None:
+    with pytest.raises(DisruptionError, match="cost other pods more") as told:
+        require_no_worse(back, [cost(3, 0.2)])
+    assert told.value.found.startswith(found)
 
 
 def test_the_longest_of_several_gaps_counts() -> None:
@@ -90,20 +142,20 @@ class Pod:
         return Completed(argv=tuple(argv), exit_code=code, stdout=said, stderr="", seconds=0.1)
 
 
-def bystander(pod: Pod) -> Bystander:
-    return Bystander(pod, EXCHANGE.url, what="entering Never")
+def watch(pod: Pod) -> DisruptionWatch:
+    return DisruptionWatch(pod, EXCHANGE.url, what="entering Never")
 
 
 def test_a_watch_that_saw_everything_has_a_cost() -> None:
-    watching = bystander(Pod(seen_seconds=60))
+    watching = watch(Pod(seen_seconds=60))
     watching.start()
     assert str(watching.stop()) == "0 of 600 requests lost, longest gap 2 ms"
 
 
 def test_a_watch_that_saw_less_than_the_switch_took_is_refused() -> None:
-    watching = bystander(Pod(seen_seconds=0))
+    watching = watch(Pod(seen_seconds=0))
     watching.start()
-    with pytest.raises(CalicoError, match="did not see the whole switch") as caught:
+    with pytest.raises(CalicoError, match="Not the whole switch was watched") as caught:
         watching.stop()
     assert "it watched for 0 s of " in caught.value.found
 
@@ -111,7 +163,7 @@ def test_a_watch_that_saw_less_than_the_switch_took_is_refused() -> None:
 def test_a_client_that_did_not_come_to_its_end_is_an_error() -> None:
     pod = Pod()
     pod.written = "1 0 0 200 0.002\n"
-    watching = bystander(pod)
+    watching = watch(pod)
     watching.start()
     with pytest.raises(CurlError, match="did not come to its end"):
         watching.stop()
@@ -123,11 +175,11 @@ def test_an_exchange_that_never_worked_is_refused_before_the_switch(
     # Ten seconds of patience would be ten seconds of this test.
     monkeypatch.setattr("pytest_k8snet.measure.disruption._READY_SECONDS", 0.0)
     with pytest.raises(NotConvergedError, match="while nothing is switched") as caught:
-        bystander(Pod(http_code=0)).start()
+        watch(Pod(http_code=0)).start()
     assert "http://10.0.0.1/: 1 x " in caught.value.found
 
 
 def test_a_client_that_cannot_be_started_is_an_error() -> None:
-    with pytest.raises(CalicoError, match="client cannot be started") as caught:
-        bystander(Pod(start=1)).start()
+    with pytest.raises(CalicoError, match="watches for disruption cannot be started") as caught:
+        watch(Pod(start=1)).start()
     assert caught.value.found == "exit status 1"
