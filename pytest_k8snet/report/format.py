@@ -16,6 +16,7 @@ from pytest_k8snet.report.model import (
     Summary,
     distortions,
 )
+from pytest_k8snet.report.records import words
 from pytest_k8snet.units import BitRate, Seconds
 
 #: Shown where there is no figure.
@@ -230,6 +231,18 @@ def limit_text(gate: GateResult) -> str:
 def margin_text(gate: GateResult) -> str:
     """Return the margin, positive on the good side."""
     return percent(gate.margin, signed=True)
+
+
+def pass_notes(gate: GateResult) -> list[str]:
+    """Return what a gate that passed warns of, and what its samples cannot show.
+
+    A gate that failed or stayed undecided says so itself; one that passed would keep it to itself.
+    """
+    if gate.state not in ("pass", "monitor"):
+        return []
+    warnings = [words(one) for one in gate.record.get("warnings") or ()]
+    unseen = words(gate.record.get("unseen"))
+    return [*warnings, unseen] if unseen and gate.record.get("found") == "pass" else warnings
 
 
 def compared_text(summary: Summary) -> str:

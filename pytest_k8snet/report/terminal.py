@@ -18,6 +18,7 @@ from pytest_k8snet.report.format import (
     distorted_text,
     measured_text,
     padded,
+    pass_notes,
     path_text,
     restored_text,
     squeezed,
@@ -57,24 +58,21 @@ def summary(terminalreporter: pytest.TerminalReporter, records: Sequence[Record]
     if not records or terminalreporter.config.get_verbosity() < -1:
         return
     terminalreporter.section("k8snet")
-    for line in text_report(summarise(records), shutil.get_terminal_size((100, 24)).columns):
+    found = summarise(records)
+    for line in text_report(found, shutil.get_terminal_size((100, 24)).columns):
         for part in filter(None, _COLOURED.split(line)):
             terminalreporter.write(part, **_COLOURS.get(part, {}))
         terminalreporter.write("\n")
-    for line in warnings_of_passes(records):
-        terminalreporter.write_line(visible_line(line), yellow=True)
+    for line in notes_of_passes(found.gates):
+        terminalreporter.write_line(visible_line(line, None), yellow=True)
 
 
-def warnings_of_passes(records: Sequence[Record]) -> list[str]:
-    """Return what gates that passed warn of, each with what was claimed.
-
-    A gate that failed or stayed undecided shows its own; one that passed would keep it to itself.
-    """
+def notes_of_passes(gates: Iterable[GateResult]) -> list[str]:
+    """Return what gates that passed warn of and do not show, each with what was claimed."""
     return [
-        f"{record['claim']}: {warning}"
-        for record in records
-        if record["kind"] == "verdict" and record.get("state") in ("pass", "monitor")
-        for warning in record.get("warnings") or ()
+        f"{gate.claim}{f' [{gate.key.mode}]' if gate.key.mode else ''}: {note}"
+        for gate in gates
+        for note in pass_notes(gate)
     ]
 
 

@@ -271,13 +271,16 @@ class Mean:
         edge = middle + (math.log1p(-_APART) if floor else math.log1p(_APART))
         apart = sum(x < edge if floor else x > edge for x in logarithms)
         share = exceedance_bounds(apart, n, UNSEEN_RISK)[1]
-        gate = f"share({'above' if floor else 'below'}={math.exp(edge):.3g})"
+        threshold = f"{math.exp(edge):.3g}"
+        if not self.paired and self.per == 1.0:
+            threshold = f"{math.exp(edge) / 1e6:.3g} * Mbit"
+        gate = f"share({'above' if floor else 'below'}={threshold})"
         text = (
-            f"{apart} of {n} {self.noun} lay more than {_APART:.0%} "
-            f"{'below' if floor else 'above'} the rest; a share of up to {share:.0%} could have "
-            "gone unseen"
+            f"{apart} of {n} {self.noun} lay more than {_APART * 100:.0f} % "
+            f"{'below' if floor else 'above'} the rest; a share of up to {share * 100:.0f} % could "
+            "have gone unseen"
         )
-        return text + (f" ({gate} asks for it)" if self.paired else ""), apart
+        return text + (f" ({gate} asks for it)" if self.per == 1.0 else ""), apart
 
     def to_record(self) -> dict[str, Any]:
         """Return the question as a JSON-safe dict."""
