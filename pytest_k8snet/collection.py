@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.errors import K8sNetError
+from pytest_k8snet.errors import K8sNetError, SettingsError
 from pytest_k8snet.settings import of as settings_of
+from pytest_k8snet.verdict.claims import NO_RERUN
 
 #: The Calico modes that the selected tests ask for, in canonical order.
 MODES_WANTED: pytest.StashKey[tuple[CalicoMode, ...]] = pytest.StashKey()
@@ -27,8 +30,10 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
     Raises:
         pytest.UsageError: an option or marker names an unknown mode, or asks to rerun gates.
     """
-    _refuse_reruns(config, items)
     try:
+        for item in items:
+            if {"bandwidth", "latency"} & set(getattr(item, "fixturenames", ())):
+                refuse_rerun(item)
         settings = settings_of(config)
         kept = [item for item in items if _wanted(item, settings.modes)]
         order = list(CalicoMode)
@@ -48,21 +53,88 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
     config.stash[MODES_WANTED] = tuple(mode for mode in order if mode in modes.values())
 
 
-def _refuse_reruns(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse plugins that rerun failed tests, where gates would be rerun."""
-    for item in items:
-        if not {"bandwidth", "latency"} & set(getattr(item, "fixturenames", ())):
-            continue
-        option = config.getoption("reruns", None)
-        if option or item.get_closest_marker("flaky") is not None:
-            raise pytest.UsageError(
-                "a gate must not be rerun until it passes: that multiplies its risk of a wrong "
-                "pass\n"
-                f"  found: {f'--reruns={option}' if option else 'the marker flaky'}, and the gate "
-                f"{item.nodeid}\n"
-                "  to do: leave gates out of it; a gate that is often undecided needs a larger "
-                "plan (k8snet_plan, last=...)"
-            )
+def names_its_mode(item: pytest.Item) -> bool:
+    """Tell whether an unavailable mode was asked for by its name, so that skipping hides it."""
+    settings = settings_of(item.config)
+    if settings.missing_mode is not None:
+        return settings.missing_mode == "error"
+    marks = [*item.iter_markers("parametrize"), *item.iter_markers("k8snet_modes")]
+    return bool(settings.modes) or any(
+        mark.name == "k8snet_modes" or "calico_mode" in _argument_names(mark) for mark in marks
+    )
+
+
+def _argument_names(mark: pytest.Mark) -> Sequence[str]:
+    names = mark.args[0] if mark.args else mark.kwargs.get("argnames", "")
+    return names.replace(",", " ").split() if isinstance(names, str) else names
+
+
+#: Options that run tests again, and ini keys of the same names.
+_RERUNS = ("reruns", "force_reruns", "retries", "force_flaky", "stepwise")
+#: The marks by which they do so for single tests.
+_MARKS = ("flaky", "rerun", "retry", "repeat")
+
+
+def identity(item: pytest.Item) -> object:
+    """Return what a test has in common with its repetitions, and with no other test.
+
+    Plugins that repeat tests give them a parameter of their own, named with two underscores.
+    """
+    callspec = getattr(item, "callspec", None)
+    own = callspec.params if callspec is not None else {}
+    return (
+        item.nodeid.partition("[")[0],
+        *sorted((name, id(value)) for name, value in own.items() if not _repeats(name)),
+    )
+
+
+def _repeats(parameter: str) -> bool:
+    return parameter.startswith("__")
+
+
+def refuse_rerun(item: pytest.Item) -> None:
+    """Refuse a test with gates that something is set to run again.
+
+    What runs it again unannounced is refused when its gates measure a second time.
+
+    Raises:
+        SettingsError: with what would run it again.
+    """
+    source = _rerun_by(item)
+    if source:
+        raise SettingsError(
+            "a gate must not be rerun until it passes: that multiplies its risk of a wrong pass",
+            found=f"{source}, and the gate {item.nodeid}",
+            remedy=NO_RERUN,
+        )
+
+
+def _rerun_by(item: pytest.Item) -> str:
+    """Return what is set to run a test again, or nothing."""
+    config = item.config
+    for name in _RERUNS:
+        flag = f"--{name.replace('_', '-')}"
+        for setting, value in ((flag, config.getoption(name, None)), (name, _ini(config, name))):
+            if value and str(value) != "0":
+                return setting if value is True else f"{setting}={value}"
+    for name in _MARKS:
+        if item.get_closest_marker(name) is not None:
+            return f"the marker {name}"
+    if any(map(_repeats, getattr(getattr(item, "callspec", None), "params", ()))):
+        return "a plugin that repeats tests"
+    # Of a whole run that is tried again, those that passed would keep their verdicts.
+    cache = getattr(config, "cache", None)
+    failed = cache.get("cache/lastfailed", {}) if config.getoption("lf", False) and cache else {}
+    if item.nodeid in failed:
+        return "--last-failed"
+    return ""
+
+
+def _ini(config: pytest.Config, name: str) -> object:
+    try:
+        return config.getini(name)
+    except (KeyError, ValueError):
+        return None
 
 
 def _wanted(item: pytest.Item, asked: tuple[CalicoMode, ...]) -> bool:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 #: What became of a test's gates, on its item; there where it asks for one.
 CLAIMS: pytest.StashKey[Claims] = pytest.StashKey()
+#: The same of all tests of the session, however often each is run.
+_CLAIMS_OF: pytest.StashKey[dict[object, Claims]] = pytest.StashKey()
 #: The earlier run to compare with; there where one was given and a cluster was asked for.
 _BASELINE: pytest.StashKey[Baseline] = pytest.StashKey()
 
@@ -81,9 +83,11 @@ def calico_mode(request: pytest.FixtureRequest, k8snet: Run) -> CalicoMode:
 
     The five states of an IPPool: ``Never``, ``VXLAN-CrossSubnet``, ``VXLAN-Always``,
     ``IPIP-CrossSubnet``, ``IPIP-Always``. A mode that the cluster cannot have, or that the run
-    may not make (``--k8snet-change``), is skipped with the reason.
+    may not make (``--k8snet-change``), is skipped with the reason, unless it was named
+    (``--k8snet-modes``, a marker, a parametrization): ``--k8snet-missing-mode``.
 
     Raises:
+        ModeUnavailableError: the mode was named and cannot be had.
         CalicoError: the mode did not come into effect; what the nodes had instead.
     """
     from pytest_k8snet.calico.modes import CalicoMode
@@ -93,7 +97,8 @@ def calico_mode(request: pytest.FixtureRequest, k8snet: Run) -> CalicoMode:
     try:
         k8snet.enter(mode)
     except ModeUnavailableError as exc:
-        pytest.skip(str(exc))
+        # The plugin looks at the cause: where the test names the mode it is an error.
+        raise pytest.skip.Exception(str(exc)) from exc
     return mode
 
 
@@ -238,19 +243,27 @@ def baseline(pytestconfig: pytest.Config, k8snet: Run) -> Baseline:
 
 
 @pytest.fixture
-def _claims(request: pytest.FixtureRequest) -> Claims:
+def _claims(request: pytest.FixtureRequest) -> Iterator[Claims]:
     """Return what is looked at once the test has run."""
+    from pytest_k8snet.collection import identity
     from pytest_k8snet.verdict import Claims
 
-    return request.node.stash.setdefault(CLAIMS, Claims())  # type: ignore[no-any-return]
+    every = request.config.stash.setdefault(_CLAIMS_OF, {})
+    claims = request.node.stash[CLAIMS] = every.setdefault(identity(request.node), Claims())
+    claims.begin()
+    yield claims
+    claims.end()
 
 
 @pytest.fixture
 def _gates(request: pytest.FixtureRequest, k8snet: Run, _claims: Claims) -> Iterator[Gates]:
+    from pytest_k8snet.collection import refuse_rerun
     from pytest_k8snet.measure.gates import Gates
     from pytest_k8snet.settings import of as settings_of
     from pytest_k8snet.verdict import Plan
 
+    # Collection does not see gates that a test asks for while it runs.
+    refuse_rerun(request.node)
     plan = settings_of(request.config).plan
     for marker in reversed(list(request.node.iter_markers("k8snet_plan"))):
         text = " ".join(map(str, marker.args))

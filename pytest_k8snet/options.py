@@ -197,6 +197,12 @@ def _network(text: str) -> IPv4Network:
     return IPv4Network(text)
 
 
+def _missing_mode(text: str) -> str:
+    if text not in ("skip", "error"):
+        raise ValueError(f"{text!r} is neither skip nor error")
+    return text
+
+
 def _plan(text: str) -> Plan:
     from pytest_k8snet.verdict.plan import Plan
 
@@ -256,6 +262,13 @@ OPTIONS: tuple[Option, ...] = (
         flags=("--k8snet-modes",),
         read=_modes,
         default="",
+    ),
+    Option(
+        "missing_mode",
+        "what becomes of tests in a mode that the cluster cannot have: skip, or error (default: "
+        "error where the mode was named, skip in the sweep of all five)",
+        flags=("--k8snet-missing-mode",),
+        read=_missing_mode,
     ),
     Option(
         "pool_cidr",

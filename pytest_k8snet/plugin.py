@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from pytest_k8snet.errors import Inconclusive, K8sNetError, noting
+from pytest_k8snet.errors import Inconclusive, K8sNetError, ModeUnavailableError, noting
 from pytest_k8snet.fixtures import CLAIMS, RECORDER
 from pytest_k8snet.options import (
     STEPPED_ASIDE,
@@ -76,6 +76,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Make an error of a skip where the test names the mode that the cluster cannot have."""
+    __tracebackhide__ = True
+    try:
+        return (yield)
+    except pytest.skip.Exception as skipped:
+        cause = skipped.__cause__
+        if isinstance(cause, ModeUnavailableError):
+            from pytest_k8snet import collection
+
+            if collection.names_its_mode(item):
+                raise ModeUnavailableError(
+                    cause.problem,
+                    found=cause.found,
+                    remedy=f"{cause.remedy}\nor skip it: --k8snet-missing-mode=skip".lstrip(),
+                ) from None
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Fail a test that has claimed nothing with its gates, or has passed over a verdict."""
     with noting() as item.stash[_NOTED], _claims_looked_at(item):
@@ -90,6 +110,7 @@ def pytest_runtest_makereport(
     raised = call.excinfo.value if call.excinfo is not None else None
     report = yield
     _mark(report, raised or _swallowed(item, report), item)
+    _note_outcome(item, report)
     if RECORDER in item.config.stash:
         from pytest_k8snet.report import hooks
 
@@ -128,7 +149,9 @@ def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> N
 
 @pytest.hookimpl(trylast=True)  # after an interrupted session's fixtures are torn down
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the last record and the summary."""
+    """Let no run end green that has tested nothing; write the last record and the summary."""
+    if exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = exitstatus = _status_of_green(session.config)
     if RECORDER in session.config.stash:
         from pytest_k8snet.report import hooks
 
@@ -144,6 +167,7 @@ def pytest_terminal_summary(
         from pytest_k8snet.report import terminal
 
         terminal.summary(terminalreporter, config.stash[RECORDER].records)
+    _explain_green(terminalreporter)
 
 
 # -- What became of a test: passed, failed, error, inconclusive or skipped ------------------------
@@ -151,6 +175,9 @@ def pytest_terminal_summary(
 # pytest knows only passed, failed and skipped, and says "error" for trouble outside the test
 # body. Here an infrastructure error is an ERROR wherever it is raised, and an undecided
 # measurement is INCONCLUSIVE; for the exit status both count as failures.
+
+#: How a run ends that would be green, and whose tests on the cluster were all skipped.
+NOTHING_TESTED = 10
 
 #: Attribute of a report that carries our outcome where it differs from pytest's. Plain text, so
 #: that it crosses processes.
@@ -162,6 +189,10 @@ _PREFIX = "inconclusive: "
 #: The kind, problem, evidence and remedy of an infrastructure error -> where it was first reported.
 _Told: TypeAlias = dict[tuple[str, ...], str]
 _TOLD: pytest.StashKey[_Told] = pytest.StashKey()
+#: What became of each test so far.
+_OUTCOMES: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+#: Verdicts that missed their target, by test.
+_MISSED: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 #: Errors of ours that were made while a test ran, whoever caught them.
 _NOTED: pytest.StashKey[list[Exception]] = pytest.StashKey()
 
@@ -190,6 +221,8 @@ def _mark(report: pytest.TestReport, error: BaseException | None, item: pytest.I
         crash = getattr(report.longrepr, "reprcrash", None)
         if crash is not None:
             crash.message = f"{_PREFIX}{error}"
+        elif not report.longrepr:
+            report.longrepr = f"{_PREFIX}{error}"
     else:
         setattr(report, _ATTRIBUTE, "error")
         # Where in our code it arose helps nobody; the test's own line does.
@@ -221,13 +254,14 @@ def _swallowed(item: pytest.Item, report: pytest.TestReport) -> Exception | None
     if report.when != "call":
         return None
     noted, item.stash[_NOTED] = item.stash.get(_NOTED, []), []
-    if report.outcome != "failed":
+    expected = hasattr(report, "wasxfail")
+    if report.outcome != "failed" and not expected:
         return None
     caught = [error for error in noted if _left_our_code(error)]
     trouble = [error for error in caught if isinstance(error, K8sNetError)]
     if trouble:
         return trouble[0]
-    alone = len(caught) == report.longreprtext.count("FAILURE: ")
+    alone = expected or len(caught) == report.longreprtext.count("FAILURE: ")
     return caught[0] if caught and alone else None
 
 
@@ -240,11 +274,16 @@ def _left_our_code(error: Exception) -> bool:
 
 @contextmanager
 def _claims_looked_at(item: pytest.Item) -> Generator[None]:
+    if CLAIMS in item.stash:
+        item.stash[CLAIMS].begin()
     try:
         yield
     except pytest.skip.Exception:
         _refuse_passed_over(item)
         raise
+    finally:
+        if CLAIMS in item.stash:
+            item.stash[CLAIMS].end()
     if CLAIMS in item.stash:
         _refuse_passed_over(item)
         item.stash[CLAIMS].require_asked()
@@ -264,6 +303,47 @@ def _refuse_passed_over(item: pytest.Item) -> None:
     )
 
 
+def _note_outcome(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Note what the end of the run asks: what was tested, and which verdicts missed a target."""
+    config, name = item.config, item.nodeid
+    missed = item.stash[CLAIMS].missed() if CLAIMS in item.stash else None
+    if missed is not None:
+        config.stash.setdefault(_MISSED, {})[name] = missed.text
+    if report.when == "call" or not report.passed:
+        outcomes = config.stash.setdefault(_OUTCOMES, {})
+        outcomes[name] = "failed" if outcomes.get(name) == "failed" else report.outcome
+
+
+def _green_but_missed(config: pytest.Config) -> dict[str, str]:
+    """Return the verdicts that missed their target in tests that passed all the same."""
+    outcomes = config.stash.get(_OUTCOMES, {})
+    missed = config.stash.get(_MISSED, {})
+    return {name: text for name, text in missed.items() if outcomes.get(name) == "passed"}
+
+
+def _status_of_green(config: pytest.Config) -> int:
+    """Return how a run ends in which no test failed."""
+    if _green_but_missed(config):
+        return pytest.ExitCode.TESTS_FAILED
+    skipped = set(config.stash.get(_OUTCOMES, {}).values()) == {"skipped"}
+    return NOTHING_TESTED if skipped and RECORDER in config.stash else pytest.ExitCode.OK
+
+
+def _explain_green(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why a run in which no test failed does not end green."""
+    from pytest_k8snet.report.format import visible
+
+    for name, text in _green_but_missed(terminalreporter.config).items():
+        terminalreporter.section("missed, and passed over", red=True)
+        terminalreporter.write_line(visible(f"{name} passed, and holds this verdict:\n{text}"))
+    if _status_of_green(terminalreporter.config) == NOTHING_TESTED:
+        terminalreporter.write_line(
+            f"Nothing was tested, every test was skipped or failed as expected: exit status "
+            f"{NOTHING_TESTED} (-rsx lists the reasons)",
+            yellow=True,
+        )
+
+
 def _outcome(report: pytest.TestReport) -> str:
     special = getattr(report, _ATTRIBUTE, None)
     if special is not None:
@@ -273,13 +353,17 @@ def _outcome(report: pytest.TestReport) -> str:
     return report.outcome
 
 
-def _status(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+def _status(
+    report: pytest.TestReport,
+) -> tuple[str, str, str | tuple[str, dict[str, bool]]] | None:
     """The category, letter and word that the terminal shows; None where pytest's own are right."""
-    special = getattr(report, _ATTRIBUTE, None)
+    # What reruns tests gives the reports of earlier attempts an outcome of its own.
+    special = getattr(report, _ATTRIBUTE, None) if report.failed else None
     if special == "inconclusive":
         return "inconclusive", "I", ("INCONCLUSIVE", {"yellow": True})
     if special == "error":
-        return "error", "E", ("ERROR", {"red": True})
+        # A plain word is red of itself; the short summary of pytest 8.2 would print a tuple.
+        return "error", "E", "ERROR"
     return None
 
 
@@ -312,8 +396,8 @@ def _explain_inconclusive(terminalreporter: pytest.TerminalReporter) -> None:
             "_", visible_line(report.head_line or report.nodeid), yellow=True
         )
         crash = getattr(report.longrepr, "reprcrash", None)
-        reason = crash.message.removeprefix(_PREFIX) if crash else report.longreprtext
-        terminalreporter.write_line(visible(reason))
+        reason = crash.message if crash else report.longreprtext
+        terminalreporter.write_line(visible(reason.removeprefix(_PREFIX)))
 
 
 def _drop_entries_without_line(traceback: TracebackType) -> None:

@@ -52,6 +52,7 @@ class Settings:
     outside: tuple[str, ...]
     change: Change
     modes: tuple[CalicoMode, ...]
+    missing_mode: str | None
     pool_cidr: IPv4Network
     fabric_routes_pods: bool
     disruption: bool

@@ -13,6 +13,12 @@ from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.verdict.sampling import Arm
 from pytest_k8snet.verdict.verdict import Verdict, claim_text
 
+#: What to do where something would rerun a gate.
+NO_RERUN = (
+    "leave gates out of what reruns or repeats tests; a gate that is often undecided needs a "
+    "larger plan (last=...), or goes on with --k8snet-resume"
+)
+
 
 class Claims:
     """The gates that one test has made, and the verdicts that it got of them."""
@@ -21,6 +27,30 @@ class Claims:
         self._made: list[tuple[Callable[..., object], str, str]] = []
         self._compared: list[Callable[..., object]] = []
         self._verdicts: list[tuple[Verdict, str]] = []
+        self._ended = self._again = False
+
+    def begin(self) -> None:
+        """Note that the test begins; once it has ended with verdicts, that is a rerun."""
+        self._again = self._again or (self._ended and bool(self._verdicts))
+
+    def end(self) -> None:
+        """Note that the test has run."""
+        self._ended = True
+
+    def refuse_rerun(self) -> None:
+        """Insist that the test has not measured before in this session.
+
+        Raises:
+            SettingsError: it has, and something runs it again.
+        """
+        if self._again:
+            raise SettingsError(
+                "a gate must not be rerun until it passes: that multiplies its risk of a wrong "
+                "pass",
+                found="the test has measured in this session already:\n"
+                + "\n".join(verdict.text.partition("\n")[0] for verdict, _ in self._verdicts),
+                remedy=NO_RERUN,
+            )
 
     def made(self, arm: Arm, gate: str, example: str) -> None:
         """Note a gate.
@@ -63,6 +93,10 @@ class Claims:
                     found=verdict.text.partition("\n")[0],
                     remedy=f"write {example}, with nothing between assert and the comparison",
                 )
+
+    def missed(self) -> Verdict | None:
+        """Return the first verdict that missed its target, whether asked for or not."""
+        return next((verdict for verdict, _ in self._verdicts if verdict.state == "fail"), None)
 
     def passed_over(self) -> Verdict | None:
         """Return the first verdict whose truth was taken and is no pass, if there is one."""

@@ -531,9 +531,11 @@ def settle(claim: Claim, sampling: Sampling, judging: Judging) -> Verdict:
     Rounds that it already holds, from an earlier comparison, count from the start.
 
     Raises:
-        SettingsError: the plan could never decide the claim; nothing was measured.
+        SettingsError: the plan could never decide the claim, or the test has measured before in
+            this session; nothing was measured.
     """
     question, plan = claim.question, sampling.plan
+    judging.claims.refuse_rerun()
     question.check(plan, claim.relation, claim.limit)
     before = judging.earlier.take(claim, plan) if judging.earlier is not None else None
     if before is not None and before.found != "inconclusive":

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+# Before a run in this process, so that all of them share its classes.
+import pytest_k8snet.collection  # noqa: F401
+
 CONFTEST = """
     import math, random
     import pytest
@@ -187,51 +190,38 @@ def test_neither_trouble_nor_an_undecided_gate_is_an_expected_failure(
     result.stdout.fnmatch_lines(["*2 xfailed, 2 errors, 2 inconclusive*"])
 
 
-#: As soft assertions do it: whatever is raised is kept as text, and the test fails when it ends.
-SOFT = """
-    import pytest
-
-    failures = []
-
-    class Check:
-        def __enter__(self): pass
-        def __exit__(self, kind, error, traceback):
-            if error is not None:
-                failures.append(f"FAILURE: {error}")
-            return True
-
-    @pytest.fixture
-    def check(): return Check()
-
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_makereport(item, call):
-        report = yield
-        if failures:
-            report.outcome, report.longrepr = "failed", "\\n".join(failures)
-            failures.clear()
-        return report
-"""
-
-
 def test_soft_assertions_make_no_failure_of_trouble(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(SOFT)
     pytester.makepyfile("""
+        import pytest
+        from pytest_check import check
         from pytest_k8snet.errors import ConnectError, Inconclusive
 
-        def test_trouble(check):
+        def test_trouble():
             with check: assert 1 == 2
             with check: raise ConnectError("the API server is gone", remedy="see the VPN")
 
-        def test_undecided(check):
+        def test_undecided():
             with check: raise Inconclusive("undecided")
 
-        def test_missed(check):
+        def test_missed():
             with check: raise Inconclusive("undecided")
             with check: assert 1 == 2
 
-        def test_good(check):
+        def test_good():
             try: raise ConnectError("of no importance")
             except ConnectError: pass
+
+        @pytest.mark.xfail
+        def test_trouble_in_xfail():
+            with check: raise ConnectError("no way")
+
+        @pytest.mark.xfail
+        def test_undecided_in_xfail():
+            with check: raise Inconclusive("more pairs")
+
+        @pytest.mark.xfail
+        def test_missed_in_xfail():
+            with check: assert 1 == 2
     """)
     result = pytester.runpytest_inprocess("-v")
     result.stdout.fnmatch_lines(
@@ -240,7 +230,134 @@ def test_soft_assertions_make_no_failure_of_trouble(pytester: pytest.Pytester) -
             "*::test_undecided INCONCLUSIVE*",
             "*::test_missed FAILED*",
             "*::test_good PASSED*",
+            "*::test_trouble_in_xfail ERROR*",
+            "*::test_undecided_in_xfail INCONCLUSIVE*",
+            "*::test_missed_in_xfail XFAIL*",
             "*ConnectError: the API server is gone",
             "*to do: see the VPN",
         ]
     )
+
+
+def test_a_rerun_attempt_shows_as_one_and_an_error_of_the_last_as_error(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile("""
+        from pytest_k8snet.errors import ConnectError
+
+        def test_trouble(): raise ConnectError("the API server is gone")
+    """)
+    result = pytester.runpytest_inprocess("-v", "--reruns=1", "-rE", "-W", "ignore")
+    result.stdout.fnmatch_lines(["*::test_trouble RERUN*", "*::test_trouble ERROR*"])
+    result.stdout.fnmatch_lines(["ERROR *::test_trouble*", "*1 error, 1 rerun*"])
+
+
+# -- Runs that would end green and have shown nothing ----------------------------------------------
+
+
+def test_a_verdict_that_missed_in_a_test_that_passed_ends_the_run_red(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile("""
+        import pytest
+
+        @pytest.fixture
+        def afterwards(ratio):
+            yield
+            ratio >= 0.99
+
+        def test_good(ratio): assert ratio >= 0.90
+        def test_green(afterwards, ratio): assert ratio >= 0.90
+    """)
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "*= missed, and passed over =*",
+            "*::test_green passed, and holds this verdict:",
+            "FAIL: pod-pod / node-node >= 0.99",
+        ]
+    )
+
+
+#: A run whose cluster has no mode but Never.
+NO_MODES = """
+    import pytest
+    from pytest_k8snet.errors import ModeUnavailableError
+    from pytest_k8snet.fixtures import RECORDER
+    from pytest_k8snet.report.recorder import start
+
+    class Run:
+        def enter(self, mode):
+            if str(mode) != "Never":
+                raise ModeUnavailableError(f"no pool is in {mode}", remedy="--k8snet-change=...")
+
+    @pytest.fixture(scope="session")
+    def k8snet(pytestconfig):
+        pytestconfig.stash[RECORDER] = start(
+            pytestconfig, results=None, summary=None, ticket=None, settings={}, plan={}
+        )
+        return Run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "test", "outcomes", "status"),
+    [
+        ([], "def test_m(calico_mode): pass", {"passed": 1, "skipped": 4}, 0),
+        ([], "def test_m(calico_mode): assert 0", {"failed": 1, "skipped": 4}, 1),
+        (
+            ["--k8snet-modes=never,vxlan"],
+            "def test_m(calico_mode): pass",
+            {"passed": 1, "errors": 1},
+            1,
+        ),
+        (
+            ["--k8snet-modes=vxlan,ipip", "--k8snet-missing-mode=skip"],
+            "def test_m(calico_mode): pass",
+            {"skipped": 2},
+            10,
+        ),
+        (
+            ["--k8snet-missing-mode=error"],
+            "def test_m(calico_mode): pass",
+            {"passed": 1, "errors": 4},
+            1,
+        ),
+        ([], "@pytest.mark.k8snet_modes('vxlan')\ndef test_m(calico_mode): 1", {"errors": 1}, 1),
+        (
+            [],
+            "@pytest.mark.parametrize('calico_mode', ['VXLAN-Always'], indirect=True)\n"
+            "def test_m(calico_mode): pass",
+            {"errors": 1},
+            1,
+        ),
+        ([], "def test_m(calico_mode): pytest.skip('later')", {"skipped": 5}, 10),
+        ([], "def test_m(calico_mode): pytest.skip('later')\ndef test_o(): 1", None, 0),
+        ([], "@pytest.mark.xfail\ndef test_m(k8snet): assert 0", {"xfailed": 1}, 10),
+    ],
+)
+def test_what_was_asked_for_and_not_tested_is_not_green(
+    pytester: pytest.Pytester,
+    args: list[str],
+    test: str,
+    outcomes: dict[str, int] | None,
+    status: int,
+) -> None:
+    pytester.makeconftest(NO_MODES)
+    path = pytester.makepyfile("")
+    path.write_text(f"import pytest\n{test}\n", encoding="utf-8")
+    result = pytester.runpytest_inprocess(*args)
+    if outcomes is not None:
+        result.assert_outcomes(**outcomes)
+    assert result.ret == status
+    told = result.stdout.str()
+    assert ("or skip it: --k8snet-missing-mode=skip" in told) is (
+        outcomes is not None and "errors" in outcomes
+    )
+    assert ("Nothing was tested" in told) is (status == 10)
+    if status == 10:
+        assert "Passed" not in told
+        result.stdout.fnmatch_lines(["*was skipped or failed as expected: exit status 10*"])

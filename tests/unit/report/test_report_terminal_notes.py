@@ -11,7 +11,9 @@ from pytest_k8snet.report.summary import summarise
 from pytest_k8snet.report.terminal import notes_of_passes
 
 TWO_GROUPS = "two groups: 8 and 12 of 20 pairs lie apart"
-UNSEEN = "0 of 4 pairs lay more than 10 % below the rest; a share of up to 53 % could have gone unseen"
+UNSEEN = (
+    "0 of 4 pairs lay more than 10 % below the rest; a share of up to 53 % could have gone unseen"
+)
 CLAIM = "pod-pod / node-node >= 0.95"
 
 
