@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.calico.kernel import calico_address, nic_of
+from pytest_k8snet.calico.kernel import TUNNEL_DEVICES
 from pytest_k8snet.calico.modes import Path
 from pytest_k8snet.calico.path import WireFinding, path_to
 from pytest_k8snet.errors import K8sNetError, ToolError
 from pytest_k8snet.tools import capture
+from pytest_k8snet.tools.ip import underside
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.installation import IPPool
-    from pytest_k8snet.calico.kernel import Prober
+    from pytest_k8snet.calico.kernel import KernelState, Prober
     from pytest_k8snet.calico.path import PathEnd, PathSnapshot
     from pytest_k8snet.cluster.exec import Completed
     from pytest_k8snet.cluster.nodes import Node
@@ -45,6 +46,7 @@ class Exchange:
         server: to whom.
         port: the server's; with its address it tells the exchange from all other traffic.
         devices: per node, where it was captured.
+        vni: the network identifier of Calico's VXLAN; None where it is not known.
         captures: per node, what was seen there.
         missing: why the exchange or a capture of it did not come about.
     """
@@ -53,6 +55,7 @@ class Exchange:
     server: PathEnd
     port: int
     devices: Mapping[str, str] = field(default_factory=dict)
+    vni: int | None = None
     captures: Mapping[str, Capture] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
@@ -77,6 +80,8 @@ def judge_exchange(exchange: Exchange, pools: Iterable[IPPool]) -> WireFinding:
             seen = [one for one in capture.packets if _belongs(one, exchange, to_server=to_server)]
             said = f"on the wire, {node.name} {verbs[node.name]}"
             mismatches += _mismatches(seen, said, sender.node, receiver.node, pools)
+            if exchange.vni is not None:
+                mismatches += _foreign(seen, said, exchange.vni)
             gaps += _gaps(seen, capture, exchange, node, (sender.node, receiver.node))
             sightings.append(
                 {
@@ -114,11 +119,20 @@ def _mismatches(
     for packet in seen:
         found = f"{said} {packet.source} -> {packet.destination} {_shape(packet)}"
         path = path_to(packet.destination, sender, receiver, pools)
-        outer = "" if path == "direct" else calico_address(receiver)
+        outer = "" if path == "direct" else receiver.address
         if sender.name == receiver.name:
             yield f"{found}, though both ends are on that node"
         elif (packet.carrier, packet.outer_destination) != (_CARRIERS[path], outer):
             yield f"{found}, expected {_words(_CARRIERS[path], outer)}"
+
+
+def _foreign(seen: Iterable[Packet], said: str, vni: int) -> Iterator[str]:
+    for packet in seen:
+        if packet.carrier == "vxlan" and packet.vni != vni:
+            yield (
+                f"{said} {packet.source} -> {packet.destination} in VXLAN of VNI {packet.vni}, "
+                f"and Calico's is {vni}"
+            )
 
 
 def _gaps(
@@ -162,11 +176,13 @@ class WireCapture:
 
     Args:
         prober: the way to the nodes.
-        vxlan_port: the UDP port of Calico's VXLAN.
+        vxlan_port: the UDP port of Calico's VXLAN, where no device tells it.
+        vni: the network identifier of Calico's VXLAN, where no device tells it: eBPF's has none.
     """
 
     prober: Prober
     vxlan_port: int
+    vni: int
 
     def watch(self, snapshot: PathSnapshot, send: Send) -> Exchange:
         """Capture while payload is sent. What could not be captured is in ``missing``.
@@ -177,14 +193,20 @@ class WireCapture:
         """
         client, server = snapshot.client, snapshot.server
         devices = {
-            node.name: link.name
-            for node in (client.node, server.node)
-            if node.name in snapshot.states
-            and (link := nic_of(node, snapshot.states[node.name])) is not None
+            end.node.name: device
+            for end, other in ((client, server), (server, client))
+            if end.node.name in snapshot.states
+            and (device := _facing(end, other, snapshot.states[end.node.name]))
         }
+        tunnels = [
+            state.links[device]
+            for state in snapshot.states.values()
+            if (device := TUNNEL_DEVICES["vxlan"]) in state.links
+        ]
+        vxlan_port = next((one.port for one in tunnels if one.port), self.vxlan_port)
         missing = [f"{node}: {why}" for node, why in snapshot.missing.items()]
         missing += [
-            f"{node}: no network interface has the node's address"
+            f"{node}: no device is known that leads to the other node"
             for node in snapshot.states
             if node not in devices
         ]
@@ -197,7 +219,7 @@ class WireCapture:
             if not isinstance(address, IPv4Address):
                 missing.append(f"{address} is not IPv4, which alone is captured")
                 return
-            what = capture.filter_of(address, port, vxlan_port=self.vxlan_port)
+            what = capture.filter_of(address, port, vxlan_port=vxlan_port)
             started, troubles = self._start({node: (on, what) for node, on in devices.items()})
             running.update(started)
             missing.extend(f"{node}: {trouble.brief}" for node, trouble in troubles.items())
@@ -207,9 +229,9 @@ class WireCapture:
         except BaseException:
             # What was started is ended, but an interrupt must not be lost in trouble with that.
             with suppress(K8sNetError):
-                self._stop(running)
+                self._stop(running, vxlan_port)
             raise
-        captures, troubles = self._stop(running)
+        captures, troubles = self._stop(running, vxlan_port)
         missing += [f"{node}: {trouble.brief}" for node, trouble in troubles.items()]
         if trouble is not None:
             missing.append(trouble)
@@ -218,6 +240,7 @@ class WireCapture:
             server=server,
             port=ports[0] if ports else 0,
             devices=devices,
+            vni=next((one.vni for one in tunnels if one.vni is not None), self.vni),
             captures=captures,
             missing=tuple(missing),
         )
@@ -231,7 +254,7 @@ class WireCapture:
         """
         nowhere = capture.filter_of(IPv4Address("127.0.0.1"), 9)
         running, troubles = self._start(dict.fromkeys(nodes, ("lo", nowhere)))
-        _, late = self._stop(running)
+        _, late = self._stop(running, self.vxlan_port)
         for node, trouble in (troubles | late).items():
             if not isinstance(trouble, ToolError):
                 raise trouble
@@ -256,7 +279,7 @@ class WireCapture:
         )
 
     def _stop(
-        self, running: Mapping[str, str]
+        self, running: Mapping[str, str], vxlan_port: int
     ) -> tuple[dict[str, Capture], dict[str, K8sNetError]]:
         """End captures; what they saw, and why some saw nothing."""
         done = self.prober.each({node: capture.stop_argv(name) for node, name in running.items()})
@@ -264,15 +287,28 @@ class WireCapture:
         troubles: dict[str, K8sNetError] = {}
         for node, one in done.items():
             try:
-                captures[node] = self._read(one)
+                captures[node] = _read(one, vxlan_port)
             except K8sNetError as exc:
                 troubles[node] = exc
         return captures, troubles
 
-    def _read(self, done: Completed | K8sNetError) -> Capture:
-        if isinstance(done, K8sNetError):
-            raise done
-        return capture.parse(done.stdout, done.stderr, done.exit_code, vxlan_port=self.vxlan_port)
+
+def _facing(end: PathEnd, other: PathEnd, state: KernelState) -> str:
+    """The device by which packets leave a node to the other, or come from it; empty if unknown."""
+    if end.node.name != other.node.name:
+        for destination in (other.address, other.node.address):
+            if state.knows(destination) and not state.route(destination).error:
+                way = state.way(destination, other.node.address)
+                if way.devices:
+                    return way.devices[0]
+    owner = state.link_of(end.node.address)
+    return owner.name if owner is not None and underside(state.links, owner.name).wires else ""
+
+
+def _read(done: Completed | K8sNetError, vxlan_port: int) -> Capture:
+    if isinstance(done, K8sNetError):
+        raise done
+    return capture.parse(done.stdout, done.stderr, done.exit_code, vxlan_port=vxlan_port)
 
 
 def _start_trouble(done: Completed | K8sNetError) -> K8sNetError | None:

@@ -389,6 +389,7 @@ class _FelixFacts(TypedDict, total=False):
     vxlan_enabled: tuple[FelixSetting, ...]
     ipip_enabled: tuple[FelixSetting, ...]
     vxlan_port: int
+    vxlan_vni: int
     felix_cluster_routes: str
     wireguard: bool
     wireguard_v6: bool
@@ -418,9 +419,10 @@ def _felix_facts(
             if setting.value != "0"
         ),
     }
-    ports = felix.settings("vxlanPort", "FELIX_VXLANPORT")
-    if ports and ports[0].value.isdecimal():
-        facts["vxlan_port"] = int(ports[0].value)
+    if (port := felix.number("vxlanPort", "FELIX_VXLANPORT")) is not None:
+        facts["vxlan_port"] = port
+    if (vni := felix.number("vxlanVNI", "FELIX_VXLANVNI")) is not None:
+        facts["vxlan_vni"] = vni
     dataplane = felix.dataplane()
     if dataplane and not network.get("linuxDataplane") and not daemon.vpp:
         facts["dataplane"] = dataplane
@@ -447,6 +449,11 @@ class _Felix:
             for config in self.configs
             if (config.get("spec") or {}).get(key) is not None
         )
+
+    def number(self, key: str, variable: str) -> int | None:
+        """The first value of a setting that is a number; None where there is none."""
+        found = (one.value for one in self.settings(key, variable) if one.value.isdecimal())
+        return next(map(int, found), None)
 
     def on(self, key: str, variable: str) -> bool:
         """Whether something is switched on anywhere."""

@@ -25,6 +25,10 @@ ApiShape = Literal["A", "B", "C"]
 Backend = Literal["bird", "vxlan", "none", "unknown"]
 
 
+#: Felix's default of vxlanVNI (felix/config/config_params.go of v3.31).
+DEFAULT_VNI = 4096
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
     """Calico as the Kubernetes API shows it. What could not be read is in ``unknown``."""
@@ -50,6 +54,8 @@ class Installation:
     ipip_enabled: tuple[FelixSetting, ...] = ()
     #: The UDP port of Felix's VXLAN.
     vxlan_port: int = VXLAN_PORT
+    #: The network identifier of Felix's VXLAN.
+    vxlan_vni: int = DEFAULT_VNI
     #: FelixConfiguration.spec.programClusterRoutes; empty where unset.
     felix_cluster_routes: str = ""
     pools: tuple[IPPool, ...] = ()
@@ -118,6 +124,16 @@ class Installation:
             return ""
         return next((why for topic, why in self.unknown.items() if topic.startswith("IPPools")), "")
 
+    @property
+    def mtu_overhead_bytes(self) -> int:
+        """By how much the MTU of pods that are made now is below the host's.
+
+        0 as well where it is set explicitly: what the modes enable does not change it then.
+        """
+        if self.mtu_bytes is not None or self.mtu_settings:
+            return 0
+        return -pod_mtu_bytes(0, self.encapsulations())
+
     def mtu_loss_bytes(self, mode: CalicoMode) -> int:
         """By how much the MTU of new pods shrinks, everywhere, once a pool is in this mode as well.
 
@@ -125,8 +141,8 @@ class Installation:
         """
         if self.mtu_bytes is not None or self.mtu_settings:
             return 0
-        now = self.encapsulations()
-        return pod_mtu_bytes(0, now) - pod_mtu_bytes(0, now | families_of([mode]))
+        then = pod_mtu_bytes(0, self.encapsulations() | families_of([mode]))
+        return -then - self.mtu_overhead_bytes
 
     def encapsulations(self) -> frozenset[Encapsulation]:
         """All that is enabled now and takes its bytes from the MTU of new pods."""

@@ -8,15 +8,16 @@ looks at a route's ``proto``: who writes the routes differs between versions and
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from pytest_k8snet.calico.modes import Family, Path
 from pytest_k8snet.errors import ConnectError, K8sNetError, ToolError
 from pytest_k8snet.tools import ip
-from pytest_k8snet.tools.ip import Link, Route
+from pytest_k8snet.tools.ip import Link, Route, underside
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.exec import Completed
@@ -30,8 +31,8 @@ TUNNEL_ANNOTATIONS: dict[Family, str] = {
     "ipip": "projectcalico.org/IPv4IPIPTunnelAddr",
 }
 _FAMILIES: tuple[Literal["vxlan", "ipip"], ...] = ("vxlan", "ipip")
-#: The VNI that Calico uses for every pool.
-_VNI = 4096
+#: Where a kernel has no IPIP, a program behind a TUN device may speak it.
+_CALICO_KINDS: dict[Path, tuple[str, ...]] = {"vxlan": ("vxlan",), "ipip": ("ipip", "tun")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,13 @@ class KernelState:
     neighbours: Mapping[str, str]
     #: On ``vxlan.calico``: MAC -> node address; None if the image has no ``bridge`` command.
     fdb: Mapping[str, str] | None
+    #: By destination: why its route holds for some packets only, as rules look at more of them
+    #: than their addresses.
+    doubts: Mapping[str, str] = field(default_factory=dict)
+
+    def knows(self, destination: str) -> bool:
+        """Whether the route to a destination was asked for."""
+        return destination in self.forwarded or destination in self.routes
 
     def route(self, destination: str) -> Route:
         """Where a packet to this destination goes: as forwarded for the pod, if that was asked."""
@@ -55,8 +63,59 @@ class KernelState:
         return known or Route(destination=destination, error="not asked")
 
     def link_of(self, address: str) -> Link | None:
-        """The device that owns an address, e.g. the NIC of the node's own."""
+        """The device that owns an address."""
         return next((link for link in self.links.values() if address in hosts(link)), None)
+
+    def way(self, destination: str, peer: str) -> Way:
+        """Follow the packets to a destination down to the physical devices.
+
+        Args:
+            destination: whose route was asked for, and leads somewhere.
+            peer: the receiving node's own address, to which tunnels send.
+        """
+        route = self.route(destination)
+        link = self.links.get(route.device)
+        for family, device in TUNNEL_DEVICES.items():
+            if link is not None and link.name == device and link.kind in _CALICO_KINDS[family]:
+                return replace(self._facing(link, peer), path=family)
+        if route.device.startswith("cali") or (link is not None and link.link_type == "loopback"):
+            return Way(path="local")
+        below = self._below((route.device, *route.others))
+        return replace(below, path="unknown" if below.unknown else "direct")
+
+    def _facing(self, tunnel: Link, peer: str) -> Way:
+        """The way of a tunnel's own packets; nothing is known of it where nobody asked."""
+        if tunnel.below:
+            return self._below((tunnel.below,))
+        route = self.routes.get(peer)
+        return self._below((route.device, *route.others)) if route and not route.error else Way()
+
+    def _below(self, devices: tuple[str, ...]) -> Way:
+        parts = [underside(self.links, device) for device in devices]
+        unknown = next((one for one in parts if one.unknown), None)
+        if unknown is not None:
+            return Way(unknown=unknown.unknown, tunnel=unknown.tunnel)
+        wires = dict.fromkeys(wire for one in parts for wire in one.wires)
+        return Way(devices=devices, wires=tuple(wires))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How packets leave a node.
+
+    Attributes:
+        path: which of Calico's paths they take; ``local`` stays on the node.
+        devices: those that face the wire: the route's own, or below a tunnel of Calico's.
+        wires: the physical devices below these.
+        unknown: what lies below and is not known, so that nothing is proven.
+        tunnel: whether that is a tunnel that is not Calico's.
+    """
+
+    path: Path | Literal["local", "unknown"] = "unknown"
+    devices: tuple[str, ...] = ()
+    wires: tuple[str, ...] = ()
+    unknown: str = ""
+    tunnel: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +131,6 @@ def hosts(link: Link) -> list[str]:
     return [one.partition("/")[0] for one in link.addresses if ":" not in one]
 
 
-def calico_address(node: Node) -> str:
-    """The address by which Calico's routes and tunnels reach a node."""
-    return str(node.interface.ip) if node.interface is not None else node.internal_ip
-
-
-def nic_of(node: Node, state: KernelState) -> Link | None:
-    """The network interface that has the address by which Calico reaches a node."""
-    return state.link_of(calico_address(node)) or state.link_of(node.internal_ip)
-
-
 # -- What a path needs -----------------------------------------------------------------------------
 
 
@@ -89,6 +138,8 @@ def route_mismatches(
     path: Path, destination: str, sender: NodeState, receiver: NodeState
 ) -> Iterator[str]:
     """What keeps the sender's packets to a destination from taking a path.
+
+    A device of which nobody knows where it leads is none: :func:`route_gaps` has it.
 
     Args:
         path: the path that is promised.
@@ -101,22 +152,34 @@ def route_mismatches(
         yield f"{sender.node.name} has no route to {destination}, expected {path}: {route.error}"
         return
     found = f"{sender.node.name} sends {route}"
-    taken = _path_of_device(route.device)
+    taken = sender.kernel.way(destination, receiver.node.address).path
     if sender.node.name == receiver.node.name:
         if taken != "local":
             yield f"{found}, expected the pod's own cali device"
+    elif taken == "unknown":
+        return
     elif taken != path:
         yield f"{found}, expected {_wanted_device(path, sender.kernel)}"
     elif path == "vxlan":
         yield from _vxlan_route_mismatches(route, sender, receiver, found)
     elif _gateway_matters(path, sender.node, receiver.node) and route.gateway not in (
         "",
-        calico_address(receiver.node),
+        receiver.node.address,
     ):
         yield (
-            f"{found}, expected the next hop {calico_address(receiver.node)} of "
+            f"{found}, expected the next hop {receiver.node.address} of "
             f"{receiver.node.name}: a stale route"
         )
+
+
+def route_gaps(destination: str, sender: NodeState, receiver: NodeState) -> Iterator[str]:
+    """What is not known of the way of packets between two nodes, so that it is not proven."""
+    route = sender.kernel.route(destination)
+    if route.error or sender.node.name == receiver.node.name:
+        return
+    unknown = sender.kernel.way(destination, receiver.node.address).unknown
+    if unknown:
+        yield f"{sender.node.name} sends {route}, whose path is not known: {unknown}"
 
 
 def _gateway_matters(path: Path, sender: Node, receiver: Node) -> bool:
@@ -149,6 +212,13 @@ def _vxlan_route_mismatches(
 
 
 def _endpoint_mismatches(gateway: str, remote: Link, sender: NodeState, to: Node) -> Iterator[str]:
+    own = sender.kernel.links.get(remote.name)
+    if own is not None and (own.vni, own.port) != (remote.vni, remote.port):
+        yield (
+            f"{own.name} of {sender.node.name} has VNI {own.vni} and UDP port {own.port}, that of "
+            f"{to.name} has VNI {remote.vni} and port {remote.port}"
+        )
+        return
     mac = sender.kernel.neighbours.get(gateway)
     if mac != remote.mac:
         yield (
@@ -157,10 +227,10 @@ def _endpoint_mismatches(gateway: str, remote: Link, sender: NodeState, to: Node
         )
         return
     fdb = sender.kernel.fdb
-    if fdb is not None and fdb.get(mac) != calico_address(to):
+    if fdb is not None and fdb.get(mac) != to.address:
         yield (
             f"{sender.node.name}'s FDB sends {mac} to {fdb.get(mac) or 'nowhere'}, expected "
-            f"{calico_address(to)} of {to.name}"
+            f"{to.address} of {to.name}"
         )
 
 
@@ -220,20 +290,8 @@ def _wanted_tunnel(
         yield f"{device} of {node.name} has no tunnel address yet"
     if flow_based:
         return
-    if link.vni not in (None, _VNI):
-        yield f"{device} of {node.name} has VNI {link.vni}, expected {_VNI}"
-    if link.kind == "vxlan" and link.local not in ("", calico_address(node)):
-        yield f"{device} of {node.name} is bound to {link.local}, expected {calico_address(node)}"
-
-
-def _path_of_device(device: str) -> str:
-    """The path that a route through a device takes; ``local`` for a pod on the node itself."""
-    for path, name in TUNNEL_DEVICES.items():
-        if device == name:
-            return path
-    if device.startswith("wireguard"):
-        return "wireguard"
-    return "local" if device.startswith("cali") or device == "lo" else "direct"
+    if link.kind == "vxlan" and link.local not in ("", node.address):
+        yield f"{device} of {node.name} is bound to {link.local}, expected {node.address}"
 
 
 # -- Reading nodes ---------------------------------------------------------------------------------
@@ -244,10 +302,15 @@ Shell = Callable[[Sequence[str]], "Completed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked of one node: the routes to destinations, as for a pod's packets if given."""
+    """What is asked of one node: the routes to destinations, as for a pod's packets if given.
+
+    Attributes:
+        own_address: the node's, which its own packets bear where a rule may look at that.
+    """
 
     destinations: tuple[str, ...] = ()
     pod_address: str | None = None
+    own_address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +344,11 @@ class Prober:
         """
         done = self.each(
             {
-                node: argv(pod_address=one.pod_address, destinations=one.destinations)
+                node: argv(
+                    pod_address=one.pod_address,
+                    destinations=one.destinations,
+                    own_address=one.own_address,
+                )
                 for node, one in questions.items()
                 if node in self._shells
             }
@@ -327,38 +394,65 @@ def _state(node: str, answer: Completed | K8sNetError) -> KernelState:
 
 # -- The command, and what it prints ---------------------------------------------------------------
 
-# Everything in one exec, as each one costs a round trip. Arguments: the address of a pod on this
-# node, or "-", and the destinations. A route is looked up as the kernel would forward a packet
-# from that pod, because policy rules may tell it apart from the node's own packets.
+# Everything in one exec, as each one costs a round trip, and most of it in one process of ip, as
+# each one costs some milliseconds as well. Arguments: the address of a pod on this node or "-",
+# the node's own or "-", and the destinations. A route is looked up as the kernel would forward a
+# packet from that pod, or send one from the node's address, because policy rules may tell them
+# apart. Rules may look at marks, too, which nobody sees from here: every mark is asked for.
 _SCRIPT = """\
-section() { printf '\\036%s\\n' "$*"; }
-pod=$1; shift
-section links; ip -j -s -d address show || exit
-section neighbours; ip -j neighbour show dev vxlan.calico 2>/dev/null
-section fdb; bridge -j fdb show dev vxlan.calico 2>/dev/null
-device=
+pod=$1 own=$2; shift 2
+asked='address show
+neighbour show dev vxlan.calico
+'
+ask() { asked="${asked}route get $*
+"; }
+marks= beyond=
+rules=$(ip rule show 2> /dev/null)
+while read -r rule; do
+  case $rule in
+    *" dport "* | *" sport "* | *" ipproto "* | *" uidrange "* | *" tos "*)
+      beyond="$beyond$rule; " ;;
+  esac
+  case $rule in *" fwmark "*) mark=${rule##* fwmark }; marks="$marks ${mark%%[ /]*}" ;; esac
+done << EOF
+$rules
+EOF
+from=
 if [ "$pod" != - ]; then
-  section "route $pod"; ip -j route get "$pod" 2>&1
-  device=$(ip -o route get "$pod" | sed -n 's/^[^ ]* dev \\([^ ]*\\) .*/\\1/p')
+  ask "$pod"
+  device=$(ip -o route get "$pod" 2> /dev/null)
+  device=${device#* dev }; device=${device%% *}
+  [ -z "$device" ] || from="from $pod iif $device"
 fi
 for destination; do
-  section "route $destination"; ip -j route get "$destination" 2>&1
-  if [ -n "$device" ]; then
-    section "forward $destination"; ip -j route get "$destination" from "$pod" iif "$device" 2>&1
-  fi
+  ask "$destination"
+  [ "$own" = - ] || ask "$destination from $own"
+  [ -z "$from" ] || ask "$destination $from"
+  ask "fibmatch $destination $from"
+  for mark in $marks; do ask "$destination $from mark $mark"; done
 done
+printf '\\036asked\\n%s' "$asked"
+printf '\\036beyond\\n%s\\n' "$beyond"
+printf '\\036answers\\n'; printf %s "$asked" | ip -j -s -d -force -batch -
+printf '\\036fdb\\n'; bridge -j fdb show dev vxlan.calico 2> /dev/null
 exit 0
 """
 
+_FAILED = re.compile(r"^Command failed -:(\d+)$")
 
-def argv(*, pod_address: str | None, destinations: Sequence[str]) -> list[str]:
+
+def argv(
+    *, pod_address: str | None, destinations: Sequence[str], own_address: str = ""
+) -> list[str]:
     """The command that prints a node's state.
 
     Args:
         pod_address: a pod on the node whose packets are of interest; None for the node's own.
         destinations: addresses whose routes are of interest.
+        own_address: the node's, from which its own packets are sent; empty leaves that open.
     """
-    return ["sh", "-c", _SCRIPT, "k8snet", pod_address or "-", *dict.fromkeys(destinations)]
+    ends = (pod_address or "-", own_address or "-")
+    return ["sh", "-c", _SCRIPT, "k8snet", *ends, *dict.fromkeys(destinations)]
 
 
 def parse(node: str, stdout: str, *, stderr: str = "", exit_code: int | None = None) -> KernelState:
@@ -369,32 +463,88 @@ def parse(node: str, stdout: str, *, stderr: str = "", exit_code: int | None = N
         ToolMissingError: the image has no ``ip``.
     """
     sections = dict(_sections(stdout))
-    links = ip.parse_links(sections.get("links", ""), stderr=stderr, exit_code=exit_code)
-    return KernelState(
+    answers = _answers(sections.get("asked", ""), sections.get("answers", ""), stderr)
+    links = ip.parse_links(answers.get("address show", ""), stderr=stderr, exit_code=exit_code)
+    routes: dict[str, Route] = {}
+    forwarded: dict[str, Route] = {}
+    others: dict[str, tuple[str, ...]] = {}
+    marked: dict[str, dict[str, Route]] = {}
+    for command, answer in answers.items():
+        words = command.removeprefix("route get ").split()
+        if len(words) == len(command.split()):
+            continue
+        if words[0] == "fibmatch":
+            others[words[1]] = _route(words[1], answer).others
+            continue
+        destination, given = words[0], dict(zip(words[1::2], words[2::2], strict=False))
+        route = _route(destination, answer)
+        if "mark" in given:
+            marked.setdefault(destination, {})[given["mark"]] = route
+        elif "iif" in given:
+            forwarded[destination] = route
+        elif "from" not in given:
+            routes[destination] = route
+        elif not route.error:
+            routes[destination] = replace(route, source=routes[destination].source)
+    for known in (routes, forwarded):
+        for destination, route in known.items():
+            if not route.error:
+                known[destination] = replace(route, others=others.get(destination, ()))
+    state = KernelState(
         node=node,
         links=links,
-        routes=_routes(sections, "route "),
-        forwarded=_routes(sections, "forward "),
-        neighbours=dict(_pairs(sections.get("neighbours", ""), "dst", "lladdr")),
+        routes=routes,
+        forwarded=forwarded,
+        neighbours=dict(
+            _pairs(answers.get("neighbour show dev vxlan.calico", ""), "dst", "lladdr")
+        ),
         fdb=(
             dict(_pairs(sections["fdb"], "mac", "dst"))
             if sections.get("fdb", "").startswith("[")
             else None
         ),
     )
+    return replace(state, doubts=dict(_doubts(state, marked, sections.get("beyond", ""))))
+
+
+def _doubts(
+    state: KernelState, marked: Mapping[str, Mapping[str, Route]], beyond: str
+) -> Iterator[tuple[str, str]]:
+    """By destination, by which device the kernel may send instead of the one that it names."""
+    for destination in {**state.routes, **state.forwarded}:
+        route = state.route(destination)
+        if beyond:
+            yield destination, f"rules look at more than addresses: {beyond.rstrip('; ')}"
+        for mark, other in marked.get(destination, {}).items():
+            if (other.device, other.gateway) != (route.device, route.gateway):
+                yield destination, f"packets with the mark {mark} take another route: {other}"
+
+
+def _answers(asked: str, said: str, stderr: str) -> dict[str, str]:
+    """What ip said to each command of a batch; for one that failed, why.
+
+    Each answer is a line of its own, none where a command failed: that is told by its number.
+    """
+    reasons: dict[int, str] = {}
+    before: list[str] = []
+    for line in stderr.splitlines():
+        failed = _FAILED.match(line)
+        if failed:
+            reasons[int(failed[1])] = " ".join(before)
+            before = []
+        else:
+            before.append(line)
+    # Without a single answer, what was said instead is all that there is.
+    lines = iter([line for line in said.splitlines() if line.startswith("[")] or [said])
+    return {
+        command: reasons[number] if number in reasons else next(lines, "")
+        for number, command in enumerate(asked.splitlines(), start=1)
+    }
 
 
 def _sections(stdout: str) -> list[tuple[str, str]]:
     pieces = stdout.split("\x1e")[1:]
     return [(head.strip(), body.strip()) for head, _, body in (p.partition("\n") for p in pieces)]
-
-
-def _routes(sections: Mapping[str, str], prefix: str) -> dict[str, Route]:
-    return {
-        name.removeprefix(prefix): _route(name.removeprefix(prefix), body)
-        for name, body in sections.items()
-        if name.startswith(prefix)
-    }
 
 
 def _route(destination: str, body: str) -> Route:

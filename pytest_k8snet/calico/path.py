@@ -2,15 +2,16 @@
 
 A pair has two directions. For each, one rule says which path is promised: the pool of the
 *destination* address decides, on the *sending* node. The evidence is both nodes' routes and
-tunnels (``kernel``), the byte counters of their devices, the MTUs, and, where it was looked at,
-the wire.
+tunnels (``kernel``), the byte counters of the devices that these name, down to the physical ones,
+the address by which the server saw the client, the MTUs, and, where it was looked at, the wire.
+What any of these leaves unknown is a gap: nothing is proven then, nor contradicted.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,7 @@ from pytest_k8snet.calico.kernel import (
     TUNNEL_DEVICES,
     KernelState,
     NodeState,
-    nic_of,
+    route_gaps,
     route_mismatches,
 )
 from pytest_k8snet.calico.modes import (
@@ -31,7 +32,7 @@ from pytest_k8snet.calico.modes import (
     pod_mtu_bytes,
 )
 from pytest_k8snet.errors import PathError
-from pytest_k8snet.tools.ip import Link
+from pytest_k8snet.tools.ip import Link, underside
 from pytest_k8snet.tools.tool import Payload
 
 if TYPE_CHECKING:
@@ -48,12 +49,18 @@ _AT: dict[Moment, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathEnd:
-    """One end of a measured pair: a pod or a node, the node below it, and the address used."""
+    """One end of a measured pair: a pod or a node, the node below it, and the address used.
+
+    Attributes:
+        seen_as: the address by which the other end sees it, which NAT may have changed; empty
+            where that is not known.
+    """
 
     kind: Literal["pod", "node"]
     name: str
     node: Node
     address: str
+    seen_as: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +178,8 @@ def judge(
         was looked at, agree with the claim, ``missing`` if a node, the pools or the wire could
         not be read, ``contradicted`` with every disagreement.
     """
+    if transfer.client_address:
+        before = replace(before, client=replace(before.client, seen_as=transfer.client_address))
     client, server, pools = before.client, before.server, installation.pools
     mismatches = claim_mismatches(mode, client, server, pools)
     unread = {**before.missing, **after.missing}
@@ -184,29 +193,91 @@ def judge(
             expected=_promise(mode, client, server, pools),
         )
     directions = directions_of(before, transfer, pools)
+    for end in (client, server):
+        mismatches += _address_mismatches(end, before)
+    gaps = []
+    if len(directions) < 2:
+        gaps.append(f"it is not known as whom {server.node.name} sees pod {client.name}")
     for direction in directions:
         if installation.routes_prove:
-            mismatches += [
-                f"{moment} the sample, {mismatch}"
-                for moment, snapshot in (("before", before), ("after", after))
-                for mismatch in direction_mismatches(direction, snapshot)
-            ]
+            known, unknown = _route_findings(direction, before, after)
+            mismatches += known
+            gaps += unknown
         mismatches += _counter_mismatches(direction, before, after)
     mismatches += _mtu_mismatches(before, transfer, directions, installation)
+    if not installation.routes_prove and not wire:
+        gaps.append(
+            "packets do not take the kernel's routes on eBPF: the wire alone proves their path "
+            "there (-o k8snet_wire_proof=true)"
+        )
     for moment, finding in wire.items():
         mismatches += [f"{_AT[moment]}{mismatch}" for mismatch in finding.mismatches]
-    gaps = [f"on the wire: {gap}" for finding in wire.values() for gap in finding.gaps]
-    summary = [_summary(directions, before, installation)]
+        gaps += [f"on the wire: {gap}" for gap in finding.gaps]
+    summary = [_summary(directions, before, installation), *_remarks(client, server)]
     summary += dict.fromkeys(finding.summary() for finding in wire.values())
     return PathProof(
         state="contradicted" if mismatches else "missing" if gaps else "proven",
         text="\n".join(dict.fromkeys(mismatches or gaps)) or "; ".join(summary),
         expected=directions[0].path,
         route=tuple(_route_record(direction, after) for direction in directions),
-        counters=_counter_record(before, after),
+        counters=_counter_record(directions, before, after),
         mtu=_mtu_record(before, transfer),
         wire=tuple(one.to_record(moment) for moment, one in wire.items()) if wire else None,
     )
+
+
+def _address_mismatches(end: PathEnd, snapshot: PathSnapshot) -> Iterator[str]:
+    """What is wrong with the address of a node that is measured itself."""
+    if end.kind != "node":
+        return
+    state, name = snapshot.states[end.node.name], end.node.name
+    link = state.link_of(end.address)
+    if link is None:
+        yield f"{name} has no device with the address {end.address}, by which it is to be measured"
+    elif underside(state.links, link.name).tunnel:
+        yield f"{end.address} of {name} is the address of a tunnel, {link.name}: no baseline"
+
+
+def _route_findings(
+    direction: Direction, before: PathSnapshot, after: PathSnapshot
+) -> tuple[list[str], list[str]]:
+    """How both nodes' kernels contradict the path of one direction, and what they leave open."""
+    mismatches: list[str] = []
+    gaps: list[str] = []
+    for moment, snapshot in (("before", before), ("after", after)):
+        sender = snapshot.node_state(direction.sender)
+        receiver = snapshot.node_state(direction.receiver)
+        if moment == "before" and not sender.kernel.knows(direction.destination):
+            continue  # an address that showed in this very sample
+        found = list(direction_mismatches(direction, snapshot))
+        way = sender.kernel.way(direction.destination, receiver.node.address)
+        if way.tunnel and "pod" not in (direction.sender.kind, direction.receiver.kind):
+            found.append(
+                f"{sender.node.name} sends {sender.kernel.route(direction.destination)}, and a "
+                f"baseline must not go through a tunnel: {way.unknown}"
+            )
+        mismatches += [f"{moment} the sample, {mismatch}" for mismatch in found]
+        gaps += route_gaps(direction.destination, sender, receiver)
+        doubt = sender.kernel.doubts.get(direction.destination)
+        if doubt and not direction.countable and sender.node.name != receiver.node.name:
+            gaps.append(
+                f"too few bytes to tell which of {sender.node.name}'s routes to "
+                f"{direction.destination} they took: {doubt}"
+            )
+    return mismatches, gaps
+
+
+def _remarks(client: PathEnd, server: PathEnd) -> Iterator[str]:
+    """What a reader may not expect of a path that is as promised."""
+    if client.kind == "pod" and client.seen_as not in ("", client.address):
+        yield f"{server.node.name} sees pod {client.name} as {client.seen_as}"
+    for end in (client, server):
+        other = end.node.internal_ip
+        if end.kind == "node" and other and other != end.address:
+            yield (
+                f"{end.node.name} is measured at {end.address}, by which Calico reaches it; its "
+                f"InternalIP is {other}"
+            )
 
 
 def claim_mismatches(
@@ -251,11 +322,14 @@ def _summary(
 ) -> str:
     parts = []
     for one in directions:
-        device = before.node_state(one.sender).kernel.route(one.destination).device
+        state = before.states[one.sender.node.name]
+        device = state.route(one.destination).device
+        wires = state.way(one.destination, one.receiver.node.address).wires
+        below = f" over {', '.join(wires)}" if wires not in ((), (device,)) else ""
         counted = f", {one.payload_bytes} bytes of payload counted" if one.countable else ""
         parts.append(
             f"{one.sender.node.name} -> {one.receiver.node.name} {one.path}"
-            f"{f' by {device}' if installation.routes_prove else ''}{counted}"
+            f"{f' by {device}{below}' if installation.routes_prove else ''}{counted}"
         )
     asymmetric = len({one.path for one in directions}) > 1
     return "; ".join(parts) + ("; the directions differ, as promised" if asymmetric else "")
@@ -298,8 +372,8 @@ class Direction:
 
 def directions_of(
     snapshot: PathSnapshot, transfer: Payload, pools: Sequence[IPPool]
-) -> tuple[Direction, Direction]:
-    """The direction from client to server, and the one back."""
+) -> tuple[Direction, ...]:
+    """The direction from client to server, and the one back, if it is known to which address."""
     client, server = snapshot.client, snapshot.server
 
     def direction(sender: PathEnd, receiver: PathEnd, address: str, payload: int) -> Direction:
@@ -311,19 +385,21 @@ def directions_of(
             payload_bytes=payload,
         )
 
-    return (
-        direction(client, server, server.address, transfer.to_server_bytes),
-        direction(server, client, _return_address(snapshot, pools), transfer.to_client_bytes),
-    )
+    there = direction(client, server, server.address, transfer.to_server_bytes)
+    to = _return_address(snapshot)
+    if not to:
+        return (there,)
+    return there, direction(server, client, to, transfer.to_client_bytes)
 
 
 def path_to(destination: str, sender: Node, receiver: Node, pools: Iterable[IPPool]) -> Path:
     """The path that packets to an address on the receiving node are promised.
 
-    What lies in no pool, such as a node's own address, is never encapsulated.
+    What lies in no pool is never encapsulated, nor is a node's own address in whatever pool it
+    lies: Felix makes tunnel routes for pods and tunnels alone.
     """
     pool = pool_of(destination, pools)
-    if pool is None or sender.name == receiver.name:
+    if pool is None or sender.name == receiver.name or destination in receiver.addresses:
         return "direct"
     return pool.mode.path(sender.same_subnet(receiver))
 
@@ -339,30 +415,30 @@ def direction_mismatches(direction: Direction, snapshot: PathSnapshot) -> Iterat
 
 
 def return_addresses(client: PathEnd, server: PathEnd) -> list[str]:
-    """Every address of the client's side that replies may go to.
+    """Every address of the client's side that replies may go to, as far as anybody can foresee.
 
     It is needed before a state is read, as the route to each has to be asked for.
     """
-    addresses = [client.address]
+    addresses = [client.address, *([client.seen_as] if client.seen_as else [])]
     if client.kind == "pod" and server.kind == "node":
-        addresses.append(client.node.internal_ip)
-    if client.kind == "node" and server.kind == "pod":
+        addresses += client.node.addresses
+    if client.kind == "node":
         tunnels = (client.node.annotations.get(key) for key in TUNNEL_ANNOTATIONS.values())
-        addresses += [address for address in tunnels if address]
-    return addresses
+        addresses += [*client.node.addresses, *(address for address in tunnels if address)]
+    return list(dict.fromkeys(addresses))
 
 
-def _return_address(snapshot: PathSnapshot, pools: Sequence[IPPool]) -> str:
+def _return_address(snapshot: PathSnapshot) -> str:
     client, server = snapshot.client, snapshot.server
-    if client.kind == "node" and server.kind == "pod":
-        # A node's packet into a tunnel bears the tunnel's own address, and is answered there.
+    if client.seen_as:
+        return client.seen_as
+    if (client.kind, server.kind) == ("pod", "node") and client.node.name != server.node.name:
+        return ""  # beyond the pools Calico may masquerade or not, as may others
+    if client.kind == "node" and client.node.name in snapshot.states:
+        # The kernel chooses the source: into a tunnel it is the tunnel's own, and answered there.
         source = snapshot.states[client.node.name].route(server.address).source
-        known = snapshot.states[server.node.name].routes
-        return source if source in known else client.address
-    if client.kind == "pod" and server.kind == "node":
-        pool = pool_of(client.address, pools)
-        masqueraded = pool is not None and pool.nat_outgoing
-        return client.node.internal_ip if masqueraded else client.address
+        if snapshot.states[server.node.name].knows(source):
+            return source
     return client.address
 
 
@@ -407,6 +483,11 @@ def _tunnel_mismatches(
                 f"{device} of {node} {way} only {grown} bytes, of a payload of "
                 f"{direction.payload_bytes}: the rest took another path"
             )
+        elif direction.countable:
+            carried = _carried(direction, end, way, before, after)
+            if carried is not None and carried[1] < _SHARE * direction.payload_bytes:
+                wires, total = carried
+                yield f"{wires} of {node} {way} only {total} bytes, though {device} {way} {grown}"
 
 
 def _direct_mismatches(
@@ -416,13 +497,11 @@ def _direct_mismatches(
         return
     for end, way in _ends(direction):
         node = end.node.name
-        earlier, later = before.states[node], after.states[node]
-        nic = nic_of(end.node, earlier)
-        if end is direction.sender:
-            nic = earlier.links.get(earlier.route(direction.destination).device)
-        if nic is None or nic.name not in later.links:
+        carried = _carried(direction, end, way, before, after)
+        if carried is None:
             continue
-        total, _ = _grown(nic, later.links[nic.name], way)
+        wires, total = carried
+        earlier, later = before.states[node], after.states[node]
         tunnelled = {
             device: _tunnel_growth(earlier, later, device, way)
             for device in TUNNEL_DEVICES.values()
@@ -438,9 +517,56 @@ def _direct_mismatches(
             )
         else:
             yield (
-                f"{nic.name} of {node} {way} only {total} bytes, of a payload of "
+                f"{wires} of {node} {way} only {total} bytes, of a payload of "
                 f"{direction.payload_bytes}: the rest took another path"
             )
+
+
+def _wires(direction: Direction, end: PathEnd, state: KernelState) -> tuple[str, ...]:
+    """The physical devices that carry a direction at one of its ends, as the kernel names them.
+
+    At the receiver they are those by which it would answer; nobody asks how packets come in.
+    """
+    if end is direction.sender:
+        return state.way(direction.destination, direction.receiver.node.address).wires
+    back = direction.sender.node.address
+    if state.knows(back) and not state.route(back).error:
+        return state.way(back, back).wires
+    link = state.link_of(end.node.address)
+    return () if link is None else underside(state.links, link.name).wires
+
+
+def _carried(
+    direction: Direction, end: PathEnd, way: Way, before: PathSnapshot, after: PathSnapshot
+) -> tuple[str, int] | None:
+    """Which physical devices carried a direction at one end, and how many bytes they counted.
+
+    None where that is not known. What did not come in as it would go out, since networks may
+    route either way differently, has come in by some other device that leads out.
+    """
+    earlier, later = before.states[end.node.name], after.states[end.node.name]
+    wires = _wires(direction, end, earlier)
+    total = _wire_growth(wires, earlier, later, way)
+    if total is None:
+        return None
+    if end is direction.receiver and total < _SHARE * direction.payload_bytes:
+        every = tuple(
+            name
+            for name in earlier.links
+            if underside(earlier.links, name).wires == (name,) and not name.startswith("cali")
+        )
+        by_all = _wire_growth(every, earlier, later, way)
+        if by_all is not None and by_all >= _SHARE * direction.payload_bytes:
+            return " and ".join(every), by_all
+    return " and ".join(wires), total
+
+
+def _wire_growth(
+    wires: Sequence[str], earlier: KernelState, later: KernelState, way: Way
+) -> int | None:
+    if not wires or not all(wire in later.links for wire in wires):
+        return None
+    return sum(_grown(earlier.links.get(wire), later.links[wire], way)[0] for wire in wires)
 
 
 def _same_node_mismatches(
@@ -477,22 +603,27 @@ def _counted(link: Link | None, way: Way) -> tuple[int, int]:
     return (0, 0) if counters is None else (counters.bytes, counters.packets)
 
 
-def _counter_record(before: PathSnapshot, after: PathSnapshot) -> dict[str, Any]:
-    """Growth of the tunnels' and the nodes' own NIC's byte counters, per node. JSON-safe."""
-    record: dict[str, Any] = {}
-    for end in (after.client, after.server):
-        node = end.node.name
-        nic = nic_of(end.node, after.states[node])
-        names = [*TUNNEL_DEVICES.values(), *([nic.name] if nic is not None else [])]
-        record[node] = {
+def _counter_record(
+    directions: Iterable[Direction], before: PathSnapshot, after: PathSnapshot
+) -> dict[str, Any]:
+    """Growth of the byte counters of tunnels and of the devices that carried, per node."""
+    names: dict[str, dict[str, None]] = {}
+    for direction in directions:
+        for end in (direction.sender, direction.receiver):
+            wires = _wires(direction, end, before.states[end.node.name])
+            known = names.setdefault(end.node.name, dict.fromkeys(TUNNEL_DEVICES.values()))
+            known |= dict.fromkeys(wires)
+    return {
+        node: {
             name: {
                 "tx_bytes": _grown(before.states[node].links.get(name), link, "sent")[0],
                 "rx_bytes": _grown(before.states[node].links.get(name), link, "received")[0],
             }
-            for name in names
+            for name in devices
             if (link := after.states[node].links.get(name)) is not None
         }
-    return record
+        for node, devices in names.items()
+    }
 
 
 # -- Whether the pods' MTU is the one that their mode's cluster gives, or a stale one -------------

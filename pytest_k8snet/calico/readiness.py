@@ -193,14 +193,18 @@ def pair_questions(client: PathEnd, server: PathEnd) -> dict[str, Question]:
     if client.node.name == server.node.name:
         return {client.node.name: _question(client, there + back)}
     return {
-        client.node.name: _question(client, there),
-        server.node.name: _question(server, back),
+        # With the other node's own address, where tunnels send to.
+        client.node.name: _question(client, (*there, server.node.address)),
+        server.node.name: _question(server, (*back, client.node.address)),
     }
 
 
 def _question(end: PathEnd, destinations: tuple[str, ...]) -> Question:
-    pod = end.address if end.kind == "pod" else None
-    return Question(destinations=destinations, pod_address=pod)
+    return Question(
+        destinations=tuple(filter(None, destinations)),
+        pod_address=end.address if end.kind == "pod" else None,
+        own_address=end.address if end.kind == "node" else end.node.address,
+    )
 
 
 def pair_mismatches(snapshot: PathSnapshot, installation: Installation) -> list[str]:

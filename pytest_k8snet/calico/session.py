@@ -539,4 +539,5 @@ class CalicoSession:
         self._wire_capture().check(list(self._shells))
 
     def _wire_capture(self) -> WireCapture:
-        return WireCapture(prober=self._prober, vxlan_port=self.installation.vxlan_port)
+        known = self.installation
+        return WireCapture(prober=self._prober, vxlan_port=known.vxlan_port, vni=known.vxlan_vni)

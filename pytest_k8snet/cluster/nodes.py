@@ -87,6 +87,7 @@ class Node:
         internal_ip: its InternalIP address (IPv4 when it has one).
         interface: its address with the prefix of its subnet, from Calico's annotation; None when
             Calico has not written it.
+        status_addresses: all IP addresses that Kubernetes knows of it, the InternalIPs first.
         labels: the Node object's labels.
         annotations: the Node object's annotations.
         system: ``linux`` or ``windows``.
@@ -103,6 +104,7 @@ class Node:
     name: str
     internal_ip: str
     interface: IPv4Interface | None = None
+    status_addresses: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     annotations: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     system: str = "linux"
@@ -114,6 +116,24 @@ class Node:
     schedulable: bool = True
     trouble: str = ""
     control_plane: bool = False
+
+    @property
+    def address(self) -> str:
+        """The address by which Calico's routes and tunnels reach this node; empty if it has none.
+
+        As Felix chooses it (felix/calc/l3_route_resolver.go of v3.31): the one of the BGP spec,
+        which the annotation is, else the InternalIP, else another address of the status.
+        """
+        if self.interface is not None:
+            return str(self.interface.ip)
+        return self.internal_ip or prefer_ipv4(self.status_addresses)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All that are known of this node's own addresses, but for those of its tunnels."""
+        return tuple(
+            dict.fromkeys(filter(None, (self.address, self.internal_ip, *self.status_addresses)))
+        )
 
     @property
     def usable(self) -> bool:
@@ -138,13 +158,10 @@ class Node:
         """
         if self.interface is None:
             return False
-        address = other.interface.ip if other.interface is not None else None
-        if address is None:
-            try:
-                address = IPv4Address(other.internal_ip)
-            except ValueError:
-                return False
-        return address in self.interface.network
+        try:
+            return IPv4Address(other.address) in self.interface.network
+        except ValueError:
+            return False
 
 
 def read_node(node: Mapping[str, Any], tolerations: Sequence[Toleration] = ()) -> Node:
@@ -164,8 +181,9 @@ def read_node(node: Mapping[str, Any], tolerations: Sequence[Toleration] = ()) -
     repelled = _repelled(node.get("spec") or {}, (*CONTROL_PLANE, *tolerations))
     return Node(
         name=metadata["name"],
-        internal_ip=_internal_ip(status.get("addresses") or []),
+        internal_ip=prefer_ipv4(_addresses(status, "InternalIP")),
         interface=_interface(annotations.get(CALICO_ADDRESS, "")),
+        status_addresses=(*_addresses(status, "InternalIP"), *_addresses(status, "ExternalIP")),
         labels=labels,
         annotations=annotations,
         system=system,
@@ -214,6 +232,34 @@ def usable_nodes(source: Api | Iterable[Node], *, at_least: int = 2) -> list[Nod
             remedy="make nodes ready (kubectl describe node), uncordon them, or remove the taints",
         )
     return usable
+
+
+def measured_address(node: Node, nodes: Iterable[Node]) -> str:
+    """Return the address by which a node itself is measured: the one that carries its pods.
+
+    Args:
+        node: the node.
+        nodes: all nodes of the cluster, among which it must be the only one of its address.
+
+    Raises:
+        NodesError: it has no address, or another node has the same.
+    """
+    if not node.address:
+        raise NodesError(
+            f"{node.name} has no address to measure it by",
+            found=f"neither the annotation {CALICO_ADDRESS} nor an InternalIP",
+            remedy="see why calico-node or the kubelet does not know its address (kubectl "
+            f"describe node {node.name})",
+        )
+    alike = [one.name for one in nodes if one.address == node.address and one.name != node.name]
+    if alike:
+        raise NodesError(
+            f"{node.name} cannot be measured by {node.address}: other nodes have the same address",
+            found=", ".join([node.name, *alike]),
+            remedy="let calico-node find the address of the nodes' network (IP_AUTODETECTION_METHOD"
+            ", or nodeAddressAutodetectionV4 of the Installation), not that of a bridge",
+        )
+    return node.address
 
 
 def placement(a: Node, b: Node) -> Placement:
@@ -372,9 +418,9 @@ def _repelled(spec: Mapping[str, Any], tolerations: Sequence[Toleration]) -> str
     return "; ".join(reasons)
 
 
-def _internal_ip(addresses: Sequence[Mapping[str, Any]]) -> str:
-    internal = [str(a["address"]) for a in addresses if a.get("type") == "InternalIP"]
-    return prefer_ipv4(internal)
+def _addresses(status: Mapping[str, Any], kind: str) -> list[str]:
+    found = status.get("addresses") or []
+    return [str(one["address"]) for one in found if one.get("type") == kind]
 
 
 def _interface(text: str) -> IPv4Interface | None:

@@ -73,6 +73,7 @@ class PodRequest:
         host_network: whether it uses the node's own network.
         capture: whether it may capture packets: as root, with the capabilities for that alone.
         pool: the Calico IPPool that its address comes from; None takes the cluster's choice.
+        epoch: tells it from one that was made when the cluster gave pods another MTU.
         serves_http: whether it is a small web server (agnhost) instead of waiting for commands.
     """
 
@@ -81,6 +82,7 @@ class PodRequest:
     host_network: bool = False
     capture: bool = False
     pool: str | None = None
+    epoch: int = 0
     serves_http: bool = False
 
 

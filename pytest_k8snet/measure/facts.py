@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from pytest_k8snet.calico.installation import Installation
-from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, Shell, calico_address
+from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, Shell
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.errors import K8sNetError
@@ -27,6 +27,7 @@ class Machines:
     def __init__(self, shells: Mapping[str, Shell]) -> None:
         self._shells = shells
         self._known: dict[str, Machine] = {}
+        self._addresses: dict[str, str] = {}
 
     def of(self, node: str) -> Machine | None:
         """Return what is known of a node; None if it could not be read."""
@@ -35,6 +36,7 @@ class Machines:
     def read(self, nodes: Iterable[Node]) -> None:
         """Read these nodes at once, each by one command; one that cannot be read stays unknown."""
         readable = [node for node in nodes if node.name in self._shells]
+        self._addresses |= {node.name: node.address for node in readable}
         if readable:
             with ThreadPoolExecutor(max_workers=min(8, len(readable))) as pool:
                 list(pool.map(self._read_one, readable))
@@ -49,7 +51,9 @@ class Machines:
         ]
 
     def _read_one(self, node: Node) -> None:
-        argv = host.argv(calico_address(node), tuple(TUNNEL_DEVICES.values()))
+        # Any other node shows by which device this one sends.
+        others = (one for name, one in self._addresses.items() if name != node.name)
+        argv = host.argv(next(others, node.address), tuple(TUNNEL_DEVICES.values()))
         self._known.pop(node.name, None)
         # Facts are never worth a run: what cannot be read is not known.
         with suppress(K8sNetError):
@@ -84,6 +88,7 @@ def cluster_facts(
         "nodes": [
             {
                 "name": node.name,
+                "address": node.address,
                 "internal_ip": node.internal_ip,
                 "subnet": str(node.interface.network) if node.interface else "unknown",
                 "kernel": node.kernel_version,

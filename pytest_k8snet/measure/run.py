@@ -20,7 +20,14 @@ from pytest_k8snet.calico.restore import sweep_dead_runs
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.cluster.nodes import Node, choose_nodes, list_nodes, placement, usable_nodes
+from pytest_k8snet.cluster.nodes import (
+    Node,
+    choose_nodes,
+    list_nodes,
+    measured_address,
+    placement,
+    usable_nodes,
+)
 from pytest_k8snet.cluster.pods import Pod, PodRequest, PodSettings
 from pytest_k8snet.cluster.services import WebService, existing_web_service, make_web_service
 from pytest_k8snet.cluster.workspace import Workspace
@@ -155,7 +162,7 @@ class Run:
         """Return a node, measured by its host network; the client's node unless named.
 
         Raises:
-            NodesError: there is no usable node of that name.
+            NodesError: there is no usable node of that name, or it has no address of its own.
             PodError: its host-network pod did not start.
         """
         wanted = self._node_named(name) if name else self.client_node
@@ -163,7 +170,7 @@ class Run:
             kind="node",
             name=wanted.name,
             node=wanted.name,
-            address=wanted.internal_ip,
+            address=measured_address(wanted, self._every_node),
             shell=PodShell(self.api, self._host_pod(wanted)),
             sampler=self.sampler,
         )
@@ -183,9 +190,7 @@ class Run:
         """
         pool = self.enter(mode).name if mode is not None else None
         wanted = self._node_named(node) if node else self.client_node
-        (pod,) = self._workspace.ensure_pods(
-            [PodRequest(role="client", node=wanted.name, pool=pool)]
-        )
+        (pod,) = self._workspace.ensure_pods([self._pod_request("client", wanted, pool)])
         return self._pod_endpoint(pod, pool, _known(mode))
 
     @cached_property
@@ -198,6 +203,11 @@ class Run:
             shell=LocalShell(prefix),
             sampler=self.sampler,
         )
+
+    def _pod_request(self, role: str, node: Node, pool: str | None) -> PodRequest:
+        # Pods keep the MTU of their making: once a mode has changed it, there are new ones.
+        epoch = self._calico.installation.mtu_overhead_bytes
+        return PodRequest(role=role, node=node.name, pool=pool, epoch=epoch)
 
     def _pod_endpoint(self, pod: Pod, pool: str | None, mode: CalicoMode | None) -> Endpoint:
         return Endpoint(
@@ -258,9 +268,7 @@ class Run:
         """
         client, server = self._two_nodes(nodes)
         pool = self.enter(mode).name if mode is not None else None
-        (pod,) = self._workspace.ensure_pods(
-            [PodRequest(role="server", node=server.name, pool=pool)]
-        )
+        (pod,) = self._workspace.ensure_pods([self._pod_request("server", server, pool)])
         far = self._pod_endpoint(pod, pool, _known(mode))
         return self._pair("node-pod", self.node(client.name), far, mode)
 
@@ -311,8 +319,8 @@ class Run:
         name = pool.name if pool is not None else None
         near, far = self._workspace.ensure_pods(
             [
-                PodRequest(role="client", node=client.name, pool=name),
-                PodRequest(role="server", node=server.name, pool=name),
+                self._pod_request("client", client, name),
+                self._pod_request("server", server, name),
             ]
         )
         ends = self._pod_endpoint(near, name, mode), self._pod_endpoint(far, name, mode)

@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -151,9 +151,11 @@ class Sampler:
             listen(port)
         try:
             done = pair.client.run(probe_argv(pair.server.address, port))
-            parse_iperf3(done.stdout, stderr=done.stderr, exit_code=done.exit_code)
+            result = parse_iperf3(done.stdout, stderr=done.stderr, exit_code=done.exit_code)
         except (ToolError, ExecError) as exc:
             return f"{said}: {exc.problem}"
+        if self.prover is not None:
+            self.prover.saw(pair, result.client_address)
         return None
 
     def _run(
@@ -212,6 +214,12 @@ def _now() -> str:
 
 #: Sends payload between the ends of a pair; see ``Sampler.probe``.
 Probe: TypeAlias = Callable[[Pair, Callable[[int], None]], str | None]
+#: A pair in its mode.
+_PairKey: TypeAlias = tuple[CalicoMode | None, str, str]
+
+
+def _key(pair: Pair) -> _PairKey:
+    return (pair.mode, pair.client.name, pair.server.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +234,22 @@ class PathProver:
     nodes: Mapping[str, Node]
     wire: bool = False
     #: Pairs whose wire has been looked at in their mode.
-    _seen: dict[tuple[CalicoMode | None, str, str], WireFinding] = field(default_factory=dict)
+    _seen: dict[_PairKey, WireFinding] = field(default_factory=dict)
+    #: As whom the servers of pairs saw the clients.
+    _clients: dict[_PairKey, str] = field(default_factory=dict)
+
+    def saw(self, pair: Pair, client_address: str) -> None:
+        """Remember as whom the server of a pair saw the client; empty is not known."""
+        if client_address:
+            self._clients[_key(pair)] = client_address
+
+    def client_of(self, pair: Pair, probe: Probe) -> str:
+        """As whom the server of a pair sees the client; where no sample told, payload is sent."""
+        kinds = (pair.client.kind, pair.server.kind)
+        matters = kinds == ("pod", "node") and pair.client.node != pair.server.node
+        if matters and _key(pair) not in self._clients:
+            probe(pair, lambda port: None)
+        return self._clients.get(_key(pair), "")
 
     def end(self, endpoint: Endpoint) -> PathEnd:
         """One end of a path as the proof sees it."""
@@ -244,7 +267,8 @@ class PathProver:
             pair: whom to watch.
             probe: sends payload that may be captured.
         """
-        before = self.session.snapshot(self.end(pair.client), self.end(pair.server))
+        client = replace(self.end(pair.client), seen_as=self._clients.get(_key(pair), ""))
+        before = self.session.snapshot(client, self.end(pair.server))
         wire: dict[Moment, WireFinding] = {}
         if self.wire and self.session.installation.routes_prove:
             wire["once"] = self._once(pair, before, probe)
@@ -253,10 +277,9 @@ class PathProver:
         return PathWatch(self, pair, before, wire, probe)
 
     def _once(self, pair: Pair, snapshot: PathSnapshot, probe: Probe) -> WireFinding:
-        key = (pair.mode, pair.client.name, pair.server.name)
-        found = self._seen.get(key)
+        found = self._seen.get(_key(pair))
         if found is None or found.trouble() is not None:
-            found = self._seen[key] = self._look(pair, snapshot, probe)
+            found = self._seen[_key(pair)] = self._look(pair, snapshot, probe)
         return found
 
     def _look(self, pair: Pair, snapshot: PathSnapshot, probe: Probe) -> WireFinding:
@@ -286,8 +309,11 @@ class PathWatch:
     def judge(self, payload: Payload) -> PathProof:
         """Take the snapshot after the sample, and judge which path its payload took."""
         session = self.prover.session
-        after = session.snapshot(self.before.client, self.before.server)
+        self.prover.saw(self.pair, payload.client_address)
+        seen_as = self.prover.client_of(self.pair, self.probe)
+        after = session.snapshot(replace(self.before.client, seen_as=seen_as), self.before.server)
         wire = dict(self.wire)
         if "before" in wire:
             wire["after"] = session.watch_wire(after, partial(self.probe, self.pair))
+        payload = replace(payload, client_address=seen_as)
         return session.prove(self.pair.mode, self.before, after, payload, wire)

@@ -10,7 +10,7 @@ import binascii
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Literal
 
@@ -48,6 +48,7 @@ class Packet:
         carrier: the tunnel that the packet is in; ``none`` for an unencapsulated one.
         outer_source: the sending end of the tunnel; empty for an unencapsulated one.
         outer_destination: the receiving end of the tunnel; empty for an unencapsulated one.
+        vni: the network identifier of a VXLAN; None for others.
         source: the packet's own source.
         destination: the packet's own destination.
         payload_bytes: what the segment carries, without any header.
@@ -56,6 +57,7 @@ class Packet:
     carrier: Carrier
     outer_source: str = ""
     outer_destination: str = ""
+    vni: int | None = None
     source: str
     destination: str
     source_port: int
@@ -157,8 +159,11 @@ def _outer(frame: bytes, at: int, length: int, vxlan_port: int) -> Packet | None
         return _segment(frame, body, length, "ipip", source, destination)
     if protocol == _UDP and _uint16(frame, body + 2) == vxlan_port:
         inner, kind = _ethernet(frame, body + _UDP_BYTES + _VXLAN_BYTES)
-        if kind == _IPV4:
-            return _segment(frame, inner, length, "vxlan", source, destination)
+        if kind != _IPV4:
+            return None
+        segment = _segment(frame, inner, length, "vxlan", source, destination)
+        vni = int.from_bytes(frame[body + _UDP_BYTES + 4 : body + _UDP_BYTES + 7])
+        return replace(segment, vni=vni) if segment is not None else None
     return None
 
 

@@ -24,7 +24,7 @@ FLAGS = (
     "tx-ipxip4-segmentation",
 )
 
-# Arguments: the node's address, then the tunnel devices. Data comes in by the arguments only.
+# Arguments: another node's address, then the tunnel devices. Data comes in by the arguments only.
 _SCRIPT = r"""
 section() { printf '\036%s\n' "$*"; }
 fact() { [ -z "$2" ] || printf '%s\t%s\n' "$1" "$2"; }
@@ -35,7 +35,7 @@ device() {
   section "offload $1"; ethtool -k "$1"
 }
 exec 2>/dev/null
-nic=$(ip -o addr show to "$1" | sed -n '1s/^[0-9]*: *\([^ ]*\) .*/\1/p')
+nic=$(ip -o route get "$1" | sed -n 's/.* dev \([^ ]*\) .*/\1/p')
 shift
 section facts
 file kernel /proc/sys/kernel/osrelease
@@ -104,7 +104,7 @@ class Machine:
         tcp_wmem: the same of the send buffer.
         load_1_minute: the load average.
         softnet_dropped: packets that the CPUs had no room for, since boot.
-        nic: the device that has the node's address.
+        nic: the device by which it reaches other nodes.
         tunnels: those of Calico's tunnel devices that there are, by name.
     """
 
@@ -148,7 +148,7 @@ def argv(address: str, tunnels: Sequence[str]) -> list[str]:
     """The command that prints a node's facts.
 
     Args:
-        address: the node's own, by which its NIC is found.
+        address: another node's, to which its NIC leads.
         tunnels: the names of tunnel devices that may be there.
     """
     return ["sh", "-c", _SCRIPT, "k8snet", address, *tunnels]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +28,14 @@ class Route:
         device: the device it leaves by.
         gateway: the next hop; empty where the destination is on the link.
         source: the source address it would get; empty where the kernel did not say.
+        others: the other devices that packets may leave by, where the route has several next hops.
     """
 
     destination: str
     device: str = ""
     gateway: str = ""
     source: str = ""
+    others: tuple[str, ...] = ()
     error: str = ""
 
     def __str__(self) -> str:
@@ -59,11 +61,15 @@ class Link:
 
     Attributes:
         kind: ``vxlan``, ``ipip``, ``veth``, ...; empty for a physical one.
+        link_type: what its frames are: ``ether``, ``loopback``, ``ppp``, ...
         state: the operational state, e.g. ``UP``; tunnels say ``UNKNOWN`` when they work.
         addresses: with prefix length; only from ``address show``.
         received: None where the device has no statistics.
         sent: None where the device has no statistics.
+        below: the device that it lies on or is tied to; empty where that is not in this namespace.
+        master: the bond, team or bridge that it belongs to.
         vni: a VXLAN's network identifier; None for others, and for flow-based ones.
+        port: a VXLAN's UDP port; None for others.
         local: the outer address that a tunnel sends from; empty where it has none.
     """
 
@@ -72,17 +78,21 @@ class Link:
     mtu_bytes: int
     state: str
     mac: str
+    link_type: str = "ether"
     addresses: tuple[str, ...] = ()
     received: Counters | None = None
     sent: Counters | None = None
+    below: str = ""
+    master: str = ""
     vni: int | None = None
+    port: int | None = None
     local: str = ""
 
 
 def parse_route(
     text: str, address: str, *, stderr: str = "", exit_code: int | None = None
 ) -> Route:
-    """Read what ``ip -j route get ADDRESS`` printed.
+    """Read what ``ip -j route get ADDRESS`` printed, with or without ``fibmatch``.
 
     Raises:
         NoRouteError: there is no way to the address.
@@ -93,14 +103,17 @@ def parse_route(
         kind = entry.text("type") or "unicast"
         if kind in _DEAD_TYPES:
             raise _no_route(address, f"a {kind} route")
-        device = entry.text("dev")
+        hops = list(entry.sections("nexthops")) or [entry]
+        first = hops[0]
+        device = first.text("dev")
         if not device:
             break
         return Route(
             destination=address,
             device=device,
-            gateway=entry.text("gateway") or entry.section("via").text("host") or "",
+            gateway=first.text("gateway") or first.section("via").text("host") or "",
             source=entry.text("prefsrc") or "",
+            others=tuple(other for hop in hops[1:] if (other := hop.text("dev"))),
         )
     raise _no_route(address, quote(text, 200))
 
@@ -120,10 +133,11 @@ def parse_links(text: str, *, stderr: str = "", exit_code: int | None = None) ->
 def _link(entry: Section, name: str) -> Link:
     # ``stats`` has 32-bit counters, which a test of ten seconds can wrap on a fast link.
     statistics = entry.section("stats64") or entry.section("stats")
-    tunnel = entry.section("linkinfo").section("info_data")
+    data = entry.section("linkinfo").section("info_data")
     return Link(
         name=name,
         kind=entry.section("linkinfo").text("info_kind") or "",
+        link_type=entry.text("link_type") or "",
         mtu_bytes=int(entry.required_number("mtu")),
         state=entry.text("operstate") or "",
         mac=entry.text("address") or "",
@@ -134,8 +148,11 @@ def _link(entry: Section, name: str) -> Link:
         ),
         received=_counters(statistics.section("rx")),
         sent=_counters(statistics.section("tx")),
-        vni=tunnel.count("id"),
-        local=tunnel.text("local") or "",
+        below=entry.text("link") or data.text("link") or "",
+        master=entry.text("master") or "",
+        vni=data.count("id") if "external" not in data else None,
+        port=data.count("port"),
+        local=data.text("local") or "",
     )
 
 
@@ -196,3 +213,96 @@ def _not_ip(problem: str) -> ToolError:
         found=problem,
         remedy="check the version of iproute2 where the command runs",
     )
+
+
+# -- By which physical devices a device's packets leave the machine --------------------------------
+
+#: Kinds whose frames go out by the device that they lie on.
+_STACKED = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"})
+#: Kinds whose frames go out by the devices that belong to them.
+_GATHERED = frozenset({"bond", "team", "bridge"})
+#: What hangs on a bridge without leading out: containers and virtual machines.
+_GUESTS = frozenset({"veth", "tun", "netkit"})
+#: Kinds that put packets into other packets.
+# fmt: off
+_TUNNELS = frozenset({
+    "vxlan", "geneve", "bareudp", "gre", "gretap", "erspan", "ip6gre", "ip6gretap", "ip6erspan",
+    "ipip", "ip6tnl", "sit", "vti", "vti6", "xfrm", "wireguard", "ovpn", "tun", "gtp", "amt",
+    "l2tpeth", "batadv",
+})
+# fmt: on
+#: Kinds of which each is a device of its own hardware: an InfiniBand partition, a switch's port.
+_HARDWARE = frozenset({"", "ipoib", "dsa"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Underside:
+    """What is below a device.
+
+    Attributes:
+        wires: the devices by which its packets leave the machine, or this network namespace;
+            empty where that is not known.
+        unknown: why it is not known.
+        tunnel: whether that is because its packets are put into other packets.
+    """
+
+    wires: tuple[str, ...] = ()
+    unknown: str = ""
+    tunnel: bool = False
+
+
+def underside(links: Mapping[str, Link], device: str) -> Underside:
+    """Resolve a device down to the physical ones: through VLAN, bond, bridge, macvlan and the like.
+
+    What a device is tells its kind, never its name. One whose lower end is in another network
+    namespace is an end of this one, as the NIC of a node that is a container itself.
+
+    Args:
+        links: all devices of the machine, by name.
+        device: the one that packets are sent by.
+    """
+    return _underside(links, device, frozenset())
+
+
+def _underside(links: Mapping[str, Link], device: str, above: frozenset[str]) -> Underside:
+    link = links.get(device)
+    if link is None or device in above:
+        return Underside(unknown=f"there is no device {device}")
+    above |= {device}
+    if link.kind in _HARDWARE:
+        if link.link_type in ("ether", "infiniband"):
+            return Underside(wires=(device,))
+        tunnel = link.link_type not in ("loopback", "")
+        return Underside(unknown=f"{device} is of type {link.link_type or '?'}", tunnel=tunnel)
+    if link.kind in _TUNNELS:
+        return Underside(unknown=f"{device} is a tunnel of kind {link.kind}", tunnel=True)
+    if link.kind in _STACKED:
+        below = [link.below] if link.below else []
+    elif link.kind in _GATHERED:
+        below = _members(links, link)
+        if not below:
+            return Underside(unknown=f"nothing that leads out belongs to the {link.kind} {device}")
+    elif link.kind == "veth" and not link.below:
+        below = []
+    elif link.kind == "veth":
+        return Underside(unknown=f"{device} is a cable (veth) to {link.below} on the same machine")
+    else:
+        return Underside(unknown=f"{device} is of kind {link.kind}, which is not known")
+    if not below:
+        return Underside(wires=(device,))
+    return _together(_underside(links, one, above) for one in below)
+
+
+def _members(links: Mapping[str, Link], gathering: Link) -> list[str]:
+    members = [one for one in links.values() if one.master == gathering.name]
+    if gathering.kind == "bridge":
+        leading_out = [one for one in members if one.kind not in _GUESTS]
+        # The NIC of a node that is a container itself is a veth, too: the only one, then.
+        members = leading_out or (members if len(members) == 1 else [])
+    return [one.name for one in members]
+
+
+def _together(parts: Iterable[Underside]) -> Underside:
+    found = list(parts)
+    unknown = next((one for one in found if one.unknown), None)
+    return unknown or Underside(wires=tuple(wire for one in found for wire in one.wires))

@@ -261,6 +261,7 @@ _SAID: Mapping[str, str] = MappingProxyType(
 #: Options that say where, for how long, and how it is told; and how many values follow each.
 _NOT_SAID = MappingProxyType(
     {"-c": 1, "-p": 1, "-t": 1, "-i": 1, "-O": 1, "--connect-timeout": 1, "-J": 0, "--json": 0}
+    | {"--get-server-output": 0}
 )
 _VALUED = frozenset(
     {option for option, said in _SAID.items() if "{}" in said}
@@ -285,7 +286,9 @@ class Iperf3(ServedTool[Iperf3Options, Iperf3Result]):
 
     def argv(self, options: Iperf3Options) -> tuple[str, ...]:
         """Return the client's command line, under a time limit of its own."""
+        # The server's output says as whom it saw the client.
         argv = ["iperf3", "-c", options.server, "-p", str(options.port), "-J"]
+        argv += ["--get-server-output"]
         argv += ["-t", str(options.seconds), "-i", f"{options.interval_seconds:g}"]
         argv += ["--connect-timeout", f"{options.connect_timeout_seconds * 1000:.0f}"]
         if options.omit_seconds:
@@ -360,6 +363,7 @@ class Iperf3(ServedTool[Iperf3Options, Iperf3Result]):
             to_server_bytes=result.to_server_bytes,
             to_client_bytes=result.to_client_bytes,
             mss_bytes=result.mss_bytes,
+            client_address=result.client_address,
         )
 
     def server_argv(self, port: int) -> tuple[str, ...]:
@@ -409,6 +413,7 @@ def probe_argv(server: str, port: int) -> tuple[str, ...]:
     Read its output with ``parse``; the figure itself says nothing.
     """
     argv = ["iperf3", "-c", server, "-p", str(port), "-J", "-n", "4M", "-i", "0.1"]
+    argv.append("--get-server-output")
     return under_timeout(_PROBE_SECONDS, *argv, "--connect-timeout", "2000")
 
 
@@ -485,6 +490,7 @@ def parse(
         direction=direction,
         version=version,
         mss_bytes=mss,
+        client_address=_client_address(document),
         sender_congestion=end.text("sender_tcp_congestion"),
         receiver_congestion=end.text("receiver_tcp_congestion"),
         cpu_host_percent=cpu.number("host_total"),
@@ -497,6 +503,18 @@ def parse(
     _check_data(result, start)
     _check_duration(result, expected, test)
     return result
+
+
+def _client_address(document: Section) -> str:
+    """As whom the server saw the client, by its own output: in JSON if it printed that."""
+    accepted = (
+        document.section("server_output_json").section("start").section("accepted_connection")
+    )
+    said = re.search(
+        r"^Accepted connection from (\S+), port ", document.text("server_output_text") or "", re.M
+    )
+    address = accepted.text("host") or (said[1] if said else "")
+    return address.removeprefix("::ffff:")
 
 
 def _direction(test: Section, end: Section) -> Direction:

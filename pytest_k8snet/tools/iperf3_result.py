@@ -152,6 +152,7 @@ class Iperf3Result(Flow):
         protocol: ``TCP``, ``UDP`` or ``SCTP``.
         version: of the iperf3 that printed this, e.g. ``(3, 12)``; empty where it did not say.
         mss_bytes: TCP maximum segment size of the connection.
+        client_address: by which the server saw the client; empty where it did not say.
         sender_congestion: TCP congestion control of the sending end.
         receiver_congestion: TCP congestion control of the receiving end.
         cpu_host_percent: of the client's process; over 100 means more than one core.
@@ -166,6 +167,7 @@ class Iperf3Result(Flow):
     direction: Direction
     version: tuple[int, ...] = ()
     mss_bytes: int | None = None
+    client_address: str = ""
     sender_congestion: str | None = None
     receiver_congestion: str | None = None
     cpu_host_percent: float | None = None

@@ -77,14 +77,19 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payload:
-    """Payload that a sample moved, per direction, in bytes, and the MSS of its connection.
+    """Payload that a sample moved, per direction, in bytes, and what is known of its connection.
 
     The proof of path holds the devices' counters against it.
+
+    Attributes:
+        mss_bytes: the connection's maximum segment size.
+        client_address: by which the server saw the client; empty where it did not say.
     """
 
     to_server_bytes: int = 0
     to_client_bytes: int = 0
     mss_bytes: int | None = None
+    client_address: str = ""
 
 
 class Tool(ABC, Generic[Options, Result]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from cluster_shapes import NODE1, NODE2, installation, pool
 
@@ -30,6 +30,7 @@ def link(
     mac: str = "02:00:00:00:00:01",
     vni: int | None = None,
     local: str = "",
+    **more: Any,
 ) -> Link:
     def counters(count: int) -> Counters:
         return Counters(bytes=count, packets=count // 1000 + 10, errors=0, dropped=0)
@@ -45,6 +46,7 @@ def link(
         received=counters(received),
         vni=vni,
         local=local,
+        **more,
     )
 
 
@@ -77,6 +79,7 @@ def state(
                 mtu=1450,
                 mac=MAC[node.name],
                 vni=4096,
+                port=4789,
                 local=node.internal_ip,
             )
         )
@@ -85,7 +88,11 @@ def state(
     return KernelState(
         node=node.name,
         links={one.name: one for one in links},
-        routes={pod: Route(destination=pod, device="cali123"), to: routes[path]},
+        routes={
+            pod: Route(destination=pod, device="cali123"),
+            to: routes[path],
+            peer.address: Route(destination=peer.address, device="eth0", source=node.address),
+        },
         forwarded={to: routes[path]},
         neighbours={TUNNEL[peer.name]: MAC[peer.name]},
         fdb={MAC[peer.name]: peer.internal_ip},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_k8snet.calico.kernel import KernelState
@@ -24,20 +24,34 @@ class KernelShell:
         self.asked: list[tuple[str, ...]] = []
 
     def __call__(self, argv: Sequence[str]) -> Completed:
-        self.asked.append(tuple(argv[5:]))
+        self.asked.append(tuple(argv[6:]))
         return Completed(argv=tuple(argv), exit_code=0, stdout=self.text, stderr="", seconds=0.0)
 
 
 def text_of(state: KernelState) -> str:
     """What the command prints of a state."""
-    sections: dict[str, Any] = {
-        "links": [_link(one) for one in state.links.values()],
-        "neighbours": [{"dst": dst, "lladdr": mac} for dst, mac in state.neighbours.items()],
-        "fdb": [{"mac": mac, "dst": dst} for mac, dst in (state.fdb or {}).items()],
-        **{f"route {dst}": [_route(route)] for dst, route in state.routes.items()},
-        **{f"forward {dst}": [_route(route)] for dst, route in state.forwarded.items()},
+    answers: dict[str, Any] = {
+        "address show": [_link(one) for one in state.links.values()],
+        "neighbour show dev vxlan.calico": [
+            {"dst": dst, "lladdr": mac} for dst, mac in state.neighbours.items()
+        ],
+        **{f"route get {dst}": [_route(route)] for dst, route in state.routes.items()},
+        **{
+            f"route get {dst} from 10.0.0.9 iif cali123": [_route(route)]
+            for dst, route in state.forwarded.items()
+        },
     }
-    return "".join(f"\x1e{name}\n{json.dumps(body)}\n" for name, body in sections.items())
+    return printed(answers, [{"mac": mac, "dst": dst} for mac, dst in (state.fdb or {}).items()])
+
+
+def printed(answers: Mapping[str, Any], fdb: Any = (), beyond: str = "") -> str:
+    """What the command prints where ip answers so to what is asked of it."""
+    asked = "".join(f"{command}\n" for command in answers)
+    said = "".join(f"{json.dumps(answer)}\n" for answer in answers.values())
+    return (
+        f"\x1easked\n{asked}\x1ebeyond\n{beyond}\n\x1eanswers\n{said}"
+        f"\x1efdb\n{json.dumps(list(fdb))}\n"
+    )
 
 
 def _link(link: Link) -> dict[str, Any]:
@@ -47,9 +61,14 @@ def _link(link: Link) -> dict[str, Any]:
         "mtu": link.mtu_bytes,
         "operstate": link.state,
         "address": link.mac,
+        "link_type": link.link_type,
+        "link": link.below or None,
+        "master": link.master or None,
         "linkinfo": {
             "info_kind": link.kind,
-            "info_data": {"id": link.vni, "local": link.local} if link.vni else {},
+            "info_data": {"id": link.vni, "local": link.local, "port": link.port}
+            if link.vni
+            else {},
         },
         "addr_info": [{"local": local, "prefixlen": int(size)} for local, size in addresses],
         "stats64": {"rx": _counters(link.received), "tx": _counters(link.sent)},

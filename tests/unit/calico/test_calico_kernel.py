@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster_shapes import NODE1, NODE2
 from kernel_shapes import POD1, POD2, link, state
+from kernel_shells import printed
 
 from pytest_k8snet.calico import kernel
 from pytest_k8snet.calico.kernel import (
@@ -52,16 +54,56 @@ def test_what_was_not_asked_is_no_route(recorded: KernelState) -> None:
     assert recorded.route("10.0.0.1").error == "not asked"
 
 
-def test_an_unreachable_destination_keeps_the_kernels_words() -> None:
-    text = "\x1elinks\n[]\n\x1eroute 10.0.0.1\nRTNETLINK answers: Network is unreachable\n"
-    route = kernel.parse("node1", text).route("10.0.0.1")
-    assert "Network is unreachable" in route.error
-    assert route.device == ""
+def test_each_answer_belongs_to_its_command_whichever_failed() -> None:
+    asked = (
+        "\x1easked\naddress show\nneighbour show dev vxlan.calico\nroute get 10.0.0.1\n"
+        "route get 10.0.0.2\n\x1ebeyond\n\n\x1eanswers\n[]\n"
+        '[{"dst":"10.0.0.2","dev":"eth0"}]\n\x1efdb\n'
+    )
+    said = (
+        'Cannot find device "vxlan.calico"\nCommand failed -:2\n'
+        "RTNETLINK answers: Network is unreachable\nCommand failed -:3\n"
+    )
+    state = kernel.parse("node1", asked, stderr=said, exit_code=0)
+    assert "Network is unreachable" in state.route("10.0.0.1").error
+    assert state.route("10.0.0.1").device == ""
+    assert (state.route("10.0.0.2").device, state.neighbours) == ("eth0", {})
 
 
 def test_without_the_bridge_command_the_fdb_is_unknown_not_empty() -> None:
-    assert kernel.parse("node1", "\x1elinks\n[]\n\x1efdb\n").fdb is None
-    assert kernel.parse("node1", "\x1elinks\n[]\n\x1efdb\n[]\n").fdb == {}
+    text = printed({"address show": []})
+    assert kernel.parse("node1", text).fdb == {}
+    assert kernel.parse("node1", text.partition("\x1efdb")[0] + "\x1efdb\n").fdb is None
+
+
+def asked(destination: str, *, marked: str = "eth0", beyond: str = "") -> KernelState:
+    """A node with two next hops to a destination, and a rule on a mark."""
+    hops = [{"gateway": "10.1.0.1", "dev": "eth0"}, {"gateway": "10.2.0.1", "dev": "eth1"}]
+    hop = {"dst": destination, "gateway": "10.1.0.1"}
+    answers = {
+        "address show": [],
+        f"route get {destination}": [{**hop, "dev": "eth0", "prefsrc": "10.1.0.9"}],
+        f"route get {destination} from 10.99.0.1": [{**hop, "dev": "eth0"}],
+        f"route get fibmatch {destination}": [{"dst": "10.0.0.0/8", "nexthops": hops}],
+        f"route get {destination} mark 0x10": [{**hop, "dev": marked}],
+    }
+    return kernel.parse("node1", printed(answers, beyond=beyond))
+
+
+def test_all_next_hops_of_a_route_are_known_and_the_source_that_it_would_get() -> None:
+    route = asked("10.7.0.3").route("10.7.0.3")
+    assert (route.device, route.others, route.source) == ("eth0", ("eth1",), "10.1.0.9")
+
+
+def test_a_rule_by_which_some_packets_go_elsewhere_is_a_doubt_and_others_are_none() -> None:
+    assert asked("10.7.0.3").doubts == {}
+    assert asked("10.7.0.3", marked="wg0").doubts == {
+        "10.7.0.3": "packets with the mark 0x10 take another route: 10.7.0.3 via 10.1.0.1 dev wg0"
+    }
+    rule = "32763: from all ipproto tcp dport 80 lookup 33"
+    assert asked("10.7.0.3", beyond=f"{rule}; ").doubts == {
+        "10.7.0.3": f"rules look at more than addresses: {rule}"
+    }
 
 
 def test_an_image_without_iproute2_is_named() -> None:
@@ -74,8 +116,9 @@ def test_an_image_without_iproute2_is_named() -> None:
 def test_the_command_asks_for_each_destination_once_and_holds_no_data_in_its_script() -> None:
     argv = kernel.argv(pod_address="10.0.0.9", destinations=["10.0.0.1", "10.0.0.1", "10.0.0.2"])
     assert argv[:2] == ["sh", "-c"]
-    assert argv[3:] == ["k8snet", "10.0.0.9", "10.0.0.1", "10.0.0.2"]
-    assert kernel.argv(pod_address=None, destinations=[])[3:] == ["k8snet", "-"]
+    assert argv[3:] == ["k8snet", "10.0.0.9", "-", "10.0.0.1", "10.0.0.2"]
+    own = kernel.argv(pod_address=None, destinations=[], own_address="192.168.0.11")
+    assert own[3:] == ["k8snet", "-", "192.168.0.11"]
 
 
 def node_states(*families: str) -> tuple[NodeState, NodeState]:
@@ -124,11 +167,30 @@ def test_a_tunnel_that_is_not_wanted_must_be_gone_but_tunl0_only_bare() -> None:
 
 def test_a_vxlan_device_bound_elsewhere_is_noticed() -> None:
     (one, _) = node_states("vxlan")
-    tunnel = replace(one.kernel.links["vxlan.calico"], local="192.168.0.99", vni=7)
+    tunnel = replace(one.kernel.links["vxlan.calico"], local="192.168.0.99")
     bent = replace(one, kernel=replace(one.kernel, links={"vxlan.calico": tunnel}))
     assert device_mismatches(bent, required=["vxlan"], allowed=[]) == [
-        "vxlan.calico of node1 has VNI 7, expected 4096",
         "vxlan.calico of node1 is bound to 192.168.0.99, expected 192.168.0.11",
+    ]
+
+
+def with_facts(one: NodeState, **facts: Any) -> NodeState:
+    tunnel = replace(one.kernel.links["vxlan.calico"], **facts)
+    return replace(one, kernel=replace(one.kernel, links={"vxlan.calico": tunnel}))
+
+
+@pytest.mark.parametrize("facts", [{"vni": 8192}, {"port": 8472}, {"vni": 7, "port": 4790}])
+def test_a_vni_or_port_of_the_clusters_own_is_accepted_and_must_be_that_of_both_nodes(
+    facts: dict[str, int],
+) -> None:
+    one, other = node_states("vxlan")
+    own = with_facts(one, **facts), with_facts(other, **facts)
+    assert device_mismatches(own[0], required=["vxlan"], allowed=[]) == []
+    assert list(vxlan_peer_mismatches(*own)) == []
+    tunnel = own[0].kernel.links["vxlan.calico"]
+    assert list(vxlan_peer_mismatches(own[0], other)) == [
+        f"vxlan.calico of node1 has VNI {tunnel.vni} and UDP port {tunnel.port}, that of node2 "
+        "has VNI 4096 and port 4789"
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from kernel_shapes import ends, snapshot
+from kernel_shapes import ends, link, snapshot
 
 from pytest_k8snet.calico.capture import WireCapture
 from pytest_k8snet.calico.kernel import Prober
@@ -26,10 +26,12 @@ class Node:
     start: tuple[int, str] = (0, "")
     stopped: Completed | ExecError | None = None
     asked: list[str] = field(default_factory=list)
+    filters: list[str] = field(default_factory=list)
 
     def __call__(self, argv: Sequence[str]) -> Completed:
         self.asked.append(argv[3].removeprefix("tcpdump-"))
         if self.asked[-1] == "start":
+            self.filters.append(argv[-1])
             code, said = self.start
             return completed(argv, code, "", said)
         if isinstance(self.stopped, ExecError):
@@ -51,7 +53,7 @@ class Pair:
 
     def __post_init__(self) -> None:
         self.prober = Prober({"node1": self.node1, "node2": self.node2})
-        self.tap = WireCapture(prober=self.prober, vxlan_port=4789)
+        self.tap = WireCapture(prober=self.prober, vxlan_port=4789, vni=4096)
 
 
 @pytest.fixture
@@ -75,6 +77,20 @@ def test_both_nodes_capture_on_the_interface_with_the_nodes_address(pair: Pair) 
         "node2": 40,
     }
     assert pair.node1.asked == pair.node2.asked == ["start", "stop"]
+
+
+def test_the_capture_is_where_the_route_leads_and_for_the_devices_own_vxlan(pair: Pair) -> None:
+    plain = snapshot("vxlan")
+    states = {}
+    for name, state in plain.states.items():
+        tunnel = replace(state.links["vxlan.calico"], vni=8192, port=4790, below="bond0")
+        links = [link("lo", "own", link_type="loopback"), link("a", master="bond0"), tunnel]
+        bond = link("bond0", kind="bond")
+        states[name] = replace(state, links={one.name: one for one in (*links, bond)})
+    found = pair.tap.watch(replace(plain, states=states), send)
+    assert dict(found.devices) == {"node1": "bond0", "node2": "bond0"}
+    assert found.vni == 8192
+    assert "udp dst port 4790" in pair.node1.filters[0]
 
 
 def test_a_node_that_cannot_capture_is_missing_and_the_other_is_ended(pair: Pair) -> None:
@@ -121,7 +137,9 @@ def test_an_interrupt_is_not_lost_when_the_captures_cannot_be_ended(pair: Pair) 
         listen(25273)
         raise KeyboardInterrupt
 
-    tap = WireCapture(prober=Prober({"node1": Gone(), "node2": pair.node2}), vxlan_port=4789)
+    tap = WireCapture(
+        prober=Prober({"node1": Gone(), "node2": pair.node2}), vxlan_port=4789, vni=4096
+    )
     with pytest.raises(KeyboardInterrupt):
         tap.watch(snapshot("vxlan"), interrupted)
     tap.prober.close()
@@ -134,7 +152,7 @@ def test_nodes_that_could_not_be_read_and_ipv6_are_missing(pair: Pair) -> None:
     bare = replace(seen.states["node1"], links={})
     homeless = replace(seen, states={**seen.states, "node1": bare})
     assert pair.tap.watch(homeless, send).missing == (
-        "node1: no network interface has the node's address",
+        "node1: no device is known that leads to the other node",
     )
     _, server = ends()
     modern = replace(seen, server=replace(server, address="fd00::4"))

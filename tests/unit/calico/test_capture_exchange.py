@@ -112,6 +112,24 @@ def test_a_tunnel_to_another_node_contradicts() -> None:
     )
 
 
+def test_another_softwares_vxlan_is_not_calicos() -> None:
+    client, server = ends()
+    foreign = replace(packet(client, server, "vxlan"), vni=1)
+    back = replace(packet(server, client, "vxlan", to_server=False), vni=4096)
+    known = replace(exchange("vxlan"), vni=4096)
+    for node in ("node1", "node2"):
+        known = seen_by(node, foreign, back, of=known)
+    assert judge_exchange(known, [pool(mode=VXLAN)]).mismatches == (
+        f"on the wire, node1 sent {THERE} in VXLAN of VNI 1, and Calico's is 4096",
+        f"on the wire, node2 received {THERE} in VXLAN of VNI 1, and Calico's is 4096",
+    )
+    # Where a cluster has an identifier of its own, this is it.
+    own = replace(known, vni=1)
+    assert judge_exchange(own, [pool(mode=VXLAN)]).mismatches[0] == (
+        f"on the wire, node2 sent {BACK} in VXLAN of VNI 4096, and Calico's is 1"
+    )
+
+
 def test_nothing_seen_proves_nothing() -> None:
     found = judge_exchange(seen_by("node2", of=exchange("vxlan")), [pool(mode=VXLAN)])
     assert found.mismatches == ()

@@ -147,12 +147,14 @@ def test_felix_environment_wins_over_its_configuration() -> None:
     assert (found.backend, found.dataplane) == ("vxlan", "eBPF")
 
 
-def test_felix_port_of_vxlan_is_known_and_is_ianas_by_default() -> None:
+def test_felix_port_and_vni_of_vxlan_are_known_with_their_defaults() -> None:
     api = cluster()
-    assert inspect(api).vxlan_port == 4789
-    body = {"metadata": {"name": "default"}, "spec": {"vxlanPort": 8472}}
+    found = inspect(api)
+    assert (found.vxlan_port, found.vxlan_vni) == (4789, 4096)
+    body = {"metadata": {"name": "default"}, "spec": {"vxlanPort": 8472, "vxlanVNI": 8192}}
     api.create(f"{CRD}/felixconfigurations", body)
-    assert inspect(api).vxlan_port == 8472
+    found = inspect(api)
+    assert (found.vxlan_port, found.vxlan_vni) == (8472, 8192)
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,10 @@ def test_a_sample_that_took_its_modes_path_is_proven(mode: CalicoMode) -> None:
     path = mode.path(same_subnet=True)
     found = proof(mode, snapshot(path))
     assert (found.state, found.expected) == ("proven", path), found.text
+    over = "" if path == "direct" else " over eth0"
     assert found.text == (
-        f"node1 -> node2 {path} by {DEVICE[path]}, {PAYLOAD} bytes of payload counted; "
-        f"node2 -> node1 {path} by {DEVICE[path]}"
+        f"node1 -> node2 {path} by {DEVICE[path]}{over}, {PAYLOAD} bytes of payload counted; "
+        f"node2 -> node1 {path} by {DEVICE[path]}{over}"
     )
     found.require()
 
@@ -259,10 +260,15 @@ def test_an_mtu_that_is_not_known_is_no_mismatch() -> None:
     assert proof(VXLAN, snapshot("vxlan", pod_mtu=1400), None, transfer, known).state == "proven"
 
 
-def test_on_ebpf_counters_prove_and_routes_do_not() -> None:
+def test_on_ebpf_neither_routes_nor_counters_prove_though_counters_contradict() -> None:
     before = snapshot("direct")
     after = counted(before, "vxlan.calico", there=SENT)
-    assert proof(VXLAN, before, after, known=known_as(VXLAN, routes_prove=False)).state == "proven"
+    found = proof(VXLAN, before, after, known=known_as(VXLAN, routes_prove=False))
+    assert (found.state, found.text) == (
+        "missing",
+        "packets do not take the kernel's routes on eBPF: the wire alone proves their path there "
+        "(-o k8snet_wire_proof=true)",
+    )
     lying = counted(before, "eth0", there=SENT)
     contradiction(proof(VXLAN, before, lying, known=known_as(VXLAN, routes_prove=False)))
 

@@ -25,7 +25,8 @@ def test_payload_to_the_client_is_counted_on_its_own_way(
     found = proof(mode, before, counted(before, DEVICE[path], there=SENT, back=SENT), transfer)
     assert found.state == "proven", found.text
     assert found.text.endswith(
-        f"node2 -> node1 {path} by {DEVICE[path]}, {PAYLOAD} bytes of payload counted"
+        f"node2 -> node1 {path} by {DEVICE[path]}{'' if path == 'direct' else ' over eth0'}, "
+        f"{PAYLOAD} bytes of payload counted"
     )
     part = counted(before, DEVICE[path], there=SENT, back=PAYLOAD // 2)
     assert contradiction(proof(mode, before, part, transfer)).splitlines() == [

@@ -22,7 +22,7 @@ from kernel_shapes import (
 )
 from path_proofs import NEVER, SENT, VXLAN, VXLAN_CS, contradiction
 
-from pytest_k8snet.calico.modes import Path
+from pytest_k8snet.calico.modes import CalicoMode, Path
 from pytest_k8snet.calico.path import PathEnd, PathSnapshot, Way, judge
 from pytest_k8snet.tools.ip import Route
 from pytest_k8snet.tools.tool import Payload
@@ -48,6 +48,7 @@ def test_cross_subnet_is_tunnelled_between_subnets() -> None:
         links = dict(states[name].links)
         one = grow(grow(links["vxlan.calico"], "sent", sent), "received", received)
         links["vxlan.calico"] = one
+        links["eth0"] = grow(grow(links["eth0"], "sent", sent), "received", received)
         states[name] = replace(states[name], links=links)
     after = replace(before, states=states)
     found = judge(VXLAN_CS, before, after, TRANSFER, known_as(VXLAN_CS))
@@ -105,33 +106,80 @@ def test_node_to_node_is_direct_in_every_mode() -> None:
     assert (found.state, found.expected) == ("proven", "direct"), found.text
 
 
-@pytest.mark.parametrize("nat_outgoing", [True, False])
-def test_pod_to_node_goes_direct_and_comes_back_by_natoutgoing(nat_outgoing: bool) -> None:
+NODE_SERVER = PathEnd(kind="node", name="node2", node=NODE2, address=NODE2.internal_ip)
+#: What every pod to a node of another one's is sent through, whichever way the answers take.
+FORWARD = Payload(to_server_bytes=PAYLOAD)
+
+
+def to_a_node(seen_as: str, *, asked: bool = True) -> tuple[PathSnapshot, PathSnapshot]:
+    """A pod to another node, before and after; the node answers the address that it sees."""
     client, _ = ends()
-    server = PathEnd(kind="node", name="node2", node=NODE2, address=NODE2.internal_ip)
-    to_node = Route(destination=NODE2.internal_ip, device="eth0")
+    tunnelled = seen_as == POD1
     answers = {
-        NODE1.internal_ip: Route(destination=NODE1.internal_ip, device="eth0"),
         POD1: Route(destination=POD1, device="vxlan.calico", gateway=TUNNEL["node1"]),
+        NODE1.address: Route(destination=NODE1.address, device="eth0"),
     }
-    one = state(NODE1, NODE2, "direct", pod=POD1, to=NODE2.internal_ip)
+    if asked:
+        answers[seen_as] = answers.get(seen_as, Route(destination=seen_as, device="eth0"))
+    one = state(NODE1, NODE2, "direct", pod=POD1, to=NODE2.address)
+    to_node = Route(destination=NODE2.address, device="eth0")
     states = {
-        "node1": replace(one, forwarded={NODE2.internal_ip: to_node}),
+        "node1": replace(one, forwarded={NODE2.address: to_node}),
         "node2": replace(
             state(NODE2, NODE1, "vxlan", pod="-", to=POD1), forwarded={}, routes=answers
         ),
     }
-    before = PathSnapshot(client=client, server=server, states=states)
+    before = PathSnapshot(client=client, server=NODE_SERVER, states=states)
     after = counted(before, "eth0", there=SENT)
-    if not nat_outgoing:
-        # The replies alone go through the tunnel.
-        after = counted(after, "vxlan.calico", there=0, back=5000)
-    known = known_as(pools=(pool(mode=VXLAN, natOutgoing=nat_outgoing),))
-    found = judge(VXLAN, before, after, Payload(to_server_bytes=PAYLOAD), known)
+    return before, counted(after, "vxlan.calico", there=0, back=5000) if tunnelled else after
+
+
+# natOutgoing alone does not say whether packets to a node are masqueraded: a disabled pool over
+# the nodes' network, natOutgoingExclusions and others decide as well. The server saw it.
+@pytest.mark.parametrize("nat_outgoing", [True, False])
+@pytest.mark.parametrize("nodes_pool", [None, NEVER, VXLAN])
+@pytest.mark.parametrize(
+    ("seen_as", "back"), [(NODE1.address, "direct"), (POD1, "vxlan"), ("203.0.113.7", "direct")]
+)
+def test_pod_to_node_goes_direct_and_comes_back_to_whom_the_node_saw(
+    nat_outgoing: bool, nodes_pool: CalicoMode | None, seen_as: str, back: str
+) -> None:
+    before, after = to_a_node(seen_as)
+    pools = [pool(mode=VXLAN, natOutgoing=nat_outgoing)]
+    if nodes_pool is not None:
+        pools.append(pool("no-nat-nodes", "192.168.0.0/24", nodes_pool, disabled=True))
+    transfer = replace(FORWARD, client_address=seen_as)
+    found = judge(VXLAN, before, after, transfer, known_as(pools=tuple(pools)))
     assert (found.state, found.expected) == ("proven", "direct"), found.text
-    back = found.route[1]
-    assert back["destination"] == (NODE1.internal_ip if nat_outgoing else POD1)
-    assert back["expected"] == ("direct" if nat_outgoing else "vxlan")
+    assert (found.route[1]["destination"], found.route[1]["expected"]) == (seen_as, back)
+    assert (f"node2 sees pod client as {seen_as}" in found.text) == (seen_as != POD1)
+    # Whom nobody saw may have been anybody.
+    blind = judge(VXLAN, before, after, FORWARD, known_as(pools=tuple(pools)))
+    assert (blind.state, blind.text) == (
+        "missing",
+        "it is not known as whom node2 sees pod client",
+    )
+
+
+def test_an_address_that_showed_in_the_sample_itself_is_judged_by_its_route_afterwards() -> None:
+    before, _ = to_a_node("203.0.113.7", asked=False)
+    known = to_a_node("203.0.113.7")[0]
+    after = counted(known, "eth0", there=SENT)
+    transfer = replace(FORWARD, client_address="203.0.113.7")
+    found = judge(VXLAN, before, after, transfer, known_as(VXLAN))
+    assert found.state == "proven", found.text
+
+
+def test_replies_that_take_the_direct_way_though_the_node_saw_the_pod_are_told() -> None:
+    before, after = to_a_node(POD1)
+    node2 = before.states["node2"]
+    direct = Route(destination=POD1, device="eth0", gateway=NODE1.address)
+    bent = replace(node2, routes={**node2.routes, POD1: direct})
+    lying = replace(before, states={**before.states, "node2": bent})
+    transfer = replace(FORWARD, client_address=POD1)
+    assert f"node2 sends {direct}, expected dev vxlan.calico" in contradiction(
+        judge(VXLAN, lying, after, transfer, known_as(VXLAN))
+    )
 
 
 def test_node_to_pod_is_tunnelled_with_the_tunnels_address_as_its_source() -> None:

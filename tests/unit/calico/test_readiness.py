@@ -85,7 +85,7 @@ def test_a_node_whose_kernel_cannot_be_read_is_complained_of() -> None:
     one, _ = kernels()
     api = a_cluster("manifest-A", raw_pool(mode=VXLAN))
     shells = told(one)
-    shells["node1"].text = "\x1elinks\nKilled\n"
+    shells["node1"].text = "\x1easked\naddress show\n\x1eanswers\nKilled\n"
     with watching(api, shells) as watch:
         assert watch.mismatches(inspect(api), {VXLAN}) == [
             "node1: ip did not tell the network devices: Killed"

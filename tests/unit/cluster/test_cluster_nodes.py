@@ -13,6 +13,7 @@ from pytest_k8snet.cluster.nodes import (
     Node,
     Toleration,
     choose_nodes,
+    measured_address,
     placement,
     read_node,
     usable_nodes,
@@ -283,3 +284,52 @@ def test_thousands_of_nodes_are_chosen_from_at_once(prefix: int) -> None:
     with suppress(NodesError):
         choose_nodes(nodes, "cross-subnet")
     assert time.process_time() - began < 2
+
+
+def addressed(calico: str, *status: tuple[str, str]) -> Node:
+    return read_node(
+        {
+            "metadata": {
+                "name": "node1",
+                "annotations": {"projectcalico.org/IPv4Address": calico} if calico else {},
+            },
+            "status": {"addresses": [{"type": kind, "address": one} for kind, one in status]},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("node", "address", "addresses"),
+    [
+        (
+            addressed(
+                "192.168.0.11/24", ("InternalIP", "10.9.0.11"), ("ExternalIP", "203.0.113.1")
+            ),
+            "192.168.0.11",
+            ("192.168.0.11", "10.9.0.11", "203.0.113.1"),
+        ),
+        (addressed("", ("InternalIP", "10.9.0.11")), "10.9.0.11", ("10.9.0.11",)),
+        (addressed("", ("ExternalIP", "203.0.113.1")), "203.0.113.1", ("203.0.113.1",)),
+        (addressed("10.99.0.1/32"), "10.99.0.1", ("10.99.0.1",)),
+        (addressed("autodetected"), "", ()),
+    ],
+)
+def test_a_node_is_known_by_the_address_that_calico_uses(
+    node: Node, address: str, addresses: tuple[str, ...]
+) -> None:
+    assert (node.address, node.addresses) == (address, addresses)
+
+
+def test_a_node_is_measured_by_an_address_of_its_own_or_not_at_all() -> None:
+    nodes = study()
+    assert measured_address(nodes[1], nodes) == "192.168.0.11"
+    # As docker0's, where calico-node took the first one that it found.
+    alike = [node("node1", "172.17.0.1/16"), node("node2", "172.17.0.1/16"), nodes[3]]
+    with pytest.raises(NodesError) as caught:
+        measured_address(alike[0], alike)
+    assert caught.value.problem == (
+        "node1 cannot be measured by 172.17.0.1: other nodes have the same address"
+    )
+    assert caught.value.found == "node1, node2"
+    with pytest.raises(NodesError, match="node1 has no address to measure it by"):
+        measured_address(addressed(""), nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,8 +29,10 @@ class Session:
         self.moments: list[list[str]] = []
         self.transfers: list[Payload] = []
         self.finding = WireFinding()
+        self.clients: list[Any] = []
 
     def snapshot(self, client: Any, server: Any) -> Any:
+        self.clients.append(client)
         return SimpleNamespace(client=client, server=server)
 
     def watch_wire(self, snapshot: Any, send: Callable[[Callable[[int], None]], Any]) -> Any:
@@ -122,3 +125,47 @@ def test_a_pair_converges_by_its_wire_only_where_routes_prove_nothing() -> None:
     assert (by_routes.events, by_wire.events) == ([], ["look 20001"])
     by_wire.finding = WireFinding()
     assert prover(by_wire).payload_trouble(pair(), probe) is None
+
+
+# As whom the server sees the client, which decides where its answers go.
+
+
+def to_node(mode: CalicoMode = VXLAN) -> Any:
+    found = pair(mode)
+    found.server.kind, found.server.name = "node", "node2"
+    return found
+
+
+def test_a_sample_that_does_not_tell_who_its_client_was_is_helped_by_a_probe_once() -> None:
+    session = Session(routes_prove=True)
+    proving = prover(session, wire=False)
+
+    def telling(measured: Pair, listen: Callable[[int], None]) -> str | None:
+        session.events.append("probe")
+        proving.saw(measured, "192.168.0.11")
+        return None
+
+    for measured in (to_node(), to_node(), to_node(NEVER), pair()):
+        proving.watch(measured, telling).judge(PAYLOAD)
+    assert session.events == ["probe", "probe"]
+    # Between pods none is due: Calico masquerades only what leaves its pools.
+    assert [one.client_address for one in session.transfers] == ["192.168.0.11"] * 3 + [""]
+
+
+def test_what_a_sample_tells_itself_needs_no_probe_and_holds_for_the_next() -> None:
+    session = Session(routes_prove=True)
+    proving = prover(session, wire=False)
+    telling = replace(PAYLOAD, client_address="10.244.1.2")
+    proving.watch(to_node(), probe).judge(telling)
+    proving.watch(to_node(), probe).judge(PAYLOAD)
+    assert [one.client_address for one in session.transfers] == ["10.244.1.2"] * 2
+    assert [client.seen_as for client in session.clients] == [
+        *("", "10.244.1.2"),
+        *("10.244.1.2", "10.244.1.2"),
+    ]
+
+
+def test_a_probe_that_fails_leaves_it_unknown() -> None:
+    session = Session(routes_prove=True)
+    prover(session, wire=False).watch(to_node(), probe).judge(PAYLOAD)
+    assert session.transfers[0].client_address == ""

@@ -153,6 +153,28 @@ def test_the_output_of_another_test_is_refused(asked: dict[str, Any], found: str
     assert found in caught.value.found
 
 
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("3.12-tcp-get-server-output.json", "@"),
+        ("3.12-tcp-get-server-output-serverjson.json", "@"),
+        ("3.12-tcp.json", ""),
+    ],
+)
+def test_the_servers_output_says_as_whom_it_saw_the_client(name: str, address: str) -> None:
+    # Between two ends without NAT the client knows its own address as well.
+    local = document(name)["start"]["connected"][0]["local_host"]
+    result = iperf3.parse(recording("iperf3", name).text)
+    assert result.client_address == address.replace("@", local)
+    assert iperf3.Iperf3().payload(result).client_address == result.client_address
+
+
+def test_an_ipv4_client_of_an_ipv6_socket_is_told_by_its_ipv4_address() -> None:
+    loaded = document("3.12-tcp.json")
+    loaded["server_output_text"] = "Accepted connection from ::ffff:10.1.2.3, port 5\n[  5] local"
+    assert iperf3.parse(json.dumps(loaded)).client_address == "10.1.2.3"
+
+
 def test_the_command_is_kept_with_the_result() -> None:
     good = recording("iperf3", "3.12-tcp.json").text
     options = iperf3.Iperf3Options(server="127.0.0.1", port=15228, seconds=2, omit_seconds=0)

@@ -37,6 +37,7 @@ def test_a_plain_tcp_test_has_this_command_line() -> None:
         "-p",
         "20001",
         "-J",
+        "--get-server-output",
         "-t",
         "10",
         "-i",

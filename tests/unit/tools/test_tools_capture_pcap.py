@@ -70,6 +70,7 @@ def test_a_tunnelled_packet_has_both_pairs_of_addresses(
     ):
         assert {(one.outer_source, one.outer_destination) for one in ways} == {outer}
         assert {(one.source, one.destination) for one in ways} == {inner}
+    assert {one.vni for one in found} == ({4096} if carrier == "vxlan" else {None})
     # The client's cookie, and the server's first answer to it.
     assert next(one.payload_bytes for one in there if one.payload_bytes) == 37
     assert next(one.payload_bytes for one in back if one.payload_bytes) == 1
