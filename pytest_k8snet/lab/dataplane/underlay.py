@@ -18,7 +18,7 @@ from ipaddress import IPv4Address
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import namespaces
 from pytest_k8snet.lab.dataplane import netns
-from pytest_k8snet.lab.spec import MANAGEMENT, NIC, LabSpec, NodeSpec
+from pytest_k8snet.lab.spec import LOOPBACKS, MANAGEMENT, NIC, LabSpec, NodeSpec
 from pytest_k8snet.units import BitRate
 
 #: The namespaces beside those of nodes and pods.
@@ -154,7 +154,7 @@ def node_commands(spec: LabSpec, node: NodeSpec) -> list[str]:
     lines += [f"link set {NIC} up", f"addr add {node.address} dev {wire}", f"link set {wire} up"]
     if node.layout != "two-nics":
         return [*lines, f"route add default via {router} dev {wire}"]
-    others = [subnet for subnet in spec.subnets() if subnet != node.address.network]
+    others = [*(net for net in spec.subnets() if net != node.address.network), LOOPBACKS]
     return [
         *lines,
         *(f"route add {subnet} via {router} dev {wire}" for subnet in others),

@@ -70,6 +70,7 @@ def test_the_commands_of_a_node_with_a_management_nic() -> None:
         "addr add 192.168.0.12/24 dev eth0",
         "link set eth0 up",
         "route add 192.168.1.0/24 via 192.168.0.1 dev eth0",
+        "route add 10.99.0.0/16 via 192.168.0.1 dev eth0",
         "addr add 10.9.0.12/16 dev eth1",
         "link set eth1 up",
         "route add default via 10.9.0.1 dev eth1",
