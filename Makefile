@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_SECONDS ?= 1
 SOAK_POINTS ?= 50
 
-.PHONY: demo test lint docs bench soak clean
+.PHONY: demo test contract contract-apiserver lint docs bench soak clean
 
 ## demo: the study on the embedded lab; writes report.html and prints the table
 demo: $(VENV)/.lab system-packages
@@ -17,6 +17,15 @@ demo: $(VENV)/.lab system-packages
 # (three at a time, since most of it waits for a lab; one file's tests share one)
 test: $(VENV)/.dev system-packages
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+
+## contract: what the lab plays, held against the cluster of KUBECONFIG
+# (in namespaces of its own; CONTRACT_MAY=pools,cluster lets it try pools and make cluster roles, too)
+contract: $(VENV)/.dev
+	CONTRACT=cluster $(BIN)/python -m pytest tests/contract $(ARGS)
+
+## contract-apiserver: the same of kube-apiserver and etcd alone, from KUBEBUILDER_ASSETS
+contract-apiserver: $(VENV)/.dev
+	CONTRACT=apiserver $(BIN)/python -m pytest tests/contract $(ARGS)
 
 ## lint: style, spelling, types and the direction of dependencies
 lint: $(VENV)/.dev

@@ -27,7 +27,9 @@ from pytest_k8snet.lab.kube.controllers import (
     DaemonSets,
     Deployments,
     GarbageCollector,
+    Jobs,
     Namespaces,
+    Quotas,
     ReplicaSets,
 )
 from pytest_k8snet.lab.kube.kubelet import Heartbeat, Kit, Kubelet
@@ -144,6 +146,8 @@ class _Lab:
             Deployments(store),
             ReplicaSets(store),
             DaemonSets(store),
+            Jobs(store),
+            Quotas(store),
             ServiceEndpoints(store, spec),
             ServiceProxy(store, spec),
             DnsRecords(store, spec),

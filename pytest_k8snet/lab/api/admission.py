@@ -16,7 +16,7 @@ from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.objects import Object, clone, dig, mapping, metadata, name_of, timestamp
 from pytest_k8snet.lab.api.resources import CALICO_V3, Resource
 from pytest_k8snet.lab.api.status import Cause
-from pytest_k8snet.lab.api.validation import check_new, check_update
+from pytest_k8snet.lab.api.validation import check_new, check_update, strict_pools
 from pytest_k8snet.lab.spec import CalicoSpec
 
 #: A hook that sees an object before it is validated: ``hook(new, old)``, old None on creation.
@@ -25,11 +25,19 @@ Admission = Callable[[Object, Object | None], None]
 # Kubernetes' alphabet for generated names: no vowels, so that no words appear.
 _NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
+#: The finalizer of what is kept until its dependents are gone.
+FOREGROUND = "foregroundDeletion"
+
 _SET_BY_SERVER = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
 def prepare_create(
-    resource: Resource, obj: Object, *, hooks: Sequence[Admission], calico: CalicoSpec
+    resource: Resource,
+    obj: Object,
+    *,
+    hooks: Sequence[Admission],
+    calico: CalicoSpec,
+    dry_run: bool = False,
 ) -> None:
     """Make a new object ready to be stored.
 
@@ -52,7 +60,8 @@ def prepare_create(
     # A node registers itself with its status; everything else begins without one.
     if resource.has_status and resource.key != "nodes":
         obj.pop("status", None)
-    set_defaults(resource, obj)
+    if not (resource.aggregated and dry_run):
+        set_defaults(resource, obj, calico)
     for hook in hooks:
         hook(obj, None)
     check_new(resource, obj, calico)
@@ -86,11 +95,15 @@ def prepare_update(
         raise status.invalid(resource, name, [cause])
     uid = str(meta.get("uid") or old_meta["uid"])
     if uid != old_meta["uid"]:
+        place = "/".join(filter(None, (resource.plural, old_meta.get("namespace"), name)))
+        group = f"{resource.group}/" if resource.custom else ""
         raise status.conflict(
             resource,
             name,
-            f"Precondition failed: UID in precondition: {uid}, "
-            f"UID in object meta: {old_meta['uid']}",
+            "StorageError: invalid object, Code: 4, Key:"
+            f" {'' if resource.aggregated else '/'}{group}{place}, ResourceVersion: 0,"
+            f" AdditionalErrorMsg: Precondition failed: UID in precondition: {uid},"
+            f" UID in object meta: {old_meta['uid']}",
         )
     new["kind"], new["apiVersion"] = resource.kind, resource.api_version
     for key in (*_SET_BY_SERVER, "resourceVersion", "generation", "namespace"):
@@ -99,15 +112,37 @@ def prepare_update(
         else:
             meta.pop(key, None)
     meta.pop("managedFields", None)
+    _refuse_new_finalizers(resource, new, old)
     _keep_other_half(resource, new, old, subresource)
     if subresource != "status":
-        set_defaults(resource, new)
+        set_defaults(resource, new, calico)
         keep_allocated(resource, new, old)
         for hook in hooks:
             hook(new, old)
         check_update(resource, new, old, subresource, calico)
-    if resource.counts_generations and new.get("spec") != old.get("spec"):
+    # Being put on a node is no change of what is wanted of a pod.
+    counts = resource.counts_generations and subresource != "binding"
+    if counts and new.get("spec") != old.get("spec"):
         metadata(new)["generation"] = int(old_meta.get("generation", 1)) + 1
+
+
+def _refuse_new_finalizers(resource: Resource, new: Object, old: Object) -> None:
+    if not dig(old, "metadata.deletionTimestamp"):
+        return
+    before = dig(old, "metadata.finalizers", [])
+    added = [name for name in dig(new, "metadata.finalizers", []) if name not in before]
+    if added:
+        listed = ", ".join(f'"{name}"' for name in added)
+        why = (
+            "Forbidden: no new finalizers can be added if the object is being deleted, found new"
+            f" finalizers []string{{{listed}}}"
+        )
+        error = status.invalid(
+            resource, name_of(old), [Cause("FieldValueForbidden", "metadata.finalizers", why)]
+        )
+        # It is found at two places, and told once.
+        error.details = {**(error.details or {}), "causes": (error.details or {})["causes"] * 2}
+        raise error
 
 
 def _keep_other_half(resource: Resource, new: Object, old: Object, subresource: str) -> None:
@@ -155,38 +190,66 @@ def prepare_delete(
     *,
     grace_seconds: int | None,
     preconditions: Object | None,
+    foreground: bool = False,
 ) -> Object | None:
     """The object marked for deletion, or None when it goes at once.
 
+    Args:
+        resource: what it is.
+        old: the object.
+        grace_seconds: how long it may take, None for the object's own time.
+        preconditions: what must hold of it.
+        foreground: whether it is kept until its dependents are gone.
+
     Raises:
-        StatusError: 409 when a precondition does not hold.
+        StatusError: 403 for a namespace that stays; 409 when a precondition does not hold.
     """
+    name = name_of(old)
+    if resource.key == "namespaces" and name in ("default", "kube-system", "kube-public"):
+        raise status.forbidden(resource, name, "this namespace may not be deleted")
     _check_preconditions(resource, old, preconditions or {})
     grace = _grace_seconds(resource, old, grace_seconds)
     finalizers = dig(old, "metadata.finalizers", [])
+    if foreground and FOREGROUND not in finalizers:
+        finalizers = [*finalizers, FOREGROUND]
     if resource.key == "namespaces":
         finalizers = [*finalizers, *dig(old, "spec.finalizers", [])]
     if not grace and not finalizers:
         return None
+    return marked(resource, old, grace, finalizers=finalizers if foreground else None)
+
+
+def marked(
+    resource: Resource, old: Object, grace: int, *, finalizers: list[str] | None = None
+) -> Object:
+    """An object that is on its way out, as it is shown meanwhile."""
     new: Object = clone(old)
     meta = new["metadata"]
-    if "deletionTimestamp" not in meta or grace < int(meta["deletionGracePeriodSeconds"]):
+    if finalizers is not None:
+        meta["finalizers"] = finalizers
+    if "deletionTimestamp" not in meta or grace < int(meta.get("deletionGracePeriodSeconds", 0)):
         meta["deletionTimestamp"] = timestamp(after_seconds=grace)
-        meta["deletionGracePeriodSeconds"] = grace
+        if resource.key != "namespaces":
+            meta["deletionGracePeriodSeconds"] = grace
+        if "generation" in meta:
+            meta["generation"] += 1
     if resource.key == "namespaces":
         new["status"] = {**(new.get("status") or {}), "phase": "Terminating"}
     return new
 
 
 def _check_preconditions(resource: Resource, old: Object, preconditions: Object) -> None:
-    for key, label in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
+    for key, label, may in (
+        ("uid", "UID", "deleted and then recreated"),
+        ("resourceVersion", "ResourceVersion", "modified"),
+    ):
         wanted, found = preconditions.get(key), old["metadata"][key]
         if wanted and wanted != found:
             why = (
-                f"Precondition failed: {label} in precondition: {wanted}, "
-                f"{label} in object meta: {found}"
+                f"the {label} in the precondition ({wanted}) does not match the {label} in record"
+                f" ({found}). The object might have been {may}"
             )
-            raise status.conflict(resource, name_of(old), why)
+            raise status.conflict(resource, name_of(old), why, kind=resource.qualified_kind)
 
 
 def _grace_seconds(resource: Resource, old: Object, asked: int | None) -> int:
@@ -203,10 +266,14 @@ def _grace_seconds(resource: Resource, old: Object, asked: int | None) -> int:
 # -- The values that the API server fills in where a client left a field out -----------------------
 
 
-def set_defaults(resource: Resource, obj: Object) -> None:
+def set_defaults(resource: Resource, obj: Object, calico: CalicoSpec) -> None:
     """Fill in an object in place; malformed parts are left for validation to refuse."""
     if resource.group == CALICO_V3 and resource.kind == "IPPool":
         _ip_pool(obj)
+    elif resource.kind == "IPPool" and strict_pools(resource, calico):
+        # What the custom resource's schema says since then.
+        if isinstance(obj.get("spec"), dict):
+            _fill(obj["spec"], assignmentMode="Automatic", nodeSelector="all()")
     elif resource.kind in _DEFAULTS and not resource.custom:
         _DEFAULTS[resource.kind](obj)
 
@@ -244,7 +311,7 @@ def _pod(obj: Object) -> None:
     # Only pods themselves, not the templates of pods, get what admission plugins add.
     service_account = spec.setdefault("serviceAccountName", "default")
     spec["serviceAccount"] = service_account
-    _fill(spec, priority=0, preemptionPolicy="PreemptLowerPriority")
+    _fill(spec, priority=0, preemptionPolicy="PreemptLowerPriority", enableServiceLinks=True)
     tolerations = spec.setdefault("tolerations", [])
     if isinstance(tolerations, list):
         for condition in ("not-ready", "unreachable"):
@@ -293,7 +360,6 @@ def _pod_spec(spec: Object) -> None:
         dnsPolicy="ClusterFirst",
         securityContext={},
         schedulerName="default-scheduler",
-        enableServiceLinks=True,
     )
     for container in [*_objects(spec.get("initContainers")), *_objects(spec.get("containers"))]:
         _container(container, host_network=bool(spec.get("hostNetwork")))
@@ -383,6 +449,36 @@ def _daemon_set(obj: Object) -> None:
     _fill(mapping(obj, "status"), **dict.fromkeys(counts, 0))
 
 
+def _job(obj: Object) -> None:
+    spec, uid = mapping(obj, "spec"), obj["metadata"].get("uid", "")
+    _fill(
+        spec,
+        parallelism=1,
+        completions=1,
+        backoffLimit=6,
+        completionMode="NonIndexed",
+        suspend=False,
+        podReplacementPolicy="TerminatingOrFailed",
+    )
+    if not spec.get("manualSelector"):
+        own = {"batch.kubernetes.io/controller-uid": uid}
+        spec["selector"] = {"matchLabels": own}
+        names = {"batch.kubernetes.io/job-name": name_of(obj), "job-name": name_of(obj)}
+        meta = mapping(mapping(spec, "template"), "metadata")
+        labels = mapping(meta, "labels")
+        meta["labels"] = {**labels, **own, "controller-uid": uid, **names}
+    _template(spec)
+
+
+def _network_policy(obj: Object) -> None:
+    spec = mapping(obj, "spec")
+    kinds = ["Ingress", *(["Egress"] if spec.get("egress") else [])]
+    spec.setdefault("policyTypes", kinds)
+    for rule in [*_objects(spec.get("ingress")), *_objects(spec.get("egress"))]:
+        for port in _objects(rule.get("ports")):
+            port.setdefault("protocol", "TCP")
+
+
 def _template(spec: Object) -> None:
     template = spec.get("template")
     if isinstance(template, dict):
@@ -396,6 +492,17 @@ def _binding(obj: Object) -> None:
     for subject in _objects(obj.get("subjects")):
         own = "" if subject.get("kind") == "ServiceAccount" else group
         subject.setdefault("apiGroup", own)
+
+
+def _limit_range(obj: Object) -> None:
+    for item in _objects(dig(obj, "spec.limits")):
+        if item.get("type") != "Container":
+            continue
+        for source, target in (("max", "default"), ("default", "defaultRequest")):
+            if isinstance(item.get(source), dict):
+                item[target] = {**item[source], **(item.get(target) or {})}
+        if isinstance(item.get("min"), dict):
+            item["defaultRequest"] = {**item["min"], **(item.get("defaultRequest") or {})}
 
 
 def _secret(obj: Object) -> None:
@@ -437,6 +544,9 @@ _DEFAULTS: dict[str, Callable[[Object], None]] = {
     "Deployment": _deployment,
     "ReplicaSet": _replica_set,
     "DaemonSet": _daemon_set,
+    "Job": _job,
+    "NetworkPolicy": _network_policy,
+    "LimitRange": _limit_range,
     "Secret": _secret,
     "RoleBinding": _binding,
     "ClusterRoleBinding": _binding,

@@ -13,7 +13,7 @@ from pytest_k8snet.lab.api.schema import Field, types
 from pytest_k8snet.lab.api.store import Store
 
 #: The Kubernetes whose API the lab speaks.
-KUBERNETES_VERSION = "v1.32.0"
+KUBERNETES_VERSION = "v1.34.4"
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
@@ -25,6 +25,10 @@ def version() -> Object:
     return {
         "major": major,
         "minor": minor,
+        "emulationMajor": major,
+        "emulationMinor": minor,
+        "minCompatibilityMajor": major,
+        "minCompatibilityMinor": str(int(minor) - 1),
         "gitVersion": f"{KUBERNETES_VERSION}+k8snet-lab",
         "gitCommit": "",
         "gitTreeState": "clean",
@@ -263,6 +267,7 @@ _SCALARS: dict[str, Object] = {
     "i": {"type": "integer"},
     "b": {"type": "boolean"},
     "t": {"type": "string", "format": "date-time"},
+    "u": {"type": "string", "format": "date-time"},
     "x": {"type": "string", "format": "byte"},
     "q": {"oneOf": [{"type": "string"}, {"type": "number"}]},
     "is": {"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"},

@@ -1,37 +1,56 @@
-"""Commands in containers over a WebSocket: Kubernetes' protocols v4 and v5 ``.channel.k8s.io``.
+"""Commands in containers, and their output.
 
-Each message begins with a byte that names its channel. As on a real cluster, a command goes on when
-its client hangs up, and a stream ends only when the command has ended *and* everyone who inherited
-its output has closed it.
+As on a real cluster, a command goes on when its client hangs up, and a stream ends only when the
+command has ended *and* everyone who inherited its output has closed it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from pytest_k8snet.lab.api import status
-from pytest_k8snet.lab.api.faults import ApiFaults, abort
+from pytest_k8snet.lab.api.channels import (
+    CLOSE,
+    RESIZE,
+    STATUS,
+    STDERR,
+    STDIN,
+    STDOUT,
+    V5,
+    Channels,
+    agree,
+)
+from pytest_k8snet.lab.api.faults import ApiFaults
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.request import Target, integer, is_true
+from pytest_k8snet.lab.api.status import Cause, StatusError
 from pytest_k8snet.lab.api.store import Store
 
 
-class ExecutableNotFound(Exception):  # noqa: N818 -- the OCI runtime's own words
-    """The container has no such program; nothing was started.
+class NotStarted(Exception):  # noqa: N818 -- what has become of the command
+    """A command was not started, for the reason that the OCI runtime gives."""
+
+
+class ExecutableNotFound(NotStarted):
+    """The container has no such program, or none that may be executed.
 
     Args:
         executable: the name that was looked for.
+        why: what is the matter with it.
     """
 
-    def __init__(self, executable: str) -> None:
-        super().__init__(f'exec: "{executable}": executable file not found in $PATH')
+    def __init__(self, executable: str, why: str = "executable file not found in $PATH") -> None:
+        said = f'exec: "{executable}": {why}'
+        super().__init__(f"exec failed: unable to start container process: {said}")
         self.executable = executable
 
 
@@ -90,6 +109,23 @@ class ContainerRuntime(Protocol):
             ExecutableNotFound: the container has no such program.
         """
 
+    async def attach(self, namespace: str, pod: str, container: str) -> RunningProcess:
+        """What runs in a container, as if it had been started just now.
+
+        Raises:
+            StatusError: the container does not run, as a kubelet would say it.
+        """
+
+    async def connect(
+        self, namespace: str, pod: str, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a port of a pod's own loopback.
+
+        Raises:
+            OSError: nobody listens there.
+            StatusError: the pod does not run.
+        """
+
     def logs(
         self, namespace: str, pod: str, container: str, options: LogOptions
     ) -> AsyncIterator[bytes]:
@@ -122,11 +158,8 @@ def container_of(store: Store, target: Target, wanted: str) -> str:
     return wanted
 
 
-PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-
-STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
-
 _CHUNK_BYTES = 32 * 1024
+_UPGRADE = "unable to upgrade connection: "
 
 
 class Commands:
@@ -139,61 +172,69 @@ class Commands:
         self._running: dict[asyncio.Task[None], RunningProcess] = {}
 
     async def serve(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """Run a command for a client and stream it.
+        """Run a command for a client, or attach it to what runs, and stream it.
 
         Raises:
-            StatusError: the request, or the kubelet, refuses; before the WebSocket opens.
+            StatusError: the request, or the kubelet, refuses; before the connection is upgraded.
         """
         query = request.query
         argv = query.getall("command", [])
         container = container_of(self._store, target, query.get("container", ""))
-        if not argv:
-            raise status.bad_request("you must specify at least 1 command for the container")
         wants = {name: is_true(query.get(name)) for name in ("stdin", "stdout", "stderr", "tty")}
         if not any(wants[name] for name in ("stdin", "stdout", "stderr")):
             raise status.bad_request("you must specify at least 1 of stdin, stdout, stderr")
-        socket = web.WebSocketResponse(protocols=PROTOCOLS, compress=False, max_msg_size=0)
-        ready = socket.can_prepare(request)
-        if not ready.ok or ready.protocol is None:
-            raise status.bad_request(
-                "unable to upgrade: the lab streams over WebSocket only, by the protocols "
-                + ", ".join(PROTOCOLS)
-            )
+        client = agree(request, wants)
+        if client is None:
+            return web.Response(status=403)
         process: RunningProcess | None = None
         outcome: Object = {}
+        newest = client.protocol == V5
         try:
-            process = await self._runtime.exec(
-                target.namespace,
-                target.name,
-                container,
-                list(argv),
-                stdin=wants["stdin"],
-                tty=wants["tty"],
-            )
-        except ExecutableNotFound as error:
-            outcome = not_started(error)
-        await socket.prepare(request)
-        client = _Client(socket, request)
+            if target.subresource == "attach":
+                process = await self._runtime.attach(target.namespace, target.name, container)
+            elif not argv:
+                raise NotStarted("exec failed: args must not be empty")
+            else:
+                process = await self._runtime.exec(
+                    target.namespace,
+                    target.name,
+                    container,
+                    list(argv),
+                    stdin=wants["stdin"],
+                    tty=wants["tty"],
+                )
+        except NotStarted as error:
+            outcome = not_started(error, newest=newest)
+        except StatusError as error:
+            if error.code != 500:
+                raise
+            if not newest:
+                # The kubelet's own answer, which the API server passes on as it is.
+                why = error.message.removeprefix("Internal error occurred: ")
+                return web.Response(status=500, text=why.removeprefix(_UPGRADE))
+            outcome = refused(error.message.removeprefix("Internal error occurred: "))
+        response = await client.open()
+        if wants["stdout"]:
+            # A kubelet opens its channels so.
+            await client.send(STDOUT, b"")
         if process is not None:
             await self._converse(process, client, argv, wants)
         elif not self._faults.takes_exec_stream():
             await client.send(STATUS, json.dumps(outcome).encode())
-        if await socket.close() and not client.gone:
-            # Both sides have said goodbye: no need to do it once more in the words of TLS.
-            client.cut()
-        return socket
+        await client.close()
+        return response
 
     async def _converse(
         self,
         process: RunningProcess,
-        client: _Client,
+        client: Channels,
         argv: Sequence[str],
         wants: dict[str, bool],
     ) -> None:
         output = asyncio.create_task(self._outlive(process, client, argv, wants))
         self._running[output] = process
         output.add_done_callback(lambda task: self._running.pop(task, None))
-        incoming = asyncio.create_task(_receive(client.socket, process))
+        incoming = asyncio.create_task(_receive(client, process))
         try:
             # The client's leave ends this conversation, not the command.
             await asyncio.wait({output, incoming}, return_when=asyncio.FIRST_COMPLETED)
@@ -207,7 +248,7 @@ class Commands:
     async def _outlive(
         self,
         process: RunningProcess,
-        client: _Client,
+        client: Channels,
         argv: Sequence[str],
         wants: dict[str, bool],
     ) -> None:
@@ -220,7 +261,8 @@ class Commands:
         if self._faults.takes_exec_stream():
             client.cut()
         else:
-            await client.send(STATUS, json.dumps(ended(argv, code)).encode())
+            outcome = ended(argv, code, newest=client.protocol == V5)
+            await client.send(STATUS, json.dumps(outcome).encode())
 
     async def close(self) -> None:
         """End every command that still runs."""
@@ -231,87 +273,64 @@ class Commands:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-class _Client:
-    """The other end of a stream, until it goes."""
-
-    def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
-        self.socket = socket
-        self._request = request
-        self.gone = False
-
-    async def send(self, channel: int, data: bytes) -> None:
-        if self.gone or self.socket.closed:
-            return
-        try:
-            await self.socket.send_bytes(bytes([channel]) + data)
-        except (ConnectionError, RuntimeError):
-            self.gone = True
-
-    def cut(self) -> None:
-        """Break the connection off, as a lost network would."""
-        self.gone = True
-        abort(self._request.transport)
-
-
 async def _pump(
-    reader: asyncio.StreamReader, client: _Client, channel: int, *, wanted: bool
+    reader: asyncio.StreamReader, client: Channels, channel: int, *, wanted: bool
 ) -> None:
     while chunk := await reader.read(_CHUNK_BYTES):
         if wanted:
             await client.send(channel, chunk)
 
 
-async def _receive(socket: web.WebSocketResponse, process: RunningProcess) -> None:
+async def _receive(client: Channels, process: RunningProcess) -> None:
     """Pass on what the client sends, until it hangs up."""
     stdin = process.stdin
-    async for message in socket:
-        if message.type is WSMsgType.TEXT:
-            data = message.data.encode()
-        elif message.type is WSMsgType.BINARY:
-            data = message.data
-        else:
-            continue
-        channel, payload = data[:1], data[1:]
-        if channel == bytes([STDIN]) and stdin is not None:
+    async for channel, payload in client.messages():
+        if channel == STDIN and stdin is not None:
             try:
                 stdin.write(payload)
                 await stdin.drain()
             except ConnectionError:
                 # The command does not read any more; what is sent to it is lost, as in a pipe.
                 stdin = None
-        elif channel == bytes([CLOSE]) and payload[:1] == bytes([STDIN]) and stdin is not None:
+        elif channel == CLOSE and payload[:1] == bytes([STDIN]) and stdin is not None:
             stdin.close()
             stdin = None
-        elif channel == bytes([RESIZE]):
-            size = json.loads(payload)
-            process.resize(int(size["Width"]), int(size["Height"]))
+        elif channel == RESIZE:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                size = json.loads(payload)
+                process.resize(int(size["Width"]), int(size["Height"]))
 
 
-def ended(argv: Sequence[str], code: int) -> Object:
-    """The Status of a command that has ended."""
+def ended(argv: Sequence[str], code: int, *, newest: bool) -> Object:
+    """The Status of a command that has ended; v5 of the protocol words it otherwise than v4."""
     if code == 0:
         return {"metadata": {}, "status": "Success"}
-    command = " ".join(argv)
+    said = f"error executing command [{' '.join(argv)}], exit code {code}"
+    if newest:
+        said = f"command terminated with exit code {code}"
     return {
         "metadata": {},
         "status": "Failure",
-        "message": "command terminated with non-zero exit code: error executing command"
-        f" [{command}], exit code {code}",
+        "message": f"command terminated with non-zero exit code: {said}",
         "reason": "NonZeroExitCode",
         "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
     }
 
 
-def not_started(error: ExecutableNotFound) -> Object:
+def not_started(error: NotStarted, *, newest: bool) -> Object:
     """The Status of a command that the container does not have: no exit code, as none was run."""
     why = (
-        "error executing command in container: failed to exec in container: failed to start exec:"
-        f" OCI runtime exec failed: exec failed: unable to start container process: {error}:"
-        " unknown"
+        "error executing command in container: failed to exec in container: failed to start exec"
+        f' "{uuid.uuid4().hex * 2}": OCI runtime exec failed: {error}: unknown'
     )
-    refused = status.internal_error(why)
-    refused.details = {"causes": [{"message": why}]}
-    return refused.to_dict()
+    return refused(f"Internal error occurred: {why}" if newest else why)
+
+
+def refused(why: str) -> Object:
+    """The Status of a command that the kubelet does not run."""
+    error = status.internal_error(why)
+    error.details = {"causes": [{"message": why}]}
+    return error.to_dict()
 
 
 # -- Logs ------------------------------------------------------------------------------------------
@@ -329,6 +348,18 @@ async def send_logs(
         StatusError: the request, or the kubelet, refuses.
     """
     query = request.query
+    for name in ("tailLines", "sinceSeconds", "limitBytes"):
+        low = 0 if name == "tailLines" else 1
+        if (integer(query, name) or low) < low:
+            said = "greater than or equal to 0" if low == 0 else "greater than 0"
+            cause = Cause(
+                "FieldValueInvalid", name, f"Invalid value: {query[name]}: must be {said}"
+            )
+            options = replace(target.resource, kind="PodLogOptions")
+            raise status.invalid(options, target.name, [cause])
+    pod = store.get(target.resource, target.name, target.namespace)
+    if not dig(pod, "spec.nodeName"):
+        return web.Response(status=204)
     limit, since = integer(query, "limitBytes"), _since(query)
     timestamps = is_true(query.get("timestamps"))
     chunks = runtime.logs(
@@ -381,7 +412,8 @@ def _since(query: Mapping[str, str]) -> datetime | None:
     try:
         return datetime.fromisoformat(moment.replace("Z", "+00:00"))
     except ValueError:
-        raise status.bad_request(f"sinceTime: cannot parse {moment!r} as a time") from None
+        why = f'sinceTime: cannot parse "{moment}" as a time'
+        raise status.bad_request(why) from None
 
 
 async def _newer(

@@ -255,6 +255,41 @@ def _containers(field: str) -> Callable[[Object], str]:
     return text_of
 
 
+def _job_status(job: Object) -> str:
+    ended = [
+        one["type"]
+        for one in dig(job, "status.conditions", [])
+        if one["status"] == "True" and one["type"] in ("Complete", "Failed", "Suspended")
+    ]
+    return ended[0] if ended else "Running"
+
+
+def _job_completions(job: Object) -> str:
+    return f"{dig(job, 'status.succeeded', 0)}/{dig(job, 'spec.completions', 1)}"
+
+
+def _job_duration(job: Object) -> str:
+    begun, ended = dig(job, "status.startTime"), dig(job, "status.completionTime")
+    if begun and ended:
+        first, last = (datetime.fromisoformat(one.replace("Z", "+00:00")) for one in (begun, ended))
+        return duration(int((last - first).total_seconds()))
+    return age(begun) if begun else ""
+
+
+def _quota_of(field: str) -> Callable[[Object], str]:
+    """How much of a quota is used: its limits, or all else."""
+
+    def text_of(quota: Object) -> str:
+        hard, used = dig(quota, "status.hard", {}), dig(quota, "status.used", {})
+        return ", ".join(
+            f"{name}: {used.get(name, 0)}/{hard[name]}"
+            for name in sorted(hard)
+            if name.startswith("limits.") == (field == "limits")
+        )
+
+    return text_of
+
+
 def _data_count(obj: Object) -> int:
     return len(obj.get("data") or {}) + len(obj.get("binaryData") or {})
 
@@ -320,6 +355,17 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         ("Up-to-date", "#status.updatedNumberScheduled"), ("Available", "#status.numberAvailable"),
         ("Node Selector", _labels("spec.template.spec.nodeSelector")), *_WORKLOAD,
     ),
+    "jobs.batch": (
+        ("Status", _job_status), ("Completions", _job_completions), ("Duration", _job_duration),
+        _AGE,
+    ),
+    "networkpolicies.networking.k8s.io": ((
+        "Pod-Selector", lambda obj: label_selector_text(dig(obj, "spec.podSelector"))
+    ), _AGE),
+    "resourcequotas": (
+        ("Request", _quota_of("requests")), ("Limit", _quota_of("limits")), _AGE,
+    ),
+    "limitranges": (("Created At", "metadata.creationTimestamp"),),
     "namespaces": (("Status", "status.phase"), _AGE),
     "configmaps": (("Data", _data_count), _AGE),
     "secrets": (("Type", "type"), ("Data", _data_count), _AGE),

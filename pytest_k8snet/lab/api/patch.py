@@ -10,8 +10,7 @@ from jsonpointer import JsonPointerException
 from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.objects import Object, clone
 from pytest_k8snet.lab.api.resources import Resource
-from pytest_k8snet.lab.api.schema import Field, field_of
-from pytest_k8snet.lab.api.status import Cause
+from pytest_k8snet.lab.api.schema import Field, field_of, json_type
 
 MEDIA_TYPES = {
     "application/json-patch+json": "json",
@@ -26,7 +25,7 @@ def accepted_media_types(resource: Resource) -> list[str]:
     return [
         media_type
         for media_type, kind in MEDIA_TYPES.items()
-        if kind != "strategic" or not resource.custom
+        if kind != "strategic" or not resource.custom or resource.aggregated
     ]
 
 
@@ -38,15 +37,15 @@ def apply(resource: Resource, obj: Object, patch: Any, kind: str) -> Object:
             take, 422 for a JSON patch that cannot be applied.
     """
     if kind == "json":
-        return _json_patch(resource, obj, patch)
+        return _json_patch(obj, patch)
     if not isinstance(patch, dict):
         raise status.bad_request(
-            "error decoding patch: json: cannot unmarshal array into Go value of type"
+            f"error decoding patch: json: cannot unmarshal {json_type(patch)} into Go value of type"
             " map[string]interface {}"
         )
     if kind == "merge" or (kind == "apply" and resource.custom):
         merged: Object = merge(obj, patch)
-    elif resource.custom:
+    elif resource.custom and not resource.aggregated:
         raise status.unsupported_media_type(accepted_media_types(resource))
     else:
         merged = strategic_merge(obj, patch, resource.kind)
@@ -69,31 +68,26 @@ def merge(target: Any, patch: Any) -> Any:
     return result
 
 
-def _json_patch(resource: Resource, obj: Object, patch: Any) -> Object:
+#: A JSON patch that fits no object, whatever the reason: Kubernetes does not tell it.
+_UNPROCESSABLE = "the server rejected our request due to an error in our request"
+
+
+def _json_patch(obj: Object, patch: Any) -> Object:
     if not isinstance(patch, list):
         raise status.bad_request(
-            "error decoding patch: json: cannot unmarshal object into Go value of type"
-            " jsonpatch.Patch"
+            f"error decoding patch: json: cannot unmarshal {json_type(patch)} into Go value of type"
+            " []handlers.jsonPatchOp"
         )
-    name = str(obj["metadata"]["name"])
     try:
         result = jsonpatch.JsonPatch(patch).apply(obj, in_place=False)
-    except jsonpatch.InvalidJsonPatch as error:
-        raise status.bad_request(f"error decoding patch: {error}") from None
-    except jsonpatch.JsonPatchTestFailed as error:
-        raise _unprocessable(resource, name, f"testing failed: {error}") from None
-    except (jsonpatch.JsonPatchException, JsonPointerException, TypeError, KeyError) as error:
-        raise _unprocessable(resource, name, str(error)) from None
+    except (
+        jsonpatch.JsonPatchException, JsonPointerException, TypeError, KeyError, AttributeError,
+        ValueError, IndexError,
+    ):  # fmt: skip
+        raise status.StatusError(422, "Invalid", _UNPROCESSABLE, {}) from None
     if not isinstance(result, dict):
-        raise status.bad_request("error decoding patch: the result is not an object")
+        raise status.StatusError(422, "Invalid", _UNPROCESSABLE, {})
     return result
-
-
-def _unprocessable(resource: Resource, name: str, why: str) -> status.StatusError:
-    # Kubernetes answers a patch that does not fit with 422 but without naming a field.
-    error = status.invalid(resource, name, [Cause("FieldValueInvalid", "patch", why)])
-    error.message = f"the server rejected our request due to an error in our request: {why}"
-    return error
 
 
 # -- Strategic merge -------------------------------------------------------------------------------
@@ -169,7 +163,7 @@ def _merge_list(present: list[Any], patch: list[Any], field: Field) -> list[Any]
     for item in patch:
         if not isinstance(item, dict) or field.merge_key not in item:
             raise status.bad_request(
-                f"map: {item} does not contain declared merge key: {field.merge_key}"
+                f"map: {_in_go(item)} does not contain declared merge key: {field.merge_key}"
             )
         at = _index(result, field.merge_key, item[field.merge_key])
         if item.get("$patch") == "delete":
@@ -181,6 +175,16 @@ def _merge_list(present: list[Any], patch: list[Any], field: Field) -> list[Any]
         else:
             result[at] = strategic_merge(result[at], item, field.of)
     return result
+
+
+def _in_go(value: Any) -> str:
+    """A value as Go prints it."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{_in_go(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(_in_go, value))}]"
+    constants = {None: "<nil>", True: "true", False: "false"}
+    return constants[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _index(items: list[Any], key: str, value: Any) -> int | None:

@@ -19,6 +19,11 @@ _VERBS = {
     "DELETE": ("deletecollection", "delete"),
 }
 
+
+class PageNotFound(Exception):  # noqa: N818 -- the words of the answer
+    """Nothing is served at a path, not even by an API group: plain text says so."""
+
+
 #: Subresources that a client opens a stream to: GET and POST mean the same there.
 STREAMS = frozenset({"exec", "attach", "portforward"})
 
@@ -53,6 +58,7 @@ def parse(registry: Registry, method: str, path: str, query: Mapping[str, str]) 
 
     Raises:
         StatusError: 404, nothing is served there; 405, the method is not.
+        PageNotFound: there is no such group and version, or it knows custom resources only.
     """
     steps = [step for step in path.split("/") if step]
     if steps[0] == "api" and len(steps) >= 3:
@@ -66,6 +72,8 @@ def parse(registry: Registry, method: str, path: str, query: Mapping[str, str]) 
     if rest[0] == "namespaces" and len(rest) >= 3 and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
     resource = registry.find(group, version, rest[0])
+    if resource is None and not registry.is_built_in(group, version):
+        raise PageNotFound
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
     if (
@@ -123,9 +131,8 @@ def integer(query: Mapping[str, str], name: str) -> int | None:
     try:
         return int(text)
     except ValueError:
-        raise status.bad_request(
-            f'strconv.ParseInt: parsing "{text}": invalid syntax (parameter {name})'
-        ) from None
+        why = f'strconv.ParseInt: parsing "{text}": invalid syntax'
+        raise status.bad_request(why) from None
 
 
 # -- Label and field selectors ---------------------------------------------------------------------
@@ -190,9 +197,10 @@ def _label_term(term: str, selector: str) -> Callable[[Mapping[str, str]], bool]
     if found := _EXISTS.match(term):
         key, absent = found["key"], bool(found["not"])
         return lambda labels: (key in labels) != absent
-    raise status.bad_request(
-        f'unable to parse requirement: found "{term}" in label selector "{selector}"'
-    )
+    # The scanner stops at the first thing that cannot follow.
+    found = re.match(r"^[^\s!=<>,()]+\s*(==|!=|=)?\s*[^\s!=<>,()]*\s*(?P<rest>\S)", term)
+    what = found["rest"] if found else term[:1]
+    raise status.bad_request(f"unable to parse requirement: found '{what}', expected: identifier")
 
 
 def match_labels(selector: Object | None, labels: Mapping[str, str]) -> bool:

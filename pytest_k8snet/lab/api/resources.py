@@ -38,6 +38,8 @@ class Resource:
         in_all: whether ``kubectl get all`` shows it.
         custom: whether it is defined by a CustomResourceDefinition: no strategic merge patch, and
             every update needs a resourceVersion.
+        aggregated: whether another API server than kube-apiserver serves it, and stores it as
+            custom resources.
         key: the storage key.
     """
 
@@ -51,6 +53,7 @@ class Resource:
     verbs: tuple[str, ...] = ()
     in_all: bool = False
     custom: bool = False
+    aggregated: bool = False
     key: str = ""
 
     @property
@@ -81,7 +84,7 @@ class Resource:
     @property
     def counts_generations(self) -> bool:
         """Whether ``metadata.generation`` grows with each change of the spec."""
-        return self.custom or self.group == "apps"
+        return self.custom or self.group in ("apps", "batch") or self.key == "pods"
 
 
 _ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -108,6 +111,10 @@ _TABLE: tuple[tuple[str, str, str, str, tuple[str, ...], str, str, str], ...] = 
     ("ReplicaSet", "replicasets", "apps/v1", "ns", _ALL, "rs", "status scale", "all"),
     ("DaemonSet", "daemonsets", "apps/v1", "ns", _ALL, "ds", "status", "all"),
     ("EndpointSlice", "endpointslices", "discovery.k8s.io/v1", "ns", _ALL, "", "", ""),
+    ("ResourceQuota", "resourcequotas", "v1", "ns", _ALL, "quota", "status", ""),
+    ("LimitRange", "limitranges", "v1", "ns", _ALL, "limits", "", ""),
+    ("Job", "jobs", "batch/v1", "ns", _ALL, "", "status", "all"),
+    ("NetworkPolicy", "networkpolicies", "networking.k8s.io/v1", "ns", _ALL, "netpol", "", ""),
     ("Lease", "leases", "coordination.k8s.io/v1", "ns", _ALL, "", "", ""),
     ("Role", "roles", f"{_RBAC}/v1", "ns", _ALL, "", "", ""),
     ("RoleBinding", "rolebindings", f"{_RBAC}/v1", "ns", _ALL, "", "", ""),
@@ -203,7 +210,7 @@ class Registry:
         if resource.group != CALICO_V1 or api_shape == "A":
             return [resource]
         native = replace(resource, group=CALICO_V3, version="v3")
-        return [resource, native] if api_shape == "B" else [native]
+        return [resource, replace(native, aggregated=True)] if api_shape == "B" else [native]
 
     def stored(self, key: str) -> Resource:
         """The resource with this storage key, in the version it is stored in.
@@ -213,9 +220,20 @@ class Registry:
         """
         return self._stored[key]
 
+    def stored_keys(self) -> list[str]:
+        """The storage keys of everything there is."""
+        return list(self._stored)
+
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         """The resource served at this place, or None."""
         return self._served.get((group, version, plural))
+
+    def is_built_in(self, group: str, version: str) -> bool:
+        """Whether the API server itself knows the group, and not only through definitions."""
+        return any(
+            not resource.custom and (resource.group, resource.version) == (group, version)
+            for resource in self._served.values()
+        )
 
     def served(self) -> list[Resource]:
         """Everything served, in the order of the table."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from functools import cache
 from typing import Any, Literal
 
@@ -18,8 +19,9 @@ from pytest_k8snet.lab.api.objects import Object
 # merge patch treats a list, the OpenAPI document, and decoding protobuf, in which kubectl sends
 # some objects. A kind without a line here is open: anything goes.
 #
-#   s i b t q x o *  string, integer, boolean, time, quantity (a string or a number), bytes (base64
-#                    in JSON), an object with whatever is in it, anything
+#   s i b q x o *    string, integer, boolean, quantity (a string or a number), bytes (base64 in
+#                    JSON), an object with whatever is in it, anything
+#   t u              a time, in seconds or in microseconds
 #   is               an integer or a string
 #   Name             another type of this table
 #   {s}              a map from strings to a type
@@ -194,15 +196,39 @@ EndpointConditions: ready:b serving:b terminating:b
 Endpoint: addresses:[s] conditions:EndpointConditions hostname:s targetRef:ObjectReference
   deprecatedTopology:{s} nodeName:s zone:s hints:o
 Event: @ metadata:ObjectMeta involvedObject:ObjectReference reason:s message:s source:EventSource
-  firstTimestamp:t lastTimestamp:t count:i type:s eventTime:t series:EventSeries action:s
+  firstTimestamp:t lastTimestamp:t count:i type:s eventTime:u series:EventSeries action:s
   related:ObjectReference reportingComponent:s reportingInstance:s
-EventSeries: count:i lastObservedTime:t
+EventSeries: count:i lastObservedTime:u
 EventSource: component:s host:s
 
 ConfigMap: @ metadata:ObjectMeta data:{s} binaryData:{x} immutable:b
 Secret: @ metadata:ObjectMeta data:{x} type:s stringData:{s} immutable:b
 ServiceAccount: @ metadata:ObjectMeta secrets:[ObjectReference|name]
   imagePullSecrets:[LocalObjectReference|name] automountServiceAccountToken:b
+
+ResourceQuota: @ metadata:ObjectMeta spec:ResourceQuotaSpec status:ResourceQuotaStatus
+ResourceQuotaSpec: hard:{q} scopes:[s] scopeSelector:*
+ResourceQuotaStatus: hard:{q} used:{q}
+LimitRange: @ metadata:ObjectMeta spec:LimitRangeSpec
+LimitRangeSpec: limits:[LimitRangeItem]
+LimitRangeItem: type:s max:{q} min:{q} default:{q} defaultRequest:{q} maxLimitRequestRatio:{q}
+NetworkPolicy: @ metadata:ObjectMeta spec:NetworkPolicySpec status:*
+NetworkPolicySpec: podSelector:LabelSelector ingress:[IngressRule] egress:[EgressRule]
+  policyTypes:[s]
+IngressRule: ports:[PolicyPort] from:[PolicyPeer]
+EgressRule: ports:[PolicyPort] to:[PolicyPeer]
+PolicyPort: protocol:s port:is endPort:i
+PolicyPeer: podSelector:LabelSelector namespaceSelector:LabelSelector ipBlock:IPBlock
+IPBlock: cidr:s except:[s]
+
+Job: @ metadata:ObjectMeta spec:JobSpec status:JobStatus
+JobSpec: parallelism:i completions:i activeDeadlineSeconds:i selector:LabelSelector
+  manualSelector:b template:PodTemplateSpec backoffLimit:i ttlSecondsAfterFinished:i
+  completionMode:s suspend:b podFailurePolicy:* backoffLimitPerIndex:i maxFailedIndexes:i
+  podReplacementPolicy:s managedBy:s successPolicy:*
+JobStatus: conditions:[JobCondition|type] startTime:t completionTime:t active:i succeeded:i
+  failed:i ...
+JobCondition: type:s status:s lastProbeTime:t lastTransitionTime:t reason:s message:s
 
 TokenRequest: @ metadata:ObjectMeta spec:TokenRequestSpec status:*
 TokenRequestSpec: audiences:[s] - boundObjectRef:* expirationSeconds:i
@@ -233,7 +259,7 @@ Scale: @ metadata:ObjectMeta spec:ScaleSpec status:*
 ScaleSpec: replicas:i
 
 Lease: @ metadata:ObjectMeta spec:LeaseSpec
-LeaseSpec: holderIdentity:s leaseDurationSeconds:i acquireTime:t renewTime:t leaseTransitions:i
+LeaseSpec: holderIdentity:s leaseDurationSeconds:i acquireTime:u renewTime:u leaseTransitions:i
   strategy:s preferredHolder:s
 
 Role: @ metadata:ObjectMeta rules:[PolicyRule]
@@ -267,7 +293,31 @@ _QUANTITY = re.compile(
     r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?$"
 )
 
-_TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")
+#: The layouts of metav1.Time and metav1.MicroTime, piece by piece: what fits, and its name in Go.
+_SECONDS = (
+    (r"\d{4}", "2006"), ("-", "-"), (r"\d\d", "01"), ("-", "-"), (r"\d\d", "02"), ("T", "T"),
+    (r"\d\d", "15"), (":", ":"), (r"\d\d", "04"), (":", ":"), (r"\d\d(\.\d+)?", "05"),
+)  # fmt: skip
+_MICROSECONDS = (*_SECONDS[:-1], (r"\d\d", "05"), (r"\.\d{6}", ".000000"))
+_ZONE = (r"Z|[+-]\d\d:\d\d", "Z07:00")
+
+
+def _time_error(text: str, letter: str) -> str:
+    """What Go says of a text that is no time of the layout; empty when it is one."""
+    layout = (*(_SECONDS if letter == "t" else _MICROSECONDS), _ZONE)
+    said = f'parsing time "{text}" as "{"".join(name for _, name in layout)}": '
+    rest = text
+    for pattern, name in layout:
+        found = re.match(pattern, rest)
+        if found is None:
+            return f'{said}cannot parse "{rest}" as "{name}"'
+        rest = rest[found.end() :]
+    return f'parsing time "{text}": extra text: "{rest}"' if rest else ""
+
+
+_NO_QUANTITY = (
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+)
 
 Shape = Literal["value", "map", "list", "inline"]
 
@@ -315,6 +365,7 @@ class Problem:
         owner: the type that has the field, ``Container``.
         wanted: the type that belongs there, in Go's words; empty for an unknown field.
         found: the JSON type that is there instead.
+        why: what Go says of the value, where it says more than its type.
     """
 
     kind: Literal["unknown", "type"]
@@ -322,6 +373,7 @@ class Problem:
     owner: str
     wanted: str = ""
     found: str = ""
+    why: str = ""
 
 
 @cache
@@ -424,7 +476,10 @@ def _conform_value(of: str, value: Any, path: str, owner: str) -> Iterator[Probl
     if of in types() and isinstance(value, dict):
         yield from _conform_type(of, value, path)
     elif of in types() or not _is_a(of, value):
-        yield Problem("type", path, owner, _go_type(of), json_type(value))
+        why = ""
+        if isinstance(value, str):
+            why = _time_error(value, of) if of in "tu" else _NO_QUANTITY if of == "q" else ""
+        yield Problem("type", path, owner, _go_type(of), json_type(value), why)
 
 
 def _is_a(letter: str, value: Any) -> bool:
@@ -438,8 +493,32 @@ def _is_a(letter: str, value: Any) -> bool:
             return isinstance(value, dict)
         case "is" if whole:
             return True
-    pattern = {"t": _TIME, "q": _QUANTITY}.get(letter)
-    return isinstance(value, str) and (pattern is None or bool(pattern.match(value)))
+    if not isinstance(value, str):
+        return False
+    if letter in "tu":
+        return not _time_error(value, letter)
+    return letter != "q" or bool(_QUANTITY.match(value))
+
+
+_POWERS = {
+    "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000), "": Fraction(1),
+    **{letter: Fraction(1000 ** (index + 1)) for index, letter in enumerate("kMGTPE")},
+    **{f"{letter}i": Fraction(1024 ** (index + 1)) for index, letter in enumerate("KMGTPE")},
+}  # fmt: skip
+
+
+def amount(quantity: Any) -> Fraction:
+    """How much a quantity is; nothing where it is no quantity."""
+    if isinstance(quantity, Fraction):
+        return quantity
+    found = _QUANTITY.match(str(quantity))
+    if found is None:
+        return Fraction(0)
+    suffix = found[3] or ""
+    number = str(quantity)[: len(str(quantity)) - len(suffix)]
+    if suffix[:1] in ("e", "E") and suffix[1:]:
+        return Fraction(number) * Fraction(10) ** int(suffix[1:])
+    return Fraction(number) * _POWERS[suffix]
 
 
 def quantity(value: Any) -> Any:
@@ -450,15 +529,17 @@ def quantity(value: Any) -> Any:
 
 
 def _go_type(of: str) -> str:
-    letters = {"s": "string", "i": "int32", "b": "bool", "t": "v1.Time", "x": "[]uint8",
-               "q": "resource.Quantity", "is": "intstr.IntOrString", "o": "v1.Object"}  # fmt: skip
+    letters = {
+        "s": "string", "i": "int32", "b": "bool", "t": "v1.Time", "u": "v1.MicroTime",
+        "x": "[]uint8", "q": "resource.Quantity", "is": "intstr.IntOrString", "o": "v1.Object",
+    }  # fmt: skip
     return letters.get(of, f"v1.{of}")
 
 
 def json_type(value: Any) -> str:
     """The JSON type of a value, as Go's decoder names it."""
     names = {bool: "bool", dict: "object", list: "array", str: "string"}
-    return names.get(type(value), "number")
+    return next((name for kind, name in names.items() if isinstance(value, kind)), "number")
 
 
 # -- Protobuf -------------------------------------------------------------------------------------
@@ -498,8 +579,9 @@ def decode(body: bytes) -> Object:
         if kind not in types():
             raise status.unsupported_media_type(("application/json", "application/yaml"))
         return {"apiVersion": api_version, "kind": kind, **_decode_type(kind, envelope[2])}
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise status.bad_request(f"the protobuf body cannot be decoded: {error!r}") from None
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
+        why = "the protobuf body cannot be decoded: it is cut off or garbled"
+        raise status.bad_request(why) from None
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
@@ -573,13 +655,13 @@ def _decode_value(field: Field, raw: Any) -> Any:
         case "is":
             parts = dict(_fields(raw))
             return parts.get(3, b"").decode() if parts.get(1) else parts.get(2, 0)
-        case "t":
+        case "t" | "u":
             parts = dict(_fields(raw))
             if 1 not in parts:
                 return None
             moment = datetime.fromtimestamp(parts[1], UTC)
-            if nanoseconds := parts.get(2):
-                moment = moment.replace(microsecond=nanoseconds // 1000)
+            if field.of == "u":
+                moment = moment.replace(microsecond=parts.get(2, 0) // 1000)
                 return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         case "*" | "o":

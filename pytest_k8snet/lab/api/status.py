@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,28 @@ REASONS = {
     503: "ServiceUnavailable",
     504: "Timeout",
 }
+
+
+#: What a client is to be warned of, beside its answer.
+_WARNINGS: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
+
+
+def warn(text: str) -> None:
+    """Warn whoever sent the request that is worked on; what nobody asked for warns nobody."""
+    warnings = _WARNINGS.get()
+    if warnings is not None and text not in warnings:
+        warnings.append(text)
+
+
+@contextmanager
+def warnings_collected() -> Iterator[list[str]]:
+    """The warnings that are given until the context ends."""
+    found: list[str] = []
+    token = _WARNINGS.set(found)
+    try:
+        yield found
+    finally:
+        _WARNINGS.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +72,7 @@ class StatusError(Exception):
         code: the HTTP status code.
         reason: the machine-readable reason, e.g. ``NotFound``.
         message: the sentence a person reads.
-        details: what it concerns: group, kind, name, causes.
+        details: what it concerns: group, kind, name, causes. Empty and none differ on the wire.
         retry_after_seconds: sent as ``Retry-After`` when not None.
     """
 
@@ -64,7 +89,7 @@ class StatusError(Exception):
         self.code = code
         self.reason = reason
         self.message = message
-        self.details = details or {}
+        self.details = details
         self.retry_after_seconds = retry_after_seconds
 
     def to_dict(self) -> Object:
@@ -78,7 +103,7 @@ class StatusError(Exception):
         }
         if self.reason:
             status["reason"] = self.reason
-        if self.details:
+        if self.details is not None:
             status["details"] = self.details
         status["code"] = self.code
         return status
@@ -101,7 +126,7 @@ def not_found(resource: Resource, name: str) -> StatusError:
 
 def no_such_resource() -> StatusError:
     """404: the path leads to nothing that is served."""
-    return StatusError(404, "NotFound", "the server could not find the requested resource")
+    return StatusError(404, "NotFound", "the server could not find the requested resource", {})
 
 
 def already_exists(resource: Resource, name: str) -> StatusError:
@@ -114,8 +139,15 @@ def already_exists(resource: Resource, name: str) -> StatusError:
     )
 
 
-def conflict(resource: Resource, name: str, why: str = "") -> StatusError:
-    """409: a stale resourceVersion, or a precondition that does not hold."""
+def conflict(resource: Resource, name: str, why: str = "", *, kind: str = "") -> StatusError:
+    """409: a stale resourceVersion, or a precondition that does not hold.
+
+    Args:
+        resource: what the object is.
+        name: the object's.
+        why: instead of the usual sentence.
+        kind: what it is called instead of its plural.
+    """
     why = why or (
         "the object has been modified; please apply your changes to the latest version"
         " and try again"
@@ -123,8 +155,8 @@ def conflict(resource: Resource, name: str, why: str = "") -> StatusError:
     return StatusError(
         409,
         "Conflict",
-        f'Operation cannot be fulfilled on {resource.qualified_plural} "{name}": {why}',
-        _about(resource, name),
+        f'Operation cannot be fulfilled on {kind or resource.qualified_plural} "{name}": {why}',
+        _about(resource, name, kind=kind.partition(".")[0]),
     )
 
 
@@ -150,10 +182,26 @@ def invalid(resource: Resource, name: str, causes: Iterable[Cause]) -> StatusErr
     )
 
 
-def forbidden(resource: Resource, name: str, why: str) -> StatusError:
+def invalid_options(kind: str, cause: Cause) -> StatusError:
+    """422: a parameter of the request is refused; the kind is that of the options."""
+    causes = [{"reason": cause.reason, "message": cause.message, "field": cause.field}]
+    details = {"group": "meta.k8s.io", "kind": kind, "causes": causes}
+    return StatusError(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {cause}', details)
+
+
+def unfit_patch(obj: Object, why: str) -> StatusError:
+    """422: what a patch makes of an object cannot be decoded."""
+    value = json.dumps(json.dumps(obj, separators=(",", ":"), sort_keys=True))
+    message = f"Invalid value: {value}: {why}"
+    causes = [{"reason": "FieldValueInvalid", "message": message, "field": "patch"}]
+    return StatusError(422, "Invalid", f' "" is invalid: patch: {message}', {"causes": causes})
+
+
+def forbidden(resource: Resource, name: str, why: str, **details: Any) -> StatusError:
     """403: not allowed, for the reason given."""
     subject = f'{resource.qualified_plural} "{name}"' if name else resource.qualified_plural
-    return StatusError(403, "Forbidden", f"{subject} is forbidden: {why}", _about(resource, name))
+    about = _about(resource, name, **details)
+    return StatusError(403, "Forbidden", f"{subject} is forbidden: {why}", about)
 
 
 def bad_request(message: str) -> StatusError:
@@ -172,6 +220,7 @@ def method_not_allowed() -> StatusError:
         405,
         "MethodNotAllowed",
         "the server does not allow this method on the requested resource",
+        {},
     )
 
 

@@ -18,6 +18,7 @@ from pytest_k8snet.lab.api import patch as patches
 from pytest_k8snet.lab.api import request, status
 from pytest_k8snet.lab.api.admission import (
     Admission,
+    marked,
     prepare_create,
     prepare_delete,
     prepare_update,
@@ -43,12 +44,14 @@ class Store:
         admission: hooks by storage key, called as ``hook(new, old)`` with ``old`` None on creation,
             after the defaults and before validation; they change ``new`` in place or raise
             StatusError.
+        validation: hooks that are called after validation, and only refuse.
     """
 
     def __init__(self, *, calico: CalicoSpec | None = None) -> None:
         self.calico = calico or CalicoSpec()
         self.registry = Registry(self.calico)
         self.admission: dict[str, list[Admission]] = defaultdict(list)
+        self.validation: dict[str, list[Admission]] = defaultdict(list)
         self._objects: dict[str, dict[Key, Object]] = defaultdict(dict)
         self._history: dict[str, History] = defaultdict(History)
         self._version = 1
@@ -123,7 +126,9 @@ class Store:
         if row.namespaced:
             metadata(obj).setdefault("namespace", namespace or "default")
             self._check_namespace(row, obj)
-        prepare_create(row, obj, hooks=self.admission[row.key], calico=self.calico)
+        prepare_create(row, obj, hooks=self.admission[row.key], calico=self.calico, dry_run=dry_run)
+        for hook in self.validation[row.key]:
+            hook(obj, None)
         if self.has(row, name_of(obj), namespace_of(obj)):
             raise status.already_exists(row, name_of(obj))
         return self._put(row, obj, None, dry_run=dry_run)
@@ -156,6 +161,9 @@ class Store:
             hooks=self.admission[row.key],
             calico=self.calico,
         )
+        if not subresource:
+            for hook in self.validation[row.key]:
+                hook(new, old)
         if unchanged(new, old):
             return self._seen_as(row, old)
         return self._put(row, new, old, dry_run=dry_run)
@@ -220,14 +228,22 @@ class Store:
           (``subresource="finalize"``).
         - Finalizers keep any object until an update has removed them.
         - ``propagation="Orphan"`` takes the object out of its dependents' ownerReferences;
-          ``Foreground`` is treated as ``Background``: the garbage collector follows.
+          ``Foreground`` keeps it until the garbage collector has deleted them.
 
         Raises:
             StatusError: 404, or 409 when a precondition does not hold.
         """
         row = self.resource(resource)
         old = self._existing(row, name, namespace)
-        new = prepare_delete(row, old, grace_seconds=grace_seconds, preconditions=preconditions)
+        new = prepare_delete(
+            row,
+            old,
+            grace_seconds=grace_seconds,
+            preconditions=preconditions,
+            foreground=propagation == "Foreground",
+        )
+        if new is None and row.key == "pods":
+            old = marked(row, old, 0)
         if dry_run:
             return self._seen_as(row, new or old)
         if propagation == "Orphan":
@@ -248,13 +264,21 @@ class Store:
                 event = await queue.get()
                 yield event.type, self._seen_as(row, event.object)
 
+    def forget(self) -> None:
+        """Forget all events: who watches from a version before now is too late."""
+        for key in self.registry.stored_keys():
+            self._history[key].forget(self._version)
+
     def history(self, resource: str | Resource) -> History:
         """The events of a resource, for the watch of the HTTP server."""
         return self._history[self.resource(resource).key]
 
     @staticmethod
     def _seen_as(row: Resource, obj: Object) -> Object:
-        return {**clone(obj), "apiVersion": row.api_version}
+        seen: Object = {**clone(obj), "apiVersion": row.api_version}
+        if row.aggregated:
+            seen["metadata"].pop("generation", None)
+        return seen
 
     @staticmethod
     def _key(row: Resource, name: str, namespace: str | None) -> Key:
@@ -275,6 +299,13 @@ class Store:
                 name_of(obj),
                 f"unable to create new content in namespace {namespace}"
                 " because it is being terminated",
+                causes=[
+                    {
+                        "reason": "NamespaceTerminating",
+                        "message": f"namespace {namespace} is being terminated",
+                        "field": "metadata.namespace",
+                    }
+                ],
             )
 
     def _put(
@@ -379,6 +410,11 @@ class History:
         """How many watches wait for events."""
         return len(self._queues)
 
+    def forget(self, version: int) -> None:
+        """Forget every event up to a version."""
+        self._events.clear()
+        self._forgotten = version
+
     def append(self, event: Event) -> None:
         """Remember one event and hand it to everyone who watches."""
         if len(self._events) == self._events.maxlen:
@@ -386,6 +422,10 @@ class History:
         self._events.append(event)
         for queue in self._queues:
             queue.put_nowait(event)
+
+    def still_as_at(self, version: int) -> bool:
+        """Whether nothing has happened since a version, as far as is known."""
+        return version >= self._forgotten and not self.since(version)
 
     def since(self, version: int) -> list[Event]:
         """The remembered events after a version, oldest first."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import ip_address, ip_network
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.objects import Object, clone, dig, name_of
 from pytest_k8snet.lab.api.request import match_labels
-from pytest_k8snet.lab.api.resources import CALICO_V3, Resource
+from pytest_k8snet.lab.api.resources import CALICO_V1, CALICO_V3, Resource
+from pytest_k8snet.lab.api.schema import amount, conform
 from pytest_k8snet.lab.api.status import Cause
 from pytest_k8snet.lab.spec import CalicoSpec
 
@@ -46,8 +48,8 @@ def check_update(
         yield from _whole(resource, new, calico)
         if resource.key == "pods" and subresource != "binding":
             yield from _pod_update(new, old)
-        elif resource.kind == "IPPool" and _strict_pools(resource, calico):
-            yield from _unchanged(new, old, "spec.cidr", "spec.blockSize")
+        elif resource.kind == "IPPool" and strict_pools(resource, calico):
+            yield from _pool_update(resource, new, old)
         elif resource.key == "services" and dig(new, "spec.type") != "ExternalName":
             yield from _unchanged(new, old, "spec.clusterIP")
         elif resource.kind in ("RoleBinding", "ClusterRoleBinding"):
@@ -61,16 +63,37 @@ def check_update(
 
 def _whole(resource: Resource, obj: Object, calico: CalicoSpec) -> Causes:
     yield from _metadata(resource, obj)
+    if resource.custom and resource.kind != "IPPool":
+        yield from _types(resource, obj)
     if resource.kind == "IPPool":
-        yield from _pool(obj, strict=_strict_pools(resource, calico))
+        yield from _pool(resource, obj, strict=strict_pools(resource, calico))
     elif resource.key in _CHECKS:
         yield from _CHECKS[resource.key](obj)
 
 
 def _refuse(resource: Resource, obj: Object, causes: Causes) -> None:
     found = list(causes)
-    if found:
-        raise status.invalid(resource, name_of(obj), found)
+    if not found:
+        return
+    if resource.aggregated and found[0].field.startswith("spec"):
+        # Its own server had nothing against it, the custom resource that it is stored as has.
+        resource = replace(resource, group=CALICO_V1, version="v1")
+    raise status.invalid(resource, name_of(obj), found)
+
+
+def _types(resource: Resource, obj: Object) -> Causes:
+    """Values of another type than the schema of a custom resource says."""
+    for problem in conform(resource.kind, clone(obj)):
+        if problem.kind == "type":
+            wanted = _OF_GO.get(problem.wanted, "object")
+            wanted = "array" if problem.wanted.startswith("[]") else wanted
+            found = {"bool": "boolean", "number": "integer"}.get(problem.found, problem.found)
+            why = f'{problem.path} in body must be of type {wanted}: "{found}"'
+            text = f'Invalid value: "{found}": {why}'
+            yield Cause("FieldValueTypeInvalid", problem.path, text)
+
+
+_OF_GO = {"int32": "integer", "bool": "boolean", "string": "string"}
 
 
 # -- Causes in Kubernetes' words -----------------------------------------------------------------
@@ -251,6 +274,9 @@ def _metadata(resource: Resource, obj: Object) -> Causes:
     # The API service of the core group is called "v1.", which is no domain name.
     elif resource.kind != "APIService":
         forms = {"namespaces": _DNS_LABEL, "services": _SERVICE_NAME}
+        if resource.aggregated:
+            yield from _aggregated_name(meta["name"])
+            return
         rbac = resource.group == "rbac.authorization.k8s.io"
         form = _PATH_SEGMENT if rbac else forms.get(resource.key, _DNS_SUBDOMAIN)
         yield from form("metadata.name", meta["name"])
@@ -262,6 +288,14 @@ def _metadata(resource: Resource, obj: Object) -> Causes:
         yield from _LABEL_KEY("metadata.annotations", key)
     if sum(len(key) + len(value) for key, value in annotations.items()) > _ANNOTATIONS_LIMIT_BYTES:
         yield _too_long("metadata.annotations", _ANNOTATIONS_LIMIT_BYTES)
+
+
+def _aggregated_name(name: str) -> Causes:
+    """The name of an object, as Calico's own API server sees it."""
+    form = rf"{_LABEL}(\.{_LABEL})*"
+    if not re.fullmatch(form, name):
+        why = "name must consist of lower case alphanumeric characters, '-' or '.'"
+        yield _invalid("Metadata.Name", {}, f"{why} (regex: {form})")
 
 
 def _labels(field: str, labels: Any) -> Causes:
@@ -292,6 +326,21 @@ def _action(field: str, value: Any) -> Causes:
         yield _missing(f"{field}.exec.command")
 
 
+def _resources(field: str, value: Any) -> Causes:
+    """Nobody asks for more than is allowed."""
+    limits = dig(value, "limits", {})
+    for name, request in dig(value, "requests", {}).items():
+        limit = limits.get(name)
+        if limit is not None and amount(request) > amount(limit):
+            why = f"must be less than or equal to {name} limit of {limit}"
+            yield _invalid(f"{field}.requests", request, why)
+
+
+def _positive(field: str, value: Any) -> Causes:
+    if value is not None and (not isinstance(value, int) or value <= 0):
+        yield _invalid(field, value, "must be greater than 0")
+
+
 _CONTAINER: Table = {
     "name": _required(_DNS_LABEL),
     "image": _required(),
@@ -305,6 +354,7 @@ _CONTAINER: Table = {
     "lifecycle.preStop": _action,
     "env": _each({"name": _required()}),
     "volumeMounts": _each({"name": _required(), "mountPath": _required()}, unique="mountPath"),
+    "resources": _resources,
     **_USER,
 }
 _AFFINITY_TERMS: Mapping[str, Table] = {
@@ -475,7 +525,7 @@ _ENDPOINTS: Table = {
 }
 _EFFECT = _required(_one_of("NoSchedule", "PreferNoSchedule", "NoExecute"))
 _NODE: Table = {"spec.taints": _each({"key": _required(), "effect": _EFFECT})}
-_LEASE: Table = {"spec.leaseDurationSeconds": _between(1, _INT32_MAX)}
+_LEASE: Table = {"spec.leaseDurationSeconds": _positive}
 
 
 _RULES: Table = {
@@ -507,52 +557,116 @@ _INSTALLATION: Table = {
 }
 
 
-def _strict_pools(resource: Resource, calico: CalicoSpec) -> bool:
+def strict_pools(resource: Resource, calico: CalicoSpec) -> bool:
     """Whether pools written as this resource are checked closely."""
     version = re.match(r"v?(\d+)\.(\d+)", calico.version)
     newer = version is not None and (int(version[1]), int(version[2])) >= (3, 32)
     return resource.group == CALICO_V3 or newer
 
 
-def _pool(pool: Object, *, strict: bool) -> Causes:
+def _pool(resource: Resource, pool: Object, *, strict: bool) -> Causes:
+    """What the schema of the custom resource says, and what its rules say once it is kept to.
+
+    Source of the texts: a recorded Calico 3.33 (``tests/data/kubernetes/pools-*.json``).
+    """
     spec = pool.get("spec")
     if not isinstance(spec, dict):
         yield _missing("spec")
         return
-    types = {str: ("cidr", "ipipMode", "vxlanMode"), int: ("blockSize",), bool: ("natOutgoing",)}
-    for kind, fields in types.items():
-        for field in fields:
-            value, at = spec.get(field), f"spec.{field}"
-            if value is not None and not isinstance(value, kind):
-                wanted = {str: "string", int: "integer", bool: "boolean"}[kind]
-                yield _invalid(at, value, f"{at} in body must be of type {wanted}")
-    if "cidr" not in spec:
+    wrong = [*_types(resource, pool), *_pool_schema(resource, spec, strict=strict)]
+    yield from wrong
+    if wrong and strict and wrong[0].field.startswith("spec"):
+        why = (
+            "some validation rules were not checked because the object was invalid; correct the"
+            " existing errors to complete validation"
+        )
+        yield _invalid("<nil>", None, why)
+    elif not wrong and strict:
+        yield from _pool_rules(spec)
+
+
+def _pool_schema(resource: Resource, spec: Object, *, strict: bool) -> Causes:
+    cidr = spec.get("cidr")
+    if resource.aggregated and not _network(cidr):
+        said = "must be specified" if cidr is None else "must be a valid subnet"
+        yield _invalid("IPPool.Spec.CIDR", cidr, f"IPPool CIDR {said}")
+    elif "cidr" not in spec:
         yield _missing("spec.cidr")
-    elif strict:
-        yield from _pool_closely(spec)
+    elif strict and isinstance(cidr, str) and not _network(cidr):
+        why = f'spec.cidr in body must be of type cidr: "{cidr}"'
+        yield Cause("FieldValueTypeInvalid", "spec.cidr", f"Invalid value: {_shown(cidr)}: {why}")
+    if strict:
+        yield from _fields("spec", spec, _POOL)
 
 
-def _pool_closely(spec: Object) -> Causes:
-    yield from _fields("spec", spec, _POOL)
+def _network(cidr: Any) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(str(cidr))
+    except ValueError:
+        return None
+
+
+def _pool_rules(spec: Object) -> Causes:
+    network = _network(spec["cidr"])
+    assert network is not None
     ipip, vxlan = (spec.get(field) or "Never" for field in ("ipipMode", "vxlanMode"))
     if "Never" not in (ipip, vxlan):
-        yield _invalid("spec", "object", "ipipMode and vxlanMode cannot both be enabled")
-    try:
-        network = ip_network(str(spec["cidr"]))
-    except ValueError:
-        yield _invalid("spec.cidr", spec["cidr"], "must be a valid CIDR without host bits")
-        return
+        yield _forbidden("spec", "ipipMode and vxlanMode cannot both be enabled")
     if network.version == 6 and ipip != "Never":
-        yield _invalid("spec.ipipMode", ipip, "IP-in-IP is not supported on an IPv6 pool")
+        yield _forbidden("spec", "ipipMode is not supported on an IPv6 pool")
     size, (low, high) = spec.get("blockSize"), (20, 32) if network.version == 4 else (116, 128)
-    yield from _between(low, high)("spec.blockSize", size)
+    if isinstance(size, int) and not low <= size <= high:
+        yield _invalid("spec", "object", _BLOCK_SIZES)
     if isinstance(size, int) and network.prefixlen > size:
-        why = f"its prefix must not be longer than the block size {size}"
-        yield _invalid("spec.cidr", spec["cidr"], f"IP pool is too small: {why}")
+        yield _invalid("spec", "object", _TOO_SMALL)
+
+
+_BLOCK_SIZES = (
+    "blockSize must be between 20 and 32 for IPv4 pools, and between 116 and 128 for IPv6 pools"
+)
+_TOO_SMALL = (
+    "IP pool size is too small for use with Calico IPAM. It must be equal to or greater than the"
+    " block size."
+)
+
+
+def _pool_update(resource: Resource, new: Object, old: Object) -> Causes:
+    """A pool keeps its addresses and its blocks."""
+    for field, shown, kind, text in (
+        ("cidr", "CIDR", "string", "CIDR"),
+        ("blockSize", "BlockSize", "integer", "Block size"),
+    ):
+        before, after = dig(old, f"spec.{field}"), dig(new, f"spec.{field}")
+        if before is None or after == before:
+            continue
+        if resource.group == CALICO_V3:
+            where = f"IPPool.Spec.{shown}"
+            yield _invalid(where, after, f"IPPool {shown} cannot be modified")
+        else:
+            why = f"{text} cannot be changed; follow IP pool migration guide to avoid corruption."
+            yield _invalid(f"spec.{field}", kind, why)
 
 
 def _by(table: Table) -> Callable[[Object], Causes]:
     return lambda obj: _fields("", obj, table)
+
+
+def _job(job: Object) -> Causes:
+    spec = job.get("spec") or {}
+    yield from _fields("spec", spec, _JOB)
+    yield from _pod_spec("spec.template.spec", dig(spec, "template.spec", {}))
+
+
+_JOB: Table = {
+    "parallelism": _not_negative,
+    "completions": _not_negative,
+    "backoffLimit": _not_negative,
+    "template.spec.restartPolicy": _required(_one_of("OnFailure", "Never")),
+}
+_NETWORK_POLICY: Table = {
+    "spec.ingress": _each({"ports": _each({"protocol": _PROTOCOL})}),
+    "spec.egress": _each({"ports": _each({"protocol": _PROTOCOL})}),
+}
 
 
 _CHECKS: dict[str, Callable[[Object], Causes]] = {
@@ -570,5 +684,7 @@ _CHECKS: dict[str, Callable[[Object], Causes]] = {
     "deployments.apps": _workload,
     "replicasets.apps": _workload,
     "daemonsets.apps": _workload,
+    "jobs.batch": _job,
+    "networkpolicies.networking.k8s.io": _by(_NETWORK_POLICY),
     "installations.operator.tigera.io": _by(_INSTALLATION),
 }

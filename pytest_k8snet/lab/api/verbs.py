@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import binascii
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 from aiohttp import web
 
-from pytest_k8snet.lab.api import kubectl, patch, request, schema, status
+from pytest_k8snet.lab.api import kubectl, patch, request, status
+from pytest_k8snet.lab.api.body import (
+    check_identity,
+    conformed,
+    read_data,
+    read_object,
+    read_patch,
+    respond,
+    syntax_error,
+)
 from pytest_k8snet.lab.api.kubectl import label_selector_text
 from pytest_k8snet.lab.api.objects import Object, condition, dig, name_of, namespace_of
 from pytest_k8snet.lab.api.request import Target, integer, is_true, matcher
 from pytest_k8snet.lab.api.resources import Resource
-from pytest_k8snet.lab.api.schema import Problem, conform, json_type
 from pytest_k8snet.lab.api.status import Cause, StatusError
 from pytest_k8snet.lab.api.store import Event, Store, put_condition
 
@@ -25,6 +33,12 @@ from pytest_k8snet.lab.api.store import Event, Store, put_condition
 DEFAULT_TIMEOUT_SECONDS = 1800
 #: How often a watch that allows bookmarks gets one.
 BOOKMARK_SECONDS = 60.0
+
+#: The forms that answers have; the last one is asked for by many, who all take JSON as well.
+_OFFERED = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+_DEPRECATED = {
+    "endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+}
 
 # Kinds whose deletion answers with the object instead of a Status.
 _RETURNED_WHEN_DELETED = {"pods", "services", "serviceaccounts"}
@@ -37,6 +51,9 @@ async def answer(request: web.Request, store: Store, target: Target) -> web.Stre
         StatusError: the request is refused.
     """
     call = _Call(request, store, target)
+    call.check_accepted()
+    if target.resource.key in _DEPRECATED:
+        status.warn(_DEPRECATED[target.resource.key])
     match target.subresource, target.verb:
         case "scale", _:
             return await call.scale()
@@ -98,20 +115,45 @@ class _Call:
             )
         return bool(value)
 
+    def check_accepted(self) -> None:
+        """Refuse a client that takes none of the forms that an answer can have.
+
+        Raises:
+            StatusError: 406.
+        """
+        accept = self.request.headers.get("Accept") or "*/*"
+        types = [clause.partition(";")[0].strip() for clause in accept.split(",")]
+        if not {"*/*", "application/*", *_OFFERED} & set(types):
+            streams = [f"{kind};stream=watch" for kind in (_OFFERED[0], _OFFERED[2])]
+            listed = ", ".join([*_OFFERED, *streams])
+            why = f"406: Not Acceptable\n\nAvailable representations: {listed}"
+            raise StatusError(406, "NotAcceptable", why, {})
+
     def current(self) -> Object:
         return self.store.get(self.resource, self.target.name, self.target.namespace)
 
     def list(self) -> web.Response:
         meta: Object = {"resourceVersion": str(self.store.version)}
-        wanted = integer(self.query, "resourceVersion") or 0
+        _check_options(self.query, watch=False)
+        try:
+            wanted = _version(self.query)
+        except ValueError as error:
+            raise status.bad_request(f"invalid resource version: {error}") from None
         if wanted > self.store.version:
+            too_large = "Too large resource version"
             raise StatusError(
                 504,
                 "Timeout",
-                f"Too large resource version: {wanted}, current: {self.store.version}",
-                {"causes": [{"reason": "ResourceVersionTooLarge", "message": "too large"}]},
+                f"Timeout: {too_large}: {wanted}, current: {self.store.version}",
+                {
+                    "causes": [{"reason": "ResourceVersionTooLarge", "message": too_large}],
+                    "retryAfterSeconds": 1,
+                },
                 retry_after_seconds=1,
             )
+        exact = self.query.get("resourceVersionMatch") == "Exact"
+        if exact and not self.store.history(self.resource).still_as_at(wanted):
+            raise status.expired("The resourceVersion for the provided list is too old.")
         objects = self.store.list(self.resource, self.target.namespace, **self.selectors)
         objects = _page(objects, self.query, meta)
         form = kubectl.form(self.request.headers.get("Accept", ""))
@@ -122,24 +164,19 @@ class _Call:
         if form == "PartialObjectMetadataList":
             objects = [kubectl.partial_metadata(obj) for obj in objects]
             kind, api_version = form, "meta.k8s.io/v1"
-        elif not self.resource.custom:
-            # Within a list, objects do not repeat their kind.
-            objects = [
-                {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
-                for obj in objects
-            ]
+        else:
+            objects = _as_items(self.resource, objects)
         return respond(
             {"kind": kind, "apiVersion": api_version, "metadata": meta, "items": objects}
         )
 
     async def create(self) -> web.Response:
-        body, warnings = await read_object(self.request, self.target)
+        body = await read_object(self.request, self.target)
         obj = self.store.create(self.resource, body, self.target.namespace, dry_run=self.dry_run)
-        return self.shown(obj, code=201, warnings=warnings)
+        return self.shown(obj, code=201)
 
     async def update(self) -> web.Response:
-        body, warnings = await read_object(self.request, self.target)
-        return self.shown(self._replace(body), warnings=warnings)
+        return self.shown(self._replace(await read_object(self.request, self.target)))
 
     def _replace(self, body: Object) -> Object:
         return self.store.update(
@@ -151,7 +188,7 @@ class _Call:
         )
 
     async def patch(self) -> web.Response:
-        kind, data = await _read_patch(self.request, self.target)
+        kind, data = await read_patch(self.request, self.target)
         if kind == "apply" and not isinstance(data, dict):
             raise status.bad_request("the apply configuration must be an object")
         exists = self.store.has(self.resource, self.target.name, self.target.namespace)
@@ -160,12 +197,12 @@ class _Call:
         else:
             # Nothing runs between the read and the write: the result is checked like any update.
             new = patch.apply(self.resource, self.current(), data, kind)
-        _check_identity(new, self.target)
-        warnings = _conformed(self.resource, new, self.query)
+        check_identity(new, self.target)
+        conformed(self.resource, new, self.query, patched=kind != "apply")
         if exists:
-            return self.shown(self._replace(new), warnings=warnings)
+            return self.shown(self._replace(new))
         obj = self.store.create(self.resource, new, self.target.namespace, dry_run=self.dry_run)
-        return self.shown(obj, code=201, warnings=warnings)
+        return self.shown(obj, code=201)
 
     async def delete(self) -> web.Response:
         options = await self._delete_options()
@@ -189,7 +226,7 @@ class _Call:
                 "kind": f"{self.resource.kind}List",
                 "apiVersion": self.resource.api_version,
                 "metadata": {"resourceVersion": str(self.store.version)},
-                "items": objects,
+                "items": _as_items(self.resource, objects),
             }
         )
 
@@ -217,13 +254,15 @@ class _Call:
         options = {**{key: value for key, value in given.items() if value is not None}, **options}
         policy = options.get("propagationPolicy")
         if policy not in (None, "", "Background", "Foreground", "Orphan"):
-            raise status.bad_request(
-                f'propagationPolicy: Unsupported value: "{policy}": supported values:'
-                ' "Background", "Foreground", "Orphan"'
+            text = (
+                f'Unsupported value: "{policy}": supported values: "Foreground", "Background",'
+                ' "Orphan", "nil"'
             )
+            cause = Cause("FieldValueNotSupported", "propagationPolicy", text)
+            raise status.invalid_options("DeleteOptions", cause)
         return options
 
-    def shown(self, obj: Object, *, code: int = 200, warnings: Sequence[str] = ()) -> web.Response:
+    def shown(self, obj: Object, *, code: int = 200) -> web.Response:
         """One object in the form that the client asked for."""
         accept = self.request.headers.get("Accept", "")
         form = kubectl.form(accept)
@@ -238,7 +277,7 @@ class _Call:
         ):
             text = yaml.safe_dump(obj, sort_keys=False).encode()
             return web.Response(body=text, status=code, content_type="application/yaml")
-        return respond(obj, code=code, warnings=warnings)
+        return respond(obj, code=code)
 
     async def scale(self) -> web.Response:
         """The number of replicas, as a Scale of its own."""
@@ -249,7 +288,7 @@ class _Call:
         if self.target.verb == "update":
             wanted = await read_data(self.request)
         else:
-            kind, data = await _read_patch(self.request, self.target)
+            kind, data = await read_patch(self.request, self.target)
             # A Scale has no lists that strategic merge would treat in a way of its own.
             plain = "merge" if kind in ("strategic", "apply") else kind
             wanted = patch.apply(self.resource, current, data, plain)
@@ -257,7 +296,7 @@ class _Call:
             raise status.bad_request("the object provided is unrecognized (must be of type Scale)")
         replicas = dig(wanted, "spec.replicas", 0)
         if not isinstance(replicas, int) or replicas < 0:
-            why = f"Invalid value: {replicas}: must be greater than or equal to 0"
+            why = f"Invalid value: {json.dumps(replicas)}: must be greater than or equal to 0"
             cause = Cause("FieldValueInvalid", "spec.replicas", why)
             raise status.invalid(self.resource, self.target.name, [cause])
         workload["spec"]["replicas"] = replicas
@@ -294,7 +333,11 @@ class _Call:
             fields = [selectors["fields"], f"metadata.name={target.name}"]
             selectors["fields"] = ",".join(filter(None, fields))
         chosen = matcher(self.resource.key, **selectors)
-        since = integer(query, "resourceVersion") or 0
+        _check_options(query, watch=True)
+        try:
+            since = _version(query)
+        except ValueError as error:
+            raise StatusError(500, "", str(error)) from None
         limit = integer(query, "timeoutSeconds") or DEFAULT_TIMEOUT_SECONDS
         bookmarks = is_true(query.get("allowWatchBookmarks"))
         initial = is_true(query.get("sendInitialEvents")) or not since
@@ -341,6 +384,9 @@ class _Call:
                         next_bookmark = loop.time() + BOOKMARK_SECONDS
                         continue
                 version = event.version
+                if version <= since:
+                    # The client knows a future that has not come yet.
+                    continue
                 for kind, obj in _visible(event, target.namespace, chosen):
                     await response.write(self.event(kind, obj, event.version))
 
@@ -368,14 +414,86 @@ class _Call:
         return _encode("BOOKMARK", {"kind": kind, "apiVersion": api_version, "metadata": meta})
 
 
+def _as_items(resource: Resource, objects: list[Object]) -> list[Object]:
+    """Objects as items of a list, where they do not repeat their kind."""
+    if resource.custom:
+        return objects
+    moot = ("kind", "apiVersion")
+    return [{key: value for key, value in obj.items() if key not in moot} for obj in objects]
+
+
+def _check_options(query: Mapping[str, str], *, watch: bool) -> None:
+    """Refuse parameters of a list or a watch that contradict each other.
+
+    Raises:
+        StatusError: 422.
+    """
+    match, initial = query.get("resourceVersionMatch", ""), "sendInitialEvents" in query
+    supported = ("NotOlderThan",) if watch else ("Exact", "NotOlderThan", "")
+    why = ""
+    if watch and initial and match != "NotOlderThan":
+        why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+    elif watch and match and not initial:
+        why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+    elif match and not watch and not query.get("resourceVersion"):
+        why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+    elif match and query.get("continue"):
+        why = "resourceVersionMatch is forbidden when continue is provided"
+    if why:
+        cause = Cause("FieldValueForbidden", "resourceVersionMatch", f"Forbidden: {why}")
+        raise status.invalid_options("ListOptions", cause)
+    if match and match not in supported:
+        listed = ", ".join(f'"{value}"' for value in supported)
+        text = f'Unsupported value: "{match}": supported values: {listed}'
+        cause = Cause("FieldValueNotSupported", "resourceVersionMatch", text)
+        raise status.invalid_options("ListOptions", cause)
+    if match == "Exact" and query.get("resourceVersion") == "0":
+        text = 'Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        cause = Cause("FieldValueForbidden", "resourceVersionMatch", text)
+        raise status.invalid_options("ListOptions", cause)
+    if initial and not watch:
+        text = "Forbidden: sendInitialEvents is forbidden for list"
+        cause = Cause("FieldValueForbidden", "sendInitialEvents", text)
+        raise status.invalid_options("ListOptions", cause)
+
+
+def _version(query: Mapping[str, str]) -> int:
+    """The resourceVersion that is asked for; 0 for none.
+
+    Raises:
+        ValueError: it is no number, as Go says it.
+    """
+    text = query.get("resourceVersion", "")
+    if text and not (text.isascii() and text.isdigit()):
+        why = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise ValueError(f'resourceVersion: Invalid value: "{text}": {why}')
+    return int(text or 0)
+
+
+def _continued(text: str) -> tuple[str, str]:
+    """Namespace and name of the last object of the page before.
+
+    Raises:
+        StatusError: 400.
+    """
+    said = "invalid continue token: continue key is not valid: "
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("latin-1")
+        token = json.loads(data)
+        return str(token["start"][0]), str(token["start"][1])
+    except json.JSONDecodeError as error:
+        raise status.bad_request(f"{said}{syntax_error(error)}") from None
+    except binascii.Error:
+        raise status.bad_request(f"{said}illegal base64 data at input byte 0") from None
+    except (KeyError, IndexError, TypeError):
+        why = "incorrect encoded start resourceVersion"
+        raise status.bad_request(f"{said}{why}") from None
+
+
 def _page(objects: list[Object], query: Mapping[str, str], meta: Object) -> list[Object]:
     """The part of a list that is asked for; says in ``meta`` how to go on."""
     if query.get("continue"):
-        try:
-            token = json.loads(base64.urlsafe_b64decode(query["continue"]))
-            start = (str(token["start"][0]), str(token["start"][1]))
-        except (ValueError, KeyError, IndexError, TypeError):
-            raise status.bad_request("continue key is not valid: illegal base64 data") from None
+        start = _continued(query["continue"])
         objects = [obj for obj in objects if (namespace_of(obj), name_of(obj)) > start]
     limit = integer(query, "limit") or 0
     if 0 < limit < len(objects):
@@ -439,236 +557,11 @@ def assign_node(store: Store, namespace: str, name: str, node: str) -> None:
     pod = store.get("pods", name, namespace)
     row = store.resource("pods")
     if dig(pod, "metadata.deletionTimestamp"):
-        raise status.conflict(
-            row, name, f"pod {name} is being deleted, cannot be assigned to a host"
-        )
+        why = f"pod {name} is being deleted, cannot be assigned to a host"
+        raise status.conflict(row, name, why, kind="pods/binding")
     if assigned := dig(pod, "spec.nodeName"):
-        raise status.conflict(row, name, f'pod {name} is already assigned to node "{assigned}"')
+        why = f'pod {name} is already assigned to node "{assigned}"'
+        raise status.conflict(row, name, why, kind="pods/binding")
     pod["spec"]["nodeName"] = node
     store.update("pods", pod, namespace, subresource="binding")
     put_condition(store, "pods", pod, condition("PodScheduled", True))
-
-
-# -- Bodies: JSON, YAML or protobuf in, checked field by field; JSON out ---------------------------
-
-_YAML = ("application/yaml", "text/yaml", "application/x-yaml")
-_ACCEPTED = ("application/json", "application/yaml", schema.MEDIA_TYPE)
-
-#: Larger bodies are refused, as etcd would.
-BODY_LIMIT_BYTES = 3 * 1024 * 1024
-
-
-async def read_data(request: web.Request, media_type: str = "") -> Any:
-    """The request's body as JSON data, whatever its encoding; None when it is empty.
-
-    A missing Content-Type means JSON.
-
-    Raises:
-        StatusError: 400, it cannot be parsed; 413, it is too large; 415, it is something else.
-    """
-    media_type = media_type or _content_type(request)
-    if media_type not in (*_YAML, *_ACCEPTED):
-        raise status.unsupported_media_type(_ACCEPTED)
-    try:
-        body = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise StatusError(
-            413,
-            "RequestEntityTooLarge",
-            f"Request entity too large: limit is {BODY_LIMIT_BYTES}",
-        ) from None
-    if not body.strip():
-        return None
-    if media_type == schema.MEDIA_TYPE:
-        return schema.decode(body)
-    try:
-        if media_type in _YAML:
-            return yaml.load(body, _YamlLoader)
-        return json.loads(body, parse_constant=_no_number)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise status.bad_request(f"couldn't get version/kind; json parse error: {reason}") from None
-
-
-def _no_number(text: str) -> None:
-    """Refuse what Python takes for numbers in JSON, but JSON does not.
-
-    Raises:
-        ValueError: always.
-    """
-    raise ValueError(f"invalid character {text!r}")
-
-
-def _content_type(request: web.Request) -> str:
-    """The body's media type without parameters; JSON when none is named."""
-    header = request.headers.get("Content-Type", "")
-    return header.partition(";")[0].strip().lower() or "application/json"
-
-
-class _YamlLoader(yaml.SafeLoader):
-    """YAML as Kubernetes reads it: time stamps are just strings."""
-
-
-_YamlLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-async def read_object(request: web.Request, target: Target) -> tuple[Object, list[str]]:
-    """The object that a client sends to a target, without the fields that nobody knows.
-
-    Returns:
-        The object, and warnings to send back.
-
-    Raises:
-        StatusError: 400, it is not an object of the target's kind.
-    """
-    data = await read_data(request)
-    resource = target.resource
-    if not isinstance(data, dict):
-        raise status.bad_request(
-            f"the object provided is unrecognized (must be of type {resource.kind}): "
-            f"couldn't get version/kind; json parse error: found {json.dumps(data)[:60]}"
-        )
-    _check_identity(data, target)
-    return data, _conformed(resource, data, request.query)
-
-
-def _check_identity(obj: Object, target: Target) -> None:
-    """Refuse an object of another kind, name or namespace than the path says; fill in its own.
-
-    Raises:
-        StatusError: 400.
-    """
-    resource = target.resource
-    kind, api_version = obj.get("kind"), obj.get("apiVersion")
-    if resource.custom and not kind:
-        raise status.bad_request(f"Object 'Kind' is missing in '{json.dumps(obj)[:200]}'")
-    if api_version and api_version != resource.api_version:
-        raise status.bad_request(
-            f"the API version in the data ({api_version}) does not match the expected API"
-            f" version ({resource.api_version})"
-        )
-    if kind and kind != resource.kind:
-        raise status.bad_request(
-            f'{kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-            f'no kind "{kind}" is served at {resource.plural}'
-        )
-    meta = obj.setdefault("metadata", {})
-    if not isinstance(meta, dict):
-        raise _wrong_type(resource, json_type(meta), f"{resource.kind}.metadata", "v1.ObjectMeta")
-    namespace = meta.get("namespace")
-    if namespace and resource.namespaced and namespace != target.namespace:
-        raise status.bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request"
-        )
-    if resource.namespaced:
-        meta["namespace"] = target.namespace
-    if target.name and meta.setdefault("name", target.name) != target.name:
-        raise status.bad_request(
-            f"the name of the object ({meta['name']}) does not match the name on the URL"
-            f" ({target.name})"
-        )
-
-
-def _conformed(resource: Resource, obj: Object, query: Mapping[str, str]) -> list[str]:
-    """Check an object against its kind's fields, dropping unknown ones.
-
-    Returns:
-        Warnings, when the request wants unknown fields to be warned of (the default).
-
-    Raises:
-        StatusError: 400 for a value of a wrong type, or for unknown fields in a strict request.
-    """
-    mode = query.get("fieldValidation") or "Warn"
-    if mode not in ("Ignore", "Warn", "Strict"):
-        raise status.bad_request(
-            f'fieldValidation: Unsupported value: "{mode}": supported values: "Ignore", "Strict",'
-            ' "Warn"'
-        )
-    problems = conform(resource.kind, obj)
-    wrong = [problem for problem in problems if problem.kind == "type"]
-    if wrong and resource.custom and not wrong[0].path.startswith("metadata"):
-        # The schema of a custom resource is part of its validation, not of decoding.
-        raise status.invalid(resource, name_of(obj), [_schema_cause(problem) for problem in wrong])
-    if wrong:
-        first = wrong[0]
-        field = f"{first.owner}.{_plain(first.path)}"
-        raise _wrong_type(resource, first.found, field, first.wanted)
-    unknown = [f'unknown field "{item.path}"' for item in problems if item.kind == "unknown"]
-    if unknown and mode == "Strict":
-        raise _undecodable(resource, f"strict decoding error: {', '.join(unknown)}")
-    return unknown if mode == "Warn" else []
-
-
-def _schema_cause(problem: Problem) -> Cause:
-    wanted = {"int32": "integer", "bool": "boolean", "string": "string"}.get(
-        problem.wanted, "array" if problem.wanted.startswith("[]") else "object"
-    )
-    why = f'{problem.path} in body must be of type {wanted}: "{problem.found}"'
-    message = f'Invalid value: "{problem.found}": {why}'
-    return Cause("FieldValueTypeInvalid", problem.path, message)
-
-
-def _plain(path: str) -> str:
-    """A path without its indices."""
-    return ".".join(step.partition("[")[0] for step in path.split("."))
-
-
-def _wrong_type(resource: Resource, found: str, field: str, wanted: str) -> StatusError:
-    why = {
-        ("string", "v1.Time"): 'parsing time: cannot parse as "2006-01-02T15:04:05Z07:00"',
-        ("string", "resource.Quantity"): "quantities must match the regular expression"
-        " '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-    }.get((found, wanted))
-    if why is not None:
-        return _undecodable(resource, f"{field}: {why}")
-    return _undecodable(
-        resource,
-        f"json: cannot unmarshal {found} into Go struct field {field} of type {wanted}",
-    )
-
-
-def _undecodable(resource: Resource, why: str) -> StatusError:
-    return status.bad_request(
-        f'{resource.kind} in version "{resource.version}" cannot be handled as a '
-        f"{resource.kind}: {why}"
-    )
-
-
-def respond(
-    data: Object, *, code: int = 200, warnings: Sequence[str] = (), media_type: str = ""
-) -> web.Response:
-    """A JSON response."""
-    response = web.Response(
-        body=json.dumps(data, separators=(",", ":")).encode(),
-        status=code,
-        headers={"Content-Type": media_type or "application/json", "Cache-Control": "no-cache"},
-    )
-    for warning in warnings:
-        response.headers.add("Warning", f"299 - {json.dumps(warning)}")
-    return response
-
-
-def respond_error(error: StatusError) -> web.Response:
-    """The response to a request that is refused."""
-    response = respond(error.to_dict(), code=error.code)
-    if error.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
-    return response
-
-
-async def _read_patch(request: web.Request, target: Target) -> tuple[str, Any]:
-    """The kind of the patch in a request, and the patch.
-
-    Raises:
-        StatusError: 400 or 415.
-    """
-    media_type = _content_type(request)
-    accepted = patch.accepted_media_types(target.resource)
-    if media_type not in accepted:
-        raise status.unsupported_media_type(accepted)
-    kind = patch.MEDIA_TYPES[media_type]
-    as_type = "application/yaml" if kind == "apply" else "application/json"
-    return kind, await read_data(request, as_type)

@@ -123,16 +123,16 @@ async def remove_sandbox(pod: Object, *, cni: Cni) -> None:
 
 # -- Containers ------------------------------------------------------------------------------------
 
-# Arguments: the new hostname, the working directory, how many pairs of mounts follow, the pairs,
-# the command. Reports on its standard input, a socket: first its pid as the lab sees it, then an
-# empty line when all is set up, or the error.
+# Arguments: the new hostname, the working directory, whether the socket stays the standard input,
+# how many pairs of mounts follow, the pairs, the command. Reports on its standard input, a socket:
+# first its pid as the lab sees it, then an empty line when all is set up, or the error.
 _SET_UP = """
 read -r pid rest < /proc/self/stat
 echo "$pid" >&0
 exec 3>&1 4>&2 >&0 2>&1
 set -e
-hostname=$1 directory=$2 mounts=$3
-shift 3
+hostname=$1 directory=$2 stdin=$3 mounts=$4
+shift 4
 while [ "$mounts" -gt 0 ]; do
     mount --bind "$1" "$2"
     shift 2
@@ -142,7 +142,8 @@ mount -t proc proc /proc
 hostname "$hostname"
 cd "$directory"
 echo
-exec 0< /dev/null 1>&3 2>&4 3>&- 4>&-
+exec 1>&3 2>&4 3>&- 4>&-
+[ "$stdin" = yes ] || exec 0< /dev/null
 exec "$@"
 """
 
@@ -161,10 +162,18 @@ class Container:
         id: as a container runtime would number it.
         pid: of its main process, as the lab sees it.
         log: its output.
+        stdin: leads to its standard input, where that is kept open.
     """
 
-    def __init__(self, plan: Plan, process: asyncio.subprocess.Process, pid: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        process: asyncio.subprocess.Process,
+        pid: int,
+        stdin: asyncio.StreamWriter | None,
+    ) -> None:
         self.plan = plan
+        self.stdin = stdin
         self.id = secrets.token_hex(32)
         self.pid = pid
         self.log = LogBuffer()
@@ -193,9 +202,11 @@ class Container:
             pid = int(await reader.readline() or b"0")
             problem = (await reader.readline()).decode(errors="replace").strip()
         finally:
-            writer.close()
-        container = cls(plan, process, pid)
+            if not plan.stdin:
+                writer.close()
+        container = cls(plan, process, pid, writer if plan.stdin else None)
         if problem or not pid:
+            writer.close()
             await container.wait()
             raise ContainerError(problem or "the container's set-up was killed")
         return container
@@ -233,9 +244,10 @@ class Container:
         Raises:
             ExecutableNotFound: the container has no such program.
         """
-        path = self.plan.environment.get("PATH", DEFAULT_PATH)
-        if find_executable(argv[0], path=path, root=Path(f"/proc/{self.pid}/root")) is None:
-            raise ExecutableNotFound(argv[0])
+        path, root = self.plan.environment.get("PATH", DEFAULT_PATH), Path(f"/proc/{self.pid}/root")
+        if find_executable(argv[0], path=path, root=root) is None:
+            there = "/" in argv[0] and (root / argv[0].lstrip("/")).exists()
+            raise ExecutableNotFound(argv[0], "permission denied" if there else _absent(argv[0]))
         terminal = ["setsid", "--ctty"] if tty else []
         return [
             *(_NSENTER, f"--target={self.pid}", "--mount", "--uts", "--ipc", "--net", "--pid"),
@@ -331,7 +343,8 @@ def _command(plan: Plan) -> list[str]:
     return [
         *(_NSENTER, f"--net={plan.network}"),
         *(_UNSHARE, "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"),
-        *("sh", "-c", _SET_UP, "sh", plan.hostname, plan.directory, str(len(plan.mounts))),
+        *("sh", "-c", _SET_UP, "sh", plan.hostname, plan.directory),
+        *("yes" if plan.stdin else "no", str(len(plan.mounts))),
         *(*pairs, *plan.privileges, *plan.argv),
     ]
 
@@ -343,12 +356,13 @@ def _reason(exc: OSError | ValueError) -> str:
 
 def not_found_text(executable: str) -> str:
     """What a container runtime says about a program that is not there."""
-    reason = (
-        f"stat {executable}: no such file or directory"
-        if "/" in executable
-        else "executable file not found in $PATH"
-    )
-    return _refusal(executable, reason)
+    return _refusal(executable, _absent(executable))
+
+
+def _absent(executable: str) -> str:
+    if "/" in executable:
+        return f"stat {executable}: no such file or directory"
+    return "executable file not found in $PATH"
 
 
 def _refusal(executable: str, reason: str) -> str:
@@ -452,6 +466,53 @@ async def run_with_terminal(argv: Sequence[str], environment: Mapping[str, str])
     )
     writer = asyncio.StreamWriter(transport, protocol, None, loop)
     return Execution(process, stdin=writer, stdout=reader, stderr=None, terminal=ours)
+
+
+class Attachment:
+    """What runs in a container; what the API server calls a RunningProcess.
+
+    Its output comes through ``stdout``, from now on, as the container's log has it. Its standard
+    input ends with that of the first client who ends his own, as with ``stdinOnce``.
+    """
+
+    def __init__(self, container: Container) -> None:
+        self.stdin: asyncio.StreamWriter | None = container.stdin
+        self.stdout = asyncio.StreamReader()
+        self.stderr: asyncio.StreamReader | None = None
+        self._container = container
+        self._following = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        async for line in self._container.log.read(LogOptions(follow=True, tail_lines=0)):
+            self.stdout.feed_data(line)
+        self.stdout.feed_eof()
+
+    async def wait(self) -> int:
+        """The container's exit status."""
+        return await self._container.wait()
+
+    def kill(self) -> None:
+        """Let go of it; the container goes on."""
+        self._following.cancel()
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Do nothing: a container of the lab has no terminal."""
+
+
+async def connect(network: Path, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to a port of the loopback of a network namespace.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    made = await netns.run(network.name, socket.socket, socket.AF_INET, socket.SOCK_STREAM)
+    made.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", port))
+    except BaseException:
+        made.close()
+        raise
+    return await asyncio.open_connection(sock=made)
 
 
 class _TerminalProtocol(asyncio.StreamReaderProtocol):

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from functools import partial
 from typing import Any
 
+from pytest_k8snet.lab.api.admission import FOREGROUND
 from pytest_k8snet.lab.api.discovery import API_SERVICES, availability
 from pytest_k8snet.lab.api.faults import calico_api_server_is_down
-from pytest_k8snet.lab.api.objects import Object, clone, condition, dig, name_of, namespace_of
+from pytest_k8snet.lab.api.objects import (
+    Object,
+    clone,
+    condition,
+    dig,
+    name_of,
+    namespace_of,
+    timestamp,
+)
+from pytest_k8snet.lab.api.plugins import shown, used
 from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
@@ -178,14 +189,15 @@ def _deployment_status(deployment: Object, current: Object, old: list[Object]) -
         if ready >= wanted
         else ("MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
     )
-    progress = (
-        ("NewReplicaSetAvailable", f'ReplicaSet "{name}" has successfully progressed.')
-        if complete
-        else ("ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.')
-    )
+    progress = ("ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.')
+    if complete:
+        progress = ("NewReplicaSetAvailable", f'ReplicaSet "{name}" has successfully progressed.')
+    elif not updated:
+        progress = ("NewReplicaSetCreated", f'Created new replica set "{name}"')
     conditions = [
         _kept(deployment, condition("Available", ready >= wanted, *available)),
         _kept(deployment, condition("Progressing", True, *progress)),
+        *(one for one in dig(current, "status.conditions", []) if one["type"] == "ReplicaFailure"),
     ]
     status: Object = {key: value for key, value in counts.items() if value}
     status["observedGeneration"] = deployment["metadata"].get("generation", 1)
@@ -193,15 +205,19 @@ def _deployment_status(deployment: Object, current: Object, old: list[Object]) -
     return status
 
 
-def _kept(deployment: Object, new: Object) -> Object:
+def _kept(owner: Object, new: Object) -> Object:
     """A condition with the time of its last change."""
-    for old in dig(deployment, "status.conditions", []):
-        if all(old[key] == new[key] for key in ("type", "status", "reason")):
+    for old in dig(owner, "status.conditions", []):
+        if all(old.get(key) == new.get(key) for key in ("type", "status", "reason")):
             return {**old, "message": new["message"]}
     return {**new, "lastUpdateTime": new["lastTransitionTime"]}
 
 
 # -- ReplicaSets and DaemonSets ------------------------------------------------------------------
+
+
+#: How long the first wait is after a pod was refused; each further one is twice as long.
+_FIRST_PAUSE_SECONDS = 0.1
 
 
 class _PodOwners(Controller):
@@ -217,11 +233,17 @@ class _PodOwners(Controller):
         super().__init__(store)
         self._resource = resource
         self._events = Recorder(store, component)
+        # Of each owner whose pods are refused, by uid: the refusal, when to try again, the pause.
+        self._refused: dict[str, tuple[str, float, float]] = {}
 
-    def reconcile(self) -> None:
-        """See to each owner by itself."""
+    def reconcile(self) -> float | None:
+        """See to each owner by itself; soon again to those whose pods were refused."""
         owners = living(self._store.list(self._resource))
+        alive = {owner["metadata"]["uid"] for owner in owners}
+        self._refused = {uid: one for uid, one in self._refused.items() if uid in alive}
         each_by_itself(partial(self._see_to, owner) for owner in owners)
+        again = min((when for _, when, _ in self._refused.values()), default=None)
+        return None if again is None else max(0.0, again - time.monotonic())
 
     def _see_to(self, owner: Object) -> None:
         """Make and delete pods until they are as many as the owner wants; write its status."""
@@ -230,7 +252,8 @@ class _PodOwners(Controller):
     def _pods(self, owner: Object) -> list[Object]:
         return living(controlled(self._store, "pods", owner))
 
-    def _new_pod(self, owner: Object, node: str = "") -> Object:
+    def _new_pod(self, owner: Object, node: str = "") -> Object | None:
+        """Make a pod of the owner's template; None when it is refused, now or a moment ago."""
         template = clone(owner["spec"]["template"])
         given = template.get("metadata") or {}
         # Whatever else the template's metadata say, such as a name, is nobody's.
@@ -240,7 +263,18 @@ class _PodOwners(Controller):
         if node:
             template["spec"]["nodeName"] = node
         pod = {"metadata": meta, "spec": template["spec"]}
-        created = self._store.create("pods", pod, namespace_of(owner))
+        uid = owner["metadata"]["uid"]
+        _, when, pause = self._refused.get(uid, ("", 0.0, _FIRST_PAUSE_SECONDS))
+        if time.monotonic() < when:
+            return None
+        try:
+            created = self._store.create("pods", pod, namespace_of(owner))
+        except StatusError as refusal:
+            self._refused[uid] = refusal.message, time.monotonic() + pause, pause * 2
+            why = f"Error creating: {refusal.message}"
+            self._events.record(owner, "FailedCreate", why, kind="Warning")
+            return None
+        self._refused.pop(uid, None)
         self._events.record(owner, "SuccessfulCreate", f"Created pod: {name_of(created)}")
         return created
 
@@ -262,7 +296,8 @@ class ReplicaSets(_PodOwners):
         active = [pod for pod in self._pods(owner) if not is_over(pod)]
         wanted = int(dig(owner, "spec.replicas", 1))
         for _ in range(wanted - len(active)):
-            active.append(self._new_pod(owner))
+            if pod := self._new_pod(owner):
+                active.append(pod)
         active.sort(key=lambda pod: (not is_ready(pod), pod["metadata"]["creationTimestamp"]))
         for pod in active[wanted:]:
             self._delete_pod(owner, pod)
@@ -275,6 +310,9 @@ class ReplicaSets(_PodOwners):
         }
         if ready:
             status |= {"readyReplicas": ready, "availableReplicas": ready}
+        if refusal := self._refused.get(owner["metadata"]["uid"]):
+            failed = condition("ReplicaFailure", True, "FailedCreate", refusal[0])
+            status["conditions"] = [_kept(owner, failed)]
         self._write_status(self._resource, owner, status)
 
 
@@ -311,7 +349,7 @@ class DaemonSets(_PodOwners):
             else:
                 self._delete_pod(owner, pod)
         owner = {**owner, "spec": {**owner["spec"], "template": template}}
-        pods += [self._new_pod(owner, node) for node in sorted(nodes - served)]
+        pods += filter(None, (self._new_pod(owner, node) for node in sorted(nodes - served)))
         ready = sum(map(is_ready, pods))
         status = {
             "currentNumberScheduled": len(pods),
@@ -327,6 +365,81 @@ class DaemonSets(_PodOwners):
         self._write_status(self._resource, owner, status)
 
 
+# -- Jobs -----------------------------------------------------------------------------------------
+
+
+class Jobs(_PodOwners):
+    """Runs each Job's pods until as many have succeeded as it wants."""
+
+    watched = ("jobs.batch", "pods")
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, "jobs.batch", "job-controller")
+
+    def _see_to(self, owner: Object) -> None:
+        """Make what is missing, and say how far the Job has come."""
+        if any(
+            one["type"] in ("Complete", "Failed") for one in dig(owner, "status.conditions", [])
+        ):
+            return
+        spec, pods = owner["spec"], controlled(self._store, "pods", owner)
+        succeeded = sum(dig(pod, "status.phase") == "Succeeded" for pod in pods)
+        failed = sum(dig(pod, "status.phase") == "Failed" for pod in pods)
+        active = [pod for pod in living(pods) if not is_over(pod)]
+        wanted = int(spec.get("completions") or 1)
+        suspended = bool(spec.get("suspend"))
+        too_many = failed > int(spec.get("backoffLimit", 6))
+        if too_many or suspended:
+            for pod in active:
+                self._delete_pod(owner, pod)
+            active = []
+        elif succeeded < wanted:
+            room = min(int(spec.get("parallelism", 1)), wanted - succeeded) - len(active)
+            made = (self._new_pod(owner) for _ in range(room))
+            active += filter(None, made)
+        status: Object = {"startTime": timestamp(), **(owner.get("status") or {})}
+        counts = {"active": len(active), "succeeded": succeeded, "failed": failed}
+        status |= {**counts, "ready": sum(map(is_ready, active)), "terminating": 0}
+        if succeeded >= wanted:
+            ends = [
+                ("SuccessCriteriaMet", "CompletionsReached"),
+                ("Complete", "CompletionsReached"),
+            ]
+            why = "Reached expected number of succeeded pods"
+            status["completionTime"] = timestamp()
+            self._events.record(owner, "Completed", "Job completed")
+        elif too_many:
+            ends = [("FailureTarget", "BackoffLimitExceeded"), ("Failed", "BackoffLimitExceeded")]
+            why = "Job has reached the specified backoff limit"
+            self._events.record(owner, "BackoffLimitExceeded", why, kind="Warning")
+        elif suspended:
+            ends, why = [("Suspended", "JobSuspended")], "Job suspended"
+        else:
+            ends, why = [], ""
+        status["conditions"] = [
+            _kept(owner, condition(kind, True, reason, why)) for kind, reason in ends
+        ]
+        self._write_status(self._resource, owner, status)
+
+
+# -- Quotas and policies ---------------------------------------------------------------------------
+
+
+class Quotas(Controller):
+    """Says of each ResourceQuota how much of it is used."""
+
+    watched = ("resourcequotas", "pods", "services", "configmaps", "secrets", "deployments.apps")
+
+    def reconcile(self) -> None:
+        """Count again."""
+        each_by_itself(partial(self._count, one) for one in self._store.list("resourcequotas"))
+
+    def _count(self, quota: Object) -> None:
+        found = {name: shown(value) for name, value in used(self._store, quota).items()}
+        hard = dig(quota, "spec.hard", {})
+        self._write_status("resourcequotas", quota, {"hard": hard, "used": found})
+
+
 # -- Namespaces and garbage -----------------------------------------------------------------------
 
 # Emptied in this order: what makes pods goes before the pods.
@@ -334,6 +447,7 @@ _CONTENTS = (
     "deployments.apps",
     "daemonsets.apps",
     "replicasets.apps",
+    "jobs.batch",
     "pods",
     "services",
     "endpoints",
@@ -343,10 +457,15 @@ _CONTENTS = (
     "serviceaccounts",
     "events",
     "leases.coordination.k8s.io",
+    "resourcequotas",
+    "limitranges",
+    "networkpolicies.networking.k8s.io",
     "rolebindings.rbac.authorization.k8s.io",
     "roles.rbac.authorization.k8s.io",
 )
-_OWNERS = ("deployments.apps", "daemonsets.apps", "replicasets.apps", "services", "pods")
+_OWNERS = (
+    *("deployments.apps", "daemonsets.apps", "replicasets.apps", "jobs.batch", "services", "pods"),
+)
 _OWNED = (
     "replicasets.apps",
     "pods",
@@ -418,7 +537,13 @@ class GarbageCollector(Controller):
     watched = _OWNERS
 
     def reconcile(self) -> None:
-        """Delete what has lost its last owner."""
+        """Delete what has lost its last owner, and what an owner waits for that is to go."""
+        each_by_itself(
+            partial(self._foreground, key, obj)
+            for key in _OWNERS
+            for obj in self._store.list(key)
+            if FOREGROUND in dig(obj, "metadata.finalizers", [])
+        )
         alive = {obj["metadata"]["uid"] for key in _OWNERS for obj in self._store.list(key)}
         each_by_itself(
             partial(self._store.delete, resource, name_of(obj), namespace_of(obj))
@@ -427,8 +552,31 @@ class GarbageCollector(Controller):
             if _is_orphaned(obj, alive)
         )
 
+    def _foreground(self, resource: str, owner: Object) -> None:
+        """Delete an owner's dependents, and let it go once there are none."""
+        dependents = [
+            (key, obj)
+            for key in _OWNED
+            for obj in self._store.list(key, namespace_of(owner))
+            if any(
+                entry.get("uid") == owner["metadata"]["uid"]
+                for entry in dig(obj, "metadata.ownerReferences", [])
+            )
+        ]
+        for key, obj in dependents:
+            if not dig(obj, "metadata.deletionTimestamp"):
+                # What it owns in turn goes first, too.
+                how = "Foreground" if key in _OWNERS and key != "pods" else None
+                self._store.delete(key, name_of(obj), namespace_of(obj), propagation=how)
+        if not dependents:
 
-_OWNER_KINDS = {"Deployment", "DaemonSet", "ReplicaSet", "Service", "Pod"}
+            def let_go(found: Object) -> None:
+                found["metadata"]["finalizers"].remove(FOREGROUND)
+
+            self._store.mutate(resource, name_of(owner), namespace_of(owner), let_go)
+
+
+_OWNER_KINDS = {"Job", "Deployment", "DaemonSet", "ReplicaSet", "Service", "Pod"}
 
 
 def _is_orphaned(obj: Object, alive: set[str]) -> bool:

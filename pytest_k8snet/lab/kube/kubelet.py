@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pytest_k8snet.lab.api.exec import ExecutableNotFound, LogOptions
+from pytest_k8snet.lab.api.exec import ExecutableNotFound, LogOptions, RunningProcess
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.status import StatusError, bad_request, internal_error
 from pytest_k8snet.lab.api.store import Store
@@ -130,16 +130,34 @@ class Kubelet:
             StatusError: the container does not run.
             ExecutableNotFound: the container has no such program.
         """
-        worker = self._container(namespace, pod, container)
-        run = worker.current
-        if run is None or not run.running or not worker.state.running:
-            raise internal_error(
-                f'unable to upgrade connection: container not found ("{container}")'
-            )
+        run = self._running(namespace, pod, container)
         command = run.enter(argv, tty=tty)
         if tty:
             return await containers.run_with_terminal(command, run.plan.environment)
         return await containers.run_with_pipes(command, run.plan.environment, stdin=stdin)
+
+    async def attach(self, namespace: str, pod: str, container: str) -> RunningProcess:
+        """What runs in a container.
+
+        Raises:
+            StatusError: the container does not run.
+        """
+        return containers.Attachment(self._running(namespace, pod, container))
+
+    async def connect(
+        self, namespace: str, pod: str, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a port of a pod's own loopback.
+
+        Raises:
+            OSError: nobody listens there.
+            StatusError: the pod does not run.
+        """
+        worker = self.worker(namespace, pod)
+        running = worker and next((one.current for one in worker.containers if one.current), None)
+        if not running:
+            raise StatusError(404, "NotFound", f'pods "{pod}" not found')
+        return await containers.connect(running.plan.network, port)
 
     async def logs(
         self, namespace: str, pod: str, container: str, options: LogOptions
@@ -165,6 +183,15 @@ class Kubelet:
             )
         async for line in run.log.read(options):
             yield line
+
+    def _running(self, namespace: str, pod: str, container: str) -> Container:
+        worker = self._container(namespace, pod, container)
+        run = worker.current
+        if run is None or not run.running or not worker.state.running:
+            raise internal_error(
+                f'unable to upgrade connection: container not found ("{container}")'
+            )
+        return run
 
     def _container(self, namespace: str, pod: str, container: str) -> ContainerWorker:
         worker = self.worker(namespace, pod)

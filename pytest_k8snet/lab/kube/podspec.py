@@ -30,6 +30,7 @@ class Plan:
         hostname: of the container's UTS namespace.
         network: the file of its network namespace.
         mounts: what is bound where: (source, target), in order.
+        stdin: whether its standard input is kept open, for those who attach to it.
     """
 
     argv: tuple[str, ...]
@@ -39,6 +40,7 @@ class Plan:
     hostname: str
     network: Path
     mounts: tuple[tuple[str, str], ...]
+    stdin: bool = False
 
 
 #: Finds the values in a ConfigMap or Secret: its kind, the reference (a name, and whether it is
@@ -99,6 +101,7 @@ def plan(
         hostname=hostname,
         network=network,
         mounts=mounts(container, directory),
+        stdin=bool(container.get("stdin")),
     )
 
 

@@ -78,6 +78,9 @@ class ServiceAddresses:
         if wanted and wanted != "None" and wanted in taken:
             why = f"failed to allocate IP {wanted}: provided IP is already allocated"
             raise self._refusal(service, "spec.clusterIPs", f'["{wanted}"]: {why}')
+        if wanted and wanted != "None" and not self._in_range(wanted):
+            why = f"failed to allocate IP {wanted}: the provided network does not match the current"
+            raise self._refusal(service, "spec.clusterIPs", f'["{wanted}"]: {why} range')
         if not wanted:
             hosts = self._spec.service_cidr
             first = int(hosts.network_address) + _RESERVED
@@ -88,6 +91,13 @@ class ServiceAddresses:
             )
         spec["clusterIP"] = wanted
         spec["clusterIPs"] = [wanted]
+
+    def _in_range(self, address: str) -> bool:
+        try:
+            return IPv4Address(address) in self._spec.service_cidr
+        except ValueError:
+            # What is no address, validation refuses.
+            return True
 
     def _give_ports(self, service: Object, spec: Object, others: list[Object]) -> None:
         taken = {number for one in others for number in node_ports(one)}

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from itertools import islice
+from typing import Any
 
 import yaml
 
@@ -30,15 +31,14 @@ def objects(spec: LabSpec) -> Iterator[Entry]:
         names += ["tigera-operator", "calico-system"]
     for name in names:
         yield "namespaces", {"metadata": {"name": name}}
-    for name, resources, what in _CLUSTER_ROLES:
-        rule = {"apiGroups": ["*"], "resources": resources, "verbs": what}
-        role: Object = {"metadata": {"name": name}, "rules": [rule]}
+    for name, *rules in _CLUSTER_ROLES:
+        role: Object = {"metadata": {"name": name}, "rules": rules}
         yield "clusterroles.rbac.authorization.k8s.io", role
-    for name, group in _CLUSTER_ROLE_BINDINGS:
+    for name, *groups in _CLUSTER_ROLE_BINDINGS:
         binding = {
             "metadata": {"name": name},
             "roleRef": {"kind": "ClusterRole", "name": name},
-            "subjects": [{"kind": "Group", "name": group}],
+            "subjects": [{"kind": "Group", "name": group} for group in groups],
         }
         yield "clusterrolebindings.rbac.authorization.k8s.io", binding
     for node in node_objects(spec):
@@ -61,20 +61,49 @@ _WORKLOADS = [
     *("deployments", "deployments/scale", "replicasets", "replicasets/scale", "daemonsets"),
     *("endpointslices", "pods/status", "services/status"),
 ]
-_REVIEWS = ["selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews"]
 _WRITE = ["create", "delete", "deletecollection", "patch", "update"]
 _READ = ["get", "list", "watch"]
-#: The roles for users that every cluster has: name, resources, verbs.
-_CLUSTER_ROLES = (
-    ("cluster-admin", ["*"], ["*"]),
-    ("admin", [*_WORKLOADS, "secrets", "pods/exec", "roles", "rolebindings"], [*_READ, *_WRITE]),
-    ("edit", [*_WORKLOADS, "secrets", "pods/exec"], [*_READ, *_WRITE]),
-    ("view", _WORKLOADS, _READ),
-    ("system:basic-user", _REVIEWS, ["create"]),
+_HEALTH = ["/healthz", "/livez", "/readyz", "/version", "/version/"]
+_DISCOVERY = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*"]
+_ISSUER = ["/.well-known/openid-configuration", "/openid/v1/jwks"]
+
+
+def _on(resources: list[str], verbs: list[str], group: str = "*") -> Object:
+    return {"verbs": verbs, "apiGroups": [group], "resources": resources}
+
+
+def _at(urls: list[str], verb: str = "get") -> Object:
+    return {"verbs": [verb], "nonResourceURLs": urls}
+
+
+#: The roles for users that every cluster has: name, and rules.
+_CLUSTER_ROLES: tuple[tuple[Any, ...], ...] = (
+    ("cluster-admin", _on(["*"], ["*"]), _at(["*"], "*")),
+    ("admin", _on([*_WORKLOADS, "secrets", "pods/exec", "roles", "rolebindings"], _READ + _WRITE)),
+    ("edit", _on([*_WORKLOADS, "secrets", "pods/exec"], _READ + _WRITE)),
+    ("view", _on(_WORKLOADS, _READ)),
+    (
+        "system:basic-user",
+        _on(
+            ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+            ["create"],
+            "authorization.k8s.io",
+        ),
+        _on(["selfsubjectreviews"], ["create"], "authentication.k8s.io"),
+    ),
+    ("system:discovery", _at([*_DISCOVERY, "/readyz", "/version", "/version/"])),
+    ("system:public-info-viewer", _at(_HEALTH)),
+    (
+        "system:service-account-issuer-discovery",
+        _at([path for url in _ISSUER for path in (url, f"{url}/")]),
+    ),
 )
 _CLUSTER_ROLE_BINDINGS = (
     ("cluster-admin", "system:masters"),
     ("system:basic-user", "system:authenticated"),
+    ("system:discovery", "system:authenticated"),
+    ("system:public-info-viewer", "system:authenticated", "system:unauthenticated"),
+    ("system:service-account-issuer-discovery", "system:serviceaccounts"),
 )
 
 _KUBERNETES_SERVICE = """
@@ -253,7 +282,7 @@ variant: Calico
 
 # -- Nodes, as kubeadm and a kubelet would have made them ----------------------------------------
 
-KUBELET_VERSION = "v1.32.0"
+KUBELET_VERSION = "v1.34.4"
 _POD_BITS_PER_NODE = 24
 _PRESSURES = (
     ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),

@@ -101,6 +101,14 @@ class LocalRuntime:
         self.started.append(process)
         return process
 
+    async def attach(self, namespace: str, pod: str, container: str) -> LocalProcess:
+        raise NotImplementedError("commands of this machine are run, never attached to")
+
+    async def connect(
+        self, namespace: str, pod: str, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", port)
+
     async def logs(
         self, namespace: str, pod: str, container: str, options: LogOptions
     ) -> AsyncIterator[bytes]:

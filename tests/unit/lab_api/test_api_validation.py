@@ -29,7 +29,12 @@ def causes(store: Store, resource: str, body: Object) -> list[tuple[str, str]]:
     else:
         return []
     assert (refused.code, refused.reason) == (422, "Invalid")
-    return [(cause["field"], cause["message"]) for cause in refused.details["causes"]]
+    return [(cause["field"], cause["message"]) for cause in causes_of(refused)]
+
+
+def causes_of(error: StatusError) -> list[dict[str, str]]:
+    assert error.details is not None
+    return list(error.details["causes"])
 
 
 def named(name: str = "x", **metadata: Any) -> dict[str, Any]:
@@ -223,7 +228,7 @@ def test_a_service_keeps_what_was_allocated() -> None:
     assert updated["spec"]["ports"][0]["nodePort"] == 30080
     with pytest.raises(StatusError) as refused:
         store.patch("services", "x", {"spec": {"clusterIP": "10.96.0.6"}}, "merge")
-    assert refused.value.details["causes"][0]["field"] == "spec.clusterIP"
+    assert causes_of(refused.value)[0]["field"] == "spec.clusterIP"
     assert "field is immutable" in refused.value.message
 
 
@@ -277,7 +282,7 @@ def test_a_selector_is_for_life() -> None:
     }
     with pytest.raises(StatusError) as refused:
         store.patch("deployments.apps", "x", {"spec": changed}, "merge")
-    assert [cause["field"] for cause in refused.value.details["causes"]] == ["spec.selector"]
+    assert [cause["field"] for cause in causes_of(refused.value)] == ["spec.selector"]
 
 
 def test_other_kinds() -> None:
@@ -344,4 +349,4 @@ def test_a_pool_keeps_its_addresses_where_it_is_checked() -> None:
     assert older.patch(POOLS, "x", move, "merge")["spec"]["cidr"] == "198.19.0.0/24"
     with pytest.raises(StatusError) as refused:
         newer.patch(POOLS, "x", move, "merge")
-    assert refused.value.details["causes"][0]["field"] == "spec.cidr"
+    assert causes_of(refused.value)[0]["field"] == "spec.cidr"
