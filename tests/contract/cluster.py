@@ -41,6 +41,7 @@ class Cluster:
         kubeconfig: whose user may do all that the suite asks for; what it may not is skipped.
         may: what else than namespaces of its own the suite may touch: ``pools``, ``cluster``.
         has_nodes: whether controllers and kubelets work, or the API server is alone.
+        is_lab: whether it is the lab.
         prefix: how the names of its own namespaces begin.
         nodes: the names of nodes that pods may run on.
     """
@@ -49,9 +50,10 @@ class Cluster:
     may: frozenset[str]
     has_nodes: bool
     prefix: str
+    is_lab: bool = False
     nodes: list[str] = field(default_factory=list)
     _tokens: dict[str, str] = field(default_factory=dict)
-    _namespaces: list[str] = field(default_factory=list)
+    _made: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         api = config.new_client_from_config(str(self.kubeconfig))
@@ -126,13 +128,17 @@ class Cluster:
     def namespace(self, name: str, labels: Mapping[str, str] = {}) -> str:
         """A namespace of the suite's own, with the account that its pods run as."""
         self.make("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
-        self._namespaces.append(name)
+        self.remove_later(f"/api/v1/namespaces/{name}")
         accounts = f"/api/v1/namespaces/{name}/serviceaccounts"
         if self.has_nodes:
             self.until(f"{accounts}/default", lambda _: True)
         else:
             self.make(accounts, {"metadata": {"name": "default"}})
         return name
+
+    def remove_later(self, path: str) -> None:
+        """Have an object deleted in the end."""
+        self._made.append(path)
 
     def account(self, namespace: str, name: str) -> None:
         """A service account, whose name is a user from then on."""
@@ -173,8 +179,8 @@ class Cluster:
 
     def close(self) -> None:
         """Delete what the suite has made."""
-        for name in self._namespaces:
-            self.send("DELETE", f"/api/v1/namespaces/{name}")
+        for path in reversed(self._made):
+            self.send("DELETE", path)
         self._own_pool.clear()
         self._pool.clear()
 

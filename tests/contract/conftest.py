@@ -33,11 +33,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             yield from _held(kubeconfig, everything, has_nodes=False)
     else:
         with start(LabSpec(nodes=study_nodes(), calico=CALICO)) as lab:
-            yield from _held(lab.kubeconfig, everything, has_nodes=True)
+            yield from _held(lab.kubeconfig, everything, has_nodes=True, is_lab=True)
 
 
-def _held(kubeconfig: Path, may: frozenset[str], *, has_nodes: bool) -> Iterator[Cluster]:
-    cluster = Cluster(kubeconfig=kubeconfig, may=may, has_nodes=has_nodes, prefix=own_prefix())
+def _held(
+    kubeconfig: Path, may: frozenset[str], *, has_nodes: bool, is_lab: bool = False
+) -> Iterator[Cluster]:
+    cluster = Cluster(
+        kubeconfig=kubeconfig, may=may, has_nodes=has_nodes, is_lab=is_lab, prefix=own_prefix()
+    )
     try:
         yield cluster
     finally:

@@ -100,7 +100,7 @@ class Scene:
             if opcode == websocket.ABNF.OPCODE_CLOSE:
                 break
             frames.append((data[0], data[1:]))
-        stream.close()
+        stream.shutdown()
         output = {
             name: b"".join(data for number, data in frames if number == channel).decode()
             for channel, name in ((1, "stdout"), (2, "stderr"))
@@ -214,8 +214,10 @@ def _users(scene: Scene) -> None:
         }
         for plural, body in (("clusterroles", role), ("clusterrolebindings", binding)):
             path = f"/apis/{group}/v1/{plural}"
-            scene.cluster.send("DELETE", f"{path}/{body['metadata']['name']}")
+            own = f"{path}/{body['metadata']['name']}"
+            scene.cluster.send("DELETE", own)
             scene.cluster.make(path, body)
+            scene.cluster.remove_later(own)
 
 
 _OF_A_RULE = ("verbs", "apiGroups", "resources", "resourceNames")
@@ -362,6 +364,30 @@ def _deletes(scene: Scene) -> str:
     return ""
 
 
+def _custom(scene: Scene) -> str:
+    if CLUSTER_WIDE not in scene.cluster.may:
+        return "the suite may make no definitions here"
+    scene.namespace("own")
+    scene.cluster.remove_later(f"{_DEFINITIONS}/boxes.stable.example.org")
+    return ""
+
+
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def _established(scene: Scene) -> None:
+    """Wait until what was defined is served."""
+    for _ in waiting():
+        path = f"/apis/stable.example.org/v1/namespaces/{scene.prefix}-own/boxes"
+        if scene.cluster.send("GET", path).status == 200:
+            return
+
+
+def _own(scene: Scene) -> str:
+    scene.namespace("own")
+    return ""
+
+
 def _leases(scene: Scene) -> str:
     scene.namespace("api")
     return ""
@@ -427,6 +453,7 @@ SCENES: dict[str, Callable[[Scene], str]] = {
 }
 
 _BETWEEN: dict[tuple[str, str], Callable[[Scene], None]] = {
+    ("custom-resources", "discovery"): _established,
     ("admission", "quota: must specify limits"): _between_quotas,
     (
         "admission",

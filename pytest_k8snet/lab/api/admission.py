@@ -12,8 +12,17 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pytest_k8snet.lab.api import status
-from pytest_k8snet.lab.api.objects import Object, clone, dig, mapping, metadata, name_of, timestamp
+from pytest_k8snet.lab.api import definitions, status
+from pytest_k8snet.lab.api.objects import (
+    Object,
+    clone,
+    condition,
+    dig,
+    mapping,
+    metadata,
+    name_of,
+    timestamp,
+)
 from pytest_k8snet.lab.api.resources import CALICO_V3, Resource
 from pytest_k8snet.lab.api.status import Cause
 from pytest_k8snet.lab.api.validation import check_new, check_update, strict_pools
@@ -92,7 +101,7 @@ def prepare_update(
             "metadata.resourceVersion",
             "Invalid value: 0: must be specified for an update",
         )
-        raise status.invalid(resource, name, [cause])
+        raise status.invalid(resource, name, [cause], kind=resource.plural)
     uid = str(meta.get("uid") or old_meta["uid"])
     if uid != old_meta["uid"]:
         place = "/".join(filter(None, (resource.plural, old_meta.get("namespace"), name)))
@@ -268,7 +277,9 @@ def _grace_seconds(resource: Resource, old: Object, asked: int | None) -> int:
 
 def set_defaults(resource: Resource, obj: Object, calico: CalicoSpec) -> None:
     """Fill in an object in place; malformed parts are left for validation to refuse."""
-    if resource.group == CALICO_V3 and resource.kind == "IPPool":
+    if resource.schema is not None:
+        definitions.set_defaults(resource.schema, obj)
+    elif resource.group == CALICO_V3 and resource.kind == "IPPool":
         _ip_pool(obj)
     elif resource.kind == "IPPool" and strict_pools(resource, calico):
         # What the custom resource's schema says since then.
@@ -314,8 +325,8 @@ def _pod(obj: Object) -> None:
     _fill(spec, priority=0, preemptionPolicy="PreemptLowerPriority", enableServiceLinks=True)
     tolerations = spec.setdefault("tolerations", [])
     if isinstance(tolerations, list):
-        for condition in ("not-ready", "unreachable"):
-            key = f"node.kubernetes.io/{condition}"
+        for trouble in ("not-ready", "unreachable"):
+            key = f"node.kubernetes.io/{trouble}"
             if not any(_tolerates(toleration, key) for toleration in tolerations):
                 tolerations.append(
                     {
@@ -325,7 +336,7 @@ def _pod(obj: Object) -> None:
                         "tolerationSeconds": 300,
                     }
                 )
-    _fill(mapping(obj, "status"), phase="Pending", qosClass=_qos_class(spec))
+    _fill(mapping(obj, "status"), phase="Pending", qosClass=qos_class(spec))
 
 
 def _tolerates(toleration: object, key: str) -> bool:
@@ -339,7 +350,8 @@ def _tolerates(toleration: object, key: str) -> bool:
     )
 
 
-def _qos_class(spec: Object) -> str:
+def qos_class(spec: Object) -> str:
+    """How a pod's spec ranks it when its node is short of something."""
     claims = [dig(container, "resources", {}) for container in _objects(spec.get("containers"))]
     if not any(claim.get("requests") or claim.get("limits") for claim in claims):
         return "BestEffort"
@@ -424,6 +436,7 @@ def _deployment(obj: Object) -> None:
     if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
         _fill(mapping(strategy, "rollingUpdate"), maxSurge="25%", maxUnavailable="25%")
     _template(spec)
+    mapping(obj, "status")
 
 
 def _replica_set(obj: Object) -> None:
@@ -447,6 +460,22 @@ def _daemon_set(obj: Object) -> None:
         "numberReady",
     )
     _fill(mapping(obj, "status"), **dict.fromkeys(counts, 0))
+
+
+def _definition(obj: Object) -> None:
+    definitions.complete(obj)
+    names = clone(obj["spec"]["names"])
+    versions = _objects(obj["spec"].get("versions"))
+    accepted = "the initial names have been accepted"
+    _fill(
+        mapping(obj, "status"),
+        conditions=[
+            condition("NamesAccepted", True, "NoConflicts", "no conflicts found"),
+            condition("Established", True, "InitialNamesAccepted", accepted),
+        ],
+        acceptedNames=names,
+        storedVersions=[one.get("name") for one in versions if one.get("storage")],
+    )
 
 
 def _job(obj: Object) -> None:
@@ -544,6 +573,7 @@ _DEFAULTS: dict[str, Callable[[Object], None]] = {
     "Deployment": _deployment,
     "ReplicaSet": _replica_set,
     "DaemonSet": _daemon_set,
+    "CustomResourceDefinition": _definition,
     "Job": _job,
     "NetworkPolicy": _network_policy,
     "LimitRange": _limit_range,

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from pytest_k8snet.lab.api import patch, schema, status
+from pytest_k8snet.lab.api import definitions, patch, schema, status
 from pytest_k8snet.lab.api.objects import Object, clone
 from pytest_k8snet.lab.api.request import Target
 from pytest_k8snet.lab.api.resources import Resource
@@ -257,7 +257,10 @@ def conformed(
         for problem in problems
         if problem.kind == "type" and not (by_schema and not problem.path.startswith("metadata"))
     ]
-    unknown = [f'unknown field "{item.path}"' for item in problems if item.kind == "unknown"]
+    paths = [item.path for item in problems if item.kind == "unknown"]
+    if resource.schema is not None:
+        paths += definitions.prune(resource.schema, obj)
+    unknown = [f'unknown field "{path}"' for path in paths]
     why = ""
     if wrong:
         why = _wrong_type(wrong[0])

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Collection
 from typing import Any
 
+from pytest_k8snet.lab.api.definitions import CRDS
 from pytest_k8snet.lab.api.objects import Object, condition
 from pytest_k8snet.lab.api.patch import accepted_media_types
 from pytest_k8snet.lab.api.resources import CALICO_V3, SUBRESOURCES, Registry, Resource
@@ -157,7 +158,6 @@ def aggregated(registry: Registry, *, core: bool, stale: Collection[str] = ()) -
 
 # -- CustomResourceDefinitions and APIServices ----------------------------------------------------
 
-_CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 _CALICO_API = {"name": "calico-api", "namespace": "calico-apiserver", "port": 443}
 #: The storage key of APIServices.
 API_SERVICES = "apiservices.apiregistration.k8s.io"
@@ -171,7 +171,7 @@ def publish(store: Store) -> None:
         return
     for resource in store.registry.served():
         if resource.custom and not (aggregated and resource.group == CALICO_V3):
-            store.create(_CRDS, _definition(resource))
+            store.create(CRDS, _definition(resource))
     for group, version in store.registry.group_versions():
         # Only Calico's own API server stands behind a service; all else is the server itself.
         behind_service = aggregated and group == CALICO_V3
@@ -179,43 +179,23 @@ def publish(store: Store) -> None:
 
 
 def _definition(resource: Resource) -> Object:
-    accepted = "the initial names have been accepted"
-    conditions = [
-        condition("NamesAccepted", True, "NoConflicts", "no conflicts found"),
-        condition("Established", True, "InitialNamesAccepted", accepted),
-    ]
-    names = {
-        "plural": resource.plural,
-        "singular": resource.singular,
-        "kind": resource.kind,
-        "listKind": f"{resource.kind}List",
+    names = {"plural": resource.plural, "kind": resource.kind}
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version: Object = {
+        "name": resource.version,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": anything},
     }
+    if resource.has_status:
+        version["subresources"] = {"status": {}}
     return {
         "metadata": {"name": resource.qualified_plural},
         "spec": {
             "group": resource.group,
             "names": names,
             "scope": "Namespaced" if resource.namespaced else "Cluster",
-            "versions": [
-                {
-                    "name": resource.version,
-                    "served": True,
-                    "storage": True,
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "x-kubernetes-preserve-unknown-fields": True,
-                        }
-                    },
-                    **({"subresources": {"status": {}}} if resource.has_status else {}),
-                }
-            ],
-            "conversion": {"strategy": "None"},
-        },
-        "status": {
-            "conditions": conditions,
-            "acceptedNames": names,
-            "storedVersions": [resource.version],
+            "versions": [version],
         },
     }
 

@@ -28,6 +28,7 @@ from pytest_k8snet.lab.api.channels import (
     V5,
     Channels,
     agree,
+    upgrades,
 )
 from pytest_k8snet.lab.api.faults import ApiFaults
 from pytest_k8snet.lab.api.objects import Object, dig
@@ -179,6 +180,8 @@ class Commands:
         """
         query = request.query
         argv = query.getall("command", [])
+        if not upgrades(request):
+            raise status.bad_request("Upgrade request required")
         container = container_of(self._store, target, query.get("container", ""))
         wants = {name: is_true(query.get(name)) for name in ("stdin", "stdout", "stderr", "tty")}
         if not any(wants[name] for name in ("stdin", "stdout", "stderr")):
@@ -330,7 +333,8 @@ def refused(why: str) -> Object:
     """The Status of a command that the kubelet does not run."""
     error = status.internal_error(why)
     error.details = {"causes": [{"message": why}]}
-    return error.to_dict()
+    told = error.to_dict()
+    return {key: value for key, value in told.items() if key not in ("kind", "apiVersion")}
 
 
 # -- Logs ------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def render(
         meta: the list's metadata.
         include: what comes with each row: ``None``, ``Metadata`` or ``Object``.
     """
-    columns = [_NAME, *_COLUMNS.get(resource.key, (_AGE,))]
+    columns = [_NAME, *_COLUMNS.get(resource.key, resource.columns or (_AGE,))]
     if resource.key == "events":
         del columns[0]
     rows = []

@@ -15,6 +15,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from pytest_k8snet.lab.api import status
+from pytest_k8snet.lab.api.admission import qos_class
 from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of, namespace_of
 from pytest_k8snet.lab.api.resources import CALICO_V1, CALICO_V3, Resource
 from pytest_k8snet.lab.api.schema import amount
@@ -140,6 +141,7 @@ def _limit_defaults(store: Store, pod: Object, old: Object | None) -> None:
     if told:
         annotations = mapping(pod["metadata"], "annotations")
         annotations["kubernetes.io/limit-ranger"] = f"LimitRanger plugin set: {'; '.join(told)}"
+        mapping(pod, "status")["qosClass"] = qos_class(pod["spec"])
 
 
 def _limits(store: Store, row: Resource, pod: Object, old: Object | None) -> None:

@@ -115,8 +115,8 @@ def _check_method(target: Target) -> None:
 
 
 def is_true(value: str | None) -> bool:
-    """Whether a query parameter says yes, as Go parses booleans."""
-    return value in ("1", "t", "T", "true", "TRUE", "True")
+    """Whether a query parameter says yes: whatever it says but no."""
+    return value is not None and value.lower() != "false" and value != "0"
 
 
 def integer(query: Mapping[str, str], name: str) -> int | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.spec import CalicoSpec
 
 CALICO_V1 = "crd.projectcalico.org"
@@ -41,6 +42,8 @@ class Resource:
         aggregated: whether another API server than kube-apiserver serves it, and stores it as
             custom resources.
         key: the storage key.
+        columns: what kubectl shows of it beside its name, of a client's own definition.
+        schema: what a client's own definition says of its objects.
     """
 
     kind: str
@@ -55,6 +58,8 @@ class Resource:
     custom: bool = False
     aggregated: bool = False
     key: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+    schema: Object | None = None
 
     @property
     def api_version(self) -> str:
@@ -88,6 +93,8 @@ class Resource:
 
 
 _ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+#: What may be done with what a client defines.
+EVERY_VERB = _ALL
 _READ = ("get", "list", "watch")
 _CREATE = ("create",)
 
@@ -127,7 +134,7 @@ _TABLE: tuple[tuple[str, str, str, str, tuple[str, ...], str, str, str], ...] = 
     ("SelfSubjectRulesReview", "selfsubjectrulesreviews", f"{_AUTHZ}/v1", "cluster", _CREATE, "",
      "", ""),
     ("CustomResourceDefinition", "customresourcedefinitions", "apiextensions.k8s.io/v1", "cluster",
-     _READ, "crd crds", "", ""),
+     _ALL, "crd crds", "", ""),
     ("APIService", "apiservices", "apiregistration.k8s.io/v1", "cluster", _READ, "", "", ""),
     ("IPPool", "ippools", f"{CALICO_V1}/v1", "cluster", _ALL, "", "", "custom"),
     ("IPAMBlock", "ipamblocks", f"{CALICO_V1}/v1", "cluster", _ALL, "", "", "custom"),
@@ -196,6 +203,7 @@ class Registry:
 
     def __init__(self, calico: CalicoSpec) -> None:
         self._stored: dict[str, Resource] = {}
+        self._defined: set[str] = set()
         self._served: dict[tuple[str, str, str], Resource] = {}
         for resource, flags in _rows():
             if "operator" in flags.split() and calico.install != "operator":
@@ -204,6 +212,26 @@ class Registry:
             self._stored[resource.key] = views[0]
             for view in views:
                 self._served[view.group, view.version, view.plural] = view
+
+    def define(self, views: list[Resource]) -> None:
+        """Serve a resource that a client has defined, in these versions; or in others now."""
+        key = views[0].key
+        if key in self._stored and key not in self._defined:
+            return
+        self.undefine(key)
+        self._defined.add(key)
+        self._stored[key] = views[0]
+        for view in views:
+            self._served[view.group, view.version, view.plural] = view
+
+    def undefine(self, key: str) -> None:
+        """Serve it no more, if a client has defined it."""
+        if key in self._defined:
+            self._defined.remove(key)
+            del self._stored[key]
+            served = [place for place, view in self._served.items() if view.key == key]
+            for place in served:
+                del self._served[place]
 
     @staticmethod
     def _views(resource: Resource, api_shape: str) -> list[Resource]:
@@ -219,6 +247,10 @@ class Registry:
             KeyError: the lab has no such resource.
         """
         return self._stored[key]
+
+    def namespaced_keys(self) -> list[str]:
+        """The storage keys of everything that namespaces hold."""
+        return [key for key, resource in self._stored.items() if resource.namespaced]
 
     def stored_keys(self) -> list[str]:
         """The storage keys of everything there is."""

@@ -160,20 +160,31 @@ def conflict(resource: Resource, name: str, why: str = "", *, kind: str = "") ->
     )
 
 
-def invalid(resource: Resource, name: str, causes: Iterable[Cause]) -> StatusError:
-    """422: the object is refused, with one cause for each bad field."""
+def invalid(
+    resource: Resource, name: str, causes: Iterable[Cause], *, kind: str = ""
+) -> StatusError:
+    """422: the object is refused, with one cause for each bad field.
+
+    Args:
+        resource: what the object is.
+        name: the object's.
+        causes: what is wrong.
+        kind: what it is called instead of its kind.
+    """
     causes = list(causes)
+    kind = kind or resource.kind
+    qualified = f"{kind}.{resource.group}" if resource.group else kind
     text = ", ".join(str(cause) for cause in causes)
     if len(causes) > 1:
         text = f"[{text}]"
     return StatusError(
         422,
         "Invalid",
-        f'{resource.qualified_kind} "{name}" is invalid: {text}',
+        f'{qualified} "{name}" is invalid: {text}',
         _about(
             resource,
             name,
-            kind=resource.kind,
+            kind=kind,
             causes=[
                 {"reason": cause.reason, "message": cause.message, "field": cause.field}
                 for cause in causes

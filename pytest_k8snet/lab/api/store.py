@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pytest_k8snet.lab.api import definitions, request, status
 from pytest_k8snet.lab.api import patch as patches
-from pytest_k8snet.lab.api import request, status
 from pytest_k8snet.lab.api.admission import (
     Admission,
     marked,
@@ -316,12 +316,19 @@ class Store:
         if _is_finished(row, new):
             return self._remove(row, new, previous=old)
         new["apiVersion"] = self.registry.stored(row.key).api_version
+        if row.key == definitions.CRDS:
+            self.registry.define(definitions.resources(new))
         self._objects[row.key][self._key(row, name_of(new), namespace_of(new))] = new
         self._record(row, "MODIFIED" if old else "ADDED", new, old)
         return self._seen_as(row, new)
 
     def _remove(self, row: Resource, obj: Object, *, previous: Object | None = None) -> Object:
         del self._objects[row.key][self._key(row, name_of(obj), namespace_of(obj))]
+        if row.key == definitions.CRDS:
+            for gone in definitions.resources(obj)[:1]:
+                for one in self.list(gone):
+                    self._remove(gone, one)
+                self.registry.undefine(gone.key)
         # A copy: watchers may still hold the snapshot of the last state, with its own version.
         gone = clone(obj)
         self._record(row, "DELETED", gone, previous or obj)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from pytest_k8snet.lab.api import status
+from pytest_k8snet.lab.api import definitions, status
 from pytest_k8snet.lab.api.objects import Object, clone, dig, name_of
 from pytest_k8snet.lab.api.request import match_labels
 from pytest_k8snet.lab.api.resources import CALICO_V1, CALICO_V3, Resource
@@ -33,6 +33,10 @@ def check_new(resource: Resource, obj: Object, calico: CalicoSpec) -> None:
         StatusError: 422, with all its faults.
     """
     _refuse(resource, obj, _whole(resource, obj, calico))
+    if resource.key == "pods":
+        _warn_of_pod("", obj)
+    elif resource.group in ("apps", "batch"):
+        _warn_of_pod("spec.template.", dig(obj, "spec.template", {}))
 
 
 def check_update(
@@ -63,7 +67,9 @@ def check_update(
 
 def _whole(resource: Resource, obj: Object, calico: CalicoSpec) -> Causes:
     yield from _metadata(resource, obj)
-    if resource.custom and resource.kind != "IPPool":
+    if resource.schema is not None:
+        yield from definitions.check(resource.schema, obj)
+    elif resource.custom and resource.kind != "IPPool":
         yield from _types(resource, obj)
     if resource.kind == "IPPool":
         yield from _pool(resource, obj, strict=strict_pools(resource, calico))
@@ -94,6 +100,30 @@ def _types(resource: Resource, obj: Object) -> Causes:
 
 
 _OF_GO = {"int32": "integer", "bool": "boolean", "string": "string"}
+
+
+_SECCOMP = "seccomp.security.alpha.kubernetes.io/pod"
+
+
+def _warn_of_pod(at: str, pod: Object) -> None:
+    """Warn of what a pod may have, and what has another effect than it looks like."""
+    if _SECCOMP in dig(pod, "metadata.annotations", {}):
+        why = 'non-functional in v1.27+; use the "seccompProfile" field instead'
+        status.warn(f"{at}metadata.annotations[{_SECCOMP}]: {why}")
+    for key in dig(pod, "spec.nodeSelector", {}):
+        if key in ("beta.kubernetes.io/os", "beta.kubernetes.io/arch"):
+            now = key.removeprefix("beta.")
+            why = f'deprecated since v1.14; use "{now}" instead'
+            status.warn(f"{at}spec.nodeSelector[{key}]: {why}")
+    for group in ("initContainers", "containers"):
+        for number, container in enumerate(_objects(dig(pod, f"spec.{group}"))):
+            seen: set[str] = set()
+            for index, variable in enumerate(_objects(container.get("env"))):
+                if variable.get("name") in seen:
+                    where = f"{at}spec.{group}[{number}].env[{index}]"
+                    hidden = f'hides previous definition of "{variable["name"]}"'
+                    status.warn(f"{where}: {hidden}, which may be dropped when using apply")
+                seen.add(str(variable.get("name")))
 
 
 # -- Causes in Kubernetes' words -----------------------------------------------------------------
@@ -684,6 +714,7 @@ _CHECKS: dict[str, Callable[[Object], Causes]] = {
     "deployments.apps": _workload,
     "replicasets.apps": _workload,
     "daemonsets.apps": _workload,
+    definitions.CRDS: definitions.faults,
     "jobs.batch": _job,
     "networkpolicies.networking.k8s.io": _by(_NETWORK_POLICY),
     "installations.operator.tigera.io": _by(_INSTALLATION),

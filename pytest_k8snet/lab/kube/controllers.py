@@ -450,18 +450,6 @@ _CONTENTS = (
     "jobs.batch",
     "pods",
     "services",
-    "endpoints",
-    "endpointslices.discovery.k8s.io",
-    "configmaps",
-    "secrets",
-    "serviceaccounts",
-    "events",
-    "leases.coordination.k8s.io",
-    "resourcequotas",
-    "limitranges",
-    "networkpolicies.networking.k8s.io",
-    "rolebindings.rbac.authorization.k8s.io",
-    "roles.rbac.authorization.k8s.io",
 )
 _OWNERS = (
     *("deployments.apps", "daemonsets.apps", "replicasets.apps", "jobs.batch", "services", "pods"),
@@ -501,12 +489,13 @@ class Namespaces(Controller):
             self._store.create("serviceaccounts", body, namespace)
 
     def _empty(self, namespace: Object) -> None:
-        name = name_of(namespace)
-        for resource in _CONTENTS:
+        name, everything = name_of(namespace), self._store.registry.namespaced_keys()
+        contents = [*_CONTENTS, *(key for key in everything if key not in _CONTENTS)]
+        for resource in contents:
             for obj in self._store.list(resource, name):
                 if not dig(obj, "metadata.deletionTimestamp"):
                     self._store.delete(resource, name_of(obj), name)
-        if any(self._store.list(resource, name) for resource in _CONTENTS):
+        if any(self._store.list(resource, name) for resource in contents):
             # The pods are still ending; the last one's end brings us back.
             return
         if calico_api_server_is_down(self._store):

@@ -103,7 +103,7 @@ def test_shape_b_is_strict_and_has_defaults_in_the_new_group_only(
 ) -> None:
     api = start_server(CalicoSpec(api_shape="B"))
     assert api.request("POST", POOLS, pool("raw", ipipMode="always")).code == 201
-    new = pool("new") | {"apiVersion": "projectcalico.org/v3"}
+    new = pool("new", cidr="198.19.0.0/24") | {"apiVersion": "projectcalico.org/v3"}
     created = api.request("POST", "/apis/projectcalico.org/v3/ippools", new).json
     assert created["spec"]["vxlanMode"] == "Never"
     bad = pool("bad", ipipMode="always") | {"apiVersion": "projectcalico.org/v3"}

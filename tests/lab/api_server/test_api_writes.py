@@ -4,35 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .api_objects import MAPS, PODS, POOLS, pod, pool
+from .api_objects import MAPS, PODS, pod
 from .local_server import ApiServer
 
 # -- versions --------------------------------------------------------------------------------------
-
-
-def test_a_stale_version_is_409_and_says_so(api: ApiServer) -> None:
-    first = api.request("POST", MAPS, {"metadata": {"name": "m"}}).json
-    api.request("PUT", f"{MAPS}/m", first | {"data": {"a": "1"}})
-    answer = api.request("PUT", f"{MAPS}/m", first | {"data": {"a": "2"}})
-    assert (answer.code, answer.json["reason"]) == (409, "Conflict")
-    assert answer.json["message"] == (
-        'Operation cannot be fulfilled on configmaps "m": the object has been modified; please'
-        " apply your changes to the latest version and try again"
-    )
-
-
-def test_a_merge_patch_with_a_stale_version_is_409(api: ApiServer) -> None:
-    api.request("POST", POOLS, pool())
-    patch = {"metadata": {"resourceVersion": "1"}, "spec": {"ipipMode": "Always"}}
-    headers = {"Content-Type": "application/merge-patch+json"}
-    assert api.request("PATCH", f"{POOLS}/pool", patch, headers=headers).code == 409
-
-
-def test_a_taken_name_is_409(api: ApiServer) -> None:
-    api.request("POST", POOLS, pool())
-    answer = api.request("POST", POOLS, pool())
-    assert (answer.code, answer.json["reason"]) == (409, "AlreadyExists")
-    assert answer.json["message"] == 'ippools.crd.projectcalico.org "pool" already exists'
 
 
 def test_a_dry_run_answers_like_the_real_thing_and_stores_nothing(api: ApiServer) -> None:
@@ -61,25 +36,6 @@ def test_each_patch_type_goes_by_its_own_rules(api: ApiServer) -> None:
     whole = api.request("GET", f"{PODS}/p").json["spec"]["containers"]
     whole[1]["image"] = "5"
     assert images("merge-patch+json", {"spec": {"containers": whole}}) == ["4", "5"]
-
-
-def test_a_custom_resource_takes_no_strategic_merge_patch(api: ApiServer) -> None:
-    api.request("POST", POOLS, pool())
-    headers = {"Content-Type": "application/strategic-merge-patch+json"}
-    answer = api.request("PATCH", f"{POOLS}/pool", {"spec": {}}, headers=headers)
-    assert answer.code == 415
-    assert answer.json["message"] == (
-        "the body of the request was in an unknown format - accepted media types include: "
-        "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
-    )
-
-
-def test_a_list_is_no_merge_patch(api: ApiServer) -> None:
-    api.request("POST", POOLS, pool())
-    headers = {"Content-Type": "application/merge-patch+json"}
-    answer = api.request("PATCH", f"{POOLS}/pool", [], headers=headers)
-    assert answer.code == 400
-    assert "cannot unmarshal array" in answer.json["message"]
 
 
 def test_server_side_apply_creates_and_then_merges(api: ApiServer) -> None:
@@ -119,26 +75,7 @@ def test_a_list_comes_in_pages(api: ApiServer) -> None:
     assert sizes == [3, 1, None]
 
 
-def test_a_bad_selector_is_400(api: ApiServer) -> None:
-    assert api.request("GET", f"{PODS}?labelSelector=a%20is%20b").code == 400
-    answer = api.request("GET", f"{PODS}?fieldSelector=spec.banana%3D1")
-    assert answer.json["message"] == "field label not supported: spec.banana"
-
-
-def test_a_version_of_the_future_is_refused(api: ApiServer) -> None:
-    answer = api.request("GET", f"{PODS}?resourceVersion=99999999")
-    assert answer.code == 504
-    assert answer.json["message"].startswith("Too large resource version: 99999999, current:")
-
-
 # -- deletion --------------------------------------------------------------------------------------
-
-
-def test_deleting_answers_with_a_status_for_most_kinds(api: ApiServer) -> None:
-    created = api.request("POST", POOLS, pool()).json
-    answer = api.request("DELETE", f"{POOLS}/pool", {"propagationPolicy": "Background"})
-    assert answer.json["status"] == "Success"
-    assert answer.json["details"]["uid"] == created["metadata"]["uid"]
 
 
 def test_deleting_a_running_pod_marks_it_first(api: ApiServer) -> None:
@@ -150,25 +87,12 @@ def test_deleting_a_running_pod_marks_it_first(api: ApiServer) -> None:
     assert api.request("GET", f"{PODS}/web").code == 404
 
 
-def test_a_precondition_guards_a_deletion(api: ApiServer) -> None:
-    api.request("POST", MAPS, {"metadata": {"name": "m"}})
-    answer = api.request("DELETE", f"{MAPS}/m", {"preconditions": {"uid": "another"}})
-    assert answer.code == 409
-    assert "Precondition failed: UID in precondition: another" in answer.json["message"]
-
-
 def test_a_collection_is_deleted_by_label(api: ApiServer) -> None:
     for name, label in (("a", "x"), ("b", "x"), ("c", "y")):
         api.request("POST", MAPS, {"metadata": {"name": name, "labels": {"run": label}}})
     assert api.request("DELETE", f"{MAPS}?labelSelector=run%3Dx").code == 200
     left = api.request("GET", MAPS).json["items"]
     assert [item["metadata"]["name"] for item in left] == ["c"]
-
-
-def test_an_unknown_propagation_policy_is_400(api: ApiServer) -> None:
-    api.request("POST", MAPS, {"metadata": {"name": "m"}})
-    answer = api.request("DELETE", f"{MAPS}/m", {"propagationPolicy": "Sideways"})
-    assert answer.code == 400
 
 
 # -- subresources ----------------------------------------------------------------------------------

@@ -150,25 +150,6 @@ def test_a_patch_without_its_merge_key_is_400() -> None:
     assert "does not contain declared merge key: name" in refused.value.message
 
 
-@pytest.mark.parametrize(
-    ("patch", "code", "message"),
-    [
-        ([{"op": "test", "path": "/spec/containers", "value": 1}], 422, "testing failed"),
-        ([{"op": "remove", "path": "/spec/nothing"}], 422, "the server rejected our request"),
-        ([{"op": "replace", "path": "/spec/x/y", "value": 1}], 422, "the server rejected"),
-        ([{"op": "dance", "path": "/spec"}], 400, "error decoding patch"),
-        ([{"path": "/spec"}], 400, "error decoding patch"),
-        ({"op": "test"}, 400, "cannot unmarshal object"),
-        (["text"], 400, "error decoding patch"),
-        ([{"op": "replace", "path": "", "value": 1}], 400, "the result is not an object"),
-    ],
-)
-def test_a_json_patch_that_does_not_fit_is_refused(patch: Any, code: int, message: str) -> None:
-    with pytest.raises(StatusError) as refused:
-        apply(REGISTRY.stored("pods"), pod({"name": "a"}), patch, "json")
-    assert (refused.value.code, message in refused.value.message) == (code, True)
-
-
 def test_apply_ignores_the_version_in_the_configuration() -> None:
     patch = {"metadata": {"resourceVersion": "1", "labels": {"a": "b"}}}
     after = apply(REGISTRY.stored("pods"), pod({"name": "a"}), patch, "apply")

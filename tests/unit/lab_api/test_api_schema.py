@@ -10,7 +10,7 @@ from pytest_k8snet.lab.api.schema import conform, decode, types
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.spec import CalicoSpec
 
-LETTERS = {"s", "i", "b", "t", "q", "is", "x", "o", "*"}
+LETTERS = {"s", "i", "b", "t", "u", "q", "is", "x", "o", "*"}
 
 
 def test_every_type_that_is_referred_to_is_in_the_table() -> None:
@@ -149,7 +149,7 @@ def test_negative_numbers_and_times() -> None:
     spec = field(2, (1 << 64) - 5) + begun + renewed
     assert decode(envelope("Lease", field(2, spec)))["spec"] == {
         "leaseDurationSeconds": -5,
-        "acquireTime": "2023-11-14T22:13:20Z",
+        "acquireTime": "2023-11-14T22:13:20.000000Z",
         "renewTime": "2023-11-14T22:13:20.250000Z",
     }
 
