@@ -146,6 +146,16 @@ def parser() -> argparse.ArgumentParser:
         dest="faults",
         help="trouble from the start, see below; may be given several times",
     )
+    add(
+        "--image",
+        type=_reader(_image),
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        dest="images",
+        help="the program of an image, which pods run that name no command: a path, or a name of "
+        "this machine's (may be given several times)",
+    )
     add("--port", type=_reader(int), default=0, help="port of the API (default: any free one)")
     add("--kubeconfig", type=Path, metavar="FILE", help="write the kubeconfig here, too")
     return made  # fmt: skip
@@ -179,6 +189,14 @@ def _fault(text: str) -> tuple[str, str]:
     if name not in NAMES:
         raise ValueError(f"there is no fault {name!r}; there are: {', '.join(sorted(NAMES))}")
     return name, value
+
+
+def _image(text: str) -> tuple[str, tuple[str, ...]]:
+    name, equals, command = text.partition("=")
+    words = tuple(shlex.split(command))
+    if not (name and equals and words):
+        raise ValueError(f"{text!r} is not of the form NAME=COMMAND")
+    return name, words
 
 
 def _faults_told() -> str:
@@ -217,6 +235,7 @@ def _spec(options: argparse.Namespace) -> LabSpec:
         ipip_driver=options.ipip_driver,
         cluster_cidr=options.cluster_cidr,
         faults=tuple(options.faults),
+        images=tuple(options.images),
     )
 
 

@@ -29,6 +29,7 @@ from pytest_k8snet.lab.kube.controllers import (
     GarbageCollector,
     Jobs,
     Namespaces,
+    NetworkPolicies,
     Quotas,
     ReplicaSets,
 )
@@ -148,6 +149,7 @@ class _Lab:
             DaemonSets(store),
             Jobs(store),
             Quotas(store),
+            NetworkPolicies(store),
             ServiceEndpoints(store, spec),
             ServiceProxy(store, spec),
             DnsRecords(store, spec),

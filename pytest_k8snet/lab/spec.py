@@ -109,6 +109,8 @@ class LabSpec:
     #: pools that are enabled.
     cluster_cidr: IPv4Network | None = None
     faults: tuple[tuple[str, str], ...] = field(default=())
+    #: The programs of images: a name, and the words of its entrypoint.
+    images: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
 
     def subnets(self) -> list[IPv4Network]:
         """The distinct node subnets, in order of appearance."""
@@ -188,4 +190,5 @@ def from_json(text: str) -> LabSpec:
         ipip_driver=fields["ipip_driver"],
         cluster_cidr=IPv4Network(fields["cluster_cidr"]) if fields["cluster_cidr"] else None,
         faults=tuple((name, value) for name, value in fields["faults"]),
+        images=tuple((name, tuple(words)) for name, words in fields["images"]),
     )

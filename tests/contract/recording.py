@@ -28,6 +28,7 @@ FORM_ONLY = {
     "pods as a table",
     "group of the aggregated API: list of its versions",
     "get",
+    "discovery",
     "quota: a deployment whose pods are refused: its events",
     "events of all of them",
     "v1 Endpoints",
@@ -245,7 +246,7 @@ def comparable(value: Any) -> Any:
 def _is_reported(obj: Object) -> bool:
     """Whether the status of an object is what nodes and controllers say, at some moment."""
     meta = _metadata(obj)
-    workload = obj.get("kind") in (None, "Pod", "Deployment")
+    workload = obj.get("kind") in (None, "Pod", "Deployment", "CustomResourceDefinition")
     status = obj.get("status")
     later = "deletionTimestamp" in meta or (isinstance(status, dict) and "conditions" in status)
     return bool(meta) and workload and later

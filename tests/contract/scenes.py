@@ -444,6 +444,8 @@ SCENES: dict[str, Callable[[Scene], str]] = {
     "warnings": _warnings,
     "deletes": _deletes,
     "leases": _leases,
+    "refusals": _own,
+    "custom-resources": _custom,
     "exec-without-upgrade": _without_upgrade,
     "pools-crd": _pools,
     "pools-aggregated-v3": _pools_v3,

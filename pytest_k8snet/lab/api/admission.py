@@ -55,7 +55,8 @@ def prepare_create(
     """
     meta = metadata(obj)
     if meta.get("resourceVersion"):
-        raise status.bad_request("resourceVersion should not be set on objects to be created")
+        why = "resourceVersion should not be set on objects to be created"
+        raise status.StatusError(500, "", why)
     obj["kind"], obj["apiVersion"] = resource.kind, resource.api_version
     if not meta.get("name") and meta.get("generateName"):
         suffix = "".join(secrets.choice(_NAME_ALPHABET) for _ in range(5))
@@ -376,6 +377,8 @@ def _pod_spec(spec: Object) -> None:
     for container in [*_objects(spec.get("initContainers")), *_objects(spec.get("containers"))]:
         _container(container, host_network=bool(spec.get("hostNetwork")))
     for volume in _objects(spec.get("volumes")):
+        if not set(volume) - {"name"}:
+            volume["emptyDir"] = {}
         for source in ("configMap", "secret"):
             if isinstance(volume.get(source), dict):
                 volume[source].setdefault("defaultMode", 0o644)

@@ -10,7 +10,7 @@ import yaml
 from aiohttp import web
 
 from pytest_k8snet.lab.api import definitions, patch, schema, status
-from pytest_k8snet.lab.api.objects import Object, clone
+from pytest_k8snet.lab.api.objects import Object, clone, dig
 from pytest_k8snet.lab.api.request import Target
 from pytest_k8snet.lab.api.resources import Resource
 from pytest_k8snet.lab.api.schema import Problem, conform, json_type
@@ -54,7 +54,7 @@ async def read_data(request: web.Request, media_type: str = "") -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
-        reason = f"yaml: {line}{getattr(error, 'problem', None) or 'it cannot be parsed'}"
+        reason = f"yaml: {line}{_yaml_problem(str(getattr(error, 'problem', '')))}"
     except json.JSONDecodeError as error:
         reason = syntax_error(error)
     except UnicodeDecodeError as error:
@@ -66,6 +66,23 @@ async def read_data(request: web.Request, media_type: str = "") -> Any:
     raise Unparsed(reason)
 
 
+def _yaml_problem(words: str) -> str:
+    """What Go's parser says where Python's says something in words of its own."""
+    for python, go in _YAML_PROBLEMS.items():
+        if words.startswith(python):
+            return go
+    return words or "it cannot be parsed"
+
+
+_YAML_PROBLEMS = {
+    "expected the node content": "did not find expected node content",
+    "expected ',' or": "did not find expected ',' or ']'",
+    "expected <block end>": "did not find expected key",
+    "expected '<document start>'": "did not find expected <document start>",
+    "expected alphabetic or numeric": "did not find expected alphabetic or numeric character",
+}
+
+
 class Unparsed(StatusError):  # noqa: N818 -- it is the state of the body
     """400: a body is not what its type says; verbs put it in words of their own.
 
@@ -74,7 +91,9 @@ class Unparsed(StatusError):  # noqa: N818 -- it is the state of the body
     """
 
     def __init__(self, reason: str) -> None:
-        why = f"couldn't get version/kind; json parse error: {reason}"
+        why = reason
+        if not reason.startswith("yaml: "):
+            why = f"couldn't get version/kind; json parse error: {reason}"
         super().__init__(400, "BadRequest", why)
         self.reason_of_decoder = reason
 
@@ -167,49 +186,99 @@ async def read_object(request: web.Request, target: Target) -> Object:
     unrecognized = f"the object provided is unrecognized (must be of type {resource.kind}): "
     try:
         data = await read_data(request)
+        data = {} if data is None and await request.read() else data
+        _check_type_meta(data)
     except Unparsed as error:
-        raise status.bad_request(unrecognized + error.message) from None
-    if not isinstance(data, dict):
-        why = f"json: cannot unmarshal {json_type(data)} into Go value of type struct"
-        why = f"couldn't get version/kind; json parse error: {why}"
-        raise status.bad_request(unrecognized + why)
+        body = await request.read()
+        raise status.bad_request(f"{unrecognized}{error.message} ({_snippet(body)})") from None
     check_identity(data, target)
     conformed(resource, data, request.query)
-    return data
+    found: Object = data
+    return found
 
 
-def check_identity(obj: Object, target: Target) -> None:
-    """Refuse an object of another kind, name or namespace than the path says; fill in its own.
+def _check_type_meta(data: Any) -> None:
+    """Refuse what has no version and kind that could be read.
 
     Raises:
-        StatusError: 400.
+        Unparsed: it is no object, or they are no text.
+    """
+    if data is None:
+        raise Unparsed("unexpected end of JSON input")
+    if not isinstance(data, dict):
+        raise Unparsed(
+            f"json: cannot unmarshal {json_type(data)} into Go value of type {TYPE_META}"
+        )
+    for key in ("apiVersion", "kind"):
+        value = data.get(key)
+        if value is not None and not isinstance(value, str):
+            where = f"Go struct field .{key} of type string"
+            raise Unparsed(f"json: cannot unmarshal {json_type(value)} into {where}")
+
+
+#: What the decoder looks for first.
+TYPE_META = (
+    r'struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string'
+    r' "json:\"kind,omitempty\"" }'
+)
+
+
+def _snippet(body: bytes) -> str:
+    """The beginning of a body: of JSON its text, of all else its bytes."""
+    if not body.strip():
+        return "<empty>"
+    is_json = body.lstrip().startswith(b"{")
+    shown = body[:30].decode(errors="replace") if is_json else body[:30].hex()
+    return shown + (" ..." if len(body) > 30 else "")
+
+
+def check_identity(obj: Object, target: Target, *, patched: bool = False) -> None:
+    """Refuse an object of another kind, name or namespace than the path says; fill in its own.
+
+    Args:
+        obj: what a client sent, or what its patch makes of an object.
+        target: the path.
+        patched: which of the two.
+
+    Raises:
+        StatusError: 400, or 422 of a patch.
     """
     resource = target.resource
-    kind, api_version = obj.get("kind"), obj.get("apiVersion")
-    for key, value in (("apiVersion", api_version), ("kind", kind)):
-        if value is not None and not isinstance(value, str):
-            problem = Problem("type", key, resource.kind, "string", json_type(value))
-            raise _undecodable(resource, _wrong_type(problem))
-    if resource.custom and not kind:
-        text = json.dumps(obj, separators=(",", ":"))
-        raise status.bad_request(f"Object 'Kind' is missing in '{text}'")
-    if not resource.aggregated and api_version and api_version != resource.api_version:
-        raise status.bad_request(
-            f"the API version in the data ({api_version}) does not match the expected API"
-            f" version ({resource.api_version})"
-        )
-    given = api_version or resource.api_version
-    if (kind and kind != resource.kind) or given != resource.api_version:
-        version = str(given).rpartition("/")[2]
-        raise status.bad_request(
-            f'{kind} in version "{version}" cannot be handled as a {resource.kind}: '
-            f'no kind "{kind}" is registered for version "{given}" in scheme'
-            ' "pkg/runtime/scheme.go:110"'
-        )
     meta = obj.setdefault("metadata", {})
     if not isinstance(meta, dict):
-        problem = Problem("type", "metadata", resource.kind, "v1.ObjectMeta", json_type(meta))
-        raise _undecodable(resource, _wrong_type(problem))
+        why = _wrong_type(
+            Problem("type", "metadata", resource.kind, "v1.ObjectMeta", json_type(meta))
+        )
+        raise status.unfit_patch(obj, why) if patched else _undecodable(resource, why)
+    kind, api_version = obj.get("kind"), obj.get("apiVersion")
+    if resource.custom and not kind:
+        text = json.dumps(obj)
+        why = f"Object 'Kind' is missing in '{text}' ({_snippet(text.encode())})"
+        raise status.bad_request(
+            f"the object provided is unrecognized (must be of type {resource.kind}): {why}"
+        )
+    given = api_version or resource.api_version
+    if resource.custom and not resource.aggregated and given != resource.api_version:
+        raise status.bad_request(
+            f"the API version in the data ({given}) does not match the expected API version"
+            f" ({resource.api_version})"
+        )
+    if resource.custom and not resource.aggregated and kind != resource.kind:
+        cause = Cause(
+            "FieldValueInvalid", "kind", f'Invalid value: "{kind}": must be {resource.kind}'
+        )
+        name = str(dig(obj, "metadata.name", ""))
+        raise status.invalid(resource, name, [cause], kind=str(kind))
+    if (kind and kind != resource.kind) or given != resource.api_version:
+        version = str(given).rpartition("/")[2]
+        why = f'no kind "{kind}" is registered for version "{given}" in scheme "{SCHEME}"'
+        if kind in schema.types() and given == resource.api_version:
+            group = resource.group.partition(".")[0] or "core"
+            ours = f"{group}.{resource.kind}"
+            why = f"converting ({version}.{kind}) to ({ours}): unknown conversion"
+        raise status.bad_request(
+            f'{kind} in version "{version}" cannot be handled as a {resource.kind}: {why}'
+        )
     namespace = meta.get("namespace")
     if namespace and resource.namespaced and namespace != target.namespace:
         raise status.bad_request(
@@ -222,6 +291,10 @@ def check_identity(obj: Object, target: Target) -> None:
             f"the name of the object ({meta['name']}) does not match the name on the URL"
             f" ({target.name})"
         )
+
+
+#: Where Kubernetes keeps what it knows, as its messages say.
+SCHEME = "pkg/runtime/scheme.go:110"
 
 
 def conformed(
@@ -247,7 +320,7 @@ def conformed(
         text = f'Unsupported value: "{mode}": supported values: "", "Ignore", "Strict", "Warn"'
         cause = Cause("FieldValueNotSupported", "fieldValidation", text)
         raise status.invalid_options(options, cause)
-    doubled = [f'duplicate field "{path}"' for path in _doubled(obj)]
+    twice = list(_doubled(obj))
     sent = clone(obj)
     problems = conform(resource.kind, obj)
     # The schema of a custom resource is part of its validation, not of decoding.
@@ -261,6 +334,7 @@ def conformed(
     if resource.schema is not None:
         paths += definitions.prune(resource.schema, obj)
     unknown = [f'unknown field "{path}"' for path in paths]
+    doubled = [f'duplicate field "{path}"' for path in twice if path not in paths]
     why = ""
     if wrong:
         why = _wrong_type(wrong[0])
@@ -313,7 +387,7 @@ async def read_patch(request: web.Request, target: Target) -> tuple[str, Any]:
     """
     media_type = _content_type(request)
     accepted = patch.accepted_media_types(target.resource)
-    if media_type not in accepted and target.resource.aggregated:
+    if media_type not in accepted and (target.resource.aggregated or not target.resource.custom):
         raise StatusError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
     if media_type not in accepted:
         raise status.unsupported_media_type(accepted)
@@ -331,5 +405,5 @@ async def read_patch(request: web.Request, target: Target) -> tuple[str, Any]:
         if target.resource.aggregated:
             why = "invalid JSON patch"
         elif kind == "apply":
-            why = f"error decoding YAML: {error.reason_of_decoder}"
+            why = f"error decoding YAML: error converting YAML to JSON: {error.reason_of_decoder}"
         raise status.bad_request(why) from None

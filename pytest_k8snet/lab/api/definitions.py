@@ -74,7 +74,7 @@ def faults(definition: Object) -> Iterator[Cause]:
     for index, version in enumerate(versions):
         if not dig(version, "schema.openAPIV3Schema"):
             where = f"spec.versions[{index}].schema.openAPIV3Schema"
-            yield Cause("FieldValueRequired", where, "Required value: schemas are required")
+            yield Cause("FieldValueRequired", where, "Required value")
 
 
 # -- Structural schemas ----------------------------------------------------------------------------

@@ -39,10 +39,9 @@ def apply(resource: Resource, obj: Object, patch: Any, kind: str) -> Object:
     if kind == "json":
         return _json_patch(obj, patch)
     if not isinstance(patch, dict):
-        raise status.bad_request(
-            f"error decoding patch: json: cannot unmarshal {json_type(patch)} into Go value of type"
-            " map[string]interface {}"
-        )
+        why = f"json: cannot unmarshal {json_type(patch)} into Go value of type"
+        decoding = "" if kind == "strategic" else "error decoding patch: "
+        raise status.bad_request(f"{decoding}{why} map[string]interface {{}}")
     if kind == "merge" or (kind == "apply" and resource.custom):
         merged: Object = merge(obj, patch)
     elif resource.custom and not resource.aggregated:
@@ -78,6 +77,12 @@ def _json_patch(obj: Object, patch: Any) -> Object:
             f"error decoding patch: json: cannot unmarshal {json_type(patch)} into Go value of type"
             " []handlers.jsonPatchOp"
         )
+    for operation in patch:
+        if not isinstance(operation, dict):
+            raise status.bad_request(
+                f"error decoding patch: json: cannot unmarshal {json_type(operation)} into Go value"
+                " of type handlers.jsonPatchOp"
+            )
     try:
         result = jsonpatch.JsonPatch(patch).apply(obj, in_place=False)
     except (
@@ -118,7 +123,8 @@ def strategic_merge(obj: Object, patch: Object, type_name: str) -> Object:
     if directive == "replace":
         return {key: clone(value) for key, value in patch.items() if key != "$patch"}
     if directive not in (None, "merge"):
-        raise status.bad_request(f"unknown patch type found: {directive}")
+        why = f"unknown patch type: {_in_go(directive)} in map: {_in_go(patch)}"
+        raise status.StatusError(500, "", why)
     result: Object = dict(obj)
     if "$retainKeys" in patch:
         result = {key: value for key, value in obj.items() if key in patch["$retainKeys"]}
@@ -161,10 +167,12 @@ def _merge_list(present: list[Any], patch: list[Any], field: Field) -> list[Any]
     if {"$patch": "replace"} in patch:
         return [clone(item) for item in patch if item != {"$patch": "replace"}]
     for item in patch:
-        if not isinstance(item, dict) or field.merge_key not in item:
-            raise status.bad_request(
-                f"map: {_in_go(item)} does not contain declared merge key: {field.merge_key}"
-            )
+        if not isinstance(item, dict):
+            why = f"expected a struct, but received a {json_type(item)}"
+            raise status.StatusError(500, "", why)
+        if field.merge_key not in item:
+            why = f"map: {_in_go(item)} does not contain declared merge key: {field.merge_key}"
+            raise status.StatusError(500, "", why)
         at = _index(result, field.merge_key, item[field.merge_key])
         if item.get("$patch") == "delete":
             if at is not None:

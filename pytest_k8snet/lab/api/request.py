@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,7 +175,7 @@ def labels_matcher(selector: str) -> Matcher:
     Raises:
         StatusError: 400, the selector cannot be parsed.
     """
-    terms = [_label_term(term, selector) for term in split_terms(selector)]
+    terms = [_label_term(term) for term in split_terms(selector)]
 
     def matches(obj: Object) -> bool:
         labels = dig(obj, "metadata.labels", {})
@@ -183,20 +184,53 @@ def labels_matcher(selector: str) -> Matcher:
     return matches
 
 
-def _label_term(term: str, selector: str) -> Callable[[Mapping[str, str]], bool]:
+def _check_label(key: str, values: Sequence[str]) -> None:
+    """Refuse a key or a value that no label can have.
+
+    Raises:
+        StatusError: 400.
+    """
+    ends = "and must start and end with an alphanumeric character"
+    characters = "consist of alphanumeric characters, '-', '_' or '.',"
+    name = key.rpartition("/")[2]
+    if not re.fullmatch(_QUALIFIED, name):
+        examples = "'MyName',  or 'my.name',  or '123-abc'"
+        why = f"<nil>: Invalid value: {json.dumps(key)}: name part must {characters} {ends}"
+        used = f"(e.g. {examples}, regex used for validation is '{_QUALIFIED}')"
+        raise status.bad_request(f"unable to parse requirement: {why} {used}")
+    for index, value in enumerate(values):
+        if not re.fullmatch(f"({_QUALIFIED})?", value):
+            examples = "'MyValue',  or 'my_value',  or '12345'"
+            why = (
+                f"values[{index}][{key}]: Invalid value: {json.dumps(value)}: a valid label must be"
+                f" an empty string or {characters} {ends}"
+            )
+            used = f"(e.g. {examples}, regex used for validation is '({_QUALIFIED})?')"
+            raise status.bad_request(f"unable to parse requirement: {why} {used}")
+
+
+_QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+
+
+def _label_term(term: str) -> Callable[[Mapping[str, str]], bool]:
     if found := _SET.match(term):
         key, values = found["key"], {value.strip() for value in found["values"].split(",")}
+        _check_label(key, sorted(values))
         if found["operator"] == "in":
             return lambda labels: labels.get(key) in values
         return lambda labels: labels.get(key) not in values
     if found := _COMPARED.match(term):
         key, value = found["key"], found["value"]
+        _check_label(key, [value])
         if found["operator"] in ("=", "=="):
             return lambda labels: labels.get(key) == value
         return lambda labels: labels.get(key) != value
     if found := _EXISTS.match(term):
         key, absent = found["key"], bool(found["not"])
         return lambda labels: (key in labels) != absent
+    if term.count("(") > term.count(")"):
+        why = "unable to parse requirement: found '', expected: ',' or ')'"
+        raise status.bad_request(why)
     # The scanner stops at the first thing that cannot follow.
     found = re.match(r"^[^\s!=<>,()]+\s*(==|!=|=)?\s*[^\s!=<>,()]*\s*(?P<rest>\S)", term)
     what = found["rest"] if found else term[:1]

@@ -89,8 +89,11 @@ class Resource:
     @property
     def counts_generations(self) -> bool:
         """Whether ``metadata.generation`` grows with each change of the spec."""
-        return self.custom or self.group in ("apps", "batch") or self.key == "pods"
+        return self.custom or self.key == "pods" or self.group in _COUNTING
 
+
+#: The groups of Kubernetes' own whose objects count the changes of their specs.
+_COUNTING = ("apps", "batch", "apiextensions.k8s.io", "networking.k8s.io")
 
 _ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 #: What may be done with what a client defines.

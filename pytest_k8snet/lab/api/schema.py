@@ -538,6 +538,8 @@ def _go_type(of: str) -> str:
 
 def json_type(value: Any) -> str:
     """The JSON type of a value, as Go's decoder names it."""
+    if isinstance(value, float):
+        return f"number {value}"
     names = {bool: "bool", dict: "object", list: "array", str: "string"}
     return next((name for kind, name in names.items() if isinstance(value, kind)), "number")
 

@@ -431,9 +431,7 @@ def _pod_spec(at: str, spec: Object) -> Causes:
     yield from _fields(at, spec, _POD)
     volumes = _objects(spec.get("volumes"))
     for index, volume in enumerate(volumes):
-        first, *more = [key for key in volume if key != "name"] or [""]
-        if not first:
-            yield _missing(f"{at}.volumes[{index}]", "must specify a volume type")
+        more = [key for key in volume if key != "name"][1:]
         for source in more:
             why = "may not specify more than 1 volume type"
             yield _forbidden(f"{at}.volumes[{index}].{source}", why)
@@ -486,7 +484,7 @@ def _workload(workload: Object) -> Causes:
     yield from _fields("spec", spec, _WORKLOAD)
     labels = dig(spec, "template.metadata.labels", {})
     yield from _labels("spec.template.metadata.labels", labels)
-    if spec.get("selector") and not match_labels(spec["selector"], labels):
+    if not match_labels(spec.get("selector") or None, labels):
         why = "`selector` does not match template `labels`"
         yield _invalid("spec.template.metadata.labels", labels, why)
     yield from _pod_spec("spec.template.spec", dig(spec, "template.spec", {}))

@@ -7,13 +7,17 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import yaml
 from aiohttp import web
 
 from pytest_k8snet.lab.api import kubectl, patch, request, status
 from pytest_k8snet.lab.api.body import (
+    SCHEME,
+    TYPE_META,
+    Unparsed,
     check_identity,
     conformed,
     read_data,
@@ -26,6 +30,7 @@ from pytest_k8snet.lab.api.kubectl import label_selector_text
 from pytest_k8snet.lab.api.objects import Object, condition, dig, name_of, namespace_of
 from pytest_k8snet.lab.api.request import Target, integer, is_true, matcher
 from pytest_k8snet.lab.api.resources import Resource
+from pytest_k8snet.lab.api.schema import conform, json_type
 from pytest_k8snet.lab.api.status import Cause, StatusError
 from pytest_k8snet.lab.api.store import Event, Store, put_condition
 
@@ -36,6 +41,7 @@ BOOKMARK_SECONDS = 60.0
 
 #: The forms that answers have; the last one is asked for by many, who all take JSON as well.
 _OFFERED = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+_OPTIONS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 _DEPRECATED = {
     "endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 }
@@ -105,14 +111,13 @@ class _Call:
         """Whether nothing is to be stored.
 
         Raises:
-            StatusError: 400, the parameter is not ``All``.
+            StatusError: 422, the parameter is not ``All``.
         """
         value = self.query.get("dryRun", "")
         if value not in ("", "All"):
-            raise status.bad_request(
-                f'Invalid value: "{value}": dryRun: Unsupported value: "{value}": supported'
-                ' values: "All"'
-            )
+            options = _OPTIONS.get(self.target.verb, "DeleteOptions")
+            why = f'Unsupported value: ["{value}"]: supported values: "All"'
+            raise status.invalid_options(options, Cause("FieldValueNotSupported", "dryRun", why))
         return bool(value)
 
     def check_accepted(self) -> None:
@@ -197,7 +202,7 @@ class _Call:
         else:
             # Nothing runs between the read and the write: the result is checked like any update.
             new = patch.apply(self.resource, self.current(), data, kind)
-        check_identity(new, self.target)
+        check_identity(new, self.target, patched=kind != "apply")
         conformed(self.resource, new, self.query, patched=kind != "apply")
         if exists:
             return self.shown(self._replace(new))
@@ -243,10 +248,12 @@ class _Call:
 
     async def _delete_options(self) -> Object:
         """The options of a deletion: from the body, or else from the query."""
-        options = await read_data(self.request) or {}
-        kind = dig(options, "kind", "DeleteOptions")
-        if not isinstance(options, dict) or kind != "DeleteOptions":
-            raise status.bad_request("the body of a deletion must be DeleteOptions")
+        try:
+            options = await read_data(self.request) or {}
+        except Unparsed as error:
+            raise StatusError(500, "", error.message) from None
+        if why := _no_options(options):
+            raise StatusError(500, "", why)
         given = {
             "gracePeriodSeconds": integer(self.query, "gracePeriodSeconds"),
             "propagationPolicy": self.query.get("propagationPolicy"),
@@ -294,11 +301,13 @@ class _Call:
             wanted = patch.apply(self.resource, current, data, plain)
         if not isinstance(wanted, dict) or wanted.get("kind", "Scale") != "Scale":
             raise status.bad_request("the object provided is unrecognized (must be of type Scale)")
+        scale = replace(self.resource, kind="Scale", group="autoscaling")
+        conformed(scale, wanted, self.query, patched=self.target.verb == "patch")
         replicas = dig(wanted, "spec.replicas", 0)
-        if not isinstance(replicas, int) or replicas < 0:
-            why = f"Invalid value: {json.dumps(replicas)}: must be greater than or equal to 0"
+        if replicas < 0:
+            why = f"Invalid value: {replicas}: must be greater than or equal to 0"
             cause = Cause("FieldValueInvalid", "spec.replicas", why)
-            raise status.invalid(self.resource, self.target.name, [cause])
+            raise status.invalid(scale, self.target.name, [cause])
         workload["spec"]["replicas"] = replicas
         if version := dig(wanted, "metadata.resourceVersion"):
             workload["metadata"]["resourceVersion"] = version
@@ -311,8 +320,7 @@ class _Call:
         """Put a pod on a node, as a scheduler does."""
         node = str(dig(await read_data(self.request), "target.name", ""))
         if not node:
-            cause = Cause("FieldValueRequired", "target.name", "Required value")
-            raise status.invalid(self.resource, self.target.name, [cause])
+            raise StatusError(500, "", "target.name: Required value")
         assign_node(self.store, self.target.namespace, self.target.name, node)
         return respond(_success(), code=201)
 
@@ -412,6 +420,22 @@ class _Call:
             return _encode("BOOKMARK", kubectl.render(self.resource, [], meta))
         kind, api_version = self.resource.kind, self.resource.api_version
         return _encode("BOOKMARK", {"kind": kind, "apiVersion": api_version, "metadata": meta})
+
+
+def _no_options(options: Any) -> str:
+    """Why a body is no DeleteOptions; empty when it is."""
+    if not isinstance(options, dict):
+        why = f"json: cannot unmarshal {json_type(options)} into Go value of type {TYPE_META}"
+        return f"couldn't get version/kind; json parse error: {why}"
+    kind, version = options.get("kind") or "DeleteOptions", options.get("apiVersion") or "v1"
+    if kind != "DeleteOptions":
+        return f'no kind "{kind}" is registered for version "{version}" in scheme "{SCHEME}"'
+    wrong = [problem for problem in conform("DeleteOptions", options) if problem.kind == "type"]
+    if wrong:
+        where = f"Go struct field DeleteOptions.{wrong[0].path} of type"
+        wanted = wrong[0].wanted.replace("int32", "int64")
+        return f"json: cannot unmarshal {wrong[0].found} into {where} {wanted}"
+    return ""
 
 
 def _as_items(resource: Resource, objects: list[Object]) -> list[Object]:

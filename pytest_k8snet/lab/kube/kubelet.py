@@ -535,6 +535,7 @@ class ContainerWorker:
             directory=sandbox.directory,
             python=kit.python,
             any_user=kit.any_user,
+            images=dict(kit.spec.images),
         )
 
     def _look_up(self, kind: str, reference: Object, key: str | None) -> dict[str, str] | None:

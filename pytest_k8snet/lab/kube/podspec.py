@@ -64,6 +64,7 @@ def plan(
     directory: Path,
     python: str,
     any_user: bool,
+    images: Mapping[str, Sequence[str]],
 ) -> Plan:
     """What to start for one container.
 
@@ -76,6 +77,7 @@ def plan(
         directory: of the pod, see :func:`mounts`.
         python: the interpreter for the lab's own programs.
         any_user: whether ``runAsUser`` can be obeyed.
+        images: the programs of images that the lab does not know.
 
     Raises:
         ConfigError: a kubelet would refuse the container.
@@ -91,7 +93,7 @@ def plan(
         "command": [expand(word, values) for word in container.get("command") or []],
         "args": [expand(word, values) for word in container.get("args") or []],
     }
-    command = command_of(expanded, python=python)
+    command = command_of(expanded, python=python, images=images)
     obeys_user = any_user and not command.of_the_lab
     return Plan(
         argv=command.argv,
@@ -355,12 +357,15 @@ def search_path(image: str) -> str:
     return str(SMALL_BIN) if small else DEFAULT_PATH
 
 
-def command_of(container: Object, *, python: str) -> Command:
+def command_of(
+    container: Object, *, python: str, images: Mapping[str, Sequence[str]] | None = None
+) -> Command:
     """What the container runs: its own command, else the image's program.
 
     Args:
         container: the entry of ``spec.containers``; variables in it are already expanded.
         python: the interpreter for the lab's own programs.
+        images: the programs of images by name: as pods have it, without the tag, or its last part.
 
     Raises:
         NoCommandError: neither says what to run.
@@ -370,13 +375,19 @@ def command_of(container: Object, *, python: str) -> Command:
         return Command((*own, *arguments))
     full = reference(str(container["image"])).rpartition(":")[0]
     name = full.rpartition("/")[2]
+    for known in (container["image"], str(container["image"]).rpartition(":")[0], full, name):
+        if images and known in images:
+            return Command((*images[known], *arguments))
     if name in ("agnhost", "nginx", "coredns"):
         return Command(tuple(_program(name, arguments, python)), of_the_lab=True)
     if name == "pause" or full.endswith("/calico/node"):
         return Command(_PAUSE)
     if arguments:
         return Command(tuple(arguments))
-    raise NoCommandError("no command specified")
+    raise NoCommandError(
+        f"no command specified, and the lab does not know the program of {container['image']}:"
+        " give the pod a command, or start the lab with --image NAME=COMMAND"
+    )
 
 
 def _program(name: str, arguments: Sequence[str], python: str) -> list[str]:

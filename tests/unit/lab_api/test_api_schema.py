@@ -56,7 +56,7 @@ def test_unknown_fields_are_found_wherever_they_are_and_dropped() -> None:
         ({"containers": {}}, "spec.containers", "[]v1.Container", "object"),
         ({"containers": ["a"]}, "spec.containers[0]", "v1.Container", "string"),
         ({"hostNetwork": "yes"}, "spec.hostNetwork", "bool", "string"),
-        ({"priority": 1.5}, "spec.priority", "int32", "number"),
+        ({"priority": 1.5}, "spec.priority", "int32", "number 1.5"),
         ({"priority": True}, "spec.priority", "int32", "bool"),
         ({"nodeName": 1}, "spec.nodeName", "string", "number"),
         ({"nodeSelector": []}, "spec.nodeSelector", "map[string]string", "array"),

@@ -71,8 +71,14 @@ class TestImages:
         assert podspec.search_path("nicolaka/netshoot:v0.13") == podspec.DEFAULT_PATH
 
     def test_an_image_that_names_no_program_needs_a_command(self) -> None:
-        with pytest.raises(podspec.NoCommandError, match=r"^no command specified$"):
+        with pytest.raises(podspec.NoCommandError, match=r"^no command specified, .*team/probe"):
             podspec.command_of({"image": "team/probe"}, python="py")
+
+    @pytest.mark.parametrize("name", ["team/probe:3", "team/probe", "probe"])
+    def test_an_image_may_be_given_a_program(self, name: str) -> None:
+        container = {"image": "team/probe:3", "args": ["-v"]}
+        given = podspec.command_of(container, python="py", images={name: ("/opt/probe", "-l")})
+        assert given.argv == ("/opt/probe", "-l", "-v")
 
 
 class TestPrivileges:
@@ -240,6 +246,7 @@ class TestPlanning:
                 directory=Path("/nowhere"),
                 python="py",
                 any_user=False,
+                images={},
             )
 
 
