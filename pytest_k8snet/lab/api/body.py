@@ -250,6 +250,15 @@ def check_identity(obj: Object, target: Target, *, patched: bool = False) -> Non
             Problem("type", "metadata", resource.kind, "v1.ObjectMeta", json_type(meta))
         )
         raise status.unfit_patch(obj, why) if patched else _undecodable(resource, why)
+    for owner, path, value in (
+        (resource.kind, "apiVersion", obj.get("apiVersion")),
+        (resource.kind, "kind", obj.get("kind")),
+        ("ObjectMeta", "metadata.name", meta.get("name")),
+        ("ObjectMeta", "metadata.namespace", meta.get("namespace")),
+    ):
+        if value is not None and not isinstance(value, str):
+            why = _wrong_type(Problem("type", path, owner, "string", json_type(value)))
+            raise status.unfit_patch(obj, why) if patched else _undecodable(resource, why)
     kind, api_version = obj.get("kind"), obj.get("apiVersion")
     if resource.custom and not kind:
         text = json.dumps(obj)
