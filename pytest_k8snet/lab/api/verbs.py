@@ -249,9 +249,10 @@ class _Call:
     async def _delete_options(self) -> Object:
         """The options of a deletion: from the body, or else from the query."""
         try:
-            options = await read_data(self.request) or {}
+            sent = await read_data(self.request)
         except Unparsed as error:
             raise StatusError(500, "", error.message) from None
+        options = {} if sent is None else sent
         if why := _no_options(options):
             raise StatusError(500, "", why)
         given = {
