@@ -32,7 +32,7 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
     try:
         for item in items:
-            if {"bandwidth", "latency"} & set(getattr(item, "fixturenames", ())):
+            if {"bandwidth", "latency", "connections"} & set(getattr(item, "fixturenames", ())):
                 refuse_rerun(item)
         settings = settings_of(config)
         kept = [item for item in items if _wanted(item, settings.modes)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.services import WebService
     from pytest_k8snet.measure.disruption import SwitchCost
     from pytest_k8snet.measure.endpoints import Endpoint, Pair
-    from pytest_k8snet.measure.gates import BandwidthGate, Gates, LatencyGate
+    from pytest_k8snet.measure.gates import BandwidthGate, ConnectionsGate, Gates, LatencyGate
     from pytest_k8snet.measure.run import Run
     from pytest_k8snet.report.baseline import Baseline
     from pytest_k8snet.report.recorder import Recorder
@@ -218,6 +218,16 @@ def latency(_gates: Gates) -> LatencyGate:
     ``first_byte``, ``total``; each has ``p50``, ``p90``, ``p95``, ``p99`` and ``percentile(...)``.
     """
     return _gates.latency
+
+
+@pytest.fixture
+def connections(_gates: Gates) -> ConnectionsGate:
+    """Return a function that makes a gate on the new connections per second of one client.
+
+    ``assert connections(pod, web_service.cluster_ip_url) >= 200``: fresh connections one after the
+    other, each with one request; or divided by those of another client.
+    """
+    return _gates.connections
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from pytest_k8snet.measure.endpoints import Endpoint, Pair, Sample, UrlPair
 from pytest_k8snet.measure.guards import Guard
 from pytest_k8snet.measure.hints import MachineOf, hints
 from pytest_k8snet.measure.sampler import Observer
-from pytest_k8snet.tools.curl import CurlOptions, ScheduledKeywords
+from pytest_k8snet.tools.curl import Curl, CurlOptions, CurlSamples, ScheduledKeywords
 from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Options
 from pytest_k8snet.tools.iperf3_result import Iperf3Result
 from pytest_k8snet.tools.ping import EchoKeywords, Ping, PingOptions, PingResult
@@ -26,9 +26,11 @@ from pytest_k8snet.tools.schedule import Schedule, ScheduledCurl, ScheduledSampl
 from pytest_k8snet.tools.tool import Options, Tool, options_of, refuse_unknown
 from pytest_k8snet.units import BitRate
 from pytest_k8snet.verdict import (
+    NEW_CONNECTIONS,
     Arm,
     Bandwidth,
     Claims,
+    Connections,
     EarlierVerdicts,
     Judging,
     Latency,
@@ -41,6 +43,8 @@ from pytest_k8snet.verdict import (
 
 #: How long one scheduled request may take before it counts as unanswered, in seconds.
 REQUEST_SECONDS = 2.0
+#: Requests of one sample of new connections per second.
+CONNECTIONS = 100
 #: Share of a round's slots that the client may miss before the round says nothing of the network.
 MOST_MISSED = 0.05
 
@@ -85,6 +89,11 @@ class Gates:
     def latency(self) -> LatencyGate:
         """Makes a gate on latency."""
         return LatencyGate(self)
+
+    @property
+    def connections(self) -> ConnectionsGate:
+        """Makes a gate on new connections per second."""
+        return ConnectionsGate(self)
 
     def terms(self, plan: Plan | str | None) -> Judging:
         """Return what claims are settled under: the run's plan, another one, or changes to it."""
@@ -238,6 +247,51 @@ class LatencyGate:
         return Latency(_requests(pair, terms.plan, options), terms)
 
 
+class ConnectionsGate:
+    """What the fixture ``connections`` gives: called with an endpoint and a URL."""
+
+    def __init__(self, gates: Gates) -> None:
+        self._gates = gates
+
+    def __repr__(self) -> str:
+        return "connections"
+
+    def __call__(
+        self,
+        client: Endpoint,
+        url: str,
+        *,
+        plan: Plan | str | None = None,
+        **options: Unpack[ScheduledKeywords],
+    ) -> Connections:
+        """Return the new connections per second that one client makes, one after the other.
+
+        Each sample is one curl process that requests the URL 100 times, each time on a fresh
+        connection. What fails takes its time, and counts for no connection.
+
+        Args:
+            client: from where.
+            url: what to request.
+            plan: instead of the run's: a plan, or changes to it such as ``"last=12"``.
+            options: of each request, as ``latency`` takes them.
+
+        Raises:
+            SettingsError: options that curl cannot take, or a plan that cannot work.
+        """
+        terms = self._gates.terms(plan)
+        pair = UrlPair(client=client, url=url)
+        _refuse_distorted(pair)
+        wanted = replace(_request(pair, options), requests=CONNECTIONS)
+        arm = _arm(
+            pair,
+            Curl(),
+            wanted,
+            take=lambda turn: _connections_turn(pair, wanted, turn, terms.plan),
+            describe=_describe_connections,
+        )
+        return Connections(arm, terms)
+
+
 def _refuse_distorted(pair: Pair | UrlPair) -> None:
     """Refuse to judge what admission has changed: the verdict would be on that, not the network."""
     if pair.distorted_by:
@@ -250,14 +304,19 @@ def _refuse_distorted(pair: Pair | UrlPair) -> None:
         )
 
 
-def _requests(pair: UrlPair, plan: Plan, options: Mapping[str, Any]) -> Arm:
-    """Requests on a schedule, as an arm of a gate."""
-    request = options_of(
+def _request(pair: UrlPair, options: Mapping[str, Any]) -> CurlOptions:
+    """What to ask a URL for, and how long to wait."""
+    return options_of(
         CurlOptions,
         ScheduledKeywords,
         {"max_time_seconds": REQUEST_SECONDS, **options},
         url=pair.url,
     )
+
+
+def _requests(pair: UrlPair, plan: Plan, options: Mapping[str, Any]) -> Arm:
+    """Requests on a schedule, as an arm of a gate."""
+    request = _request(pair, options)
     # Refuses a rate that could swamp the client, before anything is measured.
     schedule = Schedule.jittered(request, plan.requests_per_second, seed=0)
     return _arm(
@@ -309,7 +368,7 @@ def _bandwidth_turn(
     discard, hit = guard.outcome()
     slower = min(samples, key=lambda sample: sample.result.bandwidth)
     return Observation(
-        figures={"bandwidth": (float(slower.result.bandwidth),)},
+        figures=_flow_figures(slower.result),
         sample_id=str(slower.record.get("id", "")),
         beside=tuple(str(one.record.get("id", "")) for one in samples if one is not slower),
         discard=discard,
@@ -318,6 +377,18 @@ def _bandwidth_turn(
         near=_segment_size(pair, slower.result),
         detail=slower,
     )
+
+
+def _flow_figures(result: Iperf3Result) -> dict[str, tuple[float]]:
+    """Return what a gate can be on, of those figures that the sample has."""
+    named = {
+        "bandwidth": result.bandwidth,
+        "loss": result.lost_ratio,
+        "jitter": result.jitter,
+        "retransmit_ratio": result.retransmit_ratio,
+        "rtt": result.rtt_mean,
+    }
+    return {name: (float(value),) for name, value in named.items() if value is not None}
 
 
 def _segment_size(pair: Pair, result: Iperf3Result) -> dict[str, tuple[int, int]]:
@@ -362,6 +433,24 @@ def _latency_turn(
             ]
             for name, phase in phases.items()
         },
+        sample_id=str(sample.record.get("id", "")),
+        discard=cause,
+        hit=hit,
+        detail=sample,
+    )
+
+
+def _connections_turn(
+    pair: UrlPair, wanted: CurlOptions, turn: SampleRequest, plan: Plan
+) -> Observation:
+    guard = Guard((pair.client,), plan)
+    options = replace(wanted, requests=10) if turn.warmup else wanted
+    sample = pair.client.sampler.sample(Curl(), pair, options, warmup=turn.warmup)
+    result = sample.result
+    spent = sum(float(request.total) for request in result.requests)
+    cause, hit = guard.outcome()
+    return Observation(
+        figures={NEW_CONNECTIONS: (len(result.succeeded) / spent if spent else 0.0,)},
         sample_id=str(sample.record.get("id", "")),
         discard=cause,
         hit=hit,
@@ -419,6 +508,13 @@ def _describe_latency(observations: Sequence[Observation]) -> str:
     if missed:
         parts.append(f"{missed} of {slots} missed")
     return ", ".join(parts)
+
+
+def _describe_connections(observations: Sequence[Observation]) -> str:
+    failed: Counter[str] = Counter()
+    for sample in _details(observations, CurlSamples):
+        failed.update(sample.result.failure_counts)
+    return ", ".join(f"{count} failed: {why}" for why, count in failed.most_common())
 
 
 def _describe_pings(observations: Sequence[Observation]) -> str:

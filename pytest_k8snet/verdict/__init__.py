@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from pytest_k8snet.verdict.claims import Claims
 from pytest_k8snet.verdict.gate import (
+    NEW_CONNECTIONS,
     Bandwidth,
+    Connections,
     Judging,
     Latency,
     PairedRatio,
@@ -24,9 +26,11 @@ from pytest_k8snet.verdict.sampling import Arm, Observation, SampleRequest
 from pytest_k8snet.verdict.verdict import Verdict, judge
 
 __all__ = [
+    "NEW_CONNECTIONS",
     "Arm",
     "Bandwidth",
     "Claims",
+    "Connections",
     "EarlierVerdicts",
     "Judging",
     "Latency",

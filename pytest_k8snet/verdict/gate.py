@@ -14,6 +14,7 @@ from typing import ClassVar, NoReturn, Protocol, overload, runtime_checkable
 from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict.claims import Claims
+from pytest_k8snet.verdict.levels import Level
 from pytest_k8snet.verdict.percentiles import Quantile
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
@@ -226,6 +227,10 @@ class Comparable(NotANumber):
         return float(limit)  # type: ignore[arg-type]
 
 
+#: The figure of samples that count connections.
+NEW_CONNECTIONS = "new connections per second"
+
+
 # -- Bandwidth -------------------------------------------------------------------------------------
 
 
@@ -273,11 +278,87 @@ class Bandwidth(Comparable):
         """
         return PairShare(self, self._question(), above, below)
 
+    @property
+    def loss(self) -> FlowFigure:
+        """The share of UDP datagrams that did not arrive, of the same samples."""
+        return self._beside("loss", "")
+
+    @property
+    def jitter(self) -> FlowFigure:
+        """The jitter of UDP, of the same samples."""
+        return self._beside("jitter", "s")
+
+    @property
+    def retransmit_ratio(self) -> FlowFigure:
+        """The share of TCP segments that were sent again, of the same samples."""
+        return self._beside("retransmit_ratio", "")
+
+    @property
+    def rtt(self) -> FlowFigure:
+        """TCP's own round-trip time under load, the mean of each of the same samples."""
+        return self._beside("rtt", "s")
+
+    def _beside(self, figure: str, unit: str) -> FlowFigure:
+        return FlowFigure(Level(figure=figure, unit=unit), self._sampling, self._judging)
+
     def _question(self) -> Mean:
         return Mean(figure="bandwidth", unit="bit/s", paired=False)
 
     def _subject(self) -> str:
         return f"bandwidth of {self._sampling.arms[0].label}"
+
+
+class FlowFigure(Comparable):
+    """What a bandwidth's samples have beside it; compares with a plain number or a duration."""
+
+    _example = "assert bandwidth(pods, udp=True, bitrate=50 * Mbit).loss <= 0.001"
+
+    def __init__(self, level: Level, sampling: Sampling, judging: Judging) -> None:
+        super().__init__(sampling, judging)
+        self._level = level
+
+    def share(
+        self, *, above: float | Seconds | None = None, below: float | Seconds | None = None
+    ) -> PairShare:
+        """Return the share of connections with at most ``below`` (or at least ``above``)."""
+        return PairShare(self, self._level, above, below)
+
+    def _question(self) -> Level:
+        return self._level
+
+    def _subject(self) -> str:
+        return f"{self._level.quantity} of {self._sampling.arms[0].label}"
+
+
+class Connections(Comparable):
+    """New connections per second that are measured while they are compared.
+
+    Compares with a plain number, or divides by another's.
+    """
+
+    _example = "assert connections(pod, url) >= 200"
+
+    def __init__(self, arm: Arm, judging: Judging) -> None:
+        super().__init__(judging.sampling(arm), judging)
+        judging.claims.made(arm, repr(self), self._example)
+
+    def __truediv__(self, baseline: Connections) -> PairedRatio:
+        if not isinstance(baseline, Connections):
+            raise TypeError(
+                f"cannot divide {self!r} by {baseline!r}: write "
+                "assert connections(pod, url) / connections(node, url) >= 0.8"
+            )
+        return PairedRatio(
+            replace(self._question(), paired=True),
+            (self._sampling.arms[0], baseline._sampling.arms[0]),
+            same_terms(self._judging, baseline._judging),
+        )
+
+    def _question(self) -> Mean:
+        return Mean(figure=NEW_CONNECTIONS, unit="", paired=False)
+
+    def _subject(self) -> str:
+        return f"{NEW_CONNECTIONS} of {self._sampling.arms[0].label}"
 
 
 class RateShare(Comparable):
@@ -339,7 +420,9 @@ class PairedRatio(Comparable):
     def _subject(self) -> str:
         text = " / ".join(arm.label for arm in self._sampling.arms)
         mean = self._mean
-        return f"{mean.figure} {quantile_name(mean.q)} of {text}" if mean.many else text
+        if mean.many:
+            return f"{mean.figure} {quantile_name(mean.q)} of {text}"
+        return text if mean.figure == "bandwidth" else f"{mean.figure} of {text}"
 
 
 class PairShare(Comparable):
@@ -348,7 +431,7 @@ class PairShare(Comparable):
     _example = "assert ratio.share(above=0.80) >= 0.9"
 
     def __init__(
-        self, ratio: Comparable, mean: Mean, above: float | None, below: float | None
+        self, ratio: Comparable, of: Mean | Level, above: float | None, below: float | None
     ) -> None:
         super().__init__(ratio._sampling, ratio._judging)
         if (above is None) == (below is None):
@@ -359,7 +442,7 @@ class PairShare(Comparable):
             )
         threshold = above if above is not None else below
         assert threshold is not None
-        self._share = Share(of=mean, threshold=float(threshold), above=above is not None)
+        self._share = Share(of=of, threshold=float(threshold), above=above is not None)
         self._of = repr(ratio)
 
     def _question(self) -> Question:
@@ -500,6 +583,19 @@ class Percentile(Comparable):
             same_terms(self._judging, baseline._judging),
         )
 
+    def __sub__(self, baseline: Percentile) -> PercentileDifference:
+        mine = self._quantile
+        if not isinstance(baseline, Percentile) or baseline._quantile != mine:
+            raise TypeError(
+                f"cannot subtract {baseline!r} from {self!r}: a difference of latencies needs the "
+                "same phase and percentile on both sides"
+            )
+        return PercentileDifference(
+            Level(figure=mine.figure, unit="s", paired=True, q=mine.q, many=True),
+            (self._sampling.arms[0], baseline._sampling.arms[0]),
+            same_terms(self._judging, baseline._judging),
+        )
+
     def _checked(self, limit: object, question: Question) -> float:
         """Return the limit, if a request that was waited for can exceed it.
 
@@ -520,6 +616,26 @@ class Percentile(Comparable):
 
     def _subject(self) -> str:
         return f"{self._quantile.quantity} of {self._sampling.arms[0].label}"
+
+
+class PercentileDifference(Comparable):
+    """How much longer one latency's percentile is than another's; compares with a duration.
+
+    Measured in pairs of rounds; the estimate is the mean of the rounds' differences.
+    """
+
+    _example = "assert latency(pod, url).connect.p95 - latency(node, url).connect.p95 <= 2 * ms"
+
+    def __init__(self, level: Level, arms: tuple[Arm, Arm], judging: Judging) -> None:
+        super().__init__(judging.sampling(*_told_apart(*arms)), judging)
+        self._level = level
+
+    def _question(self) -> Level:
+        return self._level
+
+    def _subject(self) -> str:
+        text = " - ".join(arm.label for arm in self._sampling.arms)
+        return f"{self._level.figure} {quantile_name(self._level.q)} of {text}"
 
 
 # -- Taking rounds until the claim is decided ------------------------------------------------------
@@ -588,9 +704,10 @@ def values(rounds: Sequence[Sequence[Observation]], figure: str) -> tuple[Round,
         )
     except KeyError:
         raise ToolError(
-            f"the samples have no {figure} time to judge",
+            f"the samples have no {figure.replace('_', ' ')} to judge",
             found="there are: " + ", ".join(rounds[0][0].figures),
-            remedy="tls exists with an https URL only; rtt between the two ends of a pair only",
+            remedy="loss and jitter are of UDP (udp=True), retransmits and a bandwidth's rtt of "
+            "TCP; tls of an https URL, a latency's rtt of the two ends of a pair",
         ) from None
 
 

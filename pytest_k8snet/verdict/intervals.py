@@ -67,12 +67,17 @@ def log_mean_interval(logarithms: Sequence[float], level: float) -> Interval:
     )
 
 
-def mean_error(values: Sequence[float]) -> float:
-    """Return the standard error of the mean of values that may depend on those before them."""
+def mean_error(values: Sequence[float], least: float = LEAST_DEVIATION) -> float:
+    """Return the standard error of the mean of values that may depend on those before them.
+
+    Args:
+        values: in the order they came.
+        least: the least standard deviation that is believed.
+    """
     n = len(values)
     inflation = variance_inflation(lag_correlation(values), n)
     # Values that resemble their neighbours also spread less around their own mean.
-    spread = max(deviation(values), LEAST_DEVIATION) * math.sqrt((n - 1) / (n - inflation))
+    spread = max(deviation(values), least) * math.sqrt((n - 1) / (n - inflation))
     return spread * math.sqrt(inflation / n)
 
 

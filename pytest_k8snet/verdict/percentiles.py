@@ -65,6 +65,11 @@ class Quantile:
         return f"{self.figure} {quantile_name(self.q)}"
 
     @property
+    def arm_unit(self) -> str:
+        """Unit of one request's figure."""
+        return self.unit
+
+    @property
     def noun(self) -> str:
         """What is counted."""
         return "requests"

@@ -84,6 +84,10 @@ class Question(Protocol):
         """Unit of estimate and limit: empty, ``s`` or ``bit/s``."""
 
     @property
+    def arm_unit(self) -> str:
+        """Unit of one arm's figure."""
+
+    @property
     def quantity(self) -> str:
         """What is judged, in words: ``bandwidth ratio``, ``connect p95``."""
 
@@ -176,6 +180,11 @@ class Mean:
         return f"{name} ratio" if self.paired else name
 
     @property
+    def arm_unit(self) -> str:
+        """Unit of one arm's figure."""
+        return "s" if self.many else "bit/s" if self.figure == "bandwidth" else ""
+
+    @property
     def noun(self) -> str:
         """What is counted."""
         return "pairs" if self.paired else "connections"
@@ -185,9 +194,8 @@ class Mean:
         check_limit(limit, self.quantity)
 
     def requests(self, plan: Plan) -> int:
-        """Requests of one arm in one round: enough for ten on the rare side of the quantile."""
-        rare = min(self.q, 1.0 - self.q)
-        return max(FEWEST_REQUESTS, math.ceil(10 / rare - 1e-9)) if self.many else 0
+        """Requests of one arm in one round; 0 for bandwidth."""
+        return requests_of_quantile(self.q) if self.many else 0
 
     def most(self, plan: Plan) -> int:
         """Pairs or connections at most."""
@@ -199,10 +207,13 @@ class Mean:
         """Time over which the pairs are spread."""
         return SPACING_SECONDS * plan.last if plan.span_seconds is None else plan.span_seconds
 
+    def figures(self, rounds: Sequence[Round]) -> list[float]:
+        """Return one positive figure for each round: its ratio, or its one figure."""
+        return [a / b for a, b in map(self.reduced, rounds)]
+
     def logarithms(self, rounds: Sequence[Round]) -> list[float]:
         """Return one logarithm for each round: of its ratio, or of its one figure."""
-        figures = [self.reduced(arms) for arms in rounds]
-        return [math.log(a / b) for a, b in figures]
+        return [math.log(one) for one in self.figures(rounds)]
 
     def reduced(self, arms: Round) -> tuple[float, float]:
         """Return the round's figure of numerator and baseline; of one arm, with a baseline of 1.
@@ -230,16 +241,9 @@ class Mean:
         logarithms = self.logarithms(rounds[:n])
         interval = log_mean_interval(logarithms, plan.level)
         state = clears(interval, relation, limit)
-        doubt = ""
-        if n >= _FEWEST_CORRELATED and lag_correlation(logarithms) > STRONG_CORRELATION:
-            state, doubt = (
-                "open",
-                (
-                    "the samples depend on each other: neighbours resemble each other so much that "
-                    f"{n} {self.noun} tell about as much as a few; spread them over a longer time "
-                    "(span=... in the plan)"
-                ),
-            )
+        doubt = dependence(logarithms, self.noun)
+        if doubt:
+            state = "open"
         needed = None
         if state == "open":
             margin = math.log(interval.estimate / limit)
@@ -310,6 +314,7 @@ class Unpaired:
     figure: str
     before: tuple[tuple[float, ...], ...]
     unit: str = ""
+    arm_unit: str = "bit/s"
 
     @property
     def quantity(self) -> str:
@@ -443,6 +448,13 @@ def welch_interval(now: Sequence[float], before: Sequence[float], level: float) 
 # -- Counts: shares of pairs -----------------------------------------------------------------------
 
 
+class Counted(Question, Protocol):
+    """A question whose rounds have one figure each."""
+
+    def figures(self, rounds: Sequence[Round]) -> list[float]:
+        """Return one figure for each round."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """Is the share of pairs (or connections) beyond a threshold on this side of the limit?
@@ -450,7 +462,7 @@ class Share:
     A mean hides a slow connection in ten; this counts them.
     """
 
-    of: Mean
+    of: Counted
     threshold: float
     above: bool
 
@@ -463,6 +475,11 @@ class Share:
     def unit(self) -> str:
         """A share has none."""
         return ""
+
+    @property
+    def arm_unit(self) -> str:
+        """Unit of one arm's figure."""
+        return self.of.arm_unit
 
     @property
     def quantity(self) -> str:
@@ -517,9 +534,8 @@ class Share:
         n = min(len(rounds), plan.last)
         if n < plan.first:
             return None
-        edge = math.log(self.threshold)
-        logarithms = self.of.logarithms(rounds[:n])
-        kept = [(x >= edge) if self.above else (x <= edge) for x in logarithms]
+        edge, figures = self.threshold, self.of.figures(rounds[:n])
+        kept = [(x >= edge) if self.above else (x <= edge) for x in figures]
         good = sum(kept)
         levels = self._levels(plan, limit)
         # Bad ones in a row count for as many as they tell.
@@ -552,6 +568,23 @@ class Share:
         """Return the question as a JSON-safe dict."""
         record = {"kind": "share", "threshold": self.threshold, "above": self.above}
         return {**record, "of": self.of.to_record()}
+
+
+def dependence(values: Sequence[float], noun: str) -> str:
+    """Say that values, in their order, depend on each other too much to decide; or nothing."""
+    n = len(values)
+    if n < _FEWEST_CORRELATED or lag_correlation(values) <= STRONG_CORRELATION:
+        return ""
+    return (
+        "the samples depend on each other: neighbours resemble each other so much that "
+        f"{n} {noun} tell about as much as a few; spread them over a longer time (span=... in the "
+        "plan)"
+    )
+
+
+def requests_of_quantile(q: float) -> int:
+    """Return the requests of one arm in one round: enough for ten on the quantile's rare side."""
+    return max(FEWEST_REQUESTS, math.ceil(10 / min(q, 1.0 - q) - 1e-9))
 
 
 def quantile_name(q: float) -> str:

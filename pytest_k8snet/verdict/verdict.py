@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn
 from pytest_k8snet.errors import Inconclusive, ResultsError
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict.intervals import sample_quantile
+from pytest_k8snet.verdict.levels import Level
 from pytest_k8snet.verdict.percentiles import Quantile
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
@@ -365,11 +366,12 @@ def _question(record: Mapping[str, Any]) -> Question:
         return Unpaired(
             figure=fields["figure"], before=tuple(tuple(run) for run in fields["before"])
         )
+    if kind == "level":
+        return Level(**fields)
     if kind == "share":
-        return Share(
-            of=Mean(**{name: value for name, value in fields.pop("of").items() if name != "kind"}),
-            **fields,
-        )
+        of = _question(fields.pop("of"))
+        if isinstance(of, Mean | Level):
+            return Share(of=of, **fields)
     raise ValueError(f"no question of the kind {kind!r}")
 
 
@@ -395,8 +397,10 @@ def _margin(verdict: Verdict) -> float | None:
     if verdict.finding is None:
         return None
     claim, estimate = verdict.claim, verdict.finding.interval.estimate
+    if not claim.limit:
+        return None
     good = 1.0 if claim.relation in (">=", ">") else -1.0
-    return _finite(good * (estimate / claim.limit - 1.0))
+    return _finite(good * (estimate - claim.limit) / abs(claim.limit))
 
 
 def _finite(value: float) -> float | None:
@@ -409,6 +413,7 @@ def _finite(value: float) -> float | None:
 _SCALES = {
     "bit/s": ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1.0, "bit/s")),
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")),
+    "": ((1.0, ""),),
 }
 # More samples than this are cut in the middle: the record has them all.
 _MOST_SHOWN = 24
@@ -452,7 +457,7 @@ def figure_text(value: float, unit: str, *, digits: int = 3) -> str:
     if math.isinf(value):
         return "no good answer" if unit == "s" else "unbounded"
     if not unit:
-        return f"{value:.3f}"
+        return f"{value:.3f}" if abs(value) >= 0.1 or not value else f"{value:.2g}"
     if digits == 3:
         return str(BitRate(value) if unit == "bit/s" else Seconds(value))
     scale, name = _scale([value], unit)
@@ -511,14 +516,14 @@ def _sample_lines(verdict: Verdict) -> list[str]:
     if question.noun == "requests":
         return _request_lines(evidence.rounds, evidence.notes[0])
     arms = [[_middle(arms[i]) for arms in evidence.rounds] for i in range(len(evidence.rounds[0]))]
-    unit = "s" if question.requests(verdict.plan) else "bit/s"
-    scale, name = _scale([value for values in arms for value in values], unit)
+    scale, name = _scale([value for values in arms for value in values], question.arm_unit)
     decimals = 0 if max(map(max, arms)) / scale >= 100 else 2
     width = max(len(label) for label in evidence.labels)
     lines = []
     for label, values, note in zip(evidence.labels, arms, evidence.notes, strict=True):
-        shown = " ".join(_shown([f"{value / scale:.{decimals}f}" for value in values]))
-        lines.append(f"{label:<{width}} {shown} {name}" + (f"   {note}" if note else ""))
+        style = f".{decimals}f" if name else ".3g"
+        shown = " ".join(_shown([f"{value / scale:{style}}" for value in values]))
+        lines.append(f"{label:<{width}} {shown} {name}".rstrip() + (f"   {note}" if note else ""))
     return lines
 
 

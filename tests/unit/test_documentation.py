@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 import pytest_k8snet
-from pytest_k8snet import Gbit, Mbit, cli, errors, fixtures, ms
+from pytest_k8snet import Gbit, Mbit, cli, errors, fixtures, ms, second
 from pytest_k8snet.calico.journal import JOURNAL_NAME
 from pytest_k8snet.calico.lease import LEASE_NAME
 from pytest_k8snet.cluster.rbac import CRD_GROUP, LEVELS, Permission, permissions
@@ -30,7 +30,17 @@ from pytest_k8snet.options import MARKERS, OPTIONS
 from pytest_k8snet.settings import Settings
 from pytest_k8snet.tools import TOOLS, curl, iperf3, ping
 from pytest_k8snet.tools.iperf3_result import Iperf3Result
-from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Latency, Observation, Plan, SampleRequest
+from pytest_k8snet.verdict import (
+    NEW_CONNECTIONS,
+    Arm,
+    Bandwidth,
+    Connections,
+    Judging,
+    Latency,
+    Observation,
+    Plan,
+    SampleRequest,
+)
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -414,7 +424,9 @@ def arm(name: str, spread: int) -> Arm:
         nearly_one = 1 + next(turns) * spread % 7 / 1000
         answers = (0.001 * nearly_one,) * (turn.requests or 1)
         times = dict.fromkeys(("connect", "total", "rtt"), answers)
-        return Observation(figures={"bandwidth": (1e9 * nearly_one,), **times})
+        beside = {"loss": (0.0,), "jitter": (0.0005,), "retransmit_ratio": (0.0001,)}
+        rates = {"bandwidth": (1e9 * nearly_one,), NEW_CONNECTIONS: (300 * nearly_one,)}
+        return Observation(figures={**rates, **beside, **times})
 
     return Arm(label=name, take=take)
 
@@ -424,19 +436,21 @@ def test_the_default_plan_decides_the_gates_that_are_shown_as_they_are_written()
         return Judging(plan=Plan.parse(plan, Plan(seed=1, span_seconds=0)))
 
     names = {
-        "bandwidth": lambda one, plan="": Bandwidth(one, terms(plan)),
+        "bandwidth": lambda one, plan="", **flow: Bandwidth(one, terms(plan)),
+        "connections": lambda one, url: Connections(one, terms("")),
         "latency": lambda one, url="", plan="": Latency(one, terms(plan)),
-        **{name: arm(name, 3) for name in ("a", "pair", "pod_pair", "client")},
-        "b": arm("b", 5),
+        **{name: arm(name, 3) for name in ("a", "pair", "pod_pair", "client", "pod")},
+        **{name: arm(name, 5) for name in ("b", "node")},
         "url": "http://web",
         "Gbit": Gbit,
         "Mbit": Mbit,
         "ms": ms,
+        "second": second,
     }
     shown = section(page("verdicts.md"), "Gates")
     table = shown.split("| written | asks |")[1].split("\n\n")[0]
     written = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
-    assert len(written) == 8
+    assert len(written) == 15
     for expression in written:
         verdict = eval(expression, names)
         assert verdict.state == "pass", f"{expression}: {verdict.text}"

@@ -207,6 +207,29 @@ def test_pings_between_a_pair_are_judged_by_their_percentiles(
     assert judge(record).to_record() == verdict.to_record()
 
 
+def test_new_connections_per_second_are_counted(
+    node: Endpoint, url: str, observer: Notebook
+) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    verdict = gates.connections(node, url) >= 10
+    assert verdict
+    assert verdict.estimate is not None
+    assert verdict.estimate > 10
+    (record,) = [record for record in observer.records if record["kind"] == "verdict"]
+    assert record["quantity"] == "new connections per second"
+    assert judge(record).to_record() == verdict.to_record()
+    taken = [one for one in observer.records if one["kind"] == "sample" and not one["warmup"]]
+    assert len(taken) == record["n"]
+    # Another path on the same server: as fast, within a factor of ten.
+    ratio = (
+        gates.connections(node, url)
+        / gates.connections(node, url.replace("127.0.0.1", "localhost"))
+        >= 0.1
+    )
+    assert ratio
+    assert ratio.claim.subject.startswith("new connections per second of node-")
+
+
 class Lossy:
     """A shell on this machine whose pings lose every second answer."""
 
@@ -247,9 +270,10 @@ def test_tls_of_plain_http_is_an_error(node: Endpoint, url: str, observer: Noteb
     with pytest.raises(K8sNetError) as caught:
         assert latency.tls.p50 <= 5 * ms
     assert str(caught.value) == (
-        "the samples have no tls time to judge\n"
+        "the samples have no tls to judge\n"
         "  found: there are: dns, connect, first_byte, total\n"
-        "  to do: tls exists with an https URL only; rtt between the two ends of a pair only"
+        "  to do: loss and jitter are of UDP (udp=True), retransmits and a bandwidth's rtt of TCP; "
+        "tls of an https URL, a latency's rtt of the two ends of a pair"
     )
 
 

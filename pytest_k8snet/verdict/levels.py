@@ -1,0 +1,174 @@
+"""Questions on figures that may be zero (loss, jitter, retransmits), and on differences.
+
+Bandwidth is judged by its logarithm. A loss of nothing has none, and neither has a difference of
+two percentiles: they are judged by their arithmetic mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_k8snet.errors import SettingsError, ToolError
+from pytest_k8snet.verdict.distributions import exceedance_bounds, student_quantile_between
+from pytest_k8snet.verdict.intervals import (
+    LEAST_DEVIATION,
+    Interval,
+    deviation,
+    freedom,
+    mean_error,
+    sample_quantile,
+)
+from pytest_k8snet.verdict.plan import Plan
+from pytest_k8snet.verdict.questions import (
+    SPACING_SECONDS,
+    UNSEEN_RISK,
+    Finding,
+    Relation,
+    Round,
+    check_limit,
+    clears,
+    dependence,
+    pairs_needed,
+    quantile_name,
+    requests_of_quantile,
+)
+
+#: Least standard deviation that is believed, as a share of the limit: a few connections without
+#: any loss must not claim certainty.
+_LEAST_OF_LIMIT = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """Is the arithmetic mean of a figure, or of pairs' differences, on this side of the limit?
+
+    With two arms it is the difference, the first one's figure less the second's. A round with many
+    values (requests) is first reduced to its quantile ``q``.
+    """
+
+    figure: str
+    unit: str
+    paired: bool = False
+    q: float = 0.5
+    many: bool = False
+
+    @property
+    def arm_unit(self) -> str:
+        """Unit of one arm's figure."""
+        return self.unit
+
+    @property
+    def quantity(self) -> str:
+        """What is judged, in words."""
+        name = self.figure.replace("_", " ")
+        name = f"{name} {quantile_name(self.q)}" if self.many else name
+        return f"{name} difference" if self.paired else name
+
+    @property
+    def noun(self) -> str:
+        """What is counted."""
+        return "pairs" if self.paired else "connections"
+
+    def check(self, plan: Plan, relation: Relation, limit: float) -> None:
+        """Refuse a limit that no figure can keep, or that none can miss."""
+        if not self.paired:
+            check_limit(limit, self.quantity)
+        elif not math.isfinite(limit):
+            raise SettingsError(
+                f"a limit for {self.quantity} must be a number", found=f"limit {limit}"
+            )
+
+    def requests(self, plan: Plan) -> int:
+        """Requests of one arm in one round; 0 for connections."""
+        return requests_of_quantile(self.q) if self.many else 0
+
+    def most(self, plan: Plan) -> int:
+        """Pairs or connections at most."""
+        return plan.last
+
+    rounds_at_most = most
+
+    def span_seconds(self, plan: Plan) -> float:
+        """Time over which they are spread."""
+        return SPACING_SECONDS * plan.last if plan.span_seconds is None else plan.span_seconds
+
+    def figures(self, rounds: Sequence[Round]) -> list[float]:
+        """Return one figure for each round.
+
+        Raises:
+            ToolError: a round has none, since too many requests got no good answer.
+        """
+        found = []
+        for arms in rounds:
+            each = [sample_quantile(values, self.q) for values in arms]
+            if not all(map(math.isfinite, each)):
+                raise ToolError(
+                    f"a sample has no {self.quantity} to judge",
+                    found=", ".join(map(str, each))
+                    + " (inf: too many requests got no good answer)",
+                    remedy="look at the recorded sample for why nothing came through",
+                )
+            found.append(each[0] - each[1] if self.paired else each[0])
+        return found
+
+    def find(
+        self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
+    ) -> Finding | None:
+        """Look at the interval of the mean."""
+        n = min(len(rounds), plan.last)
+        if n < plan.first:
+            return None
+        figures = self.figures(rounds[:n])
+        least = max(_LEAST_OF_LIMIT * abs(limit), LEAST_DEVIATION * max(map(abs, figures)))
+        centre, error = math.fsum(figures) / n, mean_error(figures, least)
+        reach = error * student_quantile_between(1.0 - plan.level, freedom(figures))
+        low = centre - reach if self.paired else max(0.0, centre - reach)
+        interval = Interval(estimate=centre, low=low, high=centre + reach)
+        state = clears(interval, relation, limit)
+        doubt = dependence(figures, self.noun)
+        if doubt:
+            state = "open"
+        needed = None
+        if state == "open" and error > 0.0:
+            spread = max(deviation(figures), least)
+            needed = pairs_needed(1.0, (centre - limit) / spread, plan.level)
+        unseen, beyond = self._unseen(figures, relation, limit)
+        return Finding(
+            state=state,
+            interval=interval,
+            low_level=plan.level,
+            high_level=plan.level,
+            n=n,
+            needed=max(needed, n + 1) if needed is not None else None,
+            warnings=(unseen,) if beyond else (),
+            unseen="" if beyond else unseen,
+            doubt=doubt,
+        )
+
+    def _unseen(
+        self, figures: Sequence[float], relation: Relation, limit: float
+    ) -> tuple[str, int]:
+        """Say which share of bad samples the mean may hide, and return how many were seen."""
+        floor = relation in (">=", ">")
+        beyond = sum(one < limit if floor else one > limit for one in figures)
+        share = exceedance_bounds(beyond, len(figures), UNSEEN_RISK)[1]
+        return (
+            f"{beyond} of {len(figures)} {self.noun} lay beyond the limit; a share of up to "
+            f"{share * 100:.0f} % could have gone unseen (share({'above' if floor else 'below'}="
+            "...) asks for it)",
+            beyond,
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the question as a JSON-safe dict."""
+        return {
+            "kind": "level",
+            "figure": self.figure,
+            "unit": self.unit,
+            "paired": self.paired,
+            "q": self.q,
+            "many": self.many,
+        }
