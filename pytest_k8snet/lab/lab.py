@@ -32,6 +32,7 @@ from pytest_k8snet.lab.kube.controllers import (
     NetworkPolicies,
     Quotas,
     ReplicaSets,
+    ReplicationControllers,
 )
 from pytest_k8snet.lab.kube.kubelet import Heartbeat, Kit, Kubelet
 from pytest_k8snet.lab.kube.podspec import DEFAULT_PATH, PING, PROGRAMS, SMALL_BIN, SMALL_PROGRAMS
@@ -146,6 +147,7 @@ class _Lab:
             Scheduler(store),
             Deployments(store),
             ReplicaSets(store),
+            ReplicationControllers(store),
             DaemonSets(store),
             Jobs(store),
             Quotas(store),

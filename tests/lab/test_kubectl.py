@@ -6,8 +6,10 @@ import os
 import shlex
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
+import pytest
 from lab_kubectl import Kubectl, need_kubectl, pod_object
 
 from pytest_k8snet.lab import LabProcess
@@ -33,6 +35,15 @@ def test_get_shows_what_a_calico_cluster_has(kubectl: Kubectl) -> None:
     assert lease["spec"]["holderIdentity"] == "node1"
 
 
+@pytest.fixture(params=["websocket", "spdy"])
+def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How kubectl streams: as it does from 1.31 on, or as it did before."""
+    for name in ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS"):
+        monkeypatch.setenv(name, str(request.param == "websocket").lower())
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("protocol")
 def test_run_exec_logs_and_delete(kubectl: Kubectl) -> None:
     kubectl("run", "p", "--image=example.org/x", "--command", "--", "sh", "-c",
             "echo hello; trap 'exit 0' TERM; while :; do sleep 0.05; done")  # fmt: skip
@@ -49,6 +60,32 @@ def test_run_exec_logs_and_delete(kubectl: Kubectl) -> None:
     assert kubectl("delete", "pod", "p") == 'pod "p" deleted\n'
 
 
+@pytest.mark.usefixtures("protocol")
+def test_a_port_is_forwarded_and_a_pod_attached_to(kubectl: Kubectl) -> None:
+    reader = "while read line; do echo got $line; done; echo over"
+    container = {"stdin": True, "stdinOnce": True}
+    kubectl.apply(
+        pod_object("web", (), container={"image": "nginx"}),
+        pod_object("reader", ("sh", "-c", reader), container=container, restartPolicy="Never"),
+    )
+    kubectl("wait", "--for=condition=Ready", "pod/web", "pod/reader", "--timeout=10s")
+    assert "got one\ngot two\nover\n" in kubectl("attach", "-i", "reader", stdin="one\ntwo\n")
+    forwarding = subprocess.Popen(
+        kubectl.command("port-forward", "pod/web", ":80"), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert forwarding.stdout is not None
+        port = forwarding.stdout.readline().split()[2].rpartition(":")[2]
+        for _ in range(2):
+            page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)
+            assert page.status == 200
+            page.close()
+    finally:
+        forwarding.terminate()
+        forwarding.communicate()
+
+
+@pytest.mark.usefixtures("protocol")
 def test_files_are_copied_both_ways(kubectl: Kubectl, tmp_path: Path) -> None:
     kubectl.apply(pod_object("p"))
     kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=10s")
@@ -127,11 +164,21 @@ class TestCommand:
 
     def test_it_runs_a_command_with_the_lab_and_ends_with_its_status(self) -> None:
         need_kubectl()
-        script = "kubectl get nodes -o name; $K8SNET_OUTSIDE ip -o -4 addr show eth0; exit 9"
+        # The image's program is the option's, as the pod names none.
+        script = (
+            "kubectl get nodes -o name; $K8SNET_OUTSIDE ip -o -4 addr show eth0;"
+            " kubectl run p --image=example.org/probe:1 >&2;"
+            " kubectl wait --for=condition=Ready pod/p --timeout=10s; exit 9"
+        )
+        image = "--image=probe=sleep 60"
         done = subprocess.run(
-            [*self.command, "--", "sh", "-c", script], capture_output=True, text=True, check=False
+            [*self.command, image, "--", "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 9, done.stderr
+        assert "pod/p condition met" in done.stdout, done.stderr
         assert "node/master\n" in done.stdout
         assert "203.0.113.10/24" in done.stdout
 

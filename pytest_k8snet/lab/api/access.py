@@ -64,11 +64,8 @@ class Tokens:
         if not header:
             return _ANONYMOUS
         scheme, _, given = header.partition(" ")
-        user, ends = self._issued.get(given, (_ADMIN, math.inf))
-        issued = given in self._issued and time.monotonic() < ends
-        if scheme.lower() != "bearer" or not (
-            issued or hmac.compare_digest(given.encode(), self._token.encode())
-        ):
+        user = self._holder(given) if scheme.lower() == "bearer" else None
+        if user is None:
             raise status.unauthorized()
         name = request.headers.get("Impersonate-User", "")
         if not name:
@@ -77,6 +74,24 @@ class Tokens:
             why = f'users "{name}" is forbidden: User "{user.name}" cannot impersonate'
             raise StatusError(403, "Forbidden", f'{why} resource "users" in API group ""')
         return _user(name, request.headers.getall("Impersonate-Group", []))
+
+    def review(self, body: Object) -> Object:
+        """Say whose token one is: answer a TokenReview."""
+        user = self._holder(str(dig(body, "spec.token", "")))
+        found: Object = {"user": {}}
+        if user is not None:
+            who = {"username": user.name, "groups": list(user.groups)}
+            found = {"authenticated": True, "user": who | ({"uid": user.uid} if user.uid else {})}
+        kind = {"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1"}
+        return {**kind, **body, "status": found}
+
+    def _holder(self, token: str) -> User | None:
+        """Whose token it is; None for one that is not, or no longer, valid."""
+        user, ends = self._issued.get(token, (_ADMIN, math.inf))
+        issued = token in self._issued and time.monotonic() < ends
+        if issued or hmac.compare_digest(token.encode(), self._token.encode()):
+            return user
+        return None
 
     async def issue(self, request: web.Request, store: Store, target: Target) -> web.Response:
         """Make a token for a service account: answer a TokenRequest.

@@ -449,6 +449,14 @@ def _replica_set(obj: Object) -> None:
     mapping(obj, "status").setdefault("replicas", 0)
 
 
+def _replication_controller(obj: Object) -> None:
+    spec = mapping(obj, "spec")
+    labels = dig(spec, "template.metadata.labels", {})
+    _fill(spec, selector=dict(labels))
+    obj["metadata"].setdefault("labels", dict(labels))
+    _replica_set(obj)
+
+
 def _daemon_set(obj: Object) -> None:
     spec = mapping(obj, "spec")
     spec.setdefault("revisionHistoryLimit", 10)
@@ -575,6 +583,7 @@ _DEFAULTS: dict[str, Callable[[Object], None]] = {
     "Service": _service,
     "Deployment": _deployment,
     "ReplicaSet": _replica_set,
+    "ReplicationController": _replication_controller,
     "DaemonSet": _daemon_set,
     "CustomResourceDefinition": _definition,
     "Job": _job,

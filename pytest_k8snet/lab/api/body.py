@@ -374,7 +374,7 @@ def _undecodable(resource: Resource, why: str) -> StatusError:
 def respond(data: Object, *, code: int = 200, media_type: str = "") -> web.Response:
     """A JSON response."""
     return web.Response(
-        body=json.dumps(data, separators=(",", ":")).encode(),
+        body=json.dumps(data, separators=(",", ":")).encode() + b"\n",
         status=code,
         headers={"Content-Type": media_type or "application/json", "Cache-Control": "no-cache"},
     )

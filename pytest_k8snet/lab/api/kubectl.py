@@ -345,6 +345,10 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         ("Up-to-date", "#status.updatedReplicas"), ("Available", "#status.availableReplicas"),
         *_WORKLOAD,
     ),
+    "replicationcontrollers": (
+        ("Desired", "#spec.replicas"), ("Current", "#status.replicas"),
+        ("Ready", "#status.readyReplicas"), _AGE,
+    ),
     "replicasets.apps": (
         ("Desired", "#spec.replicas"), ("Current", "#status.replicas"),
         ("Ready", "#status.readyReplicas"), *_WORKLOAD,

@@ -183,8 +183,8 @@ def _out_of_range(item: Object, kind: str, resources: Object) -> Iterator[str]:
 #: What a quota can count: storage key, and what else of an object counts.
 COUNTED = (
     "pods", "services", "configmaps", "secrets", "endpoints", "serviceaccounts", "resourcequotas",
-    "deployments.apps", "replicasets.apps", "daemonsets.apps", "jobs.batch",
-    "leases.coordination.k8s.io",
+    "replicationcontrollers", "deployments.apps", "replicasets.apps", "daemonsets.apps",
+    "jobs.batch", "leases.coordination.k8s.io",
 )  # fmt: skip
 
 

@@ -248,6 +248,9 @@ ReplicaSetSpec: replicas:i selector:LabelSelector template:PodTemplateSpec minRe
 WorkloadCondition: type:s status:s lastTransitionTime:t reason:s message:s
 ReplicaSetStatus: replicas:i fullyLabeledReplicas:i observedGeneration:i readyReplicas:i
   availableReplicas:i conditions:[WorkloadCondition|type] ...
+ReplicationController: @ metadata:ObjectMeta spec:ReplicationControllerSpec
+  status:ReplicaSetStatus
+ReplicationControllerSpec: replicas:i selector:{s} template:PodTemplateSpec minReadySeconds:i
 DaemonSet: @ metadata:ObjectMeta spec:DaemonSetSpec status:DaemonSetStatus
 DaemonSetSpec: selector:LabelSelector template:PodTemplateSpec
   updateStrategy:DaemonSetUpdateStrategy minReadySeconds:i - revisionHistoryLimit:i
@@ -271,6 +274,8 @@ ClusterRoleBinding: @ metadata:ObjectMeta subjects:[Subject] roleRef:RoleRef
 Subject: kind:s apiGroup:s name:s namespace:s
 RoleRef: apiGroup:s kind:s name:s
 
+TokenReview: @ metadata:ObjectMeta spec:TokenReviewSpec status:*
+TokenReviewSpec: token:s audiences:[s]
 SelfSubjectReview: @ metadata:ObjectMeta status:*
 SelfSubjectAccessReview: @ metadata:ObjectMeta spec:SelfSubjectAccessReviewSpec status:*
 SelfSubjectAccessReviewSpec: resourceAttributes:ResourceAttributes

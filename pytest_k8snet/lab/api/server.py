@@ -191,6 +191,8 @@ class Server:
         self._faults.check(target)
         access = Access(self._store, self._faults, user)
         access.check(target)
+        if target.resource.kind == "TokenReview":
+            return respond(self._tokens.review(await read_object(request, target)), code=201)
         if target.resource.group in _REVIEWS:
             review = access.review(target, await read_object(request, target))
             return respond(review, code=201)

@@ -484,7 +484,10 @@ def _workload(workload: Object) -> Causes:
     yield from _fields("spec", spec, _WORKLOAD)
     labels = dig(spec, "template.metadata.labels", {})
     yield from _labels("spec.template.metadata.labels", labels)
-    if not match_labels(spec.get("selector") or None, labels):
+    selector = spec.get("selector") or None
+    if workload.get("kind") == "ReplicationController":
+        selector = {"matchLabels": selector}
+    if not match_labels(selector, labels):
         why = "`selector` does not match template `labels`"
         yield _invalid("spec.template.metadata.labels", labels, why)
     yield from _pod_spec("spec.template.spec", dig(spec, "template.spec", {}))
@@ -713,6 +716,7 @@ _CHECKS: dict[str, Callable[[Object], Causes]] = {
     "replicasets.apps": _workload,
     "daemonsets.apps": _workload,
     definitions.CRDS: definitions.faults,
+    "replicationcontrollers": _workload,
     "jobs.batch": _job,
     "networkpolicies.networking.k8s.io": _by(_NETWORK_POLICY),
     "installations.operator.tigera.io": _by(_INSTALLATION),

@@ -531,7 +531,9 @@ def _page(objects: list[Object], query: Mapping[str, str], meta: Object) -> list
 
 
 def _scale_of(workload: Object) -> Object:
-    meta = workload["metadata"]
+    meta, selector = workload["metadata"], dig(workload, "spec.selector")
+    if workload["kind"] == "ReplicationController":
+        selector = {"matchLabels": selector}
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     return {
         "kind": "Scale",
@@ -540,7 +542,7 @@ def _scale_of(workload: Object) -> Object:
         "spec": {"replicas": dig(workload, "spec.replicas", 0)},
         "status": {
             "replicas": dig(workload, "status.replicas", 0),
-            "selector": label_selector_text(dig(workload, "spec.selector")),
+            "selector": label_selector_text(selector),
         },
     }
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from pytest_k8snet.lab.api.admission import FOREGROUND
 from pytest_k8snet.lab.api.discovery import API_SERVICES, availability
@@ -286,7 +286,7 @@ class _PodOwners(Controller):
 class ReplicaSets(_PodOwners):
     """Keeps each ReplicaSet's pods as many as it wants."""
 
-    watched = ("replicasets.apps", "pods")
+    watched: ClassVar[tuple[str, ...]] = ("replicasets.apps", "pods")
 
     def __init__(self, store: Store) -> None:
         super().__init__(store, "replicasets.apps", "replicaset-controller")
@@ -314,6 +314,19 @@ class ReplicaSets(_PodOwners):
             failed = condition("ReplicaFailure", True, "FailedCreate", refusal[0])
             status["conditions"] = [_kept(owner, failed)]
         self._write_status(self._resource, owner, status)
+
+
+class ReplicationControllers(ReplicaSets):
+    """The same for what ReplicaSets have taken the place of; its selector is a map of labels."""
+
+    watched = ("replicationcontrollers", "pods")
+
+    def __init__(self, store: Store) -> None:
+        _PodOwners.__init__(self, store, "replicationcontrollers", "replication-controller")
+
+    def _pods(self, owner: Object) -> list[Object]:
+        spec = {**owner["spec"], "selector": {"matchLabels": owner["spec"]["selector"]}}
+        return super()._pods({**owner, "spec": spec})
 
 
 _DAEMON_TOLERATIONS = [
@@ -466,12 +479,14 @@ _CONTENTS = (
     "deployments.apps",
     "daemonsets.apps",
     "replicasets.apps",
+    "replicationcontrollers",
     "jobs.batch",
     "pods",
     "services",
 )
 _OWNERS = (
-    *("deployments.apps", "daemonsets.apps", "replicasets.apps", "jobs.batch", "services", "pods"),
+    *("deployments.apps", "daemonsets.apps", "replicasets.apps", "replicationcontrollers"),
+    *("jobs.batch", "services", "pods"),
 )
 _OWNED = (
     "replicasets.apps",
@@ -584,7 +599,15 @@ class GarbageCollector(Controller):
             self._store.mutate(resource, name_of(owner), namespace_of(owner), let_go)
 
 
-_OWNER_KINDS = {"Job", "Deployment", "DaemonSet", "ReplicaSet", "Service", "Pod"}
+_OWNER_KINDS = {
+    "Job",
+    "ReplicationController",
+    "Deployment",
+    "DaemonSet",
+    "ReplicaSet",
+    "Service",
+    "Pod",
+}
 
 
 def _is_orphaned(obj: Object, alive: set[str]) -> bool:

@@ -283,7 +283,7 @@ PING = PROGRAMS / "ping"
 #: Where pods of an image without measuring tools find the programs that it does have.
 SMALL_BIN = Path("/run/k8snet/busybox")
 _SMALL = (
-    "basename cat chmod cp cut date dd df dirname du echo env expr false find free grep head "
+    "basename cat chmod cp cut date dd df dirname du echo env expr false find free grep gzip head "
     "hostname id ip kill ln ls mkdir mktemp mount mv nc netstat nslookup ping printf ps pwd "
     "rm sed seq setpriv sh sleep sort stat tail tar tee test timeout top touch tr true uname "
     "uniq vi wc wget which whoami xargs "

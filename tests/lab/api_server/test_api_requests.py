@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .api_objects import MAPS, PODS, pod
-from .local_server import ApiServer
+from .local_server import TOKEN, ApiServer
 
 # -- who asks --------------------------------------------------------------------------------------
 
@@ -18,6 +18,14 @@ def test_no_token_is_an_anonymous_user_who_may_ask_for_health(api: ApiServer) ->
         assert api.request("GET", path, token=None).text == "ok"
         told = api.request("GET", f"{path}?verbose", token=None).text
         assert told.endswith(f"\n{path[1:]} check passed\n")
+
+
+def test_a_review_says_whose_a_token_is(api: ApiServer) -> None:
+    path = "/apis/authentication.k8s.io/v1/tokenreviews"
+    known = api.request("POST", path, {"spec": {"token": TOKEN}}).json["status"]
+    assert known["authenticated"] is True
+    assert known["user"]["groups"] == ["system:masters", "system:authenticated"]
+    assert api.request("POST", path, {"spec": {"token": "x"}}).json["status"] == {"user": {}}
 
 
 # -- what is asked for -----------------------------------------------------------------------------

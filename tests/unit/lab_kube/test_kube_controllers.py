@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
 from controller_play import furnished_store, play, until
 
+from pytest_k8snet.lab.api import plugins
 from pytest_k8snet.lab.api.objects import Object, dig, name_of
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.kube import system
@@ -15,8 +17,11 @@ from pytest_k8snet.lab.kube.controllers import (
     DaemonSets,
     Deployments,
     GarbageCollector,
+    Jobs,
     Namespaces,
+    Quotas,
     ReplicaSets,
+    ReplicationControllers,
 )
 from pytest_k8snet.lab.kube.scheduler import Scheduler
 from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, study_nodes
@@ -228,6 +233,36 @@ class TestWorkloads:
         status = store.get("daemonsets.apps", "d", "default")["status"]
         assert status["desiredNumberScheduled"] == 2
 
+    def test_a_replication_controller_keeps_its_pods(self, store: Store) -> None:
+        body = {"metadata": {"name": "rc"}, "spec": {"replicas": 2, "template": template(app="a")}}
+
+        async def scene() -> None:
+            store.create("replicationcontrollers", body, "default")
+            await until(lambda: len(store.list("pods", labels="app=a")) == 2)
+
+        play(store, scene, [ReplicationControllers(store)])
+
+    def test_in_the_foreground_the_owner_stays_until_its_dependents_are_gone(
+        self, store: Store
+    ) -> None:
+        async def scene() -> None:
+            store.create("deployments.apps", deployment(1))
+            await until(lambda: len(store.list("pods")) == 1)
+            pod = store.list("pods")[0]
+            pod["metadata"]["finalizers"] = ["example.org/hold"]
+            store.update("pods", pod)
+            store.delete("deployments.apps", "web", propagation="Foreground")
+            await until(lambda: bool(dig(store.list("pods")[0], "metadata.deletionTimestamp")))
+            held = store.get("deployments.apps", "web")["metadata"]
+            assert held["finalizers"] == ["foregroundDeletion"]
+            pod = store.list("pods")[0]
+            pod["metadata"]["finalizers"] = []
+            store.update("pods", pod)
+            await until(lambda: not store.list("deployments.apps"))
+
+        play(store, scene, [Deployments(store), ReplicaSets(store), GarbageCollector(store)])
+        assert store.list("pods") == store.list("replicasets.apps") == []
+
     def test_what_a_deployment_owned_goes_with_it(self, store: Store) -> None:
         async def scene() -> None:
             store.create("deployments.apps", deployment(2))
@@ -236,6 +271,87 @@ class TestWorkloads:
             await until(lambda: not store.list("pods") and not store.list("replicasets.apps"))
 
         play(store, scene, self.controllers(store))
+
+
+class TestJobs:
+    def ended(self, store: Store, phase: str) -> None:
+        for pod in store.list("pods"):
+            if dig(pod, "status.phase") == "Pending":
+                pod["status"]["phase"] = phase
+                store.update("pods", pod, "default", subresource="status")
+
+    def has(self, store: Store, pods: int) -> bool:
+        return len(store.list("pods")) == pods
+
+    def conditions(self, store: Store) -> set[str]:
+        job = store.get("jobs.batch", "j", "default")
+        return {one["type"] for one in dig(job, "status.conditions", [])}
+
+    @pytest.mark.parametrize(
+        ("phase", "condition", "pods"), [("Succeeded", "Complete", 3), ("Failed", "Failed", 2)]
+    )
+    def test_a_job_runs_pods_until_enough_have_succeeded_or_too_many_failed(
+        self, store: Store, phase: str, condition: str, pods: int
+    ) -> None:
+        pod = template()
+        pod["spec"]["restartPolicy"] = "Never"
+        spec = {"completions": 3, "parallelism": 1, "backoffLimit": 1, "template": pod}
+
+        async def scene() -> None:
+            store.create("jobs.batch", {"metadata": {"name": "j"}, "spec": spec}, "default")
+            for number in range(1, pods + 1):
+                await until(partial(self.has, store, number))
+                self.ended(store, phase)
+            await until(lambda: condition in self.conditions(store))
+
+        play(store, scene, [Jobs(store)])
+        assert len(store.list("pods")) == pods
+
+
+class TestRefusals:
+    def test_pods_that_a_quota_refuses_are_told_and_tried_again_until_it_is_gone(
+        self, store: Store
+    ) -> None:
+        plugins.register(store)
+
+        def conditions() -> list[Object]:
+            sets = store.list("replicasets.apps")
+            return list(dig(sets[0], "status.conditions", [])) if sets else []
+
+        async def scene() -> None:
+            quota = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "0"}}}
+            store.create("resourcequotas", quota, "default")
+            store.create("deployments.apps", deployment(2))
+            await until(lambda: bool(conditions()))
+            (failed,) = conditions()
+            assert failed["reason"] == "FailedCreate"
+            assert "exceeded quota: q, requested: pods=1, used: pods=0" in failed["message"]
+            events = store.list("events", fields="reason=FailedCreate")
+            assert events[0]["message"].startswith('Error creating: pods "web-')
+            store.delete("resourcequotas", "q", "default")
+            await until(lambda: len(store.list("pods")) == 2)
+
+        play(store, scene, [Deployments(store), ReplicaSets(store)])
+        assert conditions() == []
+
+    def test_a_quota_says_what_is_used_of_it(self, store: Store) -> None:
+        hard = {"pods": "5", "requests.cpu": "2", "limits.memory": "1Gi", "count/secrets": "9"}
+        resources = {"requests": {"cpu": "250m"}, "limits": {"memory": "128Mi"}}
+        spec = {"containers": [{"name": "c", "image": "x", "resources": resources}]}
+
+        async def scene() -> None:
+            store.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": hard}})
+            for name in "ab":
+                store.create("pods", {"metadata": {"name": name}, "spec": spec})
+            await until(lambda: dig(store.get("resourcequotas", "q"), "status.used.pods") == "2")
+
+        play(store, scene, [Quotas(store)])
+        assert store.get("resourcequotas", "q")["status"]["used"] == {
+            "pods": "2",
+            "requests.cpu": "500m",
+            "limits.memory": "256Mi",
+            "count/secrets": "0",
+        }
 
 
 class TestNamespaces:
