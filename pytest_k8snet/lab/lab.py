@@ -14,8 +14,8 @@ from pytest_k8snet.lab import credentials, namespaces
 from pytest_k8snet.lab.api.faults import NAME as FAULTS
 from pytest_k8snet.lab.api.faults import NAMESPACE as FAULTS_NAMESPACE
 from pytest_k8snet.lab.api.objects import dig, name_of, namespace_of
-from pytest_k8snet.lab.api.server import serve
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.apiserver.server import serve
 from pytest_k8snet.lab.calico.calico_node import CalicoNode
 from pytest_k8snet.lab.calico.ipam import Cni, Ipam
 from pytest_k8snet.lab.calico.operator import Operator, manages_pools

@@ -1,5 +1,4 @@
-"""The lab's Kubernetes API server: objects in memory, served over HTTPS as Kubernetes serves them.
+"""The objects of the lab's Kubernetes API, and the rules that an API server has for them.
 
-Knows nothing of nodes, packets or processes: the kubelet behind ``exec`` and ``logs`` is a protocol
-(:class:`pytest_k8snet.lab.api.exec.ContainerRuntime`).
+Served by :mod:`pytest_k8snet.lab.apiserver`.
 """

@@ -25,8 +25,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_k8snet.lab import namespaces
-from pytest_k8snet.lab.api.exec import ExecutableNotFound, LogOptions
 from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.apiserver.exec import ExecutableNotFound, LogOptions
 from pytest_k8snet.lab.calico.ipam import Cni
 from pytest_k8snet.lab.dataplane import netns
 from pytest_k8snet.lab.dataplane.underlay import endpoint_sysctls, node_namespace

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pytest_k8snet.lab.api.exec import ExecutableNotFound, LogOptions, RunningProcess
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.status import StatusError, bad_request, internal_error
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.apiserver.exec import ExecutableNotFound, LogOptions, RunningProcess
 from pytest_k8snet.lab.calico.ipam import Cni, CniError
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
 from pytest_k8snet.lab.dataplane.underlay import node_namespace

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from pytest_k8snet.lab.api.exec import ExecutableNotFound
 from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.apiserver.exec import ExecutableNotFound
 from pytest_k8snet.lab.dataplane import netns
 from pytest_k8snet.lab.kube.container import Container, ContainerError
 

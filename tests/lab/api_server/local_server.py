@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 from lab_kubectl import Kubectl
 
 from pytest_k8snet.lab import credentials
-from pytest_k8snet.lab.api.exec import ExecutableNotFound, LogOptions
-from pytest_k8snet.lab.api.server import Server, serve
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.apiserver.exec import ExecutableNotFound, LogOptions
+from pytest_k8snet.lab.apiserver.server import Server, serve
 from pytest_k8snet.lab.spec import CalicoSpec
 
 #: Made once: signing takes longer than starting a server.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pytest_k8snet.lab.api.exec import LogOptions
+from pytest_k8snet.lab.apiserver.exec import LogOptions
 from pytest_k8snet.lab.kube.container import LogBuffer
 
 

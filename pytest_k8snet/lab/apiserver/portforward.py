@@ -15,13 +15,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import WSMsgType, web
 
 from pytest_k8snet.lab.api import status
-from pytest_k8snet.lab.api.channels import V4, spdy_protocol, upgrades
-from pytest_k8snet.lab.api.exec import ContainerRuntime
 from pytest_k8snet.lab.api.objects import dig
 from pytest_k8snet.lab.api.request import Target
-from pytest_k8snet.lab.api.spdy import Connection, Stream
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.apiserver.channels import V4, spdy_protocol, upgrades
+from pytest_k8snet.lab.apiserver.exec import ContainerRuntime
+from pytest_k8snet.lab.apiserver.spdy import Connection, Stream
 
 _PROTOCOL = "portforward.k8s.io"
 _CHUNK_BYTES = 32 * 1024

@@ -18,7 +18,12 @@ from typing import Protocol
 from aiohttp import web
 
 from pytest_k8snet.lab.api import status
-from pytest_k8snet.lab.api.channels import (
+from pytest_k8snet.lab.api.faults import ApiFaults
+from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.api.request import Target, integer, is_true
+from pytest_k8snet.lab.api.status import Cause, StatusError
+from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.apiserver.channels import (
     CLOSE,
     RESIZE,
     STATUS,
@@ -30,11 +35,6 @@ from pytest_k8snet.lab.api.channels import (
     agree,
     upgrades,
 )
-from pytest_k8snet.lab.api.faults import ApiFaults
-from pytest_k8snet.lab.api.objects import Object, dig
-from pytest_k8snet.lab.api.request import Target, integer, is_true
-from pytest_k8snet.lab.api.status import Cause, StatusError
-from pytest_k8snet.lab.api.store import Store
 
 
 class NotStarted(Exception):  # noqa: N818 -- what has become of the command
