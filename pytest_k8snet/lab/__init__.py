@@ -8,9 +8,10 @@ Light to import: what is heavy is imported in the lab's own process.
 
 What leads where: ``launcher`` makes the namespaces and forks ``lab``, which starts every component
 on one ``api.store``. ``api`` has the objects and their rules, ``apiserver`` serves them, ``kube``
-is the scheduler, the kubelets and the controllers, ``calico`` IPAM, calico-node and the operator, ``dataplane`` the packets. What happens
-to routes when a pool changes: ``calico.calico_node`` sees it in the store, ``dataplane.felix`` says
-what each node's kernel should hold then, and ``dataplane.kernel`` programs what differs.
+is the scheduler, the kubelets and the controllers, ``calico`` IPAM, calico-node and the operator,
+``dataplane`` the packets. What happens to routes when a pool changes: ``calico.calico_node`` sees
+it in the store, ``dataplane.felix`` says what each node's kernel should hold then, and
+``dataplane.kernel`` programs what differs.
 """
 
 from __future__ import annotations
