@@ -248,8 +248,10 @@ def _is_reported(obj: Object) -> bool:
     meta = _metadata(obj)
     workload = obj.get("kind") in (None, "Pod", "Deployment", "CustomResourceDefinition")
     status = obj.get("status")
-    later = "deletionTimestamp" in meta or (isinstance(status, dict) and "conditions" in status)
-    return bool(meta) and workload and later
+    # Items of lists have no kind.
+    words = {"conditions", *(() if "kind" in obj else ("qosClass",))}
+    later = "deletionTimestamp" in meta or (isinstance(status, dict) and words & set(status))
+    return bool(meta) and workload and bool(later)
 
 
 def shape(value: Any) -> Any:

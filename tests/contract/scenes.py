@@ -146,9 +146,12 @@ def _reads(scene: Scene) -> str:
         scene.cluster.until(f"{path}/web", lambda found: found["status"].get("replicas") == 3)
     else:
         nobody = "no controller writes them"
+        young = "the server has just begun, and has forgotten nothing"
         scene.absent |= {
             "scale of a deployment": nobody,
             "events of one object by name alone": nobody,
+            "watch from an old resourceVersion": young,
+            "list at an old resourceVersion, Exact": young,
         }
     served = scene.cluster.send("GET", "/apis/crd.projectcalico.org/v1")
     names = [one["name"] for one in served.body["resources"]] if served.status == 200 else []

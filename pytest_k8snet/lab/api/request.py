@@ -21,8 +21,11 @@ _VERBS = {
 }
 
 
-class PageNotFound(Exception):  # noqa: N818 -- the words of the answer
-    """Nothing is served at a path, not even by an API group: plain text says so."""
+class PageNotFound(status.StatusError):  # noqa: N818 -- the words of the answer
+    """404: nothing is served at a path, not even by an API group; the answer is plain text."""
+
+    def __init__(self) -> None:
+        super().__init__(404, "NotFound", "404 page not found")
 
 
 #: Subresources that a client opens a stream to: GET and POST mean the same there.

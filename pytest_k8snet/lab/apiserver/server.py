@@ -104,10 +104,10 @@ class Server:
             for warning in warnings:
                 response.headers.add("Warning", f"299 - {json.dumps(warning)}")
             return response
-        except StatusError as error:
-            return respond_error(error)
         except PageNotFound:
             return web.Response(status=404, text="404 page not found\n")
+        except StatusError as error:
+            return respond_error(error)
         except CutOff:
             # Plain text, as kube-aggregator has it: there is no API server that could say more.
             return web.Response(status=503, text="service unavailable\n")
