@@ -21,7 +21,7 @@ _VERBS = {
 }
 
 
-class PageNotFound(status.StatusError):  # noqa: N818 -- the words of the answer
+class PageNotFound(status.StatusError):
     """404: nothing is served at a path, not even by an API group; the answer is plain text."""
 
     def __init__(self) -> None:
