@@ -167,8 +167,8 @@ class TestCommand:
         # The image's program is the option's, as the pod names none.
         script = (
             "kubectl get nodes -o name; $K8SNET_OUTSIDE ip -o -4 addr show eth0;"
-            ' kubectl run p --image=example.org/probe:1 --overrides=\'{"spec":{"nodeName":"master"}}\''
-            " >&2;"
+            " kubectl run p --image=example.org/probe:1"
+            """ --overrides='{"spec":{"nodeName":"master"}}' >&2;"""
             " kubectl wait --for=condition=Ready pod/p --timeout=10s; exit 9"
         )
         image = "--image=probe=sleep 60"
