@@ -286,7 +286,7 @@ _SMALL = (
     "basename cat chmod cp cut date dd df dirname du echo env expr false find free grep gzip head "
     "hostname id ip kill ln ls mkdir mktemp mount mv nc netstat nslookup ping printf ps pwd "
     "rm sed seq setpriv sh sleep sort stat tail tar tee test timeout top touch tr true uname "
-    "uniq vi wc wget which whoami xargs "
+    "uniq uptime vi wc wget which whoami xargs "
 )
 #: What the commonest images without iperf3 and curl have, as far as anything here runs it.
 SMALL_PROGRAMS = tuple(_SMALL.split())

@@ -131,4 +131,4 @@ def test_an_installation_that_others_keep_changing_is_given_up_with_the_last_ans
         write_installation_entry(api, CIDR, "None", expected=None)
     assert caught.value.found.startswith("5 failed patches in a row, the last: ")
     assert "the API server refuses to patch installations" in caught.value.found
-    assert "testing failed" in caught.value.found
+    assert "the server rejected our request due to an error in our request" in caught.value.found
