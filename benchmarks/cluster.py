@@ -25,6 +25,9 @@ class Silence:
         """Return the record as it came."""
         return {"kind": kind, **content}
 
+    def hide(self, kind: str, *names: str) -> None:
+        """Write nothing that could tell them."""
+
     def started(self, text: str, seconds: float) -> None:
         """Show nothing."""
 

@@ -20,6 +20,7 @@ from pytest_k8snet.errors import K8sNetError, ResultsError, SettingsError
 if TYPE_CHECKING:
     from pytest_k8snet.calico.doctor import Examination
     from pytest_k8snet.report.judge import Reevaluation
+    from pytest_k8snet.report.records import Record
 
 #: Exit status of trouble (an error of ours), apart from 1: a verdict that is not a pass.
 TROUBLE = 2
@@ -129,6 +130,7 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
     report = _command(commands, "report", "draw the HTML report of a results file again")
     _add_file(report, "results", help="the file of --k8snet-results")
     _add_file(report, "-o", "--output", required=True, help="the HTML file to write")
+    _add_redact(report)
     report.set_defaults(run=_report)
 
     judge = _command(commands, "judge", "repeat the verdicts of a results file offline")
@@ -142,6 +144,7 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
     export.add_argument(
         "--format", choices=("csv", "openmetrics"), required=True, help="what to print"
     )
+    _add_redact(export)
     export.set_defaults(run=_export)
 
     completion = _command(commands, "completion", "print what completes this command in a shell")
@@ -165,6 +168,25 @@ def _command(commands: Any, name: str, purpose: str) -> argparse.ArgumentParser:
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
     _add_file(parser, "--kubeconfig", help="default: KUBECONFIG, ~/.kube/config, or in-cluster")
     parser.add_argument("--context", help="default: the kubeconfig's current context")
+
+
+def _add_redact(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--redact",
+        action="store_true",
+        help="replace the names of servers, users, hosts and nodes, and all addresses",
+    )
+
+
+def _records_of(options: argparse.Namespace) -> list[Record]:
+    """Read the results file, redacted where that is asked for; what is odd about it is said."""
+    from pytest_k8snet.report.records import read
+    from pytest_k8snet.report.redaction import redacted
+
+    results = read(options.results)
+    if results.note:
+        print(results.note, file=sys.stderr)
+    return redacted(results.records) if options.redact else list(results.records)
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -285,19 +307,16 @@ def _restore(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from pytest_k8snet.report.documents import render_page
-    from pytest_k8snet.report.records import read
 
-    results = read(options.results)
+    records = _records_of(options)
     try:
-        options.output.write_text(render_page(results.records), encoding="utf-8")
+        options.output.write_text(render_page(records), encoding="utf-8")
     except OSError as exc:
         raise ResultsError(
             f"the report {options.output} cannot be written",
             found=exc.strerror or str(exc),
             remedy="check path and rights",
         ) from None
-    if results.note:
-        print(results.note, file=sys.stderr)
     print(f"wrote {options.output}")
     return 0
 
@@ -312,13 +331,9 @@ def _judge(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from pytest_k8snet.report.export import csv_text, openmetrics_text
-    from pytest_k8snet.report.records import read
 
-    results = read(options.results)
-    text = {"csv": csv_text, "openmetrics": openmetrics_text}[options.format](results.records)
-    print(text, end="")
-    if results.note:
-        print(results.note, file=sys.stderr)
+    records = _records_of(options)
+    print({"csv": csv_text, "openmetrics": openmetrics_text}[options.format](records), end="")
     return 0
 
 

@@ -47,7 +47,7 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     """
     _refuse_parallel_workers(pytestconfig)
     from pytest_k8snet.collection import COST_WANTED, MODES_WANTED
-    from pytest_k8snet.launch import launch
+    from pytest_k8snet.launch import launch, redactor_of
     from pytest_k8snet.report.hooks import register_html
     from pytest_k8snet.report.recorder import start
     from pytest_k8snet.settings import of as settings_of
@@ -60,6 +60,7 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
         ticket=asdict(settings.ticket) if settings.ticket is not None else None,
         settings=settings.described(),
         plan=settings.plan.to_record(),
+        redactor=redactor_of(settings),
     )
     pytestconfig.stash[RECORDER] = recorder
     register_html(pytestconfig, recorder)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.kubeconfig import locate, secrets_and_names
 from pytest_k8snet.cluster.pods import PodSettings
-from pytest_k8snet.errors import K8sNetError
+from pytest_k8snet.errors import K8sNetError, KubeconfigError
 from pytest_k8snet.measure.run import Run, RunSpec
 from pytest_k8snet.report.recorder import Recorder
+from pytest_k8snet.report.redaction import Redactor
 from pytest_k8snet.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +62,8 @@ def launch(
                 context=settings.context,
                 ping_seconds=float(settings.exec_ping),
             )
+            recorder.redactor.sources.append(api.secrets)
+            recorder.hide("user", api.user)
             spec = _run_spec(settings, recorder.run_id, tuple(modes), watch_switches)
             with Run(api, spec, recorder) as run:
                 yield run
@@ -65,6 +72,26 @@ def launch(
                 # Where the lab has died, that is the news, and nothing is left to be put back.
                 lab.check()
             raise
+
+
+def redactor_of(settings: Settings) -> Redactor:
+    """Make what keeps secrets, and with ``--k8snet-redact`` names, out of all that is written."""
+    redactor = Redactor(names=settings.redact, environ=os.environ)
+    paths: tuple[Path, ...] = ()
+    with suppress(KubeconfigError):  # told by whoever connects
+        paths = locate(settings.kubeconfig, os.environ)
+    secrets, names = secrets_and_names(paths)
+    redactor.learn_secrets(*secrets)
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        for name in (variable, variable.lower()):
+            if password := urlsplit(os.environ.get(name, "")).password:
+                redactor.learn_secrets(password, unquote(password))
+    if settings.redact and not settings.lab:
+        for url in names.pop("server"):
+            redactor.learn_server(url)
+        for kind, found in names.items():
+            redactor.learn(kind, *sorted(found))
+    return redactor
 
 
 @contextmanager

@@ -426,6 +426,14 @@ OPTIONS: tuple[Option, ...] = (
         read=Path,
     ),
     Option(
+        "redact",
+        "replace the names of servers, users, hosts and nodes, and all addresses, in everything "
+        "that is written or printed: the same name by the same word",
+        flags=("--k8snet-redact",),
+        read=_truth,
+        default="false",
+    ),
+    Option(
         "resume",
         "results file of a run whose undecided gates go on, and whose decided ones stand",
         flags=("--k8snet-resume",),

@@ -63,7 +63,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return lines
     from pytest_k8snet import settings
 
-    return lines + settings.header(settings.of(config))
+    found = settings.of(config)
+    said = settings.header(found)
+    if said:
+        from pytest_k8snet.report.redaction import Redactor
+
+        redactor = Redactor(names=found.redact, environ=os.environ)
+        redactor.learn_record({"kind": "run", "settings": found.described()})
+        said = [redactor.text(line) for line in said]
+    return lines + said
 
 
 @pytest.hookimpl(trylast=True)  # after other plugins have chosen and ordered

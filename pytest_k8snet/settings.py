@@ -63,6 +63,7 @@ class Settings:
     results: Path | None
     report: Path | None
     summary: Path | None
+    redact: bool
     resume: Path | None
     baseline: tuple[Path, ...]
     origins: Mapping[str, str]
@@ -199,6 +200,13 @@ def _refuse_contradictions(settings: Settings) -> None:
             "a run cannot be resumed from the file that it writes",
             found=str(settings.results),
             remedy="write to another file (--k8snet-results); it will hold the earlier rounds too",
+        )
+    if settings.resume is not None and settings.redact:
+        raise SettingsError(
+            "a redacted run cannot resume another",
+            found=f"resume from {settings.origins['resume']}, redact from "
+            f"{settings.origins['redact']}",
+            remedy="resume without --k8snet-redact, and redact afterwards: k8snet report --redact",
         )
     missing = [path for path in settings.baseline if not path.is_file()]
     if missing:

@@ -271,6 +271,10 @@ class Api:
         answer = self._client.send("GET", path, query=[("tailLines", str(tail_lines))])
         return answer.body.decode("utf-8", "replace")
 
+    def secrets(self) -> set[str]:
+        """Return the secrets of this connection, so that they can be kept out of files."""
+        return self._client.secrets()
+
     def close(self) -> None:
         """Close the idle connections; the object works on and opens new ones when needed."""
         self._client.close()

@@ -89,6 +89,10 @@ class Credentials:
         self._login: Login | None = None
         self._due = 0.0
 
+    def last(self) -> Login:
+        """Return the login used last, whatever became of it; an empty one before the first."""
+        return self._login or Login()
+
     def current(self) -> Login:
         """Return the login to use now, renewed when it is about to expire.
 

@@ -351,6 +351,15 @@ class HttpClient:
         self._given_up = ""
         return value
 
+    def secrets(self) -> set[str]:
+        """Return what no file may hold: the login that is shown now, and the proxy's password."""
+        login = self._credentials.last()
+        found = {word for name, value in login.headers for word in value.split()[1:]} | {
+            login.key.decode("ascii", "replace").strip()
+        }
+        password = unquote(urlsplit(self._server.proxy).password or "")
+        return {secret for secret in (*found, password) if secret}
+
     def close(self) -> None:
         """Close the idle connections; new ones are opened when needed."""
         with self._pools_lock:

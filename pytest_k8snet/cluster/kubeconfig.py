@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pytest_k8snet.errors import KubeconfigError
 
@@ -273,6 +274,62 @@ def read_user(paths: tuple[Path, ...], name: str) -> Entry:
             remedy="log in again, so that the entry is there",
         )
     return _checked(entries[name])
+
+
+#: Fields of a user entry, or of what it contains, that are no secret.
+_PLAIN_FIELDS = frozenset(
+    {
+        *("client-certificate", "client-certificate-data", "client-key", "tokenFile", "username"),
+        *("as", "as-uid", "as-groups", "as-user-extra", "apiVersion", "command", "args"),
+        *("installHint", "interactiveMode", "provideClusterInfo", "name"),
+        *("idp-issuer-url", "client-id"),
+    }
+)
+
+
+def secrets_and_names(paths: tuple[Path, ...]) -> tuple[set[str], dict[str, set[str]]]:
+    """Read what a report may not hold: secrets, and names of servers, users and contexts.
+
+    Files that cannot be read have none; whoever connects by them says why.
+
+    Returns:
+        secrets, and names by kind (``context``, ``cluster``, ``user``, ``server``, each URLs or
+        entry names).
+    """
+    secrets: set[str] = set()
+    names: dict[str, set[str]] = {"context": set(), "cluster": set(), "user": set()}
+    servers = names.setdefault("server", set())
+    for path in paths:
+        try:
+            content = _load(path)
+        except KubeconfigError:
+            continue
+        for kind in ("context", "cluster", "user"):
+            for entry in content.get(f"{kind}s") or []:
+                if not isinstance(entry, dict):
+                    continue
+                names[kind].add(str(entry.get("name") or ""))
+                fields = entry.get(kind) or {}
+                if kind == "user":
+                    secrets |= _secrets_in(fields)
+                elif kind == "cluster" and isinstance(fields, dict):
+                    servers.add(str(fields.get("server") or ""))
+                    password = urlsplit(str(fields.get("proxy-url") or "")).password
+                    secrets |= {unquote(password), password} if password else set()
+    return secrets, names
+
+
+def _secrets_in(value: object) -> set[str]:
+    if isinstance(value, dict):
+        return {
+            found
+            for key, one in value.items()
+            if key not in _PLAIN_FIELDS
+            for found in _secrets_in(one)
+        }
+    if isinstance(value, list):
+        return {found for one in value for found in _secrets_in(one)}
+    return {value} if isinstance(value, str) and value else set()
 
 
 def _load(path: Path) -> Mapping[str, Any]:

@@ -387,6 +387,7 @@ class Run:
 
     def _open(self) -> None:
         self._every_node = self._list_nodes()
+        self._observer.hide("node", *(node.name for node in self._every_node))
         self.nodes = usable_nodes(self._every_node)
         self.installation = inspect(self.api)
         self._record_facts("before")

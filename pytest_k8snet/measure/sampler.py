@@ -49,6 +49,10 @@ class Observer(Protocol):
         """Keep one record; returns it completed (schema, run, time, test, id)."""
         ...
 
+    def hide(self, kind: str, *names: str) -> None:
+        """Keep these names (of a kind such as ``node``) out of records, where that is wanted."""
+        ...
+
     def started(self, text: str, seconds: float) -> None:
         """Show that something has begun that takes about this long."""
         ...

@@ -50,6 +50,8 @@ def attach(recorder: Recorder, item: pytest.Item, report: pytest.TestReport, out
         report: pytest's report of the phase.
         outcome: what became of it, in our words.
     """
+    report.longrepr = recorder.redactor.in_place(report.longrepr)
+    report.sections = recorder.redactor.in_place(report.sections)
     # Not at the tear-down: the last test's one ends the whole run, with no test left.
     measured = report.when == "call" or (report.when == "setup" and not report.passed)
     if measured and recorder.progress is not None:

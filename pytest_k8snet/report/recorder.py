@@ -16,6 +16,7 @@ import pytest
 import pytest_k8snet
 from pytest_k8snet.report.progress import Progress
 from pytest_k8snet.report.records import Record, ResultsWriter, complete, now
+from pytest_k8snet.report.redaction import Redactor
 
 
 class Recorder:
@@ -26,6 +27,7 @@ class Recorder:
         run_id: the run, ``k8snet-xxxxxx``.
         progress: the live line; None for none.
         summary_path: where the Markdown summary goes at the end; None for none.
+        redactor: keeps secrets, and what else is to stay in the house, out of every record.
 
     Raises:
         ResultsError: the results file cannot be written.
@@ -36,6 +38,7 @@ class Recorder:
         results_path: Path | None,
         run_id: str,
         *,
+        redactor: Redactor | None = None,
         progress: Progress | None = None,
         summary_path: Path | None = None,
     ) -> None:
@@ -43,6 +46,7 @@ class Recorder:
         self.records: list[Record] = []
         self.progress = progress
         self.summary_path = summary_path
+        self.redactor = redactor or Redactor()
         self._writer = ResultsWriter(results_path) if results_path is not None else None
         self._ids = itertools.count(1)
         self._taken = 0
@@ -65,7 +69,7 @@ class Recorder:
             content.setdefault("test", current_test())
         if content.get("kind") == "sample" and "id" not in content:
             content["id"] = f"s{next(self._ids):04d}"
-        whole = complete(content, run=self.run_id, time=now())
+        whole = complete(self.redactor.record(content), run=self.run_id, time=now())
         self.records.append(whole)
         if self._writer is not None:
             self._writer.write(whole)
@@ -80,7 +84,7 @@ class Recorder:
     def started(self, text: str, seconds: float) -> None:
         """Show that something begins which takes about this long."""
         if self.progress is not None:
-            self.progress.start(text, seconds)
+            self.progress.start(self.redactor.text(text), seconds)
 
     def finished(self) -> None:
         """Show that it has ended, whatever the outcome."""
@@ -90,7 +94,11 @@ class Recorder:
     def noted(self, progress: object) -> None:
         """Show that a gate took another round; its ``str`` says how far it is."""
         if self.progress is not None:
-            self.progress.update(str(progress))
+            self.progress.update(self.redactor.text(str(progress)))
+
+    def hide(self, kind: str, *names: str) -> None:
+        """Keep these names out of what is written, where that was asked for."""
+        self.redactor.learn(kind, *names)
 
     def take(self) -> list[Record]:
         """Return the records made since the last call."""
@@ -114,6 +122,7 @@ def start(
     ticket: Mapping[str, str] | None,
     settings: Mapping[str, Mapping[str, str]],
     plan: Mapping[str, Any],
+    redactor: Redactor | None = None,
 ) -> Recorder:
     """Return a recorder for this pytest run, with its "run" record made.
 
@@ -124,11 +133,18 @@ def start(
         ticket: the change ticket's ``id`` and ``title``.
         settings: each setting's ``value`` and ``origin``.
         plan: the sampling plan in force.
+        redactor: keeps out of the records what is not to leave the house.
 
     Raises:
         ResultsError: the results file cannot be written.
     """
-    recorder = Recorder(results, new_run_id(), progress=Progress(config), summary_path=summary)
+    recorder = Recorder(
+        results,
+        new_run_id(),
+        redactor=redactor,
+        progress=Progress(config),
+        summary_path=summary,
+    )
     recorder.record(
         "run",
         tool_version=pytest_k8snet.__version__,
