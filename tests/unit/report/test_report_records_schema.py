@@ -100,7 +100,8 @@ def test_every_fact_of_a_machine_is_in_the_schema(schema: dict[str, Any]) -> Non
     ).to_record()
     node = schema["$defs"]["facts"]["properties"]["nodes"]["items"]["properties"]
     assert set(known) == set(node) - {
-        *("name", "internal_ip", "subnet", "kernel", "os", "kubelet"),
+        *("name", "internal_ip", "address", "subnet", "kernel", "os", "kubelet"),
+        *("architecture", "zone"),
     }
     assert set(known["nic"]) == set(schema["$defs"]["device"]["properties"])
     record = {**study()[1], "nodes": [{"name": "node1", **known}]}
