@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Literal
 
 from pytest_k8snet.calico.convergence import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
@@ -18,7 +19,7 @@ from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode, families_of
 from pytest_k8snet.calico.pools import plan_pools
 from pytest_k8snet.calico.session import ChangeSettings
 from pytest_k8snet.cluster import rbac
-from pytest_k8snet.cluster.nodes import Node, choose_nodes, placement
+from pytest_k8snet.cluster.nodes import Node, choose_nodes
 from pytest_k8snet.cluster.rbac import LEVELS, Level
 from pytest_k8snet.errors import ApiError, K8sNetError, ModeUnavailableError, NodesError
 
@@ -30,6 +31,8 @@ _WINDOW = (
     f"{SHORTEST_WINDOW_SECONDS:g} s to {LONGEST_WINDOW_SECONDS:g} s "
     "(pytest -o k8snet_stability=SECONDS sets another window)"
 )
+#: How many lines of one kind are told one by one.
+_MOST_LINES = 10
 _STRATEGIES: tuple[Strategy, ...] = ("none", "dedicated", "in-place")
 
 
@@ -103,6 +106,7 @@ def examine(api: Api, *, namespace: str | None = None) -> Examination:
         state_namespace=STATE_NAMESPACE,
         calico_group=_name(group),
         stored_group=_name(V1 if installation.shape == "B" else group),
+        nodes=installation.nodes,
     )
     nodes = [node for node in report.nodes if node.usable]
     modes = {
@@ -186,17 +190,39 @@ def _pairs(nodes: Sequence[Node]) -> Iterator[str]:
             yield f"{wanted:<13} none: {exc.problem}"
         else:
             yield f"{wanted:<13} {client.name} -> {server.name}"
-    for index, one in enumerate(nodes):
-        if one.interface is not None and one.interface.network.prefixlen == 32:
-            yield (
-                f"{one.name} has a /32 prefix, so CrossSubnet modes encapsulate all that it sends"
-            )
-        for other in nodes[index + 1 :]:
-            if placement(one, other) and one.same_subnet(other) != other.same_subnet(one):
-                yield (
-                    f"{one.name} and {other.name} have prefixes that differ: CrossSubnet modes "
-                    "encapsulate in one direction only"
-                )
+    yield from _most(
+        f"{one.name} has a /32 prefix, so CrossSubnet modes encapsulate all that it sends"
+        for one in nodes
+        if one.interface is not None and one.interface.network.prefixlen == 32
+    )
+    yield from _most(
+        f"{one.name} and {other.name} have prefixes that differ: CrossSubnet modes encapsulate in "
+        "one direction only"
+        for one, other in _half_beside(nodes)
+    )
+
+
+def _half_beside(nodes: Sequence[Node]) -> Iterator[tuple[Node, Node]]:
+    """Return the pairs of which one alone sees the other in its subnet, without trying all."""
+    by_network: dict[IPv4Network, list[Node]] = {}
+    for node in nodes:
+        if node.interface is not None:
+            by_network.setdefault(node.interface.network, []).append(node)
+    lengths = {network.prefixlen for network in by_network}
+    for narrow, inside in by_network.items():
+        for length in lengths:
+            if length >= narrow.prefixlen:
+                continue
+            for one in by_network.get(narrow.supernet(new_prefix=length), ()):
+                yield from ((other, one) for other in inside if not other.same_subnet(one))
+
+
+def _most(lines: Iterable[str]) -> Iterator[str]:
+    """Return the first lines, and how many more there are."""
+    told = list(lines)
+    yield from told[:_MOST_LINES]
+    if len(told) > _MOST_LINES:
+        yield f"and {len(told) - _MOST_LINES:,} more like this"
 
 
 def _mode_table(modes: Mapping[CalicoMode, Mapping[Strategy, Decision | str]]) -> Iterator[str]:

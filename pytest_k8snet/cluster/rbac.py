@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -24,6 +24,8 @@ LEVELS: tuple[Level, ...] = ("measure", "service", "dedicated", "in-place")
 #: The group of Calico's own CRDs, beneath its API server where there is one.
 CRD_GROUP = "crd.projectcalico.org"
 _OPERATOR = "operator.tigera.io"
+#: How many nodes are described one by one.
+_MOST_NODES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +237,10 @@ class Report:
     def lines(self) -> list[str]:
         """Describe the cluster as text, one fact a line."""
         usable = [node for node in self.nodes if node.usable]
+        # Of thousands of nodes those that cannot be used matter, and a few of the others.
+        chosen = sorted(self.nodes, key=lambda node: node.usable)[:_MOST_NODES]
+        shown = {node.name for node in chosen}
+        left = len(self.nodes) - len(shown)
         return [
             f"server      {self.host} (context {self.context}, user {self.user})",
             f"kubernetes  {self.kubernetes_version}",
@@ -243,7 +249,9 @@ class Report:
                 f"  {node.name:<20} {node.interface or node.internal_ip}  "
                 f"{node.trouble or 'usable'}"
                 for node in self.nodes
+                if node.name in shown
             ),
+            *([f"  and {left:,} more, see kubectl get nodes"] if left else []),
             *(f"problem     {problem}" for problem in self.problems),
         ]
 
@@ -255,6 +263,7 @@ def check(
     state_namespace: str = "kube-system",
     calico_group: str = CRD_GROUP,
     stored_group: str = CRD_GROUP,
+    nodes: Sequence[Node] = (),
 ) -> Report:
     """Check what runs of each level may do, and whether the cluster is fit for them.
 
@@ -264,6 +273,7 @@ def check(
         state_namespace: the namespace that keeps Lease and journal.
         calico_group: see :func:`pytest_k8snet.cluster.rbac.permissions`.
         stored_group: see there.
+        nodes: the cluster's nodes, if they were read already.
 
     Raises:
         ConnectError: the server does not answer.
@@ -289,9 +299,8 @@ def check(
         allowed = dict(zip(needed, pool.map(ask, needed), strict=True))
     version = str(api.get("/version").get("gitVersion", ""))
     problems: list[str] = []
-    nodes: list[Node] = []
     try:
-        nodes = list_nodes(api)
+        nodes = nodes or list_nodes(api)
     except ApiError as error:
         problems.append(error.problem)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -100,13 +100,37 @@ class Store:
 
         No namespace (None or "") means all of them.
         """
+        return [*self.page(resource, namespace, labels=labels, fields=fields)[0]]
+
+    def page(
+        self,
+        resource: str | Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        after: Key = ("", ""),
+        limit: int = 0,
+    ) -> tuple[Sequence[Object], int]:
+        """A part of the objects that the selectors choose, and how many come after it.
+
+        Args:
+            resource: of which kind.
+            namespace: None or "" means all of them.
+            labels: as a label selector.
+            fields: as a field selector.
+            after: the namespace and name after which the part begins.
+            limit: how many objects at most; 0 means all.
+        """
         row = self.resource(resource)
         chosen = request.matcher(row.key, labels, fields)
-        return [
-            self._seen_as(row, obj)
+        found = [
+            obj
             for key, obj in sorted(self._objects[row.key].items())
-            if (not namespace or key[0] == namespace) and chosen(obj)
+            if key > after and (not namespace or key[0] == namespace) and chosen(obj)
         ]
+        part = found[:limit] if limit > 0 else found
+        return [self._seen_as(row, obj) for obj in part], len(found) - len(part)
 
     def create(
         self,

@@ -159,8 +159,19 @@ class _Call:
         exact = self.query.get("resourceVersionMatch") == "Exact"
         if exact and not self.store.history(self.resource).still_as_at(wanted):
             raise status.expired("The resourceVersion for the provided list is too old.")
-        objects = self.store.list(self.resource, self.target.namespace, **self.selectors)
-        objects = _page(objects, self.query, meta)
+        go_on = self.query.get("continue")
+        objects, left = self.store.page(
+            self.resource,
+            self.target.namespace,
+            **self.selectors,
+            after=_continued(go_on) if go_on else ("", ""),
+            limit=integer(self.query, "limit") or 0,
+        )
+        if left:
+            last = objects[-1]
+            token = {"start": [namespace_of(last), name_of(last)]}
+            meta["continue"] = base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
+            meta["remainingItemCount"] = left
         form = kubectl.form(self.request.headers.get("Accept", ""))
         kind, api_version = f"{self.resource.kind}List", self.resource.api_version
         if form == "Table":
@@ -439,7 +450,7 @@ def _no_options(options: Any) -> str:
     return ""
 
 
-def _as_items(resource: Resource, objects: list[Object]) -> list[Object]:
+def _as_items(resource: Resource, objects: Sequence[Object]) -> Sequence[Object]:
     """Objects as items of a list, where they do not repeat their kind."""
     if resource.custom:
         return objects
@@ -513,21 +524,6 @@ def _continued(text: str) -> tuple[str, str]:
     except (KeyError, IndexError, TypeError):
         why = "incorrect encoded start resourceVersion"
         raise status.bad_request(f"{said}{why}") from None
-
-
-def _page(objects: list[Object], query: Mapping[str, str], meta: Object) -> list[Object]:
-    """The part of a list that is asked for; says in ``meta`` how to go on."""
-    if query.get("continue"):
-        start = _continued(query["continue"])
-        objects = [obj for obj in objects if (namespace_of(obj), name_of(obj)) > start]
-    limit = integer(query, "limit") or 0
-    if 0 < limit < len(objects):
-        last = objects[limit - 1]
-        token = {"start": [namespace_of(last), name_of(last)]}
-        meta["continue"] = base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
-        meta["remainingItemCount"] = len(objects) - limit
-        objects = objects[:limit]
-    return objects
 
 
 def _scale_of(workload: Object) -> Object:

@@ -242,6 +242,33 @@ def test_prefixes_that_make_pairs_odd_are_pointed_out(prefix: int) -> None:
         assert "node1 and node3 have prefixes that differ" in pairs
 
 
+def test_of_many_nodes_a_few_are_shown_and_every_unusable_one_first() -> None:
+    api = ready(a_cluster("manifest-A"))
+    example = api.store.get("nodes", "node3")
+    for number in range(4, 40):
+        name = f"node{number}"
+        labels = {"kubernetes.io/hostname": name}
+        # Each sees all others in its /16; they see it in their /24 as far as it lies there.
+        address = f"192.168.{number}.13/{16 if number == 39 else 24}"
+        annotations = {"projectcalico.org/IPv4Address": address}
+        meta = {"name": name, "labels": labels, "annotations": annotations}
+        spec = {"unschedulable": number == 38}
+        api.store.create("nodes", {**example, "metadata": meta, "spec": spec})
+    found = examine(api)
+    told = section(found, "Cluster").splitlines()
+    named = [line.split()[0] for line in told if line.startswith("  ")]
+    assert "node38" in named
+    assert len(named) == 21
+    assert named[-1] == "and"
+    assert (
+        told[-1].strip() == f"and {len(api.store.list('nodes')) - 20} more, see kubectl get nodes"
+    )
+    pairs = section(found, "Pairs")
+    assert "node1 and node39 have prefixes that differ" in pairs
+    assert pairs.count("have prefixes that differ") == 10
+    assert "more like this" in pairs
+
+
 def test_the_last_line_is_the_verdict_with_the_number_of_modes() -> None:
     found = examine(ready(a_cluster("operator-B")))
     assert found.text().splitlines()[-1] == (
