@@ -12,7 +12,7 @@ from pytest_k8snet.cluster import api_errors as client_target
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.api_errors import error_of
 from pytest_k8snet.errors import NotFoundError
-from pytest_k8snet.lab.api.request import Target, parse
+from pytest_k8snet.lab.api.request import PageNotFound, Target, parse
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.spec import CalicoSpec
@@ -40,6 +40,9 @@ class StoreApi(Api):
         self.refuse(method, path)
         try:
             return parse(self.store.registry, method, path, {})
+        except PageNotFound:
+            page = b"404 page not found"
+            raise error_of(404, page, client_target.parse(method, path), user=self.user) from None
         except StatusError as exc:
             raise self._error(exc, method, path) from None
 
