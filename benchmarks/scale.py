@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks.figure import Figure
 from pytest_k8snet.lab import credentials
-from pytest_k8snet.lab.api.server import serve
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.apiserver.server import serve
 from pytest_k8snet.lab.kube import system
 from pytest_k8snet.lab.kube.services import ServiceAddresses
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
