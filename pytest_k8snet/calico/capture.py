@@ -302,7 +302,9 @@ def _facing(end: PathEnd, other: PathEnd, state: KernelState) -> str:
                 if way.devices:
                     return way.devices[0]
     owner = state.link_of(end.node.address)
-    return owner.name if owner is not None and underside(state.links, owner.name).wires else ""
+    if owner is not None and underside(state.links, owner.name).wires:
+        return owner.name
+    return next(iter(state.uplinks()), "")
 
 
 def _read(done: Completed | K8sNetError, vxlan_port: int) -> Capture:

@@ -66,6 +66,14 @@ class KernelState:
         """The device that owns an address."""
         return next((link for link in self.links.values() if address in hosts(link)), None)
 
+    def uplinks(self) -> tuple[str, ...]:
+        """The physical devices, but for the pods' cables."""
+        return tuple(
+            name
+            for name in self.links
+            if underside(self.links, name).wires == (name,) and not name.startswith("cali")
+        )
+
     def way(self, destination: str, peer: str) -> Way:
         """Follow the packets to a destination down to the physical devices.
 
@@ -84,11 +92,15 @@ class KernelState:
         return replace(below, path="unknown" if below.unknown else "direct")
 
     def _facing(self, tunnel: Link, peer: str) -> Way:
-        """The way of a tunnel's own packets; nothing is known of it where nobody asked."""
-        if tunnel.below:
-            return self._below((tunnel.below,))
+        """The way of a tunnel's own packets; nothing is known of it where nobody asked.
+
+        They go where the kernel routes them: the device that a VXLAN lies on binds only what has
+        no FDB entry (drivers/net/vxlan/vxlan_core.c of Linux 6.1, vxlan_get_route).
+        """
         route = self.routes.get(peer)
-        return self._below((route.device, *route.others)) if route and not route.error else Way()
+        if route is not None and not route.error:
+            return self._below((route.device, *route.others))
+        return self._below((tunnel.below,)) if tunnel.below else Way()
 
     def _below(self, devices: tuple[str, ...]) -> Way:
         parts = [underside(self.links, device) for device in devices]

@@ -213,7 +213,7 @@ def judge(
     for moment, finding in wire.items():
         mismatches += [f"{_AT[moment]}{mismatch}" for mismatch in finding.mismatches]
         gaps += [f"on the wire: {gap}" for gap in finding.gaps]
-    summary = [_summary(directions, before, installation), *_remarks(client, server)]
+    summary = [_summary(directions, before, after, installation), *_remarks(client, server)]
     summary += dict.fromkeys(finding.summary() for finding in wire.values())
     return PathProof(
         state="contradicted" if mismatches else "missing" if gaps else "proven",
@@ -318,11 +318,14 @@ def _promise(
 
 
 def _summary(
-    directions: Iterable[Direction], before: PathSnapshot, installation: Installation
+    directions: Iterable[Direction],
+    before: PathSnapshot,
+    after: PathSnapshot,
+    installation: Installation,
 ) -> str:
     parts = []
     for one in directions:
-        state = before.states[one.sender.node.name]
+        state = _asked(one, before, after)
         device = state.route(one.destination).device
         wires = state.way(one.destination, one.receiver.node.address).wires
         below = f" over {', '.join(wires)}" if wires not in ((), (device,)) else ""
@@ -522,14 +525,24 @@ def _direct_mismatches(
             )
 
 
-def _wires(direction: Direction, end: PathEnd, state: KernelState) -> tuple[str, ...]:
+def _asked(direction: Direction, before: PathSnapshot, after: PathSnapshot) -> KernelState:
+    """The sender's state that has the route: an address may have shown in the sample itself."""
+    name = direction.sender.node.name
+    earlier = before.states[name]
+    return earlier if earlier.knows(direction.destination) else after.states[name]
+
+
+def _wires(
+    direction: Direction, end: PathEnd, before: PathSnapshot, after: PathSnapshot
+) -> tuple[str, ...]:
     """The physical devices that carry a direction at one of its ends, as the kernel names them.
 
     At the receiver they are those by which it would answer; nobody asks how packets come in.
     """
     if end is direction.sender:
-        return state.way(direction.destination, direction.receiver.node.address).wires
-    back = direction.sender.node.address
+        sending = _asked(direction, before, after)
+        return sending.way(direction.destination, direction.receiver.node.address).wires
+    state, back = before.states[end.node.name], direction.sender.node.address
     if state.knows(back) and not state.route(back).error:
         return state.way(back, back).wires
     link = state.link_of(end.node.address)
@@ -545,16 +558,12 @@ def _carried(
     route either way differently, has come in by some other device that leads out.
     """
     earlier, later = before.states[end.node.name], after.states[end.node.name]
-    wires = _wires(direction, end, earlier)
+    wires = _wires(direction, end, before, after)
     total = _wire_growth(wires, earlier, later, way)
     if total is None:
         return None
     if end is direction.receiver and total < _SHARE * direction.payload_bytes:
-        every = tuple(
-            name
-            for name in earlier.links
-            if underside(earlier.links, name).wires == (name,) and not name.startswith("cali")
-        )
+        every = earlier.uplinks()
         by_all = _wire_growth(every, earlier, later, way)
         if by_all is not None and by_all >= _SHARE * direction.payload_bytes:
             return " and ".join(every), by_all
@@ -610,7 +619,7 @@ def _counter_record(
     names: dict[str, dict[str, None]] = {}
     for direction in directions:
         for end in (direction.sender, direction.receiver):
-            wires = _wires(direction, end, before.states[end.node.name])
+            wires = _wires(direction, end, before, after)
             known = names.setdefault(end.node.name, dict.fromkeys(TUNNEL_DEVICES.values()))
             known |= dict.fromkeys(wires)
     return {

@@ -179,27 +179,8 @@ def is_a_lie(run: Run, pair: Pair, row: Row) -> None:
         assert time.monotonic() < deadline, f"proven, and a lie: {text}, on the wire: {trouble}"
 
 
-#: Rows whose proof is not true yet.
-WAITING = (
-    "another CNI tunnels what goes direct by a router",
-    "nodes kept from NAT, replies",
-    "hosts excluded from NAT",
-    "a VNI and a port of its own",
-    "InternalIP elsewhere, node_pair, Never",
-    "InternalIP elsewhere, pod_to_node, VXLAN-Always",
-    "an address on lo, pod_pair, Never",
-    "an address on lo, node_pair, Never",
-    "an address on lo, pod_pair, VXLAN-CrossSubnet",
-    "an address on lo, pod_pair, IPIP-Always",
-)
-
-
 def rows(table: dict[str, Row]) -> list[object]:
-    waiting = pytest.mark.xfail(strict=True, reason="proof of path infers instead of asking")
-    return [
-        pytest.param(row, id=name, marks=[waiting] if name in WAITING else [])
-        for name, row in table.items()
-    ]
+    return [pytest.param(row, id=name) for name, row in table.items()]
 
 
 # -- The lies ------------------------------------------------------------------------------------
@@ -374,7 +355,6 @@ def test_an_honest_cluster_is_proven_by_routes_and_on_the_wire(api: Api, row: Ro
     agree(api, row)
 
 
-@pytest.mark.xfail(strict=True, reason="pods of another MTU are measured again")
 def test_pods_without_a_mode_measure_before_and_after_a_mode(api: Api) -> None:
     row = Row(strategy="dedicated")
     with opened(api, row) as run:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from kernel_shapes import ends, link, snapshot
+from kernel_shapes import POD1, POD2, ends, link, snapshot
 
 from pytest_k8snet.calico.capture import WireCapture
 from pytest_k8snet.calico.kernel import Prober
@@ -83,14 +83,31 @@ def test_the_capture_is_where_the_route_leads_and_for_the_devices_own_vxlan(pair
     plain = snapshot("vxlan")
     states = {}
     for name, state in plain.states.items():
-        tunnel = replace(state.links["vxlan.calico"], vni=8192, port=4790, below="bond0")
+        tunnel = replace(state.links["vxlan.calico"], vni=8192, port=4790, below="lo")
         links = [link("lo", "own", link_type="loopback"), link("a", master="bond0"), tunnel]
         bond = link("bond0", kind="bond")
-        states[name] = replace(state, links={one.name: one for one in (*links, bond)})
+        routes = {dst: replace(one, device="bond0") for dst, one in state.routes.items()}
+        forwarded = {dst: replace(one, device="vxlan.calico") for dst, one in routes.items()}
+        states[name] = replace(
+            state,
+            links={one.name: one for one in (*links, bond)},
+            routes=routes,
+            forwarded={dst: one for dst, one in forwarded.items() if dst in (POD1, POD2)},
+        )
     found = pair.tap.watch(replace(plain, states=states), send)
     assert dict(found.devices) == {"node1": "bond0", "node2": "bond0"}
     assert found.vni == 8192
     assert "udp dst port 4790" in pair.node1.filters[0]
+
+
+def test_between_pods_of_a_node_whose_address_is_on_lo_its_nic_is_captured(pair: Pair) -> None:
+    plain = snapshot("direct")
+    links = (link("lo", "192.168.0.11/32", link_type="loopback"), link("cali1"), link("eth0"))
+    state = replace(plain.states["node1"], links={one.name: one for one in links})
+    one_node = replace(
+        plain, server=replace(plain.server, node=plain.client.node), states={"node1": state}
+    )
+    assert dict(pair.tap.watch(one_node, send).devices) == {"node1": "eth0"}
 
 
 def test_a_node_that_cannot_capture_is_missing_and_the_other_is_ended(pair: Pair) -> None:

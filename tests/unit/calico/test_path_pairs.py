@@ -168,6 +168,11 @@ def test_an_address_that_showed_in_the_sample_itself_is_judged_by_its_route_afte
     transfer = replace(FORWARD, client_address="203.0.113.7")
     found = judge(VXLAN, before, after, transfer, known_as(VXLAN))
     assert found.state == "proven", found.text
+    assert "node2 -> node1 direct by eth0; node2 sees" in found.text
+    idle = replace(transfer, to_client_bytes=PAYLOAD)
+    assert "eth0 of node2 sent only 100000 bytes" in contradiction(
+        judge(VXLAN, before, after, idle, known_as(VXLAN))
+    )
 
 
 def test_replies_that_take_the_direct_way_though_the_node_saw_the_pod_are_told() -> None:
