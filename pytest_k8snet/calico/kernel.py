@@ -479,14 +479,15 @@ def parse(node: str, stdout: str, *, stderr: str = "", exit_code: int | None = N
     links = ip.parse_links(answers.get("address show", ""), stderr=stderr, exit_code=exit_code)
     routes: dict[str, Route] = {}
     forwarded: dict[str, Route] = {}
-    others: dict[str, tuple[str, ...]] = {}
+    hops: dict[str, tuple[str, ...]] = {}
     marked: dict[str, dict[str, Route]] = {}
     for command, answer in answers.items():
         words = command.removeprefix("route get ").split()
         if len(words) == len(command.split()):
             continue
         if words[0] == "fibmatch":
-            others[words[1]] = _route(words[1], answer).others
+            found = _route(words[1], answer)
+            hops[words[1]] = (found.device, *found.others)
             continue
         destination, given = words[0], dict(zip(words[1::2], words[2::2], strict=False))
         route = _route(destination, answer)
@@ -501,7 +502,8 @@ def parse(node: str, stdout: str, *, stderr: str = "", exit_code: int | None = N
     for known in (routes, forwarded):
         for destination, route in known.items():
             if not route.error:
-                known[destination] = replace(route, others=others.get(destination, ()))
+                others = (one for one in hops.get(destination, ()) if one not in ("", route.device))
+                known[destination] = replace(route, others=tuple(others))
     state = KernelState(
         node=node,
         links=links,

@@ -76,14 +76,16 @@ def test_without_the_bridge_command_the_fdb_is_unknown_not_empty() -> None:
     assert kernel.parse("node1", text.partition("\x1efdb")[0] + "\x1efdb\n").fdb is None
 
 
-def asked(destination: str, *, marked: str = "eth0", beyond: str = "") -> KernelState:
+def asked(
+    destination: str, *, taken: str = "eth0", marked: str = "eth0", beyond: str = ""
+) -> KernelState:
     """A node with two next hops to a destination, and a rule on a mark."""
     hops = [{"gateway": "10.1.0.1", "dev": "eth0"}, {"gateway": "10.2.0.1", "dev": "eth1"}]
     hop = {"dst": destination, "gateway": "10.1.0.1"}
     answers = {
         "address show": [],
-        f"route get {destination}": [{**hop, "dev": "eth0", "prefsrc": "10.1.0.9"}],
-        f"route get {destination} from 10.99.0.1": [{**hop, "dev": "eth0"}],
+        f"route get {destination}": [{**hop, "dev": taken, "prefsrc": "10.1.0.9"}],
+        f"route get {destination} from 10.99.0.1": [{**hop, "dev": taken}],
         f"route get fibmatch {destination}": [{"dst": "10.0.0.0/8", "nexthops": hops}],
         f"route get {destination} mark 0x10": [{**hop, "dev": marked}],
     }
@@ -93,6 +95,9 @@ def asked(destination: str, *, marked: str = "eth0", beyond: str = "") -> Kernel
 def test_all_next_hops_of_a_route_are_known_and_the_source_that_it_would_get() -> None:
     route = asked("10.7.0.3").route("10.7.0.3")
     assert (route.device, route.others, route.source) == ("eth0", ("eth1",), "10.1.0.9")
+    # The kernel names the one that it would take now, whichever of them it is.
+    route = asked("10.7.0.3", taken="eth1").route("10.7.0.3")
+    assert (route.device, route.others) == ("eth1", ("eth0",))
 
 
 def test_a_rule_by_which_some_packets_go_elsewhere_is_a_doubt_and_others_are_none() -> None:
