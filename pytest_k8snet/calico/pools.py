@@ -221,7 +221,7 @@ def plan_pools(
         len(wanted),
         node_count=len(nodes),
         pools=installation.pools,
-        node_addresses=[node.internal_ip for node in every_node],
+        node_addresses=[address for node in every_node for address in node.addresses],
         service_networks=installation.service_networks,
     )
     ordinary = [pool for pool in installation.pools if not pool.run_id and not pool.disabled]

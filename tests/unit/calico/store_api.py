@@ -45,9 +45,6 @@ class StoreApi(Api):
             raise error_of(404, page, client_target.parse(method, path), user=self.user) from None
         except StatusError as exc:
             raise self._error(exc, method, path) from None
-        except PageNotFound:
-            text = b"404 page not found\n"
-            raise error_of(404, text, client_target.parse(method, path), user=self.user) from None
 
     def _error(self, exc: StatusError, method: str, path: str) -> Exception:
         import json
