@@ -7,6 +7,7 @@ Where a figure comes from: :func:`read_flow` takes what both protocols have from
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from statistics import fmean
@@ -49,11 +50,17 @@ _RECORDED = {
 #: A last interval shorter than this part of the longest one is the remainder of a clock tick.
 _SLIVER = 0.1
 _MICROSECOND = 1e-6
+#: iperf3 keeps differences of counts in 32 bits without a sign, so that less than nothing is huge.
+_WRAP = 1 << 32
+#: How far two shares of datagrams may lie apart and be the same: a lost tail is in one alone.
+_SAME_SHARE = 0.01
 #: 3.9 prints these twice in a bidirectional test; later versions name the second like this.
 _SUMS = frozenset({"sum", "sum_sent", "sum_received"})
 _REVERSE = "_bidir_reverse"
 #: Holds every value of a repeated ``error`` key: 3.22 gives the server's and the client's.
 _ERRORS = "error (all)"
+#: A JSON object begins a line, or follows another.
+_BEGIN = re.compile(r"(?:^|(?<=\}))[ \t]*(?=\{)", re.MULTILINE)
 #: A decoder that fails this close to the end has met a cut, not garbage.
 _CUT_DISTANCE = 16
 
@@ -71,10 +78,13 @@ class Flow:
         bytes_sent: payload that was handed to the sender's kernel.
         seconds: the receiver's measured time.
         retransmits: TCP segments that the sender sent again.
-        retransmit_ratio: of the segments sent, estimated as ``bytes_sent / mss_bytes``.
+        retransmit_ratio: of the segments sent, estimated as ``bytes_sent / mss_bytes``; a count
+            that makes it more than 1 is none.
         packets_sent: UDP datagrams.
-        lost_ratio: UDP datagrams that were sent and did not arrive, of those sent. Counted from
-            both ends, so that lost datagrams at the end of the test count as well.
+        lost_ratio: UDP payload that was sent and did not arrive, of what was sent; all datagrams
+            are of one size. By the bytes of both ends: so those lost at the end of the test count
+            as well, and those of the omitted start do not, which 3.12 has in its count of lost
+            datagrams; a newer client does not know an older server's.
         jitter: of UDP, smoothed as RFC 3550 has it.
         out_of_order: UDP datagrams; known only where the client is the receiver.
         rtt_min: the smallest of TCP's smoothed round-trip times, read once per interval under
@@ -109,11 +119,12 @@ class Iperf3Stream:
 
     Attributes:
         from_client: whether the client sends on it.
-        bandwidth: payload that arrived, per second.
+        bandwidth: payload that arrived, per second; of parallel UDP streams it is known only where
+            their counts of lost datagrams agree with the bytes that arrived.
     """
 
     from_client: bool
-    bandwidth: BitRate
+    bandwidth: BitRate | None
     sent_bandwidth: BitRate | None = None
     retransmits: int | None = None
     rtt_mean: Seconds | None = None
@@ -293,14 +304,17 @@ def _tcp_figures(
     flow: Flow, sent: Section, streams: Sequence[Section], mss_bytes: int | None
 ) -> Flow:
     """Add TCP's own: retransmits of the sender, round-trip times of its streams."""
-    retransmits = sent.count("retransmits")
+    retransmits = _retransmits(sent, *(item.section("sender") for item in streams))
+    ratio = _retransmit_ratio(retransmits, flow.bytes_sent, mss_bytes)
+    if ratio is not None and ratio > 1:
+        retransmits = ratio = None
     minimum = _round_trips(streams, "min_rtt")
     mean = _round_trips(streams, "mean_rtt")
     maximum = _round_trips(streams, "max_rtt")
     return replace(
         flow,
         retransmits=retransmits,
-        retransmit_ratio=_retransmit_ratio(retransmits, flow.bytes_sent, mss_bytes),
+        retransmit_ratio=ratio,
         rtt_min=Seconds(min(minimum)) if minimum else None,
         rtt_mean=Seconds(fmean(mean)) if mean else None,
         rtt_max=Seconds(max(maximum)) if maximum else None,
@@ -311,20 +325,16 @@ def _udp_figures(
     flow: Flow, sent: Section, received: Section, streams: Iterable[Section], direction: str
 ) -> Flow:
     """Add UDP's own: datagrams sent, lost and out of order, jitter."""
-    packets_sent = sent.count("packets") or None
-    arrived = None
-    highest = received.count("packets")
-    if highest is not None:
-        # The receiver's "packets" is the highest number it saw, so a lost tail is not in "lost".
-        arrived = max(0, highest - (received.count("lost_packets") or 0))
-    base = packets_sent or highest
-    lost = None if arrived is None or not base else Ratio(min(1.0, max(0.0, 1 - arrived / base)))
+    lost = None
+    if flow.bytes_sent:
+        # The two ends' measured times begin a little apart: slightly more can have arrived.
+        lost = Ratio(max(0.0, 1 - flow.bytes_received / flow.bytes_sent))
     jitter_ms = received.number("jitter_ms")
     return replace(
         flow,
-        packets_sent=packets_sent,
+        packets_sent=sent.count("packets") or None,
         lost_ratio=lost,
-        jitter=Seconds(jitter_ms / 1000) if jitter_ms is not None and arrived else None,
+        jitter=Seconds(jitter_ms / 1000) if jitter_ms is not None and flow.bytes_received else None,
         out_of_order=_out_of_order(streams, direction),
     )
 
@@ -333,7 +343,7 @@ def _out_of_order(streams: Iterable[Section], direction: str) -> int | None:
     # The server does not send its count to the client, which then prints 0.
     if direction not in ("reverse", "opposite"):
         return None
-    counts = [item.section("udp").count("out_of_order") for item in streams]
+    counts = [_count(item.section("udp"), "out_of_order") for item in streams]
     known = [count for count in counts if count is not None]
     return sum(known) if known and len(known) == len(counts) else None
 
@@ -369,18 +379,48 @@ def _retransmit_ratio(
     return Ratio(retransmits / max(1.0, bytes_sent / mss_bytes))
 
 
+def _count(section: Section, key: str) -> int | None:
+    """Return a count; None where it is less than nothing, written as 32 bits without a sign."""
+    count = section.count(key)
+    return None if count is None or count % _WRAP >= _WRAP // 2 else count
+
+
+def _retransmits(total: Section, *parts: Section) -> int | None:
+    """Return a count of retransmits; None where it, or what it is the sum of, cannot be one."""
+    known = [_count(one, "retransmits") for one in parts if "retransmits" in one]
+    return None if None in known else _count(total, "retransmits")
+
+
 def _round_trips(streams: Iterable[Section], key: str) -> list[float]:
     """One figure per stream in seconds; 0 means that the stream's sender did not measure it."""
-    values = [item.section("sender").number(key) for item in streams]
-    return [value * _MICROSECOND for value in values if value]
+    values = [_round_trip(item.section("sender"), key) for item in streams]
+    return [value for value in values if value is not None]
+
+
+def _round_trip(section: Section, key: str) -> float | None:
+    microseconds = section.number(key)
+    known = microseconds is not None and 0 < microseconds < _WRAP // 2
+    return microseconds * _MICROSECOND if microseconds is not None and known else None
 
 
 def read_streams(end: Section, *, reverse: bool) -> tuple[Iperf3Stream, ...]:
     """Read each connection's own figures; ``reverse``: the server sends on all of them."""
-    return tuple(_stream(item, reverse) for item in end.sections("streams"))
+    streams = list(end.sections("streams"))
+    counted = _losses_are_counted(end, [item.section("udp") for item in streams])
+    return tuple(_stream(item, reverse, counted) for item in streams)
 
 
-def _stream(item: Section, reverse: bool) -> Iperf3Stream:
+def _losses_are_counted(end: Section, streams: Sequence[Section]) -> bool:
+    """Return whether the datagrams that streams tell as arrived are the bytes that arrived."""
+    sent_bytes = sum(one.number("bytes") or 0 for one in streams)
+    sent = sum(_count(one, "packets") or 0 for one in streams)
+    lost = sum(_count(one, "lost_packets") or 0 for one in streams)
+    received = [end.section("sum_received" + suffix).number("bytes") for suffix in ("", _REVERSE)]
+    arrived = sum(value or 0 for value in received) / sent_bytes if sent_bytes else 0.0
+    return sent > 0 and abs((sent - lost) / sent - arrived) <= _SAME_SHARE
+
+
+def _stream(item: Section, reverse: bool, losses_are_counted: bool) -> Iperf3Stream:
     udp = item.section("udp")
     if udp:
         sent = BitRate(udp.required_number("bits_per_second"))
@@ -388,18 +428,18 @@ def _stream(item: Section, reverse: bool) -> Iperf3Stream:
         share = max(0, packets - lost) / packets if packets else 0.0
         return Iperf3Stream(
             from_client=not reverse and udp.flag("sender"),
-            bandwidth=sent * share,
+            bandwidth=sent * share if losses_are_counted else None,
             sent_bandwidth=sent,
         )
     sender, receiver = item.section("sender"), item.section("receiver")
     rate = sender.number("bits_per_second")
-    rtt = sender.number("mean_rtt")
+    rtt = _round_trip(sender, "mean_rtt")
     return Iperf3Stream(
         from_client=not reverse and sender.flag("sender"),
         bandwidth=BitRate(receiver.required_number("bits_per_second")),
         sent_bandwidth=None if rate is None else BitRate(rate),
-        retransmits=sender.count("retransmits"),
-        rtt_mean=Seconds(rtt * _MICROSECOND) if rtt else None,
+        retransmits=_retransmits(sender),
+        rtt_mean=Seconds(rtt) if rtt is not None else None,
     )
 
 
@@ -420,15 +460,15 @@ def read_intervals(document: Section) -> tuple[Iperf3Interval, ...]:
 def _interval(item: Section, total: Section) -> Iperf3Interval:
     back = item.section("sum_bidir_reverse").number("bits_per_second")
     mine = [one for one in item.sections("streams") if one.flag("sender") == total.flag("sender")]
-    rtts = [rtt for one in mine if (rtt := one.number("rtt"))]
+    rtts = [rtt for one in mine if (rtt := _round_trip(one, "rtt"))]
     windows = [window for one in mine if (window := one.count("snd_cwnd"))]
     return Iperf3Interval(
         start=Seconds(total.required_number("start")),
         end=Seconds(total.required_number("end")),
         bandwidth=BitRate(total.required_number("bits_per_second")),
         reverse_bandwidth=None if back is None else BitRate(back),
-        retransmits=total.count("retransmits"),
-        rtt=Seconds(fmean(rtts) * _MICROSECOND) if rtts else None,
+        retransmits=_retransmits(total, *mine),
+        rtt=Seconds(fmean(rtts)) if rtts else None,
         cwnd_bytes=sum(windows) if windows else None,
     )
 
@@ -477,23 +517,30 @@ def read_document(text: str, ending: Ending) -> dict[str, Any]:
 
 
 def _decode(text: str, ending: Ending) -> list[dict[str, Any]]:
-    text = text.strip()
-    if not text.startswith("{"):
-        raise _no_document(text, ending)
+    """Return the JSON objects in iperf3's output.
+
+    Lines of text before, between and behind them (a warning, a shell's own words) are passed over,
+    unless they are iperf3's word of an error.
+    """
     decoder = json.JSONDecoder(object_pairs_hook=_keep_repeated)
     parts: list[dict[str, Any]] = []
-    position = 0
-    while position < len(text):
+    beside: list[str] = []
+    position, length = 0, len(text)
+    while position < length:
+        begin = _BEGIN.search(text, position)
+        beside.append(text[position : begin.start() if begin else length])
+        if begin is None:
+            break
         try:
-            part, position = decoder.raw_decode(text, position)
+            part, position = decoder.raw_decode(text, begin.end())
         # RecursionError: nested too deeply; ValueError: also a number of too many digits.
         except (ValueError, RecursionError) as exc:
             raise _undecodable(text, exc, ending) from None
-        if not isinstance(part, dict):
-            raise _garbage("a JSON value that is no object", text)
         parts.append(part)
-        while position < len(text) and text[position].isspace():
-            position += 1
+    if not parts:
+        raise _no_document(text.strip(), ending)
+    if said := messages_on_stderr("\n".join(beside)):
+        raise error_of(said, note=ending.note)
     return parts
 
 

@@ -102,6 +102,43 @@ def test_a_warning_on_stderr_is_no_error() -> None:
     assert iperf3.parse(good.text, stderr="warning: this system does not seem to support IPv6\n")
 
 
+@pytest.mark.parametrize("name", ["3.12-tcp.json", "3.22-tcp-json-stream.json"])
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        ("", "ok\n"),
+        ("", "warning: x"),
+        ("", "command terminated\n"),
+        ("warning: UDP block size 1500 exceeds TCP MSS 1448\n", ""),
+        ("Welcome {user} to node1\n\n", "\nbye {}\n"),
+        ("  ", "\n\n"),
+    ],
+)
+def test_text_around_a_whole_document_does_not_spoil_it(
+    name: str, before: str, behind: str
+) -> None:
+    good = recording("iperf3", name).text
+    assert iperf3.parse(before + good + behind).bandwidth == iperf3.parse(good).bandwidth
+
+
+def test_text_between_the_events_of_a_stream_does_not_spoil_it() -> None:
+    good = recording("iperf3", "3.22-tcp-json-stream.json").text
+    between = good.replace('{"event":"end"', 'warning: slow\n{"event":"end"')
+    assert iperf3.parse(between).bandwidth == iperf3.parse(good).bandwidth
+
+
+def test_an_error_of_iperf3_behind_a_whole_document_spoils_it() -> None:
+    good = recording("iperf3", "3.12-tcp.json").text
+    with pytest.raises(iperf3_errors.ServerDied):
+        iperf3.parse(good + "iperf3: error - control socket has closed unexpectedly\n")
+
+
+def test_a_document_that_is_cut_is_cut_off_whatever_stands_before_it() -> None:
+    good = recording("iperf3", "3.12-tcp.json").text
+    with pytest.raises(iperf3_errors.CutOff):
+        iperf3.parse("warning: x\n" + good[: len(good) // 2])
+
+
 def test_an_error_on_stderr_spoils_even_a_whole_document() -> None:
     good = recording("iperf3", "3.12-tcp.json")
     with pytest.raises(iperf3_errors.ServerDied):

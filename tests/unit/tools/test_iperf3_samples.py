@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from recorded import Recording, recordings
+from recorded import DATA, Recording, recordings
 
 from pytest_k8snet.errors import Iperf3Error
 from pytest_k8snet.tools import iperf3, iperf3_errors
@@ -195,12 +196,120 @@ def test_udp_bandwidth_is_what_arrived_and_not_what_was_sent() -> None:
     assert result.sent_bandwidth is not None
     assert float(result.sent_bandwidth) == pytest.approx(11.2e9, rel=0.01)
     assert result.lost_ratio == pytest.approx(0.672, abs=0.001)
-    assert float(result.streams[0].bandwidth) == pytest.approx(float(result.bandwidth), rel=0.01)
+    (stream,) = result.streams
+    assert stream.bandwidth is not None
+    assert float(stream.bandwidth) == pytest.approx(float(result.bandwidth), rel=0.01)
 
 
 def test_datagrams_lost_at_the_very_end_count_as_lost() -> None:
     # The receiver saw number 20191 of 20192 last, and calls nothing lost.
     assert sample_result("3.12-udp-overrate.json").lost_ratio == pytest.approx(1 / 20192)
+
+
+def omitting(name: str) -> Iperf3Result:
+    """A run of 3.12 on both ends over a path that drops 3 %: O omitted and t measured seconds."""
+    return iperf3.parse((DATA / "iperf3" / "udp-omit" / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("O3_t1_1", 0.03697),
+        ("O3_t1_2", 0.03265),
+        ("O1_t2_1", 0.02904),
+        ("O2_t1_rev", 0.025),
+        ("O2_t1_p3", 0.02678),
+        ("O2_t1_bidir", 0.02783),
+        # Nothing omitted; 31 of its datagrams were lost at the very end.
+        ("O0_t2_3", 0.04322),
+    ],
+)
+def test_what_was_lost_while_nothing_counted_is_no_loss(name: str, lost: float) -> None:
+    assert omitting(name).lost_ratio == pytest.approx(lost, abs=1e-4)
+
+
+def test_the_way_back_has_its_own_loss_without_the_omitted_seconds() -> None:
+    opposite = omitting("O2_t1_bidir").opposite
+    assert opposite is not None
+    assert opposite.lost_ratio == pytest.approx(0.03452, abs=1e-4)
+
+
+def test_a_newer_client_that_does_not_know_an_older_servers_losses_has_them_by_bytes() -> None:
+    # iperf3's get_results: a peer that tells no omitted counts has all its losses taken off.
+    loaded = json.loads(next(s for s in SAMPLES if s.name == "3.12-udp-loss5pct.json").text)
+    loaded["start"]["version"] = "iperf 3.17"
+    for part in (loaded["end"]["sum"], loaded["end"]["sum_received"]):
+        part["lost_packets"] = 0
+    loaded["end"]["streams"][0]["udp"]["lost_packets"] = 0
+    result = iperf3.parse(json.dumps(loaded))
+    assert result.lost_ratio == pytest.approx(0.05209, abs=1e-4)
+    assert result.streams[0].bandwidth is None
+    loaded["end"]["sum_received"]["packets"] = 0
+    assert iperf3.parse(json.dumps(loaded)).lost_ratio == result.lost_ratio
+
+
+def test_streams_have_no_bandwidth_where_their_losses_are_of_the_omitted_time_too() -> None:
+    assert [one.bandwidth for one in omitting("O3_t1_1").streams] == [None]
+    assert all(one.bandwidth for one in omitting("O2_t1_p3").streams)
+
+
+def test_a_loss_that_the_sender_did_not_tell_is_unknown() -> None:
+    loaded = json.loads(next(s for s in SAMPLES if s.name == "3.12-udp.json").text)
+    loaded["end"]["sum_sent"]["bytes"] = 0
+    assert iperf3.parse(json.dumps(loaded)).lost_ratio is None
+
+
+def test_more_that_arrived_than_was_sent_is_no_negative_loss() -> None:
+    loaded = json.loads(next(s for s in SAMPLES if s.name == "3.12-udp.json").text)
+    loaded["end"]["sum_received"]["bytes"] += 1200
+    assert iperf3.parse(json.dumps(loaded)).lost_ratio == pytest.approx(0)
+
+
+def wrapped(change: Callable[[dict[str, Any]], object]) -> Iperf3Result:
+    loaded = json.loads(next(s for s in SAMPLES if s.name == "3.12-tcp-P4.json").text)
+    change(loaded)
+    return iperf3.parse(json.dumps(loaded))
+
+
+def test_a_count_below_nothing_in_32_bits_is_no_figure() -> None:
+    recorded = (DATA / "iperf3" / "retransmits-uint32.json").read_text()
+    result = iperf3.parse(recorded)
+    assert (result.retransmits, result.retransmit_ratio) == (None, None)
+    assert result.streams[0].retransmits is None
+    assert result.intervals[0].retransmits == 6
+    assert not [name for name in result.figures() if name.startswith("retransmit")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda loaded: loaded["end"]["sum_sent"].update(retransmits=2**32 - 2),
+        lambda loaded: loaded["end"]["sum_sent"].update(retransmits=2 * (2**32 - 2)),
+        # The sum has wrapped once more, and looks sound.
+        lambda loaded: loaded["end"]["streams"][0]["sender"].update(retransmits=2**32 - 1),
+        lambda loaded: loaded["end"]["sum_sent"].update(retransmits=-2),
+        # More segments sent again than were sent.
+        lambda loaded: loaded["end"]["sum_sent"].update(retransmits=2**31 - 1),
+    ],
+)
+def test_retransmits_that_cannot_be_are_unknown(change: Callable[[dict[str, Any]], object]) -> None:
+    result = wrapped(change)
+    assert (result.retransmits, result.retransmit_ratio) == (None, None)
+
+
+def test_other_figures_that_have_wrapped_are_unknown() -> None:
+    def change(loaded: dict[str, Any]) -> None:
+        for stream in loaded["end"]["streams"]:
+            stream["sender"]["max_rtt"] = 2**32 - 1
+        for interval in loaded["intervals"]:
+            interval["sum"]["retransmits"] = 2**32 - 3
+            for stream in interval["streams"]:
+                stream["rtt"] = 2**32 - 1
+
+    result = wrapped(change)
+    assert result.rtt_max is None
+    assert result.rtt_min is not None
+    assert {(one.retransmits, one.rtt) for one in result.intervals} == {(None, None)}
 
 
 def test_each_direction_of_a_bidirectional_udp_test_has_its_own_loss() -> None:
@@ -219,7 +328,7 @@ def test_out_of_order_is_known_only_where_the_client_receives() -> None:
 def test_parallel_streams_are_told_one_by_one() -> None:
     result = sample_result("3.12-tcp-P4.json")
     assert len(result.streams) == 4
-    assert sum(float(one.bandwidth) for one in result.streams) == pytest.approx(
+    assert sum(float(one.bandwidth or 0) for one in result.streams) == pytest.approx(
         float(result.bandwidth), rel=0.01
     )
     both = sample_result("3.12-tcp-bidir-P2.json").streams
