@@ -23,7 +23,7 @@ MODES = ("Never", "VXLAN-CrossSubnet", "VXLAN-Always", "IPIP-CrossSubnet", "IPIP
 #: Characters of raw output a sample: iperf3's of five seconds.
 RAW_CHARACTERS = 6000
 SERIES_SECONDS = 5
-PHASES = ("connect", "starttransfer", "total")
+PHASES = ("time_connect", "time_starttransfer", "total")
 #: Requests of each curl sample, which is every fourth.
 REQUESTS = 20
 

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Never, Unpack, overload
 
 from pytest_k8snet.calico.modes import ENCAPSULATION_BYTES
@@ -47,6 +48,10 @@ REQUEST_SECONDS = 2.0
 CONNECTIONS = 100
 #: Share of a round's slots that the client may miss before the round says nothing of the network.
 MOST_MISSED = 0.05
+
+
+#: What is timed of a request.
+_PHASES = ("dns", "connect", "tls", "first_byte", "total")
 
 
 def _unknown(node: str) -> None:
@@ -159,6 +164,11 @@ class BandwidthGate:
             raise SettingsError(
                 "reverse and both_directions exclude each other",
                 remedy="both_directions measures the reverse direction too",
+            )
+        if udp and bitrate is None:
+            raise SettingsError(
+                "a gate on UDP needs a bit rate: what arrives is at most what is sent",
+                remedy="write bandwidth(pair, udp=True, bitrate=100 * Mbit)",
             )
         options = Iperf3Options(
             server=pair.server.address, streams=streams, udp=udp, bitrate=bitrate
@@ -323,10 +333,21 @@ def _requests(pair: UrlPair, plan: Plan, options: Mapping[str, Any]) -> Arm:
         pair,
         ScheduledCurl(),
         schedule,
+        lacks=_lacking(request),
         take=lambda turn: _latency_turn(pair, request, turn, plan),
         describe=_describe_latency,
         longest_seconds=request.max_time_seconds,
     )
+
+
+def _lacking(request: CurlOptions) -> dict[str, str]:
+    """Return the phases that a request does not have, and why."""
+    lacking = {"rtt": "it is ping's, between the two ends of a pair"}
+    if not request.looks_up:
+        lacking["dns"] = f"nothing is looked up for {request.url}"
+    if not request.url.lower().startswith("https:"):
+        lacking["tls"] = f"{request.url} is not https"
+    return lacking
 
 
 def _round_trips(pair: Pair, plan: Plan, options: Mapping[str, Any]) -> Arm:
@@ -342,6 +363,7 @@ def _round_trips(pair: Pair, plan: Plan, options: Mapping[str, Any]) -> Arm:
         pair,
         Ping(),
         wanted,
+        lacks=dict.fromkeys(_PHASES, "pings have a round-trip time alone, rtt"),
         take=lambda turn: _ping_turn(pair, wanted, turn, plan),
         describe=_describe_pings,
         longest_seconds=float(wanted.wait_seconds),
@@ -414,24 +436,22 @@ def _latency_turn(
     guard = Guard((client,), plan)
     sample = client.sampler.sample(ScheduledCurl(), pair, wanted, warmup=turn.warmup)
     result = sample.result
-    phases = {"dns": "dns", "connect": "tcp", "first_byte": "ttfb", "total": "total"}
-    if request.url.lower().startswith("https:"):
-        phases["tls"] = "tls"
+    figures = {phase: result.values(phase) for phase in _PHASES if phase not in _lacking(request)}
     cause, hit = guard.outcome()
     if not cause and result.missed > MOST_MISSED * len(result.slots):
         cause = (
             f"{client} could not keep the schedule: {result.missed} of {len(result.slots)} "
             f"requests started too late (up to {result.latest}) or never"
         )
+    most = MOST_MISSED * len(result.slots)
+    untold = {name: values.count(None) - result.missed for name, values in figures.items()}
+    if not cause and any(count > most for count in untold.values()):
+        name, count = max(untold.items(), key=lambda item: item[1])
+        cause = f"curl told no {name} time for {count} of {len(result.slots)} requests"
     return Observation(
         figures={
-            # A slot that the client missed was no request: it says nothing of the network.
-            name: [
-                value
-                for value, slot in zip(result.values(phase), result.slots, strict=True)
-                if not slot.missed
-            ]
-            for name, phase in phases.items()
+            name: [value for value in values if value is not None]
+            for name, values in figures.items()
         },
         sample_id=str(sample.record.get("id", "")),
         discard=cause,
@@ -546,6 +566,7 @@ def _arm(
     describe: Callable[[Sequence[Observation]], str],
     longest_seconds: float = math.inf,
     slower_direction: bool = False,
+    lacks: Mapping[str, str] = MappingProxyType({}),
 ) -> Arm:
     """Return an arm that is identified as its samples are, by what other runs have as well."""
     facts = pair.facts()
@@ -566,5 +587,6 @@ def _arm(
         nodes=pair.nodes,
         ends=pair.ends,
         longest_seconds=longest_seconds,
+        lacks=lacks,
         describe=describe,
     )

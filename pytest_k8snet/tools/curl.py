@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypedDict, overload
 
@@ -139,6 +140,12 @@ class CurlOptions:
         _check(limit is None or limit >= 1, f"time_limit_seconds={limit!r} is less than 1")
 
     @property
+    def looks_up(self) -> bool:
+        """Whether a name has to be resolved: no address in the URL, and no ``resolve`` for it."""
+        given = {entry.partition(":")[0].lower() for entry in self.resolve}
+        return names_host(self.url) and host_of(self.url).lower() not in given
+
+    @property
     def timeout_seconds(self) -> float:
         """When ``timeout`` ends the process.
 
@@ -177,6 +184,29 @@ def request_words(options: CurlOptions) -> list[str]:
     return words
 
 
+def host_of(url: str) -> str:
+    """Return the host in a URL, without user, port and brackets."""
+    authority = re.sub(r"^[a-z]+://", "", url, flags=re.IGNORECASE)
+    authority = re.split(r"[/?#]", authority, maxsplit=1)[0].rpartition("@")[2]
+    bracketed = re.match(r"\[([^\]]*)\]", authority)
+    if bracketed:
+        return bracketed[1]
+    return authority if authority.count(":") > 1 else authority.partition(":")[0]
+
+
+def names_host(url: str) -> bool:
+    """Return whether a URL's host is a name, and no address in any spelling that curl takes."""
+    host = host_of(url).partition("%")[0]
+    if ":" in host:
+        return False
+    try:
+        # Takes 127.1, 0x7f.0.0.1 and 2130706433 as well, as curl does.
+        socket.inet_aton(host.removesuffix("."))
+    except OSError:
+        return True
+    return False
+
+
 def _without_globs(url: str) -> str:
     """Escape what curl would expand; the fragment makes room for the counter."""
     return re.sub(r"([\[\]{}])", r"\\\1", url.split("#", 1)[0])
@@ -194,17 +224,19 @@ def _check(sound: object, problem: str, remedy: str = "see what CurlOptions take
 class CurlRequest:
     """One request.
 
-    The times are curl's: **cumulative**, from the request's start. They mean something only where
-    the request succeeded; of a failed one only ``total`` does, the time until it failed.
-    ``dns``, ``tcp``, ``tls``, ``ttfb`` and ``body`` are the parts.
+    Times named ``time_...`` are curl's own: **cumulative**, from the request's start. They mean
+    something only where the request succeeded; of a failed one only ``total`` does, the time until
+    it failed. ``dns``, ``connect``, ``tls``, ``first_byte`` and ``body`` are the parts, under the
+    names that gates, charts and tables have for them.
 
     Attributes:
-        namelookup: until the name was resolved.
-        connect: until the TCP connection stood.
-        appconnect: until the TLS handshake was done; None without TLS.
-        pretransfer: until the request was ready to be sent.
-        starttransfer: until the first byte of the answer.
+        time_namelookup: until the name was resolved.
+        time_connect: until the TCP connection stood; None where curl told 0.
+        time_appconnect: until the TLS handshake was done; None without TLS.
+        time_pretransfer: until the request was ready to be sent.
+        time_starttransfer: until the first byte of the answer.
         total: until the end.
+        looked_up: whether the URL has a name, which had to be resolved.
         http_code: 0 where there was no answer.
         exit_code: curl's for this request; None where an old version did not tell.
         error: curl's message, empty where there is none.
@@ -214,12 +246,13 @@ class CurlRequest:
         size_bytes: of the answer's body.
     """
 
-    namelookup: Seconds
-    connect: Seconds
-    appconnect: Seconds | None = None
-    pretransfer: Seconds
-    starttransfer: Seconds
+    time_namelookup: Seconds
+    time_connect: Seconds | None
+    time_appconnect: Seconds | None = None
+    time_pretransfer: Seconds
+    time_starttransfer: Seconds
     total: Seconds
+    looked_up: bool = True
     http_code: int
     exit_code: int | None
     error: str = ""
@@ -237,29 +270,30 @@ class CurlRequest:
         return self.num_connects > 0
 
     @property
-    def dns(self) -> Seconds:
-        """The name lookup."""
-        return self.namelookup
+    def dns(self) -> Seconds | None:
+        """The name lookup; None where the URL has an address, so that nothing was looked up."""
+        return self.time_namelookup if self.looked_up else None
 
     @property
-    def tcp(self) -> Seconds:
-        """The TCP handshake."""
-        return _part(self.namelookup, self.connect)
+    def connect(self) -> Seconds | None:
+        """The TCP handshake; None where curl told no time for it: none takes no time."""
+        return _part(self.time_namelookup, self.time_connect)
 
     @property
     def tls(self) -> Seconds | None:
         """The TLS handshake; None without TLS."""
-        return None if self.appconnect is None else _part(self.connect, self.appconnect)
+        return None if self.time_connect is None else _part(self.time_connect, self.time_appconnect)
 
     @property
-    def ttfb(self) -> Seconds:
+    def first_byte(self) -> Seconds | None:
         """From the request being ready to the first byte of the answer: network and server."""
-        return _part(self.pretransfer, self.starttransfer)
+        return _part(self.time_pretransfer, self.time_starttransfer)
 
     @property
     def body(self) -> Seconds:
         """From the first byte of the answer to its last."""
-        return _part(self.starttransfer, self.total)
+        # Two of curl's clocks may round apart by a microsecond.
+        return max(Seconds(0), self.total - self.time_starttransfer)
 
     @property
     def failure(self) -> str | None:
@@ -309,12 +343,27 @@ class FailedRequests(list[CurlRequest]):
         return f"<{len(self)} of {self.asked} requests{f': {self.reasons}' if self else ''}>"
 
 
-def _part(start: Seconds, end: Seconds) -> Seconds:
-    # Two of curl's clocks may round apart by a microsecond.
-    return max(Seconds(0), end - start)
+def _part(start: Seconds, end: Seconds | None) -> Seconds | None:
+    """Return what lies between two of curl's times; None where that would be no time at all."""
+    return None if end is None or end <= start else end - start
 
 
 # -- What a series of requests measured: distributions of the good ones, a count of the others
+
+
+#: Phases in records, and the attributes that they are. Cumulative ones have curl's names.
+_RECORDED = MappingProxyType(
+    {
+        "namelookup": "dns",
+        "time_connect": "time_connect",
+        "time_appconnect": "time_appconnect",
+        "time_starttransfer": "time_starttransfer",
+        "total": "total",
+        "tcp": "connect",
+        "tls": "tls",
+        "ttfb": "first_byte",
+    }
+)
 
 
 class Phase:
@@ -349,10 +398,10 @@ class CurlSamples:
     """All requests of one curl process, in order.
 
     The distributions hold the successful requests that made a connection of their own, in
-    seconds, under the names that :class:`CurlRequest` explains: ``namelookup``, ``connect``,
-    ``appconnect``, ``pretransfer``, ``starttransfer`` and ``total`` are curl's cumulative
-    times, ``dns``, ``tcp``, ``tls``, ``ttfb`` and ``body`` the parts. Failed requests are in
-    none of them, and never dropped: see ``failed`` and ``failure_ratio``.
+    seconds, under the names that :class:`CurlRequest` explains: ``dns``, ``connect``, ``tls``,
+    ``first_byte`` and ``body`` are the parts, ``total`` is the whole, and ``time_...`` are curl's
+    cumulative times. Failed requests are in none of them, and never dropped: see ``failed`` and
+    ``failure_ratio``.
 
     Attributes:
         requests: each one, failed ones included.
@@ -387,17 +436,17 @@ class CurlSamples:
         """How many requests failed for which reason, the most frequent first."""
         return self.failed.counts
 
-    namelookup = Phase()
-    connect = Phase()
-    appconnect = Phase()
-    pretransfer = Phase()
-    starttransfer = Phase()
-    total = Phase()
     dns = Phase()
-    tcp = Phase()
+    connect = Phase()
     tls = Phase()
-    ttfb = Phase()
+    first_byte = Phase()
     body = Phase()
+    total = Phase()
+    time_namelookup = Phase()
+    time_connect = Phase()
+    time_appconnect = Phase()
+    time_pretransfer = Phase()
+    time_starttransfer = Phase()
 
     def raise_for_failures(self) -> None:
         """Insist that every request succeeded.
@@ -429,16 +478,10 @@ class CurlSamples:
         return found
 
     def _recorded(self) -> Iterator[Distribution]:
-        cumulative = (
-            self.namelookup,
-            self.connect,
-            self.appconnect,
-            self.starttransfer,
-            self.total,
-        )
-        # What gates judge and charts draw; the name lookup is the first of curl's times already.
-        alone = (self.tcp, self.tls, self.ttfb)
-        return (phase for phase in (*cumulative, *alone) if len(phase))
+        for recorded, attribute in _RECORDED.items():
+            phase: Distribution = getattr(self, attribute)
+            if len(phase):
+                yield replace(phase, name=recorded)
 
     def why_empty(self, name: str) -> ToolError:
         """Make the error for a statistic of a phase that no request has."""
@@ -453,9 +496,21 @@ class CurlSamples:
                 found=f"{len(self.succeeded)} successful requests with num_connects 0",
                 remedy="send Connection: close over HTTP/1.1, as argv() does",
             )
+        if name == "dns":
+            return NoValue(
+                "there is no dns time: the URL has an address, so nothing is looked up",
+                found=self.requests[0].url.partition("#")[0],
+                remedy="request a name, such as web_service.dns_url",
+            )
+        if name in ("tls", "time_appconnect"):
+            return NoValue(
+                f"there is no {name} time: the URL is not https",
+                remedy="use connect for the TCP handshake",
+            )
         return NoValue(
-            f"there is no {name} time: the URL is not https",
-            remedy="use connect or tcp for the TCP handshake",
+            f"there is no {name} time: curl told 0 for it, which no new connection takes",
+            found=f"{len(self.succeeded)} successful requests",
+            remedy="use another version of curl",
         )
 
     def _failures(self, problem: str) -> RequestsFailed:
@@ -505,11 +560,13 @@ class CurlTool(Tool[Options, Result]):
     columns = (
         Column(heading="requests", source="requests", statistic="sum", unit="count"),
         Column(heading="failed", source="failed", statistic="sum", unit="count"),
-        # Cumulative, in curl's own words: a gate's "connect" is the TCP handshake alone.
-        Column(heading="time_connect", source="connect_seconds", statistic="mean", unit="seconds"),
+        # Cumulative, in curl's own words; connect is the TCP handshake alone.
+        Column(
+            heading="time_connect", source="time_connect_seconds", statistic="mean", unit="seconds"
+        ),
         Column(
             heading="time_starttransfer",
-            source="starttransfer_seconds",
+            source="time_starttransfer_seconds",
             statistic="mean",
             unit="seconds",
         ),
@@ -578,6 +635,7 @@ class Curl(CurlTool[CurlOptions, CurlSamples]):
             stderr=output.stderr,
             exit_code=output.exit_code,
             command=self.argv(options),
+            looks_up=options.looks_up,
         )
 
     def measured(self, result: CurlSamples) -> Measured:
@@ -592,6 +650,7 @@ def parse(
     stderr: str = "",
     exit_code: int | None = None,
     command: Sequence[str] = (),
+    looks_up: bool = True,
 ) -> CurlSamples:
     """Read what curl printed for the format ``%{json}`` and a newline; 7.70 and later.
 
@@ -603,6 +662,7 @@ def parse(
         stderr: has the messages that 7.74 and older leave out of the JSON.
         exit_code: of the process; tells a run that was stopped at its time limit.
         command: the exact command, to be kept with the result.
+        looks_up: whether a name in the URL had to be resolved.
 
     Raises:
         CurlError: the output says nothing; the subclass and the text say why. Failed requests
@@ -618,7 +678,7 @@ def parse(
         raise trouble.wrong_count(len(rows))
     outcomes = _outcomes(rows, trouble)
     requests = tuple(
-        read_request(row, code, message)
+        read_request(row, code, message, looks_up=looks_up)
         for row, (code, message) in zip(rows, outcomes, strict=True)
     )
     for request in requests:
@@ -678,8 +738,13 @@ def _outcomes(rows: Sequence[Section], trouble: Trouble) -> list[tuple[int | Non
     ]
 
 
-def read_request(row: Section, exit_code: int | None, message: str = "") -> CurlRequest:
-    """Read one request from curl's variables, by their names."""
+def read_request(
+    row: Section, exit_code: int | None, message: str = "", *, looks_up: bool = True
+) -> CurlRequest:
+    """Read one request from curl's variables, by their names.
+
+    ``looks_up`` says whether a name in its URL has to be resolved.
+    """
 
     def seconds(name: str) -> Seconds:
         return Seconds(row.number(f"time_{name}") or 0.0)
@@ -688,13 +753,15 @@ def read_request(row: Section, exit_code: int | None, message: str = "") -> Curl
         return row.count(name) or None
 
     http_code = row.count("http_code") or 0
-    appconnect = seconds("appconnect")
+    # The last hop's, where redirects were followed.
+    url = row.text("url_effective") or row.text("url") or ""
     return CurlRequest(
-        namelookup=seconds("namelookup"),
-        connect=seconds("connect"),
-        appconnect=appconnect if appconnect > 0 else None,
-        pretransfer=seconds("pretransfer"),
-        starttransfer=seconds("starttransfer"),
+        time_namelookup=seconds("namelookup"),
+        time_connect=seconds("connect") or None,
+        time_appconnect=seconds("appconnect") or None,
+        time_pretransfer=seconds("pretransfer"),
+        time_starttransfer=seconds("starttransfer"),
+        looked_up=looks_up and names_host(url),
         total=Seconds(row.required_number("time_total")),
         http_code=http_code,
         exit_code=exit_code,

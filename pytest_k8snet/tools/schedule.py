@@ -191,28 +191,24 @@ class ScheduledSamples:
         """The latest start of a request after its time."""
         return max((slot.late for slot in self.slots if slot.late is not None), default=Seconds(0))
 
-    def values(self, phase: str) -> list[float]:
-        """Return a phase's time in seconds for each slot, infinite where no answer came.
+    def values(self, phase: str) -> list[float | None]:
+        """Return a phase's time in seconds for each slot.
+
+        Infinite where no answer came; None where the client missed the slot, or curl told no time
+        for the phase: neither says anything of the network.
 
         Args:
-            phase: ``dns``, ``tcp``, ``tls``, ``ttfb`` or ``total``.
-
-        Raises:
-            CurlError: there is no TLS here to take the time of.
+            phase: ``dns``, ``connect``, ``tls``, ``first_byte`` or ``total``.
         """
-        values = []
+        values: list[float | None] = []
         for slot in self.slots:
-            if not slot.answered or slot.request is None:
+            if slot.missed:
+                values.append(None)
+            elif slot.answered and slot.request is not None:
+                value = getattr(slot.request, phase)
+                values.append(None if value is None else float(value))
+            else:
                 values.append(math.inf)
-                continue
-            value = getattr(slot.request, phase)
-            if value is None:
-                raise CurlError(
-                    f"there is no {phase} time: the URL is not https",
-                    found=slot.request.url,
-                    remedy="take another phase",
-                )
-            values.append(float(value))
         return values
 
     def samples(self) -> CurlSamples:
@@ -269,7 +265,7 @@ class ScheduledCurl(CurlTool[Schedule, ScheduledSamples]):
                 number, late_ms, code = (int(word) for word in words[:3])
                 if not 1 <= number <= len(slots):
                     raise ValueError(number)
-                request = _request(words[3:], code, options.options.url)
+                request = _request(words[3:], code, options.options)
             except ValueError:
                 raise trouble.garbage(line, index + 1) from None
             if code in BAD_URL_EXITS:
@@ -289,14 +285,14 @@ class ScheduledCurl(CurlTool[Schedule, ScheduledSamples]):
         return Measured(figures={**made.figures(), **kept}, distribution=made.distribution())
 
 
-def _request(words: Sequence[str], code: int, url: str) -> CurlRequest | None:
+def _request(words: Sequence[str], code: int, options: CurlOptions) -> CurlRequest | None:
     """Read one request; None where curl printed nothing (it was killed, or is not there)."""
     if len(words) < len(_FIELDS) - 1:
         return None
-    row: dict[str, object] = {"url": url}
+    row: dict[str, object] = {"url": options.url}
     for name, word in zip(_FIELDS, words, strict=False):
         row[name] = float(word) if "time" in name else word if name == "remote_ip" else int(word)
-    return read_request(Section(row, "", not_curl), code)
+    return read_request(Section(row, "", not_curl), code, looks_up=options.looks_up)
 
 
 # -- A steady exchange: curl on a fixed schedule, in the background, until it is stopped ----------

@@ -7,7 +7,7 @@ packet, and that makes it sound to stop as soon as the answer is certain.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NoReturn, Protocol, overload, runtime_checkable
 
@@ -193,6 +193,7 @@ class Comparable(NotANumber):
         question = self._question()
         arms = self._sampling.arms
         _refuse_itself(arms)
+        _refuse_lacking(arms, question)
         claim = Claim(
             question=question,
             subject=self._subject(),
@@ -773,6 +774,22 @@ def _told_apart(numerator: Arm, baseline: Arm) -> tuple[Arm, Arm]:
             label += f" {arm.ends}"
         named.append(replace(arm, label=label))
     return named[0], named[1]
+
+
+def _refuse_lacking(arms: Iterable[Arm], question: Question) -> None:
+    """Refuse a figure that an arm cannot have, before anything is measured.
+
+    Raises:
+        SettingsError: an arm cannot.
+    """
+    for arm in arms:
+        why = arm.lacks.get(question.figure)
+        if why is not None:
+            raise SettingsError(
+                f"{arm.label} has no {question.figure} time to judge",
+                found=why,
+                remedy="dns is of a name, tls of an https URL, rtt between the two ends of a pair",
+            )
 
 
 def _refuse_itself(arms: Sequence[Arm]) -> None:

@@ -31,6 +31,7 @@ class Arm:
         ends: the very ends, to tell what is measured against itself.
         longest_seconds: what a request may take before it counts as unanswered; no figure of a
             request is larger.
+        lacks: figures that it cannot have, and why not.
         describe: sums up what samples had beside their figures (``retransmits 0.01 %``).
     """
 
@@ -45,6 +46,7 @@ class Arm:
     nodes: str = ""
     ends: str = ""
     longest_seconds: float = math.inf
+    lacks: Mapping[str, str] = field(default_factory=dict)
     describe: Callable[[Sequence[Observation]], str] | None = None
 
 

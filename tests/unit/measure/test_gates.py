@@ -16,7 +16,7 @@ from pytest_k8snet.cluster.admission import Admitted
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.pods import Pod
 from pytest_k8snet.cluster.services import ServiceUrl
-from pytest_k8snet.errors import K8sNetError, PodError, SettingsError
+from pytest_k8snet.errors import PodError, SettingsError
 from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair, PodShell
 from pytest_k8snet.measure.gates import Gates
 from pytest_k8snet.report.summary import with_discards
@@ -264,17 +264,69 @@ def test_latency_needs_a_url_or_a_pair(node: Endpoint, pair: Pair, observer: Not
     assert caught.value.remedy == "take one of: size_bytes, wait_seconds"
 
 
-def test_tls_of_plain_http_is_an_error(node: Endpoint, url: str, observer: Notebook) -> None:
-    plan = QUICK.with_changes(requests=5, requests_per_second=40)
-    latency = Gates(observer=observer, plan=plan).latency(node, url)
-    with pytest.raises(K8sNetError) as caught:
-        assert latency.tls.p50 <= 5 * ms
+@pytest.mark.parametrize(
+    ("phase", "url", "found"),
+    [
+        ("tls", "http://web.example/", "http://web.example/ is not https"),
+        ("dns", "http://10.96.0.20:8080/", "nothing is looked up for http://10.96.0.20:8080/"),
+        ("dns", "https://[fd00::1%25eth0]/", "nothing is looked up for https://[fd00::1%25eth0]/"),
+        ("rtt", "http://web.example/", "it is ping's, between the two ends of a pair"),
+    ],
+)
+def test_a_phase_that_a_request_does_not_have_is_refused_before_anything_is_sent(
+    node: Endpoint, observer: Notebook, phase: str, url: str, found: str
+) -> None:
+    latency = Gates(observer=observer, plan=QUICK).latency(node, url)
+    with pytest.raises(SettingsError) as caught:
+        assert getattr(latency, phase).p50 <= 5 * ms
+    assert f"has no {phase} time to judge" in caught.value.problem
+    assert caught.value.found == found
+    assert observer.records == []
+
+
+def test_pings_have_a_round_trip_time_alone(pair: Pair, observer: Notebook) -> None:
+    with pytest.raises(SettingsError, match="node-node has no connect time to judge"):
+        assert Gates(observer=observer, plan=QUICK).latency(pair).connect.p50 <= 5 * ms
+    assert observer.records == []
+
+
+def test_a_gate_on_udp_needs_a_bit_rate(pair: Pair, observer: Notebook) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    with pytest.raises(SettingsError) as caught:
+        gates.bandwidth(pair, udp=True)
     assert str(caught.value) == (
-        "the samples have no tls to judge\n"
-        "  found: there are: dns, connect, first_byte, total\n"
-        "  to do: loss and jitter are of UDP (udp=True), retransmits and a bandwidth's rtt of TCP; "
-        "tls of an https URL, a latency's rtt of the two ends of a pair"
+        "a gate on UDP needs a bit rate: what arrives is at most what is sent\n"
+        "  to do: write bandwidth(pair, udp=True, bitrate=100 * Mbit)"
     )
+
+
+class Timeless:
+    """A shell on this machine whose curl tells 0 for the connection time of new connections."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+        done = LocalShell()(argv, timeout_seconds=timeout_seconds)
+        if "k8snet-schedule" not in argv:
+            return done
+        lines = [line.split(" ") for line in done.stdout.splitlines()]
+        for words in lines:
+            if int(words[0]) % self.every == 0:
+                words[6] = "0.000000"
+        return replace(done, stdout="\n".join(" ".join(words) for words in lines) + "\n")
+
+
+def test_connect_times_of_0_are_in_no_verdict(node: Endpoint, url: str, observer: Notebook) -> None:
+    gates = Gates(observer=observer, plan=QUICK.with_changes(requests=60, requests_per_second=40))
+    some = gates.latency(replace(node, shell=Timeless(20)), url)
+    verdict = some.connect.p50 <= 2 * second
+    assert 0 not in [value for arms in verdict.evidence.rounds for value in arms[0]]
+    assert verdict.evidence.discards == ()
+    all_of_them = gates.latency(replace(node, shell=Timeless(1)), url)
+    verdict = all_of_them.connect.p50 <= 2 * second
+    assert verdict.state == "inconclusive"
+    assert re.search("curl told no connect time for .* of .* requests", verdict.text)
 
 
 def test_settings_that_cannot_work_are_refused_before_anything_is_sent(

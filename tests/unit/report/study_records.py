@@ -200,7 +200,11 @@ class Study:
         self._clock += 1
         kind = scene.partition("-")[0]
         figures: Record = {"requests": requests + failed, "failed": failed}
-        for name, values in (("connect", connect), ("starttransfer", start), ("total", total)):
+        for name, values in (
+            ("time_connect", connect),
+            ("time_starttransfer", start),
+            ("total", total),
+        ):
             figures[f"{name}_mean_seconds"] = sum(values) / len(values)
             figures[f"{name}_median_seconds"] = values[len(values) // 2]
             figures[f"{name}_p95_seconds"] = values[int(len(values) * 0.95)]
@@ -220,8 +224,8 @@ class Study:
             figures=figures,
             distribution={
                 "namelookup_seconds": [value * 0.1 for value in total],
-                "connect_seconds": connect,
-                "starttransfer_seconds": start,
+                "time_connect_seconds": connect,
+                "time_starttransfer_seconds": start,
                 "total_seconds": total,
                 "tcp_seconds": [value * 0.2 for value in total],
                 "ttfb_seconds": [value * 0.65 for value in total],

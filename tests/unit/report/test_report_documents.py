@@ -335,7 +335,7 @@ def test_the_chart_beside_a_gate_is_of_the_quantity_that_it_judged() -> None:
     # A slow name lookup, and a handshake of 233 us after it.
     sample["distribution"] |= {
         "namelookup_seconds": [0.0077] * 100,
-        "connect_seconds": [0.007933] * 100,
+        "time_connect_seconds": [0.007933] * 100,
         "tcp_seconds": [0.000233] * 100,
     }
     made.verdict(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from recorded import Recording, recording, recordings
 
-from pytest_k8snet.errors import CurlError
+from pytest_k8snet.errors import CurlError, ToolError
 from pytest_k8snet.tools import curl, curl_errors
+from pytest_k8snet.tools.curl import CurlOptions, CurlSamples
 
 SAMPLES = recordings("curl")
 
@@ -100,10 +101,11 @@ def test_the_times_are_those_of_good_requests_on_fresh_connections(sample: Recor
         for line in raw_lines(sample)
         if line["exitcode"] == 0 and 200 <= line["http_code"] < 400 and line["num_connects"]
     ]
-    for phase in ("namelookup", "connect", "pretransfer", "starttransfer", "total"):
-        values = [float(value) for value in getattr(samples, phase)]
+    for phase in ("namelookup", "connect", "pretransfer", "starttransfer"):
+        values = [float(value) for value in getattr(samples, f"time_{phase}")]
         assert values == [line[f"time_{phase}"] for line in fresh]
-    assert [float(value) for value in samples.tcp] == pytest.approx(
+    assert [float(value) for value in samples.total] == [line["time_total"] for line in fresh]
+    assert [float(value) for value in samples.connect] == pytest.approx(
         [line["time_connect"] - line["time_namelookup"] for line in fresh]
     )
     assert [float(value) for value in samples.body] == pytest.approx(
@@ -139,9 +141,10 @@ def test_tls_is_a_phase_of_its_own(version: str) -> None:
     samples = parse(recording("curl", f"{version}-https-insecure.txt"))
     [request] = samples.requests
     assert request.tls is not None
-    assert request.connect < request.pretransfer
+    assert request.time_connect is not None
+    assert request.time_connect < request.time_pretransfer
     assert float(samples.tls.mean) == pytest.approx(float(request.tls))
-    assert samples.figures()["appconnect_mean_seconds"] == float(samples.appconnect.mean)
+    assert samples.figures()["time_appconnect_mean_seconds"] == float(samples.time_appconnect.mean)
 
 
 def test_where_a_request_went_is_told() -> None:
@@ -154,3 +157,79 @@ def test_where_a_request_went_is_told() -> None:
     assert (request.size_bytes, request.url) == (27, "http://127.0.0.1:18000/ok")
     [refused] = parse(recording("curl", "8.23-refused.txt")).requests
     assert (refused.remote_ip, refused.remote_port, refused.local_port) == ("", None, None)
+
+
+def changed(**fields: Any) -> CurlSamples:
+    """Two requests for a name, the second of which told something else."""
+    first = json.loads(recording("curl", "8.23-ok.txt").text)
+    first |= {"url": "http://web.example/", "url_effective": "http://web.example/"}
+    lines = [json.dumps(first), json.dumps({**first, **fields})]
+    return curl.parse("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"time_connect": 0.0}, {"time_namelookup": 0.001, "time_connect": 0.001}]
+)
+def test_a_new_connection_that_took_no_time_has_no_connect_time(fields: dict[str, float]) -> None:
+    samples = changed(**fields)
+    assert [request.succeeded for request in samples.requests] == [True, True]
+    assert samples.requests[1].connect is None
+    assert len(samples.connect) == 1
+    assert len(samples.total) == 2
+    assert len(samples.distribution()["tcp_seconds"]) == 1
+
+
+def test_connect_times_that_curl_never_told_are_an_error_and_not_zero() -> None:
+    line = json.loads(recording("curl", "8.23-ok.txt").text) | {"time_connect": 0}
+    with pytest.raises(ToolError) as caught:
+        _ = curl.parse(json.dumps(line)).connect.p95
+    assert caught.value.problem == (
+        "there is no connect time: curl told 0 for it, which no new connection takes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "names"),
+    [
+        ("http://web.example/", True),
+        ("https://user:pw@web.example.:8443/a:b?c=[1]", True),
+        ("http://10-0-0-1.ip.example/", True),
+        ("http://1.example/", True),
+        ("http://10.96.0.20/", False),
+        ("http://10.96.0.20:8080/a", False),
+        ("http://user@10.96.0.20?x", False),
+        ("http://10.96.0.20./", False),
+        ("http://127.1/", False),
+        ("http://2130706433/", False),
+        ("http://0x7f.0.0.1/", False),
+        ("http://[fd00::1]/", False),
+        ("http://[fd00::1]:8080/", False),
+        ("http://[fe80::1%25eth0]/", False),
+        ("HTTP://[fe80::1%eth0]:80/", False),
+        ("http://[::ffff:10.0.0.1]/", False),
+        ("http://fd00::1/", False),
+    ],
+)
+def test_nothing_is_looked_up_for_an_address(url: str, names: bool) -> None:
+    assert CurlOptions(url=url).looks_up is names
+    samples = changed(url=url, url_effective=url)
+    assert [request.dns is not None for request in samples.requests] == [True, names]
+    assert len(samples.time_namelookup) == 2
+
+
+def test_nothing_is_looked_up_where_the_address_is_given() -> None:
+    given = ["web.example:80:10.0.0.1"]
+    assert not CurlOptions(url="http://web.example/", resolve=given).looks_up
+    assert CurlOptions(url="http://other.example/", resolve=given).looks_up
+
+
+def test_a_name_lookup_of_an_address_is_refused() -> None:
+    samples = curl.parse(recording("curl", "8.23-ok.txt").text)
+    with pytest.raises(ToolError) as caught:
+        _ = samples.dns.mean
+    assert str(caught.value) == (
+        "there is no dns time: the URL has an address, so nothing is looked up\n"
+        "  found: http://127.0.0.1:18000/ok\n"
+        "  to do: request a name, such as web_service.dns_url"
+    )
+    assert "namelookup_seconds" not in samples.distribution()
