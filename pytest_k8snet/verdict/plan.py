@@ -68,9 +68,10 @@ class Plan:
     def __post_init__(self) -> None:
         for name, holds, need in self._rules():
             if not holds:
+                shown = _LONG.get(name, name)
                 raise SettingsError(
-                    f"the plan cannot work: {name} must be {need}",
-                    found=f"{name}={getattr(self, name)} in the plan {self}",
+                    f"the plan cannot work: {shown} must be {need}",
+                    found=f"{shown}={getattr(self, name)} in the plan {self}",
                 )
         cheapest = 2 * self.first * (self.seconds + self.omit_seconds)
         if self.budget_seconds is not None and self.budget_seconds < cheapest:
@@ -121,18 +122,18 @@ class Plan:
             if not word:
                 continue
             name, equals, value = word.partition("=")
-            name = _SHORT.get(name, name)
+            shown, name = name, _SHORT.get(name, name)
             if not equals or name not in _READERS:
                 raise SettingsError(
                     f"the plan has no setting {word!r}",
                     found=f"{text!r}",
-                    remedy="write name=value with the names " + ", ".join(_READERS),
+                    remedy="write name=value with the names " + ", ".join(_names()),
                 )
             try:
                 changes[name] = _READERS[name](value)
             except ValueError as error:
                 raise SettingsError(
-                    f"the plan's {name} cannot be {value!r}", found=str(error) or repr(text)
+                    f"the plan's {shown} cannot be {value!r}", found=str(error) or repr(text)
                 ) from error
         return replace(base or cls(), **changes)
 
@@ -184,6 +185,15 @@ class Plan:
         return text + (", monitored only" if self.monitor else "")
 
 
+def written(record: Mapping[str, Any]) -> str:
+    """Return a recorded plan as a user would write it: ``first=4 last=20 omit=1``."""
+    return " ".join(f"{_LONG.get(name, name)}={value}" for name, value in record.items())
+
+
+def _names() -> list[str]:
+    return [_LONG.get(name, name) for name in _READERS]
+
+
 def _optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: None if text in ("", "none") else read(text)
 
@@ -229,3 +239,4 @@ _SHORT = {
     "steal": "most_steal",
     "idle": "least_idle",
 }
+_LONG = {name: short for short, name in _SHORT.items()}
