@@ -120,6 +120,8 @@ def _run_spec(
             pool=settings.change.pool,
             cidr=settings.pool_cidr,
             underlay_routes_pods=settings.fabric_routes_pods,
+            prove_first=settings.prove_first,
+            despite_owners=settings.change_owned,
             # A plain number: figures with units refuse to be compared with those of a clock.
             stability_seconds=None if settings.stability is None else float(settings.stability),
         ),

@@ -272,9 +272,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "pool_cidr",
-        "addresses from which dedicated pools are cut (default: RFC 2544's benchmarking range)",
+        "addresses from which pools of the run's own are cut (default: a free piece of the "
+        "cluster's addresses for pods, else RFC 2544's benchmarking range, 198.18.0.0/15)",
         read=_network,
-        default="198.18.0.0/15",
     ),
     Option(
         "fabric_routes_pods",
@@ -283,6 +283,20 @@ OPTIONS: tuple[Option, ...] = (
         read=_truth,
         default="false",
         on_lab=("true", "the lab's network does"),
+    ),
+    Option(
+        "prove_first",
+        "false: in-place switches the pool without trying the mode in a pool of the run's own "
+        "first, on all nodes that it would hit",
+        read=_truth,
+        default="true",
+    ),
+    Option(
+        "change_owned",
+        "true: in-place may change an object that a GitOps controller or a package manager keeps "
+        "as it is",
+        read=_truth,
+        default="false",
     ),
     Option(
         "disruption",

@@ -53,8 +53,10 @@ class Settings:
     change: Change
     modes: tuple[CalicoMode, ...]
     missing_mode: str | None
-    pool_cidr: IPv4Network
+    pool_cidr: IPv4Network | None
     fabric_routes_pods: bool
+    prove_first: bool
+    change_owned: bool
     disruption: bool
     stability: Seconds | None
     wire_proof: bool

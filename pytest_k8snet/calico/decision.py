@@ -5,24 +5,34 @@ First come the preconditions that no change of a pool can replace, then what the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Network
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_k8snet.calico.detect import DAEMON_NAMESPACES, DAEMON_TOPIC
+from pytest_k8snet.calico.detect import DAEMON_NAMESPACES
+from pytest_k8snet.calico.felix import DAEMON_TOPIC
 from pytest_k8snet.calico.installation import (
+    BIRD_MAY_LEAVE_ROUTES,
     FELIX_CLUSTER_ROUTES,
-    FELIX_OWNS_IPIP,
-    MANUAL_ASSIGNMENT,
     V1,
     ApiGroup,
     FelixSetting,
     Installation,
     IPPool,
+    owners_of,
 )
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.cluster.nodes import placement
+from pytest_k8snet.calico.routing import (
+    in_words,
+    new_hops,
+    newly_direct,
+    overlay_limit,
+    programmers,
+    restarts,
+    undistributed,
+    with_pool,
+    withdrawn,
+)
 from pytest_k8snet.errors import InvalidError, ModeUnavailableError, SettingsError
 
 if TYPE_CHECKING:
@@ -44,6 +54,7 @@ class Decision:
         also_v1: the v1 pool must be written beside the Installation, as nobody would carry the
             Installation's change over to it.
         pool: the existing pool that serves or is edited; None for a dedicated pool.
+        pools: those that serve, by node, where each rack has its own.
         notes: what the plan and the report should say about it.
     """
 
@@ -52,6 +63,7 @@ class Decision:
     group: ApiGroup | None
     also_v1: bool = False
     pool: IPPool | None = None
+    pools: Mapping[str, IPPool] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -64,6 +76,8 @@ def decide(
     pool_name: str = "",
     original_mode: CalicoMode | None = None,
     underlay_routes_pods: bool = False,
+    despite_owners: bool = False,
+    prove_first: bool = True,
 ) -> Decision:
     """Decide how pods on these nodes can be in a mode.
 
@@ -76,6 +90,10 @@ def decide(
         original_mode: the mode that this pool was in before the run; None if it is in it still.
         underlay_routes_pods: the user's word that the underlay routes pod addresses between all
             nodes, which no API shows.
+        despite_owners: the user's word that an object may be changed in place which a GitOps
+            controller or a package manager keeps as it is.
+        prove_first: whether what an ``in-place`` change rests on is proven in a pool of the run's
+            own before.
 
     Raises:
         ModeUnavailableError: the cluster cannot have it, or may not be changed so.
@@ -85,17 +103,32 @@ def decide(
     _require_no_wireguard(installation, nodes)
     _require_finished_migration(installation)
     _require_family_not_off(installation, mode)
+    _require_followed_felix(installation, mode)
     _require_routable_mode(installation, mode)
     if strategy == "none":
-        return _use_existing(installation, mode)
+        return _use_existing(installation, mode, nodes)
     _require_known_backend(installation)
+    _require_read(installation, mode)
     if strategy == "dedicated":
         return _add_pool(installation, mode, nodes)
     pool = _named_pool(installation, pool_name, mode)
+    original = original_mode or pool.mode
     _require_no_windows(installation, mode)
+    _require_served(pool, nodes)
+    if not despite_owners:
+        _require_no_owner(installation, pool)
     if not underlay_routes_pods:
-        _require_routed_pods(installation, pool, mode, original_mode or pool.mode)
+        _require_routed_pods(installation, pool, mode, original)
+    if prove_first:
+        _require_provable(installation, pool, mode, original, nodes)
     return _edit_pool(installation, pool, mode)
+
+
+def concerned(installation: Installation, pool: IPPool) -> list[Node]:
+    """The nodes whose pods a change of the pool hits, also those that cannot be under test."""
+    return [
+        node for node in installation.nodes if node.system == "linux" and pool.serves(node.labels)
+    ]
 
 
 def refused(mode: CalicoMode, error: InvalidError) -> ModeUnavailableError:
@@ -110,7 +143,7 @@ def refused(mode: CalicoMode, error: InvalidError) -> ModeUnavailableError:
 # -- What each strategy does ----------------------------------------------------------------------
 
 
-def _use_existing(installation: Installation, mode: CalicoMode) -> Decision:
+def _use_existing(installation: Installation, mode: CalicoMode, nodes: Sequence[Node]) -> Decision:
     offered = [pool for pool in installation.pools if pool.offers_pod_addresses]
     candidates = [pool for pool in offered if pool.mode is mode and not pool.both_families]
     if not candidates:
@@ -122,19 +155,38 @@ def _use_existing(installation: Installation, mode: CalicoMode) -> Decision:
             "one pool with --k8snet-change=in-place:POOL.",
         )
     # A pool for all nodes serves any pair; then the name, so that every run takes the same.
-    pool = min(candidates, key=lambda one: (one.node_selector != "all()", one.name))
-    return Decision(mode=mode, writer="nothing", group=installation.group, pool=pool)
+    candidates.sort(key=lambda one: (one.node_selector != "all()", one.name))
+    # Each end belongs in a pool that its own node uses: there may be one for each rack.
+    pools = {
+        node.name: pool
+        for node in nodes
+        if (pool := next((one for one in candidates if one.serves(node.labels)), None))
+    }
+    for node in nodes:
+        if node.name not in pools:
+            raise ModeUnavailableError(
+                f"Node {node.name} uses no pool in mode {mode}, and nothing may be changed",
+                found=", ".join(
+                    f"{pool.name} ({pool.mode}) is for {pool.node_selector}" for pool in offered
+                ),
+                remedy="Choose nodes that use one with --k8snet-nodes, or allow pools of the run's "
+                "own with --k8snet-change=dedicated.",
+            )
+    first = pools[nodes[0].name] if nodes else candidates[0]
+    return Decision(mode=mode, writer="nothing", group=installation.group, pool=first, pools=pools)
 
 
 def _add_pool(installation: Installation, mode: CalicoMode, nodes: Sequence[Node]) -> Decision:
-    notes = _side_effects(installation, mode)
+    _require_calico_ipam(installation, nodes)
+    after = with_pool(installation, mode)
+    _require_no_withdrawal(installation, after, mode)
+    notes = _side_effects(installation, after, mode)
     subnets = {node.interface.network for node in nodes if node.interface is not None}
-    if mode.family == "none" and len(subnets) > 1 and not _learns_pods(installation):
+    if mode.family == "none" and len(subnets) > 1:
         notes += (
             "Never between different subnets works only if the underlay routes pod addresses",
         )
-    version = installation.version
-    if version is None or version < MANUAL_ASSIGNMENT:
+    if not installation.keeps_pools:
         # Every pod that names no pool may get an address of any that serves its node.
         notes += (
             f"Calico {installation.version_text or 'of unknown version'} cannot keep a pool for "
@@ -142,11 +194,57 @@ def _add_pool(installation: Installation, mode: CalicoMode, nodes: Sequence[Node
             "meanwhile may get addresses of the run's pools, which then stay until those pods are "
             "gone; start none there",
         )
-    return Decision(mode=mode, writer="dedicated-pool", group=installation.group, notes=notes)
+        outside = [
+            one.name
+            for one in installation.nodes
+            if one.system == "linux" and one.name not in {node.name for node in nodes}
+        ]
+        if mode.family == "vxlan" and "vxlan" not in installation.families() and outside:
+            notes += (
+                f"the run's pools serve the nodes under test only, so {_some(outside)} get no "
+                f"VXLAN tunnel: what runs there, such as CoreDNS or a Service's pods, cannot "
+                "answer pods in VXLAN modes",
+            )
+    return Decision(
+        mode=mode,
+        writer="dedicated-pool",
+        group=installation.group,
+        notes=(*notes, *_exported(installation, mode)),
+    )
+
+
+def _exported(installation: Installation, mode: CalicoMode) -> tuple[str, ...]:
+    """To whom BGP tells the addresses of a pool of the run's own."""
+    bgp = installation.bgp
+    # Where Felix programs the routes, the pool is not exported: nobody needs to learn it by BGP.
+    if installation.backend != "bird" or "BIRD" not in programmers(installation, mode):
+        return ()
+    if not bgp.peers_outside:
+        return ()
+    filters = f" (filters: {', '.join(bgp.filters)})" if bgp.filters else ""
+    return (
+        f"BGP tells the addresses of pools in mode {mode} to routers outside the cluster: "
+        f"BGPPeer {', '.join(bgp.peers_outside)}{filters}; to keep them from it, give these peers "
+        "a BGPFilter that rejects the range of k8snet_pool_cidr, or test VXLAN modes only",
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _edit_pool(installation: Installation, pool: IPPool, mode: CalicoMode) -> Decision:
-    notes = _side_effects(installation, mode)
+    after = installation.with_mode(pool.name, mode)
+    _require_no_withdrawal(installation, after, mode)
+    if pool.raw.get("spec", {}).get("disableBGPExport") and "BIRD" in programmers(after, mode):
+        raise ModeUnavailableError(
+            f"{mode} on pool {pool.name} would have no routes: BGP tells nobody of its blocks",
+            found=f"disableBGPExport of IPPool {pool.name} is true",
+            remedy="Test the mode with --k8snet-change=dedicated.",
+        )
+    notes = _side_effects(installation, after, mode)
     if installation.operator_degraded and installation.install == "operator":
         raise ModeUnavailableError(
             "The operator's pools are degraded, so a change may not be applied or undone",
@@ -173,6 +271,8 @@ def _edit_pool(installation: Installation, pool: IPPool, mode: CalicoMode) -> De
             found="app.kubernetes.io/managed-by: tigera-operator",
             remedy="Name a pool of the Installation's list, or one that the operator does not own.",
         )
+    if not pool.operator_owned:
+        _require_equal_entry(pool, installation.operator_pools[pool.cidr])
     carried = installation.shape == "C" or (
         installation.api_server_ready and installation.v3_reachable
     )
@@ -188,17 +288,30 @@ def _edit_pool(installation: Installation, pool: IPPool, mode: CalicoMode) -> De
     )
 
 
-def _side_effects(installation: Installation, mode: CalicoMode) -> tuple[str, ...]:
+def _side_effects(
+    installation: Installation, after: Installation, mode: CalicoMode
+) -> tuple[str, ...]:
     notes = []
-    if mode.family != "none" and mode.family not in installation.families():
+    for reason in restarts(installation, after):
+        note = f"{reason} on every node: Felix restarts"
         lost = installation.mtu_loss_bytes(mode)
-        notes.append(
-            f"{mode.family.upper()} gets enabled on every node: Felix restarts"
-            + (f", and new pods get an MTU smaller by {lost} bytes" if lost else "")
-        )
+        if lost and reason.startswith(mode.family.upper()):
+            note += f", and new pods get an MTU smaller by {lost} bytes"
+        if reason.startswith(("VXLAN", "IPIP")):
+            # Its own tunnel address is configuration of Felix, which it restarts for.
+            note += "; it restarts once more on a node whose tunnel address changes with it"
+        notes.append(note)
     for setting in (*installation.vxlan_enabled, *installation.ipip_enabled):
         if not setting.off:
             notes.append(f"{setting.where} is {setting.value}: its device stays in every mode")
+    limits = installation.ipam_limits
+    if limits is not None and limits.cooldown_seconds:
+        notes.append(
+            f"ipCooldownSeconds is {limits.cooldown_seconds}: addresses that pods have given back "
+            "are not free before, and a pool of the run's own may take that long to go"
+        )
+    if "BIRD" in programmers(after, mode) and mode.family != "vxlan":
+        notes += [f"a BGP session is not established: {one}" for one in installation.bgp.down]
     return tuple(notes)
 
 
@@ -256,6 +369,10 @@ def _require_calico_routing(installation: Installation) -> None:
         reason = "it is Canal: flannel routes the pods and Calico enforces policy only"
     elif installation.cni != "Calico":
         reason = f"the CNI plugin is {installation.cni}"
+        if installation.node_agent is False:
+            reason += f", and Calico's pools are left over: no {DAEMON_TOPIC} runs"
+    elif installation.node_agent is False and installation.dataplane != "VPP":
+        reason = f"no {DAEMON_TOPIC} runs in {' or '.join(DAEMON_NAMESPACES)}"
     elif installation.dataplane == "VPP":
         reason = "the dataplane is VPP, which has no tunnel devices in the kernel"
     elif installation.backend == "none":
@@ -303,6 +420,18 @@ def _require_family_not_off(installation: Installation, mode: CalicoMode) -> Non
             )
 
 
+def _require_followed_felix(installation: Installation, mode: CalicoMode) -> None:
+    trouble = installation.felix_trouble
+    found = trouble.get(mode.family) or trouble.get("none")
+    if found:
+        raise ModeUnavailableError(
+            f"{mode} cannot be told from others here: Felix is configured in a way that proofs of "
+            "path do not follow",
+            found=found,
+            remedy="Test without calico_mode, or give Felix its default there.",
+        )
+
+
 def _require_routable_mode(installation: Installation, mode: CalicoMode) -> None:
     if mode.family == "vxlan" and installation.ipam == "HostLocal":
         raise ModeUnavailableError(
@@ -316,16 +445,27 @@ def _require_routable_mode(installation: Installation, mode: CalicoMode) -> None
             found="the nodes' provider id is azure://",
             remedy="Test VXLAN modes on Azure.",
         )
-    if installation.backend != "vxlan" or mode.family == "vxlan":
+    if installation.backend == "unknown":
         return
-    if _felix_programs(installation, mode):
+    found = undistributed(installation, mode)
+    if found:
+        raise ModeUnavailableError(
+            f"{mode} has no routes here: the nodes do not tell each other by BGP where pods are",
+            found=found,
+            remedy="Test VXLAN modes, or switch the mesh on or add BGPPeers between the nodes.",
+        )
+    if programmers(installation, mode):
         return
     version = installation.version
+    settings = f"programClusterRoutes {installation.felix_cluster_routes or 'unset'}"
+    if installation.backend == "bird":
+        settings += f", of BGPConfiguration {installation.bgp.programs_routes or 'unset'}"
+    bgp = "BGP is disabled" if installation.backend == "vxlan" else "BIRD leaves them to Felix"
     raise ModeUnavailableError(
-        f"{mode} has no routes here: BGP is disabled and Felix does not program them",
-        found=f"backend vxlan, Calico {installation.version_text or 'of unknown version'}, "
-        f"programClusterRoutes {installation.felix_cluster_routes or 'unset'}"
-        + (_overlay_limit(installation) if mode.family == "none" else ""),
+        f"{mode} has no routes here: {bgp} and Felix does not program them",
+        found=f"backend {installation.backend}, Calico "
+        f"{installation.version_text or 'of unknown version'}, {settings}"
+        + (overlay_limit(installation) if mode.family == "none" else ""),
         remedy=(
             "Test VXLAN modes, or enable BGP."
             if version is None or version < FELIX_CLUSTER_ROUTES
@@ -333,29 +473,6 @@ def _require_routable_mode(installation: Installation, mode: CalicoMode) -> None
             "FelixConfiguration (operator: clusterRoutingMode: Felix)."
         ),
     )
-
-
-def _felix_programs(installation: Installation, mode: CalicoMode) -> bool:
-    """Whether Felix itself programs routes of this IPIP or Never pool, without BIRD."""
-    version, setting = installation.version, installation.felix_cluster_routes
-    if version is None or version < FELIX_CLUSTER_ROUTES:
-        return False
-    if version < FELIX_OWNS_IPIP:
-        if setting != "Enabled":
-            return False
-        return mode.family == "ipip" or not _overlay_limit(installation)
-    if mode.family == "ipip":
-        return setting in ("", "Enabled", "EnabledIPIPOnly")
-    return setting in ("Enabled", "EnabledNoEncapOnly")
-
-
-def _overlay_limit(installation: Installation) -> str:
-    """Before v3.33 Felix programs Never only while nothing is encapsulated anywhere."""
-    version = installation.version
-    on = sorted(installation.families()) + (["wireguard"] if installation.wireguard else [])
-    if version is None or version >= FELIX_OWNS_IPIP or not on:
-        return ""
-    return f"; {' and '.join(on)} enabled elsewhere, which bars it before v3.33"
 
 
 # -- Preconditions of writing ---------------------------------------------------------------------
@@ -377,6 +494,167 @@ def _require_known_backend(installation: Installation) -> None:
     )
 
 
+#: What a change rests on, and the objects to permit reading of.
+_NEEDED = {
+    "FelixConfigurations": "felixconfigurations",
+    "BGPConfigurations": "bgpconfigurations",
+    "BGPPeers": "bgppeers",
+}
+
+
+def _require_read(installation: Installation, mode: CalicoMode) -> None:
+    """Nothing is written on what could not be read."""
+    for topic, plural in _NEEDED.items():
+        if topic in installation.unknown and not (mode.family == "vxlan" and "BGP" in topic):
+            raise ModeUnavailableError(
+                f"It is unknown who programs the routes of {mode}, so nothing is changed",
+                found=f"{topic}: {installation.unknown[topic]}",
+                remedy=f"Permit list on {plural} (docs/rbac.yaml: k8snet-measure).",
+            )
+    both = programmers(installation, mode)
+    version = installation.version
+    if len(both) > 1 and version is not None and version >= BIRD_MAY_LEAVE_ROUTES:
+        raise ModeUnavailableError(
+            f"Both Felix and BIRD program the routes of {mode}, and overwrite each other's",
+            found="programClusterRoutes of FelixConfiguration is "
+            f"{installation.felix_cluster_routes or 'unset'}, of BGPConfiguration "
+            f"{installation.bgp.programs_routes or 'unset'}",
+            remedy="Let one of the two leave them to the other.",
+        )
+
+
+def _require_calico_ipam(installation: Installation, nodes: Sequence[Node]) -> None:
+    """Refuse a pool from which no pod would get an address."""
+    reason, remedy = "", "Test the modes that pools have already, without --k8snet-change."
+    limits = installation.ipam_limits
+    if installation.ipam == "HostLocal":
+        reason = "the IPAM plugin is host-local: it takes addresses from the node's own range"
+    elif limits is None:
+        reason = f"IPAMConfig: {installation.unknown.get('IPAMConfig', 'unknown')}"
+        remedy = "Permit list on ipamconfigs (docs/rbac.yaml: k8snet-measure)."
+    elif not limits.auto_allocate:
+        reason = "autoAllocateBlocks of the IPAMConfig is false, so a new pool gets no blocks"
+    elif limits.max_blocks_per_host:
+        # Per node and in all (``api/pkg/apis/projectcalico/v3/ipamconfig.go``, v3.28 to master);
+        # the code is laxer and counts those of one pool, but the limit is somebody's word.
+        most, had = limits.max_blocks_per_host, limits.blocks or {}
+        full = [one.name for one in nodes if had.get(one.name, 0) >= most]
+        # A node that runs anything has a block.
+        unread = [one.name for one in nodes if one.name not in had]
+        if full or unread:
+            reason = f"maxBlocksPerHost of the IPAMConfig is {most}, and " + (
+                f"{', '.join(full)} have as many" if full else f"that of {unread[0]} is unknown"
+            )
+            remedy = "Raise the limit for the test, or go without --k8snet-change."
+    if not reason and installation.ipam == "unknown":
+        reason = "neither calico-config nor an IPAM block with pods tells which plugin gives them"
+        remedy = "Permit get on the ConfigMap calico-config, and list on ipamblocks."
+    if reason:
+        raise ModeUnavailableError(
+            "No pod is known to get an address of a pool of the run's own here",
+            found=reason,
+            remedy=remedy,
+        )
+
+
+def _require_no_withdrawal(
+    installation: Installation, after: Installation, mode: CalicoMode
+) -> None:
+    lost = withdrawn(installation, after)
+    if lost:
+        pools = ", ".join(f"{pool.name} ({pool.mode})" for pool in lost)
+        raise ModeUnavailableError(
+            f"{mode} would take the routes from pools that are not under test: {pools}",
+            found=f"Calico {installation.version_text}, backend {installation.backend}, "
+            f"programClusterRoutes {installation.felix_cluster_routes}: before v3.33 Felix "
+            "programs routes without encapsulation only while nothing is encapsulated anywhere",
+            remedy="Test Never only here, or enable BGP.",
+        )
+
+
+def _require_served(pool: IPPool, nodes: Sequence[Node]) -> None:
+    """Both ends of a pair have to be in the pool, or its two directions differ."""
+    outside = [node.name for node in nodes if not pool.serves(node.labels)]
+    if outside:
+        raise ModeUnavailableError(
+            f"IPPool {pool.name} is not for {', '.join(outside)}: pairs there cannot show a mode",
+            found=f"nodeSelector: {pool.node_selector}",
+            remedy="Choose nodes of that pool with --k8snet-nodes, or test with "
+            "--k8snet-change=dedicated.",
+        )
+
+
+def _require_no_owner(installation: Installation, pool: IPPool) -> None:
+    by_operator = installation.operator_reverts(pool)
+    what = "the operator's Installation" if by_operator else f"IPPool {pool.name}"
+    owners = installation.operator_owners if by_operator else owners_of(pool.raw)
+    if owners:
+        raise ModeUnavailableError(
+            f"{what} is kept as it is by somebody else, who may undo a change at any moment",
+            found="; ".join(owners),
+            remedy="Test with --k8snet-change=dedicated, or have its reconciliation suspended and "
+            "say so: pytest -o k8snet_change_owned=true.",
+        )
+
+
+def _require_equal_entry(pool: IPPool, entry: Mapping[str, Any]) -> None:
+    """Refuse a pool that the operator would adopt as soon as a change makes it equal to its entry.
+
+    It adopts an unlabelled pool that equals its entry field by field (``tigera/operator``,
+    ``pkg/controller/ippool/pool_controller.go``, v1.34 to v1.44). A pool without encapsulation
+    never does: there the conversion leaves the field empty, where the entry says None.
+    """
+    spec = pool.raw.get("spec") or {}
+    has: dict[str, Any] = {
+        "encapsulation": "" if pool.mode is CalicoMode.NEVER else pool.mode.encapsulation,
+        "natOutgoing": "Enabled" if pool.nat_outgoing else "Disabled",
+        "blockSize": spec.get("blockSize", 26),
+        "nodeSelector": pool.node_selector,
+        "disableBGPExport": bool(spec.get("disableBGPExport", False)),
+        "disableNewAllocations": pool.disabled,
+    }
+    # The operator's default; the others are filled in from the pool's own.
+    defaults = {**has, "encapsulation": CalicoMode.IPIP_ALWAYS.encapsulation}
+    for name, value in has.items():
+        wanted = entry.get(name, defaults[name])
+        if wanted != value:
+            raise ModeUnavailableError(
+                f"The operator does not own IPPool {pool.name}, and would adopt it as soon as it "
+                "equals its entry in the Installation",
+                found=f"no label app.kubernetes.io/managed-by: tigera-operator; {name} is "
+                f"{value or 'unset'}, in the Installation {wanted}",
+                remedy="Make the two equal, so that the operator owns the pool, or test with "
+                "--k8snet-change=dedicated.",
+            )
+
+
+def _require_provable(
+    installation: Installation,
+    pool: IPPool,
+    mode: CalicoMode,
+    original: CalicoMode,
+    nodes: Sequence[Node],
+) -> None:
+    """Refuse a flip to what no pool of the run's own can prove before."""
+    hit = concerned(installation, pool)
+    if next(new_hops(hit, mode, original), None) is None:
+        return
+    closed = [f"{node.name} ({node.trouble})" for node in hit if not node.usable]
+    found = f"no pod of the run's can be put on {_some(closed)}" if closed else ""
+    if not found:
+        try:
+            _add_pool(installation.with_mode(pool.name, original), mode, nodes)
+        except ModeUnavailableError as exc:
+            found = exc.brief
+    if found:
+        raise ModeUnavailableError(
+            f"{mode} on pool {pool.name} cannot be proven before it hits every pod of the pool",
+            found=found,
+            remedy="Test the modes that pools have already, without --k8snet-change; or, where it "
+            "is known that the mode works between all nodes: -o k8snet_prove_first=false.",
+        )
+
+
 def _require_no_windows(installation: Installation, mode: CalicoMode) -> None:
     windows = [node for node in installation.nodes if node.system == "windows"]
     if mode.family == "ipip" and windows:
@@ -387,12 +665,12 @@ def _require_no_windows(installation: Installation, mode: CalicoMode) -> None:
         )
 
 
-# No API shows whether the underlay routes pod addresses. What counts is which paths the pool rests
-# on already, BGP with the network outside, or the user's word.
+# No API shows whether the underlay routes pod addresses: a router that peers may reject them, or
+# be none of those on the way. What counts is which paths the pool rests on already, or the user's
+# word.
 
 #: Providers whose network delivers nothing to addresses that it does not know, whatever BGP says.
 _CLOUDS = ("azure", "gce", "aws")
-_WHERE = {"same-subnet": "in one subnet", "cross-subnet": "between subnets"}
 
 
 def _require_routed_pods(
@@ -408,7 +686,7 @@ def _require_routed_pods(
         mode: the mode that is wanted.
         original: the mode that the pool was in before the run.
     """
-    found = "" if _learns_pods(installation) else _risk(installation, mode, original)
+    found = _risk(installation, pool, mode, original)
     if found:
         raise ModeUnavailableError(
             f"{mode} on pool {pool.name} could cut the pods of this cluster off from each other",
@@ -419,18 +697,14 @@ def _require_routed_pods(
         )
 
 
-def _risk(installation: Installation, mode: CalicoMode, original: CalicoMode) -> str:
-    newly_direct = [
-        same_subnet
-        for same_subnet in (False, True)
-        if mode.path(same_subnet) == "direct" != original.path(same_subnet)
-    ]
-    if not newly_direct:
-        return ""
+def _risk(installation: Installation, pool: IPPool, mode: CalicoMode, original: CalicoMode) -> str:
     if "nodes" in installation.unknown:
-        return f"which nodes there are is unknown: {installation.unknown['nodes']}"
-    hops = (hop for same_subnet in newly_direct for hop in _hops(installation.nodes, same_subnet))
-    hop = next(hops, None)
+        turns_bare = any(
+            mode.path(same) == "direct" != original.path(same) for same in (False, True)
+        )
+        unread = installation.unknown["nodes"]
+        return f"which nodes there are is unknown: {unread}" if turns_bare else ""
+    hop = newly_direct(concerned(installation, pool), mode, original)
     if hop is None:
         return ""
     cloud = _cloud(installation)
@@ -439,26 +713,9 @@ def _risk(installation: Installation, mode: CalicoMode, original: CalicoMode) ->
         if cloud
         else "nothing tells whether the underlay delivers pod addresses there"
     )
-    return (
-        f"{hop[0].name} -> {hop[1].name}, {_WHERE.get(placement(*hop), 'of an unknown subnet')}, "
-        f"would go direct instead of by {original.family.upper()}, and {why}"
-    )
-
-
-def _hops(nodes: Sequence[Node], same_subnet: bool) -> Iterator[tuple[Node, Node]]:
-    """Senders and receivers; one sender stands for all with the same subnet."""
-    senders: dict[IPv4Network | None, Node] = {}
-    for node in nodes:
-        senders.setdefault(node.interface.network if node.interface else None, node)
-    for sender in senders.values():
-        for receiver in nodes:
-            if receiver is not sender and sender.same_subnet(receiver) is same_subnet:
-                yield sender, receiver
-
-
-def _learns_pods(installation: Installation) -> bool:
-    """Whether the network outside learns by BGP where pods are, and can make use of it."""
-    return installation.underlay_peering and not _cloud(installation)
+    if peers := installation.bgp.peers_outside:
+        why += f"; that it peers with {', '.join(peers)} is no proof of that"
+    return f"{in_words(hop)}, would go direct instead of by {original.family.upper()}, and {why}"
 
 
 def _cloud(installation: Installation) -> str:

@@ -9,8 +9,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, ip_network
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.calico.bgp import Bgp
+from pytest_k8snet.calico.felix import DAEMON_TOPIC, Felix
 from pytest_k8snet.calico.installation import (
     INSTALLATION_PATH,
     V1,
@@ -18,11 +20,12 @@ from pytest_k8snet.calico.installation import (
     ApiGroup,
     ApiShape,
     Backend,
-    FelixSetting,
     Installation,
+    IpamLimits,
     IPPool,
     Version,
     calico_path,
+    owners_of,
 )
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.nodes import read_node
@@ -30,11 +33,10 @@ from pytest_k8snet.errors import ApiError, ConnectError, ForbiddenError, NotFoun
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
+    from pytest_k8snet.cluster.nodes import Node
 
 #: The namespaces in which operator and manifests put the DaemonSet calico-node.
 DAEMON_NAMESPACES = ("calico-system", "kube-system")
-#: What cannot be read of it is remembered under this topic.
-DAEMON_TOPIC = "DaemonSet calico-node"
 
 
 def inspect(api: Api) -> Installation:
@@ -47,25 +49,28 @@ def inspect(api: Api) -> Installation:
     served = _served_api_groups(api)
     reader = _Reader(api)
     phases = _migration_phases(reader, served)
-    shape, group = _api_shape(reader, served, phases)
+    daemon = _read_daemon(reader)
+    shape, group = _api_shape(reader, served, phases, daemon)
     operator = (
         reader.get(INSTALLATION_PATH, "Installation") if "operator.tigera.io" in served else None
     )
     network = ((operator or {}).get("spec") or {}).get("calicoNetwork") or {}
-    daemon = _read_daemon(reader)
     found = Installation(shape=shape, group=group, unfinished_migration=_unfinished(phases))
     found = _with_pools(reader, found)
+    found = _with_nodes(reader, found)
     found = _with_information(reader, found, daemon)
     if operator is None:
         found = _with_manifests(reader, found, daemon)
     else:
         found = _with_operator(reader, found, operator, network, daemon)
-    found = replace(found, **_felix_facts(reader, _readable_group(found), daemon, network))
-    found = _with_nodes(reader, found)
+    if calico := _readable_group(found):
+        found = _with_felix(reader, found, calico, daemon, network)
+        found = _with_ipam(reader, found, calico)
+        found = _with_bgp(reader, found, calico)
     return replace(
         found,
         service_networks=_service_networks(reader),
-        underlay_peering=found.backend == "bird" and _peers_outside(reader, found),
+        cluster_networks=_cluster_networks(reader),
         # Last of all: whatever was read, its troubles are in here.
         unknown=dict(reader.unknown),
     )
@@ -146,10 +151,17 @@ def _unfinished(phases: Mapping[str, str]) -> str:
 
 
 def _api_shape(
-    reader: _Reader, served: Mapping[str, str], phases: Mapping[str, str]
+    reader: _Reader, served: Mapping[str, str], phases: Mapping[str, str], daemon: _Daemon
 ) -> tuple[ApiShape | None, ApiGroup | None]:
-    """The shape of Calico's API, and the group to write pools through."""
+    """The shape of Calico's API, and the group to write pools through.
+
+    ``CALICO_API_GROUP`` of calico-node wins over what is served (``libcalico-go/lib/backend/k8s/
+    discovery.go``, v3.32).
+    """
     v1, v3 = "crd.projectcalico.org" in served, "projectcalico.org" in served
+    told = daemon.environment.get("CALICO_API_GROUP", "").lower()
+    if told == V3 and v3:
+        return "C", V3
     if not v1 and not v3:
         return None, None
     if v1 and not v3:
@@ -202,18 +214,73 @@ def _with_information(reader: _Reader, found: Installation, daemon: _Daemon) -> 
     group = _readable_group(found)
     path = group and calico_path(group, "clusterinformations", "default")
     spec = ((path and reader.get(path, "Calico version")) or {}).get("spec") or {}
-    text = str(spec.get("calicoVersion") or daemon.image_tag)
+    enterprise = str(spec.get("cnxVersion") or "")
+    if daemon.enterprise:
+        enterprise = enterprise or daemon.image_tag or "of unknown version"
+    text = str(spec.get("calicoVersion") or ("" if enterprise else daemon.image_tag))
     # Kinds are only ever added, so this one counts only where there is no DaemonSet to say more.
-    absent = not daemon.environment and DAEMON_TOPIC not in reader.unknown
+    absent = daemon.running is False and DAEMON_TOPIC not in reader.unknown
     canal = absent and "canal" in str(spec.get("clusterType")).split(",")
+    cni = "Canal" if daemon.canal or canal else found.cni
+    if absent and cni == "Calico" and found.group is not None:
+        cni = _other_cni(reader, found.nodes) or cni
     version = reader.get("/version", "Kubernetes version") or {}
     return replace(
         found,
-        version=Version.parse(text),
-        version_text=text,
+        **_versions(text, enterprise),
         kubernetes_version=str(version.get("gitVersion", "")),
-        cni="Canal" if daemon.canal or canal else found.cni,
+        cni=cni,
+        node_agent=daemon.running,
     )
+
+
+def _versions(calico: str, enterprise: str) -> dict[str, Any]:
+    """The product, and the version of Calico that it is.
+
+    Calico Enterprise and Calico Cloud number their releases on their own, so what they are built on
+    is known only where the ClusterInformation names both.
+    """
+    if not enterprise:
+        return {"version": Version.parse(calico), "version_text": calico}
+    base = calico if calico and calico.lstrip("v") != enterprise.lstrip("v") else ""
+    return {
+        "product": "Calico Enterprise",
+        "version": Version.parse(base),
+        "version_text": f"Enterprise {enterprise}"
+        + (f", built on Calico {base}" if base else ", built on an unknown Calico"),
+    }
+
+
+#: DaemonSets of other CNI plugins, and whose they are: to name who routes the pods instead.
+_OTHER_CNIS = (
+    ("kube-system", "cilium", "Cilium"),
+    ("kube-system", "anetd", "GKE Dataplane V2"),
+    ("kube-flannel", "kube-flannel-ds", "flannel"),
+    ("kube-system", "kube-flannel-ds", "flannel"),
+    ("kube-system", "weave-net", "Weave Net"),
+    ("openshift-ovn-kubernetes", "ovnkube-node", "OVN-Kubernetes"),
+    ("kube-system", "aws-node", "Amazon VPC CNI"),
+    ("kube-system", "azure-cns", "Azure CNI"),
+    ("kube-system", "antrea-agent", "Antrea"),
+    ("kube-system", "kube-router", "kube-router"),
+    ("kube-system", "kindnet", "kindnet"),
+)
+#: Annotations of their nodes: k3s runs flannel without a DaemonSet.
+_OTHER_CNI_NODES = (
+    ("flannel.alpha.coreos.com/backend-type", "flannel"),
+    ("k8s.ovn.org/node-subnets", "OVN-Kubernetes"),
+)
+
+
+def _other_cni(reader: _Reader, nodes: Sequence[Node]) -> str:
+    for namespace, name, cni in _OTHER_CNIS:
+        path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"
+        if reader.get(path, f"DaemonSet {name}"):
+            return cni
+    for key, cni in _OTHER_CNI_NODES:
+        if any(key in node.annotations for node in nodes):
+            return cni
+    return ""
 
 
 def _with_manifests(reader: _Reader, found: Installation, daemon: _Daemon) -> Installation:
@@ -237,29 +304,38 @@ def _with_operator(
 ) -> Installation:
     status = operator.get("status") or {}
     cni = (operator.get("spec") or {}).get("cni") or {}
-    text = str(status.get("calicoVersion") or found.version_text)
+    text = str(status.get("calicoVersion") or "")
+    variant = str((operator.get("spec") or {}).get("variant") or status.get("variant") or "Calico")
+    if variant != "Calico" and found.product == "Calico":
+        # What it calls calicoVersion is then its own.
+        known = _versions(found.version_text, text or "of unknown version")
+    elif found.product == "Calico" and text:
+        known = _versions(text, "")
+    else:
+        known = {}
     backends: dict[str, Backend] = {"Enabled": "bird", "Disabled": "vxlan"}
     # The operator shows the defaults that it filled in under status.computed.
     computed = (status.get("computed") or {}).get("calicoNetwork") or {}
     entries = network.get("ipPools")
-    cidrs = [
-        _ipv4_network(entry.get("cidr"))
+    pools = {
+        _ipv4_network(entry.get("cidr")): entry
         for entry in (computed.get("ipPools") or () if entries is None else entries)
-    ]
+    }
     return replace(
         found,
         install="operator",
-        version=Version.parse(text) or found.version,
-        version_text=text,
+        **known,
         backend=backends.get(str(network.get("bgp")), daemon.backend),
         dataplane={"BPF": "eBPF", "VPP": "VPP", "Nftables": "nftables"}.get(
             str(network.get("linuxDataplane")), "iptables"
         ),
         datastore=daemon.datastore,
         cni=str(cni.get("type") or "Calico"),
+        # The operator fills the field in (``pkg/controller/installation``: by the CNI plugin).
         ipam=str((cni.get("ipam") or {}).get("type") or "Calico"),
         mtu_bytes=int(network["mtu"]) if network.get("mtu") else None,
-        operator_pools=tuple(cidr for cidr in cidrs if cidr is not None),
+        operator_pools={cidr: entry for cidr, entry in pools.items() if cidr is not None},
+        operator_owners=owners_of(operator),
         operator_degraded=_degraded(reader),
         api_server_ready=_api_server_ready(reader),
     )
@@ -294,18 +370,23 @@ class _Daemon:
     """The environment of calico-node, and what follows from it."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: Variables whose values are elsewhere, where they could not be read.
+    unread: frozenset[str] = frozenset()
+    #: Whether there is one with pods; None: unknown.
+    running: bool | None = False
     image_tag: str = ""
+    enterprise: bool = False
     vpp: bool = False
     #: Whether flannel routes the pods, and calico-node beside it enforces policy alone.
     canal: bool = False
-    ipam: str = "Calico"
+    ipam: str = "unknown"
     #: An explicit MTU from ``veth_mtu``; None where it is derived from the host.
     mtu_bytes: int | None = None
 
     @property
     def backend(self) -> Backend:
         """``CALICO_NETWORKING_BACKEND``; Calico's own default is bird."""
-        if not self.environment:
+        if not self.running or "CALICO_NETWORKING_BACKEND" in self.unread:
             return "unknown"
         value = self.environment.get("CALICO_NETWORKING_BACKEND", "bird").lower()
         known: dict[str, Backend] = {"bird": "bird", "vxlan": "vxlan", "none": "none"}
@@ -331,156 +412,149 @@ def _read_daemon(reader: _Reader) -> _Daemon:
                 return _Daemon(canal=True)
     vpp = get("calico-vpp-dataplane", "calico-vpp-node", "Calico VPP") is not None
     if daemon is None:
-        return _Daemon(vpp=vpp)
+        return _Daemon(vpp=vpp, running=None if DAEMON_TOPIC in reader.unknown else False)
     spec = ((daemon.get("spec") or {}).get("template") or {}).get("spec") or {}
     containers = spec.get("containers") or [{}]
     named = (one for one in containers if one.get("name") == "calico-node")
     container = next(named, containers[0])
     config = reader.get(f"/api/v1/namespaces/{namespace}/configmaps/calico-config", "calico-config")
     data: Mapping[str, str] = (config or {}).get("data") or {}
-    environment = {
-        str(entry.get("name")): _value(entry, data) for entry in container.get("env") or ()
-    }
+    entries = {str(entry.get("name")): entry for entry in container.get("env") or ()}
+    values = {name: _value(entry, data) for name, entry in entries.items()}
+    unread = frozenset(name for name, value in values.items() if value is None)
+    for name in sorted(unread):
+        if name.upper().startswith(("FELIX_", "CALICO_", "USE_POD")):
+            reader.unknown.setdefault(f"{name} of {DAEMON_TOPIC}", "its value is kept elsewhere")
+    environment = {name: value for name, value in values.items() if value}
     mtu = data.get("veth_mtu", "0")
     image = str(container.get("image", ""))
     return _Daemon(
-        environment={name: value for name, value in environment.items() if value},
+        environment=environment,
+        unread=unread,
+        running=_runs(daemon),
         image_tag=image.rpartition(":")[2] if ":" in image else "",
+        enterprise="/cnx-node" in image,
         vpp=vpp,
-        ipam=_ipam(data.get("cni_network_config", "")),
+        ipam=_ipam(data.get("cni_network_config", ""), environment),
         mtu_bytes=int(mtu) if mtu.isdigit() and int(mtu) > 0 else None,
     )
 
 
-def _value(entry: Mapping[str, Any], config: Mapping[str, str]) -> str:
+def _runs(daemon: Mapping[str, Any]) -> bool:
+    """Whether a DaemonSet has any pod; one that has just been made says nothing of that yet."""
+    status = daemon.get("status") or {}
+    return status.get("desiredNumberScheduled") != 0 or not status.get("observedGeneration")
+
+
+def _value(entry: Mapping[str, Any], config: Mapping[str, str]) -> str | None:
+    """The value of a variable; None where it is kept in what could not be read."""
     if "value" in entry:
         return str(entry["value"])
-    reference = (entry.get("valueFrom") or {}).get("configMapKeyRef") or {}
+    source = entry.get("valueFrom") or {}
+    reference = source.get("configMapKeyRef") or {}
     if reference.get("name") == "calico-config":
-        return str(config.get(str(reference.get("key")), ""))
-    return ""
+        found = config.get(str(reference.get("key")))
+        return "" if found is None and reference.get("optional") else found
+    return None if reference or source.get("secretKeyRef") else ""
 
 
-def _ipam(network_config: str) -> str:
+def _ipam(network_config: str, environment: Mapping[str, str]) -> str:
+    """Which IPAM plugin gives pods their addresses, as far as Calico's own objects say.
+
+    ``USE_POD_CIDR`` is how manifests and kubespray tell calico-node of host-local IPAM
+    (``manifests/canal.yaml``; ``node/pkg/allocateip/allocateip.go``, v3.28: K8sUsePodCIDR).
+    """
+    if environment.get("USE_POD_CIDR", "").lower() == "true":
+        return "HostLocal"
     # The template holds placeholders such as __CNI_MTU__, so it may be no JSON yet.
     try:
         plugins = json.loads(network_config.replace("__CNI_MTU__", "0")).get("plugins") or ()
         kinds = {str((plugin.get("ipam") or {}).get("type", "")) for plugin in plugins}
     except (ValueError, AttributeError):
-        kinds = {"host-local"} if '"host-local"' in network_config else set()
-    return "HostLocal" if "host-local" in kinds else "Calico"
+        kinds = {kind for kind in ("host-local", "calico-ipam") if f'"{kind}"' in network_config}
+    if "host-local" in kinds:
+        return "HostLocal"
+    return "Calico" if "calico-ipam" in kinds else "unknown"
 
 
-# -- What Felix is configured to: FelixConfigurations of every scope, and its environment ---------
-
-_MTU_VARIABLES = {
-    "mtuIfacePattern": "FELIX_MTUIFACEPATTERN",
-    "ipipMTU": "FELIX_IPINIPMTU",
-    "vxlanMTU": "FELIX_VXLANMTU",
-    "vxlanMTUV6": "FELIX_VXLANMTUV6",
-    "wireguardMTU": "FELIX_WIREGUARDMTU",
-    "wireguardMTUV6": "FELIX_WIREGUARDMTUV6",
-}
+# -- Felix, IPAM and BGP --------------------------------------------------------------------------
 
 
-class _FelixFacts(TypedDict, total=False):
-    """The fields of an Installation that Felix's settings decide."""
-
-    vxlan_enabled: tuple[FelixSetting, ...]
-    ipip_enabled: tuple[FelixSetting, ...]
-    vxlan_port: int
-    vxlan_vni: int
-    felix_cluster_routes: str
-    wireguard: bool
-    wireguard_v6: bool
-    mtu_settings: tuple[FelixSetting, ...]
-    dataplane: str
-
-
-def _felix_facts(
-    reader: _Reader, group: ApiGroup | None, daemon: _Daemon, network: Mapping[str, Any]
-) -> _FelixFacts:
-    """Read every FelixConfiguration: ``default``, ``node.<name>`` and those with a selector."""
-    if group is None:
-        return {}
+def _with_felix(
+    reader: _Reader,
+    found: Installation,
+    group: ApiGroup,
+    daemon: _Daemon,
+    network: Mapping[str, Any],
+) -> Installation:
     configs = reader.list(calico_path(group, "felixconfigurations"), "FelixConfigurations") or []
-    felix = _Felix(configs=configs, environment=daemon.environment)
-    facts: _FelixFacts = {
-        "vxlan_enabled": felix.settings("vxlanEnabled", "FELIX_VXLANENABLED"),
-        "ipip_enabled": felix.settings("ipipEnabled", "FELIX_IPINIPENABLED"),
-        "felix_cluster_routes": felix.cluster_routes(network),
-        "wireguard": felix.on("wireguardEnabled", "FELIX_WIREGUARDENABLED"),
-        "wireguard_v6": felix.on("wireguardEnabledV6", "FELIX_WIREGUARDENABLEDV6"),
-        "mtu_settings": tuple(
-            setting
-            for key, variable in _MTU_VARIABLES.items()
-            for setting in felix.settings(key, variable)
-            # Manifests write a 0 where Felix is to derive it.
-            if setting.value != "0"
-        ),
-    }
-    if (port := felix.number("vxlanPort", "FELIX_VXLANPORT")) is not None:
-        facts["vxlan_port"] = port
-    if (vni := felix.number("vxlanVNI", "FELIX_VXLANVNI")) is not None:
-        facts["vxlan_vni"] = vni
-    dataplane = felix.dataplane()
-    if dataplane and not network.get("linuxDataplane") and not daemon.vpp:
-        facts["dataplane"] = dataplane
-    return facts
+    felix = Felix(configs=configs, environment=daemon.environment, nodes=found.nodes)
+    facts = felix.facts(network)
+    if daemon.vpp:
+        facts.pop("dataplane", None)
+    return replace(found, **facts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Felix:
-    """Felix's explicit settings, wherever they are."""
-
-    configs: Sequence[Mapping[str, Any]]
-    environment: Mapping[str, str]
-
-    def settings(self, key: str, variable: str) -> tuple[FelixSetting, ...]:
-        """All values of a setting; the environment wins over every FelixConfiguration."""
-        if value := self.environment.get(variable):
-            where = f"{variable} of {DAEMON_TOPIC}"
-            return (FelixSetting(value=value, where=where),)
-        return tuple(
-            FelixSetting(
-                value=_as_text(config["spec"][key]),
-                where=f"{key} of FelixConfiguration {config['metadata']['name']}",
-            )
-            for config in self.configs
-            if (config.get("spec") or {}).get(key) is not None
+def _with_ipam(reader: _Reader, found: Installation, group: ApiGroup) -> Installation:
+    # One object, whose kind has another name in each group.
+    plural = "ipamconfigurations" if found.shape == "C" else "ipamconfigs"
+    stored = V3 if found.shape == "C" else V1
+    configs = reader.list(calico_path(stored, plural), "IPAMConfig")
+    limits = None
+    if configs is not None:
+        spec: Mapping[str, Any] = next(
+            (one.get("spec") or {} for one in configs if one["metadata"]["name"] == "default"), {}
         )
-
-    def number(self, key: str, variable: str) -> int | None:
-        """The first value of a setting that is a number; None where there is none."""
-        found = (one.value for one in self.settings(key, variable) if one.value.isdecimal())
-        return next(map(int, found), None)
-
-    def on(self, key: str, variable: str) -> bool:
-        """Whether something is switched on anywhere."""
-        return any(not one.off for one in self.settings(key, variable))
-
-    def cluster_routes(self, network: Mapping[str, Any]) -> str:
-        """``programClusterRoutes``, as set here or by the operator; empty where unset."""
-        settings = self.settings("programClusterRoutes", "FELIX_PROGRAMCLUSTERROUTES")
-        if settings:
-            return settings[0].value
-        return {"Felix": "Enabled", "BIRD": "Disabled", "FelixIPIPOnly": "EnabledIPIPOnly"}.get(
-            str(network.get("clusterRoutingMode")), ""
+        limits = IpamLimits(
+            auto_allocate=spec.get("autoAllocateBlocks") is not False,
+            max_blocks_per_host=int(spec.get("maxBlocksPerHost") or 0),
+            cooldown_seconds=int(spec.get("ipCooldownSeconds") or 0),
         )
+    limited = limits is not None and limits.max_blocks_per_host > 0
+    if found.ipam != "unknown" and not limited:
+        return replace(found, ipam_limits=limits)
+    # There may be thousands.
+    blocks = reader.list(calico_path(stored, "ipamblocks"), "IPAM blocks")
+    if limits is not None and blocks is not None:
+        limits = replace(limits, blocks=_blocks_of_nodes(blocks))
+    ipam = found.ipam
+    if ipam == "unknown" and (found.gives_no_pod_cidr or any(map(_has_pods, blocks or ()))):
+        ipam = "Calico"
+    return replace(found, ipam=ipam, ipam_limits=limits)
 
-    def dataplane(self) -> str:
-        """The dataplane, where it is not the default."""
-        internal = self.settings("useInternalDataplaneDriver", "FELIX_USEINTERNALDATAPLANEDRIVER")
-        if any(setting.off for setting in internal):
-            return "VPP"
-        if self.on("bpfEnabled", "FELIX_BPFENABLED"):
-            return "eBPF"
-        modes = self.settings("nftablesMode", "FELIX_NFTABLESMODE")
-        return "nftables" if any(mode.value == "Enabled" for mode in modes) else ""
+
+def _blocks_of_nodes(blocks: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many IPv4 blocks each node has."""
+    found: dict[str, int] = {}
+    for block in blocks:
+        spec = block.get("spec") or {}
+        kind, _, node = str(spec.get("affinity") or "").partition(":")
+        if kind == "host" and _ipv4_network(spec.get("cidr")) is not None:
+            found[node] = found.get(node, 0) + 1
+    return found
 
 
-def _as_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _has_pods(block: Mapping[str, Any]) -> bool:
+    """Whether Calico's IPAM has given addresses of a block to pods; tunnels have some as well."""
+    return any(
+        (attribute.get("secondary") or {}).get("pod")
+        for attribute in (block.get("spec") or {}).get("attributes") or ()
+    )
+
+
+def _with_bgp(reader: _Reader, found: Installation, group: ApiGroup) -> Installation:
+    if found.backend != "bird":
+        return found
+    configurations = reader.list(calico_path(group, "bgpconfigurations"), "BGPConfigurations")
+    peers = reader.list(calico_path(group, "bgppeers"), "BGPPeers")
+    statuses = reader.list(calico_path(group, "caliconodestatuses"), "CalicoNodeStatuses")
+    bgp = Bgp.of(
+        configurations=configurations or (),
+        peers=peers or (),
+        statuses=statuses or (),
+        nodes=found.nodes,
+    )
+    return replace(found, bgp=bgp)
 
 
 # -- Nodes, services and the network outside ------------------------------------------------------
@@ -491,9 +565,35 @@ def _with_nodes(reader: _Reader, found: Installation) -> Installation:
     providers = {
         str((node.get("spec") or {}).get("providerID", "")).partition("://")[0] for node in nodes
     } - {""}
+    given = [
+        _ipv4_network(cidr)
+        for node in nodes
+        for cidr in (node.get("spec") or {}).get("podCIDRs") or ()
+    ]
     return replace(
-        found, provider=",".join(sorted(providers)), nodes=tuple(read_node(node) for node in nodes)
+        found,
+        provider=",".join(sorted(providers)),
+        nodes=tuple(read_node(node) for node in nodes),
+        node_networks=tuple(network for network in given if network is not None),
     )
+
+
+def _cluster_networks(reader: _Reader) -> tuple[IPv4Network, ...]:
+    """The addresses of pods, as kube-proxy is told: what lies outside, it masquerades.
+
+    It does so where it tells pods by their addresses, its default (``pkg/proxy/iptables/
+    proxier.go``, Kubernetes 1.34: ``localDetector.IfNotLocal`` marks for masquerade).
+    """
+    config = reader.get("/api/v1/namespaces/kube-system/configmaps/kube-proxy", "kube-proxy")
+    text = str(((config or {}).get("data") or {}).get("config.conf") or "")
+    told: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        told[key.strip()] = value.strip().strip("'\"")
+    if told.get("detectLocalMode") not in (None, "", "ClusterCIDR"):
+        return ()
+    networks = (_ipv4_network(cidr) for cidr in told.get("clusterCIDR", "").split(","))
+    return tuple(network for network in networks if network is not None)
 
 
 def _service_networks(reader: _Reader) -> tuple[IPv4Network, ...]:
@@ -518,24 +618,6 @@ def _service_range(pod: Mapping[str, Any]) -> Iterable[str]:
         for word in [*(container.get("command") or ()), *(container.get("args") or ())]:
             if str(word).startswith("--service-cluster-ip-range="):
                 yield from str(word).partition("=")[2].split(",")
-
-
-def _peers_outside(reader: _Reader, found: Installation) -> bool:
-    group = _readable_group(found)
-    peers = reader.list(calico_path(group, "bgppeers"), "BGPPeers") if group else ()
-    own = {str(node.interface.ip) for node in found.nodes if node.interface is not None}
-    own |= {node.internal_ip for node in found.nodes}
-    addresses = (_peer_address(peer.get("spec") or {}) for peer in peers or ())
-    # Route reflectors on nodes tell each other, but no router; IPv6 sessions carry IPv6 routes.
-    # With the nodes unread, nobody can be told from them.
-    return bool(found.nodes) and any(
-        address not in own and _ipv4_network(address) is not None for address in addresses
-    )
-
-
-def _peer_address(spec: Mapping[str, Any]) -> str:
-    """The address of a BGPPeer without its port; empty where a selector chooses nodes instead."""
-    return "" if spec.get("peerSelector") else str(spec.get("peerIP") or "").partition(":")[0]
 
 
 def _ipv4_network(text: object) -> IPv4Network | None:

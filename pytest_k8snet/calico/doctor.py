@@ -7,8 +7,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
+from pytest_k8snet.calico.addresses import masquerade
 from pytest_k8snet.calico.convergence import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
 from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.detect import inspect
@@ -17,7 +19,7 @@ from pytest_k8snet.calico.journal import JournalStore
 from pytest_k8snet.calico.lease import STATE_NAMESPACE, current_holder
 from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode, families_of
 from pytest_k8snet.calico.pools import plan_pools
-from pytest_k8snet.calico.session import ChangeSettings
+from pytest_k8snet.calico.session import IN_PLACE_SECONDS, ChangeSettings
 from pytest_k8snet.cluster import rbac
 from pytest_k8snet.cluster.nodes import Node, choose_nodes
 from pytest_k8snet.cluster.rbac import LEVELS, Level
@@ -364,6 +366,8 @@ def _plan_dedicated(installation: Installation, nodes: Sequence[Node]) -> Iterat
     except ModeUnavailableError as exc:
         yield f"{exc.problem}: {exc.found}. {exc.remedy}"
         return
+    cidrs = (IPv4Network(pool["spec"]["cidr"]) for pool in pools.values())
+    yield from filter(None, (masquerade(installation, cidr) for cidr in islice(cidrs, 1)))
     for pool in pools.values():
         yield f"create IPPool {pool['metadata']['name']} {pool['spec']['cidr']}, deleted at the end"
     # One note is said of all modes that it concerns.
@@ -388,9 +392,16 @@ def _plan_in_place(installation: Installation, nodes: Sequence[Node]) -> Iterato
         if decision.writer == "installation"
         else f"both mode fields of the pool, through {decision.group}"
     )
+    yield (
+        "try each mode in a pool of the run's own first, with a pod on each node that the change "
+        "would hit; a mode in which payload does not arrive there is refused"
+    )
     yield f"on pool {decision.pool.name}: write {where}, and the original back at the end"
     yield from dict.fromkeys(note for one in decisions.values() for note in one.notes)
-    yield "connections through the pool may stall at each switch"
+    yield (
+        "connections through the pool may stall at each switch; where the mode does not come "
+        f"within {IN_PLACE_SECONDS:g} s, the original is put back at once"
+    )
 
 
 def _wrapped(texts: Iterable[str]) -> Iterator[str]:

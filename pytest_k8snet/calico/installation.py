@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_k8snet.calico.bgp import Bgp
 from pytest_k8snet.calico.modes import CalicoMode, Encapsulation, Family, families_of, pod_mtu_bytes
+from pytest_k8snet.calico.selectors import SelectorError, selects
 from pytest_k8snet.cluster.api_errors import object_path
 from pytest_k8snet.cluster.pods import RUN_LABEL
 from pytest_k8snet.tools.capture import VXLAN_PORT
@@ -47,23 +49,32 @@ class Installation:
     dataplane: str = "unknown"
     datastore: str = "kubernetes"
     cni: str = "Calico"
+    #: Whether a DaemonSet calico-node runs; None: unknown.
+    node_agent: bool | None = None
+    #: ``Calico`` or ``Calico Enterprise``, which Calico Cloud is as well.
+    product: str = "Calico"
+    #: ``Calico``, ``HostLocal``, ``unknown``, or what the operator's Installation names.
     ipam: str = "Calico"
+    ipam_limits: IpamLimits | None = None
     wireguard: bool = False
     wireguard_v6: bool = False
     vxlan_enabled: tuple[FelixSetting, ...] = ()
     ipip_enabled: tuple[FelixSetting, ...] = ()
-    #: The UDP port of Felix's VXLAN.
+    #: The UDP port and the VNI of Felix's VXLAN.
     vxlan_port: int = VXLAN_PORT
-    #: The network identifier of Felix's VXLAN.
     vxlan_vni: int = DEFAULT_VNI
+    #: What Felix is configured to that no proof follows; "none" stands for all families.
+    felix_trouble: Mapping[Family, str] = field(default_factory=dict)
     #: FelixConfiguration.spec.programClusterRoutes; empty where unset.
     felix_cluster_routes: str = ""
     pools: tuple[IPPool, ...] = ()
     ipv6_pools: tuple[str, ...] = ()
     #: Whether any of these encapsulates.
     vxlan_v6: bool = False
-    #: The addresses of the pools that the operator's Installation lists.
-    operator_pools: tuple[IPv4Network, ...] = ()
+    #: The entries of the pools that the operator's Installation lists, by their addresses.
+    operator_pools: Mapping[IPv4Network, Mapping[str, Any]] = field(default_factory=dict)
+    #: Who else keeps the Installation as it is.
+    operator_owners: tuple[str, ...] = ()
     #: Why the operator says that its pools are degraded; empty if they are not.
     operator_degraded: str = ""
     api_server_ready: bool = True
@@ -73,13 +84,16 @@ class Installation:
     mtu_settings: tuple[FelixSetting, ...] = ()
     #: Name of a DatastoreMigration that has not finished.
     unfinished_migration: str = ""
-    #: Whether BIRD speaks BGP with routers outside the cluster, which so learn where pods are.
-    underlay_peering: bool = False
+    bgp: Bgp = field(default_factory=Bgp)
     #: All of them, also those that take no pods.
     nodes: tuple[Node, ...] = ()
     #: ``azure``, ``gce``, ``aws``..., from the nodes' provider ids; empty where unset.
     provider: str = ""
     service_networks: tuple[IPv4Network, ...] = ()
+    #: The addresses of pods as Kubernetes' own components are told; empty where nothing tells.
+    cluster_networks: tuple[IPv4Network, ...] = ()
+    #: Pieces of them that kube-controller-manager has given to nodes.
+    node_networks: tuple[IPv4Network, ...] = ()
     #: What could not be read, and why.
     unknown: Mapping[str, str] = field(default_factory=dict)
 
@@ -105,6 +119,19 @@ class Installation:
             and self.version >= OPERATOR_OWNS_POOLS
             and (pool.cidr in self.operator_pools or pool.operator_owned)
         )
+
+    @property
+    def gives_no_pod_cidr(self) -> bool:
+        """Whether the nodes have no range of their own, without which there is no host-local IPAM.
+
+        See ``ReplaceHostLocalIPAMPodCIDRs`` in ``cni-plugin/internal/pkg/utils/utils.go``, v3.28.
+        """
+        return bool(self.nodes) and not self.node_networks
+
+    @property
+    def keeps_pools(self) -> bool:
+        """Whether a pool can be kept for pods that name it."""
+        return self.version is not None and self.version >= MANUAL_ASSIGNMENT
 
     def families(self) -> frozenset[Family]:
         """The encapsulation families that are enabled now, by pools or explicitly.
@@ -180,12 +207,27 @@ class Installation:
             "backend": self.backend,
             "dataplane": self.dataplane,
             "ipam": self.ipam,
+            "product": self.product,
+            "vxlan_vni": self.vxlan_vni,
             "wireguard": self.wireguard,
             "mtu": self.mtu_bytes or self.mtu_source,
             "provider": self.provider or "unknown",
             "pools": ", ".join(f"{pool.name} {pool.cidr} {pool.mode}" for pool in self.pools),
             **{f"unknown: {topic}": reason for topic, reason in sorted(self.unknown.items())},
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IpamLimits:
+    """Calico's IPAMConfig (``libcalico-go/lib/ipam/ipam.go``), and the blocks that nodes have."""
+
+    auto_allocate: bool = True
+    #: 0: Calico's own limit of 20.
+    max_blocks_per_host: int = 0
+    #: How long a released address rests before it is given out again.
+    cooldown_seconds: int = 0
+    #: By node; None: unknown.
+    blocks: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +303,13 @@ class IPPool:
             spec.get(name) in ("Always", "CrossSubnet") for name in ("ipipMode", "vxlanMode")
         )
 
+    def serves(self, node_labels: Mapping[str, str]) -> bool:
+        """Whether a node with these labels uses it; not if its selector cannot be read."""
+        try:
+            return selects(self.node_selector, node_labels)
+        except SelectorError:
+            return False
+
     @property
     def offers_pod_addresses(self) -> bool:
         """Whether a pod that names this pool gets an address from it."""
@@ -269,16 +318,25 @@ class IPPool:
 
 def labels_of(raw: Mapping[str, Any]) -> dict[str, str]:
     """An object's labels, with those that the v1 view hides in an annotation."""
+    return _marks_of(raw, "labels")
+
+
+def annotations_of(raw: Mapping[str, Any]) -> dict[str, str]:
+    """An object's annotations, with those that the v1 view hides in one of them."""
+    return _marks_of(raw, "annotations")
+
+
+def _marks_of(raw: Mapping[str, Any], kind: Literal["labels", "annotations"]) -> dict[str, str]:
     metadata = raw.get("metadata") or {}
-    labels = dict(metadata.get("labels") or {})
+    marks = dict(metadata.get(kind) or {})
     blob = (metadata.get("annotations") or {}).get(METADATA_ANNOTATION)
     if blob:
         try:
-            hidden = json.loads(blob).get("labels") or {}
+            hidden = json.loads(blob).get(kind) or {}
         except (ValueError, AttributeError):
             hidden = {}
-        labels = {**hidden, **labels}
-    return {str(key): str(value) for key, value in labels.items()}
+        marks = {**hidden, **marks}
+    return {str(key): str(value) for key, value in marks.items()}
 
 
 def pool_of(address: str, pools: Iterable[IPPool]) -> IPPool | None:
@@ -288,6 +346,66 @@ def pool_of(address: str, pools: Iterable[IPPool]) -> IPPool | None:
         return None
     holding = [pool for pool in pools if parsed in pool.cidr]
     return max(holding, key=lambda pool: pool.cidr.prefixlen, default=None)
+
+
+# -- Who else keeps an object as it is ------------------------------------------------------------
+#
+# A change in place of such an object is drift to them: they may write it back in the middle of a
+# sample, or alarm somebody.
+
+#: Labels and annotations of GitOps controllers and package managers; the value names the
+#: application or release.
+_MARKS = (
+    ("argocd.argoproj.io/tracking-id", "Argo CD"),
+    ("argocd.argoproj.io/instance", "Argo CD"),
+    ("kustomize.toolkit.fluxcd.io/name", "Flux"),
+    ("helm.toolkit.fluxcd.io/name", "Flux"),
+    ("meta.helm.sh/release-name", "Helm"),
+    ("objectset.rio.cattle.io/id", "Rancher Fleet"),
+    ("configsync.gke.io/manager", "Config Sync"),
+    ("configmanagement.gke.io/managed", "Config Sync"),
+    ("kapp.k14s.io/app", "kapp"),
+    ("addonmanager.kubernetes.io/mode", "the add-on manager"),
+    ("addon.kops.k8s.io/name", "kOps"),
+)
+_MANAGED_BY = "app.kubernetes.io/managed-by"
+#: Values of that label which are none of a controller that writes the object back.
+_OF_CALICO = ("tigera-operator",)
+#: Field managers, as the API server keeps them, and whose they are.
+_MANAGERS = (
+    (r"argocd-.*", "Argo CD"),
+    (r"kustomize-controller|helm-controller", "Flux"),
+    (r"helm", "Helm"),
+    (r"fleet.*", "Rancher Fleet"),
+    (r"configsync.*", "Config Sync"),
+    (r"kapp.*", "kapp"),
+    (r"[Tt]erraform.*|HashiCorp.*", "Terraform"),
+    (r"pulumi.*", "Pulumi"),
+    (r"crossplane.*|apiextensions\.crossplane\.io.*", "Crossplane"),
+)
+
+
+def owners_of(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Who keeps an object as it is, each once, with the mark that says so."""
+    found: dict[str, str] = {}
+    for owner, mark in _owners(raw):
+        found.setdefault(owner, mark)
+    return tuple(f"{owner} ({mark})" for owner, mark in found.items())
+
+
+def _owners(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    marks = {**annotations_of(raw), **labels_of(raw)}
+    for name, owner in _MARKS:
+        if marks.get(name):
+            yield owner, f"{name}: {marks[name]}"
+    manager = marks.get(_MANAGED_BY, "")
+    if manager and manager not in _OF_CALICO:
+        yield manager, f"{_MANAGED_BY}: {manager}"
+    for entry in (raw.get("metadata") or {}).get("managedFields") or ():
+        name = str(entry.get("manager") or "")
+        for pattern, owner in _MANAGERS:
+            if re.fullmatch(pattern, name):
+                yield owner, f"field manager {name}"
 
 
 # -- Calico's versions, and what came with them ----------------------------------------------------
@@ -317,6 +435,8 @@ OPERATOR_OWNS_POOLS = Version(3, 28)
 MANUAL_ASSIGNMENT = Version(3, 30)
 #: ``FelixConfiguration.spec.programClusterRoutes`` exists.
 FELIX_CLUSTER_ROUTES = Version(3, 31)
+#: ``BGPConfiguration.spec.programClusterRoutes`` exists.
+BIRD_MAY_LEAVE_ROUTES = Version(3, 32)
 #: Felix programs IPIP routes unless it is configured not to.
 FELIX_OWNS_IPIP = Version(3, 33)
 

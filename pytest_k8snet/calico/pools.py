@@ -19,17 +19,20 @@ run has left it, the run does not write.
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_network
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from ipaddress import IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.calico.addresses import (
+    BLOCK_SIZE,
+    choose_networks,
+    lies_in,
+    pool_prefix_length,
+)
 from pytest_k8snet.calico.decision import Decision, refused
 from pytest_k8snet.calico.installation import (
     INSTALLATION_PATH,
-    MANUAL_ASSIGNMENT,
     OPERATOR_INSTALLATION,
     V1,
     ApiGroup,
@@ -37,12 +40,12 @@ from pytest_k8snet.calico.installation import (
     Installation,
     IPPool,
     ObjectRef,
-    Version,
     calico_path,
     labels_of,
 )
 from pytest_k8snet.calico.journal import Changes, OriginalPool, pool_name
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.routing import programmers
 from pytest_k8snet.cluster.pods import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -58,7 +61,6 @@ from pytest_k8snet.errors import (
     ConnectError,
     ForbiddenError,
     InvalidError,
-    ModeUnavailableError,
     NotFoundError,
     RestoreError,
 )
@@ -189,11 +191,6 @@ def read_pool(api: Api, group: ApiGroup, name: str) -> IPPool:
 
 # -- Dedicated pools: made for one mode each, and deleted -----------------------------------------
 
-#: Sixteen addresses per block: enough for a run's pods on a node, as upstream's own tests use.
-BLOCK_SIZE = 28
-#: Blocks per node: one for its pods, one for its tunnel address, and as many again in reserve,
-#: since an address borrowed from another node's block is a path of its own.
-_BLOCKS_PER_NODE = 4
 #: How long calico-node gets to give back the tunnel addresses of a pool that goes, in seconds.
 _RELEASE_SECONDS = 4.0
 #: How long a pool may take to vanish, finalizers included, in seconds.
@@ -208,35 +205,60 @@ def plan_pools(
     nodes: Sequence[Node],
     every_node: Sequence[Node],
     run_id: str,
-    within: IPv4Network,
+    within: IPv4Network | None,
 ) -> dict[CalicoMode, dict[str, Any]]:
     """The pools that a run needs, per mode, as objects to create.
+
+    Args:
+        installation: what the cluster runs.
+        group: the API group that they are written through.
+        modes: one pool for each.
+        nodes: the nodes under test.
+        every_node: all of the cluster.
+        run_id: whose pools they are.
+        within: the range to cut them from; None chooses one.
 
     Raises:
         ModeUnavailableError: the address range is not free, or too small.
     """
     wanted = list(modes)
+    selector = node_selector(nodes)
+    prefix = pool_prefix_length(len(nodes))
+    if installation.keeps_pools:
+        # Only pods that name a pool get its addresses, so it can serve every node: those outside
+        # of the selector would have no VXLAN tunnel, and could not answer.
+        wider = pool_prefix_length(len(nodes), others=len(every_node) - len(nodes))
+        if within is None or len(wanted) * 2 ** (32 - wider) <= within.num_addresses:
+            selector, prefix = "all()", wider
     networks = choose_networks(
         within,
         len(wanted),
-        node_count=len(nodes),
-        pools=installation.pools,
+        prefix,
+        installation=installation,
         node_addresses=[address for node in every_node for address in node.addresses],
-        service_networks=installation.service_networks,
     )
-    ordinary = [pool for pool in installation.pools if not pool.run_id and not pool.disabled]
     return {
         mode: pool_object(
             group=group,
             run_id=run_id,
             mode=mode,
             cidr=cidr,
-            nodes=nodes,
-            nat_outgoing=all(pool.nat_outgoing for pool in ordinary),
-            version=installation.version,
+            selector=selector,
+            nat_outgoing=_nat_outgoing(installation, nodes),
+            exported="BIRD" in programmers(installation, mode),
+            manual=installation.keeps_pools,
         )
         for mode, cidr in zip(wanted, networks, strict=True)
     }
+
+
+def _nat_outgoing(installation: Installation, nodes: Sequence[Node]) -> bool:
+    """``natOutgoing`` of the pool whose pods the run's own stand for: the one of these nodes."""
+    ordinary = [
+        pool for pool in installation.pools if not pool.run_id and pool.offers_pod_addresses
+    ]
+    theirs = [pool for node in nodes for pool in ordinary if pool.serves(node.labels)] or ordinary
+    return all(pool.nat_outgoing for pool in theirs)
 
 
 def pool_object(
@@ -245,9 +267,10 @@ def pool_object(
     run_id: str,
     mode: CalicoMode,
     cidr: IPv4Network,
-    nodes: Sequence[Node],
+    selector: str,
     nat_outgoing: bool,
-    version: Version | None,
+    exported: bool,
+    manual: bool,
 ) -> dict[str, Any]:
     """A pool with every field explicit, since a raw v1 write fills in no defaults.
 
@@ -256,21 +279,23 @@ def pool_object(
         run_id: whose pool it is.
         mode: its encapsulation.
         cidr: its addresses.
-        nodes: where it serves tunnel addresses and, before v3.30, pods that name no pool.
+        selector: the nodes that get tunnel addresses of it and, before v3.30, whose pods that name
+            no pool get addresses of it.
         nat_outgoing: as the cluster's own pools have it.
-        version: Calico's; from v3.30 on only pods that name the pool get its addresses.
+        exported: whether BGP has to tell its addresses; also routers outside the cluster hear that.
+        manual: whether only pods that name the pool get its addresses, as is possible from v3.30.
     """
     spec: dict[str, Any] = {
         "cidr": str(cidr),
         "blockSize": BLOCK_SIZE,
         **mode.pool_fields,
         "natOutgoing": nat_outgoing,
-        "nodeSelector": node_selector(nodes),
+        "nodeSelector": selector,
         "allowedUses": ["Workload", "Tunnel"],
         "disabled": False,
-        "disableBGPExport": False,
+        "disableBGPExport": not exported,
     }
-    if version is not None and version >= MANUAL_ASSIGNMENT:
+    if manual:
         spec["assignmentMode"] = "Manual"
     return {
         "apiVersion": group,
@@ -455,8 +480,15 @@ def _in_network(items: Iterable[dict[str, Any]], cidr: IPv4Network) -> list[dict
 
 
 def _allocated(block: dict[str, Any]) -> bool:
-    allocations = (block.get("spec") or {}).get("allocations") or ()
-    return any(index is not None for index in allocations)
+    """Whether a block has addresses in use; those that only cool down are in nobody's.
+
+    Until that is over they keep an attribute that says since when (``libcalico-go/lib/ipam/
+    ipam_block.go``, v3.33: ReleasedAt).
+    """
+    spec = block.get("spec") or {}
+    attributes = spec.get("attributes") or ()
+    cooling = {i for i, one in enumerate(attributes) if (one or {}).get("releasedAt")}
+    return any(one is not None and one not in cooling for one in spec.get("allocations") or ())
 
 
 def _await_gone(api: Api, path: str, name: str) -> None:
@@ -477,83 +509,6 @@ def _await_gone(api: Api, path: str, name: str) -> None:
                 remedy="See whether pods or IPAM blocks still use it; then `k8snet restore`.",
             )
         rest()
-
-
-# -- The addresses of dedicated pools -------------------------------------------------------------
-
-
-def choose_networks(
-    within: IPv4Network,
-    count: int,
-    *,
-    node_count: int,
-    pools: Iterable[IPPool],
-    node_addresses: Iterable[str],
-    service_networks: Iterable[IPv4Network],
-) -> list[IPv4Network]:
-    """Cut networks for the run's pools out of a range.
-
-    Other runs' pools in the range are stepped around; anything else in it is refused, since it
-    means that the range is not free on this network.
-
-    Raises:
-        ModeUnavailableError: the range overlaps with pools, nodes or services, or is too small.
-    """
-    others = list(pools)
-    for what, network in _occupants(others, node_addresses, service_networks):
-        if within.overlaps(network):
-            raise ModeUnavailableError(
-                f"The range {within} for dedicated pools is not free",
-                found=f"it overlaps with {what}",
-                remedy="Name a range that this network does not use: "
-                "pytest -o k8snet_pool_cidr=CIDR.",
-            )
-    prefix = pool_prefix_length(node_count)
-    taken = [pool.cidr for pool in others if pool.run_id]
-    chosen: list[IPv4Network] = []
-    for candidate in within.subnets(new_prefix=prefix) if within.prefixlen <= prefix else ():
-        if len(chosen) == count:
-            break
-        if not any(candidate.overlaps(network) for network in taken):
-            chosen.append(candidate)
-    if len(chosen) < count:
-        raise ModeUnavailableError(
-            f"The range {within} is too small for {count} pools of {node_count} nodes",
-            found=f"each takes a /{prefix}; {len(chosen)} fit beside the pools of other runs",
-            remedy="Name a larger range: pytest -o k8snet_pool_cidr=CIDR.",
-        )
-    return chosen
-
-
-def pool_prefix_length(node_count: int) -> int:
-    """The prefix length of a pool that has enough blocks for so many nodes."""
-    blocks = max(node_count, 2) * _BLOCKS_PER_NODE
-    return BLOCK_SIZE - math.ceil(math.log2(blocks))
-
-
-def lies_in(text: str, network: IPv4Network) -> bool:
-    """Whether an address or a network, as text, lies in a network; false of IPv6 and nonsense."""
-    try:
-        found = ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return isinstance(found, IPv4Network) and found.subnet_of(network)
-
-
-def _occupants(
-    pools: Sequence[IPPool],
-    node_addresses: Iterable[str],
-    service_networks: Iterable[IPv4Network],
-) -> Iterator[tuple[str, IPv4Network]]:
-    for pool in pools:
-        if not pool.run_id:
-            yield f"IPPool {pool.name} ({pool.cidr})", pool.cidr
-    for address in node_addresses:
-        # A node that is just joining has none yet; one of IPv6 alone overlaps with nothing here.
-        with suppress(AddressValueError):
-            yield f"node address {address}", IPv4Network(IPv4Address(address))
-    for network in service_networks:
-        yield f"the service addresses {network}", network
 
 
 # -- Guarded writes -------------------------------------------------------------------------------

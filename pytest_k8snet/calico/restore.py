@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.calico.addresses import lies_in
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import (
     INSTALLATION_PATH,
@@ -38,7 +39,6 @@ from pytest_k8snet.calico.pools import (
     installation_entries,
     is_in_mode,
     is_own_pool,
-    lies_in,
     patch_pool,
     pool_change,
     read_pool,

@@ -7,7 +7,7 @@ will have to restore. A run that changes nothing holds and writes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.capture import Send, WireCapture, judge_exchange
 from pytest_k8snet.calico.convergence import wait_until_good
-from pytest_k8snet.calico.decision import Decision, Strategy, decide
+from pytest_k8snet.calico.decision import Decision, Strategy, concerned, decide
 from pytest_k8snet.calico.detect import inspect
-from pytest_k8snet.calico.installation import Installation, IPPool
+from pytest_k8snet.calico.installation import ApiGroup, Installation, IPPool
 from pytest_k8snet.calico.journal import Changes, Journal, JournalStore, OnChange, pool_name
 from pytest_k8snet.calico.kernel import Prober, Shell
 from pytest_k8snet.calico.lease import Holder, Lock
@@ -41,10 +41,12 @@ from pytest_k8snet.calico.restore import (
     restore_dead_run,
     sweep_dead_runs,
 )
+from pytest_k8snet.calico.routing import new_hops, with_pool
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.errors import (
     ConnectError,
     ForbiddenError,
+    K8sNetError,
     LockedError,
     ModeUnavailableError,
     NotConvergedError,
@@ -64,6 +66,12 @@ _REMEDY = (
 )
 
 
+#: How long a pool of the cluster's own may be without its mode before it is put back, in seconds.
+#: The nodes of a recorded cluster (v3.33) took up to four, and what is lost meanwhile every pod of
+#: the pool loses.
+IN_PLACE_SECONDS = 30.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeSettings:
     """What the user allows, and how long it may take."""
@@ -71,10 +79,14 @@ class ChangeSettings:
     strategy: Strategy = "none"
     #: The pool that ``in-place`` flips.
     pool: str = ""
-    #: Where ``dedicated`` takes its addresses from (RFC 2544's benchmarking range).
-    cidr: IPv4Network = IPv4Network("198.18.0.0/15")
+    #: Where pools of the run's own take their addresses from; None chooses a range.
+    cidr: IPv4Network | None = None
     #: The user's word that the underlay routes pod addresses between all nodes.
     underlay_routes_pods: bool = False
+    #: The user's word that objects may be changed which somebody else keeps as they are.
+    despite_owners: bool = False
+    #: Whether ``in-place`` tries each mode in a pool of the run's own first.
+    prove_first: bool = True
     timeout_seconds: float = 180.0
     #: How long a mode must stay good; None: twice the time that it took to become good.
     stability_seconds: float | None = None
@@ -89,6 +101,17 @@ class PoolRef:
     mode: CalicoMode
     #: Counts the flips of this pool: pods made in an earlier epoch have a stale MTU.
     epoch: int = 0
+    #: The pool of each node, where they differ.
+    of_node: tuple[tuple[str, str], ...] = ()
+
+    def on(self, node: str) -> str:
+        """The pool that a pod on a node names."""
+        return dict(self.of_node).get(node, self.name)
+
+
+#: Makes pods of a pool on the nodes of each hop, and sends payload between them; raises what keeps
+#: it from arriving.
+ProveHops = Callable[[CalicoMode, PoolRef, Sequence[tuple["Node", "Node"]]], None]
 
 
 class CalicoSession:
@@ -104,6 +127,7 @@ class CalicoSession:
             one are judged from the API alone and their proofs are "missing".
         on_change: called with each "change" record's own fields (what, object, state, ...).
         modes: the modes that this run will ask for; ``dedicated`` makes all their pools at once.
+        prove_hops: proves what ``in-place`` would rest on, see there.
 
     Attributes:
         installation: what the cluster runs, with the pools as they are now.
@@ -120,6 +144,7 @@ class CalicoSession:
         shells: Mapping[str, Shell],
         on_change: OnChange,
         modes: Iterable[CalicoMode] = tuple(CalicoMode),
+        prove_hops: ProveHops | None = None,
     ) -> None:
         self.change = change
         self.installation = installation
@@ -147,6 +172,10 @@ class CalicoSession:
         self._dedicated: dict[CalicoMode, IPPool | ModeUnavailableError] = {}
         #: Not all of these came up.
         self._late: NotConvergedError | None = None
+        self._prove_hops = prove_hops
+        self._rehearsed = change.strategy != "in-place" or not change.prove_first
+        #: The modes that the pool is not flipped to, and why: what was tried did not work.
+        self._failed: dict[CalicoMode, str] = {}
 
     def __enter__(self) -> CalicoSession:
         return self
@@ -166,6 +195,13 @@ class CalicoSession:
         return decision.pool is not None and decision.pool.mode is not mode
 
     def _decide(self, mode: CalicoMode) -> Decision:
+        if mode in self._failed:
+            raise ModeUnavailableError(
+                f"{mode} is not proven to work here, so pool {self.change.pool} is not switched "
+                "to it",
+                found=self._failed[mode],
+                remedy=_REMEDY,
+            )
         original = self._journal.original if self._journal is not None else None
         return decide(
             self.installation,
@@ -175,6 +211,8 @@ class CalicoSession:
             pool_name=self.change.pool,
             original_mode=original.mode if original is not None else None,
             underlay_routes_pods=self.change.underlay_routes_pods,
+            despite_owners=self.change.despite_owners,
+            prove_first=self.change.prove_first,
         )
 
     def _decision(self, mode: CalicoMode) -> Decision | None:
@@ -216,15 +254,88 @@ class CalicoSession:
             if self._journal is not None:
                 self._lock.check()
             return self._entered[mode]
+        self.rehearse()
         decision = self._decide(mode)
         if self._claim(decision):
             decision = self._decide(mode)
         self._write_journal(decision)
         pool = self._apply(decision)
-        self._entered[mode] = PoolRef(
-            name=pool.name, cidr=str(pool.cidr), mode=pool.mode, epoch=self._epoch
-        )
+        names = ((node, own.name) for node, own in decision.pools.items())
+        self._entered[mode] = replace(self._reference(pool), of_node=tuple(names))
         return self._entered[mode]
+
+    def _reference(self, pool: IPPool) -> PoolRef:
+        return PoolRef(name=pool.name, cidr=str(pool.cidr), mode=pool.mode, epoch=self._epoch)
+
+    def rehearse(self) -> None:
+        """Prove what ``in-place`` would rest on, in pools of the run's own; once, before a flip.
+
+        A fabric may drop a tunnel's packets, or no route may come: in place, every pod of the pool
+        would find that out. Modes that fail here are refused from then on.
+
+        Raises:
+            LockedError: another run holds the cluster.
+            RestoreError: an earlier run's changes, or the pools for this, could not be removed.
+        """
+        if self._rehearsed:
+            return
+        self.begin()
+        hops = self._unproven_hops()
+        if hops and self._journal is not None:
+            journal = self._journal
+            try:
+                self._make_pools(hops)
+            except (ForbiddenError, ModeUnavailableError) as exc:
+                self._failed |= dict.fromkeys(hops, exc.brief)
+                hops = {}
+            for mode, between in hops.items():
+                if trouble := self._trial(mode, between):
+                    self._failed[mode] = trouble
+            self._late = None
+            self._restore(journal)
+            with suppress(NotConvergedError):
+                # Felix may restart once more; what stays wrong is found after the flip.
+                self._wait(
+                    "the pools as before", lambda: self._readiness.mismatches(self.installation, ())
+                )
+        self._rehearsed = True
+        decision = self._first_decision()
+        if self._journal is None:
+            return
+        if decision is None:
+            self._store.delete(self._run_id)
+            self._journal, self._journal_sent = None, False
+        else:
+            journal = self._new_journal(decision)
+            self._store.update(self._journal, journal)
+            self._journal = journal
+
+    def _unproven_hops(self) -> dict[CalicoMode, list[tuple[Node, Node]]]:
+        """What each wanted mode would do otherwise than the pool does now."""
+        pool = self.installation.pool(self.change.pool)
+        if pool is None:
+            return {}
+        nodes = concerned(self.installation, pool)
+        found = {mode: list(new_hops(nodes, mode, pool.mode)) for mode in self._wanted}
+        return {mode: hops for mode, hops in found.items() if hops and self._decision(mode)}
+
+    def _trial(self, mode: CalicoMode, hops: Sequence[tuple[Node, Node]]) -> str:
+        """Why a mode does not work between nodes that would rely on it; empty if it does."""
+        pool = self._dedicated.get(mode)
+        if not isinstance(pool, IPPool):
+            return pool.brief if pool is not None else "another mode's pool stands against it"
+        late = self._late
+        if late is not None and self._readiness.mismatches(self.installation, {mode}):
+            return late.brief
+        if self._prove_hops is None:
+            return "nothing can send payload here"
+        try:
+            self._prove_hops(mode, self._reference(pool), hops)
+        except ConnectError:
+            raise
+        except K8sNetError as exc:
+            return exc.brief
+        return ""
 
     def _claim(self, decision: Decision) -> bool:
         """Hold the Lease where something is to be written, and restore what dead runs have left.
@@ -267,12 +378,22 @@ class CalicoSession:
         """Say in the cluster what will have to be restored; before the first change, and once."""
         if decision.writer == "nothing" or self._journal is not None:
             return
+        journal = self._new_journal(decision)
+        self._lock.check()
+        if self._journal_sent:
+            self._store.delete(self._run_id)
+        self._journal_sent = True
+        self._store.write(journal)
+        self._journal = journal
+
+    def _new_journal(self, decision: Decision) -> Journal:
         assert self.installation.shape is not None
         assert decision.group is not None
-        dedicated = decision.writer == "dedicated-pool"
-        journal = Journal(
+        # What is tried in pools of the run's own is all that there is to undo before a flip.
+        dedicated = decision.writer == "dedicated-pool" or not self._rehearsed
+        return Journal(
             run_id=self._run_id,
-            strategy=self.change.strategy,
+            strategy="dedicated" if dedicated else "in-place",
             owner=self._holder.identity,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             shape=self.installation.shape,
@@ -286,12 +407,6 @@ class CalicoSession:
             if dedicated
             else (),
         )
-        self._lock.check()
-        if self._journal_sent:
-            self._store.delete(self._run_id)
-        self._journal_sent = True
-        self._store.write(journal)
-        self._journal = journal
 
     def _apply(self, decision: Decision) -> IPPool:
         """Write what was decided, and wait until the nodes have followed."""
@@ -306,9 +421,7 @@ class CalicoSession:
     def _dedicated_pool(self, mode: CalicoMode) -> IPPool:
         if mode not in self._dedicated:
             self._make_pools(
-                one
-                for one in dict.fromkeys((*self._wanted, mode))
-                if one is mode or (one not in self._dedicated and self._decision(one) is not None)
+                [one for one in (*self._wanted, mode) if one not in self._dedicated], decided=mode
             )
         pool = self._dedicated[mode]
         if isinstance(pool, ModeUnavailableError):
@@ -317,13 +430,15 @@ class CalicoSession:
             raise self._late
         return pool
 
-    def _make_pools(self, modes: Iterable[CalicoMode]) -> None:
+    def _make_pools(
+        self, modes: Iterable[CalicoMode], *, decided: CalicoMode | None = None
+    ) -> None:
         group = self.installation.group
         assert group is not None
         planned = plan_pools(
             self.installation,
             group=group,
-            modes=modes,
+            modes=self._compatible(modes, decided),
             nodes=self._nodes,
             every_node=list_nodes(self._api),
             run_id=self._run_id,
@@ -352,6 +467,23 @@ class CalicoSession:
             # A family that this network never lets up must not cost the others their figures.
             self._late = exc
 
+    def _compatible(
+        self, modes: Iterable[CalicoMode], decided: CalicoMode | None
+    ) -> list[CalicoMode]:
+        """Those that can be had beside each other: one may take another's routes."""
+        together = self.installation if decided is None else with_pool(self.installation, decided)
+        fit = []
+        for mode in dict.fromkeys(modes):
+            if mode is not decided:
+                try:
+                    decide(together, strategy="dedicated", mode=mode, nodes=self._nodes)
+                except ModeUnavailableError as exc:
+                    self._dedicated[mode] = exc
+                    continue
+                together = with_pool(together, mode)
+            fit.append(mode)
+        return fit
+
     def _flip(self, decision: Decision) -> IPPool:
         pool, group, mode = decision.pool, decision.group, decision.mode
         assert pool is not None
@@ -360,32 +492,58 @@ class CalicoSession:
         assert self._journal.original is not None
         self._entered.clear()
         if pool.mode is not mode:
-            self._announce((*self._possible, mode))
-            written = self._possible = self._journal.written
-            set_mode(
-                self._api,
-                self._journal.original,
-                group,
-                mode,
-                self._changes,
-                before=pool.mode,
-                ours=written,
-            )
-            self._possible = (mode,)
-            self._announce(self._possible)
-            self._epoch += 1
-        self.installation = self.installation.with_mode(pool.name, mode)
+            self._write_mode(pool, group, mode)
         flipped = replace(pool, mode=mode)
-        self._readiness.wait(
-            self.installation,
-            flipped,
-            group=group,
-            what=f"pool {pool.name} in mode {mode}",
-            timeout_seconds=self.change.timeout_seconds,
-            stability_seconds=self.change.stability_seconds,
-            remedy=_REMEDY,
-        )
+        try:
+            self._readiness.wait(
+                self.installation,
+                flipped,
+                group=group,
+                what=f"pool {pool.name} in mode {mode}",
+                timeout_seconds=self._limit_seconds,
+                stability_seconds=self.change.stability_seconds,
+                remedy=_REMEDY,
+            )
+        except NotConvergedError as exc:
+            raise self._put_back(mode, exc) from exc
         return flipped
+
+    def _write_mode(self, pool: IPPool, group: ApiGroup, mode: CalicoMode) -> None:
+        assert self._journal is not None
+        assert self._journal.original is not None
+        self._announce((*self._possible, mode))
+        written = self._possible = self._journal.written
+        set_mode(
+            self._api,
+            self._journal.original,
+            group,
+            mode,
+            self._changes,
+            before=pool.mode,
+            ours=written,
+        )
+        self._possible = (mode,)
+        self._announce(self._possible)
+        self._epoch += 1
+        self.installation = self.installation.with_mode(pool.name, mode)
+
+    def _put_back(self, mode: CalicoMode, trouble: NotConvergedError) -> NotConvergedError:
+        """Put the pool back at once, since its pods may be cut off; what to raise after that."""
+        assert self._journal is not None
+        original, group = self._journal.original, self._journal.group
+        assert original is not None
+        self._entered.clear()
+        self._failed[mode] = trouble.brief
+        pool = self.installation.pool(original.name)
+        assert pool is not None
+        if pool.mode is not original.mode:
+            self._write_mode(pool, group, original.mode)
+        return NotConvergedError(
+            f"{mode} did not come on pool {original.name}, which was put back to {original.mode} "
+            "first",
+            found=trouble.found,
+            remedy=trouble.remedy,
+        )
 
     def _announce(self, modes: tuple[CalicoMode, ...]) -> None:
         """Say in the journal which modes the pool may be in by this run's doing."""
@@ -395,11 +553,18 @@ class CalicoSession:
             self._store.update(self._journal, journal)
             self._journal = journal
 
+    @property
+    def _limit_seconds(self) -> float:
+        """How long a mode may take to come: in place, every pod of the pool waits for it."""
+        if self.change.strategy == "in-place" and not self._dedicated:
+            return min(self.change.timeout_seconds, IN_PLACE_SECONDS)
+        return self.change.timeout_seconds
+
     def _wait(self, what: str, check: Callable[[], Sequence[str]]) -> None:
         wait_until_good(
             check,
             what=what,
-            timeout_seconds=self.change.timeout_seconds,
+            timeout_seconds=self._limit_seconds,
             stability_seconds=self.change.stability_seconds,
             remedy=_REMEDY,
         )
@@ -496,7 +661,12 @@ class CalicoSession:
                 return [trouble] if trouble else []
             return mismatches
 
-        self._wait(f"{mode} between {client.node.name} and {server.node.name}", check)
+        try:
+            self._wait(f"{mode} between {client.node.name} and {server.node.name}", check)
+        except NotConvergedError as exc:
+            if self._journal is None or self._journal.original is None:
+                raise
+            raise self._put_back(mode, exc) from exc
 
     def snapshot(self, client: PathEnd, server: PathEnd) -> PathSnapshot:
         """Routes, counters and MTUs on both nodes now: take one before and one after a sample."""

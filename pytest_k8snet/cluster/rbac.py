@@ -99,12 +99,22 @@ def _facts(calico: str, stored: str) -> list[Permission]:
     return [
         *_several("get", "clusterinformations", group=calico, **fact),
         *_several("list", "bgppeers", group=calico, **fact),
+        *_several("list", "bgpconfigurations", group=calico, **fact),
+        *_several("list", "caliconodestatuses", group=calico, **fact),
         *_several("list", "ipamblocks", group=stored, **fact),
+        # One kind, of another name in each group.
+        *_several(
+            "list",
+            "ipamconfigs" if stored == CRD_GROUP else "ipamconfigurations",
+            group=stored,
+            **fact,
+        ),
         *_several("get", "installations", group=_OPERATOR, **fact),
         *_several("get", "tigerastatuses", group=_OPERATOR, **fact),
         *_several("list", "apiservers", group=_OPERATOR, **fact),
         *_several("get", "daemonsets", group="apps", **fact),
         *_several("get", "configmaps", name="calico-config", **fact),
+        *_several("get", "configmaps", name="kube-proxy", **fact),
         # get: of a Service that exists already.
         *_several("get list", "services", **fact),
         *_several("list", "servicecidrs", group="networking.k8s.io", **fact),
@@ -134,7 +144,8 @@ def _changes(calico: str) -> list[Permission]:
         *_several("get", "daemonsets", group="apps", place="cluster", levels=both),
         # patch: a pool of the run's own that is to go is disabled first.
         *_several("get patch", **pools, levels=both),
-        *_several("create delete", **pools, levels=("dedicated",)),
+        # In place, each mode is tried in a pool of the run's own first.
+        *_several("create delete", **pools, levels=both),
         *_several(
             "patch",
             "installations",
@@ -172,7 +183,7 @@ def _leftovers() -> list[Permission]:
             "list delete",
             resource,
             group=CRD_GROUP,
-            levels=("dedicated",),
+            levels=("dedicated", "in-place"),
             place="cluster",
             optional=True,
         )

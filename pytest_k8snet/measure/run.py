@@ -132,6 +132,8 @@ class Run:
         if mode is not self._mode:
             self._observer.started(f"entering {mode}", 3.0)
         try:
+            # Before a switch is watched: it is no part of what the switch costs.
+            self._calico.rehearse()
             with self._switches.entering(mode):
                 pool = self._calico.enter(mode)
         finally:
@@ -188,8 +190,8 @@ class Run:
             NodesError: there is no usable node of that name.
             PodError: a pod did not start.
         """
-        pool = self.enter(mode).name if mode is not None else None
         wanted = self._node_named(node) if node else self.client_node
+        pool = self.enter(mode).on(wanted.name) if mode is not None else None
         (pod,) = self._workspace.ensure_pods([self._pod_request("client", wanted, pool)])
         return self._pod_endpoint(pod, pool, _known(mode))
 
@@ -267,7 +269,7 @@ class Run:
         Takes and raises what :meth:`pod_pair` does.
         """
         client, server = self._two_nodes(nodes)
-        pool = self.enter(mode).name if mode is not None else None
+        pool = self.enter(mode).on(server.name) if mode is not None else None
         (pod,) = self._workspace.ensure_pods([self._pod_request("server", server, pool)])
         far = self._pod_endpoint(pod, pool, _known(mode))
         return self._pair("node-pod", self.node(client.name), far, mode)
@@ -316,14 +318,14 @@ class Run:
     def _pods_between(self, client: Node, server: Node, named: Mode | None) -> Pair:
         mode = _known(named)
         pool = self.enter(mode) if mode is not None else None
-        name = pool.name if pool is not None else None
+        names = [pool.on(node.name) if pool is not None else None for node in (client, server)]
         near, far = self._workspace.ensure_pods(
             [
-                self._pod_request("client", client, name),
-                self._pod_request("server", server, name),
+                self._pod_request("client", client, names[0]),
+                self._pod_request("server", server, names[1]),
             ]
         )
-        ends = self._pod_endpoint(near, name, mode), self._pod_endpoint(far, name, mode)
+        ends = self._pod_endpoint(near, names[0], mode), self._pod_endpoint(far, names[1], mode)
         pair = self._pair("pod-pod", *ends, mode)
         if pool is not None and mode is not None and client is not server:
             self._converge(pool, mode, pair)
@@ -346,6 +348,22 @@ class Run:
         self._calico.converge(mode, *ends, probe=probe)
         self._converged.add(key)
         self._look_at_tunnels(mode, [ends[0].node, ends[1].node])
+
+    def _prove_hops(
+        self, mode: CalicoMode, pool: PoolRef, hops: Sequence[tuple[Node, Node]]
+    ) -> None:
+        """Send payload between pods of a pool, on the nodes of each hop."""
+        nodes = list(dict.fromkeys(node.name for hop in hops for node in hop))
+        pods = self._workspace.ensure_pods(
+            [PodRequest(role="trial", node=node, pool=pool.name) for node in nodes]
+        )
+        try:
+            ends = {pod.node: self._pod_endpoint(pod, pool.name, mode) for pod in pods}
+            for near, far in hops:
+                pair = self._pair("pod-pod", ends[near.name], ends[far.name], mode)
+                self._converge(pool, mode, pair)
+        finally:
+            self._workspace.delete_pods(pods)
 
     def _pair(self, scene: str, client: Endpoint, server: Endpoint, mode: Mode | None) -> Pair:
         nodes = (client.node, server.node)
@@ -411,6 +429,7 @@ class Run:
                 shells=self._shells,
                 on_change=self._record_change,
                 modes=self.spec.modes,
+                prove_hops=self._prove_hops,
             )
         )
         # Before anything is made in the cluster: what is made from here on is found and deleted

@@ -61,6 +61,39 @@ class CalicoRun:
             address=pod.address,
         )
 
+    def prove_hops(
+        self, mode: CalicoMode, pool: PoolRef, hops: Sequence[tuple[Node, Node]]
+    ) -> None:
+        """Have each hop's routes and payload arrive, as a run does by its sampler."""
+        names = list(dict.fromkeys(node.name for hop in hops for node in hop))
+        pods = self.workspace.ensure_pods(
+            [PodRequest(role="trial", node=name, pool=pool.name) for name in names]
+        )
+        of = {pod.node: pod for pod in pods}
+        for near, far in hops:
+            ends = of[near.name], of[far.name]
+            self.session.converge(
+                mode, *map(self.end, ends), probe=partial(self.payload_trouble, *ends)
+            )
+        self.workspace.delete_pods(pods)
+
+    def payload_trouble(self, client: Pod, server: Pod) -> str | None:
+        port = str(20000 + secrets.randbelow(9000))
+        self.run(server, ["sh", "-c", 'iperf3 -s -1 -D -p "$1"', "sh", port])
+        argv = [
+            "iperf3",
+            "-n",
+            "64K",
+            "--connect-timeout",
+            "1000",
+            "-c",
+            server.address,
+            "-p",
+            port,
+        ]
+        done = self.run(client, ["timeout", "5", *argv])
+        return None if done.exit_code == 0 else f"no payload to {server.name}: {done.stdout}"
+
     def host(self, node: str) -> Pod:
         (pod,) = self.workspace.ensure_pods([PodRequest(role="host", node=node, host_network=True)])
         return pod
@@ -113,7 +146,14 @@ def opened(api: Api, strategy: Strategy, **change: Any) -> Generator[CalicoRun]:
     nodes = {node.name: node for node in list_nodes(api)}
     shells: dict[str, Shell] = {}
     changes: list[dict[str, Any]] = []
-    settings: dict[str, Any] = {"underlay_routes_pods": True, "timeout_seconds": 20.0, **change}
+    settings: dict[str, Any] = {
+        "underlay_routes_pods": True,
+        # It takes seconds for each mode: a test that is about it asks for it.
+        "prove_first": False,
+        "timeout_seconds": 20.0,
+        **change,
+    }
+    made: list[CalicoRun] = []
     session = CalicoSession(
         api,
         installation=inspect(api),
@@ -122,6 +162,7 @@ def opened(api: Api, strategy: Strategy, **change: Any) -> Generator[CalicoRun]:
         change=ChangeSettings(strategy=strategy, pool=POOL, **settings),
         shells=shells,
         on_change=changes.append,
+        prove_hops=lambda mode, pool, hops: made[0].prove_hops(mode, pool, hops),
     )
     workspace = Workspace(
         api,
@@ -139,6 +180,7 @@ def opened(api: Api, strategy: Strategy, **change: Any) -> Generator[CalicoRun]:
             run = CalicoRun(
                 api=api, workspace=workspace, session=session, nodes=nodes, changes=changes
             )
+            made.append(run)
             for name in NODES:
                 shells[name] = partial(run.run, run.host(name))
             yield run

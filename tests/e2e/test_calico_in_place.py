@@ -26,7 +26,7 @@ def test_in_place_walks_one_pool_through_all_modes_with_each_ones_own_mtu(
     api: Api, before: dict[str, object]
 ) -> None:
     mtus = {}
-    with opened(api, "in-place") as run:
+    with opened(api, "in-place", prove_first=True) as run:
         for mode in CalicoMode:
             pool = run.session.enter(mode)
             assert pool.name == POOL
@@ -39,6 +39,12 @@ def test_in_place_walks_one_pool_through_all_modes_with_each_ones_own_mtu(
                 mtus[mode.family] = proof.mtu["client"]["pod"]
             run.workspace.delete_pods([pod for pod in run.workspace.pods() if not pod.host_network])
     assert mtus == {"vxlan": 1450, "none": 1500, "ipip": 1480}
+    # Each mode but the pool's own was tried in a pool of the run's own, before the first flip.
+    said = [str(change["what"]) for change in run.changes]
+    flips = [number for number, what in enumerate(said) if what.startswith("set mode")]
+    tried = [number for number, what in enumerate(said) if what.startswith("created IPPool")]
+    assert len(tried) == 4
+    assert max(tried) < min(flips)
     assert objects(api) == before
 
 

@@ -189,7 +189,8 @@ def _calico_node(calico: CalicoSpec) -> Iterator[Entry]:
     backend = f"value: {calico.backend}"
     if not by_operator:
         place = {"name": "calico-config", "namespace": namespace}
-        yield "configmaps", {"metadata": place, "data": {"calico_backend": calico.backend}}
+        config = {"calico_backend": calico.backend, "cni_network_config": _CNI_NETWORK_CONFIG}
+        yield "configmaps", {"metadata": place, "data": config}
         backend = "valueFrom: {configMapKeyRef: {name: calico-config, key: calico_backend}}"
     yield (
         "daemonsets.apps",
@@ -233,6 +234,14 @@ spec:
   natOutgoing: true
   nodeSelector: all()
   vxlanMode: %(vxlan)s
+"""
+_CNI_NETWORK_CONFIG = """{
+  "name": "k8s-pod-network",
+  "cniVersion": "0.3.1",
+  "plugins": [
+    {"type": "calico", "mtu": __CNI_MTU__, "ipam": {"type": "calico-ipam"}}
+  ]
+}
 """
 _CALICO_NODE = """
 metadata: {name: calico-node, namespace: %(namespace)s, labels: {k8s-app: calico-node}}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from store_api import StoreApi
 
-from pytest_k8snet.calico.installation import Installation, IPPool, Version
+from pytest_k8snet.calico.installation import Installation, IpamLimits, IPPool, Version
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.lab.spec import CalicoSpec
@@ -66,7 +66,12 @@ MANIFEST = Installation(
     group="crd.projectcalico.org/v1",
     backend="bird",
     dataplane="iptables",
+    ipam_limits=IpamLimits(),
     pools=(pool(),),
+)
+#: ``manifests/calico.yaml`` (v3.31): what the CNI plugin is configured to, as far as it is read.
+CNI_CONFIG = (
+    '{"plugins": [{"type": "calico", "mtu": __CNI_MTU__, "ipam": {"type": "calico-ipam"}}]}'
 )
 
 
@@ -81,6 +86,7 @@ def cluster(
     version: str = "v3.31.2",
     backend: str = "bird",
     pools: tuple[dict[str, Any], ...] | None = None,
+    config: dict[str, str] | None = None,
 ) -> StoreApi:
     """A cluster's objects in a store: what Calico and kubeadm would have put there."""
     api = StoreApi(CalicoSpec(version=version, install=install, api_shape=shape))
@@ -98,7 +104,10 @@ def cluster(
                     "annotations": {"projectcalico.org/IPv4Address": str(one.interface)},
                 },
                 "spec": {},
-                "status": {"addresses": [{"type": "InternalIP", "address": one.internal_ip}]},
+                "status": {
+                    "addresses": [{"type": "InternalIP", "address": one.internal_ip}],
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                },
             },
         )
     api.create(
@@ -112,6 +121,10 @@ def cluster(
     api.create(
         f"/apis/apps/v1/namespaces/{namespace}/daemonsets", calico_node_daemon(backend, version)
     )
+    if install == "manifest":
+        data = {"cni_network_config": CNI_CONFIG} if config is None else config
+        place = "/api/v1/namespaces/kube-system/configmaps"
+        api.create(place, {"metadata": {"name": "calico-config"}, "data": data})
     return api
 
 

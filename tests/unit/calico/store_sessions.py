@@ -23,7 +23,7 @@ from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.kernel import Shell
 from pytest_k8snet.calico.lease import LEASE_NAME
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.session import CalicoSession, ChangeSettings
+from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, ProveHops
 from pytest_k8snet.cluster import liveness
 from pytest_k8snet.cluster.nodes import Node
 
@@ -68,9 +68,16 @@ def session(
     told: list[dict[str, Any]] | None = None,
     nodes: Sequence[Node] = (NODE1, NODE2),
     shells: Mapping[str, Shell] = MappingProxyType({}),
+    prove_hops: ProveHops | None = None,
     **change: Any,
 ) -> CalicoSession:
-    change = {"underlay_routes_pods": True, "stability_seconds": 0, "timeout_seconds": 1, **change}
+    change = {
+        "underlay_routes_pods": True,
+        "prove_first": False,
+        "stability_seconds": 0,
+        "timeout_seconds": 1,
+        **change,
+    }
     return CalicoSession(
         api,
         installation=inspect(api),
@@ -79,6 +86,7 @@ def session(
         change=ChangeSettings(strategy=strategy, pool=DEFAULT_POOL, **change),
         shells=shells,
         on_change=(told if told is not None else []).append,
+        prove_hops=prove_hops,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from cluster_shapes import FAR, NODE1, NODE2, installation, pool
 
+from pytest_k8snet.calico.bgp import Bgp
 from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.installation import FelixSetting, Version
 from pytest_k8snet.calico.modes import CalicoMode
@@ -25,6 +26,7 @@ def decided(
     pool_name: str = POOL,
     original_mode: CalicoMode | None = None,
     underlay_routes_pods: bool = False,
+    despite_owners: bool = False,
     every_node: tuple[Node, ...] = (NODE1, NODE2),
     **found: Any,
 ) -> Decision:
@@ -36,6 +38,7 @@ def decided(
         pool_name=pool_name,
         original_mode=original_mode,
         underlay_routes_pods=underlay_routes_pods,
+        despite_owners=despite_owners,
     )
 
 
@@ -160,11 +163,14 @@ def test_row_6_dedicated_pools_are_written_through_the_shapes_group(
 def test_row_6_a_family_that_appears_is_announced() -> None:
     assert decided(VXLAN).notes == (
         "VXLAN gets enabled on every node: Felix restarts, and new pods get an MTU smaller by 50 "
-        "bytes",
+        "bytes; it restarts once more on a node whose tunnel address changes with it",
     )
     assert decided(VXLAN_CS, pools=(pool(mode=VXLAN),)).notes == ()
     # The MTU is everywhere that of the largest header already, or pinned.
-    restart = ("IPIP gets enabled on every node: Felix restarts",)
+    restart = (
+        "IPIP gets enabled on every node: Felix restarts; it restarts once more on a node whose "
+        "tunnel address changes with it",
+    )
     assert decided(IPIP, pools=(pool(mode=VXLAN),)).notes == restart
     assert decided(IPIP, mtu_bytes=1450).notes == restart
 
@@ -183,7 +189,8 @@ def test_row_6_before_v3_30_other_pods_may_get_addresses_of_the_runs_pools() -> 
 
 OPERATOR: dict[str, Any] = {
     "install": "operator",
-    "operator_pools": (pool().cidr,),
+    "operator_pools": {pool().cidr: {"encapsulation": "None"}},
+    "pools": (pool(labels={"app.kubernetes.io/managed-by": "tigera-operator"}),),
 }
 
 
@@ -211,7 +218,7 @@ def test_row_7_native_v3_needs_no_api_server() -> None:
 
 def test_row_7_a_pool_that_left_the_installation_is_refused() -> None:
     mine = pool(labels={"app.kubernetes.io/managed-by": "tigera-operator"})
-    error = refusal(strategy="in-place", install="operator", operator_pools=(), pools=(mine,))
+    error = refusal(strategy="in-place", install="operator", operator_pools={}, pools=(mine,))
     assert "no longer in its Installation" in error.problem
 
 
@@ -227,7 +234,7 @@ def test_row_7_degraded_pools_are_not_touched() -> None:
     [
         {"install": "manifest"},
         {**OPERATOR, "version": Version(3, 27, 5)},
-        {"install": "operator", "operator_pools": ()},
+        {"install": "operator", "operator_pools": {}},
     ],
 )
 def test_row_8_every_other_pool_is_written_directly(found: dict[str, Any]) -> None:
@@ -274,6 +281,8 @@ def test_row_9_ipip_without_bgp(version: tuple[int, int], setting: str, possible
         "version": Version(*version),
         "version_text": f"v{version[0]}.{version[1]}",
         "felix_cluster_routes": setting,
+        # One without encapsulation would lose its routes.
+        "pools": (pool(mode=IPIP_CS),),
     }
     if possible:
         assert decided(IPIP, **found).writer == "dedicated-pool"
@@ -331,7 +340,8 @@ def test_vxlan_needs_no_bgp(mode: CalicoMode) -> None:
 
 def test_row_11_vxlan_with_host_local_ipam_is_refused() -> None:
     assert refusal(VXLAN, ipam="HostLocal").found == "the IPAM plugin is host-local"
-    assert decided(IPIP, ipam="HostLocal").writer == "dedicated-pool"
+    # Nor gets any pod an address of another pool.
+    assert "No pod is known to get an address" in refusal(IPIP, ipam="HostLocal").problem
 
 
 def test_row_11_ipip_on_azure_is_refused() -> None:
@@ -416,19 +426,24 @@ def test_row_12_compares_with_the_mode_that_the_pool_was_in_before_the_run() -> 
     assert cut_off(NEVER, NEVER, original_mode=IPIP)
 
 
-def test_row_12_gives_way_to_the_users_word_or_to_peering_with_the_fabric() -> None:
+PEERING = Bgp(peers_outside=("tor (192.168.0.1)",))
+
+
+def test_row_12_gives_way_to_the_users_word_and_to_no_peering() -> None:
     for present in CalicoMode:
         told: dict[str, Any] = {"present": present, "every_node": ALL_NODES}
         assert not cut_off(NEVER, underlay_routes_pods=True, **told)
-        assert not cut_off(NEVER, underlay_peering=True, **told)
-
-
-def test_row_12_a_clouds_fabric_does_not_learn_from_bgp() -> None:
-    for peering in (False, True):
-        assert cut_off(VXLAN_CS, VXLAN, provider="gce", underlay_peering=peering) == (
-            "node1 -> node2, in one subnet, would go direct instead of by VXLAN, and the provider "
-            "is gce, whose underlay delivers no unknown addresses"
+        found = cut_off(NEVER, bgp=PEERING, **told)
+        assert found.endswith("; that it peers with tor (192.168.0.1) is no proof of that") or (
+            present is NEVER
         )
+
+
+def test_row_12_a_cloud_is_named() -> None:
+    assert cut_off(VXLAN_CS, VXLAN, provider="gce") == (
+        "node1 -> node2, in one subnet, would go direct instead of by VXLAN, and the provider "
+        "is gce, whose underlay delivers no unknown addresses"
+    )
     assert not cut_off(VXLAN_CS, VXLAN, provider="gce", underlay_routes_pods=True)
     # What the pool does already, it may do with another header.
     assert not cut_off(NEVER, VXLAN_CS, provider="aws")

@@ -37,7 +37,8 @@ def test_a_manifest_install_is_understood() -> None:
         ("default-ipv4-ippool", CalicoMode.IPIP_ALWAYS)
     ]
     assert found.dataplane == "iptables"
-    assert found.operator_pools == ()
+    assert found.operator_pools == {}
+    assert (found.ipam, found.node_agent, found.product) == ("Calico", True, "Calico")
     assert found.mtu_bytes is None
     assert not found.unknown
 
@@ -103,7 +104,7 @@ def test_an_operator_install_is_understood() -> None:
     api.create("/apis/operator.tigera.io/v1/installations", installation)
     found = inspect(api)
     assert (found.install, found.dataplane, found.mtu_bytes) == ("operator", "eBPF", 1430)
-    assert found.operator_pools == (IPv4Network("10.244.0.0/16"),)
+    assert [*found.operator_pools] == [IPv4Network("10.244.0.0/16")]
     assert found.operator_reverts(found.pools[0])
 
 
@@ -216,7 +217,11 @@ def test_the_mtu_is_unknown_where_something_that_may_set_it_could_not_be_read(un
 
 
 def test_the_config_map_gives_backend_mtu_and_ipam() -> None:
-    api = cluster()
+    network = (
+        '{"plugins": [{"type": "calico", "mtu": __CNI_MTU__, "ipam": {"type": "host-local"}}]}'
+    )
+    config = {"calico_backend": "vxlan", "veth_mtu": "1440", "cni_network_config": network}
+    api = cluster(config=config)
     daemons = "/apis/apps/v1/namespaces/kube-system/daemonsets"
     daemon = calico_node_daemon("bird", "v3.31.2")
     daemon["spec"]["template"]["spec"]["containers"][0]["env"] = [
@@ -227,18 +232,6 @@ def test_the_config_map_gives_backend_mtu_and_ipam() -> None:
     ]
     api.delete(f"{daemons}/calico-node")
     api.create(daemons, daemon)
-    config = '{"plugins": [{"type": "calico", "mtu": __CNI_MTU__, "ipam": {"type": "host-local"}}]}'
-    api.create(
-        "/api/v1/namespaces/kube-system/configmaps",
-        {
-            "metadata": {"name": "calico-config"},
-            "data": {
-                "calico_backend": "vxlan",
-                "veth_mtu": "1440",
-                "cni_network_config": config,
-            },
-        },
-    )
     found = inspect(api)
     assert (found.backend, found.mtu_bytes, found.ipam) == ("vxlan", 1440, "HostLocal")
 
@@ -334,24 +327,15 @@ def test_only_bgp_with_a_router_outside_counts_as_peering_with_the_fabric(
         "bgppeers",
         [reflectors, {"metadata": {"name": "x"}, "spec": peer}],
     )
-    assert inspect(api).underlay_peering is outside
+    assert bool(inspect(api).bgp.peers_outside) is outside
 
 
-def test_without_bird_nobody_speaks_bgp_and_without_nodes_nobody_is_told_from_them() -> None:
+def test_without_bird_nobody_speaks_bgp() -> None:
     peers = [{"metadata": {"name": "tor"}, "spec": {"peerIP": "192.168.0.1"}}]
-    api = cluster()
-    serve(api, "crd.projectcalico.org/v1", "bgppeers", peers)
-    assert inspect(api).underlay_peering
-
-    def refuse(method: str, path: str) -> None:
-        if path == "/api/v1/nodes":
-            raise ForbiddenError('user "tester" may not list nodes', status=403)
-
-    api.refuse = refuse
-    assert not inspect(api).underlay_peering
-    api = cluster(backend="vxlan")
-    serve(api, "crd.projectcalico.org/v1", "bgppeers", peers)
-    assert not inspect(api).underlay_peering
+    for backend in ("bird", "vxlan"):
+        api = cluster(backend=backend)
+        serve(api, "crd.projectcalico.org/v1", "bgppeers", peers)
+        assert bool(inspect(api).bgp.peers_outside) is (backend == "bird")
 
 
 def test_all_nodes_are_known_also_those_that_take_no_pods() -> None:

@@ -96,7 +96,7 @@ def across_subnets() -> StoreApi:
         (with_wireguard, BOTH, IPIP, DEFAULT_POOL, "WireGuard carries the pods' traffic"),
         (migrating, BOTH, VXLAN, DEFAULT_POOL, "Calico's datastore is being migrated"),
         (lambda: with_felix(ipipEnabled=False), BOTH, IPIP, DEFAULT_POOL, "would be a black hole"),
-        (without_daemon, BOTH, VXLAN, DEFAULT_POOL, "It is unknown whether Calico routes"),
+        (without_daemon, BOTH, VXLAN, DEFAULT_POOL, "Calico does not route the pods"),
         (degraded, IN_PLACE, VXLAN, DEFAULT_POOL, "The operator's pools are degraded"),
         (across_subnets, IN_PLACE, NEVER, DEFAULT_POOL, "could cut the pods of this cluster off"),
     ],
@@ -172,6 +172,7 @@ def test_a_cluster_that_can_is_written_to() -> None:
         shells={},
         on_change=lambda change: None,
         modes=[VXLAN],
+        prove_hops=lambda *_: None,
     ) as calico:
         assert calico.enter(VXLAN).mode is VXLAN
     assert {"GET", "POST", "PATCH", "DELETE"} <= {method for method, _ in api.requests}

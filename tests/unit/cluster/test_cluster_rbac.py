@@ -73,7 +73,7 @@ def test_each_level_needs_the_first_and_none_of_the_others() -> None:
 
     assert of("service").isdisjoint(of("dedicated") | of("in-place"))
     pools = "ippools.crd.projectcalico.org"
-    assert {f"create {pools}", f"delete {pools}"} <= of("dedicated") - of("in-place")
+    assert {f"create {pools}", f"delete {pools}"} <= of("dedicated") & of("in-place")
     assert {f"patch {pools}", "get leases.coordination.k8s.io k8snet-switcher"} <= of("in-place")
 
 

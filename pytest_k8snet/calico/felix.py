@@ -1,0 +1,180 @@
+"""What Felix is configured to: FelixConfigurations of every scope, and calico-node's environment.
+
+Pure. Felix takes each setting from the first of these that has it (``SourcesInDescendingOrder`` in
+``felix/config/config_params.go``, v3.31): its environment, the FelixConfiguration of its node
+(``node.NAME``), one whose nodeSelector selects the node (v3.32), ``default``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from pytest_k8snet.calico.installation import DEFAULT_VNI, FelixSetting
+from pytest_k8snet.calico.modes import Family
+from pytest_k8snet.calico.selectors import SelectorError, selects
+from pytest_k8snet.tools.capture import VXLAN_PORT
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.nodes import Node
+
+#: The DaemonSet whose environment is Felix's.
+DAEMON_TOPIC = "DaemonSet calico-node"
+
+
+#: Fields whose variable is not ``FELIX_`` and the field's name (``confignamev1`` in
+#: ``api/pkg/apis/projectcalico/v3/felixconfig.go``, v3.32).
+_VARIABLES = {"ipipEnabled": "FELIX_IPINIPENABLED", "ipipMTU": "FELIX_IPINIPMTU"}
+_MTUS = (
+    *("mtuIfacePattern", "ipipMTU", "vxlanMTU", "vxlanMTUV6", "wireguardMTU", "wireguardMTUV6"),
+)
+
+
+class FelixFacts(TypedDict, total=False):
+    """The fields of an Installation that Felix's settings decide."""
+
+    vxlan_enabled: tuple[FelixSetting, ...]
+    ipip_enabled: tuple[FelixSetting, ...]
+    vxlan_port: int
+    vxlan_vni: int
+    felix_cluster_routes: str
+    wireguard: bool
+    wireguard_v6: bool
+    mtu_settings: tuple[FelixSetting, ...]
+    dataplane: str
+    felix_trouble: Mapping[Family, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Felix:
+    """Felix's explicit settings, wherever they are."""
+
+    configs: Sequence[Mapping[str, Any]] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    nodes: Sequence[Node] = ()
+
+    def facts(self, network: Mapping[str, Any]) -> FelixFacts:
+        """What follows for an Installation.
+
+        Args:
+            network: ``spec.calicoNetwork`` of the operator's Installation; empty without one.
+        """
+        facts: FelixFacts = {
+            "vxlan_enabled": self.settings("vxlanEnabled"),
+            "ipip_enabled": self.settings("ipipEnabled"),
+            "felix_cluster_routes": self._cluster_routes(network),
+            "wireguard": self._on("wireguardEnabled"),
+            "wireguard_v6": self._on("wireguardEnabledV6"),
+            # Manifests write a 0 where Felix is to derive it.
+            "mtu_settings": tuple(
+                one for key in _MTUS for one in self.settings(key) if one.value != "0"
+            ),
+            "vxlan_port": self._number("vxlanPort", VXLAN_PORT),
+            "vxlan_vni": self._number("vxlanVNI", DEFAULT_VNI),
+            "felix_trouble": dict(self._troubles()),
+        }
+        dataplane = self._dataplane()
+        if dataplane and not network.get("linuxDataplane"):
+            facts["dataplane"] = dataplane
+        return facts
+
+    def settings(self, key: str) -> tuple[FelixSetting, ...]:
+        """All values of a setting; the environment wins over every FelixConfiguration."""
+        variable = _VARIABLES.get(key, f"FELIX_{key.upper()}")
+        for name, value in self.environment.items():
+            # Felix reads its variables in any case (``felix/config/env_var_loader.go``, v3.31).
+            if name.upper() == variable and value:
+                return (FelixSetting(value=value, where=f"{variable} of {DAEMON_TOPIC}"),)
+        return tuple(
+            FelixSetting(
+                value=_as_text(config["spec"][key]),
+                where=f"{key} of FelixConfiguration {config['metadata']['name']}",
+            )
+            for config in self.configs
+            if (config.get("spec") or {}).get(key) is not None
+        )
+
+    def _on(self, key: str) -> bool:
+        """Whether something is switched on anywhere."""
+        return any(not one.off for one in self.settings(key))
+
+    def _of_each_node(self, key: str) -> dict[str, FelixSetting | None]:
+        """The setting that each node's Felix has; None where nothing sets it."""
+        found = self.settings(key)
+        if not found or found[0].where.endswith(DAEMON_TOPIC):
+            return {node.name: found[0] if found else None for node in self.nodes}
+        at = {one.where.rpartition(" ")[2]: one for one in found}
+        return {node.name: self._of_node(node, at) for node in self.nodes}
+
+    def _of_node(self, node: Node, at: Mapping[str, FelixSetting]) -> FelixSetting | None:
+        if own := at.get(f"node.{node.name}"):
+            return own
+        for config in self.configs:
+            selector = (config.get("spec") or {}).get("nodeSelector")
+            name = str(config["metadata"]["name"])
+            if selector and name in at and _selects(str(selector), node):
+                return at[name]
+        return at.get("default")
+
+    def _number(self, key: str, default: int) -> int:
+        """The value that the nodes have; ``_troubles`` tells where they differ."""
+        settings = self._of_each_node(key).values() if self.nodes else self.settings(key)
+        texts = {one.value if one else str(default) for one in settings}
+        return int(texts.pop()) if len(texts) == 1 and min(texts).isdecimal() else default
+
+    def _troubles(self) -> Iterator[tuple[Family, str]]:
+        """What of Felix's settings is not followed here, per family that it breaks."""
+        for key in ("vxlanPort", "vxlanVNI"):
+            values = {
+                name: one.value if one else "" for name, one in self._of_each_node(key).items()
+            }
+            if len(set(values.values())) > 1:
+                told = ", ".join(f"{name} {value or 'default'}" for name, value in values.items())
+                yield "vxlan", f"the nodes differ in Felix's {key}, so they cannot hear: {told}"
+        for key, wrong in _UNFOLLOWED.items():
+            for setting in self.settings(key):
+                if wrong(setting):
+                    yield "none", f"{setting.where} is {setting.value}"
+
+    def _cluster_routes(self, network: Mapping[str, Any]) -> str:
+        """``programClusterRoutes``, as set here or by the operator; empty where unset."""
+        settings = self.settings("programClusterRoutes")
+        if settings:
+            return settings[0].value
+        return {"Felix": "Enabled", "BIRD": "Disabled", "FelixIPIPOnly": "EnabledIPIPOnly"}.get(
+            str(network.get("clusterRoutingMode")), ""
+        )
+
+    def _dataplane(self) -> str:
+        """The dataplane, where it is not the default."""
+        if any(setting.off for setting in self.settings("useInternalDataplaneDriver")):
+            return "VPP"
+        if self._on("bpfEnabled"):
+            return "eBPF"
+        modes = self.settings("nftablesMode")
+        return "nftables" if any(mode.value == "Enabled" for mode in modes) else ""
+
+
+def _no_cali(setting: FelixSetting) -> bool:
+    return "cali" not in setting.value.split(",")
+
+
+#: Settings under which routes or devices are not what proofs look for, whatever the mode.
+_UNFOLLOWED: Mapping[str, Callable[[FelixSetting], bool]] = {
+    # The pods' own devices are told by their name.
+    "interfacePrefix": _no_cali,
+    # Felix then programs no routes.
+    "routeSyncDisabled": lambda setting: not setting.off,
+}
+
+
+def _selects(selector: str, node: Node) -> bool:
+    try:
+        return selects(selector, node.labels)
+    except SelectorError:
+        return False
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

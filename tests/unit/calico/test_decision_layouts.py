@@ -1,0 +1,617 @@
+"""Layouts of clusters as people have them: what is offered, refused and written, and why.
+
+Each belief about Calico or Kubernetes names the file that it is from; ``v3.x`` are tags of
+projectcalico/calico, and ``operator`` is tigera/operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from cluster_shapes import (
+    CNI_CONFIG,
+    DEFAULT_POOL,
+    calico_node_daemon,
+    cluster,
+    installation_object,
+    raw_pool,
+    serve,
+)
+from store_api import StoreApi
+
+from pytest_k8snet.calico.decision import Strategy, decide
+from pytest_k8snet.calico.detect import inspect
+from pytest_k8snet.calico.installation import Installation, Version
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.errors import ModeUnavailableError
+
+NEVER = CalicoMode.NEVER
+VXLAN, VXLAN_CS = CalicoMode.VXLAN_ALWAYS, CalicoMode.VXLAN_CROSS_SUBNET
+IPIP, IPIP_CS = CalicoMode.IPIP_ALWAYS, CalicoMode.IPIP_CROSS_SUBNET
+
+V1 = "crd.projectcalico.org/v1"
+OWNED = {"app.kubernetes.io/managed-by": "tigera-operator"}
+LEFT_OVER = "Calico's pools are left over"
+DAEMONS = "/apis/apps/v1/namespaces"
+
+Change = Callable[[StoreApi], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A cluster, and what is said of it.
+
+    ``offers`` has, for a strategy and a mode, a part of the reason why it is refused; empty where
+    it is offered.
+    """
+
+    source: str
+    offers: dict[tuple[Strategy, CalicoMode], str]
+    cluster: dict[str, Any] = field(default_factory=dict)
+    change: Change = lambda api: None
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: str = ""
+
+
+# -- How a cluster is made another -----------------------------------------------------------------
+
+
+def environment(namespace: str = "kube-system", *, image: str = "", **env: str) -> Change:
+    """calico-node with more of an environment."""
+
+    def change(api: StoreApi) -> None:
+        path = f"{DAEMONS}/{namespace}/daemonsets"
+        backend = env.pop("CALICO_NETWORKING_BACKEND", "bird")
+        daemon = calico_node_daemon(backend, "v3.28.1", **env)
+        if image:
+            daemon["spec"]["template"]["spec"]["containers"][0]["image"] = image
+        api.delete(f"{path}/calico-node")
+        api.create(path, daemon)
+
+    return change
+
+
+def another_cni(namespace: str, name: str) -> Change:
+    """No calico-node, but another plugin's DaemonSet."""
+
+    def change(api: StoreApi) -> None:
+        api.delete(f"{DAEMONS}/kube-system/daemonsets/calico-node")
+        if namespace != "kube-system":
+            api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+        if name:
+            daemon = calico_node_daemon("bird", "v1")
+            daemon["metadata"]["name"] = name
+            api.create(f"{DAEMONS}/{namespace}/daemonsets", daemon)
+
+    return change
+
+
+def node_ranges(api: StoreApi) -> None:
+    """Give each node a range, as kube-controller-manager does for host-local IPAM."""
+    for number, node in enumerate(api.store.list("nodes")):
+        node["spec"]["podCIDRs"] = [f"10.244.{number}.0/24"]
+        api.store.update("nodes", node)
+
+
+def annotated_nodes(**annotations: str) -> Change:
+    def change(api: StoreApi) -> None:
+        api.delete(f"{DAEMONS}/kube-system/daemonsets/calico-node")
+        for node in api.store.list("nodes"):
+            node["metadata"]["annotations"] |= annotations
+            api.store.update("nodes", node)
+
+    return change
+
+
+def felix(name: str = "default", **spec: Any) -> Change:
+    def change(api: StoreApi) -> None:
+        body = {"metadata": {"name": name}, "spec": spec}
+        api.create(f"/apis/{V1}/felixconfigurations", body)
+
+    return change
+
+
+def served(plural: str, *specs: dict[str, Any], group: str = V1, name: str = "default") -> Change:
+    """More objects of Calico, of a kind that the store does not know."""
+
+    def change(api: StoreApi) -> None:
+        serve(api, group, plural, [{"metadata": {"name": name}, "spec": spec} for spec in specs])
+
+    return change
+
+
+def operated(
+    *, spec: dict[str, Any] | None = None, marks: dict[str, Any] | None = None, **network: Any
+) -> Change:
+    """An Installation, with more in its spec and metadata."""
+
+    def change(api: StoreApi) -> None:
+        body = installation_object(**network)
+        body["spec"] |= spec or {}
+        body["metadata"] |= marks or {}
+        api.create("/apis/operator.tigera.io/v1/installations", body)
+
+    return change
+
+
+def all_of(*changes: Change) -> Change:
+    def change(api: StoreApi) -> None:
+        for one in changes:
+            one(api)
+
+    return change
+
+
+def information(**spec: str) -> Change:
+    def change(api: StoreApi) -> None:
+        api.patch(f"/apis/{V1}/clusterinformations/default", {"spec": spec})
+
+    return change
+
+
+def labelled_nodes(api: StoreApi) -> None:
+    """Two racks: node1, node2 and node3 in racks 1, 2 and 2."""
+    for node, rack in zip(api.store.list("nodes"), "122", strict=True):
+        node["metadata"]["labels"]["rack"] = rack
+        api.store.update("nodes", node)
+
+
+def rack(number: str, cidr: str, mode: CalicoMode) -> dict[str, Any]:
+    return raw_pool(f"rack{number}", cidr, mode, nodeSelector=f"rack == '{number}'")
+
+
+def block(cidr: str, node: str, *, pod: bool = False) -> dict[str, Any]:
+    attributes = [{"handle_id": "x", "secondary": {"pod": "a", "namespace": "b"}}] if pod else []
+    return {"cidr": cidr, "affinity": f"host:{node}", "attributes": attributes}
+
+
+def everything(reason: str) -> dict[tuple[Strategy, CalicoMode], str]:
+    """Refused for one reason, whatever is allowed and wanted."""
+    strategies: tuple[Strategy, ...] = ("none", "dedicated", "in-place")
+    return {(strategy, mode): reason for strategy in strategies for mode in (NEVER, VXLAN, IPIP)}
+
+
+VXLAN_POOL = {"pools": (raw_pool(mode=VXLAN),)}
+OPERATOR: dict[str, Any] = {"install": "operator", "shape": "B"}
+OWNED_POOL = {"pools": (raw_pool(mode=VXLAN_CS, labels=OWNED),)}
+GITOPS = "kept as it is by somebody else"
+
+LAYOUTS: dict[str, Layout] = {
+    # -- Who gives pods their addresses -------------------------------------------------------
+    "kubespray with host-local IPAM": Layout(
+        source="kubespray roles/network_plugin/calico/templates/calico-node.yml.j2: USE_POD_CIDR; "
+        "v3.28.1 node/pkg/allocateip/allocateip.go: K8sUsePodCIDR",
+        cluster={"pools": (raw_pool(mode=IPIP),), "config": {"calico_backend": "bird"}},
+        change=environment(USE_POD_CIDR="true"),
+        facts={"ipam": "HostLocal"},
+        offers={
+            ("none", IPIP): "",
+            ("dedicated", IPIP): "host-local",
+            ("dedicated", NEVER): "host-local",
+            ("dedicated", VXLAN): "needs Calico IPAM",
+            ("in-place", NEVER): "cannot be proven before",
+            ("in-place", VXLAN): "needs Calico IPAM",
+        },
+    ),
+    "kubeadm with host-local IPAM": Layout(
+        source="v3.28.1 manifests/canal.yaml: usePodCidr in cni_network_config",
+        cluster={
+            "pools": (raw_pool(mode=IPIP),),
+            "config": {"cni_network_config": CNI_CONFIG.replace("calico-ipam", "host-local")},
+        },
+        facts={"ipam": "HostLocal"},
+        offers={("none", IPIP): "", ("dedicated", IPIP): "host-local"},
+    ),
+    "a CNI configuration that only the nodes have": Layout(
+        source="kubespray keeps it in /etc/cni/net.d/calico.conflist.template alone",
+        cluster={"config": {"calico_backend": "bird"}},
+        change=node_ranges,
+        facts={"ipam": "unknown"},
+        offers={
+            ("none", NEVER): "",
+            ("dedicated", VXLAN): "which plugin gives them",
+            ("in-place", VXLAN): "cannot be proven before",
+        },
+    ),
+    "the same, where nodes have no ranges": Layout(
+        source="v3.28.1 cni-plugin/internal/pkg/utils/utils.go: ReplaceHostLocalIPAMPodCIDRs",
+        cluster={"config": {"calico_backend": "bird"}},
+        facts={"ipam": "Calico"},
+        offers={("dedicated", VXLAN): ""},
+    ),
+    "the same, with pods in Calico's blocks": Layout(
+        source="v3.28.1 libcalico-go/lib/ipam/ipam.go: AttributePod",
+        cluster={"config": {"calico_backend": "bird"}},
+        change=all_of(node_ranges, served("ipamblocks", block("10.244.0.0/26", "node1", pod=True))),
+        facts={"ipam": "Calico"},
+        offers={("dedicated", VXLAN): ""},
+    ),
+    "the same, with nothing but tunnel addresses in them": Layout(
+        source="v3.28.1 node/pkg/allocateip/allocateip.go: attributes node and type",
+        cluster={"config": {"calico_backend": "bird"}},
+        change=all_of(node_ranges, served("ipamblocks", block("10.244.0.0/26", "node1"))),
+        facts={"ipam": "unknown"},
+        offers={("dedicated", VXLAN): "which plugin gives them"},
+    ),
+    "an IPAMConfig that allocates no blocks by itself": Layout(
+        source="v3.28.1 libcalico-go/lib/ipam/ipam.go: findOrClaimBlock, AutoAllocateBlocks",
+        change=served("ipamconfigs", {"autoAllocateBlocks": False, "strictAffinity": True}),
+        offers={
+            ("none", NEVER): "",
+            ("dedicated", VXLAN): "autoAllocateBlocks",
+            ("in-place", VXLAN): "cannot be proven",
+        },
+    ),
+    "an IPAMConfig with a limit that nobody can check": Layout(
+        source="v3.28.1 api/pkg/apis/projectcalico/v3/ipamconfig.go: MaxBlocksPerHost",
+        change=served("ipamconfigs", {"strictAffinity": True, "maxBlocksPerHost": 1}),
+        offers={("dedicated", VXLAN): "is 1, and that of node1 is unknown"},
+    ),
+    "an IPAMConfig whose limit is reached": Layout(
+        source="v3.28.1 api/pkg/apis/projectcalico/v3/ipamconfig.go: MaxBlocksPerHost",
+        change=all_of(
+            served("ipamblocks", block("10.244.0.0/26", "node2")),
+            served("ipamconfigs", {"strictAffinity": True, "maxBlocksPerHost": 1}),
+        ),
+        offers={("dedicated", VXLAN): "maxBlocksPerHost of the IPAMConfig is 1, and node2 have"},
+    ),
+    "an IPAMConfig with room under its limit": Layout(
+        source="v3.28.1 api/pkg/apis/projectcalico/v3/ipamconfig.go: MaxBlocksPerHost",
+        change=all_of(
+            served("ipamblocks", block("10.244.0.0/26", "node1"), block("10.244.0.64/26", "node2")),
+            served("ipamconfigs", {"strictAffinity": True, "maxBlocksPerHost": 4}),
+        ),
+        offers={("dedicated", VXLAN): ""},
+    ),
+    "addresses that cool down": Layout(
+        source="master (v3.33) api/pkg/apis/projectcalico/v3/ipamconfig.go: IPCooldownSeconds",
+        cluster={"shape": "C", "version": "v3.33.0"},
+        change=served(
+            "ipamconfigurations", {"ipCooldownSeconds": 600}, group="projectcalico.org/v3"
+        ),
+        offers={("dedicated", VXLAN): ""},
+        notes="ipCooldownSeconds is 600",
+    ),
+    # -- CRDs that are left over under another CNI --------------------------------------------
+    "Cilium, with Calico's CRDs left over": Layout(
+        source="cilium install/kubernetes/cilium/templates/cilium-agent/daemonset.yaml",
+        cluster=VXLAN_POOL,
+        change=another_cni("kube-system", "cilium"),
+        facts={"cni": "Cilium", "node_agent": False},
+        offers=everything(f"the CNI plugin is Cilium, and {LEFT_OVER}"),
+    ),
+    "GKE Dataplane V2": Layout(
+        source="GKE documentation, Dataplane V2: DaemonSet anetd",
+        cluster=VXLAN_POOL,
+        change=another_cni("kube-system", "anetd"),
+        offers=everything(f"the CNI plugin is GKE Dataplane V2, and {LEFT_OVER}"),
+    ),
+    "flannel": Layout(
+        source="flannel Documentation/kube-flannel.yml",
+        cluster=VXLAN_POOL,
+        change=another_cni("kube-flannel", "kube-flannel-ds"),
+        offers=everything(f"the CNI plugin is flannel, and {LEFT_OVER}"),
+    ),
+    "Weave Net": Layout(
+        source="weave prog/weave-kube/weave-daemonset-k8s-1.11.yaml",
+        cluster=VXLAN_POOL,
+        change=another_cni("kube-system", "weave-net"),
+        offers=everything(f"the CNI plugin is Weave Net, and {LEFT_OVER}"),
+    ),
+    "OpenShift with OVN-Kubernetes": Layout(
+        source="openshift/cluster-network-operator bindata/network/ovn-kubernetes",
+        cluster=VXLAN_POOL,
+        change=another_cni("openshift-ovn-kubernetes", "ovnkube-node"),
+        offers=everything(f"the CNI plugin is OVN-Kubernetes, and {LEFT_OVER}"),
+    ),
+    "k3s with its own flannel": Layout(
+        source="k3s pkg/agent/flannel: no DaemonSet; flannel pkg/subnet/kube/annotations.go",
+        cluster=VXLAN_POOL,
+        change=annotated_nodes(**{"flannel.alpha.coreos.com/backend-type": "vxlan"}),
+        offers=everything(f"the CNI plugin is flannel, and {LEFT_OVER}"),
+    ),
+    "no CNI that is known": Layout(
+        source="v3.28.1 manifests/calico.yaml: DaemonSet calico-node",
+        cluster=VXLAN_POOL,
+        change=another_cni("kube-system", ""),
+        offers=everything("no DaemonSet calico-node runs in calico-system or kube-system"),
+    ),
+    "Canal, as RKE2 installs it": Layout(
+        source="rancher/rke2-charts rke2-canal/templates/daemonset.yaml",
+        cluster=VXLAN_POOL,
+        change=another_cni("kube-system", "rke2-canal"),
+        offers=everything("it is Canal: flannel routes the pods"),
+    ),
+    "EKS with the VPC CNI, and Calico for policy only": Layout(
+        source="v3.28.1 manifests/calico-policy-only.yaml: CALICO_NETWORKING_BACKEND none",
+        cluster={"pools": ()},
+        change=environment(CALICO_NETWORKING_BACKEND="none", FELIX_INTERFACEPREFIX="eni"),
+        offers=everything("CALICO_NETWORKING_BACKEND is none"),
+    ),
+    "Azure CNI, and Calico for policy": Layout(
+        source="operator v1.34 api/v1/installation_types.go: PluginAzureVNET",
+        cluster=OPERATOR,
+        change=operated(spec={"cni": {"type": "AzureVNET", "ipam": {"type": "AzureVNET"}}}),
+        offers=everything("the CNI plugin is AzureVNET"),
+    ),
+    # -- Products and versions ----------------------------------------------------------------
+    "Calico Enterprise": Layout(
+        source="operator v1.34 api/v1/installation_types.go: TigeraSecureEnterprise",
+        cluster={**OPERATOR, **OWNED_POOL, "version": "v3.30.3"},
+        change=all_of(
+            information(cnxVersion="v3.21.2"),
+            operated(spec={"variant": "TigeraSecureEnterprise"}, encapsulation="VXLANCrossSubnet"),
+        ),
+        facts={"product": "Calico Enterprise", "version": Version(3, 30, 3)},
+        offers={("none", VXLAN_CS): "", ("dedicated", IPIP): "", ("in-place", IPIP): ""},
+    ),
+    "Calico Enterprise, built on nobody says what": Layout(
+        source="operator v1.44 api/v1/installation_types.go: CalicoEnterprise",
+        cluster={**OPERATOR, **OWNED_POOL, "version": "v3.33.1"},
+        change=all_of(
+            information(cnxVersion="v3.33.1"),
+            operated(spec={"variant": "CalicoEnterprise"}, encapsulation="VXLANCrossSubnet"),
+        ),
+        facts={"product": "Calico Enterprise", "version": None},
+        offers={
+            ("none", VXLAN_CS): "",
+            ("dedicated", IPIP): "",
+            ("in-place", IPIP): "It is unknown who owns pool",
+        },
+        notes="cannot keep a pool for pods that name it",
+    ),
+    "Calico Enterprise without an operator": Layout(
+        source="docs.tigera.io: image quay.io/tigera/cnx-node",
+        cluster={"version": ""},
+        change=environment(image="quay.io/tigera/cnx-node:v3.21.2"),
+        facts={"product": "Calico Enterprise", "version": None},
+        offers={("none", NEVER): "", ("dedicated", VXLAN): ""},
+        notes="cannot keep a pool for pods that name it",
+    ),
+    "native v3 CRDs by calico-node's word": Layout(
+        source="v3.32.0 libcalico-go/lib/backend/k8s/discovery.go: CalicoAPIGroup",
+        cluster={"shape": "B"},
+        change=environment(CALICO_API_GROUP="projectcalico.org/v3"),
+        facts={"shape": "C", "group": "projectcalico.org/v3"},
+        offers={("dedicated", VXLAN): ""},
+    ),
+    # -- What Felix is told --------------------------------------------------------------------
+    "another VNI and port": Layout(
+        source="v3.28.1 felix/config/config_params.go: VXLANVNI, VXLANPort",
+        cluster=VXLAN_POOL,
+        change=felix(vxlanVNI=8192, vxlanPort=8472),
+        facts={"vxlan_vni": 8192, "vxlan_port": 8472},
+        offers={("none", VXLAN): "", ("dedicated", VXLAN_CS): ""},
+    ),
+    "a VNI in the environment, which wins": Layout(
+        source="v3.31.2 felix/config/config_params.go: SourcesInDescendingOrder",
+        cluster=VXLAN_POOL,
+        change=all_of(environment(felix_VXLANVNI="8192"), felix(vxlanVNI=77)),
+        facts={"vxlan_vni": 8192},
+        offers={("none", VXLAN): ""},
+    ),
+    "a VNI of one node alone": Layout(
+        source="v3.31.2 felix/config/config_params.go: DatastorePerHost",
+        cluster=VXLAN_POOL,
+        change=felix("node.node2", vxlanVNI=77),
+        offers={
+            ("none", VXLAN): "the nodes differ in Felix's vxlanVNI",
+            ("dedicated", VXLAN_CS): "node1 default, node2 77, node3 default",
+            ("dedicated", IPIP): "",
+        },
+    ),
+    "a port for some nodes": Layout(
+        source="v3.32.1 api/pkg/apis/projectcalico/v3/felixconfig.go: NodeSelector",
+        cluster=VXLAN_POOL,
+        change=felix("edge", nodeSelector="has(rack)", vxlanPort=8472),
+        facts={"vxlan_port": 4789},
+        offers={("none", VXLAN): ""},
+    ),
+    "pods' devices of another name": Layout(
+        source="v3.28.1 felix/config/config_params.go: InterfacePrefix",
+        change=felix(interfacePrefix="azv"),
+        offers={("none", NEVER): "interfacePrefix of FelixConfiguration default is azv"},
+    ),
+    "pods' devices of another name as well": Layout(
+        source="v3.28.1 felix/config/config_params.go: InterfacePrefix is a list",
+        change=felix(interfacePrefix="azv,cali"),
+        offers={("none", NEVER): ""},
+    ),
+    "routes that Felix does not program": Layout(
+        source="v3.28.1 felix/config/config_params.go: RouteSyncDisabled",
+        cluster=VXLAN_POOL,
+        change=felix(routeSyncDisabled=True),
+        offers={("none", VXLAN): "routeSyncDisabled"},
+    ),
+    # -- Who programs the routes ---------------------------------------------------------------
+    "v3.31 without BGP, Felix programs routes": Layout(
+        source="v3.31.2 felix/dataplane/linux/int_dataplane.go: newNoEncapManager",
+        cluster={"backend": "vxlan", "version": "v3.31.2"},
+        change=felix(programClusterRoutes="Enabled"),
+        offers={
+            ("none", NEVER): "",
+            ("dedicated", NEVER): "",
+            ("dedicated", VXLAN): "would take the routes from pools that are not under test",
+            ("dedicated", IPIP): "default-ipv4-ippool (Never)",
+            ("in-place", VXLAN): "cannot be proven before",
+        },
+    ),
+    "v3.32 without BGP, Felix programs routes": Layout(
+        source="v3.32.1 felix/dataplane/linux/int_dataplane.go: newNoEncapManager",
+        cluster={"backend": "vxlan", "version": "v3.32.1"},
+        change=felix(programClusterRoutes="Enabled"),
+        offers={("dedicated", VXLAN): "would take the routes", ("dedicated", NEVER): ""},
+    ),
+    "v3.33 without BGP, Felix programs all routes": Layout(
+        source="master felix/dataplane/linux/int_dataplane.go: ProgramNoEncapClusterRoutes",
+        cluster={"backend": "vxlan", "version": "v3.33.0"},
+        change=felix(programClusterRoutes="Enabled"),
+        offers={("dedicated", VXLAN): "", ("dedicated", IPIP): "", ("dedicated", NEVER): ""},
+    ),
+    "v3.31 without BGP, all encapsulated": Layout(
+        source="v3.31.2 felix/dataplane/linux/int_dataplane.go: newNoEncapManager",
+        cluster={"backend": "vxlan", "version": "v3.31.2", **VXLAN_POOL},
+        change=felix(programClusterRoutes="Enabled"),
+        offers={
+            ("dedicated", NEVER): "vxlan enabled elsewhere, which bars it before v3.33",
+            ("dedicated", IPIP): "",
+        },
+    ),
+    "BIRD leaves the routes to a Felix that does not take them": Layout(
+        source="v3.32.0 confd/pkg/backends/calico/bgp_processor.go: programClusterRoutes",
+        cluster={"version": "v3.32.0", **VXLAN_POOL},
+        change=served("bgpconfigurations", {"programClusterRoutes": "Disabled"}),
+        offers={
+            ("dedicated", IPIP): "BIRD leaves them to Felix",
+            ("dedicated", NEVER): "BIRD leaves them to Felix",
+            ("dedicated", VXLAN_CS): "",
+        },
+    ),
+    "BIRD and Felix program the same routes": Layout(
+        source="v3.32.0 api/pkg/apis/projectcalico/v3/bgpconfig.go: ProgramClusterRoutes",
+        cluster={"version": "v3.32.0", "pools": (raw_pool(mode=IPIP),)},
+        change=felix(programClusterRoutes="Enabled"),
+        offers={
+            ("none", IPIP): "",
+            ("dedicated", IPIP_CS): "Both Felix and BIRD program the routes",
+            ("dedicated", VXLAN): "",
+        },
+    ),
+    "the mesh off, and nobody instead": Layout(
+        source="v3.28.1 confd/etc/calico/confd/templates/bird.cfg.template: node_mesh",
+        change=served("bgpconfigurations", {"nodeToNodeMeshEnabled": False}),
+        offers={
+            ("dedicated", IPIP): "nodeToNodeMeshEnabled of BGPConfiguration default is false",
+            ("in-place", IPIP): "nodeToNodeMeshEnabled",
+            ("dedicated", VXLAN): "",
+        },
+    ),
+    "the mesh off, and a route reflector": Layout(
+        source="v3.28.1 api/pkg/apis/projectcalico/v3/bgppeer.go: peerSelector",
+        change=all_of(
+            served("bgpconfigurations", {"nodeToNodeMeshEnabled": False}),
+            served("bgppeers", {"peerSelector": "has(kubernetes.io/hostname)"}, name="rr"),
+        ),
+        offers={("dedicated", IPIP): "", ("in-place", IPIP): ""},
+    ),
+    "a router that hears of the run's own pools": Layout(
+        source="v3.28.1 confd/etc/calico/confd/templates/bird_ipam.cfg.template: "
+        "calico_export_to_bgp_peers",
+        change=served("bgppeers", {"peerIP": "192.168.0.1", "filters": ["f"]}, name="tor"),
+        offers={("dedicated", IPIP): ""},
+        notes="outside the cluster: BGPPeer tor (192.168.0.1) (filters: f on BGPPeer tor)",
+    ),
+    "a pool that BGP tells nobody of": Layout(
+        source="v3.28.1 confd/etc/calico/confd/templates/bird_ipam.cfg.template: "
+        "reject_disabled_pools",
+        cluster={"pools": (raw_pool(mode=VXLAN, disableBGPExport=True),)},
+        offers={("in-place", IPIP): "disableBGPExport", ("dedicated", IPIP): ""},
+    ),
+    # -- Pools of racks -------------------------------------------------------------------------
+    "a pool for each rack": Layout(
+        source="v3.28.1 libcalico-go/lib/ipam/ipam.go: determinePools",
+        cluster={"pools": (rack("1", "10.1.0.0/16", VXLAN), rack("2", "10.2.0.0/16", VXLAN))},
+        change=labelled_nodes,
+        offers={("none", VXLAN): "", ("dedicated", IPIP): ""},
+    ),
+    "racks of different modes": Layout(
+        source="v3.28.1 libcalico-go/lib/ipam/ipam.go: determinePools",
+        cluster={"pools": (rack("1", "10.1.0.0/16", VXLAN), rack("2", "10.2.0.0/16", IPIP))},
+        change=labelled_nodes,
+        offers={
+            ("none", VXLAN): "Node node2 uses no pool in mode VXLAN-Always",
+            ("dedicated", VXLAN): "",
+        },
+    ),
+    # -- Who owns a pool --------------------------------------------------------------------------
+    "an unlabelled pool that differs from its entry": Layout(
+        source="operator v1.34 pkg/controller/ippool/pool_controller.go:253",
+        cluster={**OPERATOR, "pools": (raw_pool(mode=VXLAN),)},
+        change=operated(encapsulation="IPIP"),
+        offers={
+            ("in-place", IPIP): "encapsulation is VXLAN, in the Installation IPIP",
+            ("dedicated", IPIP): "",
+        },
+    ),
+    "an unlabelled pool that can never equal its entry": Layout(
+        source="operator v1.34 pkg/controller/ippool/pool_controller.go: FromProjectCalico",
+        cluster={**OPERATOR, "pools": (raw_pool(mode=NEVER),)},
+        change=operated(encapsulation="None"),
+        offers={("in-place", VXLAN): "encapsulation is unset, in the Installation None"},
+    ),
+    "an unlabelled pool that equals its entry": Layout(
+        source="operator v1.34 pkg/controller/ippool/pool_controller.go:253",
+        cluster={**OPERATOR, "pools": (raw_pool(mode=VXLAN),)},
+        change=operated(encapsulation="VXLAN", natOutgoing="Enabled"),
+        offers={("in-place", IPIP): ""},
+    ),
+    "a pool of Argo CD's": Layout(
+        source="argo-cd docs/user-guide/resource_tracking.md",
+        cluster={"pools": (raw_pool(mode=VXLAN, labels={"argocd.argoproj.io/instance": "net"}),)},
+        offers={
+            ("in-place", IPIP): "Argo CD (argocd.argoproj.io/instance: net)",
+            ("dedicated", IPIP): "",
+        },
+    ),
+    "a pool of Flux's": Layout(
+        source="fluxcd/kustomize-controller docs: kustomize.toolkit.fluxcd.io/name",
+        cluster={
+            "pools": (raw_pool(mode=VXLAN, labels={"kustomize.toolkit.fluxcd.io/name": "net"}),)
+        },
+        offers={("in-place", IPIP): "Flux (kustomize.toolkit.fluxcd.io/name: net)"},
+    ),
+    "an Installation of Helm's": Layout(
+        source="helm docs/chart_best_practices: meta.helm.sh/release-name",
+        cluster={**OPERATOR, **OWNED_POOL},
+        change=operated(
+            encapsulation="VXLANCrossSubnet",
+            marks={"annotations": {"meta.helm.sh/release-name": "calico"}},
+        ),
+        offers={
+            ("in-place", IPIP): "Helm (meta.helm.sh/release-name: calico)",
+            ("none", VXLAN_CS): "",
+        },
+    ),
+}
+
+
+def asked(found: Installation, strategy: Strategy, mode: CalicoMode) -> tuple[str, tuple[str, ...]]:
+    """Why it is refused, and what else is said; the reason is empty where it is offered."""
+    name = DEFAULT_POOL if found.pool(DEFAULT_POOL) else next((one.name for one in found.pools), "")
+    try:
+        decision = decide(
+            found,
+            strategy=strategy,
+            mode=mode,
+            nodes=found.nodes[:2],
+            pool_name=name,
+            underlay_routes_pods=True,
+        )
+    except ModeUnavailableError as error:
+        return error.brief, ()
+    written = {"none": ["nothing"], "dedicated": ["dedicated-pool"]}.get(
+        strategy, ["ippool", "installation"]
+    )
+    assert decision.writer in written
+    return "", decision.notes
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_what_is_offered_and_refused(layout: Layout) -> None:
+    api = cluster(**layout.cluster)
+    layout.change(api)
+    version = api.store.version
+    found = inspect(api)
+    for name, value in layout.facts.items():
+        assert getattr(found, name) == value, name
+    notes: list[str] = []
+    for (strategy, mode), reason in layout.offers.items():
+        told, said = asked(found, strategy, mode)
+        assert bool(told) is bool(reason), f"{strategy} {mode}: {told or 'offered'}"
+        assert reason in told
+        notes += said
+    assert layout.notes in "; ".join(notes)
+    assert api.store.version == version
