@@ -100,6 +100,11 @@ def _facts(calico: str, stored: str) -> list[Permission]:
         *_several("get", "clusterinformations", group=calico, **fact),
         *_several("list", "bgppeers", group=calico, **fact),
         *_several("list", "bgpconfigurations", group=calico, **fact),
+        # Named where a connection is refused or silent.
+        *_several("list", "globalnetworkpolicies", group=calico, **fact),
+        *_several("list", "hostendpoints", group=calico, **fact),
+        *_several("list", "networkpolicies", group=calico, optional=True),
+        *_several("list", "networkpolicies", group="networking.k8s.io", optional=True),
         *_several("list", "caliconodestatuses", group=calico, **fact),
         *_several("list", "ipamblocks", group=stored, **fact),
         # One kind, of another name in each group.

@@ -16,6 +16,7 @@ from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, Shell
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.policies import PolicyEnd, suspects
 from pytest_k8snet.calico.restore import sweep_dead_runs
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef
 from pytest_k8snet.cluster.api import Api
@@ -31,7 +32,13 @@ from pytest_k8snet.cluster.nodes import (
 from pytest_k8snet.cluster.pods import Pod, PodRequest, PodSettings
 from pytest_k8snet.cluster.services import WebService, existing_web_service, make_web_service
 from pytest_k8snet.cluster.workspace import Workspace
-from pytest_k8snet.errors import ForbiddenError, K8sNetError, NodesError, SettingsError
+from pytest_k8snet.errors import (
+    ForbiddenError,
+    K8sNetError,
+    NodesError,
+    NotConvergedError,
+    SettingsError,
+)
 from pytest_k8snet.measure.disruption import SwitchCost, Switches
 from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair, PodShell
 from pytest_k8snet.measure.facts import Machines, cluster_facts
@@ -345,7 +352,12 @@ class Run:
             return probed[-1]
 
         ends = prover.end(pair.client), prover.end(pair.server)
-        self._calico.converge(mode, *ends, probe=probe)
+        try:
+            self._calico.converge(mode, *ends, probe=probe)
+        except NotConvergedError as exc:
+            if said := self._suspects([pair.client, pair.server]):
+                exc.found = f"{exc.found}\n{said}"
+            raise
         self._converged.add(key)
         self._look_at_tunnels(mode, [ends[0].node, ends[1].node])
 
@@ -353,9 +365,9 @@ class Run:
         self, mode: CalicoMode, pool: PoolRef, hops: Sequence[tuple[Node, Node]]
     ) -> None:
         """Send payload between pods of a pool, on the nodes of each hop."""
-        nodes = list(dict.fromkeys(node.name for hop in hops for node in hop))
+        nodes = list({node.name: node for hop in hops for node in hop}.values())
         pods = self._workspace.ensure_pods(
-            [PodRequest(role="trial", node=node, pool=pool.name) for node in nodes]
+            [self._pod_request("trial", node, pool.name) for node in nodes]
         )
         try:
             ends = {pod.node: self._pod_endpoint(pod, pool.name, mode) for pod in pods}
@@ -364,6 +376,13 @@ class Run:
                 self._converge(pool, mode, pair)
         finally:
             self._workspace.delete_pods(pods)
+
+    def _suspects(self, endpoints: Sequence[Endpoint]) -> str:
+        """Name the policies that may keep packets from these endpoints; empty if there is none."""
+        pods = [one.shell.pod for one in endpoints if isinstance(one.shell, PodShell)]
+        ends = [PolicyEnd.of_pod(self.api, pod) for pod in pods]
+        found = suspects(self.api, self.installation.group, ends)
+        return f"policies that may stand in the way: {'; '.join(found)}" if found else ""
 
     def _pair(self, scene: str, client: Endpoint, server: Endpoint, mode: Mode | None) -> Pair:
         nodes = (client.node, server.node)
@@ -462,6 +481,7 @@ class Run:
         nodes_by_name = {node.name: node for node in self.nodes}
         self.sampler.prover = PathProver(self._calico, nodes_by_name, wire=self.spec.wire_proof)
         self.sampler.quiet_period = self._calico.silence
+        self.sampler.suspects = self._suspects
         self._look_at_machines(under_test)
 
     def _list_nodes(self) -> list[Node]:

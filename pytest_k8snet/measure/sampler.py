@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -71,12 +72,14 @@ class Sampler:
     Attributes:
         prover: proves the path of a sample; None where there is no cluster.
         quiet_period: keeps whatever else talks to the cluster from doing so for some seconds.
+        suspects: names what may keep packets from these endpoints; empty if nothing is known.
     """
 
     def __init__(self, observer: Observer, prover: PathProver | None = None) -> None:
         self._observer = observer
         self.prover = prover
         self.quiet_period: Callable[[float], AbstractContextManager[object]] = nullcontext
+        self.suspects: Callable[[Sequence[Endpoint]], str] = lambda endpoints: ""
         first = random.randrange(len(_PORTS))
         self._ports: Iterator[int] = itertools.cycle([*_PORTS[first:], *_PORTS[:first]])
 
@@ -115,7 +118,7 @@ class Sampler:
         about = {"tool": tool.name, **pair.facts(), "command": list(argv), "warmup": warmup}
         self._observer.started(text, tool.usual_seconds(options))
         try:
-            with _during(text, *ends):
+            with _during(text, *ends, suspects=self.suspects):
                 started, done = self._run(pair.client, argv, tool.limit_seconds(options))
                 result = tool.parse(_output(done), options)
         except K8sNetError as exc:
@@ -188,11 +191,20 @@ def _output(done: Completed) -> Output:
     return Output(stdout=done.stdout, stderr=done.stderr, exit_code=done.exit_code)
 
 
+#: What tools say where nothing came back, or a refusal.
+_UNHEARD = re.compile(r"refused|timed out|unreachable|no route|unable to connect|reset", re.I)
+
+
 @contextmanager
-def _during(text: str, *endpoints: Endpoint) -> Iterator[None]:
+def _during(
+    text: str,
+    *endpoints: Endpoint,
+    suspects: Callable[[Sequence[Endpoint]], str] = lambda endpoints: "",
+) -> Iterator[None]:
     """Let an error say what was being done when it arose.
 
-    A tool only knows that its peer or its own process went away; where a pod did, that is said.
+    A tool only knows that its peer or its own process went away; where a pod did, that is said, and
+    where the peer was never heard, what may have kept it.
     """
     try:
         yield
@@ -201,6 +213,8 @@ def _during(text: str, *endpoints: Endpoint) -> Iterator[None]:
         if isinstance(exc, ToolError):
             troubles = (endpoint.trouble(exc.brief) for endpoint in endpoints)
             error = next(filter(None, troubles), exc)
+            if error is exc and _UNHEARD.search(exc.brief) and (said := suspects(endpoints)):
+                exc.found = f"{exc.found}\n{said}".strip()
         error.during = error.during or text
         if error is exc:
             raise

@@ -13,7 +13,7 @@ from notebook import Notebook
 from pytest_k8snet import Mbit
 from pytest_k8snet.calico.path import PathProof
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.errors import PathError
+from pytest_k8snet.errors import PathError, ToolError
 from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair, UrlPair
 from pytest_k8snet.measure.sampler import Sampler
 from pytest_k8snet.tools.curl import CurlOptions
@@ -119,3 +119,21 @@ def test_requests_are_made_in_a_quiet_period(
     silent, runs, over = quiet
     assert over == "over"
     assert silent.removeprefix("quiet ") == runs.removeprefix("runs ")
+
+
+def test_a_refused_connection_names_what_may_have_kept_it(
+    pair: Pair, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A policy that rejects looks to the client as a server that does not listen.
+    monkeypatch.setattr(sampler, "_start_server", lambda tool, server: 1)
+    asked: list[str] = []
+
+    def suspects(endpoints: Sequence[Endpoint]) -> str:
+        asked.extend(endpoint.name for endpoint in endpoints)
+        return "policies that may stand in the way: NetworkPolicy tests/default-deny (Ingress)"
+
+    sampler.suspects = suspects
+    with pytest.raises(ToolError) as caught:
+        pair.iperf3(**SHORT)
+    assert asked == [pair.client.name, pair.server.name]
+    assert caught.value.found.endswith("NetworkPolicy tests/default-deny (Ingress)")

@@ -1,0 +1,213 @@
+"""Which policies may be what keeps packets from a pod or a node, by their names.
+
+Asked only after a connection was refused or stayed silent: nothing here says that a policy *did*
+drop a packet, only that it is about this end and does not plainly let it through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.calico.installation import ApiGroup, annotations_of, calico_path, labels_of
+from pytest_k8snet.calico.selectors import SelectorError, selects
+from pytest_k8snet.cluster.api_errors import collection, object_path
+from pytest_k8snet.errors import K8sNetError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+    from pytest_k8snet.cluster.pods import Pod
+
+#: The profile that lets everything through; host endpoints that Calico makes itself have it
+#: (``kube-controllers/pkg/controllers/node/hostendpoints.go``, v3.28).
+_ALLOWING_PROFILE = "projectcalico-default-allow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyEnd:
+    """What policies select: a pod, or a node's own network."""
+
+    node: str
+    #: Empty for a node's own network.
+    namespace: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_pod(cls, api: Api, pod: Pod) -> PolicyEnd:
+        """A pod of a run, with the labels that it has by now; one of the host network is a node."""
+        if pod.host_network:
+            return cls(node=pod.node)
+        path = object_path(collection("pods", namespace=pod.namespace), pod.name)
+        labels: dict[str, str] = {}
+        with suppress(K8sNetError):
+            labels = labels_of(api.get(path))
+        return cls(node=pod.node, namespace=pod.namespace, labels=labels)
+
+    @property
+    def is_pod(self) -> bool:
+        """Whether it is a pod with an address of its own."""
+        return bool(self.namespace)
+
+
+def suspects(api: Api, group: ApiGroup | None, ends: Sequence[PolicyEnd]) -> list[str]:
+    """Name the policies that are about these ends and do not let everything through.
+
+    Args:
+        api: the connection.
+        group: the group through which Calico's policies are read; None without Calico.
+        ends: both ends of the connection.
+
+    Returns:
+        One line for each; also for what could not be read.
+    """
+    found: dict[str, None] = {}
+    reader = _Reader(api)
+    for end in ends:
+        if end.is_pod:
+            found |= dict.fromkeys(_of_kubernetes(reader, end))
+        if group is not None:
+            found |= dict.fromkeys(_of_calico(reader, group, end))
+    return [*found, *reader.unread]
+
+
+class _Reader:
+    """Lists each collection once; what may not be read is a line of its own."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._lists: dict[str, list[dict[str, Any]]] = {}
+        self.unread: list[str] = []
+
+    def list(self, path: str, what: str) -> list[dict[str, Any]]:
+        if path not in self._lists:
+            try:
+                self._lists[path] = self._api.list(path)
+            except K8sNetError as exc:
+                self._lists[path] = []
+                if getattr(exc, "status", None) != 404:
+                    self.unread.append(f"{what} could not be read: {exc.problem}")
+        return self._lists[path]
+
+    def labels_of_namespace(self, name: str) -> dict[str, str]:
+        """The labels of a namespace; those that Kubernetes gives it where they are not told."""
+        known = {"kubernetes.io/metadata.name": name, "projectcalico.org/name": name}
+        try:
+            raw = self._api.get(object_path(collection("namespaces"), name))
+        except K8sNetError:
+            return known
+        return {**labels_of(raw), **known}
+
+
+# -- NetworkPolicies of Kubernetes -----------------------------------------------------------------
+
+
+def _of_kubernetes(reader: _Reader, end: PolicyEnd) -> Iterator[str]:
+    path = collection(
+        "networkpolicies", group="networking.k8s.io", version="v1", namespace=end.namespace
+    )
+    for raw in reader.list(path, f"NetworkPolicies of {end.namespace}"):
+        spec = raw.get("spec") or {}
+        if not _matches(spec.get("podSelector") or {}, end.labels):
+            continue
+        for direction, rules in (("Ingress", "ingress"), ("Egress", "egress")):
+            types = spec.get("policyTypes") or [
+                "Ingress",
+                *(["Egress"] if "egress" in spec else []),
+            ]
+            if direction in types and not any(not rule for rule in spec.get(rules) or ()):
+                yield f"NetworkPolicy {end.namespace}/{raw['metadata']['name']} ({direction})"
+
+
+def _matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether a LabelSelector of Kubernetes selects these labels."""
+    wanted = selector.get("matchLabels") or {}
+    return all(labels.get(key) == value for key, value in wanted.items()) and all(
+        _holds(one, labels) for one in selector.get("matchExpressions") or ()
+    )
+
+
+def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(expression["key"]), expression.get("values") or ()
+    return {
+        "In": value in values,
+        "NotIn": value not in values,
+        "Exists": value is not None,
+        "DoesNotExist": value is None,
+    }.get(str(expression.get("operator")), False)
+
+
+# -- Policies and host endpoints of Calico ---------------------------------------------------------
+
+
+def _of_calico(reader: _Reader, group: ApiGroup, end: PolicyEnd) -> Iterator[str]:
+    everywhere = reader.list(calico_path(group, "globalnetworkpolicies"), "GlobalNetworkPolicies")
+    if not end.is_pod:
+        yield from _of_host(reader, group, end, everywhere)
+        return
+    labels = {
+        **end.labels,
+        "projectcalico.org/namespace": end.namespace,
+        "projectcalico.org/orchestrator": "k8s",
+    }
+    place = f"{calico_path(group, 'networkpolicies').removesuffix('networkpolicies')}namespaces"
+    own = reader.list(f"{place}/{end.namespace}/networkpolicies", "Calico's NetworkPolicies")
+    for kind, policies in (("NetworkPolicy of Calico", own), ("GlobalNetworkPolicy", everywhere)):
+        for raw in policies:
+            spec = raw.get("spec") or {}
+            spaces = str(spec.get("namespaceSelector") or "")
+            if spaces and not _selected(spaces, reader.labels_of_namespace(end.namespace)):
+                continue
+            if _selected(str(spec.get("selector") or ""), labels):
+                yield from _closing(kind, raw)
+
+
+def _of_host(
+    reader: _Reader,
+    group: ApiGroup,
+    end: PolicyEnd,
+    everywhere: Iterable[Mapping[str, Any]],
+) -> Iterator[str]:
+    for raw in reader.list(calico_path(group, "hostendpoints"), "HostEndpoints"):
+        spec = raw.get("spec") or {}
+        if spec.get("node") != end.node:
+            continue
+        labels = labels_of(raw)
+        about = [
+            policy
+            for policy in everywhere
+            if _selected(str((policy.get("spec") or {}).get("selector") or ""), labels)
+        ]
+        if not about and _ALLOWING_PROFILE not in (spec.get("profiles") or ()):
+            # Without a policy, only the failsafe ports are open.
+            yield f"HostEndpoint {raw['metadata']['name']} of {end.node}, which no policy opens"
+        for policy in about:
+            yield from _closing(
+                f"HostEndpoint {raw['metadata']['name']} by GlobalNetworkPolicy", policy
+            )
+
+
+def _closing(kind: str, raw: Mapping[str, Any]) -> Iterator[str]:
+    """A policy of Calico's for each direction in which it does not let everything through."""
+    spec = raw.get("spec") or {}
+    types = spec.get("types") or ["Ingress", *(["Egress"] if spec.get("egress") else [])]
+    for direction, rules in (("Ingress", "ingress"), ("Egress", "egress")):
+        first: Mapping[str, Any] = next(iter(spec.get(rules) or ()), {})
+        open_ = first.get("action") == "Allow" and not set(first) - {"action", "metadata"}
+        if direction in types and not open_:
+            yield f"{kind} {_name(raw)} ({direction})"
+
+
+def _name(raw: Mapping[str, Any]) -> str:
+    """The name that users know; the v1 view puts the tier in front of it."""
+    name = str(raw["metadata"]["name"])
+    return annotations_of(raw).get("projectcalico.org/name", name)
+
+
+def _selected(selector: str, labels: Mapping[str, str]) -> bool:
+    try:
+        return selects(selector, labels)
+    except SelectorError:
+        # Who cannot be ruled out is named.
+        return True
