@@ -247,8 +247,11 @@ def _route_findings(
     for moment, snapshot in (("before", before), ("after", after)):
         sender = snapshot.node_state(direction.sender)
         receiver = snapshot.node_state(direction.receiver)
-        if moment == "before" and not sender.kernel.knows(direction.destination):
-            continue  # an address that showed in this very sample
+        if not sender.kernel.knows(direction.destination):
+            # An address that showed in this very sample, or not even then.
+            if moment == "after":
+                gaps.append(f"{sender.node.name} was not asked how {direction.destination} goes")
+            continue
         found = list(direction_mismatches(direction, snapshot))
         way = sender.kernel.way(direction.destination, receiver.node.address)
         if way.tunnel and "pod" not in (direction.sender.kind, direction.receiver.kind):

@@ -327,9 +327,11 @@ class PathWatch:
     def judge(self, payload: Payload) -> PathProof:
         """Take the snapshot after the sample, and judge which path its payload took."""
         session = self.prover.session
+        seen_as = payload.client_address or self.before.client.seen_as
+        after = session.snapshot(replace(self.before.client, seen_as=seen_as), self.before.server)
+        # A probe comes after that, or its packets would be counted as the sample's.
         self.prover.saw(self.pair, payload.client_address)
         seen_as = self.prover.client_of(self.pair, self.probe)
-        after = session.snapshot(replace(self.before.client, seen_as=seen_as), self.before.server)
         wire = dict(self.wire)
         if "before" in wire:
             wire["after"] = session.watch_wire(after, partial(self.probe, self.pair))

@@ -169,6 +169,11 @@ def test_an_address_that_showed_in_the_sample_itself_is_judged_by_its_route_afte
     found = judge(VXLAN, before, after, transfer, known_as(VXLAN))
     assert found.state == "proven", found.text
     assert "node2 -> node1 direct by eth0; node2 sees" in found.text
+    unasked = judge(VXLAN, before, counted(before, "eth0", there=SENT), transfer, known_as(VXLAN))
+    assert (unasked.state, unasked.text) == (
+        "missing",
+        "node2 was not asked how 203.0.113.7 goes",
+    )
     idle = replace(transfer, to_client_bytes=PAYLOAD)
     assert "eth0 of node2 sent only 100000 bytes" in contradiction(
         judge(VXLAN, before, after, idle, known_as(VXLAN))

@@ -30,6 +30,7 @@ class Session:
         self.transfers: list[Payload] = []
         self.finding = WireFinding()
         self.clients: list[Any] = []
+        self.looks: list[int] = []
 
     def snapshot(self, client: Any, server: Any) -> Any:
         self.clients.append(client)
@@ -142,12 +143,16 @@ def test_a_sample_that_does_not_tell_who_its_client_was_is_helped_by_a_probe_onc
 
     def telling(measured: Pair, listen: Callable[[int], None]) -> str | None:
         session.events.append("probe")
+        session.looks.append(len(session.clients))
         proving.saw(measured, "192.168.0.11")
         return None
 
     for measured in (to_node(), to_node(), to_node(NEVER), pair()):
         proving.watch(measured, telling).judge(PAYLOAD)
-    assert session.events == ["probe", "probe"]
+        session.events.append("judged")
+    # Its packets must not be counted as the sample's: both looks at the nodes come before it.
+    assert session.events == ["probe", "judged", "judged", "probe", "judged", "judged"]
+    assert session.looks == [2, 6]
     # Between pods none is due: Calico masquerades only what leaves its pools.
     assert [one.client_address for one in session.transfers] == ["192.168.0.11"] * 3 + [""]
 
