@@ -195,7 +195,7 @@ def judge(
     directions = directions_of(before, transfer, pools)
     for end in (client, server):
         mismatches += _address_mismatches(end, before)
-    gaps = []
+    gaps = list(_outside(client, server, pools))
     if len(directions) < 2:
         gaps.append(f"it is not known as whom {server.node.name} sees pod {client.name}")
     for direction in directions:
@@ -287,17 +287,16 @@ def claim_mismatches(
     mode: CalicoMode | None, client: PathEnd, server: PathEnd, pools: Sequence[IPPool]
 ) -> list[str]:
     """What keeps a pair from being in the mode that is claimed: the pools of its pods."""
-    mismatches = []
+    if mode is None:
+        return []
+    mismatches = [f"{outside}, so it is in no mode" for outside in _outside(client, server, pools)]
     inside: dict[str, IPPool] = {}
     for end in (client, server):
-        if end.kind != "pod":
-            continue
-        pool = pool_of(end.address, pools)
+        pool = pool_of(end.address, pools) if end.kind == "pod" else None
         if pool is None:
-            mismatches.append(f"pod {end.name} has {end.address}, which lies in no pool")
             continue
         inside[end.name] = pool
-        if mode is not None and pool.mode is not mode:
+        if pool.mode is not mode:
             mismatches.append(
                 f"pod {end.name} has {end.address} of pool {pool.name}, which is in mode "
                 f"{pool.mode}, not {mode}"
@@ -308,6 +307,13 @@ def claim_mismatches(
             + ", ".join(f"{name} in {pool.name} ({pool.mode})" for name, pool in inside.items())
         )
     return mismatches
+
+
+def _outside(client: PathEnd, server: PathEnd, pools: Sequence[IPPool]) -> Iterator[str]:
+    """The pods that Calico promises no path, as other software gave them their addresses."""
+    for end in (client, server):
+        if end.kind == "pod" and pool_of(end.address, pools) is None:
+            yield f"pod {end.name} has {end.address}, which lies in no pool"
 
 
 def _promise(

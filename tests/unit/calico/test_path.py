@@ -201,6 +201,25 @@ def test_lie_13_a_pod_outside_every_pool() -> None:
     )
 
 
+def test_without_a_mode_nothing_is_claimed_and_each_direction_has_its_own_promise() -> None:
+    elsewhere = known_as(pools=(pool("one", "10.250.0.0/16", VXLAN),))
+    before = snapshot("direct")
+    after = counted(before, "eth0", there=SENT)
+    found = judge(None, before, after, TRANSFER, elsewhere)
+    # As where another IPAM gives addresses, and pools are left over.
+    assert (found.state, found.text) == (
+        "missing",
+        f"pod client has {POD1}, which lies in no pool\n"
+        f"pod server has {POD2}, which lies in no pool",
+    )
+    pools = (pool("one", "10.244.1.0/24", VXLAN), pool("two", "10.244.2.0/24", NEVER))
+    mixed = snapshot("direct", back="vxlan")
+    after = counted(counted(mixed, "eth0", there=SENT), "vxlan.calico", there=0)
+    found = judge(None, mixed, after, TRANSFER, known_as(pools=pools))
+    assert found.state == "proven", found.text
+    assert found.text.endswith("; the directions differ, as promised")
+
+
 def test_lie_14_a_path_that_shrinks_segments() -> None:
     found = proof(VXLAN, snapshot("vxlan"), transfer=replace(TRANSFER, mss_bytes=1348))
     assert contradiction(found) == (

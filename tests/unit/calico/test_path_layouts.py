@@ -169,6 +169,28 @@ def test_a_baseline_by_calicos_own_tunnel_is_none() -> None:
     assert "node1 sends 10.244.2.0 dev vxlan.calico, expected the node's own NIC (direct)" in text
 
 
+def test_a_pods_cable_of_any_name_stays_on_the_node() -> None:
+    # Felix's interfacePrefix may be another, and its pods are reached all the same.
+    plain = snapshot("direct")
+    state = plain.states["node1"]
+    cable, routed = link("tap7", kind="veth"), Route(destination=POD2, device="tap7")
+    alone = replace(
+        state,
+        links={**state.links, "tap7": cable},
+        routes={**state.routes, POD1: replace(routed, destination=POD1), POD2: routed},
+        forwarded={POD2: routed, POD1: replace(routed, destination=POD1)},
+    )
+    server = replace(plain.server, node=plain.client.node)
+    before = replace(plain, server=server, states={"node1": alone})
+    assert judge(VXLAN, before, before, Payload(), known_as(VXLAN)).state == "proven"
+    by_nic = replace(routed, device="eth0", gateway="192.168.0.1")
+    bent = replace(alone, forwarded={**alone.forwarded, POD2: by_nic})
+    lying = replace(before, states={"node1": bent})
+    assert "expected the pod's own device" in contradiction(
+        judge(VXLAN, lying, lying, Payload(), known_as(VXLAN))
+    )
+
+
 def test_an_address_that_no_device_has_is_told() -> None:
     before = nodes_by(link("eth0", "own"), device="eth0")
     states = {
