@@ -83,14 +83,19 @@ def free_networks(
     return found
 
 
-def masquerade(installation: Installation, cidr: IPv4Network) -> str:
-    """Why Services see the nodes' addresses instead of those of pods in a pool; empty if not."""
+def masquerade(installation: Installation, address: str) -> str:
+    """Why Services see the node's address instead of a pod's; empty if they see the pod's.
+
+    Args:
+        installation: what the cluster runs.
+        address: the pod's address, or a network of such.
+    """
     networks = installation.cluster_networks
-    if not networks or any(cidr.subnet_of(network) for network in networks):
+    if not networks or any(lies_in(address, network) for network in networks):
         return ""
     return (
-        f"{cidr} lies outside of kube-proxy's clusterCIDR {', '.join(map(str, networks))}, so it "
-        "masquerades what pods there send to a Service: the way back is that of the node"
+        f"{address} lies outside of kube-proxy's clusterCIDR {', '.join(map(str, networks))}, so "
+        "what it sends to a Service is masqueraded, and the way back is that to the node"
     )
 
 

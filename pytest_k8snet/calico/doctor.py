@@ -14,7 +14,7 @@ from pytest_k8snet.calico.addresses import masquerade
 from pytest_k8snet.calico.convergence import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
 from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.detect import inspect
-from pytest_k8snet.calico.installation import V1, ApiGroup, Installation
+from pytest_k8snet.calico.installation import V1, ApiGroup, Installation, owners_of
 from pytest_k8snet.calico.journal import JournalStore
 from pytest_k8snet.calico.lease import STATE_NAMESPACE, current_holder
 from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode, families_of
@@ -161,7 +161,8 @@ def _calico(installation: Installation) -> Iterator[str]:
         return
     yield (
         f"{installation.version_text or 'unknown version'}, {installation.install} install, "
-        f"backend {installation.backend}, dataplane {installation.dataplane}"
+        f"backend {installation.backend}, IPAM {installation.ipam}, "
+        f"dataplane {installation.dataplane}"
     )
     if not installation.routes_prove:
         yield (
@@ -174,8 +175,12 @@ def _calico(installation: Installation) -> Iterator[str]:
     yield f"enabled: {', '.join(sorted(installation.encapsulations())) or 'no encapsulation'}"
     for pool in installation.pools:
         owner = "the operator's" if installation.operator_reverts(pool) else "nobody reconciles it"
-        marks = [owner, *(["disabled"] if pool.disabled else [])]
+        kept = installation.operator_owners if owner == "the operator's" else owners_of(pool.raw)
+        marks = [owner, *(f"kept by {one}" for one in kept)]
+        marks += ["disabled"] if pool.disabled else []
         yield f"pool {pool.name} {pool.cidr} {pool.mode} ({', '.join(marks)})"
+    for peer in installation.bgp.peers_outside:
+        yield f"BGP with a router outside the cluster: {peer}"
     if not installation.v3_reachable:
         yield "the Calico API server does not answer: pools were read from their CRDs"
     if installation.operator_degraded:
@@ -366,7 +371,7 @@ def _plan_dedicated(installation: Installation, nodes: Sequence[Node]) -> Iterat
     except ModeUnavailableError as exc:
         yield f"{exc.problem}: {exc.found}. {exc.remedy}"
         return
-    cidrs = (IPv4Network(pool["spec"]["cidr"]) for pool in pools.values())
+    cidrs = (str(pool["spec"]["cidr"]) for pool in pools.values())
     yield from filter(None, (masquerade(installation, cidr) for cidr in islice(cidrs, 1)))
     for pool in pools.values():
         yield f"create IPPool {pool['metadata']['name']} {pool['spec']['cidr']}, deleted at the end"

@@ -646,7 +646,8 @@ def _counter_record(
 
 # -- Whether the pods' MTU is the one that their mode's cluster gives, or a stale one -------------
 
-#: Felix's default pattern of interfaces whose MTU counts as the host's.
+#: Felix's default pattern of interfaces whose MTU counts as the host's (``MTUIfacePattern`` in
+#: ``felix/config/config_params.go``, v3.27 to master; v3.26 has none that begins with ``env``).
 _HOST_INTERFACES = re.compile(r"((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)")
 
 

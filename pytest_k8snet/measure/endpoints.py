@@ -169,6 +169,7 @@ class Endpoint:
         address: the IP address that a peer connects to; empty outside.
         pool: the IPPool of a pod's address, where one was asked for.
         mode: the Calico mode of that pool, where one was asked for.
+        masqueraded: why a Service sees another address than this one; empty if it does not.
     """
 
     kind: Literal["pod", "node", "outside"]
@@ -179,6 +180,7 @@ class Endpoint:
     address: str = ""
     pool: str | None = None
     mode: CalicoMode | None = None
+    masqueraded: str = ""
 
     def run(self, argv: Sequence[str], *, timeout_seconds: float = 30.0) -> Completed:
         """Run a command here and wait for its end.
@@ -356,6 +358,13 @@ class UrlPair:
         return self.client.distorted_by + behind
 
     @property
+    def _masqueraded(self) -> tuple[str, ...]:
+        """What kube-proxy does to these requests: it marks figures, and keeps no gate from them."""
+        way = getattr(self.url, "way", "")
+        said = self.client.masqueraded
+        return (f"{self.client}: {said}",) if said and way in ("clusterip", "dns") else ()
+
+    @property
     def label(self) -> str:
         """Scene, client's node and URL in one line."""
         return f"{self.scene} {self.nodes or self.client.name} -> {self.url}"
@@ -387,5 +396,5 @@ class UrlPair:
             "client": self.client.facts(),
             "server": None,
             "url": self.url,
-            "distorted_by": list(self.distorted_by),
+            "distorted_by": [*self.distorted_by, *self._masqueraded],
         }

@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from types import FrameType
 from typing import Self, TypeAlias
 
+from pytest_k8snet.calico.addresses import masquerade
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, Shell
@@ -226,6 +227,7 @@ class Run:
             address=pod.address,
             pool=pool,
             mode=mode,
+            masqueraded=masquerade(self.installation, pod.address),
             shell=PodShell(self.api, pod),
             sampler=self.sampler,
         )

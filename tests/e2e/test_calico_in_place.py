@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from calico_run import POOL, objects, opened
+from user_runs import fault
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.api import Api
@@ -45,6 +46,21 @@ def test_in_place_walks_one_pool_through_all_modes_with_each_ones_own_mtu(
     tried = [number for number, what in enumerate(said) if what.startswith("created IPPool")]
     assert len(tried) == 4
     assert max(tried) < min(flips)
+    assert objects(api) == before
+
+
+def test_a_mode_whose_routes_never_come_is_refused_before_any_pod_of_the_pool_notices(
+    api: Api, before: dict[str, object]
+) -> None:
+    with (
+        fault(api, routes_missing_on="node3"),
+        opened(api, "in-place", prove_first=True, timeout_seconds=2.0) as run,
+    ):
+        with pytest.raises(ModeUnavailableError) as caught:
+            run.session.enter(CalicoMode.VXLAN_ALWAYS)
+        assert "is not proven to work here" in caught.value.problem
+        assert "node3" in caught.value.found
+        assert not any(str(one["what"]).startswith("set mode") for one in run.changes)
     assert objects(api) == before
 
 

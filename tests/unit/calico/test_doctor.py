@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from cluster_shapes import cluster, raw_pool
+from cluster_shapes import cluster, raw_pool, serve
 from players import Players
 from store_api import StoreApi
 from store_sessions import VXLAN_CS, a_cluster, leave_changed, session
@@ -42,7 +42,7 @@ def test_a_cluster_is_described_with_what_follows_from_it() -> None:
     found = examine(ready(a_cluster("operator-B")))
     assert found.usable
     assert section(found, "Calico").splitlines()[:2] == [
-        "v3.31.2, operator install, backend bird, dataplane iptables",
+        "v3.31.2, operator install, backend bird, IPAM Calico, dataplane iptables",
         "API shape B: pools are written through projectcalico.org/v3",
     ]
     assert section(found, "Pairs").splitlines() == [
@@ -83,6 +83,19 @@ def test_a_dataplane_whose_routes_prove_nothing_is_told_with_what_does() -> None
         "routes prove nothing on this dataplane: with -o k8snet_wire_proof=true captures on the "
         "wire prove paths"
     )
+
+
+def test_who_else_keeps_a_pool_and_who_hears_of_it_is_told() -> None:
+    labels = {"argocd.argoproj.io/instance": "net"}
+    api = ready(cluster(pools=(raw_pool(mode=CalicoMode.IPIP_ALWAYS, labels=labels),)))
+    peer = {"metadata": {"name": "tor"}, "spec": {"peerIP": "192.168.0.1"}}
+    serve(api, "crd.projectcalico.org/v1", "bgppeers", [peer])
+    found = examine(api)
+    assert "kept by Argo CD (argocd.argoproj.io/instance: net)" in section(found, "Calico")
+    router = "BGP with a router outside the cluster: tor (192.168.0.1)"
+    assert router in section(found, "Calico")
+    plan = prose(found, "What pytest --k8snet-change=dedicated would do")
+    assert "BGP tells the addresses of pools in mode Never to routers outside" in plan
 
 
 def test_it_changes_nothing() -> None:

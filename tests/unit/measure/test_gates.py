@@ -17,7 +17,7 @@ from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.pods import Pod
 from pytest_k8snet.cluster.services import ServiceUrl
 from pytest_k8snet.errors import PodError, SettingsError
-from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair, PodShell
+from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair, PodShell, UrlPair
 from pytest_k8snet.measure.gates import Gates
 from pytest_k8snet.report.summary import with_discards
 from pytest_k8snet.verdict import Plan, judge
@@ -384,3 +384,16 @@ def test_a_gate_on_pods_that_admission_has_altered_is_refused(pair: Pair) -> Non
     assert altered.facts()["distorted_by"] == [
         f"{pair.client}: its CPU is limited to 200m by a LimitRange"
     ]
+
+
+@pytest.mark.parametrize(
+    ("way", "marked"), [("clusterip", True), ("dns", True), ("nodeport", False)]
+)
+def test_requests_that_are_masqueraded_are_marked_and_judged_all_the_same(
+    pair: Pair, way: str, marked: bool
+) -> None:
+    client = replace(pair.client, masqueraded="198.18.0.2 lies outside of clusterCIDR")
+    requests = UrlPair(client=client, url=ServiceUrl("http://x/", way))
+    said = [f"{client}: 198.18.0.2 lies outside of clusterCIDR"] if marked else []
+    assert requests.facts()["distorted_by"] == said
+    assert requests.distorted_by == ()
