@@ -119,7 +119,10 @@ class NodeReadiness:
             if wrong:
                 return wrong
         required, allowed = families_of(modes), installation.families()
-        mismatches = list(self._annotation_mismatches(required, allowed))
+        # Host-local IPAM: it stays whatever the pools do (``node/pkg/allocateip/allocateip.go``,
+        # v3.28: with K8sUsePodCIDR it is the first address of the node's range).
+        static = installation.ipam == "HostLocal"
+        mismatches = list(self._annotation_mismatches(required, allowed, static=static))
         questions = {
             name: Question(
                 destinations=tuple(
@@ -151,7 +154,7 @@ class NodeReadiness:
         return mismatches
 
     def _annotation_mismatches(
-        self, required: Collection[Family], allowed: Collection[Family]
+        self, required: Collection[Family], allowed: Collection[Family], *, static: bool
     ) -> Iterator[str]:
         # Only these: it is asked at every look, and a cluster may have thousands.
         hostnames = {node.hostname for node in self._nodes.values()}
@@ -161,7 +164,7 @@ class NodeReadiness:
                 address = node.annotations.get(annotation)
                 if family in required and not address:
                     yield f"{node.name} has no {family.upper()} tunnel address yet"
-                elif address and family not in allowed:
+                elif address and family not in allowed and not static:
                     yield f"{node.name} still has {family.upper()} address {address}"
 
     def blocks(self, installation: Installation, pool: IPPool) -> dict[str, IPv4Network]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cluster_shapes import NODE1, NODE2, raw_pool
+from cluster_shapes import NODE1, NODE2, cluster, raw_pool
 from kernel_shapes import MAC, POD1, POD2, state
 from kernel_shells import KernelShell
 from store_api import StoreApi
@@ -173,3 +173,13 @@ def test_a_kernel_that_never_follows_is_named_at_the_time_out() -> None:
     assert "have followed IPPool default-ipv4-ippool back to Never" in unrestored.value.found
     assert "node2" in unrestored.value.found
     assert inspect(api).pools[0].mode is NEVER
+
+
+@pytest.mark.parametrize(("ipam", "said"), [("Calico", True), ("HostLocal", False)])
+def test_the_tunnel_address_of_host_local_ipam_stays_in_every_mode(ipam: str, said: bool) -> None:
+    api = cluster(pools=(raw_pool(mode=NEVER),))
+    address = {"projectcalico.org/IPv4IPIPTunnelAddr": "10.244.0.1"}
+    api.patch("/api/v1/nodes/node1", {"metadata": {"annotations": address}})
+    readiness = NodeReadiness(api, nodes=[NODE1], prober=Prober({}))
+    found = readiness.mismatches(replace(inspect(api), ipam=ipam), {NEVER})
+    assert bool([one for one in found if "still has IPIP address" in one]) is said

@@ -32,6 +32,7 @@ from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import PathEnd
+from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.errors import (
     ModeUnavailableError,
     NotConvergedError,
@@ -331,3 +332,20 @@ def test_an_operator_without_an_api_server_has_its_pool_written_as_well() -> Non
         calico.enter(IPIP)
         assert inspect(api).pools[0].mode is IPIP
     assert objects(api) == before
+
+
+def test_each_node_names_the_pool_that_its_own_rack_uses() -> None:
+    racks = [
+        raw_pool(f"rack{number}", f"10.{number}.0.0/16", VXLAN, nodeSelector=f"rack == '{number}'")
+        for number in (1, 2)
+    ]
+    api = cluster(pools=tuple(racks))
+    for node, number in (("node1", "1"), ("node2", "2")):
+        api.patch(f"/api/v1/nodes/{node}", {"metadata": {"labels": {"rack": number}}})
+    with session(api, "none", nodes=list_nodes(api)[:2]) as calico:
+        pool = calico.enter(VXLAN)
+        assert [pool.on(node) for node in ("node1", "node2", "elsewhere")] == [
+            *("rack1", "rack2", "rack1")
+        ]
+        with pytest.raises(ModeUnavailableError, match="No pool of this cluster is in mode"):
+            calico.enter(IPIP)
