@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lab_kubectl import Kubectl, Object, events, pod_object, start_pod, state, until
 
@@ -193,11 +195,28 @@ class TestReadiness:
     def test_a_probe_that_fails_is_an_event_and_keeps_the_pod_unready(
         self, kubectl: Kubectl
     ) -> None:
-        probe = {"httpGet": {"path": "/none", "port": 80}, "failureThreshold": 1}
-        container = {"image": "nginx", "readinessProbe": probe}
-        kubectl.apply(pod_object("p", (), container=container))
-        unhealthy = "Readiness probe failed: HTTP probe failed with statuscode: 404"
-        until(kubectl, "p", lambda pod: ("Unhealthy", unhealthy) in events(kubectl, "p"))
+        # The kubelet's own words: k8s.io/kubernetes/pkg/probe, 1.34.
+        failures: dict[str, tuple[dict[str, Any], str]] = {
+            "wrong": (
+                {"httpGet": {"path": "/none", "port": 80}},
+                "HTTP probe failed with statuscode: 404",
+            ),
+            "get": (
+                {"httpGet": {"path": "/x", "port": 81}},
+                'Get "http://{ip}:81/x": dial tcp {ip}:81: connect: connection refused',
+            ),
+            "dial": (
+                {"tcpSocket": {"port": 81}},
+                "dial tcp {ip}:81: connect: connection refused",
+            ),
+        }
+        for name, (probe, _) in failures.items():
+            container = {"image": "nginx", "readinessProbe": {**probe, "failureThreshold": 1}}
+            kubectl.apply(pod_object(name, (), container=container))
+        for name, (_, told) in failures.items():
+            found = until(kubectl, name, lambda pod: pod["status"].get("podIP"))
+            text = f"Readiness probe failed: {told}".format(ip=found["status"]["podIP"])
+            until(kubectl, name, partial(_was_told, kubectl, name, text))
 
     def test_a_command_that_does_not_answer_in_time_is_ended(self, kubectl: Kubectl) -> None:
         mark = f"87{os.getpid()}"
@@ -231,3 +250,7 @@ class TestReadiness:
         until(kubectl, pod, lambda pod: pod["status"]["containerStatuses"][0]["restartCount"] == 1)
         message = "Container c failed liveness probe, will be restarted"
         assert ("Killing", message) in events(kubectl, pod)
+
+
+def _was_told(kubectl: Kubectl, pod: str, unhealthy: str, _: object) -> bool:
+    return ("Unhealthy", unhealthy) in events(kubectl, pod)

@@ -555,8 +555,8 @@ class ContainerWorker:
         for one in data if key is None else (key,):
             try:
                 plain = data[one] if kind != "secret" else base64.b64decode(data[one]).decode()
-            except (TypeError, ValueError) as exc:
-                text = f"couldn't decode key {one} in {found['kind']} {name}: {exc}"
+            except (TypeError, ValueError):
+                text = f"couldn't decode key {one} in {found['kind']} {name}"
                 raise podspec.ConfigError(text) from None
             values[one] = str(plain)
         return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -95,9 +96,27 @@ async def _ask(probe: Object, target: Target) -> str | None:
                 (await _connect(target, port)).close()
     except _ProbeFailure as failure:
         return str(failure)
-    except (OSError, TimeoutError) as exc:
-        return str(exc) or "context deadline exceeded"
+    except OSError as exc:
+        return _unreached(probe, target, exc)
     return None
+
+
+def _unreached(probe: Object, target: Target, error: OSError) -> str:
+    """What a kubelet says of a container that did not answer, or not in time."""
+    late = isinstance(error, TimeoutError)
+    if "exec" in probe:
+        command = " ".join(probe["exec"]["command"])
+        after = f"timed out after {probe.get('timeoutSeconds') or 1}s"
+        return f'command timed out: "{command}" {after}'
+    question = probe.get("httpGet") or probe["tcpSocket"]
+    place = f"{target.address}:{_port(question, target)}"
+    reason = "i/o timeout" if late else f"connect: {os.strerror(error.errno or 0).lower()}"
+    dialled = f"dial tcp {place}: {reason}"
+    if "httpGet" not in probe:
+        return dialled
+    if late:
+        dialled = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+    return f'Get "http://{place}{question.get("path") or "/"}": {dialled}'
 
 
 async def _run(argv: list[str], target: Target) -> None:
@@ -113,7 +132,7 @@ async def _get(question: Object, target: Target) -> None:
     port = _port(question, target)
     path = question.get("path") or "/"
     headers = {header["name"]: header["value"] for header in question.get("httpHeaders") or []}
-    headers = {"Host": f"{target.address}:{port}", "User-Agent": "kube-probe/1.32", **headers}
+    headers = {"Host": f"{target.address}:{port}", "User-Agent": "kube-probe/1.34", **headers}
     lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     reader, writer = await asyncio.open_connection(sock=await _connect(target, port))
     try:
@@ -141,7 +160,7 @@ def _port(question: Object, target: Target) -> int:
     port = question["port"]
     if isinstance(port, str) and not port.isdigit():
         if port not in target.ports:
-            raise _ProbeFailure(f"couldn't find port: {port!r}")
+            raise _ProbeFailure(f'strconv.Atoi: parsing "{port}": invalid syntax')
         return target.ports[port]
     return int(port)
 
