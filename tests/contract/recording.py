@@ -196,6 +196,8 @@ _MASKS = (
     (re.compile(r'^Invalid value: "\{.*\}"'), "Invalid value: OBJECT"),
     # The difference between two structures of Go, of which the lab has none.
     (re.compile(r"\n@@.*", re.DOTALL), ""),
+    # A controller of some clusters puts one there.
+    (re.compile(r"used: count/configmaps=\d+"), "used: count/configmaps"),
     (re.compile(r"scheme\.go:\d+"), "scheme.go"),
     (re.compile(r"(too old resource version: \d+) \(\d+\)"), r"\1"),
     (re.compile(r"current: \d+"), "current"),

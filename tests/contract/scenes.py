@@ -278,6 +278,27 @@ def _admission(scene: Scene) -> str:
     return ""
 
 
+def _plugins(scene: Scene) -> str:
+    scene.namespace("baseline", enforce="baseline")
+    scene.namespace("restricted", enforce="restricted")
+    bounds = {
+        "max": {"cpu": "200m", "memory": "1Gi"},
+        "min": {"cpu": "10m", "memory": "8Mi"},
+        "default": {"cpu": "100m"},
+        "defaultRequest": {"memory": "32Mi"},
+        "maxLimitRequestRatio": {"memory": "4"},
+    }
+    items = [{"type": "Container", **bounds}, {"type": "Pod", "max": {"cpu": "500m"}}]
+    space = scene.namespace("limits")
+    made = {"metadata": {"name": "l"}, "spec": {"limits": items}}
+    scene.cluster.make(f"{space}/limitranges", made)
+    hard = {"requests.cpu": "1", "limits.memory": "1Gi", "pods": "5", "count/configmaps": "0"}
+    hard |= {"services.nodeports": "0", "secrets": "0"}
+    _quota(scene, scene.namespace("quota"), hard)
+    _wait_for_admission(scene, space, {"ratio": ""})
+    return ""
+
+
 def _quota(scene: Scene, namespace: str, hard: Object) -> None:
     """Put a quota in place of the one there was, and wait until it rules."""
     path = f"{namespace}/resourcequotas"
@@ -444,6 +465,7 @@ SCENES: dict[str, Callable[[Scene], str]] = {
     "forbidden": _forbidden,
     "pods-refused": _refused,
     "admission": _admission,
+    "admission-plugins": _plugins,
     "warnings": _warnings,
     "deletes": _deletes,
     "leases": _leases,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
 from ipaddress import ip_network
@@ -17,6 +17,7 @@ from typing import Any
 from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.admission import qos_class
 from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of, namespace_of
+from pytest_k8snet.lab.api.podsecurity import LEVELS, listed, violations
 from pytest_k8snet.lab.api.resources import CALICO_V1, CALICO_V3, Resource
 from pytest_k8snet.lab.api.schema import amount
 from pytest_k8snet.lab.api.status import Cause
@@ -161,21 +162,30 @@ def _limits(store: Store, row: Resource, pod: Object, old: Object | None) -> Non
                 total[field][plain] = value
         wrong += _out_of_range(item, "Pod", total)
     if wrong:
+        # What holds of several containers is said once.
+        wrong = list(dict.fromkeys(wrong))
         why = wrong[0] if len(wrong) == 1 else f"[{', '.join(wrong)}]"
         raise status.forbidden(row, name_of(pod), why)
 
 
 def _out_of_range(item: Object, kind: str, resources: Object) -> Iterator[str]:
+    requests, limits = (resources.get(field) or {} for field in ("requests", "limits"))
     for bound, field, word in (("min", "requests", "minimum"), ("max", "limits", "maximum")):
         for name, limit in (item.get(bound) or {}).items():
-            given = (resources.get(field) or {}).get(name)
+            given = (requests if bound == "min" else limits).get(name)
             said = f"{word} {name} usage per {kind} is {limit}"
             if given is None:
                 yield f"{said}.  No {field[:-1]} is specified"
-            elif (
-                (amount(given) < amount(limit)) if bound == "min" else amount(given) > amount(limit)
-            ):
+            elif amount(given) < amount(limit) if bound == "min" else amount(given) > amount(limit):
                 yield f"{said}, but {field[:-1]} is {shown(given)}"
+    for name, most in (item.get("maxLimitRequestRatio") or {}).items():
+        said = f"{name} max limit to request ratio per {kind} is {most}"
+        request, limit = amount(requests.get(name, 0)), amount(limits.get(name, 0))
+        if not request or not limit:
+            lacking = "request" if not request else "limit"
+            yield f"{said}, but no {lacking} is specified or {lacking} is 0"
+        elif limit / request > amount(most):
+            yield f"{said}, but provided ratio is {float(limit / request):f}"
 
 
 # -- ResourceQuota ---------------------------------------------------------------------------------
@@ -284,21 +294,18 @@ def _must_specify(row: Resource, pod: Object, quota: Object) -> None:
         raise status.forbidden(row, name_of(pod), why)
 
 
-# -- Pod security (https://kubernetes.io/docs/concepts/security/pod-security-standards) ------
+# -- Pod security ---------------------------------------------------------------------------------
 
 _LABEL = "pod-security.kubernetes.io/"
-_LEVELS = ("privileged", "baseline", "restricted")
-#: A reason why a pod keeps not to a standard, and what in it is the matter.
-Violation = tuple[str, str]
 
 
 def _pod_security(store: Store, row: Resource, pod: Object, old: Object | None) -> None:
     if old is not None and old.get("spec") == pod.get("spec"):
         return
     policy = _policy(store, namespace_of(pod))
-    found = _violations(policy["enforce"], pod["spec"])
+    found = violations(policy["enforce"], pod["spec"])
     if found:
-        why = f'violates PodSecurity "{policy["enforce"]}:latest": {_listed(found)}'
+        why = f'violates PodSecurity "{policy["enforce"]}:latest": {listed(found)}'
         raise status.forbidden(row, name_of(pod), why)
     _warn(policy["warn"], pod["spec"])
 
@@ -310,8 +317,8 @@ def _workload_security(store: Store, workload: Object, old: Object | None) -> No
 
 
 def _warn(level: str, spec: Object) -> None:
-    if found := _violations(level, spec):
-        status.warn(f'would violate PodSecurity "{level}:latest": {_listed(found)}')
+    if found := violations(level, spec):
+        status.warn(f'would violate PodSecurity "{level}:latest": {listed(found)}')
 
 
 def _namespace_security(store: Store, namespace: Object, old: Object | None) -> None:
@@ -321,7 +328,7 @@ def _namespace_security(store: Store, namespace: Object, old: Object | None) -> 
         return
     alike: dict[str, list[str]] = {}
     for pod in store.list("pods", name_of(namespace)):
-        if found := _violations(level, pod["spec"]):
+        if found := violations(level, pod["spec"]):
             alike.setdefault(", ".join(reason for reason, _ in found), []).append(name_of(pod))
     if alike:
         whose = f'existing pods in namespace "{name_of(namespace)}" violate the new PodSecurity'
@@ -333,129 +340,11 @@ def _namespace_security(store: Store, namespace: Object, old: Object | None) -> 
 
 def _level(namespace: Object, mode: str) -> str:
     found = dig(namespace, "metadata.labels", {}).get(f"{_LABEL}{mode}", "privileged")
-    return found if found in _LEVELS else "restricted"
+    return found if found in LEVELS else "restricted"
 
 
 def _policy(store: Store, namespace: str) -> dict[str, str]:
     space = store.get("namespaces", namespace)
     enforce, warn = _level(space, "enforce"), _level(space, "warn")
     # Who is refused is warned of it, too: a workload's pods would be.
-    return {"enforce": enforce, "warn": max(enforce, warn, key=_LEVELS.index)}
-
-
-def _listed(violations: Iterable[Violation]) -> str:
-    return ", ".join(f"{reason} ({detail})" for reason, detail in violations)
-
-
-def _violations(level: str, spec: Object) -> list[Violation]:
-    """Where a pod's spec does not keep to a standard."""
-    if level == "privileged":
-        return []
-    containers = [one for _, one in _containers({"spec": spec})]
-    return [*_baseline(level, spec, containers), *_restricted(level, spec, containers)]
-
-
-def _named(containers: Iterable[Object], said: str) -> Iterator[str]:
-    """``container "c" must ...``, for all those of which something is said; nothing for none."""
-    names = [f'"{container["name"]}"' for container in containers]
-    if names:
-        yield f"container{'s' * (len(names) > 1)} {', '.join(names)} {said}"
-
-
-def _with(containers: list[Object], path: str, holds: Callable[[Any], bool]) -> list[Object]:
-    return [one for one in containers if holds(dig(one, f"securityContext.{path}"))]
-
-
-_DEFAULT_CAPABILITIES = {
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD",
-    "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
-}  # fmt: skip
-_SAFE_SYSCTLS = {
-    "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range", "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem",
-}  # fmt: skip
-_SAFE_VOLUMES = {
-    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim",
-    "projected", "secret",
-}  # fmt: skip
-
-
-def _baseline(level: str, spec: Object, containers: list[Object]) -> Iterator[Violation]:
-    added = {
-        one["name"]: set(dig(one, "securityContext.capabilities.add", [])) - _DEFAULT_CAPABILITIES
-        for one in containers
-    }
-    words = ", ".join(f'"{word}"' for word in sorted(set().union(*added.values())))
-    for said in _named(
-        (one for one in containers if level == "baseline" and added[one["name"]]),
-        f"must not include {words} in securityContext.capabilities.add",
-    ):
-        yield "non-default capabilities", said
-    shared = [f"{key}=true" for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key)]
-    if shared:
-        yield "host namespaces", ", ".join(shared)
-    volumes = spec.get("volumes") or []
-    if level == "baseline" and (paths := [one["name"] for one in volumes if "hostPath" in one]):
-        listed = ", ".join(f'"{name}"' for name in paths)
-        yield "hostPath volumes", f"volume{'s' * (len(paths) > 1)} {listed}"
-    ports = {
-        str(port["hostPort"]): one
-        for one in containers
-        for port in one.get("ports") or []
-        if port.get("hostPort") and not spec.get("hostNetwork")
-    }
-    many = "s" * (len(ports) > 1)
-    for said in _named(ports.values(), f"uses hostPort{many} {', '.join(ports)}"):
-        yield "hostPort", said
-    for said in _named(
-        _with(containers, "privileged", bool), "must not set securityContext.privileged=true"
-    ):
-        yield "privileged", said
-    sysctls = [one["name"] for one in dig(spec, "securityContext.sysctls", [])]
-    if unsafe := [name for name in sysctls if name not in _SAFE_SYSCTLS]:
-        yield "forbidden sysctls", ", ".join(unsafe)
-
-
-def _restricted(level: str, spec: Object, containers: list[Object]) -> Iterator[Violation]:
-    if level != "restricted":
-        return
-    for said in _named(
-        _with(containers, "allowPrivilegeEscalation", lambda value: value is not False),
-        "must set securityContext.allowPrivilegeEscalation=false",
-    ):
-        yield "allowPrivilegeEscalation != false", said
-    for said in _named(
-        _with(containers, "capabilities.drop", lambda value: "ALL" not in (value or [])),
-        'must set securityContext.capabilities.drop=["ALL"]',
-    ):
-        yield "unrestricted capabilities", said
-    for volume in spec.get("volumes") or []:
-        kinds = [key for key in volume if key != "name" and key not in _SAFE_VOLUMES]
-        if kinds:
-            said = f'volume "{volume["name"]}" uses restricted volume type "{kinds[0]}"'
-            yield "restricted volume types", said
-    for path, good, reason, said in _SAID_BY_POD_OR_CONTAINER:
-        of_the_pod = dig(spec, f"securityContext.{path}")
-        bad = [
-            one for one in containers if dig(one, f"securityContext.{path}", of_the_pod) not in good
-        ]
-        for told in _named(bad, said):
-            yield reason, f"pod or {told}"
-
-
-_SAID_BY_POD_OR_CONTAINER: tuple[tuple[str, tuple[Any, ...], str, str], ...] = (
-    (
-        "runAsNonRoot",
-        (True,),
-        "runAsNonRoot != true",
-        "must set securityContext.runAsNonRoot=true",
-    ),
-    (
-        "seccompProfile.type",
-        ("RuntimeDefault", "Localhost"),
-        "seccompProfile",
-        'must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"',
-    ),
-)
+    return {"enforce": enforce, "warn": max(enforce, warn, key=LEVELS.index)}
