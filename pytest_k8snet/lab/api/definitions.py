@@ -15,6 +15,12 @@ from pytest_k8snet.lab.api.status import Cause
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 
 
+def key_of(definition: Object) -> str:
+    """The storage key of what is defined."""
+    spec = definition["spec"]
+    return f"{spec['names']['plural']}.{spec['group']}"
+
+
 def resources(definition: Object) -> list[Resource]:
     """The resource in each version that is served, the stored one first."""
     spec = definition["spec"]

@@ -219,12 +219,18 @@ class Registry:
             for view in views:
                 self._served[view.group, view.version, view.plural] = view
 
-    def define(self, views: list[Resource]) -> None:
+    def define(self, key: str, views: list[Resource]) -> None:
         """Serve a resource that a client has defined, in these versions; or in others now."""
-        key = views[0].key
-        if key in self._stored and key not in self._defined:
+        places = [(view.group, view.version, view.plural) for view in views]
+        known = {self._served[place].key for place in places if place in self._served}
+        if key in self._stored:
+            known.add(key)
+        if not known <= self._defined:
+            # The lab's own have definitions, too: they stay what they are.
             return
         self.undefine(key)
+        if not views:
+            return
         self._defined.add(key)
         self._stored[key] = views[0]
         for view in views:

@@ -230,6 +230,15 @@ JobStatus: conditions:[JobCondition|type] startTime:t completionTime:t active:i 
   failed:i ...
 JobCondition: type:s status:s lastProbeTime:t lastTransitionTime:t reason:s message:s
 
+CustomResourceDefinition: @ metadata:ObjectMeta spec:CustomResourceDefinitionSpec status:*
+CustomResourceDefinitionSpec: group:s - names:DefinitionNames scope:s - -
+  versions:[DefinitionVersion] - conversion:* preserveUnknownFields:b
+DefinitionNames: plural:s singular:s shortNames:[s] kind:s listKind:s categories:[s]
+DefinitionVersion: name:s served:b storage:b schema:DefinitionSchema subresources:o
+  additionalPrinterColumns:[PrinterColumn] deprecated:b deprecationWarning:s selectableFields:*
+DefinitionSchema: openAPIV3Schema:o
+PrinterColumn: name:s type:s format:s description:s priority:i jsonPath:s
+
 TokenRequest: @ metadata:ObjectMeta spec:TokenRequestSpec status:*
 TokenRequestSpec: audiences:[s] - boundObjectRef:* expirationSeconds:i
 

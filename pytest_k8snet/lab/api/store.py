@@ -341,7 +341,7 @@ class Store:
             return self._remove(row, new, previous=old)
         new["apiVersion"] = self.registry.stored(row.key).api_version
         if row.key == definitions.CRDS:
-            self.registry.define(definitions.resources(new))
+            self.registry.define(definitions.key_of(new), definitions.resources(new))
         self._objects[row.key][self._key(row, name_of(new), namespace_of(new))] = new
         self._record(row, "MODIFIED" if old else "ADDED", new, old)
         return self._seen_as(row, new)
@@ -349,10 +349,10 @@ class Store:
     def _remove(self, row: Resource, obj: Object, *, previous: Object | None = None) -> Object:
         del self._objects[row.key][self._key(row, name_of(obj), namespace_of(obj))]
         if row.key == definitions.CRDS:
-            for gone in definitions.resources(obj)[:1]:
-                for one in self.list(gone):
-                    self._remove(gone, one)
-                self.registry.undefine(gone.key)
+            gone = definitions.key_of(obj)
+            for one in self.list(gone) if gone in self.registry.stored_keys() else ():
+                self._remove(self.resource(gone), one)
+            self.registry.undefine(gone)
         # A copy: watchers may still hold the snapshot of the last state, with its own version.
         gone = clone(obj)
         self._record(row, "DELETED", gone, previous or obj)

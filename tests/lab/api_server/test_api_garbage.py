@@ -94,6 +94,46 @@ KINDS: dict[str, dict[str, Any]] = {
     "/apis/coordination.k8s.io/v1/namespaces/default/leases": {
         "spec": {"leaseDurationSeconds": 1, "holderIdentity": "x"}
     },
+    "/apis/batch/v1/namespaces/default/jobs": {
+        "spec": {
+            "completions": 1,
+            "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {**POD_SPEC, "restartPolicy": "Never"},
+            },
+        }
+    },
+    f"{CORE}/resourcequotas": {"spec": {"hard": {"requests.cpu": "1", "pods": "9"}}},
+    f"{CORE}/limitranges": {
+        "spec": {"limits": [{"type": "Container", "max": {"cpu": "9"}, "default": {"cpu": "1"}}]}
+    },
+    "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies": {
+        "spec": {
+            "podSelector": {"matchLabels": {"a": "b"}},
+            "ingress": [{"ports": [{"port": 80}], "from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}],
+        }
+    },
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": {
+        "spec": {
+            "group": "example.org",
+            "scope": "Cluster",
+            "names": {"plural": "x", "kind": "X", "shortNames": ["y"]},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "type": "object",
+                            "properties": {"spec": {"type": "object", "required": ["a"]}},
+                        }
+                    },
+                    "additionalPrinterColumns": [{"name": "A", "jsonPath": ".spec.a"}],
+                }
+            ],
+        }
+    },
     f"{CALICO}/ippools": {
         "apiVersion": "crd.projectcalico.org/v1",
         "kind": "IPPool",
@@ -179,6 +219,8 @@ def conversation(api: ApiServer) -> Iterator[Conversation]:
 def test_garbage_is_never_an_internal_error(conversation: Conversation, path: str) -> None:
     chance = random.Random(path)
     whole = {"metadata": META, **KINDS[path]}
+    if "customresourcedefinitions" in path:
+        whole["metadata"] = {**META, "name": "x.example.org"}
     for at in paths(whole):
         for garbage in chance.sample(GARBAGE, 6):
             created = conversation.ask("POST", path, spoilt(whole, at, garbage))
@@ -193,7 +235,7 @@ def test_garbage_is_never_an_internal_error(conversation: Conversation, path: st
                 patch = {key: patch} if isinstance(key, str) else [patch]
             for media_type in ("merge-patch+json", "strategic-merge-patch+json"):
                 for subresource in ("", "/status") if "status" in whole else ("",):
-                    url = f"{path}/x{subresource}?dryRun=All"
+                    url = f"{path}/{whole['metadata']['name']}{subresource}?dryRun=All"
                     conversation.ask("PATCH", url, patch, media_type)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.lab.api.objects import Object
+from pytest_k8snet.lab.api.discovery import publish
+from pytest_k8snet.lab.api.objects import Object, name_of
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Event, History, Store
 from pytest_k8snet.lab.spec import CalicoSpec
@@ -241,3 +242,14 @@ def test_in_shape_c_the_storage_key_still_names_the_pools() -> None:
     body = {"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/16"}}
     assert store.create(POOLS, body)["apiVersion"] == "projectcalico.org/v3"
     assert store.registry.find("crd.projectcalico.org", "v1", "ippools") is None
+
+
+@pytest.mark.parametrize("shape", ["A", "B", "C"])
+def test_the_definitions_of_its_own_kinds_leave_them_as_they_are(shape: Any) -> None:
+    store = Store(calico=CalicoSpec(api_shape=shape))
+    before = store.registry.served()
+    publish(store)
+    assert store.registry.served() == before
+    definition = store.list("customresourcedefinitions.apiextensions.k8s.io")[0]
+    store.delete("customresourcedefinitions.apiextensions.k8s.io", name_of(definition))
+    assert store.registry.served() == before
