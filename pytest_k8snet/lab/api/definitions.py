@@ -81,6 +81,13 @@ def faults(definition: Object) -> Iterator[Cause]:
         if not dig(version, "schema.openAPIV3Schema"):
             where = f"spec.versions[{index}].schema.openAPIV3Schema"
             yield Cause("FieldValueRequired", where, "Required value")
+        if not version.get("name"):
+            yield Cause("FieldValueRequired", f"spec.versions[{index}].name", "Required value")
+        for at, column in enumerate(version.get("additionalPrinterColumns") or ()):
+            for field in ("name", "type", "jsonPath"):
+                if not column.get(field):
+                    where = f"spec.versions[{index}].additionalPrinterColumns[{at}].{field}"
+                    yield Cause("FieldValueRequired", where, "Required value")
 
 
 # -- Structural schemas ----------------------------------------------------------------------------

@@ -153,6 +153,8 @@ class ServiceEndpoints(Controller):
         super().__init__(store)
         self._spec = spec
         self._events = Recorder(store, "service-controller")
+        # Endpoints without a service are somebody's own: only those of a service that went go.
+        self._known: set[tuple[str, str]] = set()
         # What was said of each service, by uid.
         self._told: dict[str, list[str]] = {}
 
@@ -160,7 +162,8 @@ class ServiceEndpoints(Controller):
         """Write what each service leads to, and forget what has no service any more."""
         services = self._store.list("services")
         taken = {address for one in services for address in load_balancer_addresses(one)}
-        kept = {(namespace_of(one), name_of(one)) for one in services}
+        known = {(namespace_of(one), name_of(one)) for one in services}
+        gone, self._known = self._known - known, known
         found = [(namespace_of(one), name_of(one)) for one in self._store.list("endpoints")]
         each_by_itself(
             [
@@ -170,7 +173,7 @@ class ServiceEndpoints(Controller):
                 *(
                     partial(self._store.delete, "endpoints", name, namespace)
                     for namespace, name in found
-                    if (namespace, name) not in kept
+                    if (namespace, name) in gone
                 ),
             ]
         )
