@@ -205,7 +205,8 @@ def bandwidth(_gates: Gates) -> BandwidthGate:
 
     ``assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.90`` measures, in pairs, until the
     answer is certain or the plan is spent; then it raises ``Inconclusive``. Arguments:
-    ``streams``, ``reverse``, ``udp``, ``bitrate``, ``both_directions``, ``plan``.
+    ``streams``, ``reverse``, ``udp``, ``bitrate``, ``both_directions``,
+    ``duplex``, ``plan``.
     """
     return _gates.bandwidth
 

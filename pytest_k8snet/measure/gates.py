@@ -137,6 +137,7 @@ class BandwidthGate:
         udp: bool = False,
         bitrate: BitRate | None = None,
         both_directions: bool = False,
+        duplex: bool = False,
         plan: Plan | str | None = None,
         **unknown: Never,
     ) -> Bandwidth:
@@ -151,6 +152,7 @@ class BandwidthGate:
             udp: measure UDP at ``bitrate``, as received.
             bitrate: target of each stream.
             both_directions: one test each way, one after the other; the slower one counts.
+            duplex: both ways at once, in one test; their sum counts.
             plan: instead of the run's: a plan, or changes to it such as ``"last=12 seconds=3"``.
             unknown: nothing; type checkers refuse other options, and so does this, by their names.
 
@@ -160,10 +162,12 @@ class BandwidthGate:
         """
         refuse_unknown("bandwidth", type(self).__call__.__kwdefaults__ or (), unknown)
         _refuse_distorted(pair)
-        if reverse and both_directions:
+        ways = {"reverse": reverse, "both_directions": both_directions, "duplex": duplex}
+        if sum(ways.values()) > 1:
             raise SettingsError(
-                "reverse and both_directions exclude each other",
-                remedy="both_directions measures the reverse direction too",
+                " and ".join(name for name, asked in ways.items() if asked) + " exclude each other",
+                remedy="both_directions (one after the other) and duplex (at once) measure the "
+                "reverse direction too",
             )
         if udp and bitrate is None:
             raise SettingsError(
@@ -171,7 +175,11 @@ class BandwidthGate:
                 remedy="write bandwidth(pair, udp=True, bitrate=100 * Mbit)",
             )
         options = Iperf3Options(
-            server=pair.server.address, streams=streams, udp=udp, bitrate=bitrate
+            server=pair.server.address,
+            streams=streams,
+            udp=udp,
+            bitrate=bitrate,
+            bidirectional=duplex,
         )
         directions = (False, True) if both_directions else (reverse,)
         terms = self._gates.terms(plan)
@@ -403,8 +411,9 @@ def _bandwidth_turn(
 
 def _flow_figures(result: Iperf3Result) -> dict[str, tuple[float]]:
     """Return what a gate can be on, of those figures that the sample has."""
+    both_ways = result.bandwidth + (result.reverse_bandwidth or BitRate(0))
     named = {
-        "bandwidth": result.bandwidth,
+        "bandwidth": both_ways,
         "loss": result.lost_ratio,
         "jitter": result.jitter,
         "retransmit_ratio": result.retransmit_ratio,

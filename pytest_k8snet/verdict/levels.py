@@ -23,7 +23,6 @@ from pytest_k8snet.verdict.intervals import (
 )
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
-    SPACING_SECONDS,
     UNSEEN_RISK,
     Finding,
     Relation,
@@ -34,6 +33,7 @@ from pytest_k8snet.verdict.questions import (
     pairs_needed,
     quantile_name,
     requests_of_quantile,
+    span_of,
 )
 
 #: Least standard deviation that is believed, as a share of the limit: a few connections without
@@ -93,7 +93,7 @@ class Level:
 
     def span_seconds(self, plan: Plan) -> float:
         """Time over which they are spread."""
-        return SPACING_SECONDS * plan.last if plan.span_seconds is None else plan.span_seconds
+        return span_of(plan, plan.last)
 
     def figures(self, rounds: Sequence[Round]) -> list[float]:
         """Return one figure for each round.

@@ -19,6 +19,9 @@ from pytest_k8snet.verdict.sequential import per_look_level
 FEWEST_PAIRS = 3
 #: More looks than this would make the level too strict, and its calculation slow.
 MOST_PAIRS = 120
+#: Pairs before the first look, and at most, where spells of bad network must not be missed: a spell
+#: that fills three tenths of the time misses twelve pairs far apart in 1.4 % of the runs.
+FIRST_FOR_SPELLS, LAST_FOR_SPELLS = 12, 30
 #: More chances of error than this are not worth the name of a verdict.
 LARGEST_ALPHA = 0.25
 
@@ -36,6 +39,8 @@ class Plan:
         budget_seconds: wall time at most, or None.
         span_seconds: time over which the samples are spread, with random gaps; None takes what the
             question needs, 0 takes one sample right after the other.
+        spell_seconds: length of spells of bad network that no verdict may miss: it needs pairs that
+            lie far apart, and many of them; None asks for none.
         between_runs: how much runs of one cluster differ when nothing was changed (a standard
             deviation, as a share), for comparing with earlier runs; None takes it from them.
         seed: of the order of the arms and the jitter of requests; None draws one and records it.
@@ -56,6 +61,7 @@ class Plan:
     alpha: float = 0.05
     budget_seconds: float | None = None
     span_seconds: float | None = None
+    spell_seconds: float | None = None
     between_runs: float | None = None
     seed: int | None = None
     warmup_pairs: int = 1
@@ -84,7 +90,8 @@ class Plan:
 
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
         budget, requests, span = self.budget_seconds, self.requests, self.span_seconds
-        between = self.between_runs
+        between, spell = self.between_runs, self.spell_seconds
+        spells = f"{FIRST_FOR_SPELLS} or more, to meet spells of {spell or 0:g} s"
         return (
             ("first", self.first >= FEWEST_PAIRS, f"{FEWEST_PAIRS} or more"),
             ("last", self.last >= self.first, f"first ({self.first}) or more"),
@@ -94,6 +101,8 @@ class Plan:
             ("alpha", 0 < self.alpha <= LARGEST_ALPHA, f"above 0 and at most {LARGEST_ALPHA}"),
             ("budget_seconds", budget is None or 0 < budget < math.inf, "positive"),
             ("span_seconds", span is None or 0 <= span < math.inf, "0 or more"),
+            ("spell_seconds", spell is None or 0 < spell < math.inf, "positive"),
+            ("first", spell is None or self.first >= FIRST_FOR_SPELLS, spells),
             ("between_runs", between is None or 0 < between < 1, "above 0 and below 1"),
             ("warmup_pairs", self.warmup_pairs >= 0, "0 or more"),
             ("requests", requests is None or requests >= 1, "1 or more"),
@@ -111,8 +120,9 @@ class Plan:
     def parse(cls, text: str, base: Plan | None = None) -> Plan:
         """Read ``last=12 seconds=3, budget=10min``: names and values, over those of ``base``.
 
-        ``omit``, ``budget``, ``span``, ``between``, ``warmup``, ``rate``, ``steal`` and ``idle``
-        may stand for the long names.
+        ``omit``, ``budget``, ``span``, ``spell``, ``between``, ``warmup``, ``rate``, ``steal`` and
+        ``idle`` may stand for the long names. ``spell`` brings the pairs that it needs with it,
+        where the text names none.
 
         Raises:
             SettingsError: an unknown name, a value that cannot be read, or no workable plan.
@@ -135,7 +145,11 @@ class Plan:
                 raise SettingsError(
                     f"the plan's {shown} cannot be {value!r}", found=str(error) or repr(text)
                 ) from error
-        return replace(base or cls(), **changes)
+        plan = base or cls()
+        if changes.get("spell_seconds"):
+            first = max(FIRST_FOR_SPELLS, plan.first)
+            changes = {"first": first, "last": max(LAST_FOR_SPELLS, plan.last)} | changes
+        return replace(plan, **changes)
 
     def with_changes(self, **changes: Any) -> Plan:
         """Return this plan with some fields changed.
@@ -173,6 +187,8 @@ class Plan:
         )
         if self.span_seconds is not None:
             text += f", spread over {Seconds(self.span_seconds)}"
+        if self.spell_seconds is not None:
+            text += f", spells of {Seconds(self.spell_seconds)} not to be missed"
         if self.requests is not None:
             text += f", {self.requests} requests at most"
         if self.budget_seconds is not None:
@@ -220,6 +236,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "alpha": float,
     "budget_seconds": _optional(lambda text: float(Seconds.parse(text))),
     "span_seconds": _optional(lambda text: float(Seconds.parse(text))),
+    "spell_seconds": _optional(lambda text: float(Seconds.parse(text))),
     "between_runs": _optional(float),
     "seed": _optional(int),
     "warmup_pairs": int,
@@ -233,6 +250,7 @@ _SHORT = {
     "omit": "omit_seconds",
     "budget": "budget_seconds",
     "span": "span_seconds",
+    "spell": "spell_seconds",
     "between": "between_runs",
     "warmup": "warmup_pairs",
     "rate": "requests_per_second",

@@ -145,6 +145,8 @@ SPACING_SECONDS = 36.0
 #: From one pair to the next where bad ones are counted: twenty of them, of a minute each in the
 #: share that is allowed, must not all fall between two pairs.
 COUNTED_SPACING_SECONDS = 90.0
+#: From one pair to the next in lengths of the spells that must not be missed: nearly independent.
+SPELLS_APART = 3.0
 #: Neighbours that correlate more than this leave a verdict open, once there are a few.
 STRONG_CORRELATION = 0.5
 _FEWEST_CORRELATED = 6
@@ -205,7 +207,7 @@ class Mean:
 
     def span_seconds(self, plan: Plan) -> float:
         """Time over which the pairs are spread."""
-        return SPACING_SECONDS * plan.last if plan.span_seconds is None else plan.span_seconds
+        return span_of(plan, plan.last)
 
     def figures(self, rounds: Sequence[Round]) -> list[float]:
         """Return one positive figure for each round: its ratio, or its one figure."""
@@ -353,9 +355,7 @@ class Unpaired:
 
     def span_seconds(self, plan: Plan) -> float:
         """Time over which the connections are spread."""
-        if plan.span_seconds is not None:
-            return plan.span_seconds
-        return SPACING_SECONDS * self.most(plan)
+        return span_of(plan, self.most(plan))
 
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
@@ -523,9 +523,7 @@ class Share:
 
     def span_seconds(self, plan: Plan) -> float:
         """Time over which the pairs are spread: longer than for a mean, to meet rare spells."""
-        if plan.span_seconds is not None:
-            return plan.span_seconds
-        return COUNTED_SPACING_SECONDS * plan.last
+        return span_of(plan, plan.last, COUNTED_SPACING_SECONDS)
 
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
@@ -568,6 +566,19 @@ class Share:
         """Return the question as a JSON-safe dict."""
         record = {"kind": "share", "threshold": self.threshold, "above": self.above}
         return {**record, "of": self.of.to_record()}
+
+
+def span_of(plan: Plan, pairs: int, spacing_seconds: float = SPACING_SECONDS) -> float:
+    """Return the time over which so many pairs are spread.
+
+    Args:
+        plan: may name a span, or spells that must not be missed.
+        pairs: at most.
+        spacing_seconds: from one to the next, where the plan says neither.
+    """
+    if plan.span_seconds is not None:
+        return plan.span_seconds
+    return max(spacing_seconds, SPELLS_APART * (plan.spell_seconds or 0.0)) * pairs
 
 
 def dependence(values: Sequence[float], noun: str) -> str:

@@ -173,6 +173,8 @@ class Verdict:
 def conclude(claim: Claim, evidence: Evidence, plan: Plan) -> Verdict:
     """Judge a claim by what was seen."""
     finding = claim.question.find(evidence.rounds, plan, claim.relation, claim.limit)
+    if finding is not None and claim.question.noun != "requests" and evidence.times:
+        finding = replace(finding, unseen=_with_spells(finding.unseen, evidence))
     found: Literal["pass", "fail", "inconclusive"] = "inconclusive"
     reason = _doubt(claim, evidence, plan, finding)
     if finding is not None and finding.state != "open" and not reason:
@@ -190,6 +192,23 @@ def conclude(claim: Claim, evidence: Evidence, plan: Plan) -> Verdict:
     )
 
 
+#: Spells of bad network are told of by the share of the time that they could fill unseen.
+_SPELL_SHARE, _SPELL_RISK = 0.3, 0.05
+#: What is watched, in lengths of such spells, where the chance to meet none is no larger than that:
+#: they begin at random, so none came with (1 - share) * exp(-watched * share / (1 - share)).
+_SPELLS_WATCHED = (1 - _SPELL_SHARE) / _SPELL_SHARE * math.log((1 - _SPELL_SHARE) / _SPELL_RISK)
+
+
+def _with_spells(unseen: str, evidence: Evidence) -> str:
+    """Say which spells the watched time may have missed, beside what else went unseen."""
+    watched = evidence.watched_seconds
+    spells = (
+        f"watched {Seconds(watched)}: bad spells longer than {Seconds(watched / _SPELLS_WATCHED)} "
+        f"could fill {_SPELL_SHARE * 100:.0f} % of the time unseen (spell=... in the plan)"
+    )
+    return "; ".join(filter(None, (unseen, spells)))
+
+
 def _doubt(claim: Claim, evidence: Evidence, plan: Plan, finding: Finding | None) -> str:
     """Return why nothing is decided yet, or nothing."""
     if finding is None:
@@ -198,6 +217,14 @@ def _doubt(claim: Claim, evidence: Evidence, plan: Plan, finding: Finding | None
         return finding.doubt
     if finding.state == "open":
         return "the limit lies within the interval"
+    spell = plan.spell_seconds
+    if spell and claim.question.noun != "requests" and evidence.times:
+        least = _SPELLS_WATCHED * spell
+        if evidence.watched_seconds < least:
+            return (
+                f"watched {Seconds(evidence.watched_seconds)}, and spells of {Seconds(spell)} are "
+                f"not to be missed: that takes {Seconds(least)} or more (a longer span or budget)"
+            )
     if too_many_discards(evidence.discards, len(evidence.rounds)):
         return "more than a quarter of the rounds had to be discarded"
     return _decided_by_hits(claim, evidence, plan, finding)

@@ -51,6 +51,7 @@ LONG_NAMES = {
     "omit": "omit_seconds",
     "budget": "budget_seconds",
     "span": "span_seconds",
+    "spell": "spell_seconds",
     "between": "between_runs",
     "warmup": "warmup_pairs",
     "rate": "requests_per_second",

@@ -74,6 +74,18 @@ def test_both_directions_are_measured_and_the_slower_counts(pair: Pair, observer
     assert [ids[0] for ids in high.evidence.samples] == chosen
 
 
+def test_both_directions_at_once_are_summed(pair: Pair, observer: Notebook) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    verdict = gates.bandwidth(pair, duplex=True, bitrate=30 * Mbit) >= 45 * Mbit
+    assert verdict
+    samples = [one for one in observer.records if one["kind"] == "sample" and not one["warmup"]]
+    assert all("--bidir" in one["command"] for one in samples)
+    assert verdict.estimate is not None
+    assert verdict.estimate <= 75 * Mbit
+    with pytest.raises(SettingsError, match="both_directions and duplex exclude each other"):
+        gates.bandwidth(pair, duplex=True, both_directions=True)
+
+
 def test_what_discards_a_turn_discards_the_samples_of_both_directions(
     pair: Pair, observer: Notebook
 ) -> None:
@@ -151,7 +163,7 @@ def test_an_option_that_a_gate_does_not_have_is_told_with_those_it_has(
     assert str(caught.value) == (
         "bandwidth has no option 'stream'\n"
         "  found: near to it: streams\n"
-        "  to do: take one of: bitrate, both_directions, plan, reverse, streams, udp"
+        "  to do: take one of: bitrate, both_directions, duplex, plan, reverse, streams, udp"
     )
 
 

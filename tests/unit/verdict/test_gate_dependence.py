@@ -60,6 +60,23 @@ def test_samples_that_depend_on_each_other_leave_the_gate_undecided_and_say_so()
     assert "spread them over a longer time (span=... in the plan)" in told[0]
 
 
+def test_spells_that_the_plan_names_are_met_before_a_verdict_falls() -> None:
+    def verdict(seed: int) -> Verdict:
+        bad = Spells(rng := random.Random(f"cluster {seed}"), share=0.3, slots=20)
+        cluster = SimulatedCluster(rng, ratio=0.9, pod=lambda now: math.log(0.8) * bad(now))
+        return cluster.ratio(plan(seed, "spell=2min")) >= 0.9 * math.exp(0.3 * math.log(0.8))
+
+    states = outcomes(verdict(seed) for seed in range(RUNS))
+    assert states["pass"] <= 0.10 * RUNS + 3 * math.sqrt(0.09 * RUNS)
+    assert states["fail"] <= MOST
+    # What is undecided for want of time says so.
+    short = SimulatedCluster(random.Random(1), ratio=1.2).ratio(plan(1, "spell=2min span=5min"))
+    undecided = short >= 0.9
+    assert undecided.state == "inconclusive"
+    assert "spells of 120 s are not to be missed: that takes 739 s or more" in undecided.text
+    assert judge(undecided.to_record()).to_record() == undecided.to_record()
+
+
 def rare(rng: random.Random, share: float, factor: float) -> Callable[[float], float]:
     return lambda now: math.log(factor) if rng.random() < share else 0.0
 
@@ -91,7 +108,8 @@ def test_a_clean_pass_says_what_it_cannot_show() -> None:
     verdict = SimulatedCluster(random.Random(1), ratio=1.2).ratio(plan(1)) >= 0.9
     assert (
         "\n  0 of 4 pairs lay more than 10 % below the rest; a share of up to 53 % could have gone "
-        "unseen (share(above=1.08) asks for it)" in verdict.text
+        "unseen (share(above=1.08) asks for it); watched 133 s: bad spells longer than 21.6 s "
+        "could fill 30 % of the time unseen (spell=... in the plan)" in verdict.text
     )
     assert verdict.finding is not None
     assert verdict.finding.warnings == ()

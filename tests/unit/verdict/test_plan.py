@@ -102,3 +102,13 @@ def test_an_unknown_field_is_named() -> None:
 def test_a_plan_survives_its_record() -> None:
     plan = Plan(last=12, budget_seconds=600.0, seed=3)
     assert Plan.from_record({**plan.to_record(), "added by a later version": 1}) == plan
+
+
+def test_spells_that_must_not_be_missed_bring_the_pairs_that_they_need() -> None:
+    plan = Plan.parse("spell=2min")
+    assert (plan.first, plan.last, plan.spell_seconds) == (12, 30, 120.0)
+    assert Plan.parse("spell=2min last=40").last == 40
+    assert "spells of 120 s not to be missed" in str(plan)
+    assert Plan.from_record(plan.to_record()) == plan
+    with pytest.raises(SettingsError, match="first must be 12 or more, to meet spells of 120 s"):
+        Plan.parse("spell=2min first=4")
