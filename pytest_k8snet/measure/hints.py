@@ -22,7 +22,7 @@ from pytest_k8snet.calico.modes import (
 from pytest_k8snet.measure.endpoints import Sample
 from pytest_k8snet.tools.host import Machine
 from pytest_k8snet.tools.iperf3_result import Iperf3Result
-from pytest_k8snet.verdict import Observation, Verdict
+from pytest_k8snet.verdict import NEW_CONNECTIONS, Observation, Verdict
 from pytest_k8snet.verdict.questions import Share
 
 #: Returns what is known of a node, or None.
@@ -100,7 +100,7 @@ def _slow_arm(verdict: Verdict, arms: int) -> int | None:
     more = verdict.claim.relation in (">=", ">")
     if isinstance(question, Share):
         more = more == question.above
-    numerator_slow = more == (question.figure == "bandwidth")
+    numerator_slow = more == (question.figure in ("bandwidth", NEW_CONNECTIONS))
     if numerator_slow:
         return 0
     return 1 if arms == 2 else None

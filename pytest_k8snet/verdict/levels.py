@@ -155,12 +155,12 @@ class Level:
         floor = relation in (">=", ">")
         beyond = sum(one < limit if floor else one > limit for one in figures)
         share = exceedance_bounds(beyond, len(figures), UNSEEN_RISK)[1]
-        return (
+        text = (
             f"{beyond} of {len(figures)} {self.noun} lay beyond the limit; a share of up to "
-            f"{share * 100:.0f} % could have gone unseen (share({'above' if floor else 'below'}="
-            "...) asks for it)",
-            beyond,
+            f"{share * 100:.0f} % could have gone unseen"
         )
+        side = "above" if floor else "below"
+        return text + ("" if self.paired else f" (share({side}=...) asks for it)"), beyond
 
     def to_record(self) -> dict[str, Any]:
         """Return the question as a JSON-safe dict."""

@@ -286,7 +286,9 @@ class Mean:
             f"{'below' if floor else 'above'} the rest; a share of up to {share * 100:.0f} % could "
             "have gone unseen"
         )
-        return text + (f" ({gate} asks for it)" if self.per == 1.0 else ""), apart
+        # What else there is has no share to ask for.
+        asked = self.paired or (self.figure == "bandwidth" and self.per == 1.0)
+        return text + (f" ({gate} asks for it)" if asked else ""), apart
 
     def to_record(self) -> dict[str, Any]:
         """Return the question as a JSON-safe dict."""

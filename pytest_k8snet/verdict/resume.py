@@ -16,7 +16,16 @@ from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.verdict import Claim, Evidence, Verdict, claim_text, judge
 
 #: What of a plan must be as it was, or the levels of the looks would not hold.
-_KEPT = ("first", "last", "alpha", "requests", "requests_per_second", "seconds", "omit_seconds")
+_KEPT = (
+    "first",
+    "last",
+    "spell_seconds",
+    "alpha",
+    "requests",
+    "requests_per_second",
+    "seconds",
+    "omit_seconds",
+)
 
 
 class EarlierVerdicts:
