@@ -16,6 +16,9 @@ MODES_WANTED: pytest.StashKey[tuple[CalicoMode, ...]] = pytest.StashKey()
 #: Whether a selected test asks what switching costs.
 COST_WANTED: pytest.StashKey[bool] = pytest.StashKey()
 
+#: The fixtures that the selected tests without a mode ask for.
+FIXTURES_WANTED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+
 
 def mode_of(item: pytest.Item) -> CalicoMode | None:
     """The value of ``calico_mode`` that a test is collected with."""
@@ -49,6 +52,9 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
     items[:] = kept
     config.stash[COST_WANTED] = any(
         "switch_cost" in getattr(item, "fixturenames", ()) for item in kept
+    )
+    config.stash[FIXTURES_WANTED] = frozenset(
+        name for item in kept if modes[item] is None for name in getattr(item, "fixturenames", ())
     )
     config.stash[MODES_WANTED] = tuple(mode for mode in order if mode in modes.values())
 

@@ -46,7 +46,7 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
         K8sNetError: no usable cluster; the message says why and what to do.
     """
     _refuse_parallel_workers(pytestconfig)
-    from pytest_k8snet.collection import COST_WANTED, MODES_WANTED
+    from pytest_k8snet.collection import COST_WANTED, FIXTURES_WANTED, MODES_WANTED
     from pytest_k8snet.launch import launch, redactor_of
     from pytest_k8snet.report.hooks import register_html
     from pytest_k8snet.report.recorder import start
@@ -67,7 +67,8 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     # Where tests ask for this while they run, no selection has told what they want.
     modes = pytestconfig.stash.get(MODES_WANTED, ())
     cost_wanted = pytestconfig.stash.get(COST_WANTED, False)
-    with launch(settings, recorder, modes, watch_switches=cost_wanted) as run:
+    fixtures = pytestconfig.stash.get(FIXTURES_WANTED, frozenset[str]())
+    with launch(settings, recorder, modes, watch_switches=cost_wanted, fixtures=fixtures) as run:
         if settings.baseline:
             from pytest_k8snet.report.baseline import attach
 

@@ -34,6 +34,7 @@ def launch(
     modes: Sequence[CalicoMode] = (),
     *,
     watch_switches: bool = False,
+    fixtures: frozenset[str] = frozenset(),
 ) -> Generator[Run]:
     """Open a run on the cluster that the settings name; restore everything on leaving.
 
@@ -42,6 +43,7 @@ def launch(
         recorder: gets the records.
         modes: the modes that will be asked for.
         watch_switches: whether a test asks what changes of Calico cost other pods.
+        fixtures: those by which tests without a mode will ask for pods.
 
     Raises:
         K8sNetError: no usable cluster.
@@ -64,7 +66,10 @@ def launch(
             )
             recorder.redactor.sources.append(api.secrets)
             recorder.hide("user", api.user)
-            spec = _run_spec(settings, recorder.run_id, tuple(modes), watch_switches)
+            spec = replace(
+                _run_spec(settings, recorder.run_id, tuple(modes), watch_switches),
+                fixtures=fixtures,
+            )
             with Run(api, spec, recorder) as run:
                 yield run
         except K8sNetError:

@@ -162,7 +162,7 @@ def _calico(installation: Installation) -> Iterator[str]:
     yield (
         f"{installation.version_text or 'unknown version'}, {installation.install} install, "
         f"backend {installation.backend}, IPAM {installation.ipam}, "
-        f"dataplane {installation.dataplane}"
+        f"dataplane {installation.shown(installation.dataplane, 'iptables')}"
     )
     if not installation.routes_prove:
         yield (
@@ -170,9 +170,11 @@ def _calico(installation: Installation) -> Iterator[str]:
             "the wire prove paths"
         )
     yield f"API shape {installation.shape}: pools are written through {installation.group}"
-    mtu = installation.mtu_source
+    mtu = installation.shown(installation.mtu_source, "auto")
     yield f"pod MTU {'derived from the host and what is enabled' if mtu == 'auto' else mtu}"
-    yield f"enabled: {', '.join(sorted(installation.encapsulations())) or 'no encapsulation'}"
+    unread = any(topic.startswith("IPPools") for topic in installation.unknown)
+    enabled = "unknown" if unread else ", ".join(sorted(installation.encapsulations()))
+    yield f"enabled: {enabled or 'no encapsulation'}"
     for pool in installation.pools:
         owner = "the operator's" if installation.operator_reverts(pool) else "nobody reconciles it"
         kept = installation.operator_owners if owner == "the operator's" else owners_of(pool.raw)
@@ -181,7 +183,7 @@ def _calico(installation: Installation) -> Iterator[str]:
         yield f"pool {pool.name} {pool.cidr} {pool.mode} ({', '.join(marks)})"
     for peer in installation.bgp.peers_outside:
         yield f"BGP with a router outside the cluster: {peer}"
-    if not installation.v3_reachable:
+    if not installation.v3_reachable and not unread:
         yield "the Calico API server does not answer: pools were read from their CRDs"
     if installation.operator_degraded:
         yield f"the operator's pools are degraded: {installation.operator_degraded}"

@@ -196,6 +196,17 @@ class Installation:
         settings = ", ".join(f"{one.where} is {one.value}" for one in self.mtu_settings)
         return f"as Felix is configured: {settings}" if settings else "auto"
 
+    @property
+    def unread(self) -> bool:
+        """Whether what configures Felix could not be read, so that a default may be none."""
+        return bool(
+            {"FelixConfigurations", "DaemonSet calico-node", "Installation"} & {*self.unknown}
+        )
+
+    def shown(self, value: object, default: object) -> Any:
+        """Return a value for people; unknown where it is a default of which nothing was read."""
+        return "unknown" if self.unread and value == default else value
+
     def facts(self) -> dict[str, Any]:
         """What a record says of the installation: flat, JSON-safe, no secrets."""
         return {
@@ -205,12 +216,12 @@ class Installation:
             "api_shape": self.shape or "none",
             "pool_group": self.group or "none",
             "backend": self.backend,
-            "dataplane": self.dataplane,
+            "dataplane": self.shown(self.dataplane, "iptables"),
             "ipam": self.ipam,
             "product": self.product,
             "vxlan_vni": self.vxlan_vni,
-            "wireguard": self.wireguard,
-            "mtu": self.mtu_bytes or self.mtu_source,
+            "wireguard": self.shown(self.wireguard, False),
+            "mtu": self.mtu_bytes or self.shown(self.mtu_source, "auto"),
             "provider": self.provider or "unknown",
             "pools": ", ".join(f"{pool.name} {pool.cidr} {pool.mode}" for pool in self.pools),
             **{f"unknown: {topic}": reason for topic, reason in sorted(self.unknown.items())},

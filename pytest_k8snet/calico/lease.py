@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster import liveness
 from pytest_k8snet.cluster.api_errors import ServerBusyError
-from pytest_k8snet.cluster.pods import pauses
+from pytest_k8snet.cluster.watch import pauses
 from pytest_k8snet.errors import ApiError, ConflictError, K8sNetError, LockedError, NotFoundError
 
 if TYPE_CHECKING:

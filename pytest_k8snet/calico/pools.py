@@ -51,9 +51,9 @@ from pytest_k8snet.cluster.pods import (
     MANAGED_BY_LABEL,
     RUN_LABEL,
     addresses_of,
-    pauses,
     run_labels,
 )
+from pytest_k8snet.cluster.watch import pauses
 from pytest_k8snet.errors import (
     ApiError,
     CalicoError,

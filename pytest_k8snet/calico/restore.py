@@ -55,9 +55,9 @@ from pytest_k8snet.cluster.pods import (
     MANAGED_BY_LABEL,
     ROLE_LABEL,
     addresses_of,
-    pauses,
     selector,
 )
+from pytest_k8snet.cluster.watch import pauses
 from pytest_k8snet.cluster.workspace import Leftover, delete_labelled, find_leftovers, sweep
 from pytest_k8snet.errors import (
     ApiError,

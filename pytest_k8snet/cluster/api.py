@@ -6,7 +6,8 @@ fields that a client library does not know, and cost none of its imports.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 from pytest_k8snet.cluster import exec as podexec
@@ -67,9 +68,11 @@ class Api:
             labels: a label selector.
             fields: a field selector.
         """
-        selectors = [("labelSelector", labels)] if labels else []
-        if fields:
-            selectors.append(("fieldSelector", fields))
+        return self.list_at(path, labels=labels, fields=fields)[0]
+
+    def list_at(self, path: str, *, labels: str = "", fields: str = "") -> tuple[Objects, str]:
+        """Read a collection as :meth:`list` does, and its version, from which it can be watched."""
+        selectors = _selectors(labels, fields)
         items: Objects = []
         token = ""
         while True:
@@ -83,9 +86,42 @@ class Api:
                 items, token = [], ""
                 continue
             items += page.get("items") or []
-            token = (page.get("metadata") or {}).get("continue") or ""
+            metadata = page.get("metadata") or {}
+            token = metadata.get("continue") or ""
             if not token:
-                return items
+                return items, str(metadata.get("resourceVersion") or "")
+
+    def watch(
+        self, path: str, *, version: str, seconds: int, labels: str = "", fields: str = ""
+    ) -> Iterator[tuple[str, Object]]:
+        """Yield what changes in a collection, each with its event's type, for some seconds.
+
+        Args:
+            path: the collection's path.
+            version: of the collection, after which changes count.
+            seconds: how long the server shall watch.
+            labels: a label selector.
+            fields: a field selector.
+
+        Raises:
+            ApiError: the server refuses; 410 where the version is too old.
+            ConnectError: the server does not answer, or the stream broke off.
+        """
+        query = [
+            *_selectors(labels, fields),
+            ("watch", "true"),
+            ("resourceVersion", version),
+            ("allowWatchBookmarks", "true"),
+            ("timeoutSeconds", str(seconds)),
+        ]
+        for line in self._client.lines(path, query, seconds=seconds):
+            event = json.loads(line)
+            kind, item = event.get("type"), event.get("object") or {}
+            if kind not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
+                message = str(item.get("message") or "the watch has ended")
+                code = int(item.get("code") or 410)
+                raise ApiError(message, status=code, reason=str(item.get("reason") or ""))
+            yield kind, item
 
     def create(self, path: str, body: Object) -> Object:
         """Create an object.
@@ -159,6 +195,7 @@ class Api:
         grace_seconds: int | None = None,
         propagation: str | None = None,
         resource_version: str | None = None,
+        uid: str = "",
     ) -> None:
         """Delete an object; one that is missing is fine.
 
@@ -167,14 +204,16 @@ class Api:
             grace_seconds: time for a pod to end; 0 drops it without the kubelet's word.
             propagation: ``Foreground``, ``Background`` or ``Orphan``.
             resource_version: the version to delete; another one is a ``ConflictError``.
+            uid: the object to delete; a later one of the same name is a ``ConflictError``.
         """
         options: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         if propagation is not None:
             options["propagationPolicy"] = propagation
-        if resource_version is not None:
-            options["preconditions"] = {"resourceVersion": resource_version}
+        preconditions = {"resourceVersion": resource_version, "uid": uid or None}
+        if wanted := {name: value for name, value in preconditions.items() if value is not None}:
+            options["preconditions"] = wanted
         try:
             self._client.send("DELETE", path, body=options)
         except NotFoundError:
@@ -278,6 +317,11 @@ class Api:
     def close(self) -> None:
         """Close the idle connections; the object works on and opens new ones when needed."""
         self._client.close()
+
+
+def _selectors(labels: str, fields: str) -> list[tuple[str, str]]:
+    pairs = (("labelSelector", labels), ("fieldSelector", fields))
+    return [(name, text) for name, text in pairs if text]
 
 
 def _has_labels(there: Object, sent: Object) -> bool:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -248,6 +248,50 @@ class HttpClient:
                 answer.status, answer.body, target, user=self.user, headers=answer.headers
             )
         return answer
+
+    def lines(self, path: str, query: Query, *, seconds: float) -> Iterator[bytes]:
+        """Yield the lines of an answer as they arrive: a watch; a single try.
+
+        Args:
+            path: the path, unquoted.
+            query: the query's names and values.
+            seconds: how long the server was asked to go on.
+
+        Raises:
+            ApiError: the server refuses.
+            ConnectError: the server does not answer, or the answer broke off.
+        """
+        import urllib3
+
+        login = self._credentials.current()
+        headers = urllib3.HTTPHeaderDict(accept="application/json")
+        headers["user-agent"] = self._user_agent
+        for name, value in login.headers:
+            headers.add(name, value)
+        limit = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds + self.read_seconds)
+        try:
+            response = self._connections(login).request(
+                "GET",
+                self.host + _with_query(path, query),
+                headers=headers,
+                timeout=limit,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+            try:
+                if response.status >= 300:
+                    target = parse("GET", path)
+                    raise error_of(response.status, response.data, target, user=self.user)
+                rest = b""
+                for chunk in response.stream():
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    yield from filter(None, whole)
+            finally:
+                # Whoever has seen enough ends the stream with it.
+                response.close()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._unreachable(error) from error
 
     def open_websocket(self, path: str, query: Query, *, timeout_seconds: float) -> WebSocket:
         """Open a WebSocket that speaks Kubernetes' channel protocol; a single try, like ``once``.

@@ -7,7 +7,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.admission import OPT_OUT_ANNOTATIONS, OPT_OUT_LABELS, Admitted, compare
@@ -15,6 +17,7 @@ from pytest_k8snet.cluster.api_errors import collection
 from pytest_k8snet.cluster.exec import CONTAINER
 from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, this_process
 from pytest_k8snet.cluster.nodes import CONTROL_PLANE, Toleration, prefer_ipv4
+from pytest_k8snet.cluster.watch import follow
 from pytest_k8snet.errors import ClusterError, K8sNetError, PodError
 from pytest_k8snet.tools import capture
 
@@ -535,12 +538,7 @@ def _condition(pod: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 # -- Waiting until pods are ready ------------------------------------------------------------------
-#
-# Polls one list for all pods. A watch would tell a few milliseconds sooner and add a stream that
-# can hang, end silently or lose its place.
 
-_FIRST_PAUSE_SECONDS = 0.02
-_LONGEST_PAUSE_SECONDS = 0.5
 _EVENTS = 6
 _LOG_LINES = 5
 
@@ -576,13 +574,8 @@ def wait_ready(
     deadline = time.monotonic() + timeout_seconds
     since: dict[str, float] = {}
     said: dict[str, str] = {}
-    sleep = pauses()
-    while True:
-        pods = [
-            pod
-            for pod in api.list(path, labels=labels)
-            if names is None or pod["metadata"]["name"] in names
-        ]
+    for listed in follow(api, path, labels=labels):
+        pods = [pod for pod in listed if names is None or pod["metadata"]["name"] in names]
         if names is not None and (missing := set(names) - {p["metadata"]["name"] for p in pods}):
             raise _vanished(namespace, sorted(missing)[0])
         ready = [pod for pod in pods if is_ready(pod)]
@@ -611,7 +604,7 @@ def wait_ready(
             )
         if time.monotonic() >= deadline:
             raise _too_late(api, namespace, [p for p in pods if p not in ready], timeout_seconds)
-        sleep()
+    raise AssertionError("unreachable")
 
 
 def _vanished(namespace: str, name: str) -> PodError:
@@ -643,7 +636,7 @@ def _too_late(
     return PodError(
         f"{_name(pods[0])} is not ready after {timeout_seconds:g} s"
         + (f" (nor are {len(pods) - 1} more)" if len(pods) > 1 else ""),
-        found="\n".join([_state(pods[0]), *events_of(api, pods[0])]),
+        found="\n".join([_state(pods[0]), *events_of(api, pods[0], "Pod")]),
         remedy="the events tell what it waits for; `-o k8snet_pod_timeout=...` allows more time",
     )
 
@@ -668,22 +661,45 @@ def _state(pod: Mapping[str, Any]) -> str:
     return "; ".join(words)
 
 
-def events_of(api: Api, item: Mapping[str, Any]) -> list[str]:
-    """Return the last events about an object, one line each; none where they may not be read."""
+def events_of(api: Api, item: Mapping[str, Any], kind: str) -> list[str]:
+    """Return the last events about an object, one line each; none where they may not be read.
+
+    Args:
+        api: the cluster.
+        item: the object.
+        kind: its kind: one of another kind may have its name, an earlier one its kind as well.
+    """
     metadata = item["metadata"]
+    about = {"kind": kind, "name": metadata["name"], "uid": metadata.get("uid")}
     try:
         events = api.list(
             collection("events", namespace=metadata["namespace"]),
-            fields=f"involvedObject.name={metadata['name']}",
+            fields=",".join(f"involvedObject.{key}={one}" for key, one in about.items() if one),
         )
     except ClusterError:
         # They only explain: without the permission to read them, the error stands by itself.
         return []
-    events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    # The API gives them by name.
+    events.sort(key=_time_of_event)
     return [
         f"event {event.get('reason', '')}: {event.get('message', '')}"
         for event in events[-_EVENTS:]
     ]
+
+
+def _time_of_event(event: Mapping[str, Any]) -> datetime:
+    """Return when it happened last: each generation of the API has a field of its own."""
+    texts = (
+        (event.get("series") or {}).get("lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        (event.get("metadata") or {}).get("creationTimestamp"),
+    )
+    for text in texts:
+        with suppress(ValueError):
+            if text:
+                return datetime.fromisoformat(str(text))
+    return datetime.min.replace(tzinfo=UTC)
 
 
 def _last_lines(api: Api, pod: Mapping[str, Any]) -> str:
@@ -692,19 +708,3 @@ def _last_lines(api: Api, pod: Mapping[str, Any]) -> str:
         return api.logs(metadata["namespace"], metadata["name"], tail_lines=_LOG_LINES).strip()
     except K8sNetError:
         return ""
-
-
-def pauses(
-    longest_seconds: float = _LONGEST_PAUSE_SECONDS,
-    *,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Callable[[], None]:
-    """Make a function that sleeps, a little longer each time it is called."""
-    pause = _FIRST_PAUSE_SECONDS
-
-    def rest() -> None:
-        nonlocal pause
-        sleep(pause)
-        pause = min(pause * 1.5, longest_seconds)
-
-    return rest

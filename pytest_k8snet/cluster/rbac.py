@@ -74,11 +74,14 @@ def permissions(
     return (
         *_several("list", "nodes", place="cluster"),
         *_several("create get list delete", "pods"),
+        # Without it pods are polled.
+        *_several("watch", "pods", optional=True),
         # get until 1.34, create as well from 1.35: exec comes by WebSocket.
         *_several("create get", "pods", subresource="exec"),
         *_several("get", "pods", subresource="log", optional=True),
         *_several("list", "events", optional=True),
-        *_several("create get list delete", "namespaces", place="cluster", own_namespace=True),
+        *_several("create list delete", "namespaces", place="cluster", own_namespace=True),
+        *_several("get watch", "namespaces", place="cluster", own_namespace=True, optional=True),
         *_several("list", "ippools", group=calico_group, place="cluster"),
         *_several("list", "felixconfigurations", group=calico_group, place="cluster"),
         *_facts(calico_group, stored_group),
@@ -131,9 +134,11 @@ def _facts(calico: str, stored: str) -> list[Permission]:
 def _web_service() -> list[Permission]:
     service: tuple[Level, ...] = ("service",)
     return [
-        *_several("create get list delete", "deployments", group="apps", levels=service),
-        *_several("list delete", "replicasets", group="apps", levels=service, optional=True),
-        *_several("create get list delete", "services", levels=service),
+        *_several("create get delete", "deployments", group="apps", levels=service),
+        *_several("create get delete", "services", levels=service),
+        # What a killed run has left in a namespace that it was given is looked for.
+        *_several("list", "deployments", group="apps", levels=service, optional=True),
+        *_several("list", "services", levels=service, optional=True),
         *_several("list", "endpointslices", group="discovery.k8s.io", levels=service),
     ]
 

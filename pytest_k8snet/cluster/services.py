@@ -14,8 +14,9 @@ from pytest_k8snet.cluster import pods
 from pytest_k8snet.cluster.admission import compare
 from pytest_k8snet.cluster.api_errors import admission_remedy, collection, object_path
 from pytest_k8snet.cluster.nodes import usable_nodes
-from pytest_k8snet.cluster.pods import StartFailure, events_of, pauses, wait_ready
-from pytest_k8snet.errors import ClusterError, ConflictError, NotFoundError
+from pytest_k8snet.cluster.pods import StartFailure, events_of, wait_ready
+from pytest_k8snet.cluster.watch import pauses
+from pytest_k8snet.errors import ClusterError, NotFoundError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -35,15 +36,20 @@ class ServiceUrl(str):
     Attributes:
         way: ``clusterip``, ``dns``, ``nodeport`` or ``loadbalancer``.
         distorted_by: what admission has done to the pods behind it that changes figures.
+        own: whether the Service is one that the run has made.
     """
 
     way: str
     distorted_by: tuple[str, ...]
+    own: bool
 
-    def __new__(cls, url: str, way: str, distorted_by: tuple[str, ...] = ()) -> ServiceUrl:
+    def __new__(
+        cls, url: str, way: str, distorted_by: tuple[str, ...] = (), *, own: bool = False
+    ) -> ServiceUrl:
         """Make a URL that knows its way."""
         self = super().__new__(cls, url)
         self.way = way
+        self.own = own
         self.distorted_by = distorted_by
         return self
 
@@ -61,6 +67,7 @@ class WebService:
         cluster_domain: the domain of the cluster's DNS.
         distorted_by: what admission has done to its pods that changes figures; of those that the
             run made.
+        own: whether the run has made it.
     """
 
     namespace: str
@@ -70,6 +77,7 @@ class WebService:
     scheme: str = "http"
     cluster_domain: str = "cluster.local"
     distorted_by: tuple[str, ...] = ()
+    own: bool = False
     _api: Api = field(repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -136,7 +144,7 @@ class WebService:
             for ingress in balancer.get("ingress") or []:
                 if address := ingress.get("ip") or ingress.get("hostname"):
                     return self._url("loadbalancer", address, self.port)
-            said = "\n".join(events_of(self._api, service))
+            said = "\n".join(events_of(self._api, service, "Service"))
             waited = time.monotonic() - began
             if waited >= (EXTERNAL_SECONDS if said else _SILENCE_SECONDS):
                 raise ClusterError(
@@ -152,7 +160,7 @@ class WebService:
         usual = _HTTPS_PORT if self.scheme == "https" else 80
         colon_port = "" if port == usual else f":{port}"
         url = f"{self.scheme}://{host}{colon_port}{self.path}"
-        return ServiceUrl(url, way, self.distorted_by)
+        return ServiceUrl(url, way, self.distorted_by, own=self.own)
 
     def _read(self) -> dict[str, Any]:
         return self._api.get(
@@ -167,6 +175,30 @@ class WebService:
             if entry.get("port") == self.port:
                 return dict(entry)
         raise ClusterError(f"{self} has no port {self.port} any more")
+
+
+def begin_web_service(
+    workspace: Workspace, *, replicas: int = 3, pool: str | None = None
+) -> dict[str, Any]:
+    """Ask for the Deployment and Service of :func:`make_web_service`, and wait for nothing.
+
+    Returns:
+        the Deployment's manifest.
+    """
+    api, space, run_id = workspace.api, workspace.namespace, workspace.run_id
+    name = pods.web_name(pool)
+    deployment = pods.web_deployment(
+        name, space, run_id, settings=workspace.settings, replicas=replicas, pool=pool
+    )
+    made = [
+        (collection("deployments", namespace=space, group="apps"), deployment),
+        (collection("services", namespace=space), pods.web_service(name, space, run_id)),
+    ]
+    for path, body in made:
+        if not workspace.note(object_path(path, name)):
+            continue  # asked for by an earlier call
+        api.create(path, body)
+    return deployment
 
 
 def make_web_service(
@@ -186,21 +218,7 @@ def make_web_service(
     api, space, run_id = workspace.api, workspace.namespace, workspace.run_id
     name = pods.web_name(pool)
     deployments = collection("deployments", namespace=space, group="apps")
-    deployment = pods.web_deployment(
-        name, space, run_id, settings=workspace.settings, replicas=replicas, pool=pool
-    )
-    made = [
-        (deployments, deployment),
-        (collection("services", namespace=space), pods.web_service(name, space, run_id)),
-    ]
-    for path, body in made:
-        try:
-            api.create(path, body)
-        except ConflictError as error:
-            there = api.get(object_path(path, name))
-            # Made by an earlier call of this run.
-            if there["metadata"].get("labels", {}).get(pods.RUN_LABEL) != run_id:
-                raise error from None
+    deployment = begin_web_service(workspace, replicas=replicas, pool=pool)
     replicas_made = wait_ready(
         api,
         space,
@@ -215,6 +233,7 @@ def make_web_service(
         namespace=space,
         name=name,
         distorted_by=tuple(f"web pods: {phrase}" for phrase in dict.fromkeys(distorting)),
+        own=True,
         _api=api,
     )
     _wait_endpoints(api, service, replicas)

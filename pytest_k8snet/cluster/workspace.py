@@ -9,14 +9,15 @@ import itertools
 import re
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_k8snet.cluster.api_errors import collection, object_path
 from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, is_alive
-from pytest_k8snet.cluster.nodes import list_nodes
+from pytest_k8snet.cluster.nodes import Node, list_nodes
 from pytest_k8snet.cluster.pods import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -26,16 +27,16 @@ from pytest_k8snet.cluster.pods import (
     PodSettings,
     is_ready,
     namespace_manifest,
-    pauses,
     pod_manifest,
     pod_name,
     read_pod,
     selector,
     wait_ready,
 )
+from pytest_k8snet.cluster.watch import follow, pauses
 from pytest_k8snet.errors import (
     ClusterError,
-    ConnectError,
+    ConflictError,
     ForbiddenError,
     K8sNetError,
     NotFoundError,
@@ -60,6 +61,7 @@ class Workspace:
         namespace: an existing namespace to use, which is never deleted; None makes one.
         settings: what the user has set for all pods.
         pod_timeout_seconds: how long pods may take to be ready.
+        nodes: nodes that are known already.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Workspace:
         namespace: str | None,
         settings: PodSettings,
         pod_timeout_seconds: float,
+        nodes: Iterable[Node] = (),
     ) -> None:
         self.api = api
         self.run_id = run_id
@@ -77,9 +80,11 @@ class Workspace:
         self.pod_timeout_seconds = pod_timeout_seconds
         self._given_namespace = namespace
         self._namespace = ""
-        self._hostnames: dict[str, str] = {}
+        self._hostnames = {node.name: node.hostname for node in nodes}
         self._numbers = itertools.count(1)
         self._pods: dict[PodRequest, Pod] = {}
+        #: Paths of what makes pods, and of Services, in the order in which they were made.
+        self._others: list[str] = []
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -105,6 +110,18 @@ class Workspace:
         """Return the pods that this workspace has made and not deleted."""
         with self._lock:
             return list(self._pods.values())
+
+    def note(self, path: str) -> bool:
+        """Remember the path of an object other than a pod that is about to be made.
+
+        Returns:
+            False where it has been made already.
+        """
+        with self._lock:
+            if path in self._others:
+                return False
+            self._others.append(path)
+            return True
 
     def ensure_pods(self, wanted: Sequence[PodRequest]) -> list[Pod]:
         """Return a ready pod for each request, in order: one that is there already, or a new one.
@@ -143,13 +160,26 @@ class Workspace:
         """
         with self._lock:
             namespace, self._namespace = self._namespace, ""
+            others, self._others = self._others, []
             self._pods.clear()
             if not namespace:
                 return
             try:
-                sweep(self.api, self.run_id, namespace=namespace)
+                if self._given_namespace is None:
+                    self._end_own(namespace, others)
+                else:
+                    _empty(self.api, self.run_id, namespace, others)
             except K8sNetError as error:
                 raise self._left_behind(namespace, error) from error
+
+    def _end_own(self, namespace: str, others: Sequence[str]) -> None:
+        try:
+            end_namespace(self.api, namespace)
+        except ForbiddenError:
+            # What runs and listens is worse than a namespace without anything in it.
+            with suppress(ForbiddenError):
+                _empty(self.api, self.run_id, namespace, others)
+            raise
 
     def _left_behind(self, namespace: str, error: K8sNetError) -> ClusterError:
         if self._given_namespace is None:
@@ -344,23 +374,16 @@ def _leftover(run_id: str, spaces: list[dict[str, Any]], pods: list[dict[str, An
 
 # -- Deleting --------------------------------------------------------------------------------------
 #
-# Works from the run's id alone, so that it serves the end of a run and the cleanup after a killed
-# one. What makes pods goes before the pods, the pods before their namespace.
+# A namespace of a run's own goes with all that is in it. In somebody else's, what makes pods goes
+# before the pods. Everything is asked to go once; then one watch tells when it is gone.
 
 #: For pods to end by themselves, before they are dropped without the kubelet's word.
 POD_END_SECONDS = 20.0
 #: A namespace's controllers look at everything that it may contain: seconds, at times many.
 NAMESPACE_END_SECONDS = 60.0
 
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    resource: str
-    group: str = ""
-
-
-_MAKERS = (_Kind("deployments", "apps"), _Kind("replicasets", "apps"), _Kind("services"))
-_PODS = _Kind("pods")
+#: What a run makes besides pods: resource and API group.
+_MAKERS = (("deployments", "apps"), ("services", ""))
 _NAMESPACES = "/api/v1/namespaces"
 #: How the names of a run's namespace and pods begin.
 _PREFIX = "k8snet-"
@@ -370,6 +393,8 @@ _NAMES = re.compile(rf"{_PREFIX}.+|web(-.+)?")
 
 def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
     """Delete everything of a run and wait until it is gone: what has its labels and its names.
+
+    Works from the run's id alone, as it must after a killed run.
 
     Args:
         api: the cluster.
@@ -382,35 +407,92 @@ def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
     Raises:
         ClusterError: something is still there after the time allowed.
     """
-    labels = selector(run_id)
     own = _own_namespaces(api, run_id, namespace)
-    # The empty name stands for all namespaces.
-    places = [""] if namespace is None else list(dict.fromkeys([namespace, *own]))
-    deleted: list[str] = []
-    trouble: K8sNetError | None = None
+    for name in own:
+        end_namespace(api, name)
+    deleted = [f"namespaces {name}" for name in own]
+    if namespace in own:
+        return deleted
+    places = {namespace} if namespace is not None else _places(api, run_id)
+    for place in sorted(places - set(own)):
+        makers = [
+            object_path(collection(resource, namespace=place, group=group), name)
+            for resource, group in _MAKERS
+            for name in _names_there(api, resource, group, place, selector(run_id))
+        ]
+        deleted += [_told(path) for path in makers]
+        deleted += _empty(api, run_id, place, makers)
+    return deleted
+
+
+def _places(api: Api, run_id: str) -> set[str]:
+    """Return the namespaces in which a run has pods, or a Service that outlived them."""
+    found = api.list(collection("pods"), labels=selector(run_id))
+    with suppress(ForbiddenError):
+        found += api.list(collection("services"), labels=selector(run_id))
+    return {str(one["metadata"]["namespace"]) for one in found}
+
+
+def _names_there(api: Api, resource: str, group: str, place: str, labels: str) -> list[str]:
+    """List what a run may have made in a namespace; what may not be listed was not made."""
     try:
-        for kind in _MAKERS:
-            deleted += _delete_all(api, kind, places, labels)
-        pods = _delete_all(api, _PODS, places, labels, grace_seconds=1)
-        if deleted or pods:
-            _wait_until_no_pods(api, places, labels, run_id)
-        deleted += pods
-    except ConnectError:
-        raise
-    except K8sNetError as error:
-        trouble = error
-    # What lies in a namespace of the run's own goes with it, whoever may not delete it singly.
-    for name in own:
-        api.delete(object_path(_NAMESPACES, name))
-    for name in own:
-        _wait_until_no_namespace(api, name)
-    if trouble is not None and not set(places) <= set(own):
-        raise trouble
-    return [*deleted, *(f"namespaces {name}" for name in own)]
+        found = api.list(collection(resource, namespace=place, group=group), labels=labels)
+    except (ForbiddenError, NotFoundError):
+        return []
+    return [str(one["metadata"]["name"]) for one in found if _is_ours(one)]
+
+
+def _is_ours(item: Mapping[str, Any]) -> bool:
+    # A label is soon copied; whatever a run makes has a name of this kind as well.
+    return _NAMES.fullmatch(item["metadata"]["name"]) is not None
+
+
+def _empty(api: Api, run_id: str, namespace: str, others: Iterable[str]) -> list[str]:
+    """Delete other objects of a run by their paths, then its pods, and wait until these are gone.
+
+    Returns:
+        the pods, as ``pods namespace/name``.
+
+    Raises:
+        ClusterError: pods are still there after the time allowed.
+    """
+    for path in others:
+        api.delete(path, propagation="Background")
+    path = collection("pods", namespace=namespace)
+    asked: dict[str, str] = {}
+    forced: set[str] = set()
+    began = time.monotonic()
+    for pods in follow(api, path, labels=selector(run_id)):
+        left = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in pods if _is_ours(pod)}
+        if not left:
+            break
+        late = time.monotonic() - began >= POD_END_SECONDS
+        # A ReplicaSet that is about to go may make another.
+        for uid, name in left.items():
+            if uid not in asked or (late and uid not in forced):
+                _delete_pod(api, object_path(path, name), uid, grace_seconds=0 if late else 1)
+                asked[uid] = name
+                forced |= {uid} if late else set()
+        if time.monotonic() - began >= POD_END_SECONDS * 1.5:
+            raise _undeletable([f"{namespace}/{name}" for name in left.values()])
+    return [f"pods {namespace}/{name}" for name in asked.values()]
+
+
+def _delete_pod(api: Api, path: str, uid: str, *, grace_seconds: int) -> None:
+    with suppress(ConflictError):  # a later pod of the same name
+        api.delete(path, grace_seconds=grace_seconds, uid=uid)
+
+
+def _undeletable(pods: Sequence[str]) -> ClusterError:
+    return ClusterError(
+        f"{len(pods)} pods could not be deleted",
+        found=", ".join(pods),
+        remedy="their node may be down: `kubectl delete pod --force` drops them",
+    )
 
 
 def delete_pods(api: Api, pods: list[tuple[str, str, str]]) -> None:
-    """Delete pods and wait until they are gone; ones that are gone already are fine.
+    """Delete pods of runs and wait until they are gone; ones that are gone already are fine.
 
     Args:
         api: the cluster.
@@ -419,42 +501,35 @@ def delete_pods(api: Api, pods: list[tuple[str, str, str]]) -> None:
     Raises:
         ClusterError: one is still there after the time allowed.
     """
-    paths = {
-        (object_path(collection("pods", namespace=space), name), uid) for space, name, uid in pods
-    }
+    began = time.monotonic()
+    for space in sorted({space for space, _, _ in pods}):
+        path = collection("pods", namespace=space)
+        doomed = {uid: name for place, name, uid in pods if place == space}
 
-    def present(path: str, uid: str) -> bool:
-        try:
-            return str(api.get(path)["metadata"].get("uid", "")) == uid or not uid
-        except NotFoundError:
-            return False
+        def end(grace_seconds: int, left: Mapping[str, str], path: str = path) -> None:
+            with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
+                list(
+                    pool.map(
+                        lambda one: _delete_pod(
+                            api, object_path(path, one[1]), one[0], grace_seconds=grace_seconds
+                        ),
+                        left.items(),
+                    )
+                )
 
-    def end(item: tuple[str, str]) -> bool:
-        path, uid = item
-        if not present(path, uid):
-            return True
-        for grace_seconds, limit_seconds in ((1, POD_END_SECONDS), (0, POD_END_SECONDS / 4)):
-            api.delete(path, grace_seconds=grace_seconds)
-            deadline = time.monotonic() + limit_seconds
-            sleep = pauses()
-            while present(path, uid):
-                if time.monotonic() >= deadline:
-                    break
-                sleep()
-            else:
-                return True
-        return False
-
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        stuck = [
-            path for (path, _), done in zip(paths, pool.map(end, paths), strict=True) if not done
-        ]
-    if stuck:
-        raise ClusterError(
-            f"{len(stuck)} pods could not be deleted",
-            found=", ".join(stuck),
-            remedy="their node may be down: `kubectl delete pod --force` drops them",
-        )
+        end(1, doomed)
+        forced = False
+        for there in follow(api, path, labels=f"{MANAGED_BY_LABEL}={MANAGED_BY}"):
+            uids = {pod["metadata"].get("uid") for pod in there}
+            left = {uid: name for uid, name in doomed.items() if uid in uids}
+            if not left:
+                break
+            waited = time.monotonic() - began
+            if waited >= POD_END_SECONDS and not forced:
+                forced = True
+                end(0, left)
+            elif waited >= POD_END_SECONDS * 1.25:
+                raise _undeletable([f"{space}/{name}" for name in left.values()])
 
 
 def _own_namespaces(api: Api, run_id: str, namespace: str | None) -> list[str]:
@@ -480,84 +555,43 @@ def _namespace_name(run_id: str) -> str:
     return run_id if run_id.startswith(_PREFIX) else f"{_PREFIX}{run_id}"
 
 
-def _delete_all(
-    api: Api, kind: _Kind, places: list[str], labels: str, *, grace_seconds: int | None = None
-) -> list[str]:
-    found: list[dict[str, Any]] = []
-    for place in places:
-        try:
-            listed = api.list(
-                collection(kind.resource, namespace=place, group=kind.group), labels=labels
-            )
-            # A label is soon copied; whatever a run makes has a name of this kind as well.
-            found += [one for one in listed if _NAMES.fullmatch(one["metadata"]["name"])]
-        except (ForbiddenError, NotFoundError):
-            # What this user may not even list, this run has not made.
-            if kind is _PODS:
-                raise
-    paths = [
-        object_path(
-            collection(kind.resource, namespace=item["metadata"]["namespace"], group=kind.group),
-            item["metadata"]["name"],
-        )
-        for item in found
-    ]
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        list(
-            pool.map(
-                lambda path: api.delete(
-                    path, grace_seconds=grace_seconds, propagation="Background"
-                ),
-                paths,
-            )
-        )
-    return [_describe(kind, item) for item in found]
+def end_namespace(api: Api, name: str) -> None:
+    """Delete a namespace with all that is in it, and wait until it is gone.
 
-
-def _wait_until_no_pods(api: Api, places: list[str], labels: str, run_id: str) -> None:
-    began = time.monotonic()
-    sleep = pauses()
-    while left := _delete_all(
-        api,
-        _PODS,
-        places,
-        labels,
-        # Again and again, since a ReplicaSet that is about to go may have made another.
-        grace_seconds=1 if time.monotonic() - began < POD_END_SECONDS else 0,
-    ):
-        if time.monotonic() - began >= POD_END_SECONDS * 1.5:
-            raise ClusterError(
-                f"pods of run {run_id} could not be deleted",
-                found=", ".join(left),
-                remedy="their node may be down: `kubectl delete pod --force` drops them",
-            )
-        sleep()
-
-
-def _wait_until_no_namespace(api: Api, name: str) -> None:
+    Raises:
+        ClusterError: it is still there after the time allowed; says what holds it.
+    """
+    api.delete(object_path(_NAMESPACES, name))
     deadline = time.monotonic() + NAMESPACE_END_SECONDS
-    sleep = pauses()
-    while True:
-        try:
-            status = api.get(object_path(_NAMESPACES, name)).get("status") or {}
-        except NotFoundError:
+    for there in _followed_namespace(api, name):
+        if there is None:
             return
         if time.monotonic() >= deadline:
-            conditions = status.get("conditions") or []
+            conditions = (there.get("status") or {}).get("conditions") or []
             raise ClusterError(
                 f"the namespace {name} is still there after {NAMESPACE_END_SECONDS:g} s",
                 found="; ".join(str(c.get("message")) for c in conditions if c.get("message")),
                 remedy="it is being deleted, and something in it or in the control plane holds it: "
                 f"`kubectl describe namespace {name}`",
             )
-        sleep()
 
 
-def _describe(kind: _Kind, item: dict[str, Any]) -> str:
-    metadata = item["metadata"]
-    space = metadata.get("namespace")
-    return (
-        f"{kind.resource} {space}/{metadata['name']}"
-        if space
-        else f"{kind.resource} {metadata['name']}"
-    )
+def _followed_namespace(api: Api, name: str) -> Iterator[dict[str, Any] | None]:
+    """Yield a namespace as it is from time to time; None once it is gone."""
+    try:
+        for items in follow(api, _NAMESPACES, fields=f"metadata.name={name}"):
+            yield next((one for one in items if one["metadata"]["name"] == name), None)
+    except ForbiddenError:
+        rest = pauses()
+        while True:
+            try:
+                yield api.get(object_path(_NAMESPACES, name))
+            except NotFoundError:
+                yield None
+            rest()
+
+
+def _told(path: str) -> str:
+    """Describe an object by its path: ``services shop/web``."""
+    *_, space, resource, name = path.split("/")
+    return f"{resource} {space}/{name}"

@@ -31,13 +31,19 @@ from pytest_k8snet.cluster.nodes import (
     usable_nodes,
 )
 from pytest_k8snet.cluster.pods import Pod, PodRequest, PodSettings
-from pytest_k8snet.cluster.services import WebService, existing_web_service, make_web_service
+from pytest_k8snet.cluster.services import (
+    WebService,
+    begin_web_service,
+    existing_web_service,
+    make_web_service,
+)
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import (
     ForbiddenError,
     K8sNetError,
     NodesError,
     NotConvergedError,
+    PodError,
     SettingsError,
 )
 from pytest_k8snet.measure.disruption import SwitchCost, Switches
@@ -61,6 +67,7 @@ class RunSpec:
         pods: what the user has set for all pods.
         node_names: the nodes under test, client first; empty leaves the choice to the run.
         zones: the client's zone and the server's, or one for both; empty takes any.
+        fixtures: those by which tests without a mode will ask for pods, which then start at once.
         link_rate: of the nodes' links, where it is known.
         watch_switches: whether to watch what changes of Calico cost other pods.
         wire_proof: whether paths are to be proven by captures as well.
@@ -75,6 +82,7 @@ class RunSpec:
     zones: tuple[str, ...] = ()
     namespace: str | None = None
     service: str | None = None
+    fixtures: frozenset[str] = frozenset()
     outside_prefix: tuple[str, ...] = ()
     link_rate: BitRate | None = None
     watch_switches: bool = False
@@ -465,6 +473,7 @@ class Run:
             namespace=self.spec.namespace,
             settings=self.spec.pods,
             pod_timeout_seconds=float(self.spec.pod_timeout),
+            nodes=self._every_node,
         )
         self._switches = Switches(
             self._calico,
@@ -485,11 +494,25 @@ class Run:
         self.sampler.quiet_period = self._calico.silence
         self.sampler.suspects = self._suspects
         self._look_at_machines(under_test)
+        if "web_service" in self.spec.fixtures:
+            # Its pods would else start while the first sample is taken.
+            with suppress(K8sNetError):
+                _ = self.web_service
 
     def _list_nodes(self) -> list[Node]:
-        """List the nodes that the user wants to be used."""
+        """List the nodes that the user wants to be used.
+
+        Raises:
+            ForbiddenError: the user may not list nodes, and names none.
+        """
         wanted = self.spec.pods.node_labels.items()
-        nodes = list_nodes(self.api, tolerations=self.spec.pods.tolerations)
+        try:
+            nodes = list_nodes(self.api, tolerations=self.spec.pods.tolerations)
+        except ForbiddenError:
+            if not self.spec.node_names or wanted:
+                raise
+            # Of a node that may not be read its name is known, and the scheduler says the rest.
+            return [Node(name=name, internal_ip="") for name in self.spec.node_names]
         return [node for node in nodes if wanted <= node.labels.items()]
 
     def _make_hosts(self, nodes: Sequence[Node]) -> list[Pod]:
@@ -501,9 +524,19 @@ class Run:
         Raises:
             SettingsError: they are forbidden, and the wire proof was asked for.
         """
-        self._observer.started(f"host-network pods on {len(nodes)} nodes", 3.0)
+        hosts = [self._on_host(node) for node in nodes]
+        expected = [*hosts, *self._expected_pods()]
+        self._observer.started(f"{len(expected)} pods on {len(nodes)} nodes", 3.0)
         try:
-            return self._workspace.ensure_pods([self._on_host(node) for node in nodes])
+            if "web_service" in self.spec.fixtures and self.spec.service is None:
+                # What keeps it from being made is told to the test that asks for it.
+                with suppress(K8sNetError):
+                    begin_web_service(self._workspace)
+            try:
+                return self._workspace.ensure_pods(expected)[: len(hosts)]
+            except PodError:
+                # Whichever test needs the one that does not start will hear of it.
+                return self._workspace.ensure_pods(hosts)
         except ForbiddenError as exc:
             if self.spec.wire_proof:
                 raise SettingsError(
@@ -516,6 +549,19 @@ class Run:
             return []
         finally:
             self._observer.finished()
+
+    def _expected_pods(self) -> list[PodRequest]:
+        """Return the pods of the client's and the server's node that tests will ask for."""
+        roles = {
+            "client": {"pod_pair", "pod_to_node", "same_node_pair", "cross_subnet_pair", "pod"},
+            "server": {"pod_pair", "node_to_pod"},
+        }
+        nodes = {"client": self.client_node, "server": self.server_node}
+        return [
+            PodRequest(role=role, node=nodes[role].name)
+            for role, fixtures in roles.items()
+            if fixtures & self.spec.fixtures
+        ]
 
     def _host_pod(self, node: Node) -> Pod:
         """Return the host-network pod of a node; it is made where there is none yet."""
@@ -585,15 +631,16 @@ class Run:
         # Pods have to go before pools of the run's own; a pool of the cluster's own waits for
         # none. The host-network pods are still needed to see the routes go back.
         try:
-            if self.spec.change.strategy != "in-place":
+            if self.spec.change.strategy == "dedicated":
                 self._delete_pods()
         finally:
             with self._switches.restoring():
                 self._calico.close()
         # What cannot be read any more is no trouble of its own at the end.
         with suppress(K8sNetError):
-            self.nodes = usable_nodes(self._list_nodes())
             self.installation = inspect(self.api)
+            names = {node.name for node in self.nodes}
+            self.nodes = [node for node in self.installation.nodes if node.name in names]
             self._machines.read(self.nodes_under_test)
             self._record_facts("after")
 

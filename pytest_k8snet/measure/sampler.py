@@ -24,6 +24,7 @@ from pytest_k8snet.calico.session import CalicoSession
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.errors import ExecError, K8sNetError, ToolError
+from pytest_k8snet.measure.answering import await_answers
 from pytest_k8snet.measure.endpoints import GRACE_SECONDS, Endpoint, Pair, Sample, UrlPair
 from pytest_k8snet.tools.iperf3 import Iperf3, probe_argv
 from pytest_k8snet.tools.iperf3 import parse as parse_iperf3
@@ -81,6 +82,8 @@ class Sampler:
         self.quiet_period: Callable[[float], AbstractContextManager[object]] = nullcontext
         self.suspects: Callable[[Sequence[Endpoint]], str] = lambda endpoints: ""
         first = random.randrange(len(_PORTS))
+        #: Clients and URLs of Services that have answered them.
+        self._answering: set[tuple[str, str, str]] = set()
         self._ports: Iterator[int] = itertools.cycle([*_PORTS[first:], *_PORTS[:first]])
 
     def sample(
@@ -114,6 +117,8 @@ class Sampler:
                     options = tool.at_port(options, self._start_server(tool, pair.server))
             if self.prover is not None:
                 watch = self.prover.watch(pair, self.probe)
+        else:
+            self._await_answers(pair)
         argv = tool.argv(options)
         about = {"tool": tool.name, **pair.facts(), "command": list(argv), "warmup": warmup}
         self._observer.started(text, tool.usual_seconds(options))
@@ -141,6 +146,18 @@ class Sampler:
             with _during(text):
                 proof.require()
         return Sample(result=result, record=record)
+
+    def _await_answers(self, pair: UrlPair) -> None:
+        """Wait until the Service behind a URL is programmed for the client, once for each."""
+        key = (pair.client.kind, pair.client.name, pair.url)
+        if key in self._answering:
+            return
+        self._observer.started(f"waiting until {pair.url} answers {pair.client}", 1.0)
+        try:
+            await_answers(pair)
+        finally:
+            self._observer.finished()
+        self._answering.add(key)
 
     def probe(self, pair: Pair, listen: Callable[[int], None] | None = None) -> str | None:
         """Send TCP payload between the ends of a pair; returns what went wrong, or None.

@@ -286,7 +286,7 @@ def test_what_a_killed_run_left_is_found_and_swept_by_its_label(api: Api) -> Non
         left = left_of(api, killed.run_id)
         assert f"namespaces {killed.namespace}" in left
         deleted = workspace_module.sweep(api, killed.run_id)
-        assert f"services {killed.namespace}/web" in deleted
+        assert deleted == [f"namespaces {killed.namespace}"]
         assert workspace_module.sweep(api, killed.run_id) == []
         assert left_of(api, killed.run_id) == []
         assert api.exec(kept.namespace, kept.name, ["true"]).exit_code == 0

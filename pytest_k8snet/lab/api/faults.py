@@ -51,6 +51,13 @@ API_FAULTS: tuple[tuple[str, str, str], ...] = (
         "cuts the next COUNT exec streams when the command ends, before its status",
     ),
     (
+        "kube-proxy-lag",
+        "SECONDS",
+        "nodes follow a change of Services one after the other; the last one this much later",
+    ),
+    ("pod-start-delay", "SECONDS", "each pod's sandbox takes this much longer"),
+    ("namespace-end-delay", "SECONDS", "a namespace that is empty stays this much longer"),
+    (
         "calico-apiserver-down",
         "true",
         "with API shape B, projectcalico.org/v3 gets 503 from kube-apiserver's aggregator, as when "
@@ -125,6 +132,11 @@ def _asked_for(store: Store) -> Object:
 def calico_api_server_is_down(store: Store) -> bool:
     """Whether the aggregated Calico API server is cut off from kube-apiserver."""
     return store.calico.api_shape == "B" and "calico-apiserver-down" in _asked_for(store)
+
+
+def delay_seconds(store: Store, fault: str) -> float:
+    """How long a component is asked to take: a fault whose value is a number of seconds."""
+    return _number(_asked_for(store), fault)
 
 
 class Cut(Exception):  # noqa: N818 -- not an error of ours: the connection is to break off

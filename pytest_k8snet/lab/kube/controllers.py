@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pytest_k8snet.lab.api.admission import FOREGROUND
 from pytest_k8snet.lab.api.discovery import API_SERVICES, availability
-from pytest_k8snet.lab.api.faults import calico_api_server_is_down
+from pytest_k8snet.lab.api.faults import calico_api_server_is_down, delay_seconds
 from pytest_k8snet.lab.api.objects import (
     Object,
     clone,
@@ -505,9 +505,17 @@ class Namespaces(Controller):
 
     watched = ("namespaces", "pods", "configmaps")
 
-    def reconcile(self) -> None:
-        """See to each namespace by itself."""
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        #: Since when namespaces that are to go are empty, by uid.
+        self._empty_since: dict[str, float] = {}
+
+    def reconcile(self) -> float | None:
+        """See to each namespace by itself; returns when to look again, in seconds."""
         each_by_itself(partial(self._care, one) for one in self._store.list("namespaces"))
+        delay = delay_seconds(self._store, "namespace-end-delay")
+        waits = [since + delay - time.monotonic() for since in self._empty_since.values()]
+        return min((wait for wait in waits if wait > 0), default=None)
 
     def _care(self, namespace: Object) -> None:
         if dig(namespace, "metadata.deletionTimestamp"):
@@ -532,6 +540,10 @@ class Namespaces(Controller):
         if any(self._store.list(resource, name) for resource in contents):
             # The pods are still ending; the last one's end brings us back.
             return
+        uid = namespace["metadata"]["uid"]
+        since = self._empty_since.setdefault(uid, time.monotonic())
+        if time.monotonic() - since < delay_seconds(self._store, "namespace-end-delay"):
+            return
         if calico_api_server_is_down(self._store):
             self._store.mutate("namespaces", name, None, _say_undiscovered, subresource="status")
             return
@@ -539,6 +551,7 @@ class Namespaces(Controller):
         def change(found: Object) -> None:
             found["spec"]["finalizers"] = []
 
+        self._empty_since.pop(uid, None)
         self._store.mutate("namespaces", name, None, change, subresource="finalize")
 
 

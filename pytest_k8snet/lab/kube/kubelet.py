@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pytest_k8snet.lab.api.faults import delay_seconds
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.status import StatusError, bad_request, internal_error
 from pytest_k8snet.lab.api.store import Store
@@ -329,6 +330,7 @@ class PodWorker:
     async def _make_sandbox(self) -> Sandbox:
         while True:
             try:
+                await asyncio.sleep(delay_seconds(self.kit.store, "pod-start-delay"))
                 async with self.kit.starting:
                     making = containers.make_sandbox(
                         self.pod, spec=self.kit.spec, node=self.node, cni=self.kit.cni

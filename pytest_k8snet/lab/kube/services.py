@@ -8,12 +8,14 @@ import json
 import os
 import socket
 import struct
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from ipaddress import IPv4Address, collapse_addresses
 from pathlib import Path
 
+from pytest_k8snet.lab.api.faults import delay_seconds
 from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of, namespace_of
 from pytest_k8snet.lab.api.status import Cause, StatusError, invalid
 from pytest_k8snet.lab.api.store import Store
@@ -366,10 +368,12 @@ class ServiceProxy(Controller):
         super().__init__(store)
         self._spec = spec
         self._ruleset = ""
+        self._changed_at = 0.0
+        self._loaded: dict[str, str] = {}
         self._announced: list[str] = []
 
-    async def reconcile(self) -> None:
-        """Program what has changed."""
+    async def reconcile(self) -> float | None:
+        """Program what has changed; returns when to look again, in seconds."""
         endpoints = {
             f"{namespace_of(one)}/{name_of(one)}": one for one in self._store.list("endpoints")
         }
@@ -380,14 +384,29 @@ class ServiceProxy(Controller):
         # nft takes no set whose intervals overlap.
         ruleset = nat.service_rules(ports, list(map(str, collapse_addresses(pools))))
         if ruleset != self._ruleset:
-            nodes = (node_namespace(node.name) for node in self._spec.nodes)
-            await asyncio.gather(*(nat.load(node, ruleset) for node in nodes))
-            self._ruleset = ruleset
+            self._ruleset, self._changed_at = ruleset, time.monotonic()
+        again_seconds = await self._load_where_due()
         addresses = nat.external_addresses(ports)
         if addresses != self._announced:
             stale = [address for address in self._announced if address not in addresses]
             await nat.announce(self._spec, addresses, stale)
             self._announced = addresses
+        return again_seconds
+
+    async def _load_where_due(self) -> float | None:
+        """Program the nodes that are not late; returns when the next one is due, in seconds."""
+        lag = delay_seconds(self._store, "kube-proxy-lag")
+        waited = time.monotonic() - self._changed_at
+        names = [node.name for node in self._spec.nodes]
+        late = {
+            name: lag * place / max(1, len(names) - 1) - waited
+            for place, name in enumerate(names)
+            if self._loaded.get(name) != self._ruleset
+        }
+        due = [name for name, seconds in late.items() if seconds <= 0]
+        await asyncio.gather(*(nat.load(node_namespace(name), self._ruleset) for name in due))
+        self._loaded |= dict.fromkeys(due, self._ruleset)
+        return min((seconds for seconds in late.values() if seconds > 0), default=None)
 
 
 # -- DNS -------------------------------------------------------------------------------------------

@@ -77,6 +77,10 @@ class StoreApi(Api):
         except StatusError as exc:
             raise self._error(exc, "GET", path) from None
 
+    def list_at(self, path: str, *, labels: str = "", fields: str = "") -> tuple[list[Body], str]:  # type: ignore[valid-type]  # `list` is the method above
+        # Without a version there is nothing to watch from: who follows polls.
+        return self.list(path, labels=labels, fields=fields), ""
+
     def create(self, path: str, body: Body) -> Body:
         target = self._target("POST", path)
         try:
@@ -118,9 +122,10 @@ class StoreApi(Api):
         grace_seconds: int | None = None,
         propagation: str | None = None,
         resource_version: str | None = None,
+        uid: str = "",
     ) -> None:
         target = self._target("DELETE", path)
-        wanted = {"resourceVersion": resource_version}
+        wanted = {"resourceVersion": resource_version, "uid": uid or None}
         try:
             self.store.delete(target.resource, target.name, target.namespace, preconditions=wanted)
         except StatusError as exc:

@@ -14,9 +14,12 @@ from cluster_shapes import (
     raw_pool,
     serve,
 )
+from documented_roles import enforce
 from store_api import StoreApi
+from store_sessions import a_cluster
 
 from pytest_k8snet.calico.detect import inspect
+from pytest_k8snet.calico.doctor import _calico
 from pytest_k8snet.calico.installation import FelixSetting
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import ForbiddenError
@@ -467,3 +470,18 @@ def test_new_pods_lose_what_the_largest_header_takes_more(
 ) -> None:
     known = installation(pools=(pool(mode=present),), **found)
     assert known.mtu_loss_bytes(added) == lost
+
+
+def test_without_any_right_nothing_is_told_as_if_it_had_been_read() -> None:
+    api = a_cluster("manifest-A")
+    enforce(api)
+    found = inspect(api)
+    facts = found.facts()
+    assert {facts[name] for name in ("calico_version", "backend", "dataplane", "mtu")} == {
+        "unknown"
+    }
+    assert facts["wireguard"] == "unknown"
+    told = "\n".join(_calico(found))
+    assert "dataplane unknown" in told
+    assert "pod MTU unknown" in told
+    assert "enabled: unknown" in told

@@ -128,7 +128,7 @@ def test_a_given_namespace_is_where_permissions_on_pods_are_asked_for() -> None:
     assert not alone.usable
     assert section(alone, "Permissions").splitlines()[0] == (
         "measure    missing: create/get/list/delete pods, create/get pods/exec, "
-        "create/get/list/delete namespaces"
+        "create/list/delete namespaces"
     )
 
 

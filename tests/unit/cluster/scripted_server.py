@@ -144,7 +144,11 @@ class ScriptedServer:
             client not in self.clients_accepted
         ):
             return status(401, "Unauthorized", "Unauthorized")
-        handler = self.answers.get(f"{request.method} {request.path}")
+        if "watch=true" in request.query_string and f"WATCH {request.path}" not in self.answers:
+            # Who may not watch polls; a script then says what each look finds.
+            return status(403, "Forbidden", 'User "jane" cannot watch resource "things"')
+        verb = "WATCH" if "watch=true" in request.query_string else request.method
+        handler = self.answers.get(f"{verb} {request.path}")
         if isinstance(handler, list):
             handler = handler.pop(0) if len(handler) > 1 else handler[0]
         if handler is not None:

@@ -6,6 +6,7 @@ need a cluster in trouble.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -244,19 +245,23 @@ def test_a_pod_that_does_not_end_is_dropped_and_then_told(
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
     monkeypatch.setattr(workspace_module, "POD_END_SECONDS", 0.1)
-    server.on(f"GET {PODS}/a", pod(READY))
+    server.on(f"GET {PODS}", pods(pod(READY)))
     server.on(f"DELETE {PODS}/a", {})
     with pytest.raises(ClusterError, match="1 pods could not be deleted") as caught:
         workspace_module.delete_pods(api, [("x", "a", "uid-a")])
-    assert caught.value.found == f"{PODS}/a"
-    graces = [body for body in server.bodies if b"gracePeriodSeconds" in body]
-    assert [b'"gracePeriodSeconds": 0' in body for body in graces] == [False, True]
+    assert caught.value.found == "x/a"
+    # Asked to end once, and dropped once.
+    graces = [json.loads(body)["gracePeriodSeconds"] for body in server.bodies if b"grace" in body]
+    assert graces == [1, 0]
 
 
 def test_a_later_pod_of_the_same_name_is_left_alone(server: ScriptedServer, api: Api) -> None:
-    server.on(f"GET {PODS}/a", pod(READY))
-    workspace_module.delete_pods(api, [("x", "a", "uid-of-an-earlier-one")])
-    assert not any(seen.startswith("DELETE") for seen in server.seen)
+    server.on(f"GET {PODS}", pods(pod(READY)))
+    conflict = status(409, "Conflict", "Precondition failed: UID in precondition: an-earlier-one")
+    server.on(f"DELETE {PODS}/a", conflict)
+    workspace_module.delete_pods(api, [("x", "a", "an-earlier-one")])
+    (body,) = (json.loads(body) for body in server.bodies if b"preconditions" in body)
+    assert body["preconditions"] == {"uid": "an-earlier-one"}
 
 
 def test_a_namespace_that_stays_is_told_with_its_conditions(
@@ -264,16 +269,13 @@ def test_a_namespace_that_stays_is_told_with_its_conditions(
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
     monkeypatch.setattr(workspace_module, "NAMESPACE_END_SECONDS", 0.1)
-    mine = {"metadata": {"name": "k8snet-abc123", "labels": {"k8snet/run": "k8snet-abc123"}}}
-    server.on("GET /api/v1/namespaces", {"items": [mine]})
-    for path in ("/api/v1/pods", "/api/v1/services", "/apis/apps/v1/deployments"):
-        server.on(f"GET {path}", {"items": []})
-    server.on("DELETE /api/v1/namespaces/k8snet-abc123", {})
+    mine: dict[str, Any] = {
+        "metadata": {"name": "k8snet-abc123", "labels": {"k8snet/run": "k8snet-abc123"}}
+    }
     condition = {"type": "NamespaceContentRemaining", "message": "Some resources remain: foos"}
-    server.on(
-        "GET /api/v1/namespaces/k8snet-abc123",
-        {"status": {"phase": "Terminating", "conditions": [condition]}},
-    )
+    mine["status"] = {"phase": "Terminating", "conditions": [condition]}
+    server.on("GET /api/v1/namespaces", {"items": [mine]})
+    server.on("DELETE /api/v1/namespaces/k8snet-abc123", {})
     with pytest.raises(
         ClusterError, match=r"namespace k8snet-abc123 is still there after 0.1 s"
     ) as caught:
