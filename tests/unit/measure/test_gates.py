@@ -74,6 +74,23 @@ def test_both_directions_are_measured_and_the_slower_counts(pair: Pair, observer
     assert [ids[0] for ids in high.evidence.samples] == chosen
 
 
+def test_what_samples_have_beside_the_bandwidth_is_judged_too(
+    pair: Pair, observer: Notebook
+) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    datagrams = gates.bandwidth(pair, udp=True, bitrate=30 * Mbit)
+    assert datagrams.loss <= 0.5
+    assert datagrams.jitter <= 1 * second
+    stream = gates.bandwidth(pair, bitrate=30 * Mbit)
+    assert stream.retransmit_ratio <= 0.5
+    assert stream.rtt <= 1 * second
+    verdicts = [one for one in observer.records if one["kind"] == "verdict"]
+    assert [one["quantity"] for one in verdicts] == ["loss", "jitter", "retransmit ratio", "rtt"]
+    # The second claim on each is settled by the first one's samples.
+    assert verdicts[0]["samples"] == verdicts[1]["samples"]
+    assert verdicts[2]["samples"] == verdicts[3]["samples"]
+
+
 def test_both_directions_at_once_are_summed(pair: Pair, observer: Notebook) -> None:
     gates = Gates(observer=observer, plan=QUICK)
     verdict = gates.bandwidth(pair, duplex=True, bitrate=30 * Mbit) >= 45 * Mbit
