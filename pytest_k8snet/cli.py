@@ -1,4 +1,4 @@
-"""The ``k8snet`` command: init, lab, doctor, images, restore, report, judge, export, completion.
+"""The ``k8snet`` command; its parts are what ``k8snet --help`` lists.
 
 Each sub-command imports what it needs when it is called, so that ``k8snet --help`` is instant.
 """
@@ -147,6 +147,17 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
     _add_redact(export)
     export.set_defaults(run=_export)
 
+    history = _command(commands, "history", "show each figure of several runs over time")
+    _add_file(history, "results", nargs="+", help="files of --k8snet-results, or folders of them")
+    _add_file(history, "-o", "--output", help="also write an HTML page with charts")
+    history.set_defaults(run=_history)
+
+    compare = _command(commands, "compare", "compare two runs, without a cluster")
+    _add_file(compare, "before", help="the results file of the earlier run")
+    _add_file(compare, "after", help="the results file of the later run")
+    _add_file(compare, "-o", "--output", help="also write an HTML page with charts")
+    compare.set_defaults(run=_compare)
+
     completion = _command(commands, "completion", "print what completes this command in a shell")
     completion.add_argument(
         "shell",
@@ -184,6 +195,7 @@ def _records_of(options: argparse.Namespace) -> list[Record]:
     from pytest_k8snet.report.redaction import redacted
 
     results = read(options.results)
+    print(_shown(results.which), file=sys.stderr)
     if results.note:
         print(results.note, file=sys.stderr)
     return redacted(results.records) if options.redact else list(results.records)
@@ -309,15 +321,35 @@ def _report(options: argparse.Namespace) -> int:
     from pytest_k8snet.report.documents import render_page
 
     records = _records_of(options)
+    return _write_page(options.output, lambda: render_page(records))
+
+
+def _history(options: argparse.Namespace) -> int:
+    from pytest_k8snet.report.trend import history
+
+    found = history(options.results)
+    print(found.text())
+    return _write_page(options.output, found.page) if options.output else 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from pytest_k8snet.report.trend import compare
+
+    found = compare(options.before, options.after)
+    print(found.text())
+    return _write_page(options.output, found.page) if options.output else 0
+
+
+def _write_page(path: Path, page: Callable[[], str]) -> int:
     try:
-        options.output.write_text(render_page(records), encoding="utf-8")
+        path.write_text(page(), encoding="utf-8")
     except OSError as exc:
         raise ResultsError(
-            f"the report {options.output} cannot be written",
+            f"the report {path} cannot be written",
             found=exc.strerror or str(exc),
             remedy="check path and rights",
         ) from None
-    print(f"wrote {options.output}")
+    print(f"wrote {path}")
     return 0
 
 
@@ -325,6 +357,8 @@ def _judge(options: argparse.Namespace) -> int:
     from pytest_k8snet.report.judge import reevaluate
 
     found = reevaluate(options.results, options.limits)
+    if options.output == "text":
+        print(f"judging {_shown(found.results.which)}")
     _print(options, found)
     return 0 if found.passed else 1
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import K8sNetError, SettingsError
+from pytest_k8snet.options import DESELECTED, RECORDER
 from pytest_k8snet.settings import of as settings_of
 from pytest_k8snet.verdict.claims import NO_RERUN
+
+if TYPE_CHECKING:
+    from pytest_k8snet.report.recorder import Recorder
+    from pytest_k8snet.report.redaction import Redactor
 
 #: The Calico modes that the selected tests ask for, in canonical order.
 MODES_WANTED: pytest.StashKey[tuple[CalicoMode, ...]] = pytest.StashKey()
@@ -141,6 +147,59 @@ def _ini(config: pytest.Config, name: str) -> object:
         return config.getini(name)
     except (KeyError, ValueError):
         return None
+
+
+def describe(session: pytest.Session, redactor: Redactor) -> Recorder:
+    """Record what a run is: who runs it, its settings, and the tests that it will run.
+
+    Args:
+        session: pytest's, with its tests collected.
+        redactor: keeps out of the records what is not to leave the house.
+    """
+    from pytest_k8snet.report import hooks
+    from pytest_k8snet.report.recorder import origin
+
+    config = session.config
+    if RECORDER not in config.stash:
+        config.stash[RECORDER] = hooks.begin(config)
+    recorder = config.stash[RECORDER]
+    recorder.redactor = redactor
+    hooks.describe(
+        recorder,
+        **origin(config),
+        **settings_of(config).to_record(),
+        selection=_selection(session),
+    )
+    hooks.register_html(config, recorder)
+    return recorder
+
+
+def _selection(session: pytest.Session) -> dict[str, Any]:
+    """What of the collected tests runs, and what of them is left out and by which option."""
+    config, left_out = session.config, session.config.stash.get(DESELECTED, [])
+    modes = _modes_of(session.items)
+    return {
+        "selected": len(session.items),
+        "deselected": len(left_out),
+        "modes": modes,
+        "modes_left_out": [mode for mode in _modes_of(left_out) if mode not in modes],
+        "by": [text for text in _filters(config) if text] if left_out else [],
+    }
+
+
+def _modes_of(items: Sequence[pytest.Item]) -> list[str]:
+    wanted = {mode_of(item) for item in items}
+    return [str(mode) for mode in CalicoMode if mode in wanted]
+
+
+def _filters(config: pytest.Config) -> Iterator[str]:
+    modes = settings_of(config).modes
+    yield f"--k8snet-modes={','.join(map(str, modes))}" if modes else ""
+    for flag, name in (("-k", "keyword"), ("-m", "markexpr"), ("--deselect", "deselect")):
+        value = config.getoption(name, None)
+        if value:
+            yield f"{flag} {' '.join(value) if isinstance(value, list) else value}"
+    yield "--last-failed" if config.getoption("lf", None) else ""
 
 
 def _wanted(item: pytest.Item, asked: tuple[CalicoMode, ...]) -> bool:

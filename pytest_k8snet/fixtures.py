@@ -6,10 +6,11 @@ A test that asks for none of them never touches a cluster: everything starts in 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pytest_k8snet.options import RECORDER
 
 if TYPE_CHECKING:
     from pytest_k8snet.calico.modes import CalicoMode
@@ -19,11 +20,8 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.gates import BandwidthGate, ConnectionsGate, Gates, LatencyGate
     from pytest_k8snet.measure.run import Run
     from pytest_k8snet.report.baseline import Baseline
-    from pytest_k8snet.report.recorder import Recorder
     from pytest_k8snet.verdict import Claims, EarlierVerdicts
 
-#: What the run records; there once a test asks for a cluster.
-RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 #: What became of a test's gates, on its item; there where it asks for one.
 CLAIMS: pytest.StashKey[Claims] = pytest.StashKey()
 #: The same of all tests of the session, however often each is run.
@@ -46,24 +44,15 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
         K8sNetError: no usable cluster; the message says why and what to do.
     """
     _refuse_parallel_workers(pytestconfig)
-    from pytest_k8snet.collection import COST_WANTED, FIXTURES_WANTED, MODES_WANTED
+    from pytest_k8snet.collection import COST_WANTED, FIXTURES_WANTED, MODES_WANTED, describe
     from pytest_k8snet.launch import launch, redactor_of
-    from pytest_k8snet.report.hooks import register_html
-    from pytest_k8snet.report.recorder import start
     from pytest_k8snet.settings import of as settings_of
 
     settings = settings_of(pytestconfig)
-    recorder = start(
-        pytestconfig,
-        results=settings.results,
-        summary=settings.summary,
-        ticket=asdict(settings.ticket) if settings.ticket is not None else None,
-        settings=settings.described(),
-        plan=settings.plan.to_record(),
-        redactor=redactor_of(settings),
+    # There already but where a test asks for this while it runs.
+    recorder = pytestconfig.stash.get(RECORDER, None) or describe(
+        request.session, redactor_of(settings)
     )
-    pytestconfig.stash[RECORDER] = recorder
-    register_html(pytestconfig, recorder)
     # Where tests ask for this while they run, no selection has told what they want.
     modes = pytestconfig.stash.get(MODES_WANTED, ())
     cost_wanted = pytestconfig.stash.get(COST_WANTED, False)

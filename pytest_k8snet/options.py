@@ -9,7 +9,9 @@ this light. The values are read in ``settings``.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,8 +28,13 @@ if TYPE_CHECKING:
 
     from pytest_k8snet.calico.modes import CalicoMode
     from pytest_k8snet.cluster.nodes import Toleration
+    from pytest_k8snet.report.recorder import Recorder
     from pytest_k8snet.verdict.plan import Plan
 
+#: What the run records: from its begin where it writes files, else once tests are collected.
+RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
+#: The tests that were collected and are left out of the run.
+DESELECTED: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
 #: Set where another plugin or conftest has the short ``--kubeconfig``: which of ours it is then.
 STEPPED_ASIDE: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 
@@ -538,6 +545,34 @@ def add_short_flags(parser: pytest.Parser, config: pytest.Config, args: Sequence
             group.addoption(flag, **_of_argparse(option))
         else:
             aside[flag] = option.flags[-1]
+
+
+#: The files that a run writes.
+OUTPUTS = ("results", "report", "summary")
+
+
+def writes(config: pytest.Config) -> bool:
+    """Whether a run writes files, as far as its command line has been read."""
+    known = config.known_args_namespace
+    # A worker is started by -c; a run that a worker's test starts inherits the variable alone.
+    worker = "PYTEST_XDIST_WORKER" in os.environ and sys.argv[:1] == ["-c"]
+    return not (worker or only_looks(known)) and any(
+        getattr(known, f"k8snet_{name}", None) is not None or config.getini(f"k8snet_{name}")
+        for name in OUTPUTS
+    )
+
+
+def only_looks(line: argparse.Namespace) -> bool:
+    """Whether a command line runs no test."""
+    asked = (
+        "help",
+        "version",
+        "collectonly",
+        "showfixtures",
+        "show_fixtures_per_test",
+        "setupplan",
+    )
+    return any(getattr(line, name, None) for name in asked)
 
 
 def given(config: pytest.Config) -> bool:

@@ -15,15 +15,20 @@ from typing import Any, TypeAlias
 import pytest
 
 from pytest_k8snet.errors import Inconclusive, K8sNetError, ModeUnavailableError, noting
-from pytest_k8snet.fixtures import CLAIMS, RECORDER
+from pytest_k8snet.fixtures import CLAIMS
 from pytest_k8snet.options import (
+    DESELECTED,
+    RECORDER,
     STEPPED_ASIDE,
     add_short_flags,
     given,
+    only_looks,
     register,
     register_markers,
     set_values_of_short_flags_apart,
+    writes,
 )
+from pytest_k8snet.units import Comparison, comparing
 
 pytest_plugins = ["pytest_k8snet.fixtures"]
 
@@ -37,8 +42,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None]:
-    """Register ``--kubeconfig`` last, and only if nobody else has."""
+    """Register ``--kubeconfig`` last, and only if nobody else has.
+
+    Before anything can fail, a run's files say that it has no result yet.
+    """
     set_values_of_short_flags_apart(early_config.known_args_namespace, args)
+    if writes(early_config):
+        from pytest_k8snet import settings
+        from pytest_k8snet.report import hooks
+
+        try:
+            early_config.stash[RECORDER] = hooks.begin(early_config, settings.outputs(early_config))
+        except K8sNetError as exc:
+            raise pytest.UsageError(str(exc)) from None
     yield
     add_short_flags(parser, early_config, args)
 
@@ -84,6 +100,39 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Record files that cannot be collected: their tests do not run."""
+    report = yield
+    if report.failed and RECORDER in collector.config.stash:
+        from pytest_k8snet.report import hooks
+
+        hooks.record_collection_error(collector.config.stash[RECORDER], report)
+    return report
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count the tests that are left out."""
+    if items:
+        items[0].config.stash.setdefault(DESELECTED, []).extend(items)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Record what the run is about to do, from now on also where it writes no files."""
+    asking = any("k8snet" in getattr(item, "fixturenames", ()) for item in session.items)
+    if RECORDER in session.config.stash or (asking and not only_looks(session.config.option)):
+        from pytest_k8snet import collection, settings
+        from pytest_k8snet.launch import redactor_of
+
+        try:
+            collection.describe(session, redactor_of(settings.of(session.config)))
+        except K8sNetError as exc:
+            raise pytest.UsageError(str(exc)) from None
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     """Make an error of a skip where the test names the mode that the cluster cannot have."""
     __tracebackhide__ = True
@@ -106,7 +155,11 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Fail a test that has claimed nothing with its gates, or has passed over a verdict."""
-    with noting() as item.stash[_NOTED], _claims_looked_at(item):
+    with (
+        noting() as item.stash[_NOTED],
+        comparing() as item.stash[_COMPARED],
+        _claims_looked_at(item),
+    ):
         return (yield)
 
 
@@ -122,7 +175,8 @@ def pytest_runtest_makereport(
     if RECORDER in item.config.stash:
         from pytest_k8snet.report import hooks
 
-        hooks.attach(item.config.stash[RECORDER], item, report, _outcome(report))
+        compared = item.stash.get(_COMPARED, []) if report.when == "call" else []
+        hooks.attach(item.config.stash[RECORDER], item, report, _outcome(report), compared)
     return report
 
 
@@ -203,6 +257,8 @@ _OUTCOMES: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 _MISSED: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 #: Errors of ours that were made while a test ran, whoever caught them.
 _NOTED: pytest.StashKey[list[Exception]] = pytest.StashKey()
+#: Comparisons of figures that were made while a test ran.
+_COMPARED: pytest.StashKey[list[Comparison]] = pytest.StashKey()
 
 
 def _mark(report: pytest.TestReport, error: BaseException | None, item: pytest.Item) -> None:

@@ -6,8 +6,9 @@ Each value remembers where it came from.
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +18,7 @@ import pytest
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import SettingsError
-from pytest_k8snet.options import OPTIONS, Change, Option, Ticket, paths
+from pytest_k8snet.options import OPTIONS, OUTPUTS, Change, Option, Ticket, only_looks, paths
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict.plan import Plan
 
@@ -70,6 +71,14 @@ class Settings:
     baseline: tuple[Path, ...]
     origins: Mapping[str, str]
 
+    def to_record(self) -> dict[str, Any]:
+        """What a run record says of the settings."""
+        return {
+            "ticket": asdict(self.ticket) if self.ticket is not None else None,
+            "settings": self.described(),
+            "plan": self.plan.to_record(),
+        }
+
     def described(self) -> dict[str, dict[str, str]]:
         """Each value as text with its origin, JSON-safe."""
         return {
@@ -117,7 +126,7 @@ def _read(config: pytest.Config) -> Settings:
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for option in OPTIONS:
-        values[option.name], origins[option.name] = _read_one(config, option)
+        values[option.name], origins[option.name] = _read_one(config, option, config.option)
     for option in OPTIONS:
         if values["lab"] and option.on_lab and origins[option.name] == "default":
             text, origins[option.name] = option.on_lab
@@ -127,10 +136,24 @@ def _read(config: pytest.Config) -> Settings:
     return settings
 
 
-def _read_one(config: pytest.Config, option: Option) -> tuple[Any, str]:
+def outputs(config: pytest.Config) -> dict[str, Path | None]:
+    """The files that a pytest run writes, before its command line has been read to the end.
+
+    Raises:
+        SettingsError: one is given without a value.
+    """
+    known = config.known_args_namespace
+    return {
+        option.name: _read_one(config, option, known)[0]
+        for option in OPTIONS
+        if option.name in OUTPUTS
+    }
+
+
+def _read_one(config: pytest.Config, option: Option, line: Namespace) -> tuple[Any, str]:
     sources: list[tuple[str | None, str]] = [
         (
-            config.getoption(option.dest) if option.flags else None,
+            getattr(line, option.dest, None) if option.flags else None,
             option.flags[0] if option.flags else "",
         ),
         (config.getini(option.ini) or None, f"ini {option.ini}"),
@@ -217,7 +240,7 @@ def _refuse_contradictions(settings: Settings) -> None:
             found=", ".join(map(str, missing)),
             remedy="give the results file (--k8snet-results) of an earlier run",
         )
-    for name in ("results", "report", "summary"):
+    for name in OUTPUTS:
         path: Path | None = getattr(settings, name)
         if path is not None and not path.parent.is_dir():
             raise SettingsError(
@@ -247,7 +270,8 @@ def configure(config: pytest.Config) -> None:
         settings = of(config)
     except SettingsError as exc:
         raise pytest.UsageError(str(exc)) from None
-    if settings.report is None:
+    # What only looks at the tests leaves an earlier run's report alone.
+    if settings.report is None or only_looks(config.option):
         return
     if not config.pluginmanager.hasplugin("html"):
         raise pytest.UsageError(

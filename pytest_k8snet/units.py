@@ -10,17 +10,28 @@ with a bare number, because ``pod.bandwidth >= 900`` hides a factor of a million
     >>> 5 * ms < 0.010 * second
     True
 
-Imports nothing of the project.
+Inside :func:`comparing` each also notes what it is compared with, so that a report can tell the
+limit of a plain assert. Imports nothing of the project.
 """
 
 from __future__ import annotations
 
+import dis
 import math
+import os
 import re
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from typing import Self, SupportsFloat, overload
 
 #: ``pytest.approx`` compares its tolerance with this bare number, whatever it is asked to compare.
 _NEXT_TO_NOTHING = 1e-12
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_COMPARE = dis.opmap["COMPARE_OP"]
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
@@ -33,6 +44,7 @@ class _Figure(float):
     _example = ""
 
     def _same(self, other: object, action: str) -> float:
+        __tracebackhide__ = True
         if isinstance(other, type(self)):
             return float(other)
         # Zero and infinity are the same in every unit; so is what pytest.approx takes for zero.
@@ -48,18 +60,23 @@ class _Figure(float):
         )
 
     def __add__(self, other: float) -> Self:
+        __tracebackhide__ = True
         return type(self)(float(self) + self._same(other, "add"))
 
     def __radd__(self, other: float) -> Self:
+        __tracebackhide__ = True
         return type(self)(self._same(other, "add") + float(self))
 
     def __sub__(self, other: float) -> Self:
+        __tracebackhide__ = True
         return type(self)(float(self) - self._same(other, "subtract"))
 
     def __rsub__(self, other: float) -> Self:
+        __tracebackhide__ = True
         return type(self)(self._same(other, "subtract") - float(self))
 
     def __mul__(self, factor: float) -> Self:
+        __tracebackhide__ = True
         if isinstance(factor, _Figure):
             raise TypeError(f"cannot multiply {self} by {factor}: the product has no meaning here")
         return type(self)(float(self) * factor)
@@ -71,10 +88,11 @@ class _Figure(float):
     @overload
     def __truediv__(self, other: float) -> Self: ...
     def __truediv__(self, other: float) -> Ratio | Self:
+        __tracebackhide__ = True
         if isinstance(other, type(self)):
             if float(other) == 0:
                 raise ZeroDivisionError(f"{self} / {other}: a ratio to a zero figure says nothing")
-            return Ratio(float(self) / float(other), of=f"{self} / {other}")
+            return Ratio(float(self) / float(other), of=(self, other))
         if isinstance(other, _Figure):
             raise TypeError(f"cannot divide {self} by {other}: the units differ")
         return type(self)(float(self) / other)
@@ -93,24 +111,28 @@ class _Figure(float):
 
     # A gate (pytest_k8snet.verdict) measures in its own reflected comparison.
     def __lt__(self, other: float) -> bool:
+        __tracebackhide__ = True
         if not isinstance(other, (int, float)):
             return NotImplemented
-        return float(self) < self._same(other, "compare")
+        return _compared(self, "<", other, float(self) < self._same(other, "compare"))
 
     def __le__(self, other: float) -> bool:
+        __tracebackhide__ = True
         if not isinstance(other, (int, float)):
             return NotImplemented
-        return float(self) <= self._same(other, "compare")
+        return _compared(self, "<=", other, float(self) <= self._same(other, "compare"))
 
     def __gt__(self, other: float) -> bool:
+        __tracebackhide__ = True
         if not isinstance(other, (int, float)):
             return NotImplemented
-        return float(self) > self._same(other, "compare")
+        return _compared(self, ">", other, float(self) > self._same(other, "compare"))
 
     def __ge__(self, other: float) -> bool:
+        __tracebackhide__ = True
         if not isinstance(other, (int, float)):
             return NotImplemented
-        return float(self) >= self._same(other, "compare")
+        return _compared(self, ">=", other, float(self) >= self._same(other, "compare"))
 
     # Equality stays the float's: figures are keys of dicts, and == never orders anything.
     __hash__ = float.__hash__
@@ -187,17 +209,35 @@ class Ratio(float):
     """A dimensionless quotient of two figures of one kind; compares with plain numbers.
 
     Attributes:
-        of: the two figures, as text; empty where it is not known.
+        of: the two figures; None where they are not known.
     """
 
     __slots__ = ("of",)
-    of: str
+    of: tuple[_Figure, _Figure] | None
 
-    def __new__(cls, value: SupportsFloat = 0.0, of: str = "") -> Self:
+    def __new__(cls, value: SupportsFloat = 0.0, of: tuple[_Figure, _Figure] | None = None) -> Self:
         """Make a ratio, of two figures where they are told."""
         made = super().__new__(cls, value)
         made.of = of
         return made
+
+    def __lt__(self, other: float) -> bool:
+        return _compared(self, "<", other, float.__lt__(self, other))
+
+    def __le__(self, other: float) -> bool:
+        return _compared(self, "<=", other, float.__le__(self, other))
+
+    def __gt__(self, other: float) -> bool:
+        return _compared(self, ">", other, float.__gt__(self, other))
+
+    def __ge__(self, other: float) -> bool:
+        return _compared(self, ">=", other, float.__ge__(self, other))
+
+    # As of all figures, equality stays the float's.
+    __hash__ = float.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return float.__eq__(self, other) if isinstance(other, (int, float)) else NotImplemented
 
     def explain_comparison(
         self, op: str, limit: object, *, reflected: bool = False
@@ -205,13 +245,78 @@ class Ratio(float):
         """What a failed assertion shows: the quotient, the limit, and how far apart they are."""
         lines = _missed(self, op, limit, reflected=reflected)
         # pytest's own lines on where the two figures come from give way to these.
-        return lines and [lines[0], *([f"it is {self.of}"] if self.of else []), *lines[1:]]
+        return lines and [
+            lines[0],
+            *([f"it is {self.of[0]} / {self.of[1]}"] if self.of else []),
+            *lines[1:],
+        ]
 
     def __str__(self) -> str:
         return f"{float(self):.3f}"
 
     def __repr__(self) -> str:
         return str(self)
+
+
+# -- What figures were compared with --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One comparison that somebody's code has written between two figures.
+
+    Attributes:
+        left, right: the figures, as they stood on the two sides.
+        relation: ``<``, ``<=``, ``>`` or ``>=``.
+        holds: what came of it.
+        file, line: where it is written.
+        columns: where in the line it begins and ends.
+    """
+
+    left: float
+    relation: str
+    right: float
+    holds: bool
+    file: str
+    line: int
+    columns: tuple[int, int]
+
+
+_note: Callable[[Comparison], None] | None = None
+
+
+@contextmanager
+def comparing() -> Generator[list[Comparison]]:
+    """Note the comparisons of figures in the block, but those of this package's own code."""
+    global _note
+    outer, noted = _note, list[Comparison]()
+    _note = noted.append
+    try:
+        yield noted
+    finally:
+        _note = outer
+
+
+def _compared(left: float, relation: str, right: float, holds: bool) -> bool:
+    if _note is not None and holds is not NotImplemented:
+        frame = sys._getframe(2)
+        code = frame.f_code
+        # Not what sorts or takes a maximum: that is no claim.
+        if not code.co_filename.startswith(_HERE) and code.co_code[frame.f_lasti] == _COMPARE:
+            where = next(islice(code.co_positions(), frame.f_lasti // 2, None))
+            line, _, begin, end = (number or 0 for number in where)
+            _note(
+                Comparison(
+                    left=left,
+                    relation=relation,
+                    right=right,
+                    holds=holds,
+                    file=code.co_filename,
+                    line=line,
+                    columns=(begin, end),
+                )
+            )
+    return holds
 
 
 def _missed(figure: float, op: str, limit: object, *, reflected: bool) -> list[str] | None:

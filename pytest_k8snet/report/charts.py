@@ -1,4 +1,4 @@
-"""The charts of the HTML report as SVG: bandwidth, latency, before and now, one sample's seconds.
+"""The charts of the HTML report as SVG: dots with intervals, latency, one sample's seconds.
 
 Pure. No HTML is made here; the templates place the drawings.
 """
@@ -14,7 +14,9 @@ from markupsafe import Markup, escape
 from pytest_k8snet.report.format import (
     Unit,
     bit_unit,
+    clipped,
     in_unit,
+    limit_text,
     ratio_text,
     time_unit,
     visible,
@@ -22,9 +24,11 @@ from pytest_k8snet.report.format import (
 )
 from pytest_k8snet.report.model import (
     BASELINE_SCENE,
+    TEST_WORDS,
+    WORDS,
     Comparison,
     Estimate,
-    Key,
+    GateResult,
     Measurement,
     Rate,
     ToolResults,
@@ -43,6 +47,7 @@ COLOURS = {
     "band": "#d5dae1",
     "base": "#59626e",
     "limit": "#a3281f",
+    "kept": "#1b1f24",
     "pass": "#17693f",
     "fail": "#a3281f",
     "error": "#a3281f",
@@ -62,15 +67,201 @@ FONT_SIZE = 12
 _MOST_WORDS = 24
 
 
-# -- Bandwidth by mode ----------------------------------------------------------------------------
+# -- Figures as dots on a common axis: by mode, before and now, two runs --------------------------
 
-_WIDTH = 800
-_LEFT, _RIGHT = 190, 520
-_ROW, _HEAD, _TOP = 24, 26, 14
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A limit in a row of dots; red where it was missed."""
+
+    value: float
+    text: str
+    missed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dot:
+    """One row: a figure with its interval.
+
+    Attributes:
+        heading: what it is of.
+        group: rows of one group follow each other below its name.
+        limits: what it was compared with, the most telling first.
+        ceiling: the most that is possible.
+        text: the figure in words.
+        note: more of it, where there is room.
+        state: of the word: its colour.
+    """
+
+    heading: str
+    group: str = ""
+    figure: Estimate
+    limits: tuple[Limit, ...] = ()
+    ceiling: float | None = None
+    text: str
+    note: str = ""
+    word: str = ""
+    state: str = ""
+
+    @property
+    def words(self) -> str:
+        """The row in words, for who cannot see it."""
+        group = f" [{self.group}]" if self.group else ""
+        parts = [self.text, *(one.text for one in self.limits), self.note, self.word]
+        return f"{self.heading}{group} {', '.join(part for part in parts if part)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """Where things stand, in pixels: beside each other, or on a phone below each other."""
+
+    width: float
+    left: float
+    right: float
+    row: float
+    middle: float
+    heading_characters: int
+    narrow: bool
+
+
+_WIDE = _Layout(
+    width=1120, left=300, right=720, row=26, middle=13, heading_characters=42, narrow=False
+)
+_NARROW = _Layout(
+    width=340, left=8, right=332, row=46, middle=33, heading_characters=30, narrow=True
+)
+_TOP, _GROUP = 14, 26
+
+
+def dot_chart(
+    dots: Sequence[Dot],
+    *,
+    name: str,
+    title: str,
+    axis: str = "",
+    scale: float = 1.0,
+    middle: tuple[float, str] | None = None,
+) -> Markup:
+    """Draw figures as dots with intervals, limits as lines and ceilings as ticks; the axis fits.
+
+    Args:
+        dots: the rows.
+        name: an id, unique in the document.
+        title: what is drawn.
+        axis: its unit.
+        scale: what one of that unit is.
+        middle: a figure to mark on the axis, and what to call it.
+
+    Returns:
+        The chart twice, of which the style sheet shows the one that fits; empty without rows.
+    """
+    if not dots:
+        return Markup("")
+    marks = _marks(dots, middle, scale)
+    return Markup("").join(
+        Markup('<div class="{}">{}</div>').format(
+            kind,
+            _drawn_dots(dots, layout, marks, (name + ending, title, axis), scale, middle),
+        )
+        for layout, kind, ending in ((_WIDE, "k-wide", ""), (_NARROW, "k-narrow", "-narrow"))
+    )
+
+
+def _marks(dots: Sequence[Dot], middle: tuple[float, str] | None, scale: float) -> Sequence[float]:
+    ends = [
+        end
+        for dot_ in dots
+        for end in (
+            dot_.figure.value,
+            dot_.figure.low,
+            dot_.figure.high,
+            dot_.ceiling,
+            *(one.value for one in dot_.limits),
+        )
+        if end is not None and math.isfinite(end)
+    ]
+    if middle is not None:
+        ends.append(middle[0])
+    low, high = min(ends) / scale, max(ends) / scale
+    spare = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    return ticks(low - spare if low - spare >= 0 or low < 0 else 0.0, high + spare)
+
+
+def _drawn_dots(
+    dots: Sequence[Dot],
+    layout: _Layout,
+    marks: Sequence[float],
+    labels: tuple[str, str, str],
+    scale: float,
+    middle: tuple[float, str] | None,
+) -> Markup:
+    name, title, axis = labels
+    x = Scale(marks[0] * scale, marks[-1] * scale, layout.left, layout.right)
+    parts: list[Markup] = []
+    y = float(_TOP)
+    group = ""
+    for one in dots:
+        if one.group != group:
+            group = one.group
+            y += _GROUP
+            parts.append(label(0, y - 8, group, weight="600", limit=40))
+        parts += _dot_row(one, y, layout, x)
+        y += layout.row
+    shown = marks if not layout.narrow or len(marks) < 7 else marks[:: len(marks) // 4]
+    grid = [
+        part
+        for mark in shown
+        for part in (
+            line(x(mark * scale), _TOP, x(mark * scale), y + 4, "grid"),
+            label(x(mark * scale), y + 18, tick_text(mark), anchor="middle", kind="muted"),
+        )
+    ]
+    if middle is not None:
+        at = x(middle[0])
+        grid.append(line(at, _TOP, at, y + 4, "base"))
+        parts.append(label(at, y + 34, middle[1], anchor="middle", kind="muted"))
+    elif axis:
+        parts.append(label(layout.right, y + 34, axis, anchor="end", kind="muted"))
+    return drawing(
+        layout.width,
+        y + 40,
+        [*grid, *parts],
+        name=name,
+        title=title,
+        description="; ".join(one.words for one in dots[:_MOST_WORDS])
+        + ". The table beside it holds every figure.",
+    )
+
+
+def _dot_row(one: Dot, y: float, layout: _Layout, x: Scale) -> list[Markup]:
+    middle = y + layout.middle
+    heading = clipped(visible_line(one.heading), layout.heading_characters)
+    parts = [label(0 if layout.narrow else 12, y + 17, heading)]
+    if one.ceiling is not None:
+        at = x(one.ceiling)
+        parts.append(line(at, middle - 7, at, middle + 7, "axis", width=2))
+    for limit in one.limits:
+        at, kind = x(limit.value), "limit" if limit.missed else "kept"
+        parts.append(line(at, middle - 10, at, middle + 10, kind, width=1.5, dash="4 2"))
+    if one.figure.low is not None and one.figure.high is not None:
+        parts.append(interval(x(one.figure.low), x(one.figure.high), middle))
+    parts.append(dot(x(one.figure.value), middle, one.state if one.state in _DOTS else "bar"))
+    kind = one.state if one.state in COLOURS else "muted"
+    if layout.narrow:
+        parts.append(label(layout.right, y + 17, one.text, anchor="end", weight="600"))
+        return parts
+    told = ", ".join(limit.text for limit in one.limits[:2]) or one.note
+    parts.append(label(layout.right + 68, middle + 4, one.text, anchor="end", weight="600"))
+    parts.append(label(layout.right + 80, middle + 4, told, kind="muted", limit=30))
+    parts.append(label(layout.right + 262, middle + 4, one.word, kind=kind, weight="600", limit=26))
+    return parts
+
+
+_DOTS = ("fail", "error", "inconclusive", "pass")
 
 
 def bandwidth_chart(measurements: Sequence[Measurement], name: str) -> Markup:
-    """Draw a rate by mode: mean and interval of each scene, node-node, and the physical ceiling.
+    """Draw a rate by mode: its ratio to node-node where it has one, else the rate.
 
     Args:
         measurements: of a tool that measures a rate.
@@ -79,65 +270,31 @@ def bandwidth_chart(measurements: Sequence[Measurement], name: str) -> Markup:
     Returns:
         The chart; empty where nothing has a figure.
     """
-    bars = [
-        _Bar(one, one.rate, one.rate.mean)
-        for one in sorted(measurements, key=_by_mode)
-        if one.rate is not None and one.rate.mean is not None
+    ordered = sorted(measurements, key=_by_mode)
+    ratios = [
+        _ratio_dot(one, one.rate, one.rate.ratio)
+        for one in ordered
+        if one.rate is not None and one.rate.ratio is not None
     ]
-    if not bars:
-        return Markup("")
-    # Two pods on one node cross no wire: ten times the figure would squeeze all others.
-    wired = [bar for bar in bars if not bar.one.key.is_local] or bars
-    reach = max(bar.extent for bar in wired)
-    unit = bit_unit([reach])
-    marks = ticks(reach / unit.scale)
-    scale = Scale(0, marks[-1] * unit.scale, _LEFT, _RIGHT)
-    parts: list[Markup] = []
-    y = float(_TOP)
-    mode: str | None = None
-    for bar in bars:
-        if bar.one.key.mode != mode:
-            mode = bar.one.key.mode
-            y += _HEAD
-            parts.append(label(0, y - 8, mode or "host network, no mode", weight="600"))
-        parts.extend(_bar_row(bar, y, scale, unit, _base_of(bar, bars)))
-        y += _ROW
-    grid = [
-        part
-        for mark in marks
-        for part in (
-            line(scale(mark * unit.scale), _TOP, scale(mark * unit.scale), y + 4, "grid"),
-            label(scale(mark * unit.scale), y + 18, tick_text(mark), anchor="middle", kind="muted"),
+    if ratios:
+        return dot_chart(
+            ratios, name=name, title="Share of node-node by mode", axis="ratio to node-node"
         )
-    ]
-    parts.append(label(_RIGHT + 14, y + 18, unit.name, kind="muted"))
-    return drawing(
-        _WIDTH,
-        y + 28,
-        [*grid, *parts],
+    # Two pods on one node cross no wire: ten times the figure would squeeze all others.
+    rates = [one for one in ordered if one.rate is not None and one.rate.mean is not None]
+    wired = [one for one in rates if not one.key.is_local] or rates
+    unit = bit_unit([one.rate.mean.value for one in wired if one.rate and one.rate.mean])
+    return dot_chart(
+        [
+            _rate_dot(one, one.rate, one.rate.mean, unit)
+            for one in wired
+            if one.rate is not None and one.rate.mean is not None
+        ],
         name=name,
         title="Goodput by mode",
-        description="; ".join(_bar_words(bar, unit) for bar in bars[:_MOST_WORDS])
-        + ". The table of the study holds every figure.",
+        axis=unit.name,
+        scale=unit.scale,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Bar:
-    """A measurement that has a mean."""
-
-    one: Measurement
-    rate: Rate
-    mean: Estimate
-
-    @property
-    def extent(self) -> float:
-        """How far its marks reach."""
-        return max(x for x in (self.mean.value, self.mean.high, self.rate.ceiling) if x is not None)
-
-    @property
-    def is_base(self) -> bool:
-        return self.one.key.scene == BASELINE_SCENE
 
 
 def _by_mode(one: Measurement) -> tuple[object, ...]:
@@ -145,52 +302,83 @@ def _by_mode(one: Measurement) -> tuple[object, ...]:
     return (bool(one.key.mode), order[4:], one.key.scene != BASELINE_SCENE, order[:4])
 
 
-def _base_of(bar: _Bar, bars: Sequence[_Bar]) -> _Bar | None:
-    """Return node-node of the same placement and mode, where the bar is compared with it."""
-    if bar.is_base or bar.rate.ratio is None:
-        return None
-
-    def fits(key: Key, base: Key) -> bool:
-        return base.placement in (key.placement, "") and base.mode in (key.mode, "")
-
-    fitting = [base for base in bars if base.is_base and fits(bar.one.key, base.one.key)]
-    return fitting[-1] if fitting else None
-
-
-def _bar_row(bar: _Bar, y: float, scale: Scale, unit: Unit, base: _Bar | None) -> list[Markup]:
-    mean, rate, middle = bar.mean, bar.rate, y + _ROW / 2
-    parts = [label(12, middle + 4, bar.one.key.row_text, limit=30)]
-    if base is not None:
-        low, high = base.mean.low, base.mean.high
-        if low is not None and high is not None:
-            parts.append(box(scale(low), y, scale(high) - scale(low), _ROW, "band"))
-        at = scale(base.mean.value)
-        parts.append(line(at, y, at, y + _ROW, "base"))
-    length = scale(mean.value) - scale(0)
-    parts.append(box(scale(0), middle - 5, length, 10, "axis" if bar.is_base else "bar"))
-    if mean.value > scale.high:
-        parts.append(label(_RIGHT - 4, middle + 4, "»", anchor="end", weight="600"))
-    if rate.ceiling is not None:
-        at = scale(rate.ceiling)
-        parts.append(line(at, y + 2, at, y + _ROW - 2, "ink", width=1.5, dash="2 2"))
-    if mean.low is not None and mean.high is not None:
-        parts.append(interval(scale(mean.low), scale(mean.high), middle))
-    number_text = unit.number(mean.value)
-    parts.append(label(_RIGHT + 68, middle + 4, number_text, anchor="end", weight="600"))
-    if rate.ratio is not None:
-        text = ratio_text(rate.ratio.value)
-        parts.append(label(_RIGHT + 120, middle + 4, text, anchor="end", kind="muted"))
-    if bar.one.word:
-        kind = bar.one.state if bar.one.gates or bar.one.state != "pass" else "muted"
-        parts.append(label(_RIGHT + 132, middle + 4, bar.one.word, kind=kind))
-    return parts
+def _ratio_dot(one: Measurement, rate: Rate, ratio: Estimate) -> Dot:
+    state, word = _of_drawn(one, unit="")
+    return Dot(
+        heading=one.key.row_text,
+        group=one.key.mode or "no mode",
+        figure=ratio,
+        limits=_limits_on(one, unit=""),
+        ceiling=rate.ceiling_ratio,
+        text=ratio_text(ratio.value),
+        note=bit_unit([rate.mean.value]).text(rate.mean.value) if rate.mean is not None else "",
+        word=word,
+        state=state,
+    )
 
 
-def _bar_words(bar: _Bar, unit: Unit) -> str:
-    ratio = bar.rate.ratio
-    share = f", {ratio_text(ratio.value)} of node-node" if ratio is not None else ""
-    state = f", {bar.one.word}" if bar.one.word else ""
-    return f"{bar.one.key.text} {unit.text(bar.mean.value)}{share}{state}"
+def _rate_dot(one: Measurement, rate: Rate, mean: Estimate, unit: Unit) -> Dot:
+    state, word = _of_drawn(one, unit="bit/s")
+    return Dot(
+        heading=one.key.row_text,
+        group=one.key.mode or "no mode",
+        figure=mean,
+        limits=_limits_on(one, unit="bit/s"),
+        ceiling=rate.ceiling,
+        text=unit.number(mean.value),
+        word=word,
+        state=state,
+    )
+
+
+def _drawn(one: Measurement, *, unit: str) -> list[GateResult]:
+    """Return the promises of what is drawn: of the ratio to node-node, or of the rate itself."""
+    return [
+        gate
+        for gate in one.gates
+        if gate.unit == unit
+        and gate.quantity.startswith("bandwidth")
+        and (unit or gate.record.get("baseline") == BASELINE_SCENE)
+    ]
+
+
+def _of_drawn(one: Measurement, *, unit: str) -> tuple[str, str]:
+    """Return the state of what is drawn, and its word; a cell of the table may hold worse."""
+    gates = _drawn(one, unit=unit)
+    if gates:
+        return gates[0].state, WORDS[gates[0].state]
+    outcome = one.outcome_beside_gates
+    return (outcome if outcome != "pass" else ""), TEST_WORDS[outcome]
+
+
+def _limits_on(one: Measurement, *, unit: str) -> tuple[Limit, ...]:
+    found = {
+        (gate.relation, gate.limit): Limit(
+            value=gate.limit, text=f"promised {limit_text(gate)}", missed=gate.state == "fail"
+        )
+        for gate in reversed(_drawn(one, unit=unit))
+        if gate.limit is not None
+    }
+    return tuple(reversed(found.values()))
+
+
+def before_chart(comparisons: Sequence[Comparison]) -> Markup:
+    """Draw ratios now / before around 1; empty where nothing can be compared."""
+    return dot_chart(
+        [_before_dot(one, one.ratio) for one in comparisons if one.ratio is not None],
+        name="chart-before",
+        title="Now relative to the baseline run",
+        middle=(1.0, "as before"),
+    )
+
+
+def _before_dot(one: Comparison, ratio: Estimate) -> Dot:
+    return Dot(
+        heading=one.key.text if one.unit == "bit/s" else f"{one.key.text}, {one.quantity}",
+        figure=ratio,
+        text=ratio_text(ratio.value),
+        note=f"{in_unit(one.before.value, one.unit)} → {in_unit(one.now.value, one.unit)}",
+    )
 
 
 # -- Latency by scene: the share of values within a time, with the limits of gates ----------------
@@ -223,9 +411,9 @@ def latency_chart(results: ToolResults, source: str) -> Markup:
     name = results.curves[source]
     limits = _limits(results, source)
     longest = max(quantile(curve.values, _SHOWN_SHARE) for curve in curves)
-    reach = max([longest, *(limit * 1.05 for limit in limits if limit <= 3 * longest)])
+    reach = max([longest, *(one.value * 1.05 for one in limits if one.value <= 3 * longest)])
     unit = time_unit([reach])
-    marks = ticks(reach / unit.scale)
+    marks = ticks(0.0, reach / unit.scale)
     x = Scale(0, marks[-1] * unit.scale, _LATENCY_LEFT, _LATENCY_RIGHT)
     y = Scale(0, 1, _LATENCY_BOTTOM, _LATENCY_TOP)
     parts = _latency_grid(marks, x, y, unit)
@@ -240,7 +428,7 @@ def latency_chart(results: ToolResults, source: str) -> Markup:
         name=f"chart-{results.name}-{name}",
         title=f"Share of values whose {name} time is at most so long",
         description="; ".join(f"{curve.heading}: {curve.words}" for curve in curves)
-        + "".join(f"; limit {text}" for text in limits.values())
+        + "".join(f"; limit {one.text}" for one in limits)
         + ". The table holds every figure.",
     )
 
@@ -250,17 +438,24 @@ def has_limit(results: ToolResults, source: str) -> bool:
     return bool(_limits(results, source))
 
 
-def _limits(results: ToolResults, source: str) -> dict[float, str]:
-    """Return the limits of gates on a distribution, in seconds, each with its words."""
-    found = {
-        gate.limit: f"{gate.quantity} {in_unit(gate.limit, 's')}"
+def _limits(results: ToolResults, source: str) -> list[Limit]:
+    """Return the limits on a distribution, in seconds, each with its words."""
+    gates = [
+        gate
         for one in results.measurements
         for gate in one.gates
+        if gate.unit == "s" and curve_of(results.curves, gate.quantity) == source
+    ]
+    found = {
+        gate.limit: Limit(
+            value=gate.limit,
+            text=f"{gate.quantity} {in_unit(gate.limit, 's')}",
+            missed=any(one.limit == gate.limit and one.state == "fail" for one in gates),
+        )
+        for gate in gates
         if gate.limit is not None
-        and gate.unit == "s"
-        and curve_of(results.curves, gate.quantity) == source
     }
-    return dict(sorted(found.items()))
+    return [found[limit] for limit in sorted(found)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,18 +496,18 @@ def _latency_grid(marks: Sequence[float], x: Scale, y: Scale, unit: Unit) -> lis
     return parts
 
 
-def _limit_marks(limits: dict[float, str], x: Scale) -> list[Markup]:
+def _limit_marks(limits: Sequence[Limit], x: Scale) -> list[Markup]:
     """Mark each limit on the axis; those beyond its end are named below it."""
     parts: list[Markup] = []
-    far = [text for limit, text in limits.items() if limit > x.high]
+    far = [one.text for one in limits if one.value > x.high]
     if far:
         beyond, foot = f"{', '.join(far)}: beyond the axis →", _LATENCY_BOTTOM + 18
-        parts.append(label(_LATENCY_WIDTH - 4, foot, beyond, anchor="end", kind="limit"))
-    for limit, text in limits.items():
-        if limit <= x.high:
-            at, top = x(limit), _LATENCY_TOP - 4
-            parts.append(line(at, top, at, _LATENCY_BOTTOM, "limit", width=1.5, dash="5 3"))
-            parts.append(label(at, top - 4, text, anchor="middle", kind="limit", limit=40))
+        parts.append(label(_LATENCY_WIDTH - 4, foot, beyond, anchor="end", kind="kept"))
+    for one in limits:
+        if one.value <= x.high:
+            at, top, kind = x(one.value), _LATENCY_TOP - 4, "limit" if one.missed else "kept"
+            parts.append(line(at, top, at, _LATENCY_BOTTOM, kind, width=1.5, dash="5 3"))
+            parts.append(label(at, top - 4, one.text, anchor="middle", kind=kind, limit=40))
     return parts
 
 
@@ -324,61 +519,6 @@ def _legend(curve: _Curve, index: int, y: float) -> Markup:
         label(text_at, y, curve.heading, limit=30),
         label(text_at, y + 14, curve.words, kind="muted"),
     )
-
-
-# -- Before and now: the ratio of each figure to the baseline run's -------------------------------
-
-_BEFORE_WIDTH = 860
-_BEFORE_LEFT, _BEFORE_RIGHT = 300, 600
-_BEFORE_ROW, _BEFORE_TOP = 26, 30
-
-
-def before_chart(comparisons: Sequence[Comparison]) -> Markup:
-    """Draw ratios now / before around 1; empty where nothing can be compared."""
-    drawn = [(one, one.ratio) for one in comparisons if one.ratio is not None]
-    if not drawn:
-        return Markup("")
-    ends = [end for _, r in drawn for end in (r.value, r.low, r.high) if end is not None]
-    reach = min(max(max(abs(end - 1) for end in ends) * 1.1, 0.05), 1.0)
-    x = Scale(1 - reach, 1 + reach, _BEFORE_LEFT, _BEFORE_RIGHT)
-    head, bottom = _BEFORE_TOP - 14, _BEFORE_TOP + len(drawn) * _BEFORE_ROW
-    parts = [
-        label(x(1), head, "as before", anchor="middle", kind="muted"),
-        label(_BEFORE_LEFT, head, f"{1 - reach:.2f}", anchor="middle", kind="muted"),
-        label(_BEFORE_RIGHT, head, f"{1 + reach:.2f}", anchor="middle", kind="muted"),
-        line(_BEFORE_LEFT, _BEFORE_TOP - 6, _BEFORE_LEFT, bottom, "grid"),
-        line(_BEFORE_RIGHT, _BEFORE_TOP - 6, _BEFORE_RIGHT, bottom, "grid"),
-        line(x(1), _BEFORE_TOP - 8, x(1), bottom, "base"),
-    ]
-    for index, (one, ratio) in enumerate(drawn):
-        middle = _BEFORE_TOP + index * _BEFORE_ROW + _BEFORE_ROW / 2
-        parts.extend(_before_row(one, ratio, middle, x))
-    return drawing(
-        _BEFORE_WIDTH,
-        bottom + 8,
-        parts,
-        name="chart-before",
-        title="Now relative to the baseline run",
-        description="; ".join(
-            f"{one.key.text}, {one.quantity}: {in_unit(one.before.value, one.unit)} before, "
-            f"{in_unit(one.now.value, one.unit)} now, ratio {ratio_text(ratio.value)}"
-            for one, ratio in drawn[:_MOST_WORDS]
-        )
-        + ". The table of before and now holds every figure.",
-    )
-
-
-def _before_row(one: Comparison, ratio: Estimate, y: float, x: Scale) -> list[Markup]:
-    name = one.key.text if one.unit == "bit/s" else f"{one.key.text}, {one.quantity}"
-    figures = f"{in_unit(one.before.value, one.unit)} → {in_unit(one.now.value, one.unit)}"
-    text = ratio_text(ratio.value)
-    parts = [label(0, y + 4, name, limit=40)]
-    if ratio.low is not None and ratio.high is not None:
-        parts.append(interval(x(ratio.low), x(ratio.high), y))
-    parts.append(dot(x(ratio.value), y))
-    parts.append(label(_BEFORE_RIGHT + 62, y + 4, text, anchor="end", weight="600"))
-    parts.append(label(_BEFORE_RIGHT + 72, y + 4, figures, kind="muted"))
-    return parts
 
 
 # -- One sample second by second: shows a stall, a ramp or a step that its mean hides -------------
@@ -441,16 +581,17 @@ class Scale:
         return self.start + share * (self.end - self.start)
 
 
-def ticks(high: float) -> list[float]:
-    """Return round figures from 0 to at least ``high``, in steps of 1, 2, 2.5 or 5 times 10^n."""
-    if not high > 0 or not math.isfinite(high):
-        return [0.0, 1.0]
-    raw = high / 5
+def ticks(low: float, high: float) -> list[float]:
+    """Return round figures around an interval, in steps of 1, 2, 2.5 or 5 times 10^n."""
+    if not high > low or not math.isfinite(high - low):
+        return [low, low + 1.0]
+    raw = (high - low) / 5
     power = 10 ** math.floor(math.log10(raw))
     step = next(
         (factor * power for factor in (1, 2, 2.5, 5) if factor * power >= raw * 0.999), 10 * power
     )
-    return [step * index for index in range(math.ceil(high / step - 1e-9) + 1)]
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [step * index for index in range(first, last + 1)]
 
 
 def tick_text(value: float) -> str:
@@ -483,15 +624,9 @@ def line(
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **look)
 
 
-def box(x: float, y: float, width: float, height: float, kind: str) -> Markup:
-    """Fill a rectangle."""
-    look = {"fill": COLOURS[kind], "class_": f"f-{kind}"}
-    return element("rect", x=x, y=y, width=max(width, 0.5), height=height, **look)
-
-
-def dot(x: float, y: float) -> Markup:
+def dot(x: float, y: float, kind: str) -> Markup:
     """Fill a dot."""
-    return element("circle", cx=x, cy=y, r=4, fill=COLOURS["bar"], class_="f-bar")
+    return element("circle", cx=x, cy=y, r=4.5, fill=COLOURS[kind], class_=f"f-{kind}")
 
 
 def interval(x1: float, x2: float, y: float) -> Markup:

@@ -17,18 +17,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pytest_k8snet.report import charts, format, model, tables
+from pytest_k8snet.report import charts, format, model, sentences, tables
 from pytest_k8snet.report import records as fields
-from pytest_k8snet.report.format import NAME_LIMIT, OUTCOME_WORDS, visible, visible_line
+from pytest_k8snet.report.format import NAME_LIMIT, visible, visible_line
 from pytest_k8snet.report.model import (
-    BASELINE_SCENE,
     ChangedObject,
     GateResult,
     Mesh,
     Summary,
     ToolResults,
     values_of,
-    worst_first,
 )
 from pytest_k8snet.report.records import Record, mapping, objects, reals, words
 from pytest_k8snet.report.summary import differences_of, flat, summarise
@@ -75,11 +73,19 @@ def render_test(records: Sequence[Record], budget: RawBudget) -> str:
     return _html("test.html.j2", summary=summary, budget=budget)
 
 
+def render_trend(
+    *, title: str, parts: Sequence[tuple[str, Markup, tables.Table]], note: str = ""
+) -> str:
+    """Return a page of several runs: for each part its title, a chart and a table."""
+    return _html("trend.html.j2", title=title, parts=parts, note=note)
+
+
 def markdown(records: Sequence[Record]) -> str:
     """Return the summary of one run for a ticket's text field (``--k8snet-summary``)."""
     summary = summarise(records)
-    trouble = format.first_trouble(summary)
-    reason = visible(trouble.reason.strip(), 900) if trouble is not None else ""
+    trouble = sentences.worst_trouble(summary)
+    told = trouble.reason if trouble is not None else "\n".join(sentences.reason_lines(summary))
+    reason = visible(told.strip(), 900)
     # A fence longer than any run of backticks in the text cannot be closed by it.
     longest = max((len(run) for run in re.findall(r"`+", reason)), default=0)
     template = _environment(autoescape=False).get_template("summary.md.j2")
@@ -96,8 +102,9 @@ def markdown(records: Sequence[Record]) -> str:
 
 def _tables(summary: Summary) -> list[tables.Table]:
     """Return the tables that have room outside of HTML, too."""
-    gates = [tables.gates_table(summary.gates)] if summary.gates else []
-    return [*(tables.tool_tables(results)[0] for results in summary.tools), *gates]
+    promised = [tables.promises_table(summary.promises)] if summary.promises else []
+    before = [tables.comparisons_table(summary.comparisons)] if summary.comparisons else []
+    return [*(tables.tool_tables(results)[0] for results in summary.tools), *promised, *before]
 
 
 def escaped(foreign: object, limit: int = 600) -> str:
@@ -111,7 +118,9 @@ def overview(summary: Summary) -> str:
     """Return one line for a title or a mail's subject."""
     ticket = mapping(summary.run.get("ticket")).get("id")
     start = f"{ticket}: " if ticket else ""
-    return f"{start}{OUTCOME_WORDS[summary.outcome]} ({format.counted(len(summary.tests), 'test')})"
+    where = ", embedded lab" if sentences.on_lab(summary) else ""
+    tests = format.counted(len(summary.tests), "test")
+    return f"{start}{sentences.headline(summary)} ({tests}{where})"
 
 
 class RawBudget:
@@ -157,7 +166,8 @@ def _environment(*, autoescape: bool) -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals |= {"charts": charts, "fields": fields, "model": model}
-    environment.globals |= {"tables": tables, "text": format, "show": sys.modules[__name__]}
+    environment.globals |= {"tables": tables, "text": format, "say": sentences}
+    environment.globals |= {"show": sys.modules[__name__]}
     environment.filters |= {"line": _line, "cut": _cut, "heading": _heading, "num": num}
     return environment
 
@@ -202,30 +212,13 @@ def who(summary: Summary) -> str:
     return f"{summary.run.get('user') or '?'} on {summary.run.get('host') or '?'}"
 
 
-def telling_gates(summary: Summary) -> Sequence[GateResult]:
-    """Return the worst verdicts of the bad states, or else the one that passed most narrowly."""
-    ordered = worst_first(sorted(summary.gates, key=lambda gate: gate.margin or 0.0))
-    worst = [gate for gate in ordered if gate.state in ("fail", "inconclusive")]
-    return worst[:3] or [gate for gate in ordered if gate.state == "pass"][:1] or ordered[:1]
-
-
-def lowest_ratio(summary: Summary) -> tuple[float, str] | None:
-    """Return the lowest ratio to node-node and where it is; None where there is none."""
-    ratios = [
-        (one.rate.ratio.value, one.key.text)
-        for one in summary.rates
-        if one.rate is not None and one.rate.ratio and one.key.scene != BASELINE_SCENE
-    ]
-    return min(ratios, default=None)
-
-
 def ceilings_note(results: ToolResults) -> str:
     """Return what the dashed marks of the chart mean, as far as it has any."""
     kinds = {one.rate.ceiling_kind for one in results.measurements if one.rate is not None}
     if "link" in kinds:
-        return "Dashed: link rate times payload / frame, the most a perfect network could carry."
+        return "Grey tick: link rate times payload / frame, the most a perfect network could carry."
     if "headers" in kinds:
-        return "Dashed: what the headers alone would leave of node-node."
+        return "Grey tick: what the headers alone would leave of node-node."
     return ""
 
 
@@ -256,11 +249,6 @@ def tool_anchor(index: int, results: ToolResults) -> str:
 def tool_heading(results: ToolResults) -> str:
     """Return the heading of a tool's section: its title without what explains the figures."""
     return results.title.partition(":")[0]
-
-
-def outcome_word(summary: Summary) -> str:
-    """Return what became of the run."""
-    return OUTCOME_WORDS[summary.outcome]
 
 
 def states_text(change: ChangedObject) -> str:

@@ -1,21 +1,13 @@
-"""Figures and sentences as text, and foreign text made safe to look at. Pure."""
+"""Figures as text, and foreign text made safe to look at. Pure."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from pytest_k8snet.report.model import (
-    BASELINE_SCENE,
-    ChangedObject,
-    Estimate,
-    FinishedTest,
-    GateResult,
-    Summary,
-    distortions,
-)
+from pytest_k8snet.report.model import Estimate, GateResult
 from pytest_k8snet.report.records import words
 from pytest_k8snet.units import BitRate, Seconds
 
@@ -161,45 +153,7 @@ def moment(time: object) -> str:
     return f"{date} {clock.rstrip('Z').split('.')[0]} UTC"
 
 
-# -- Sentences that HTML, Markdown and terminal share ---------------------------------------------
-#
-# They may contain foreign names: each drawing makes them safe in its own way.
-
-
-OUTCOME_WORDS: Mapping[str, str] = {
-    "passed": "Passed",
-    "failed": "Not passed",
-    "inconclusive": "Inconclusive",
-    "cut": "Cut off before its end",
-    "empty": "Nothing was tested",
-}
-_COUNT_ORDER = ("failed", "error", "inconclusive", "passed", "skipped")
-
-
-def counts_text(summary: Summary) -> str:
-    """Return ``1 failed, 2 inconclusive, 10 passed, 3 skipped``."""
-    found = [
-        counted(summary.counts[outcome], "error")
-        if outcome == "error"
-        else f"{summary.counts[outcome]:,} {outcome}"
-        for outcome in _COUNT_ORDER
-        if summary.counts.get(outcome)
-    ]
-    return ", ".join(found) or "no test finished"
-
-
-def first_trouble(summary: Summary) -> FinishedTest | None:
-    """Return the first test that did not do what it should; None where all did."""
-    return next(
-        (test for test in summary.tests if test.outcome in ("failed", "error", "inconclusive")),
-        None,
-    )
-
-
-def claim_text(gate: GateResult) -> str:
-    """Return ``pod-pod / node-node >= 0.90: 0.344 [0.336, 0.353], limit 0.900 (VXLAN-Always)``."""
-    where = f" [{gate.key.mode}]" if gate.key.mode else ""
-    return f"{gate.claim}{where}: measured {measured_figure(gate)}"
+# -- Figures of promises --------------------------------------------------------------------------
 
 
 def measured_figure(gate: GateResult) -> str:
@@ -243,136 +197,6 @@ def pass_notes(gate: GateResult) -> list[str]:
     warnings = [words(one) for one in gate.record.get("warnings") or ()]
     unseen = words(gate.record.get("unseen"))
     return [*warnings, unseen] if unseen and gate.record.get("found") == "pass" else warnings
-
-
-def compared_text(summary: Summary) -> str:
-    """Return what the figures are compared with."""
-    bases = _baselines(summary)
-    limits = sorted({limit_text(gate) for gate in summary.gates if gate.limit is not None})
-    found = []
-    if bases:
-        found.append("node-node on the same nodes: " + ", ".join(bases))
-    if limits:
-        many = f"; {len(limits) - 6} more" if len(limits) > 6 else ""
-        found.append("limits " + ", ".join(limits[:6]) + many)
-    if summary.baseline is not None:
-        found.append(f"baseline run {summary.baseline.get('source')}")
-    return "; ".join(found) or "nothing: the tests hold their own limits"
-
-
-def _baselines(summary: Summary) -> list[str]:
-    """Return node-node by placement, over all modes: no mode changes the path between nodes."""
-    values: dict[str, list[float]] = {}
-    for one in summary.rates:
-        if one.key.scene == BASELINE_SCENE and one.rate is not None:
-            name = replace(one.key, mode="", scene="").row_text.lstrip(", ")
-            values.setdefault(name, []).extend(one.rate.values)
-    return [
-        f"{name} {_range(found)} ({counted(len(found), 'sample')})".lstrip()
-        for name, found in values.items()
-        if found
-    ]
-
-
-def _range(values: Sequence[float]) -> str:
-    """Return ``284 to 287 Mbit/s``; one figure where both ends read the same."""
-    unit = unit_of("bit/s", values)
-    low, high = unit.number(min(values)), unit.text(max(values))
-    return high if high.startswith(f"{low} ") else f"{low} to {high}"
-
-
-def measured_text(summary: Summary) -> str:
-    """Return how it was measured."""
-    tools = [
-        f"{counted(count, 'sample')} by {tool}"
-        for tool, count in sorted(summary.counted.items(), reverse=True)
-    ]
-    if not tools:
-        return "nothing"
-    found = ", ".join(tools)
-    if summary.gates:
-        found += f"; {counted(len(summary.gates), 'verdict')}"
-        found += f", {counted(summary.discarded, 'sample')} discarded" if summary.discarded else ""
-    plan = summary.run.get("plan") if summary.gates else None
-    if isinstance(plan, dict) and plan:
-        found += "; plan " + " ".join(f"{name}={value}" for name, value in plan.items())
-    elif isinstance(plan, str) and plan:
-        found += f"; plan {plan}"
-    return found
-
-
-def changed_text(summary: Summary) -> str:
-    """Return what the run changed in the cluster."""
-    if not summary.changes:
-        # Without any fact of it, no cluster was reached.
-        return "nothing but its own pods" if summary.facts is not None else "nothing"
-    shown = [_first_change(change) for change in summary.changes[:3]]
-    more = len(summary.changes) - len(shown)
-    return "; ".join(shown) + (f"; {more} more, see the list" if more else "")
-
-
-def _first_change(change: ChangedObject) -> str:
-    # In place, one pool goes through all the modes.
-    more = sum(one["state"] == "applied" for one in change.records) - 1
-    return (change.what or change.object) + (
-        f", then {counted(more, 'more change')} of it" if more > 0 else ""
-    )
-
-
-def restored_text(summary: Summary) -> str:
-    """Return whether it was put back."""
-    if summary.restored is None:
-        return "there was nothing to put back"
-    if summary.restored:
-        return f"yes, all of it ({counted(len(summary.changes), 'object')})"
-    left = [change.object for change in summary.changes if change.state != "restored"]
-    names = ", ".join(left[:4]) + (f" and {len(left) - 4} more" if len(left) > 4 else "")
-    return f"NO: {names or 'the run says so'}. Run: k8snet restore"
-
-
-def cost_text(summary: Summary) -> str:
-    """Return what the changes cost two pods not under test; empty where none was watched."""
-    if not summary.switches:
-        return ""
-    known = [one for one in summary.switches if one.longest_gap_seconds is not None]
-    cut_off = [one.what for one in summary.switches if not one.recovered]
-    unknown = len(summary.switches) - len(known) - len(cut_off)
-    found = [f"NOT RECOVERED after {what}" for what in cut_off]
-    if known:
-        lost = sum(one.lost or 0 for one in known)
-        requests = sum(one.requests or 0 for one in known)
-        worst = max(known, key=lambda one: one.longest_gap_seconds or 0.0)
-        over = f" in {counted(len(known), 'switch', 'switches')}" if len(known) > 1 else ""
-        found.append(f"{lost:,} of {counted(requests, 'request')} lost{over}")
-        found.append(f"longest gap {in_unit(worst.longest_gap_seconds, 's')} ({worst.what})")
-    if unknown:
-        found.append(
-            f"NOT KNOWN for {unknown} of {counted(len(summary.switches), 'switch', 'switches')}"
-        )
-    return ", ".join(found)
-
-
-def distorted_text(summary: Summary) -> str:
-    """Return what admission did to the run's pods that changes figures; empty where nothing."""
-    found = [one for sample in summary.samples for one in distortions(sample)]
-    return "; ".join(dict.fromkeys(found))
-
-
-def path_text(summary: Summary) -> str:
-    """Return how many figures are proven to have taken the path that their mode promises."""
-    tally = summary.path
-    total = tally.proven + tally.contradicted + tally.missing
-    if not total:
-        return "no sample crossed a path that could be proven"
-    parts = [f"proven for {tally.proven:,} of {counted(total, 'sample')}"]
-    if tally.contradicted:
-        # One disagreement here; the sample's own error has them all.
-        first, *others = tally.text.splitlines() or [""]
-        more = f" (and {len(others)} more)" if others else ""
-        parts.append(f"CONTRADICTED for {tally.contradicted:,}: {first}{more}")
-    if tally.missing:
-        parts.append(f"missing for {tally.missing:,}")
-    return "; ".join(parts)
 
 
 # -- Foreign text made safe to look at -----------------------------------------------------------

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from html import escape
 from pathlib import Path
 from statistics import fmean
@@ -15,18 +17,22 @@ from typing import Any, Literal
 import pytest
 
 from pytest_k8snet.errors import ResultsError
+from pytest_k8snet.report import recorder as recorder_module
 from pytest_k8snet.report.documents import (
     RawBudget,
     markdown,
     overview,
     render_fragment,
+    render_page,
     render_test,
 )
 from pytest_k8snet.report.format import NAME_LIMIT, visible_line
 from pytest_k8snet.report.model import key_of
+from pytest_k8snet.report.promises import promises
 from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.report.records import Record, mapping, real, usable, words
 from pytest_k8snet.report.summary import flat, summarise, with_discards
+from pytest_k8snet.units import Comparison
 
 #: Longest reason that a "test" record keeps, in characters.
 _REASON_LIMIT = 20_000
@@ -39,7 +45,13 @@ _RAW_BUDGET: pytest.StashKey[RawBudget] = pytest.StashKey()
 _HTML_HOOKS = "k8snet-html"
 
 
-def attach(recorder: Recorder, item: pytest.Item, report: pytest.TestReport, outcome: str) -> None:
+def attach(
+    recorder: Recorder,
+    item: pytest.Item,
+    report: pytest.TestReport,
+    outcome: str,
+    compared: Sequence[Comparison] = (),
+) -> None:
     """Record one phase of a test, and attach its figures to pytest's report of it.
 
     Everything attached is plain text, numbers, lists and dicts, so that it crosses processes.
@@ -49,6 +61,7 @@ def attach(recorder: Recorder, item: pytest.Item, report: pytest.TestReport, out
         item: the test.
         report: pytest's report of the phase.
         outcome: what became of it, in our words.
+        compared: the comparisons of figures in the test.
     """
     report.longrepr = recorder.redactor.in_place(report.longrepr)
     report.sections = recorder.redactor.in_place(report.sections)
@@ -58,6 +71,8 @@ def attach(recorder: Recorder, item: pytest.Item, report: pytest.TestReport, out
         recorder.progress.test_finished(item.session.testscollected)
     if report.when != "call" and outcome == "passed":
         return
+    taken = recorder.take()
+    promised = promises(compared, taken, passed=outcome == "passed")
     recorder.record(
         "test",
         test=item.nodeid,
@@ -65,8 +80,9 @@ def attach(recorder: Recorder, item: pytest.Item, report: pytest.TestReport, out
         phase=report.when,
         seconds=report.duration,
         reason=reason_of(report),
+        **({"mode": mode} if (mode := _mode(item)) else {}),
+        **({"promises": promised} if promised else {}),
     )
-    taken = recorder.take()
     # On the item: JUnit reads the properties of the tear-down's report, which copies them.
     item.user_properties.extend(properties(taken))
     if item.config.pluginmanager.hasplugin("html"):
@@ -83,7 +99,25 @@ def attach(recorder: Recorder, item: pytest.Item, report: pytest.TestReport, out
             report.extras = [*getattr(report, "extras", []), extra]  # type: ignore[attr-defined]
 
 
-def reason_of(report: pytest.TestReport) -> str:
+def _mode(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("calico_mode", "")) if callspec is not None else ""
+
+
+def record_collection_error(recorder: Recorder, report: pytest.CollectReport) -> None:
+    """Record that a file could not be collected: none of its tests ran."""
+    marked = [line[1:].strip() for line in report.longreprtext.splitlines() if line[:2] == "E "]
+    recorder.record(
+        "test",
+        test=report.nodeid or ".",
+        outcome="error",
+        phase="collect",
+        seconds=0.0,
+        reason="\n".join(marked)[:_REASON_LIMIT] or reason_of(report),
+    )
+
+
+def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
     """Return why a phase did not pass, in as few words as pytest has."""
     if report.passed:
         return ""
@@ -120,6 +154,40 @@ def properties(records: Sequence[Record]) -> list[tuple[str, object]]:
     return found
 
 
+# -- The files of a run: from its first moment on they are of this run, and of no earlier one ------
+
+
+def begin(config: pytest.Config, outputs: Mapping[str, Path | None] | None = None) -> Recorder:
+    """Return the recorder of a run; until that ends, its files say that it has not.
+
+    Args:
+        config: pytest's, before conftests are loaded: they may fail.
+        outputs: the ``results``, ``summary`` and ``report`` asked for.
+
+    Raises:
+        ResultsError: a file cannot be written.
+    """
+    # A folder that is not there is refused with all other settings.
+    wanted = {name: path for name, path in (outputs or {}).items() if path and path.parent.is_dir()}
+    recorder = recorder_module.begin(config, **wanted)
+    _draw(recorder)
+    config.add_cleanup(partial(_finish_without_session, recorder))
+    return recorder
+
+
+def describe(recorder: Recorder, **content: Any) -> None:
+    """Record what the run is, now that more is known, and say so in its files."""
+    recorder.describe(**content)
+    _draw(recorder)
+
+
+def _draw(recorder: Recorder) -> None:
+    if recorder.summary_path is not None:
+        _write(recorder.summary_path, markdown(recorder.records))
+    if recorder.report_path is not None:
+        _write(recorder.report_path, render_page(recorder.records))
+
+
 def finish(recorder: Recorder, exit_status: int) -> None:
     """Add the "end" record, write the Markdown summary, and close the results file.
 
@@ -134,29 +202,46 @@ def finish(recorder: Recorder, exit_status: int) -> None:
         return
     summary = summarise(recorder.records)
     begun = datetime.fromisoformat(recorder.records[0]["time"]) if recorder.records else None
+    reason = _why_it_ends()
     recorder.record(
         "end",
         exit_status=exit_status,
         counts=dict(Counter(test.outcome for test in summary.tests)),
         restored=summary.restored,
         seconds=(datetime.now(begun.tzinfo) - begun).total_seconds() if begun else 0.0,
+        **({"reason": reason} if reason else {}),
     )
     recorder.close()
     if recorder.summary_path is not None:
-        _write_summary(recorder, recorder.summary_path, mode="w")
+        _write(recorder.summary_path, markdown(recorder.records))
     # GitHub's runners show what is appended there on the job's page.
     step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if step_summary and summary.tests:
-        _write_summary(recorder, Path(step_summary), mode="a")
+        _write(Path(step_summary), markdown(recorder.records), mode="a")
 
 
-def _write_summary(recorder: Recorder, path: Path, *, mode: Literal["w", "a"]) -> None:
+def _finish_without_session(recorder: Recorder) -> None:
+    """End a run that had no session: the command line or a conftest was wrong."""
+    if not any(record["kind"] == "end" for record in recorder.records):
+        finish(recorder, int(pytest.ExitCode.USAGE_ERROR))
+        _draw(recorder)
+
+
+def _why_it_ends() -> str:
+    """Return what pytest raises where it cannot go on: a usage error, a broken conftest."""
+    raised = sys.exc_info()[1]
+    if raised is None or isinstance(raised, pytest.exit.Exception | SystemExit):
+        return ""
+    return (str(raised) or type(raised).__name__)[:_REASON_LIMIT]
+
+
+def _write(path: Path, text: str, *, mode: Literal["w", "a"] = "w") -> None:
     try:
         with path.open(mode, encoding="utf-8") as file:
-            file.write(markdown(recorder.records))
+            file.write(text)
     except OSError as exc:
         raise ResultsError(
-            f"the summary {path} cannot be written",
+            f"{path} cannot be written",
             found=exc.strerror or str(exc),
             remedy="check path and rights",
         ) from None

@@ -131,12 +131,13 @@ def _rank(known: tuple[str, ...], name: str) -> tuple[int, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """One verdict of a gate, as tables show it.
+    """One promise and what came of it: a gate's verdict, or a figure that a test compared itself.
 
     Attributes:
         key: what identifies the figure that the verdict is on; without a tool where no sample is
             left that says which.
         keys: those of its samples: of two directions, each is a figure of its own.
+        plain: whether a test compared the figure itself: without an interval, on few samples.
         margin: how far the estimate lies from the limit, as a share of the limit; positive on
             the good side, negative beyond the limit. None where it cannot be said.
         path: the worst state of the path proofs of its samples; empty where none has one.
@@ -159,11 +160,17 @@ class GateResult:
     discarded: int
     path: str
     record: Record
+    plain: bool = False
 
 
 def worst_first(gates: Iterable[GateResult]) -> list[GateResult]:
-    """Return verdicts in the order of their states, the worst first."""
-    return sorted(gates, key=lambda gate: STATES.index(gate.state))
+    """Return verdicts in the order of their states, the worst first; then by their margins."""
+    return sorted(gates, key=lambda gate: (STATES.index(gate.state), gate.margin or 0.0))
+
+
+def worst_state(states: Iterable[State]) -> State:
+    """Return the worst of several states; empty where there is none."""
+    return min(states, key=STATES.index, default="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +202,7 @@ class Rate:
         ratio: to node-node of the same placement: a gate's own where one compared it, otherwise
             the ratio of the two means.
         ceiling: the most that headers and link rate leave, in bit/s.
+        ceiling_ratio: the same as a share of node-node; None where that was not measured.
         ceiling_kind: ``link`` where the link's rate is known, ``headers`` where only the share
             that headers take is known and node-node stands for the link.
     """
@@ -203,6 +211,7 @@ class Rate:
     mean: Estimate | None
     ratio: Estimate | None
     ceiling: float | None
+    ceiling_ratio: float | None
     ceiling_kind: str
 
 
@@ -212,8 +221,8 @@ class Measurement:
 
     Attributes:
         rate: for a tool that measures a rate.
-        gates: the verdicts on it, worst first.
-        outcome: of the tests that took the samples, where no gate has a verdict on them.
+        gates: the promises on it, worst first.
+        outcome: of the tests that took the samples.
         errors: samples that gave an error instead of a figure.
         url: what was requested; empty between two endpoints.
     """
@@ -229,8 +238,16 @@ class Measurement:
 
     @property
     def state(self) -> State:
-        """Return the worst verdict, else the outcome of the tests."""
-        return self.gates[0].state if self.gates else self.outcome
+        """Return the worst of the promises and of the tests: none hides another."""
+        return worst_state([self.outcome, *(gate.state for gate in self.gates)])
+
+    @property
+    def outcome_beside_gates(self) -> State:
+        """Return the tests' outcome as far as the promises do not tell it already."""
+        if not self.gates:
+            return self.outcome
+        worse = STATES.index(self.outcome) < STATES.index(self.gates[0].state)
+        return self.outcome if worse and self.outcome != "pass" else ""
 
     @property
     def distorted(self) -> bool:
@@ -239,8 +256,9 @@ class Measurement:
 
     @property
     def word(self) -> str:
-        """Return the state in words: a gate's verdict is more than a test that passed."""
-        return WORDS[self.state] if self.gates else TEST_WORDS[self.outcome]
+        """Return the state in words: a promise kept is more than a test that passed."""
+        beside = self.outcome_beside_gates
+        return WORDS[self.state] if self.gates and not beside else TEST_WORDS[beside]
 
 
 def distortions(sample: Record) -> list[str]:
@@ -322,12 +340,41 @@ class Mesh:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedTest:
-    """One test: its worst outcome over set-up, call and teardown."""
+    """One test: its worst outcome over set-up, call and teardown; and the mode that it is in."""
 
     name: str
     outcome: str
     seconds: float
     reason: str
+    mode: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What of the tests and modes was tested.
+
+    Attributes:
+        modes: those of the selected tests that were tested.
+        modes_skipped: those of the selected tests that were not.
+        modes_left_out: those that were collected and deselected.
+        skipped: how many tests were skipped for each reason.
+        deselected: how many tests were left out.
+        by: the options that left them out.
+        unfinished: how many selected tests have no outcome.
+    """
+
+    modes: tuple[str, ...]
+    modes_skipped: tuple[str, ...]
+    modes_left_out: tuple[str, ...]
+    skipped: Mapping[str, int]
+    deselected: int
+    by: tuple[str, ...]
+    unfinished: int
+
+    @property
+    def whole(self) -> bool:
+        """Return whether everything that was selected was tested."""
+        return not (self.skipped or self.modes_skipped or self.unfinished)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -387,9 +434,13 @@ class Summary:
     """The whole run as reports show it.
 
     Attributes:
-        outcome: ``passed``, ``failed``, ``inconclusive``, ``cut`` (no end record) or ``empty``.
+        outcome: ``passed``, ``partly`` (passed what was tested), ``failed``, ``inconclusive``,
+            ``cut`` (interrupted, or no end record), ``running`` (nothing yet) or ``empty``.
+        reason: why it ended before its time; empty where that is not known.
         counts: tests by outcome.
+        coverage: what of the tests was tested.
         gates: every verdict, in the order they were reached.
+        promises: those of gates and of plain asserts, the worst first.
         tools: what each tool measured, in the order of reports.
         restored: whether everything changed was restored; None where nothing was changed.
         drift: facts that changed while the run measured.
@@ -399,7 +450,10 @@ class Summary:
 
     run: Record
     outcome: str
+    reason: str
     counts: Mapping[str, int]
+    coverage: Coverage
+    promises: tuple[GateResult, ...]
     tests: tuple[FinishedTest, ...]
     gates: tuple[GateResult, ...]
     tools: tuple[ToolResults, ...]

@@ -26,7 +26,8 @@ class Recorder:
         results_path: the results file; None to keep the records in memory only.
         run_id: the run, ``k8snet-xxxxxx``.
         progress: the live line; None for none.
-        summary_path: where the Markdown summary goes at the end; None for none.
+        summary_path: where the Markdown summary goes; None for none.
+        report_path: where the report goes; None for none.
         redactor: keeps secrets, and what else is to stay in the house, out of every record.
 
     Raises:
@@ -41,12 +42,14 @@ class Recorder:
         redactor: Redactor | None = None,
         progress: Progress | None = None,
         summary_path: Path | None = None,
+        report_path: Path | None = None,
     ) -> None:
         self.run_id = run_id
         self.records: list[Record] = []
         self.progress = progress
         self.summary_path = summary_path
         self.redactor = redactor or Redactor()
+        self.report_path = report_path
         self._writer = ResultsWriter(results_path) if results_path is not None else None
         self._ids = itertools.count(1)
         self._taken = 0
@@ -81,6 +84,11 @@ class Recorder:
         """Build a record of this kind and add it (the observer's interface)."""
         return self.add({"kind": kind, **content})
 
+    def describe(self, **content: Any) -> None:
+        """Record what the run is, with what was known before; the newest such record counts."""
+        known = next((one for one in reversed(self.records) if one["kind"] == "run"), {})
+        self.add({**known, "kind": "run", "time": now(), **content})
+
     def started(self, text: str, seconds: float) -> None:
         """Show that something begins which takes about this long."""
         if self.progress is not None:
@@ -114,26 +122,22 @@ class Recorder:
             self._writer = None
 
 
-def start(
+def begin(
     config: pytest.Config,
     *,
-    results: Path | None,
-    summary: Path | None,
-    ticket: Mapping[str, str] | None,
-    settings: Mapping[str, Mapping[str, str]],
-    plan: Mapping[str, Any],
-    redactor: Redactor | None = None,
+    results: Path | None = None,
+    summary: Path | None = None,
+    report: Path | None = None,
 ) -> Recorder:
-    """Return a recorder for this pytest run, with its "run" record made.
+    """Return a recorder for this pytest run, with its first "run" record made.
+
+    It says no more than that there is a run: what is to stay in the house is not known yet.
 
     Args:
         config: pytest's.
         results: the results file; None to keep the records in memory only.
         summary: where the Markdown summary goes; None for none.
-        ticket: the change ticket's ``id`` and ``title``.
-        settings: each setting's ``value`` and ``origin``.
-        plan: the sampling plan in force.
-        redactor: keeps out of the records what is not to leave the house.
+        report: where the report goes; None for none.
 
     Raises:
         ResultsError: the results file cannot be written.
@@ -141,21 +145,21 @@ def start(
     recorder = Recorder(
         results,
         new_run_id(),
-        redactor=redactor,
         progress=Progress(config),
         summary_path=summary,
+        report_path=report,
     )
-    recorder.record(
-        "run",
-        tool_version=pytest_k8snet.__version__,
-        command_line=[os.fspath(argument) for argument in config.invocation_params.args],
-        settings=settings,
-        user=_user(),
-        host=socket.gethostname(),
-        ticket=ticket,
-        plan=plan,
-    )
+    recorder.describe(tool_version=pytest_k8snet.__version__)
     return recorder
+
+
+def origin(config: pytest.Config) -> dict[str, Any]:
+    """Return what a run record says of who ran what."""
+    return {
+        "command_line": [os.fspath(argument) for argument in config.invocation_params.args],
+        "user": _user(),
+        "host": socket.gethostname(),
+    }
 
 
 def new_run_id() -> str:

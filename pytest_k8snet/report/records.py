@@ -305,6 +305,12 @@ class Results:
     cut_line: int | None = None
 
     @property
+    def which(self) -> str:
+        """Return which run of the file this is: ``run k8snet-3fa9c1 of 2026-11-23T01:02:03Z``."""
+        others = f", the newest of {len(self.runs)} in {self.path}" if len(self.runs) > 1 else ""
+        return f"run {self.runs[-1]} of {self.records[0]['time']}{others}"
+
+    @property
     def note(self) -> str:
         """Return what the reader should know of the file; empty where it is whole."""
         if self.cut_line is None:
@@ -323,8 +329,17 @@ def read(path: Path) -> Results:
     Raises:
         ResultsError: the file cannot be read or is damaged; names the line.
     """
-    records: list[Record] = []
-    runs: list[str] = []
+    return read_runs(path)[-1]
+
+
+def read_runs(path: Path) -> list[Results]:
+    """Read every run of a results file, oldest first.
+
+    Raises:
+        ResultsError: the file cannot be read or is damaged; names the line.
+    """
+    runs: list[list[Record]] = []
+    cuts: list[int | None] = []
     cut: tuple[int, str] | None = None
     try:
         with path.open("rb") as file:
@@ -339,24 +354,27 @@ def read(path: Path) -> Results:
                 except ResultsError as exc:
                     raise _damaged(path, number, exc.found) from None
                 _rename(record)
-                if not runs or record["run"] != runs[-1]:
+                if not runs or record["run"] != runs[-1][0]["run"]:
                     if record["kind"] != "run":
                         raise _damaged(path, number, "a run does not begin with its 'run' record")
-                    runs.append(record["run"])
-                    records.clear()
+                    cuts += [cut[0] if cut is not None else None] if runs else []
+                    runs.append([])
                     cut = None
                 elif cut is not None:
                     raise _damaged(path, *cut)
-                records.append(record)
+                runs[-1].append(record)
     except OSError as exc:
         raise _cannot("read", path, exc) from None
-    if not records:
+    if not runs:
         raise ResultsError(
             f"{path} holds no results", found=cut[1] if cut else "no line at all", remedy=_REMEDY
         )
-    return Results(
-        path=path, records=records, runs=tuple(runs), cut_line=cut[0] if cut is not None else None
-    )
+    cuts.append(cut[0] if cut is not None else None)
+    names = tuple(records[0]["run"] for records in runs)
+    return [
+        Results(path=path, records=records, runs=names[: index + 1], cut_line=cuts[index])
+        for index, records in enumerate(runs)
+    ]
 
 
 #: curl's cumulative times in 0.1, which are called by curl's own names since.

@@ -19,9 +19,10 @@ from pytest_k8snet.calico.modes import (
 )
 from pytest_k8snet.report.model import (
     BASELINE_SCENE,
-    STATES,
+    MODES,
     ChangedObject,
     Comparison,
+    Coverage,
     Difference,
     Estimate,
     FinishedTest,
@@ -41,6 +42,7 @@ from pytest_k8snet.report.model import (
     ratio_of_means,
     values_of,
     worst_first,
+    worst_state,
 )
 from pytest_k8snet.report.records import (
     OUTCOMES,
@@ -68,6 +70,8 @@ _STATE_OF_OUTCOME: Mapping[str, State] = {
 _MOST_GUESSED = 6
 #: Most values that a baseline record keeps of one figure.
 KEPT_VALUES = 200
+#: pytest's exit status of a run that was stopped.
+_INTERRUPTED = 2
 _ABSENT = "(absent)"
 #: Facts of a node that are never the same twice.
 _FLEETING = ("load_1_minute", "softnet_dropped")
@@ -87,6 +91,9 @@ def summarise(records: Sequence[Record]) -> Summary:
     samples = with_discards(kinds.get("sample", []), kinds.get("verdict", []))
     gates = gate_results(kinds.get("verdict", []), samples)
     tests = _tests(kinds.get("test", []))
+    promised = [*gates, *_promises(kinds.get("test", []), samples)]
+    run = _last(kinds.get("run")) or {}
+    coverage = _coverage(mapping(run.get("selection")), tests, samples)
     end = _last(kinds.get("end"))
     changes = changed_objects(kinds.get("change", []))
     restored = all_restored(changes, end)
@@ -98,12 +105,15 @@ def summarise(records: Sequence[Record]) -> Summary:
         tests={test.name: test for test in tests},
         scenes_by_test=_scenes_by_test(samples),
     )
-    tools = _tools(samples, gates, outcome_of, _link_rate(now))
+    tools = _tools(samples, promised, outcome_of, _link_rate(now))
     baseline = _last(kinds.get("baseline"))
     begun, ended = _span(records)
     return Summary(
-        run=_last(kinds.get("run")) or {},
-        outcome=_outcome(tests, end, restored),
+        run=run,
+        outcome=_outcome(tests, coverage, end, restored, measured=len(kinds) > 1),
+        reason=words(end.get("reason")) if end is not None else "",
+        coverage=coverage,
+        promises=tuple(worst_first(promised)),
         counts=Counter(test.outcome for test in tests),
         gates=gates,
         tests=tests,
@@ -243,6 +253,7 @@ def _rate(
         mean=mean(values) if values else None,
         ratio=_ratio(key, gates, values, base),
         ceiling=ceiling,
+        ceiling_ratio=ceiling / fmean(base) if ceiling is not None and base else None,
         ceiling_kind=kind,
     )
 
@@ -429,7 +440,7 @@ def _margin(estimate: float | None, relation: str, limit: float | None) -> float
     return -share if relation.startswith("<") else share
 
 
-def _sample_ids(verdict: Record) -> list[str]:
+def _sample_ids(verdict: Mapping[str, Any]) -> list[str]:
     """Return the ids of a verdict's samples, pair by pair."""
     found: list[str] = []
     for entry in _list(verdict.get("samples")):
@@ -450,6 +461,42 @@ def _is_on(gate: GateResult, key: Key) -> bool:
     return not gate.keys and named == replace(gate.key, placement=named.placement, tool=named.tool)
 
 
+def _promises(tests: Iterable[Record], samples: Iterable[Record]) -> list[GateResult]:
+    """Return what plain asserts promised; of one assert that ran several times the worst."""
+    by_id = {sample["id"]: sample for sample in samples}
+    found: dict[tuple[object, ...], list[GateResult]] = {}
+    for test in tests:
+        for promise in objects(test.get("promises")):
+            one = _promise(words(test["test"]), promise, by_id)
+            same = (one.test, one.key, one.claim, one.relation, one.limit)
+            found.setdefault(same, []).append(one)
+    return [replace(worst_first(group)[0], count=len(group)) for group in found.values()]
+
+
+def _promise(test: str, promise: Mapping[str, Any], samples: Mapping[str, Record]) -> GateResult:
+    used = [samples[name] for name in _sample_ids(promise) if name in samples]
+    return GateResult(
+        claim=words(promise.get("claim")),
+        test=test,
+        key=key_of(used[0]) if used else replace(key_of(promise), tool=""),
+        keys=frozenset(key_of(one) for one in used[:1]),
+        quantity=words(promise.get("quantity")),
+        unit=words(promise.get("unit")),
+        state="pass" if promise.get("state") == "pass" else "fail",
+        estimate=real(promise.get("estimate")),
+        low=None,
+        high=None,
+        relation=words(promise.get("relation")),
+        limit=real(promise.get("limit")),
+        margin=real(promise.get("margin")),
+        count=1,
+        discarded=0,
+        path=path_counts(used).state,
+        record=dict(promise),
+        plain=True,
+    )
+
+
 # -- Tests ----------------------------------------------------------------------------------------
 
 
@@ -467,9 +514,38 @@ def _tests(records: Iterable[Record]) -> tuple[FinishedTest, ...]:
                 outcome=worst["outcome"],
                 seconds=sum(real(one.get("seconds")) or 0.0 for one in phases),
                 reason=words(worst.get("reason")),
+                mode=next((words(one["mode"]) for one in phases if one.get("mode")), ""),
             )
         )
     return tuple(tests)
+
+
+def _coverage(
+    selection: Mapping[str, Any], tests: Sequence[FinishedTest], samples: Iterable[Record]
+) -> Coverage:
+    """Return what was tested of what was selected; older runs tell no selection."""
+    tried = [test for test in tests if test.outcome != "skipped"]
+    tested = {test.mode for test in tried} | {words(one.get("mode")) for one in samples}
+    selected = {words(mode) for mode in _list(selection.get("modes"))} | {
+        test.mode for test in tests
+    }
+    known = [*MODES, *sorted((tested | selected) - set(MODES))]
+    count = whole(selection.get("selected"))
+    return Coverage(
+        modes=tuple(mode for mode in known if mode and mode in tested),
+        modes_skipped=tuple(mode for mode in known if mode and mode in selected - tested),
+        modes_left_out=tuple(words(mode) for mode in _list(selection.get("modes_left_out"))),
+        skipped=Counter(_why_skipped(test) for test in tests if test.outcome == "skipped"),
+        deselected=whole(selection.get("deselected")) or 0,
+        by=tuple(words(one) for one in _list(selection.get("by"))),
+        unfinished=max(0, count - len(tests)) if count is not None else 0,
+    )
+
+
+def _why_skipped(test: FinishedTest) -> str:
+    """Return why a test was skipped; what is true of several modes is one reason."""
+    reason = test.reason.strip().partition("\n")[0] or "no reason given"
+    return reason.replace(test.mode, "its mode") if test.mode else reason
 
 
 def _scenes_by_test(samples: Iterable[Record]) -> Mapping[str, set[str]]:
@@ -496,21 +572,32 @@ def _outcome_of(
         for name in sorted(names)
         if name in tests and (not _is_baseline(key) or scenes_by_test.get(name) == {key.scene})
     ]
-    return cast(State, min(states, key=STATES.index, default=""))
+    return worst_state(states)
 
 
-def _outcome(tests: Sequence[FinishedTest], end: Record | None, restored: bool | None) -> str:
+def _outcome(
+    tests: Sequence[FinishedTest],
+    coverage: Coverage,
+    end: Record | None,
+    restored: bool | None,
+    *,
+    measured: bool,
+) -> str:
     outcomes = {test.outcome for test in tests}
     if outcomes & {"failed", "error"} or (end is not None and restored is False):
         return "failed"
     if end is None:
+        return "cut" if measured else "running"
+    if end["exit_status"] == _INTERRUPTED:
         return "cut"
     if "inconclusive" in outcomes:
         return "inconclusive"
-    if "passed" in outcomes:
-        # Anything else that pytest counts as a failure (a collection error, a hook) is one here.
-        return "passed" if end["exit_status"] in (0, None) else "failed"
-    return "empty"
+    if "passed" not in outcomes:
+        return "empty"
+    if end["exit_status"] not in (0, None):
+        # Anything else that pytest counts as a failure (a hook, a plugin) is one here.
+        return "failed"
+    return "passed" if coverage.whole else "partly"
 
 
 # -- Changes of the cluster, and what they cost others --------------------------------------------

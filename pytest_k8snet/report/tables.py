@@ -14,7 +14,9 @@ from pytest_k8snet.report.format import (
     Unit,
     bit_unit,
     counted,
+    estimate_text,
     figure_texts,
+    in_unit,
     interval_text,
     limit_text,
     margin_text,
@@ -27,6 +29,7 @@ from pytest_k8snet.report.model import (
     BASELINE_SCENE,
     TEST_WORDS,
     WORDS,
+    Comparison,
     GateResult,
     Measurement,
     State,
@@ -141,12 +144,12 @@ def tool_tables(results: ToolResults) -> list[Table]:
     return [_by_mode(results), by_scene] if results.rate is not None else [by_scene]
 
 
-def gates_table(gates: Iterable[GateResult]) -> Table:
-    """Return every verdict, worst first."""
+def promises_table(promises: Iterable[GateResult]) -> Table:
+    """Return every promise, of gates and of plain asserts, worst first."""
     return Table(
         kind="verdicts",
-        title="Gates, the worst first",
-        first="claim",
+        title="Promises, the worst first",
+        first="promise",
         columns=(
             Column(heading="verdict"),
             Column(heading="scene and mode", spare=True),
@@ -156,7 +159,7 @@ def gates_table(gates: Iterable[GateResult]) -> Table:
             Column(heading="n", numeric=True),
             Column(heading="path", spare=True),
         ),
-        rows=tuple(_gate_row(gate) for gate in worst_first(gates)),
+        rows=tuple(_gate_row(gate) for gate in worst_first(promises)),
     )
 
 
@@ -175,6 +178,29 @@ def _gate_row(gate: GateResult) -> Row:
             Cell(path=gate.path),
         ),
         gate=gate,
+    )
+
+
+def comparisons_table(comparisons: Iterable[Comparison]) -> Table:
+    """Return each figure before and now."""
+    headings = ("then", "now", "ratio", "samples then / now")
+    return Table(
+        kind="before",
+        title="Every figure that both runs have",
+        first="figure",
+        columns=tuple(Column(heading=heading, numeric=True) for heading in headings),
+        rows=tuple(
+            Row(
+                heading=f"{one.key.text}, {one.quantity}",
+                cells=(
+                    Cell(text=in_unit(one.before.value, one.unit)),
+                    Cell(text=in_unit(one.now.value, one.unit)),
+                    Cell(text=estimate_text(one.ratio)),
+                    Cell(text=f"{one.count_before} / {one.count_now}"),
+                ),
+            )
+            for one in comparisons
+        ),
     )
 
 
@@ -215,7 +241,7 @@ def _rate_cell(one: Measurement | None, unit: Unit) -> Cell | None:
         ratio=ratio_text(ratio.value) if ratio is not None else "",
         ratio_interval=interval_text(ratio, ratio_text),
         verdicts=_cell_verdicts(one),
-        outcome=one.outcome if not one.gates else "",
+        outcome=one.outcome_beside_gates,
         state=one.state,
         path=one.path.state,
         distorted=one.distorted,
@@ -224,9 +250,19 @@ def _rate_cell(one: Measurement | None, unit: Unit) -> Cell | None:
 
 def _cell_verdicts(one: Measurement) -> tuple[CellVerdict, ...]:
     return tuple(
-        CellVerdict(state=gate.state, text=_on_what(gate, one), margin=margin_text(gate))
+        CellVerdict(
+            state=gate.state,
+            text=_promised(gate) if gate.plain else _on_what(gate, one),
+            margin=margin_text(gate),
+        )
         for gate in one.gates
     )
+
+
+def _promised(gate: GateResult) -> str:
+    """Name what a test promised of a figure itself: ``0.964, promised ≥ 0.900``."""
+    name = "" if gate.record.get("baseline") == BASELINE_SCENE else f"{gate.quantity} "
+    return f"{name}{figure_texts(gate)[0]}, promised {limit_text(gate)}"
 
 
 def _on_what(gate: GateResult, one: Measurement) -> str:
@@ -275,7 +311,7 @@ def _scene_cells(one: Measurement, results: ToolResults, *, with_ceiling: bool) 
         yield Cell(
             count=errors,
             verdicts=_cell_verdicts(one),
-            outcome=one.outcome if not one.gates else "",
+            outcome=one.outcome_beside_gates,
             state=one.state,
             distorted=one.distorted,
         )

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import re
 import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 
 import pytest
 
+from pytest_k8snet.report import sentences
 from pytest_k8snet.report.format import (
-    OUTCOME_WORDS,
-    changed_text,
     clipped,
     columns,
-    cost_text,
-    counts_text,
-    distorted_text,
-    measured_text,
     padded,
     pass_notes,
-    path_text,
-    restored_text,
     squeezed,
     visible_line,
 )
 from pytest_k8snet.report.model import GateResult, Summary
 from pytest_k8snet.report.records import Record
 from pytest_k8snet.report.summary import summarise
-from pytest_k8snet.report.tables import Row, Table, cell_lines, gates_table, tool_tables
+from pytest_k8snet.report.tables import Row, Table, cell_lines, promises_table, tool_tables
 
 _GAP = "  "
 _HEADING_WIDTH = 44
@@ -36,21 +30,28 @@ _CELL_WIDTH = 44
 _GATE_COLUMNS = 56
 _NARROWEST = 60
 
+_BAD, _DOUBT, _GOOD = ({colour: True, "bold": True} for colour in ("red", "yellow", "green"))
 _COLOURS: dict[str, dict[str, bool]] = {
     "PASS": {"green": True},
-    "FAIL": {"red": True, "bold": True},
-    "ERROR": {"red": True, "bold": True},
-    "INCONCLUSIVE": {"yellow": True, "bold": True},
-    "Not passed": {"red": True, "bold": True},
-    "Passed": {"green": True, "bold": True},
-    "Inconclusive": {"yellow": True, "bold": True},
-    "Cut off before its end": {"red": True, "bold": True},
-    "NO": {"red": True, "bold": True},
+    "FAIL": _BAD,
+    "ERROR": _BAD,
+    "INCONCLUSIVE": _DOUBT,
+    "Not passed": _BAD,
+    "Passed": _GOOD,
+    "Passed what was tested": _DOUBT,
+    "Inconclusive": _DOUBT,
+    "Cut off before its end": _BAD,
+    "Nothing was tested": _DOUBT,
+    "NO": _BAD,
+    "EMBEDDED LAB": _DOUBT,
 }
+_OUTCOMES = "|".join(map(re.escape, sentences.OUTCOME_WORDS.values()))
 _COLOURED = re.compile(
-    r"(\b(?:PASS|FAIL|ERROR|INCONCLUSIVE)\b|^(?:Not passed|Passed|Inconclusive|Cut off before its"
-    r" end)(?=:)|(?<=put back  )NO\b)"
+    rf"(\b(?:PASS|FAIL|ERROR|INCONCLUSIVE|EMBEDDED LAB)\b|^(?:{_OUTCOMES})(?=[:,])"
+    r"|(?<=put back  )NO\b)"
 )
+#: Most promises that are told in a sentence below the tables.
+_MOST_SENTENCES = 5
 
 
 def summary(terminalreporter: pytest.TerminalReporter, records: Sequence[Record]) -> None:
@@ -85,15 +86,15 @@ def text_report(summary: Summary, width: int = 100) -> list[str]:
     """
     tables = [tool_tables(results)[0] for results in summary.tools]
     blocks = [table_lines(table, width) for table in tables]
-    blocks += [gate_lines(summary.gates, width)] if summary.gates else []
+    blocks += [gate_lines(summary.promises, width)] if summary.promises else []
     lines = [line for block in blocks for line in (*block, "")]
-    return [*lines, *(visible_line(line, None) for line in _facts(summary))]
+    return [*lines, *(visible_line(line, None) for line in _facts(summary, max(width, _NARROWEST)))]
 
 
 def gate_lines(gates: Sequence[GateResult], width: int) -> list[str]:
-    """Return the table of gates; a claim names what it measured, and takes what room is left."""
+    """Return the table of promises; a claim names what it measured, and takes what room is left."""
     room = max(_HEADING_WIDTH, min(80, width - _GATE_COLUMNS))
-    return table_lines(gates_table(gates), width, room)
+    return table_lines(promises_table(gates), width, room)
 
 
 def table_lines(table: Table, width: int, heading_width: int = _HEADING_WIDTH) -> list[str]:
@@ -102,7 +103,7 @@ def table_lines(table: Table, width: int, heading_width: int = _HEADING_WIDTH) -
     headings = [_clipped(column.heading) for column in table.columns]
     labels = [_label(row, heading_width) for row in table.rows]
     bodies = [
-        [[_clipped(line) for line in cell_lines(cell)] for cell in row.cells] for row in table.rows
+        [[_squeezed(line) for line in cell_lines(cell)] for cell in row.cells] for row in table.rows
     ]
     label_width = max(map(columns, [table.first, *labels]))
     widths = [
@@ -134,6 +135,11 @@ def _clipped(text: str) -> str:
     return clipped(visible_line(text), _CELL_WIDTH)
 
 
+def _squeezed(text: str) -> str:
+    # A verdict ends with its limit, which is what counts.
+    return squeezed(visible_line(text, None), _CELL_WIDTH)
+
+
 def _line(label: str, label_width: int, texts: Iterable[str], widths: Sequence[int]) -> str:
     cells = [padded(text, size) for text, size in zip(texts, widths, strict=True)]
     return _GAP.join([padded(label, label_width), *cells]).rstrip()
@@ -152,16 +158,31 @@ def _groups(widths: Sequence[int], room: int) -> list[list[int]]:
     return groups
 
 
-def _facts(summary: Summary) -> list[str]:
+def _facts(summary: Summary, width: int) -> list[str]:
     facts = {
-        "measured": measured_text(summary),
-        "path": path_text(summary),
-        "altered": distorted_text(summary),
-        "changed": changed_text(summary),
-        "cost": cost_text(summary),
-        "put back": restored_text(summary),
+        "cluster": ("EMBEDDED LAB: " if sentences.on_lab(summary) else "")
+        + sentences.cluster_text(summary),
+        "untested": sentences.not_tested_text(summary),
+        "measured": sentences.measured_text(summary),
+        "path": sentences.path_text(summary),
+        "altered": sentences.distorted_text(summary),
+        "changed": sentences.changed_text(summary),
+        "cost": sentences.cost_text(summary),
+        "put back": sentences.restored_text(summary),
     }
+    shown = summary.promises[:_MOST_SENTENCES]
+    told = [_wrapped(sentences.promise_sentence(one), width) for one in shown]
+    more = len(summary.promises) - len(shown)
     return [
-        f"{OUTCOME_WORDS[summary.outcome]}: {counts_text(summary)}",
-        *(f"  {name:8}  {visible_line(text, 400)}" for name, text in facts.items() if text),
+        *(line for lines in told for line in lines),
+        *([f"{more} more in the table"] if more else []),
+        *([""] if told else []),
+        f"{sentences.headline(summary)}: {sentences.counts_text(summary)}",
+        *_wrapped(f"  {sentences.answer_text(summary)}", width),
+        *(f"  {line}" for line in sentences.reason_lines(summary)),
+        *(f"  {name:8}  {visible_line(text, 600)}" for name, text in facts.items() if text),
     ]
+
+
+def _wrapped(sentence: str, width: int) -> list[str]:
+    return textwrap.wrap(visible_line(sentence, None), width, subsequent_indent="  ")

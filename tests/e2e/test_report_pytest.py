@@ -34,7 +34,7 @@ from study_records import Study
 from pytest_k8snet.report.progress import Progress
 from pytest_k8snet.report.hooks import register_html
 from pytest_k8snet.report.recorder import Recorder
-from pytest_k8snet.fixtures import RECORDER
+from pytest_k8snet.options import RECORDER
 
 
 def content(record):
@@ -169,7 +169,7 @@ def test_junit_has_the_figures_as_properties(suite: Path) -> None:
 
 
 def test_pytest_htmls_page_holds_the_static_report_and_the_tests_figures(suite: Path) -> None:
-    run(suite, "--html=r.html", "--self-contained-html")
+    run(suite, "--html=r.html", "--self-contained-html", "--k8snet-ticket=CHG-1234: new")
     page = (suite / "r.html").read_text(encoding="utf-8")
     before_script = page[: page.index("<script>")]
     assert "Not passed</h2>" in before_script

@@ -286,8 +286,6 @@ def test_a_verdict_that_missed_in_a_test_that_passed_ends_the_run_red(
 NO_MODES = """
     import pytest
     from pytest_k8snet.errors import ModeUnavailableError
-    from pytest_k8snet.fixtures import RECORDER
-    from pytest_k8snet.report.recorder import start
 
     class Run:
         def enter(self, mode):
@@ -295,10 +293,7 @@ NO_MODES = """
                 raise ModeUnavailableError(f"no pool is in {mode}", remedy="--k8snet-change=...")
 
     @pytest.fixture(scope="session")
-    def k8snet(pytestconfig):
-        pytestconfig.stash[RECORDER] = start(
-            pytestconfig, results=None, summary=None, ticket=None, settings={}, plan={}
-        )
+    def k8snet():
         return Run()
 """
 

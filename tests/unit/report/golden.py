@@ -1,17 +1,12 @@
-"""Drawings made comparable: a page as its parsed tokens, and how two texts differ."""
+"""A page made comparable: as its parsed tokens."""
 
 from __future__ import annotations
 
-import difflib
-import re
 from html.parser import HTMLParser
 
 _VOID = frozenset({"meta", "br", "hr", "col"})
 #: What does not begin a line: a row of a table with all its cells is one line.
 _INLINE = frozenset({"td", "th", "span", "strong", "bdi", "code", "mark", "a"})
-_MARKUP = r"<[^>]*>"
-#: Of the terminal's tables and of Markdown's, in whose cells parts are joined by commas.
-_COLUMNS = r" \| |\| | \|| {2,}|, "
 
 
 class _Tokens(HTMLParser):
@@ -51,23 +46,3 @@ class _Tokens(HTMLParser):
 def normalised(page: str) -> str:
     """Return an HTML page's tokens, a line for each block or row."""
     return "\n".join(_Tokens(page).lines) + "\n"
-
-
-def differences(old: str, new: str) -> tuple[list[str], list[str]]:
-    """Return the lines that only the old text has, and those that only the new one has."""
-    removed: list[str] = []
-    added: list[str] = []
-    for line in difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0):
-        if not line.startswith(("---", "+++", "@@")):
-            (removed if line[0] == "-" else added).append(line[1:])
-    return removed, added
-
-
-def texts(lines: list[str]) -> set[str]:
-    """Return the texts between tags, or in the columns of a table."""
-    return {
-        text.strip()
-        for line in lines
-        for text in re.split(_MARKUP if line.startswith("<") else _COLUMNS, line)
-        if text.strip()
-    }

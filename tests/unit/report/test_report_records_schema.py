@@ -9,8 +9,10 @@ from hostile_records import hostile
 from jsonschema import Draft202012Validator
 from study_records import study, with_baseline, with_mesh
 
+from pytest_k8snet.report.promises import _promise
 from pytest_k8snet.report.records import KINDS, REQUIRED, SCHEMA
 from pytest_k8snet.tools.host import Device, Machine
+from pytest_k8snet.units import Comparison
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -25,7 +27,25 @@ def test_the_schema_is_a_schema(schema: dict[str, Any]) -> None:
     Draft202012Validator.check_schema(schema)
 
 
-@pytest.mark.parametrize("records", [study(), with_mesh(), with_baseline()])
+def of_pytest() -> list[dict[str, Any]]:
+    """Records as a run of pytest leaves them, whatever it measured."""
+    head = {"schema": SCHEMA, "run": "k8snet-abc123", "time": "2026-11-23T01:02:03.456Z"}
+    compared = [
+        Comparison(
+            left=0.9, relation=">=", right=0.5, holds=True, file=__file__, line=1, columns=(0, 1)
+        )
+    ]
+    promised = [_promise(compared[0], [])]
+    selection = {"selected": 1, "deselected": 2, "modes": [], "modes_left_out": [], "by": ["-k x"]}
+    return [
+        {**head, "kind": "run", "tool_version": "1", "selection": selection},
+        {**head, "kind": "test", "test": "t", "outcome": "passed", "promises": promised},
+        {**head, "kind": "test", "test": "t.py", "outcome": "error", "phase": "collect"},
+        {**head, "kind": "end", "exit_status": 4, "reason": "no such file"},
+    ]
+
+
+@pytest.mark.parametrize("records", [study(), with_mesh(), with_baseline(), of_pytest()])
 def test_every_record_of_a_run_fits_the_schema(
     schema: dict[str, Any], records: list[dict[str, Any]]
 ) -> None:

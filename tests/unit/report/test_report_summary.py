@@ -5,8 +5,8 @@ from study_records import Study, study, with_baseline, with_mesh
 
 from pytest_k8snet.calico.modes import goodput_ceiling
 from pytest_k8snet.report.documents import render_page
-from pytest_k8snet.report.format import path_text
 from pytest_k8snet.report.model import Key, Measurement, Rate, Summary, statistic, values_of
+from pytest_k8snet.report.sentences import path_text
 from pytest_k8snet.report.summary import summarise
 from pytest_k8snet.report.terminal import text_report
 from pytest_k8snet.tools import TOOLS
@@ -212,12 +212,15 @@ def test_a_mesh_is_found_where_three_nodes_measured_each_other() -> None:
 @pytest.mark.parametrize(
     ("outcomes", "exit_status", "expected"),
     [
-        (["passed", "skipped"], 0, "passed"),
+        (["passed", "passed"], 0, "passed"),
+        (["passed", "skipped"], 0, "partly"),
         (["passed", "failed"], 1, "failed"),
         (["passed", "error"], 1, "failed"),
         (["passed", "inconclusive"], 1, "inconclusive"),
         (["inconclusive", "failed"], 1, "failed"),
-        (["passed"], 2, "failed"),
+        (["passed"], 2, "cut"),
+        (["passed", "error"], 2, "failed"),
+        (["passed"], 1, "failed"),
         (["skipped"], 0, "empty"),
         ([], 5, "empty"),
     ],
@@ -292,8 +295,9 @@ def test_before_and_now_are_compared_unpaired() -> None:
 
 
 def test_records_of_only_the_run_give_a_summary() -> None:
-    assert summarise(study()[:1]).outcome == "cut"
-    assert summarise([]).outcome == "cut"
+    assert summarise(study()[:1]).outcome == "running"
+    assert summarise(study()[:3]).outcome == "cut"
+    assert summarise([]).outcome == "running"
 
 
 def test_of_a_contradicted_path_the_first_disagreement_is_told() -> None:

@@ -1,0 +1,493 @@
+"""Sentences of a report, for a reader who knows no networking; all drawings share them.
+
+They may contain foreign names: each drawing makes them safe in its own way. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pytest_k8snet.report.format import (
+    counted,
+    in_unit,
+    limit_text,
+    moment,
+    percent,
+    unit_of,
+)
+from pytest_k8snet.report.model import (
+    BASELINE_SCENE,
+    ChangedObject,
+    FinishedTest,
+    GateResult,
+    Summary,
+    distortions,
+)
+from pytest_k8snet.report.records import mapping, objects, words
+from pytest_k8snet.verdict.plan import written
+
+OUTCOME_WORDS: Mapping[str, str] = {
+    "passed": "Passed",
+    "partly": "Passed what was tested",
+    "failed": "Not passed",
+    "inconclusive": "Inconclusive",
+    "cut": "Cut off before its end",
+    "running": "Running, no result yet",
+    "empty": "Nothing was tested",
+}
+_COUNT_ORDER = ("failed", "error", "inconclusive", "passed", "skipped")
+#: What comes first of several troubles: a missed promise says more than none that could be tested.
+_TROUBLES = ("failed", "error", "inconclusive")
+#: Objects of Calico's IPAM, which go with the pool that they are cut from.
+_BLOCKS = ("ipamblocks/", "blockaffinities/", "ipamhandles/")
+#: What the Kubernetes version of the embedded lab ends with.
+_LAB_VERSION = "+k8snet-lab"
+
+
+# -- The answer -----------------------------------------------------------------------------------
+
+
+def headline(summary: Summary) -> str:
+    """Return what became of the run: ``Passed what was tested: 1 of 5 modes``."""
+    word = OUTCOME_WORDS[summary.outcome]
+    if summary.outcome == "partly":
+        word = f"{word}: {_tested_share(summary)}"
+    return f"{word}, on the embedded lab only" if on_lab(summary) else word
+
+
+def _tested_share(summary: Summary) -> str:
+    modes, skipped = summary.coverage.modes, summary.coverage.modes_skipped
+    if skipped:
+        return f"{len(modes)} of {counted(len(modes) + len(skipped), 'mode')}"
+    tried = len(summary.tests) - summary.counts.get("skipped", 0)
+    return f"{tried:,} of {counted(len(summary.tests) + summary.coverage.unfinished, 'test')}"
+
+
+def answer_text(summary: Summary) -> str:
+    """Return what the run says to the question whether the change may go ahead."""
+    errors = summary.counts.get("error", 0)
+    if summary.outcome in ("passed", "partly"):
+        answer = f"{_kept(summary)} Nothing that was tested speaks against the change."
+        if on_lab(summary):
+            answer = f"{_kept(summary)} That is no evidence for a change of a real cluster."
+        if summary.outcome == "partly":
+            answer += " What was not tested is not known: see below."
+    elif summary.outcome == "failed" and (summary.counts.get("failed") or _missed(summary)):
+        answer = f"This speaks against the change: {_missed_text(summary)}."
+        if errors:
+            answer += f" {counted(errors, 'more test')} could not measure, and prove nothing."
+    elif summary.outcome == "failed" and errors:
+        answer = (
+            f"No answer: {counted(errors, 'test')} met trouble and could not measure. That proves "
+            "nothing for or against the change: repair it and run again."
+        )
+    elif summary.outcome == "failed":
+        answer = "This run is no evidence: something beside its tests went wrong."
+    elif summary.outcome == "inconclusive":
+        answer = (
+            "No answer yet: nothing speaks against the change, but "
+            f"{counted(summary.counts.get('inconclusive', 0), 'test')} could not decide. Measure "
+            "again, longer or when the machines are quieter."
+        )
+    elif summary.outcome == "cut":
+        answer = "No answer: the run ended before everything was measured. Run it again."
+    elif summary.outcome == "running":
+        answer = (
+            f"No answer: written when the run began, {moment(summary.begun)}. If it does not run "
+            "any more, it was killed before it measured anything."
+        )
+    else:
+        answer = "No answer: no test ran to its end. This is no evidence for anything."
+    if summary.restored is False:
+        answer += " The cluster was NOT put back as it was."
+    return answer
+
+
+def _kept(summary: Summary) -> str:
+    kept = sum(one.state == "pass" for one in summary.promises)
+    if not kept:
+        return "Every test that ran passed."
+    return "The one promise was kept." if kept == 1 else f"All {kept} promises were kept."
+
+
+def _missed(summary: Summary) -> int:
+    return sum(one.state == "fail" for one in summary.promises)
+
+
+def _missed_text(summary: Summary) -> str:
+    missed, decided = _missed(summary), [x for x in summary.promises if x.state in ("pass", "fail")]
+    if not missed:
+        return f"{counted(summary.counts.get('failed', 0), 'test')} failed"
+    were = "was" if missed == 1 else "were"
+    return f"{missed} of {counted(len(decided), 'promise')} {were} missed"
+
+
+def reason_lines(summary: Summary) -> list[str]:
+    """Return why a run ended before its time, as far as pytest has said it."""
+    return [line for line in summary.reason.splitlines() if line.strip()]
+
+
+def counts_text(summary: Summary) -> str:
+    """Return ``1 failed, 2 inconclusive, 10 passed, 3 skipped``."""
+    found = [
+        counted(summary.counts[outcome], "error")
+        if outcome == "error"
+        else f"{summary.counts[outcome]:,} {outcome}"
+        for outcome in _COUNT_ORDER
+        if summary.counts.get(outcome)
+    ]
+    if summary.coverage.unfinished and summary.outcome not in ("running", "empty"):
+        found.append(f"{summary.coverage.unfinished:,} not run")
+    return ", ".join(found) or "no test finished"
+
+
+def worst_trouble(summary: Summary) -> FinishedTest | None:
+    """Return the test that missed its promise by most, else one in trouble; None if all is well."""
+    order = {one.test: rank for rank, one in reversed([*enumerate(summary.promises)])}
+    return min(
+        (test for test in summary.tests if test.outcome in _TROUBLES),
+        key=lambda test: (_TROUBLES.index(test.outcome), order.get(test.name, len(order))),
+        default=None,
+    )
+
+
+def not_tested_text(summary: Summary) -> str:
+    """Return what was not tested, and why; empty where everything that was collected was."""
+    coverage = summary.coverage
+    found = []
+    if coverage.modes_skipped:
+        found.append("modes " + ", ".join(coverage.modes_skipped))
+    found += [
+        f"{counted(count, 'test')} skipped: {reason}" for reason, count in coverage.skipped.items()
+    ]
+    if coverage.unfinished and summary.outcome not in ("running", "empty"):
+        found.append(f"{counted(coverage.unfinished, 'test')} never begun")
+    if coverage.deselected:
+        by = f" by {', '.join(coverage.by)}" if coverage.by else ""
+        modes = f" (modes {', '.join(coverage.modes_left_out)})" if coverage.modes_left_out else ""
+        found.append(f"{counted(coverage.deselected, 'test')} left out{by}{modes}")
+    return "; ".join(found)
+
+
+# -- Which cluster --------------------------------------------------------------------------------
+
+
+def on_lab(summary: Summary) -> bool:
+    """Return whether the run was on the embedded lab, or was to be."""
+    asked = words(mapping(mapping(summary.run.get("settings")).get("lab")).get("value"))
+    return asked == "True" or _cluster_fact(summary, "kubernetes_version").endswith(_LAB_VERSION)
+
+
+def lab_text(summary: Summary) -> str:
+    """Return the warning that no real cluster was tested; empty where one was."""
+    if not on_lab(summary):
+        return ""
+    where = words(summary.run.get("host")) or "one machine"
+    return f"Embedded lab on {where}: NO real cluster was tested. Approve nothing on this report."
+
+
+def cluster_text(summary: Summary) -> str:
+    """Return which cluster it was: context, server, versions and nodes."""
+    if summary.facts is None:
+        return "not known: no cluster was reached"
+    context, server = _cluster_fact(summary, "context"), _cluster_fact(summary, "server")
+    name = "embedded lab, no real cluster" if on_lab(summary) else f"context {context}"
+    versions = [
+        f"{title} {version}"
+        for title, key in (("Kubernetes", "kubernetes_version"), ("Calico", "calico_version"))
+        if (version := _cluster_fact(summary, key))
+    ]
+    found = [name if context or on_lab(summary) else "", server, *versions, _nodes_text(summary)]
+    return ", ".join(part for part in found if part)
+
+
+def _cluster_fact(summary: Summary, name: str) -> str:
+    return words(mapping(mapping(summary.facts).get("cluster")).get(name))
+
+
+def _nodes_text(summary: Summary) -> str:
+    names = [words(node.get("name")) for node in objects(mapping(summary.facts).get("nodes"))]
+    tested = dict.fromkeys(
+        words(mapping(sample.get(end)).get("node"))
+        for sample in summary.samples
+        for end in ("client", "server")
+    )
+    between = ", ".join(name for name in tested if name)
+    text = counted(len(names), "node")
+    return f"{text} (measured on {between})" if between else text
+
+
+# -- One sentence per promise ---------------------------------------------------------------------
+
+_PAIRS = {
+    "pod-pod": "pods",
+    "node-node": "nodes",
+    "pod-node": "pods to nodes",
+    "node-pod": "nodes to pods",
+    "same-node": "pods on one node",
+}
+_CLIENTS = {"pod": "a pod", "node": "a node", "outside": "outside the cluster"}
+_TARGETS = {
+    "clusterip": "the Service's cluster address",
+    "dns": "the Service's name",
+    "nodeport": "a node's port",
+    "loadbalancer": "the load balancer",
+}
+_PHASES = {
+    "dns": "have the name resolved",
+    "connect": "are connected",
+    "tls": "have TLS set up",
+    "first_byte": "have the first byte",
+    "total": "are answered",
+    "rtt": "are back",
+}
+
+
+def promise_sentence(gate: GateResult) -> str:
+    """Return a promise and what came of it for a reader who knows no networking.
+
+    ``Pods in VXLAN-Always reach 96.4 % of what the nodes reach; 90 % was promised: kept with 7.1 %
+    to spare``
+    """
+    return f"{_finding(gate)}; {_promised(gate)}: {_outcome(gate)}"
+
+
+def _finding(gate: GateResult) -> str:
+    if gate.estimate is None:
+        return f"{gate.claim}: no figure"
+    who, figure = _who(gate), _figure(gate)
+    of = words(gate.record.get("baseline"))
+    if who and not gate.unit and gate.quantity.startswith("bandwidth") and of:
+        whole = "the nodes reach" if of == BASELINE_SCENE else _PAIRS.get(of, of) + " reach"
+        before = of not in _PAIRS and "run" in of
+        return f"{who} reach {figure} of what {'they reached before' if before else whole}"
+    if who and gate.unit == "bit/s":
+        return f"{who} carry {figure}"
+    if gate.unit == "s" and (text := _requests(gate, figure)):
+        return text
+    if who and gate.quantity and not gate.unit and not of:
+        return f"The {gate.quantity} of {who[0].lower()}{who[1:]} is {figure}"
+    return f"{gate.claim}{_in_mode(gate)}: {figure}"
+
+
+def _who(gate: GateResult) -> str:
+    pair = _PAIRS.get(gate.key.scene, "")
+    if not pair:
+        return ""
+    mode = _in_mode(gate) if gate.key.scene != BASELINE_SCENE else ""
+    across = " across subnets" if gate.key.placement == "cross-subnet" else ""
+    return f"{pair[0].upper()}{pair[1:]}{mode}{across}"
+
+
+def _in_mode(gate: GateResult) -> str:
+    if gate.key.mode == "Never":
+        return " without a tunnel (Never)"
+    return f" in {gate.key.mode}" if gate.key.mode else ""
+
+
+def _requests(gate: GateResult, figure: str) -> str:
+    """Return ``95 of 100 requests from a node to the Service's name are answered within 5 ms``."""
+    phase, _, statistic = gate.quantity.partition(" ")
+    share = {"p50": "Half of the", "median": "Half of the", "maximum": "All"}.get(statistic, "")
+    if statistic[:1] == "p" and statistic[1:].replace(".", "").isdigit() and not share:
+        share = f"{statistic[1:]} of 100"
+    done = _PHASES.get(phase)
+    if not share or done is None:
+        return ""
+    noun = "pings" if phase == "rtt" else "requests"
+    return f"{share} {noun}{_from_to(gate)} {done} within {figure}"
+
+
+def _from_to(gate: GateResult) -> str:
+    client, _, target = gate.key.scene.partition("-")
+    mode = _in_mode(gate)
+    if pair := _PAIRS.get(gate.key.scene):
+        return f" between {pair}{mode}"
+    if client not in _CLIENTS:
+        return ""
+    return f" from {_CLIENTS[client]}{mode} to {_TARGETS.get(target, target)}"
+
+
+def _figure(gate: GateResult) -> str:
+    if gate.state == "inconclusive" and gate.low is not None and gate.high is not None:
+        return f"between {_amount(gate.low, gate)} and {_amount(gate.high, gate)}"
+    return _amount(gate.estimate or 0.0, gate)
+
+
+def _amount(value: float, gate: GateResult) -> str:
+    if gate.unit:
+        return in_unit(value, gate.unit)
+    # As many digits as tell the figure from its limit.
+    limit = gate.limit or 0.0
+    digits = next((n for n in (1, 2, 3) if round((value - limit) * 100, n)), 1)
+    return f"{value * 100:,.{digits}f} %"
+
+
+def _promised(gate: GateResult) -> str:
+    if gate.limit is None:
+        return "nothing was promised"
+    limit = in_unit(gate.limit, gate.unit) if gate.unit else f"{gate.limit * 100:.6g} %"
+    return f"{'at most ' if gate.relation[:1] == '<' else ''}{limit} was promised"
+
+
+def _outcome(gate: GateResult) -> str:
+    if gate.state == "inconclusive":
+        return "too close or too noisy to decide"
+    if gate.state == "monitor":
+        return "only watched"
+    if gate.margin is None:
+        return "kept" if gate.state == "pass" else "missed"
+    margin = percent(abs(gate.margin))
+    return f"kept with {margin} to spare" if gate.state == "pass" else f"missed by {margin}"
+
+
+# -- The facts of a run ---------------------------------------------------------------------------
+
+
+def compared_text(summary: Summary) -> str:
+    """Return what the figures are compared with."""
+    bases = _baselines(summary)
+    limits = sorted({limit_text(gate) for gate in summary.promises if gate.limit is not None})
+    found = []
+    if bases:
+        found.append("node-node on the same nodes: " + ", ".join(bases))
+    if limits:
+        many = f"; {len(limits) - 6} more" if len(limits) > 6 else ""
+        found.append("limits " + ", ".join(limits[:6]) + many)
+    if summary.baseline is not None:
+        found.append(f"baseline run {summary.baseline.get('source')}")
+    return "; ".join(found) or "nothing: the tests hold their own limits"
+
+
+def _baselines(summary: Summary) -> list[str]:
+    """Return node-node by placement, over all modes: no mode changes the path between nodes."""
+    values: dict[str, list[float]] = {}
+    for one in summary.rates:
+        if one.key.scene == BASELINE_SCENE and one.rate is not None:
+            name = replace(one.key, mode="", scene="").row_text.lstrip(", ")
+            values.setdefault(name, []).extend(one.rate.values)
+    return [
+        f"{name} {_range(found)} ({counted(len(found), 'sample')})".lstrip()
+        for name, found in values.items()
+        if found
+    ]
+
+
+def _range(values: Sequence[float]) -> str:
+    """Return ``284 to 287 Mbit/s``; one figure where both ends read the same."""
+    unit = unit_of("bit/s", values)
+    low, high = unit.number(min(values)), unit.text(max(values))
+    return high if high.startswith(f"{low} ") else f"{low} to {high}"
+
+
+def measured_text(summary: Summary) -> str:
+    """Return how it was measured."""
+    tools = [
+        f"{counted(count, 'sample')} by {tool}"
+        for tool, count in sorted(summary.counted.items(), reverse=True)
+    ]
+    if not tools:
+        return "nothing"
+    found = ", ".join(tools)
+    if summary.gates:
+        found += f"; {counted(len(summary.gates), 'verdict')}"
+        found += f", {counted(summary.discarded, 'sample')} discarded" if summary.discarded else ""
+    plan = summary.run.get("plan") if summary.gates else None
+    if isinstance(plan, dict) and plan:
+        found += f"; plan {written(plan)}"
+    elif isinstance(plan, str) and plan:
+        found += f"; plan {plan}"
+    return found
+
+
+def changed_text(summary: Summary) -> str:
+    """Return what the run changed in the cluster."""
+    if not summary.changes:
+        # Without any fact of it, no cluster was reached.
+        return "nothing but its own pods" if summary.facts is not None else "nothing"
+    changes, blocks = changes_and_blocks(summary)
+    shown = [_first_change(change) for change in changes[:3]]
+    more = len(changes) - len(shown)
+    return "; ".join(shown) + (f"; {more} more, see the list" if more else "") + _released(blocks)
+
+
+def changes_and_blocks(
+    summary: Summary,
+) -> tuple[Sequence[ChangedObject], Sequence[ChangedObject]]:
+    """Return what was changed, apart from address blocks that went with a pool of the run."""
+    blocks = [one for one in summary.changes if one.object.startswith(_BLOCKS)]
+    return [one for one in summary.changes if one not in blocks], blocks
+
+
+def _released(blocks: Sequence[ChangedObject]) -> str:
+    return f"; {counted(len(blocks), 'address block')} released with them" if blocks else ""
+
+
+def _first_change(change: ChangedObject) -> str:
+    # In place, one pool goes through all the modes.
+    more = sum(one["state"] == "applied" for one in change.records) - 1
+    return (change.what or change.object) + (
+        f", then {counted(more, 'more change')} of it" if more > 0 else ""
+    )
+
+
+def restored_text(summary: Summary) -> str:
+    """Return whether it was put back."""
+    if summary.restored is None:
+        return "there was nothing to put back"
+    changes, blocks = changes_and_blocks(summary)
+    left = [change.object for change in summary.changes if change.state != "restored"]
+    names = _some([change.object for change in changes] if summary.restored else left)
+    if summary.restored:
+        return f"yes, all of it: {names or 'as the run says'}{_released(blocks)}"
+    return f"NO: {names or 'the run says so'}. Run: k8snet restore"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def cost_text(summary: Summary) -> str:
+    """Return what the changes cost two pods not under test; empty where none was watched."""
+    if not summary.switches:
+        return ""
+    known = [one for one in summary.switches if one.longest_gap_seconds is not None]
+    cut_off = [one.what for one in summary.switches if not one.recovered]
+    unknown = len(summary.switches) - len(known) - len(cut_off)
+    found = [f"NOT RECOVERED after {what}" for what in cut_off]
+    if known:
+        lost = sum(one.lost or 0 for one in known)
+        requests = sum(one.requests or 0 for one in known)
+        worst = max(known, key=lambda one: one.longest_gap_seconds or 0.0)
+        over = f" in {counted(len(known), 'switch', 'switches')}" if len(known) > 1 else ""
+        found.append(f"{lost:,} of {counted(requests, 'request')} lost{over}")
+        found.append(f"longest gap {in_unit(worst.longest_gap_seconds, 's')} ({worst.what})")
+    if unknown:
+        found.append(
+            f"NOT KNOWN for {unknown} of {counted(len(summary.switches), 'switch', 'switches')}"
+        )
+    return ", ".join(found)
+
+
+def distorted_text(summary: Summary) -> str:
+    """Return what admission did to the run's pods that changes figures; empty where nothing."""
+    found = [one for sample in summary.samples for one in distortions(sample)]
+    return "; ".join(dict.fromkeys(found))
+
+
+def path_text(summary: Summary) -> str:
+    """Return how many figures are proven to have taken the path that their mode promises."""
+    tally = summary.path
+    total = tally.proven + tally.contradicted + tally.missing
+    if not total:
+        return "no sample crossed a path that could be proven"
+    parts = [f"proven for {tally.proven:,} of {counted(total, 'sample')}"]
+    if tally.contradicted:
+        # One disagreement here; the sample's own error has them all.
+        first, *others = tally.text.splitlines() or [""]
+        more = f" (and {len(others)} more)" if others else ""
+        parts.append(f"CONTRADICTED for {tally.contradicted:,}: {first}{more}")
+    if tally.missing:
+        parts.append(f"missing for {tally.missing:,}")
+    return "; ".join(parts)
