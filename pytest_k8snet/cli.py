@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except K8sNetError as exc:
-        print(f"k8snet: {_shown(exc)}", file=sys.stderr)
+        print(f"k8snet: {_shown(exc.told)}", file=sys.stderr)
         return TROUBLE
     except BrokenPipeError:
         # Nobody reads on (`| head`): as others do, end quietly, by the status of SIGPIPE.

@@ -48,7 +48,7 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
         order = list(CalicoMode)
         modes = {item: mode_of(item) for item in kept}
     except K8sNetError as exc:
-        raise pytest.UsageError(str(exc)) from None
+        raise pytest.UsageError(exc.told) from None
     if len(kept) < len(items):
         keep = set(kept)
         config.hook.pytest_deselected(items=[item for item in items if item not in keep])

@@ -48,6 +48,8 @@ from contextlib import contextmanager
 
 #: Longest piece of foreign text (tool output, API message) that an error quotes, in characters.
 QUOTE_LIMIT = 2000
+#: What each kind of error has its heading in.
+_DOCUMENTED = "https://pytest-k8snet.github.io/pytest-k8snet/errors/"
 
 
 def quote(text: str, limit: int = QUOTE_LIMIT) -> str:
@@ -84,6 +86,16 @@ class K8sNetError(Exception):
         """Problem and evidence on one line, for an error that quotes this one."""
         found = " ".join(self.found.split())
         return f"{self.problem} ({found})" if found else self.problem
+
+    @property
+    def link(self) -> str:
+        """Where the documentation tells what may be behind this kind of error."""
+        return f"{_DOCUMENTED}#{type(self).__name__.lower()}"
+
+    @property
+    def told(self) -> str:
+        """The whole message, as whoever runs something reads it: with the link."""
+        return f"{self}\n  about: {self.link}"
 
     def __str__(self) -> str:
         lines = [self.problem]

@@ -54,7 +54,7 @@ def pytest_load_initial_conftests(
         try:
             early_config.stash[RECORDER] = hooks.begin(early_config, settings.outputs(early_config))
         except K8sNetError as exc:
-            raise pytest.UsageError(str(exc)) from None
+            raise pytest.UsageError(exc.told) from None
     yield
     add_short_flags(parser, early_config, args)
 
@@ -63,6 +63,7 @@ def pytest_load_initial_conftests(
 def pytest_configure(config: pytest.Config) -> None:
     """Check what is set; a bad value ends the run with one line."""
     register_markers(config)
+    config.pluginmanager.register(_ShortSummary())
     if given(config):
         from pytest_k8snet import settings
 
@@ -129,7 +130,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         try:
             collection.describe(session, redactor_of(settings.of(session.config)))
         except K8sNetError as exc:
-            raise pytest.UsageError(str(exc)) from None
+            raise pytest.UsageError(exc.told) from None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -269,6 +270,11 @@ def _mark(report: pytest.TestReport, error: BaseException | None, item: pytest.I
         error: what was raised in it.
         item: the test.
     """
+    if isinstance(error, AttributeError | TypeError) and report.outcome == "failed":
+        from pytest_k8snet.mistakes import mistake_of
+
+        mistake = mistake_of(error)
+        error = mistake and mistake.with_traceback(error.__traceback__)
     if not isinstance(error, Inconclusive | K8sNetError):
         return
     if hasattr(report, "wasxfail") and not _expected(item, error):
@@ -290,7 +296,7 @@ def _mark(report: pytest.TestReport, error: BaseException | None, item: pytest.I
     else:
         setattr(report, _ATTRIBUTE, "error")
         # Where in our code it arose helps nobody; the test's own line does.
-        where = f"{report.location[0]}:{(report.location[1] or 0) + 1}"
+        where = f"{report.location[0]}:{_line_of(error, item) or (report.location[1] or 0) + 1}"
         text = f"{type(error).__name__}: {error}"
         here = f"{report.nodeid} ({report.when})"
         trouble = (type(error).__name__, error.problem, error.found, error.remedy)
@@ -299,7 +305,18 @@ def _mark(report: pytest.TestReport, error: BaseException | None, item: pytest.I
             during = f"\n  while: {error.during}" if error.during else ""
             text = f"{trouble[0]}: {error.problem}{during}\n  found: the same as at {first}"
         # What a cluster says must not colour or rewrite the reader's terminal.
-        report.longrepr = visible(f"{text}\n  test:  {where} ({report.when})", None)
+        told_at = f"  test:  {where} ({report.when})\n  about: {error.link}"
+        report.longrepr = visible(f"{text}\n{told_at}", None)
+
+
+def _line_of(error: BaseException, item: pytest.Item) -> int:
+    """The last line of the test's own file that an error came through; 0 where there is none."""
+    found, entry = 0, error.__traceback__
+    while entry is not None:
+        if entry.tb_frame.f_code.co_filename == str(item.path):
+            found = entry.tb_lineno
+        entry = entry.tb_next
+    return found
 
 
 def _expected(item: pytest.Item, error: BaseException) -> bool:
@@ -462,6 +479,33 @@ def _explain_inconclusive(terminalreporter: pytest.TerminalReporter) -> None:
         crash = getattr(report.longrepr, "reprcrash", None)
         reason = crash.message if crash else report.longreprtext
         terminalreporter.write_line(visible(reason.removeprefix(_PREFIX)))
+
+
+class _ShortSummary:
+    """Pytest's short summary knows no category but its own: what was undecided goes behind it."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter
+    ) -> Generator[None, None, None]:
+        """List the undecided tests, each with its whole claim."""
+        yield
+        _list_inconclusive(terminalreporter)
+
+
+def _list_inconclusive(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.stats.get("inconclusive", ())
+    if not reports or "f" not in terminalreporter.reportchars:
+        return
+    from pytest_k8snet.report.format import visible_line
+
+    if not any(terminalreporter.stats.get(name) for name in ("failed", "error")):
+        terminalreporter.section("short test summary info", cyan=True, bold=True)
+    for report in reports:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = (crash.message if crash else report.longreprtext).removeprefix(_PREFIX)
+        claim = reason.partition("\n")[0].removeprefix("INCONCLUSIVE: ")
+        terminalreporter.write_line(visible_line(f"INCONCLUSIVE {report.nodeid} - {claim}", None))
 
 
 def _drop_entries_without_line(traceback: TracebackType) -> None:

@@ -269,7 +269,7 @@ def configure(config: pytest.Config) -> None:
     try:
         settings = of(config)
     except SettingsError as exc:
-        raise pytest.UsageError(str(exc)) from None
+        raise pytest.UsageError(exc.told) from None
     # What only looks at the tests leaves an earlier run's report alone.
     if settings.report is None or only_looks(config.option):
         return

@@ -95,7 +95,7 @@ def seen(tmp_path: Path, page: str, *arguments: str, axe: bool = False) -> dict[
 
 
 @pytest.mark.parametrize("records", PAGES.values(), ids=PAGES.keys())
-@pytest.mark.parametrize("width", [500, 1280])
+@pytest.mark.parametrize("width", [400, 500, 1280])
 def test_the_verdict_is_first_and_nothing_runs_is_fetched_or_scrolls_sideways(
     tmp_path: Path, records: list[dict[str, Any]], width: int
 ) -> None:
