@@ -253,7 +253,7 @@ def _dot_row(one: Dot, y: float, layout: _Layout, x: Scale) -> list[Markup]:
     told = ", ".join(limit.text for limit in one.limits[:2]) or one.note
     parts.append(label(layout.right + 68, middle + 4, one.text, anchor="end", weight="600"))
     parts.append(label(layout.right + 80, middle + 4, told, kind="muted", limit=30))
-    parts.append(label(layout.right + 262, middle + 4, one.word, kind=kind, weight="600", limit=26))
+    parts.append(label(layout.right + 236, middle + 4, one.word, kind=kind, weight="600", limit=26))
     return parts
 
 
