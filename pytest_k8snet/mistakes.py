@@ -16,6 +16,8 @@ from types import TracebackType
 from pytest_k8snet.errors import SettingsError
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: Where a TypeError is meant for the author of a test; anywhere else it is a fault of our own.
+_REFUSING = (f"{_HERE}units.py", f"{_HERE}verdict{os.sep}")
 #: Python's words for a call that does not fit: what was called, and what is wrong.
 _MISCALLED = re.compile(r"^(?P<name>[\w.<>]+)\(\) (?:got|missing|takes)\b")
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(?P<word>\w+)'")
@@ -70,7 +72,8 @@ def _choice(word: str, names: Sequence[str]) -> str:
 def _raised_here(traceback: TracebackType | None) -> bool:
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_HERE)
+    where = traceback.tb_frame.f_code.co_filename if traceback is not None else ""
+    return where.startswith(_REFUSING)
 
 
 def _function(qualified_name: str) -> Callable[..., object] | None:

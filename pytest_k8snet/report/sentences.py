@@ -192,7 +192,7 @@ def cluster_text(summary: Summary) -> str:
     if summary.facts is None:
         return "not known: no cluster was reached"
     context, server = _cluster_fact(summary, "context"), _cluster_fact(summary, "server")
-    name = "embedded lab, no real cluster" if on_lab(summary) else f"context {context}"
+    name = "EMBEDDED LAB, no real cluster" if on_lab(summary) else f"context {context}"
     versions = [
         f"{title} {version}"
         for title, key in (("Kubernetes", "kubernetes_version"), ("Calico", "calico_version"))

@@ -160,8 +160,7 @@ def _groups(widths: Sequence[int], room: int) -> list[list[int]]:
 
 def _facts(summary: Summary, width: int) -> list[str]:
     facts = {
-        "cluster": ("EMBEDDED LAB: " if sentences.on_lab(summary) else "")
-        + sentences.cluster_text(summary),
+        "cluster": sentences.cluster_text(summary),
         "untested": sentences.not_tested_text(summary),
         "measured": sentences.measured_text(summary),
         "path": sentences.path_text(summary),

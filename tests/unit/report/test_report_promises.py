@@ -104,7 +104,8 @@ def test_margins_are_shares_of_the_limit_and_positive_on_the_good_side() -> None
     assert kept["margin"] == pytest.approx(0.0711, abs=1e-4)
     assert missed["margin"] == pytest.approx(-0.05)
     assert kept["baseline"] == "node-node"
-    assert kept["claim"] == "pod / node >= 0.9"
+    assert (kept["claim"], kept["written"]) == ("pod-pod / node-node >= 0.90", "pod / node >= 0.9")
+    assert missed["claim"] == "total p95 of node-clusterip <= 4 ms"
 
 
 def test_a_computed_figure_is_of_the_one_place_that_was_measured() -> None:
@@ -116,6 +117,7 @@ def test_a_computed_figure_is_of_the_one_place_that_was_measured() -> None:
     )
     (one,) = promised("assert (pod + node) / 2 >= 90 * Mbit", "test_mean2.py")
     assert (one["scene"], one["mode"]) == ("", None)
+    assert one["claim"] == "(pod + node) / 2 >= 90 * Mbit"
 
 
 def test_a_failed_plain_assert_is_not_hidden_behind_a_gate_in_the_same_cell() -> None:
