@@ -633,12 +633,38 @@ def _too_late(
             f"no pod has appeared in namespace {namespace} within {timeout_seconds:g} s",
             remedy="see whether kube-controller-manager and kube-scheduler run",
         )
+    told = events_of(api, pods[0], "Pod")
     return PodError(
         f"{_name(pods[0])} is not ready after {timeout_seconds:g} s"
         + (f" (nor are {len(pods) - 1} more)" if len(pods) > 1 else ""),
-        found="\n".join([_state(pods[0]), *events_of(api, pods[0], "Pod")]),
-        remedy="the events tell what it waits for; `-o k8snet_pod_timeout=...` allows more time",
+        found="\n".join([_state(pods[0]), *told]),
+        remedy=_cause(pods[0], told),
     )
+
+
+#: What the newest telling event points to.
+_CAUSES: Mapping[str, str] = {
+    "FailedCreatePodSandBox": "its network could not be set up: see calico-node on that node, and "
+    "whether its pool has addresses left",
+    "FailedMount": "a volume could not be mounted: see the kubelet of that node",
+    "FailedScheduling": "no node takes it: the scheduler's message says why",
+    "Pulling": "its image is still being pulled: `-o k8snet_pod_timeout=...` allows more time, a "
+    "mirror nearby (`k8snet images`) takes less",
+    "Unhealthy": "its readiness probe fails: the kubelet's node must reach its pods",
+}
+
+
+def _cause(pod: Mapping[str, Any], told: Sequence[str]) -> str:
+    """Say what the evidence points to where a pod is not ready in time."""
+    for line in reversed(told):
+        reason = line.removeprefix("event ").partition(":")[0]
+        if reason in _CAUSES:
+            return _CAUSES[reason]
+    if not (pod.get("spec") or {}).get("nodeName"):
+        return "nothing has scheduled it, nor said why: see whether kube-scheduler runs"
+    if not (pod.get("status") or {}).get("containerStatuses"):
+        return "the kubelet of its node has not begun with it: see whether it runs and is not busy"
+    return "the events tell what it waits for; `-o k8snet_pod_timeout=...` allows more time"
 
 
 def _name(pod: Mapping[str, Any]) -> str:

@@ -133,6 +133,40 @@ def test_the_time_limit_quotes_state_and_events(server: ScriptedServer, api: Api
     assert "ContainerCreating" in caught.value.found
     assert "event FailedCreatePodSandBox: no IP addresses available" in caught.value.found
     assert any("involvedObject.name%3Da" in seen for seen in server.seen)
+    assert caught.value.remedy.startswith("its network could not be set up: see calico-node")
+
+
+@pytest.mark.parametrize(
+    ("status_of_pod", "node", "reasons", "remedy"),
+    [
+        ({}, "", (), "nothing has scheduled it, nor said why: see whether kube-scheduler runs"),
+        ({}, "", ("FailedScheduling",), "no node takes it"),
+        ({}, "node1", ("Scheduled",), "the kubelet of its node has not begun with it"),
+        ({}, "node1", ("Scheduled", "Pulling"), "its image is still being pulled"),
+        (
+            {"containerStatuses": [{"state": {}}]},
+            "node1",
+            ("Pulling", "Pulled", "Started", "Unhealthy"),
+            "its readiness probe fails",
+        ),
+    ],
+)
+def test_the_time_limit_names_the_cause_that_the_evidence_points_to(
+    server: ScriptedServer,
+    api: Api,
+    status_of_pod: dict[str, Any],
+    node: str,
+    reasons: tuple[str, ...],
+    remedy: str,
+) -> None:
+    waiting = pod({"phase": "Pending", **status_of_pod})
+    waiting["spec"]["nodeName"] = node
+    server.on(f"GET {PODS}", pods(waiting))
+    items = [{"reason": reason, "message": "m"} for reason in reasons]
+    server.on("GET /api/v1/namespaces/x/events", {"items": items})
+    with pytest.raises(PodError) as caught:
+        wait(api, timeout_seconds=0.1)
+    assert caught.value.remedy.startswith(remedy)
 
 
 def test_events_that_may_not_be_read_do_not_hide_the_error(
