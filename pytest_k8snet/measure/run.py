@@ -184,12 +184,15 @@ class Run:
             PodError: its host-network pod did not start.
         """
         wanted = self._node_named(name) if name else self.client_node
+        host = self._host_pod(wanted)
+        # A node that may not be read has the address of its host-network pod.
+        read = bool(wanted.address or wanted.labels)
         return Endpoint(
             kind="node",
             name=wanted.name,
             node=wanted.name,
-            address=measured_address(wanted, self._every_node),
-            shell=PodShell(self.api, self._host_pod(wanted)),
+            address=measured_address(wanted, self._every_node) if read else host.address,
+            shell=PodShell(self.api, host),
             sampler=self.sampler,
         )
 

@@ -27,6 +27,9 @@ WEB = """
     def test_pair(pod_pair):
         assert pod_pair.iperf3(seconds=1, omit_seconds=0).bandwidth > 0
 
+    def test_nodes(node_pair):
+        assert node_pair.iperf3(seconds=1, omit_seconds=0).bandwidth > 0
+
     def test_web(pod, web_service):
         assert not pod.curl(web_service.cluster_ip_url, requests=2).failed
 """
