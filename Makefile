@@ -9,7 +9,7 @@ SOAK_POINTS ?= 50
 
 ## demo: the study on the embedded lab; writes report.html and prints the table
 demo: $(VENV)/.lab system-packages
-	STUDY_SECONDS=$(DEMO_SECONDS) $(BIN)/python -m pytest -p no:cacheprovider -c conftest_examples/calico_study/pytest.ini \
+	K8SNET_LAB_TIMING=quick STUDY_SECONDS=$(DEMO_SECONDS) $(BIN)/python -m pytest -p no:cacheprovider -c conftest_examples/calico_study/pytest.ini \
 	  --rootdir=conftest_examples/calico_study conftest_examples/calico_study \
 	  --k8snet-lab --k8snet-report=report.html --k8snet-results=results.jsonl
 

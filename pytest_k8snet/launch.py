@@ -105,7 +105,11 @@ def _started_lab(settings: Settings, recorder: Recorder) -> Generator[LabProcess
     from pytest_k8snet import lab
     from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
-    spec = LabSpec(nodes=study_nodes(settings.lab_nodes), link_rate=settings.lab_rate)
+    spec = LabSpec(
+        nodes=study_nodes(settings.lab_nodes),
+        link_rate=settings.lab_rate,
+        timing=settings.lab_timing,
+    )
     recorder.started(f"starting the lab ({settings.lab_nodes} nodes)", 2.0)
     try:
         process = lab.start(spec)

@@ -187,6 +187,12 @@ def _link_rate(text: str) -> BitRate | None:
     return None if text == "unlimited" else BitRate.parse(text)
 
 
+def _timing(text: str) -> str:
+    if text not in ("recorded", "quick"):
+        raise ValueError(f"{text!r} is neither recorded nor quick")
+    return text
+
+
 def paths(text: str) -> tuple[Path, ...]:
     """Read paths, separated by commas."""
     return tuple(Path(word.strip()) for word in text.split(",") if word.strip())
@@ -253,6 +259,13 @@ OPTIONS: tuple[Option, ...] = (
         "rate of each lab link: 300M, 1G, unlimited",
         read=_link_rate,
         default="300M",
+    ),
+    Option(
+        "lab_timing",
+        "how fast the lab's nodes follow a change: recorded (as a real cluster's did), quick",
+        read=_timing,
+        default="recorded",
+        variable="K8SNET_LAB_TIMING",
     ),
     Option(
         "change",

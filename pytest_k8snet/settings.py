@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -35,6 +35,7 @@ class Settings:
     lab: bool
     lab_nodes: int
     lab_rate: BitRate | None
+    lab_timing: Literal["recorded", "quick"]
     link_rate: BitRate | None
     namespace: str | None
     image: str

@@ -15,6 +15,9 @@ from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
 for _variable in ("CI", "BUILD_NUMBER", "GITHUB_STEP_SUMMARY"):
     os.environ.pop(_variable, None)
 
+# Tests that look at how long nodes take to follow a change say so.
+os.environ["K8SNET_LAB_TIMING"] = "quick"
+
 # A shell that starts the tests in its background has them ignore SIGINT, and the runs that they
 # start inherit that: Ctrl-C would then be no test of anything.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -21,6 +21,7 @@ from pytest_k8snet.lab.process import LabProcess, start
 from pytest_k8snet.lab.spec import (
     DEFAULT_LINK_RATE,
     LAYOUTS,
+    TIMINGS,
     CalicoSpec,
     LabSpec,
     laid_out,
@@ -138,6 +139,12 @@ def parser() -> argparse.ArgumentParser:
         "(default: all pools count as inside)",
     )
     add(
+        "--timing",
+        choices=tuple(TIMINGS),
+        default="recorded",
+        help="recorded: nodes follow changes as a real cluster's did (default); quick: at once",
+    )
+    add(
         "--fault",
         type=_reader(_fault),
         action="append",
@@ -234,6 +241,7 @@ def _spec(options: argparse.Namespace) -> LabSpec:
         calico=calico,
         ipip_driver=options.ipip_driver,
         cluster_cidr=options.cluster_cidr,
+        timing=options.timing,
         faults=tuple(options.faults),
         images=tuple(options.images),
     )

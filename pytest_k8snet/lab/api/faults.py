@@ -21,7 +21,13 @@ from pytest_k8snet.lab.api.request import Target
 from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.dataplane.felix import IPIP_DEVICE, VXLAN_DEVICE, Datastore, NodeState
+from pytest_k8snet.lab.dataplane.felix import (
+    IPIP_DEVICE,
+    PROTO_BIRD,
+    VXLAN_DEVICE,
+    Datastore,
+    NodeState,
+)
 
 #: The config map.
 NAMESPACE, NAME = "kube-system", "k8snet-lab-faults"
@@ -70,8 +76,8 @@ CALICO_FAULTS: tuple[tuple[str, str, str], ...] = (
     (
         "felix-restart-gap",
         "SECONDS",
-        "when a tunnel family appears or disappears, every route that has to change is missing "
-        "for this long, as while Felix restarts; new pods get the old MTU meanwhile",
+        "Felix takes at least this long to restart when a tunnel family appears or goes: its "
+        "devices and routes change only then, and new pods get the old MTU meanwhile",
     ),
     (
         "slow-convergence",
@@ -292,8 +298,9 @@ class CalicoFaults:
 
 
 def during_restart(old: NodeState, new: NodeState) -> NodeState:
-    """What a node holds while its Felix restarts: old devices, and routes that do not change."""
-    return replace(old, routes=old.routes & new.routes)
+    """What a node holds while its Felix restarts: old devices, what stays, and BIRD's routes."""
+    birds = {route for route in new.routes if route.protocol == PROTO_BIRD}
+    return replace(old, routes=(old.routes & new.routes) | birds)
 
 
 def _without_routes(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import random
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
@@ -35,7 +36,7 @@ from pytest_k8snet.lab.dataplane.kernel import Overlay
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
 from pytest_k8snet.lab.dataplane.underlay import ROUTER, node_namespace, router_interface
 from pytest_k8snet.lab.reconcile import Controller, log
-from pytest_k8snet.lab.spec import LabSpec, NodeSpec
+from pytest_k8snet.lab.spec import TIMINGS, LabSpec, NodeSpec, Timing
 
 #: How often everything is compared with the kernels though nothing changed, in seconds.
 ROUTE_REFRESH_SECONDS = 90.0
@@ -68,7 +69,7 @@ class CalicoNode(Controller):
         self._behaviour = Behaviour.of(spec.calico.version, spec.calico.backend)
         self._tunnels = Tunnels(store, ipam)
         self._compare_at_seconds = 0.0
-        self._convergence = Convergence()
+        self._convergence = Convergence(TIMINGS[spec.timing])
         self._loaded: dict[str, Programme] = {}
         # Namespaces that may hold something else than was last loaded.
         self._dirty: set[str] = set()
@@ -263,12 +264,36 @@ class Moment:
     next_seconds: float
 
 
-class Convergence:
-    """Remembers who is late since when, and what those keep that follow nothing."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Restart:
+    """Felix of all nodes restarts, and how long each namespace takes to each step.
 
-    def __init__(self) -> None:
+    Attributes:
+        began_seconds: when, on the clock.
+        steps_seconds: until BIRD has followed, Felix has its devices, and then its routes.
+    """
+
+    began_seconds: float
+    steps_seconds: Mapping[str, tuple[float, float, float]]
+
+    def times(self, name: str, gap_seconds: float) -> list[float]:
+        """When a namespace takes each step, if Felix is away for at least so long."""
+        bird, device, routes = self.steps_seconds[name]
+        felix = bird if name == ROUTER else max(device, gap_seconds)
+        return [self.began_seconds + after for after in (bird, felix, felix + routes)]
+
+
+class Convergence:
+    """Remembers who is late since when, and what those keep that follow nothing.
+
+    Args:
+        timing: how long nodes take when all is well.
+    """
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
         self._tunnels: frozenset[object] | None = None
-        self._restart_began_seconds: float | None = None
+        self._restart: _Restart | None = None
         self._stale: dict[str, Programme] = {}
         self._behind: dict[str, tuple[Programme, float]] = {}
 
@@ -291,27 +316,25 @@ class Convergence:
             faults: that are asked for.
         """
         wanted = self._without_stale(wanted, loaded, faults)
-        restarted_seconds = self._restart_ends(now_seconds, frozenset(tunnels), faults)
-        if restarted_seconds is not None:
-            held = {
-                name: Programme(
-                    state=during_restart(loaded[name].state, programme.state),
-                    rules=loaded[name].rules,
-                )
-                for name, programme in wanted.items()
-                if name in loaded
-            }
-            return Moment(programmes=held, restarting=True, next_seconds=restarted_seconds)
+        restart = self._restarting(now_seconds, frozenset(tunnels), list(wanted), faults)
         programmes, due = {}, []
         delays = faults.convergence_delays(list(wanted))
         for name, programme in wanted.items():
-            programmes[name] = programme
-            behind_since = self._behind_since(name, programme, loaded, now_seconds)
-            if behind_since is not None and now_seconds < behind_since + delays[name]:
-                programmes[name] = loaded[name]
-                due.append(behind_since + delays[name])
+            held = loaded.get(name)
+            if held is not None and restart is not None and name in restart.steps_seconds:
+                times = restart.times(name, faults.felix_restart_gap_seconds)
+                if now_seconds < times[-1]:
+                    done = sum(now_seconds >= at for at in times)
+                    programmes[name] = _partly(held, programme, done)
+                    due.append(times[done])
+                    continue
+            behind = self._behind_until(name, programme, held, now_seconds, delays[name])
+            programmes[name] = programme if held is None or now_seconds >= behind else held
+            due += [behind] if now_seconds < behind else []
         return Moment(
-            programmes=programmes, restarting=False, next_seconds=min(due, default=math.inf)
+            programmes=programmes,
+            restarting=restart is not None,
+            next_seconds=min(due, default=math.inf),
         )
 
     def _without_stale(
@@ -326,36 +349,55 @@ class Convergence:
         }
         return {**wanted, **self._stale}
 
-    def _restart_ends(
-        self, now_seconds: float, tunnels: frozenset[object], faults: CalicoFaults
-    ) -> float | None:
-        """When Felix, which restarts if a tunnel appears or disappears, is back; None if it is."""
-        if self._tunnels is None:
-            self._tunnels = tunnels
-        if self._restart_began_seconds is None and tunnels != self._tunnels:
-            self._restart_began_seconds = now_seconds
-        if self._restart_began_seconds is not None:
-            ends_seconds = self._restart_began_seconds + faults.felix_restart_gap_seconds
-            if now_seconds < ends_seconds:
-                return ends_seconds
-        self._tunnels, self._restart_began_seconds = tunnels, None
-        return None
+    def _restarting(
+        self, now_seconds: float, tunnels: frozenset[object], names: list[str], faults: CalicoFaults
+    ) -> _Restart | None:
+        """The restart of Felix that is under way; it comes up with what is asked for by then."""
+        if self._restart is None and self._tunnels not in (None, tunnels):
+            steps = {name: self._steps(name) for name in names}
+            self._restart = _Restart(began_seconds=now_seconds, steps_seconds=steps)
+        self._tunnels = tunnels
+        gap = faults.felix_restart_gap_seconds
+        if self._restart is not None and all(
+            now_seconds >= self._restart.times(name, gap)[-1]
+            for name in self._restart.steps_seconds
+        ):
+            self._restart = None
+        return self._restart
 
-    def _behind_since(
+    def _steps(self, name: str) -> tuple[float, float, float]:
+        timing = self._timing
+        after = (0.0, 0.0) if name == ROUTER else timing.felix_routes
+        bird, device = random.uniform(*timing.routes), random.uniform(*timing.device)
+        return bird, device, random.uniform(*after)
+
+    def _behind_until(
         self,
         name: str,
         programme: Programme,
-        loaded: Mapping[str, Programme],
+        held: Programme | None,
         now_seconds: float,
-    ) -> float | None:
-        held = loaded.get(name)
+        delay_seconds: float,
+    ) -> float:
+        """When a namespace that has fallen behind follows; the past if it has not."""
         if held is None or held == programme:
             self._behind.pop(name, None)
-            return None
+            return -math.inf
         known = self._behind.get(name)
         if known is None or known[0] is not held:
-            known = self._behind[name] = held, now_seconds
-        return known[1]
+            late = now_seconds + random.uniform(*self._timing.routes)
+            known = self._behind[name] = held, late
+        return known[1] + delay_seconds
+
+
+def _partly(held: Programme, wanted: Programme, steps: int) -> Programme:
+    """What a namespace holds after so many steps of Felix's restart."""
+    if steps == 0:
+        return held
+    state = during_restart(held.state, wanted.state)
+    if steps > 1:
+        state = replace(wanted.state, routes=state.routes)
+    return Programme(state=state, rules=held.rules)
 
 
 # -- Tunnel addresses, and the annotations that tell them ------------------------------------------

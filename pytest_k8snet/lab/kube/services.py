@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import socket
 import struct
 import time
@@ -30,7 +31,7 @@ from pytest_k8snet.lab.reconcile import (
     is_ready,
     owner_reference,
 )
-from pytest_k8snet.lab.spec import LabSpec
+from pytest_k8snet.lab.spec import TIMINGS, LabSpec
 
 # -- Addresses and node ports: given by the API server at creation, so seen at once ----------------
 
@@ -367,9 +368,9 @@ class ServiceProxy(Controller):
     def __init__(self, store: Store, spec: LabSpec) -> None:
         super().__init__(store)
         self._spec = spec
-        self._ruleset = ""
-        self._changed_at = 0.0
+        # What each node has; since when it is behind, and what it takes by itself.
         self._loaded: dict[str, str] = {}
+        self._behind_seconds: dict[str, float] = {}
         self._announced: list[str] = []
 
     async def reconcile(self) -> float | None:
@@ -383,9 +384,7 @@ class ServiceProxy(Controller):
             pools = [self._spec.cluster_cidr]
         # nft takes no set whose intervals overlap.
         ruleset = nat.service_rules(ports, list(map(str, collapse_addresses(pools))))
-        if ruleset != self._ruleset:
-            self._ruleset, self._changed_at = ruleset, time.monotonic()
-        again_seconds = await self._load_where_due()
+        again_seconds = await self._load_where_due(ruleset)
         addresses = nat.external_addresses(ports)
         if addresses != self._announced:
             stale = [address for address in self._announced if address not in addresses]
@@ -393,19 +392,25 @@ class ServiceProxy(Controller):
             self._announced = addresses
         return again_seconds
 
-    async def _load_where_due(self) -> float | None:
+    async def _load_where_due(self, ruleset: str) -> float | None:
         """Program the nodes that are not late; returns when the next one is due, in seconds."""
-        lag = delay_seconds(self._store, "kube-proxy-lag")
-        waited = time.monotonic() - self._changed_at
+        now_seconds, lag = time.monotonic(), delay_seconds(self._store, "kube-proxy-lag")
+        own = TIMINGS[self._spec.timing].proxy
         names = [node.name for node in self._spec.nodes]
+        self._behind_seconds = {
+            name: self._behind_seconds.get(name, now_seconds + random.uniform(*own))
+            for name in names
+            if self._loaded.get(name) != ruleset
+        }
         late = {
-            name: lag * place / max(1, len(names) - 1) - waited
-            for place, name in enumerate(names)
-            if self._loaded.get(name) != self._ruleset
+            name: since + lag * names.index(name) / max(1, len(names) - 1) - now_seconds
+            for name, since in self._behind_seconds.items()
         }
         due = [name for name, seconds in late.items() if seconds <= 0]
-        await asyncio.gather(*(nat.load(node_namespace(name), self._ruleset) for name in due))
-        self._loaded |= dict.fromkeys(due, self._ruleset)
+        await asyncio.gather(*(nat.load(node_namespace(name), ruleset) for name in due))
+        for name in due:
+            self._loaded[name] = ruleset
+            del self._behind_seconds[name]
         return min((seconds for seconds in late.values() if seconds > 0), default=None)
 
 
@@ -477,15 +482,16 @@ async def until_dns_answers(spec: LabSpec) -> None:
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     request = struct.pack(">6H", 1, 0x0100, 1, 0, 0, 0) + labels + struct.pack(">B2H", 0, 1, 1)
     node = node_namespace(spec.nodes[0].name)
-    client = await netns.run(node, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
     loop = asyncio.get_running_loop()
-    with client:
-        client.setblocking(False)
-        while True:
+    while True:
+        # A new port each time: what was tracked before kube-proxy had its rules stays untranslated.
+        client = await netns.run(node, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        with client:
+            client.setblocking(False)
             # Refused, or lost, as long as the way there is not programmed.
             with contextlib.suppress(OSError, TimeoutError):
                 await loop.sock_connect(client, (str(spec.dns_address), 53))
                 await loop.sock_sendall(client, request)
                 await asyncio.wait_for(loop.sock_recv(client, 512), _DNS_RETRY_SECONDS)
                 return
-            await asyncio.sleep(_DNS_PAUSE_SECONDS)
+        await asyncio.sleep(_DNS_PAUSE_SECONDS)

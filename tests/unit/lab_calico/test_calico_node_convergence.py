@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pytest_k8snet.lab.api.faults import CalicoFaults as Faults
 from pytest_k8snet.lab.calico.calico_node import Convergence, Moment, Programme
 from pytest_k8snet.lab.dataplane.felix import Family, NodeState, Route
+from pytest_k8snet.lab.spec import Timing
 
 NAMES = ("router", "node-node1", "node-node2")
 KEPT = Route(destination=IPv4Network("10.0.1.0/26"))
@@ -24,7 +25,7 @@ class Nodes:
     """Namespaces that always load what they are told at once."""
 
     def __init__(self) -> None:
-        self.convergence = Convergence()
+        self.convergence = Convergence(Timing())
         self.loaded: dict[str, Programme] = {}
 
     def at(self, now: float, peer: int, family: Family = "vxlan", **faults: str) -> Moment:
@@ -127,8 +128,9 @@ def test_while_felix_restarts_what_has_to_change_is_missing() -> None:
     nodes.at(0, 1)
     moment = nodes.at(10, 2, "ipip", felix_restart_gap="3")
     assert (moment.restarting, moment.next_seconds) == (True, 13)
-    assert nodes.peers() == [0, 0, 0]
-    assert {loaded.rules for loaded in nodes.loaded.values()} == {"rules 1"}
+    # The router has no Felix.
+    assert nodes.peers() == [2, 0, 0]
+    assert [loaded.rules for loaded in nodes.loaded.values()] == ["rules 2", "rules 1", "rules 1"]
     moment = nodes.at(13, 3, "ipip", felix_restart_gap="3")
     assert (moment.restarting, moment.next_seconds) == (False, math.inf)
     assert nodes.peers() == [3, 3, 3]
