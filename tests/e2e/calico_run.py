@@ -108,7 +108,7 @@ class CalicoRun:
     def transfer(self, client: Pod, server: Pod) -> Payload:
         """Send one megabyte by iperf3, in whatever time it takes."""
         port = str(20000 + secrets.randbelow(9000))
-        serve = ["sh", "-c", 'iperf3 -s -1 -D -p "$1"', "sh", port]
+        serve = ["sh", "-c", 'iperf3 -s -1 -D -J -p "$1"', "sh", port]
         self.run(server, serve)
         listening = f":{int(port):04X} "
         deadline = time.monotonic() + 5
@@ -116,11 +116,16 @@ class CalicoRun:
             assert time.monotonic() < deadline, "iperf3 does not listen"
         done = self.run(
             client,
-            [*("timeout", "15", "iperf3", "-J", "-n", "1M", "-c", server.address), *("-p", port)],
+            [
+                *("timeout", "15", "iperf3", "-J", "-n", "1M", "-c", server.address, "-p", port),
+                "--get-server-output",
+            ],
         )
         result = json.loads(done.stdout)
         assert "error" not in result, result["error"]
+        seen = result["server_output_json"]["start"]["accepted_connection"]["host"]
         return Payload(
+            client_address=seen.removeprefix("::ffff:"),
             to_server_bytes=result["end"]["sum_received"]["bytes"],
             mss_bytes=result["start"]["tcp_mss_default"],
         )
