@@ -481,6 +481,28 @@ def parse(node: str, stdout: str, *, stderr: str = "", exit_code: int | None = N
     sections = dict(_sections(stdout))
     answers = _answers(sections.get("asked", ""), sections.get("answers", ""), stderr)
     links = ip.parse_links(answers.get("address show", ""), stderr=stderr, exit_code=exit_code)
+    routes, forwarded, marked = _routes(answers)
+    state = KernelState(
+        node=node,
+        links=links,
+        routes=routes,
+        forwarded=forwarded,
+        neighbours=dict(
+            _pairs(answers.get("neighbour show dev vxlan.calico", ""), "dst", "lladdr")
+        ),
+        fdb=(
+            dict(_pairs(sections["fdb"], "mac", "dst"))
+            if sections.get("fdb", "").startswith("[")
+            else None
+        ),
+    )
+    return replace(state, doubts=dict(_doubts(state, marked, sections.get("beyond", ""))))
+
+
+def _routes(
+    answers: Mapping[str, str],
+) -> tuple[dict[str, Route], dict[str, Route], dict[str, dict[str, Route]]]:
+    """The routes of the node's own packets, of a pod's, and by mark of either, by destination."""
     routes: dict[str, Route] = {}
     forwarded: dict[str, Route] = {}
     hops: dict[str, tuple[str, ...]] = {}
@@ -508,21 +530,7 @@ def parse(node: str, stdout: str, *, stderr: str = "", exit_code: int | None = N
             if not route.error:
                 others = (one for one in hops.get(destination, ()) if one not in ("", route.device))
                 known[destination] = replace(route, others=tuple(others))
-    state = KernelState(
-        node=node,
-        links=links,
-        routes=routes,
-        forwarded=forwarded,
-        neighbours=dict(
-            _pairs(answers.get("neighbour show dev vxlan.calico", ""), "dst", "lladdr")
-        ),
-        fdb=(
-            dict(_pairs(sections["fdb"], "mac", "dst"))
-            if sections.get("fdb", "").startswith("[")
-            else None
-        ),
-    )
-    return replace(state, doubts=dict(_doubts(state, marked, sections.get("beyond", ""))))
+    return routes, forwarded, marked
 
 
 def _doubts(
