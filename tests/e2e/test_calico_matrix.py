@@ -1,8 +1,15 @@
-"""Every kind of installation: modes are entered, proven, and taken back to the byte."""
+"""Every kind of installation: modes are entered, proven, and taken back to the byte.
+
+And said to be, in the terminal, the page, the Markdown summary and the results file, all of which
+know an object by one name, for doing and for undoing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import json
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from calico_run import objects, opened, played
@@ -12,6 +19,11 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.errors import ModeUnavailableError
 from pytest_k8snet.lab.spec import CalicoSpec
+from pytest_k8snet.report.documents import markdown, render_page
+from pytest_k8snet.report.hooks import finish
+from pytest_k8snet.report.recorder import Recorder
+from pytest_k8snet.report.summary import summarise
+from pytest_k8snet.report.terminal import text_report
 
 #: Every pool begins in VXLAN-CrossSubnet.
 KINDS = {
@@ -45,7 +57,9 @@ def api(kind: str) -> Generator[Api]:
 
 
 @pytest.mark.parametrize("strategy", ["dedicated", "in-place"])
-def test_modes_are_entered_proven_and_taken_back(api: Api, kind: str, strategy: Strategy) -> None:
+def test_modes_are_entered_proven_and_taken_back(
+    api: Api, kind: str, strategy: Strategy, tmp_path: Path
+) -> None:
     before = objects(api)
     with opened(api, strategy) as run:
         if kind == "vxlan-3.33":
@@ -61,6 +75,21 @@ def test_modes_are_entered_proven_and_taken_back(api: Api, kind: str, strategy: 
                 run.workspace.delete_pods(pods)
         assert {change["state"] for change in run.changes} == {"applied"}
     assert objects(api) == before
+    assert not [line for line in told(run.changes, tmp_path) if "yes, all of it" not in line]
+
+
+def told(changes: Sequence[dict[str, Any]], folder: Path) -> list[str]:
+    """What each report of a run with these changes says of their being put back."""
+    results, summary = folder / "results.jsonl", folder / "summary.md"
+    recorder = Recorder(results, "k8snet-matrix", summary_path=summary)
+    for change in changes:
+        recorder.record("change", **change)
+    finish(recorder, exit_status=0)
+    end = json.loads(results.read_text(encoding="utf-8").splitlines()[-1])
+    assert (end["kind"], end["restored"]) == ("end", True), changes
+    (line,) = (one for one in text_report(summarise(recorder.records)) if "put back" in one)
+    texts = (markdown(recorder.records), summary.read_text("utf-8"), render_page(recorder.records))
+    return [line, *texts]
 
 
 def test_felix_programs_ipip_without_bird_as_soon_as_it_is_told_to() -> None:
