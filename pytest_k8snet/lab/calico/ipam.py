@@ -155,6 +155,7 @@ class Ipam:
             "node": book.node,
             "state": "confirmed",
             "deleted": "false",
+            "type": "host",
         }
         self._write(BLOCKS, name, spec)
         self._write(AFFINITIES, f"{book.node}-{name}", affinity)

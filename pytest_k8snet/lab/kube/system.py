@@ -5,6 +5,7 @@ A status in an object is what the cluster's own components would have written.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import uuid
@@ -329,9 +330,18 @@ def _node(node: NodeSpec, cidr: IPv4Network) -> Object:
             {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
         ]
     return {
-        "metadata": {"name": node.name, "labels": labels, "annotations": {}},
+        "metadata": {"name": node.name, "labels": labels, "annotations": _annotations(node)},
         "spec": object_spec,
         "status": _status(node, architecture),
+    }
+
+
+def _annotations(node: NodeSpec) -> dict[str, str]:
+    interface = {"name": node.device, "addresses": [str(node.calico_address.ip)]}
+    return {
+        "node.alpha.kubernetes.io/ttl": "0",
+        "projectcalico.org/Interfaces": json.dumps([interface], separators=(",", ":")),
+        "volumes.kubernetes.io/controller-managed-attach-detach": "true",
     }
 
 

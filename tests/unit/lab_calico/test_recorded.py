@@ -16,12 +16,15 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.lab.api.faults import CalicoFaults
+from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.calico_node import ADDRESS_ANNOTATION, TUNNELS, Convergence, Programme
-from pytest_k8snet.lab.calico.pools import read_pools
+from pytest_k8snet.lab.calico.ipam import AFFINITIES, BLOCKS, Ipam
+from pytest_k8snet.lab.calico.pools import POOLS, read_pools
 from pytest_k8snet.lab.dataplane import felix, kernel
 from pytest_k8snet.lab.dataplane.felix import Behaviour, Block, Datastore, Host, NodeState, Vtep
 from pytest_k8snet.lab.dataplane.underlay import node_namespace
-from pytest_k8snet.lab.spec import TIMINGS
+from pytest_k8snet.lab.kube import system
+from pytest_k8snet.lab.spec import TIMINGS, CalicoSpec, LabSpec, study_nodes
 
 RECORDED: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "data" / "real" / "recorded.json").read_text(encoding="utf-8")
@@ -68,6 +71,38 @@ def test_a_nodes_kernel_is_as_recorded(mode: str, node: str) -> None:
     entries = {Vtep(mac=one.mac, tunnel=one.tunnel, underlay=None) for one in played.vteps}
     entries |= {Vtep(mac=one.mac, tunnel=None, underlay=one.underlay) for one in played.vteps}
     assert entries == real.vteps
+
+
+# -- Objects ---------------------------------------------------------------------------------------
+
+#: What calico-node writes into a node while it runs.
+WRITTEN_LATER = {ADDRESS_ANNOTATION, TUNNELS["vxlan"][0]}
+#: Fields of IPAM blocks that the lab does not have, and why.
+NOT_KEPT = {
+    "affinityClaimTime": "nobody asks when a block was claimed",
+    "sequenceNumber": "the lab's IPAM has no rivals to detect",
+    "sequenceNumberForAllocation": "the same",
+}
+
+
+def test_a_node_and_its_pool_are_as_recorded() -> None:
+    calico = CalicoSpec(vxlan_mode="Always", version="v3.33.0")
+    made = list(system.objects(LabSpec(nodes=study_nodes(), calico=calico)))
+    master = next(body for key, body in made if key == "nodes")
+    recorded = RECORDED["node"]["metadata"]["annotations"].items()
+    annotations = {name: value for name, value in recorded if name not in WRITTEN_LATER}
+    assert master["metadata"]["annotations"] == annotations
+    (pool,) = (body for key, body in made if key == POOLS)
+    assert pool["spec"] == RECORDED["pools"]["vxlan-always"][0]["spec"]
+
+
+def test_a_block_and_its_affinity_have_the_fields_that_were_recorded() -> None:
+    store = Store(calico=CalicoSpec())
+    Ipam(store).assign(read_pools(RECORDED["pools"]["never"]), "node1", "handle")
+    (block,), (affinity,) = store.list(BLOCKS), store.list(AFFINITIES)
+    calico = RECORDED["calico"]
+    assert block["spec"].keys() | NOT_KEPT.keys() == calico["ipamblocks"][0]["spec"].keys()
+    assert affinity["spec"].keys() == calico["blockaffinities"][0]["spec"].keys()
 
 
 # -- Timelines -------------------------------------------------------------------------------------
