@@ -440,7 +440,8 @@ def restored_text(summary: Summary) -> str:
     left = [change.object for change in summary.changes if change.state != "restored"]
     names = _some([change.object for change in changes] if summary.restored else left)
     if summary.restored:
-        return f"yes, all of it: {names or 'as the run says'}{_released(blocks)}"
+        told = f"yes, all of it ({counted(len(changes), 'object')})"
+        return f"{told}{f': {names}' if names else ''}{_released(blocks)}"
     return f"NO: {names or 'the run says so'}. Run: k8snet restore"
 
 

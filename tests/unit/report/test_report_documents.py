@@ -171,7 +171,7 @@ def test_the_first_screen_answers_the_readers_questions() -> None:
         "created IPPool k8snet-never",
         "Switch cost 3 of 82 requests lost in 2 switches, longest gap 620 ms (making the run's own "
         "pools)",
-        "Put back yes, all of it: ippools/k8snet-never, ippools/k8snet-vxlan-always",
+        "Put back yes, all of it (5 objects): ippools/k8snet-never, ippools/k8snet-vxlan-always",
         "proven for 47 of 49 samples; missing for 2",
         "alice on bastion",
     ):
