@@ -357,6 +357,15 @@ def test_an_honest_cluster_is_proven_by_routes_and_on_the_wire(api: Api, row: Ro
     agree(api, row)
 
 
+def test_routes_and_wire_agree_in_every_mode_and_scene(api: Api) -> None:
+    far: tuple[str, ...] = ("node1", "node3")
+    scenes: tuple[Scene, ...] = ("pod_pair", "pod_to_node", "node_to_pod")
+    with opened(api, Row(mode=None, strategy="dedicated", nodes=far)) as run:
+        for mode in CalicoMode:
+            for scene in scenes:
+                is_honest(run, Row(mode=mode, scene=scene, nodes=far))
+
+
 def test_pods_without_a_mode_measure_before_and_after_a_mode(api: Api) -> None:
     row = Row(strategy="dedicated")
     with opened(api, row) as run:
