@@ -11,6 +11,7 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import K8sNetError, SettingsError
 from pytest_k8snet.options import DESELECTED, RECORDER
 from pytest_k8snet.settings import of as settings_of
+from pytest_k8snet.settings import outputs
 from pytest_k8snet.verdict.claims import NO_RERUN
 
 if TYPE_CHECKING:
@@ -161,7 +162,9 @@ def describe(session: pytest.Session, redactor: Redactor) -> Recorder:
 
     config = session.config
     if RECORDER not in config.stash:
-        config.stash[RECORDER] = hooks.begin(config)
+        # A worker's files are its controller's.
+        files = {} if hasattr(config, "workerinput") else outputs(config)
+        config.stash[RECORDER] = hooks.begin(config, files)
     recorder = config.stash[RECORDER]
     recorder.redactor = redactor
     hooks.describe(
