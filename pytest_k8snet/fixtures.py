@@ -177,16 +177,19 @@ def outside(k8snet: Run) -> Endpoint:
     return k8snet.outside
 
 
-@pytest.fixture(scope="session")
-def web_service(k8snet: Run) -> WebService:
+@pytest.fixture
+def web_service(request: pytest.FixtureRequest, k8snet: Run) -> WebService:
     """Return the HTTP target: a Service made for the run, or that of ``--k8snet-service``.
+
+    In a mode, the pod behind it lives in that mode's pool, on the other node; without one, three
+    replicas are where the scheduler puts them.
 
     ``cluster_ip_url``, ``dns_url``, ``node_port_url`` and ``external_url`` lead to it.
 
     Raises:
         ClusterError: its pods did not start, or the existing Service cannot be used.
     """
-    return k8snet.web_service
+    return k8snet.web(_current_mode(request))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -254,6 +253,10 @@ def pod_manifest(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
+#: The web service whose replicas may be anywhere.
+WEB_NAME = "web"
+
+
 def web_deployment(
     name: str,
     namespace: str,
@@ -261,7 +264,6 @@ def web_deployment(
     *,
     settings: PodSettings,
     replicas: int,
-    pool: str | None,
 ) -> dict[str, Any]:
     """Make a Deployment of a small HTTP server (agnhost's netexec), spread over the nodes."""
     labels = run_labels(run_id, name)
@@ -269,8 +271,6 @@ def web_deployment(
         "labels": {**OPT_OUT_LABELS, **labels},
         "annotations": dict(OPT_OUT_ANNOTATIONS),
     }
-    if pool is not None:
-        template["annotations"][POOL_ANNOTATION] = json.dumps([pool])
     spec = {
         **_pod_spec(_web_container(settings.web_image), settings),
         "tolerations": [one.manifest() for one in settings.tolerations],
@@ -309,13 +309,6 @@ def web_service(name: str, namespace: str, run_id: str) -> dict[str, Any]:
             "ports": [{"name": "http", "port": 80, "targetPort": WEB_PORT, "protocol": "TCP"}],
         },
     }
-
-
-def web_name(pool: str | None) -> str:
-    """Name the web service in a pool: names of one run must differ by pool."""
-    if pool is None:
-        return "web"
-    return f"web-{hashlib.sha256(pool.encode()).hexdigest()[:6]}"
 
 
 def _client_container(image: str) -> dict[str, Any]:

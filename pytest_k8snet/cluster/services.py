@@ -6,15 +6,15 @@ A ``WebService`` gives the URL of each way to it, or says why there is no such w
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster import pods
 from pytest_k8snet.cluster.admission import compare
 from pytest_k8snet.cluster.api_errors import admission_remedy, collection, object_path
 from pytest_k8snet.cluster.nodes import usable_nodes
-from pytest_k8snet.cluster.pods import StartFailure, events_of, wait_ready
+from pytest_k8snet.cluster.pods import Pod, PodRequest, StartFailure, events_of, wait_ready
 from pytest_k8snet.cluster.watch import pauses
 from pytest_k8snet.errors import ClusterError, NotFoundError
 
@@ -37,20 +37,33 @@ class ServiceUrl(str):
         way: ``clusterip``, ``dns``, ``nodeport`` or ``loadbalancer``.
         distorted_by: what admission has done to the pods behind it that changes figures.
         own: whether the Service is one that the run has made.
+        replica: the only pod behind it; None where there are several, or it is not known.
+        served_in: the Calico mode of that pod's pool; empty where none was asked for.
     """
 
     way: str
     distorted_by: tuple[str, ...]
     own: bool
+    replica: Pod | None
+    served_in: str
 
     def __new__(
-        cls, url: str, way: str, distorted_by: tuple[str, ...] = (), *, own: bool = False
+        cls,
+        url: str,
+        way: str,
+        distorted_by: tuple[str, ...] = (),
+        *,
+        own: bool = False,
+        replica: Pod | None = None,
+        served_in: str = "",
     ) -> ServiceUrl:
         """Make a URL that knows its way."""
         self = super().__new__(cls, url)
         self.way = way
         self.own = own
         self.distorted_by = distorted_by
+        self.replica = replica
+        self.served_in = served_in
         return self
 
 
@@ -68,6 +81,8 @@ class WebService:
         distorted_by: what admission has done to its pods that changes figures; of those that the
             run made.
         own: whether the run has made it.
+        replica: its only pod; None where there are several, or it is not known.
+        served_in: the Calico mode of that pod's pool; empty where none was asked for.
     """
 
     namespace: str
@@ -78,6 +93,8 @@ class WebService:
     cluster_domain: str = "cluster.local"
     distorted_by: tuple[str, ...] = ()
     own: bool = False
+    replica: Pod | None = None
+    served_in: str = ""
     _api: Api = field(repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -160,7 +177,14 @@ class WebService:
         usual = _HTTPS_PORT if self.scheme == "https" else 80
         colon_port = "" if port == usual else f":{port}"
         url = f"{self.scheme}://{host}{colon_port}{self.path}"
-        return ServiceUrl(url, way, self.distorted_by, own=self.own)
+        return ServiceUrl(
+            url,
+            way,
+            self.distorted_by,
+            own=self.own,
+            replica=self.replica,
+            served_in=self.served_in,
+        )
 
     def _read(self) -> dict[str, Any]:
         return self._api.get(
@@ -177,48 +201,37 @@ class WebService:
         raise ClusterError(f"{self} has no port {self.port} any more")
 
 
-def begin_web_service(
-    workspace: Workspace, *, replicas: int = 3, pool: str | None = None
-) -> dict[str, Any]:
+def begin_web_service(workspace: Workspace, *, replicas: int = 3) -> dict[str, Any]:
     """Ask for the Deployment and Service of :func:`make_web_service`, and wait for nothing.
 
     Returns:
         the Deployment's manifest.
     """
-    api, space, run_id = workspace.api, workspace.namespace, workspace.run_id
-    name = pods.web_name(pool)
+    space, run_id, name = workspace.namespace, workspace.run_id, pods.WEB_NAME
     deployment = pods.web_deployment(
-        name, space, run_id, settings=workspace.settings, replicas=replicas, pool=pool
+        name, space, run_id, settings=workspace.settings, replicas=replicas
     )
-    made = [
-        (collection("deployments", namespace=space, group="apps"), deployment),
-        (collection("services", namespace=space), pods.web_service(name, space, run_id)),
-    ]
-    for path, body in made:
-        if not workspace.note(object_path(path, name)):
-            continue  # asked for by an earlier call
-        api.create(path, body)
+    _create(workspace, collection("deployments", namespace=space, group="apps"), deployment)
+    services = collection("services", namespace=space)
+    _create(workspace, services, pods.web_service(name, space, run_id))
     return deployment
 
 
-def make_web_service(
-    workspace: Workspace, *, replicas: int = 3, pool: str | None = None
-) -> WebService:
+def make_web_service(workspace: Workspace, *, replicas: int = 3) -> WebService:
     """Make a Deployment of a small HTTP server and a Service before it, and wait until it serves.
 
     Args:
         workspace: what it belongs to, and is deleted with.
-        replicas: how many pods serve.
-        pool: the Calico IPPool of their addresses; None takes the cluster's choice.
+        replicas: how many pods serve, spread over the nodes.
 
     Raises:
         PodError: a replica does not start, with the scheduler's or kubelet's reason.
         ClusterError: the Service found no endpoints.
     """
     api, space, run_id = workspace.api, workspace.namespace, workspace.run_id
-    name = pods.web_name(pool)
+    name = pods.WEB_NAME
     deployments = collection("deployments", namespace=space, group="apps")
-    deployment = begin_web_service(workspace, replicas=replicas, pool=pool)
+    deployment = begin_web_service(workspace, replicas=replicas)
     replicas_made = wait_ready(
         api,
         space,
@@ -229,15 +242,51 @@ def make_web_service(
     )
     template = deployment["spec"]["template"]
     distorting = (phrase for pod in replicas_made for phrase in compare(template, pod).distorting)
-    service = WebService(
-        namespace=space,
-        name=name,
-        distorted_by=tuple(f"web pods: {phrase}" for phrase in dict.fromkeys(distorting)),
-        own=True,
-        _api=api,
+    return replace(
+        _serve(workspace, name, lambda ready: len(ready) >= replicas),
+        distorted_by=_of_web_pods(distorting),
     )
-    _wait_endpoints(api, service, replicas)
+
+
+def serve_from(workspace: Workspace, request: PodRequest, *, served_in: str = "") -> WebService:
+    """Make one pod that serves HTTP, and a Service before it.
+
+    Args:
+        workspace: what they belong to, and are deleted with.
+        request: the pod, of a role that no other has.
+        served_in: the Calico mode of the pod's pool.
+
+    Raises:
+        PodError: the pod does not start, with the scheduler's or kubelet's reason.
+        ClusterError: the Service found another endpoint.
+    """
+    (pod,) = workspace.ensure_pods([request])
+    return replace(
+        _serve(workspace, request.role, lambda ready: ready == {pod.address}),
+        distorted_by=_of_web_pods(pod.admitted.distorting),
+        replica=pod,
+        served_in=served_in,
+    )
+
+
+def _of_web_pods(distorting: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"web pods: {phrase}" for phrase in dict.fromkeys(distorting))
+
+
+def _serve(workspace: Workspace, name: str, served: Callable[[set[str]], bool]) -> WebService:
+    """Make a Service of a run's pods of one role, and wait for its endpoints."""
+    space = workspace.namespace
+    services = collection("services", namespace=space)
+    _create(workspace, services, pods.web_service(name, space, workspace.run_id))
+    service = WebService(namespace=space, name=name, own=True, _api=workspace.api)
+    _wait_endpoints(workspace.api, service, served)
     return service
+
+
+def _create(workspace: Workspace, path: str, body: dict[str, Any]) -> None:
+    """Make an object, unless an earlier call has asked for it."""
+    if workspace.note(object_path(path, body["metadata"]["name"])):
+        workspace.api.create(path, body)
 
 
 def existing_web_service(api: Api, reference: str) -> WebService:
@@ -321,20 +370,21 @@ def _replica_failure(deployment: Mapping[str, Any]) -> StartFailure | None:
     return None
 
 
-def _wait_endpoints(api: Api, service: WebService, count: int) -> None:
+def _wait_endpoints(api: Api, service: WebService, served: Callable[[set[str]], bool]) -> None:
     deadline = time.monotonic() + _ENDPOINTS_SECONDS
     sleep = pauses()
-    while (ready := _ready_endpoints(api, service)) < count:
+    while not served(ready := _ready_addresses(api, service)):
         if time.monotonic() >= deadline:
             raise ClusterError(
-                f"{service} has {ready} of {count} endpoints after {_ENDPOINTS_SECONDS:g} s",
+                f"{service} has not the endpoints of its pods after {_ENDPOINTS_SECONDS:g} s",
+                found=", ".join(sorted(ready)) or "no endpoint",
                 remedy="its pods are ready, so the endpoint controller is behind: see "
                 "kube-controller-manager",
             )
         sleep()
 
 
-def _ready_endpoints(api: Api, service: WebService) -> int:
+def _ready_addresses(api: Api, service: WebService) -> set[str]:
     try:
         slices = api.list(
             collection("endpointslices", namespace=service.namespace, group="discovery.k8s.io"),
@@ -346,11 +396,12 @@ def _ready_endpoints(api: Api, service: WebService) -> int:
         try:
             subsets = api.get(path).get("subsets") or []
         except NotFoundError:
-            return 0
-        return sum(len(subset.get("addresses") or []) for subset in subsets)
-    return sum(
-        len(endpoint.get("addresses") or [])
+            return set()
+        return {one["ip"] for subset in subsets for one in subset.get("addresses") or []}
+    return {
+        address
         for piece in slices
         for endpoint in piece.get("endpoints") or []
         if (endpoint.get("conditions") or {}).get("ready", True)
-    )
+        for address in endpoint.get("addresses") or []
+    }

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Generic, Literal, Protocol, TypeVar, Unpack
 from urllib.parse import urlsplit
@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.exec import Completed
-from pytest_k8snet.cluster.pods import Pod
+from pytest_k8snet.cluster.pods import WEB_PORT, Pod
 from pytest_k8snet.errors import (
     ExecError,
     ExecTimeoutError,
     PodError,
+    SettingsError,
     ToolMissingError,
     ToolNotRunnableError,
 )
@@ -257,7 +258,24 @@ class Pair:
     placement: str
     sampler: TakesSamples = field(repr=False, compare=False)
     make_baseline: Callable[[], Pair] = field(repr=False, compare=False)
+    make_web: Callable[[], Pair] | None = field(default=None, repr=False, compare=False)
     mode: CalicoMode | None = None
+
+    @property
+    def web(self) -> Pair:
+        """The same client, and a pod beside the server, in its pool, that serves HTTP.
+
+        Raises:
+            SettingsError: the server is no pod.
+            PodError: the pod did not start.
+        """
+        if self.make_web is None:
+            raise SettingsError(
+                f"there is no web server at the far end of {self.label}",
+                found=f"it is {self.server}",
+                remedy="request a URL from the client instead: pair.client.curl(url)",
+            )
+        return self.make_web()
 
     @property
     def baseline(self) -> Pair:
@@ -304,6 +322,27 @@ class Pair:
         """
         wanted = options_of(Iperf3Options, Iperf3Keywords, options, server=self.server.address)
         return self.sampler.sample(Iperf3(), self, wanted).result
+
+    def curl(self, path: str = "/", **options: Unpack[CurlKeywords]) -> CurlSamples:
+        """Request a path of a web server beside the server, pod to pod: no Service, no NAT.
+
+        Args:
+            path: what to request.
+            options: as for :meth:`Endpoint.curl`.
+
+        Raises:
+            CurlError: curl gave nothing that can be used.
+            PathError: the traffic did not take the path that the mode promises.
+            SettingsError: the server is no pod, or curl cannot take an option.
+        """
+        web = self.web
+        wanted = options_of(CurlOptions, CurlKeywords, options, url=web.url_of(path))
+        return self.sampler.sample(Curl(), web, wanted).result
+
+    def url_of(self, path: str) -> str:
+        """Return the URL of a path of the server, which serves HTTP."""
+        host = self.server.address
+        return f"http://{f'[{host}]' if ':' in host else host}:{WEB_PORT}/{path.lstrip('/')}"
 
     def ping(self, **options: Unpack[PingKeywords]) -> PingResult:
         """Ping the server's address from the client: round-trip times of the idle path, and loss.
@@ -385,9 +424,49 @@ class UrlPair:
         way = getattr(self.url, "way", None)
         return f"{self.client.kind}-{way or urlsplit(self.url).netloc.rpartition('@')[2]}"
 
+    @property
+    def mode(self) -> CalicoMode | None:
+        """The Calico mode, where both the client and the only pod behind are in it.
+
+        Nodes and whatever is outside reach a Service by address translation on the way, and so do
+        pods that kube-proxy masquerades: their replies go to a node's address.
+        """
+        in_it = self._served_in == str(self.client.mode) and not self._masqueraded
+        return self.client.mode if in_it else None
+
+    @property
+    def pods_in(self) -> str:
+        """In what mode the pods of either end are, where that is not the mode of the way."""
+        if self.mode is not None:
+            return ""
+        client = f"client in {self.client.mode}" if self.client.mode is not None else ""
+        served = f"served in {self._served_in}" if self._served_in else ""
+        return ", ".join(filter(None, (client, served)))
+
+    @property
+    def _served_in(self) -> str:
+        return getattr(self.url, "served_in", "")
+
+    @property
+    def behind(self) -> Pair | None:
+        """The client and the pod that answers, where both are in one mode; else None."""
+        pod: Pod | None = getattr(self.url, "replica", None)
+        if pod is None or self.mode is None:
+            return None
+        found = Pair(
+            client=self.client,
+            server=replace(self.client, name=pod.name, node=pod.node, address=pod.address),
+            scene=self.scene,
+            placement="",
+            mode=self.mode,
+            sampler=self.client.sampler,
+            make_baseline=lambda: found,
+        )
+        return found
+
     def facts(self) -> dict[str, Any]:
         """Return what a sample's record says of the two ends."""
-        mode = self.client.mode
+        mode = self.mode
         return {
             "label": self.label,
             "scene": self.scene,
@@ -396,5 +475,6 @@ class UrlPair:
             "client": self.client.facts(),
             "server": None,
             "url": self.url,
+            "pods_in": self.pods_in or None,
             "distorted_by": [*self.distorted_by, *self._masqueraded],
         }

@@ -19,6 +19,7 @@ from pytest_k8snet.measure.endpoints import Endpoint, Pair, Sample, UrlPair
 from pytest_k8snet.measure.guards import Guard
 from pytest_k8snet.measure.hints import MachineOf, hints
 from pytest_k8snet.measure.sampler import Observer
+from pytest_k8snet.tools import variant_of
 from pytest_k8snet.tools.curl import Curl, CurlOptions, CurlSamples, ScheduledKeywords
 from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Options
 from pytest_k8snet.tools.iperf3_result import Iperf3Result
@@ -50,6 +51,8 @@ CONNECTIONS = 100
 MOST_MISSED = 0.05
 
 
+#: Why a ping has none of it.
+_PINGS = 'pings have a round-trip time alone, rtt; latency(pair, "/") sends requests'
 #: What is timed of a request.
 _PHASES = ("dns", "connect", "tls", "first_byte", "total")
 
@@ -217,6 +220,16 @@ class LatencyGate:
     def __call__(
         self,
         client: Pair,
+        url: str,
+        *,
+        plan: Plan | str | None = None,
+        **options: Unpack[ScheduledKeywords],
+    ) -> Latency: ...
+
+    @overload
+    def __call__(
+        self,
+        client: Pair,
         *,
         plan: Plan | str | None = None,
         **options: Unpack[EchoKeywords],
@@ -235,12 +248,13 @@ class LatencyGate:
         To a URL, requests start on a fixed, jittered schedule, whatever became of those before,
         each by its own curl process on a fresh connection: ``dns``, ``connect``, ``tls``,
         ``first_byte`` and ``total`` can be compared. Between the ends of a pair it is ping, at
-        the plan's rate: ``rtt`` can be. What gets no complete answer in time, or none that is
+        the plan's rate: ``rtt`` can be; given a path, requests to a web server beside the pair's
+        server, pod to pod. What gets no complete answer in time, or none that is
         accepted, exceeds every limit.
 
         Args:
             client: from where; or a pair, from its client to its server.
-            url: what to request.
+            url: what to request; for a pair a path, such as ``"/"``.
             plan: instead of the run's: a plan, or changes to it such as ``"requests=600"``.
             options: ``max_time_seconds`` (2), after which a request counts as unanswered, and of
                 each request, as :class:`~pytest_k8snet.tools.curl.CurlOptions` has them:
@@ -252,7 +266,7 @@ class LatencyGate:
             SettingsError: options that curl or ping cannot take, or a plan that cannot work.
         """
         terms = self._gates.terms(plan)
-        if isinstance(client, Pair):
+        if isinstance(client, Pair) and url is None:
             _refuse_distorted(client)
             return Latency(_round_trips(client, terms.plan, options), terms)
         if url is None:
@@ -260,9 +274,14 @@ class LatencyGate:
                 f"latency of {client} needs a URL to request",
                 remedy="write latency(pod, web_service.cluster_ip_url), or give a pair",
             )
-        pair = UrlPair(client=client, url=url)
+        pair: Pair | UrlPair
+        if isinstance(client, Pair):
+            pair = client.web
+            url = pair.url_of(url)
+        else:
+            pair = UrlPair(client=client, url=url)
         _refuse_distorted(pair)
-        return Latency(_requests(pair, terms.plan, options), terms)
+        return Latency(_requests(pair, url, terms.plan, options), terms)
 
 
 class ConnectionsGate:
@@ -299,7 +318,7 @@ class ConnectionsGate:
         terms = self._gates.terms(plan)
         pair = UrlPair(client=client, url=url)
         _refuse_distorted(pair)
-        wanted = replace(_request(pair, options), requests=CONNECTIONS)
+        wanted = replace(_request(url, options), requests=CONNECTIONS)
         arm = _arm(
             pair,
             Curl(),
@@ -322,19 +341,19 @@ def _refuse_distorted(pair: Pair | UrlPair) -> None:
         )
 
 
-def _request(pair: UrlPair, options: Mapping[str, Any]) -> CurlOptions:
+def _request(url: str, options: Mapping[str, Any]) -> CurlOptions:
     """What to ask a URL for, and how long to wait."""
     return options_of(
         CurlOptions,
         ScheduledKeywords,
         {"max_time_seconds": REQUEST_SECONDS, **options},
-        url=pair.url,
+        url=url,
     )
 
 
-def _requests(pair: UrlPair, plan: Plan, options: Mapping[str, Any]) -> Arm:
+def _requests(pair: Pair | UrlPair, url: str, plan: Plan, options: Mapping[str, Any]) -> Arm:
     """Requests on a schedule, as an arm of a gate."""
-    request = _request(pair, options)
+    request = _request(url, options)
     # Refuses a rate that could swamp the client, before anything is measured.
     schedule = Schedule.jittered(request, plan.requests_per_second, seed=0)
     return _arm(
@@ -371,7 +390,7 @@ def _round_trips(pair: Pair, plan: Plan, options: Mapping[str, Any]) -> Arm:
         pair,
         Ping(),
         wanted,
-        lacks=dict.fromkeys(_PHASES, "pings have a round-trip time alone, rtt"),
+        lacks=dict.fromkeys(_PHASES, _PINGS),
         take=lambda turn: _ping_turn(pair, wanted, turn, plan),
         describe=_describe_pings,
         longest_seconds=float(wanted.wait_seconds),
@@ -403,6 +422,7 @@ def _bandwidth_turn(
         beside=tuple(str(one.record.get("id", "")) for one in samples if one is not slower),
         discard=discard,
         hit=hit,
+        proof=_proof(*samples),
         alike={"congestion control": slower.result.sender_congestion or "unknown"},
         near=_segment_size(pair, slower.result),
         detail=slower,
@@ -422,6 +442,13 @@ def _flow_figures(result: Iperf3Result) -> dict[str, tuple[float]]:
     return {name: (float(value),) for name, value in named.items() if value is not None}
 
 
+def _proof(*samples: Sample[Any]) -> str:
+    """Return the worst state of the samples' proofs of path."""
+    states = {str((sample.record.get("path") or {}).get("state", "")) for sample in samples}
+    worst = ("contradicted", "missing", "not applicable", "proven")
+    return next((state for state in worst if state in states), "")
+
+
 def _segment_size(pair: Pair, result: Iperf3Result) -> dict[str, tuple[int, int]]:
     """Return the connection's MSS, and how far the other arm's may lie from it.
 
@@ -436,7 +463,7 @@ def _segment_size(pair: Pair, result: Iperf3Result) -> dict[str, tuple[int, int]
 
 
 def _latency_turn(
-    pair: UrlPair, request: CurlOptions, turn: SampleRequest, plan: Plan
+    pair: Pair | UrlPair, request: CurlOptions, turn: SampleRequest, plan: Plan
 ) -> Observation:
     wanted = Schedule.jittered(
         replace(request, requests=turn.requests), turn.requests_per_second, seed=turn.seed
@@ -465,6 +492,7 @@ def _latency_turn(
         sample_id=str(sample.record.get("id", "")),
         discard=cause,
         hit=hit,
+        proof=_proof(sample),
         detail=sample,
     )
 
@@ -483,6 +511,7 @@ def _connections_turn(
         sample_id=str(sample.record.get("id", "")),
         discard=cause,
         hit=hit,
+        proof=_proof(sample),
         detail=sample,
     )
 
@@ -500,6 +529,7 @@ def _ping_turn(pair: Pair, wanted: PingOptions, turn: SampleRequest, plan: Plan)
         sample_id=str(sample.record.get("id", "")),
         discard=cause,
         hit=hit,
+        proof=_proof(sample),
         detail=sample,
     )
 
@@ -579,7 +609,7 @@ def _arm(
 ) -> Arm:
     """Return an arm that is identified as its samples are, by what other runs have as well."""
     facts = pair.facts()
-    variant = tool.variant(tool.argv(options))
+    variant = variant_of({**facts, "tool": tool.name, "command": tool.argv(options)})
     if slower_direction:
         variant = ", ".join(filter(None, (variant, "slower direction")))
     beside = "cross-subnet" if facts["placement"] == "cross-subnet" else ""

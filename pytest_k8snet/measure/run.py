@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import socket
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from types import FrameType
 from typing import Self, TypeAlias
@@ -36,6 +37,7 @@ from pytest_k8snet.cluster.services import (
     begin_web_service,
     existing_web_service,
     make_web_service,
+    serve_from,
 )
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import (
@@ -408,13 +410,45 @@ class Run:
             mode=known,
             sampler=self.sampler,
             make_baseline=partial(self.node_pair, known, nodes),
+            make_web=(
+                partial(self._web_pair, client, server, known) if server.kind == "pod" else None
+            ),
         )
 
     # -- Services -----------------------------------------------------------------------------
 
+    def web(self, mode: Mode | None = None, node: str | None = None) -> WebService:
+        """Return the HTTP target of ``curl``.
+
+        Args:
+            mode: in whose pool the pod behind it has its address; entered first. None makes three
+                replicas, anywhere, unless a node is named.
+            node: where the pod runs; with a mode the server's node, so that the wire lies between,
+                unless named.
+
+        Returns:
+            A Service of the run's own, or that of ``--k8snet-service``, which is as it is.
+
+        Raises:
+            CalicoError: the mode cannot be had, or did not come into effect.
+            NodesError: there is no usable node of that name.
+            ClusterError: its pods did not start, or the existing Service cannot be used.
+        """
+        if self.spec.service is not None or (mode is None and node is None):
+            return self.web_service
+        known = _known(mode)
+        pool = self.enter(known).name if known is not None else None
+        wanted = self._node_named(node) if node else self.server_node
+        self._observer.started(f"web service on {wanted.name}", 3.0)
+        try:
+            request = self._web_request(wanted, pool, known)
+            return serve_from(self._workspace, request, served_in=str(known or ""))
+        finally:
+            self._observer.finished()
+
     @cached_property
     def web_service(self) -> WebService:
-        """The HTTP target of ``curl``: a Service of the run's own, or ``--k8snet-service``."""
+        """The HTTP target of no mode: a Service of the run's own, or ``--k8snet-service``."""
         if self.spec.service is not None:
             return existing_web_service(self.api, self.spec.service)
         self._observer.started("web service of three replicas", 3.0)
@@ -422,6 +456,18 @@ class Run:
             return make_web_service(self._workspace)
         finally:
             self._observer.finished()
+
+    def _web_request(self, node: Node, pool: str | None, mode: CalicoMode | None) -> PodRequest:
+        # The role selects the pod for its Service, which is no other mode's nor node's.
+        told_apart = hashlib.sha256(f"{mode} {pool} {node.name}".encode()).hexdigest()[:8]
+        return replace(self._pod_request(f"web-{told_apart}", node, pool), serves_http=True)
+
+    def _web_pair(self, client: Endpoint, server: Endpoint, mode: CalicoMode | None) -> Pair:
+        """Return a pair of the same client and a web server beside the server, in its pool."""
+        request = self._web_request(self._node_named(server.node), server.pool, mode)
+        (pod,) = self._workspace.ensure_pods([request])
+        web = self._pod_endpoint(pod, server.pool, mode)
+        return self._pair(f"{client.kind}-pod", client, web, mode)
 
     # -- What the gates ask -------------------------------------------------------------------
 

@@ -115,10 +115,11 @@ class Sampler:
             if isinstance(tool, ServedTool):
                 with _during(f"starting the {tool.name} server of {pair.label}", pair.server):
                     options = tool.at_port(options, self._start_server(tool, pair.server))
-            if self.prover is not None:
-                watch = self.prover.watch(pair, self.probe)
         else:
             self._await_answers(pair)
+        between = pair if isinstance(pair, Pair) else pair.behind
+        if self.prover is not None and between is not None:
+            watch = self.prover.watch(between, self.probe)
         argv = tool.argv(options)
         about = {"tool": tool.name, **pair.facts(), "command": list(argv), "warmup": warmup}
         self._observer.started(text, tool.usual_seconds(options))
@@ -133,14 +134,21 @@ class Sampler:
             self._observer.finished()
         measured, payload = tool.measured(result), tool.payload(result)
         proof = watch.judge(payload) if watch is not None and payload is not None else None
+        path = proof.to_record() if proof is not None else self._without_proof(pair, between)
+        error = proof.text if proof is not None and proof.state == "contradicted" else None
+        if error is not None and isinstance(pair, UrlPair):
+            # Address translation led packets another way: no error of the cluster's, but no
+            # figure of the mode either.
+            path, error, proof = {**path, **_translated(error)}, None, None
+            about |= {"mode": None, "pods_in": f"pods in {pair.mode}"}
         record = self._observer.record(
             "sample",
             **about,
             **measured.to_record(done.seconds),
             started=started,
-            path=proof.to_record() if proof is not None else None,
+            path=path or None,
             raw=done.stdout,
-            error=proof.text if proof is not None and proof.state == "contradicted" else None,
+            error=error,
         )
         if proof is not None:
             with _during(text):
@@ -158,6 +166,15 @@ class Sampler:
         finally:
             self._observer.finished()
         self._answering.add(key)
+
+    def _without_proof(self, pair: Pair | UrlPair, between: Pair | None) -> dict[str, Any]:
+        """Return what a record says of a path that nobody has looked at."""
+        if self.prover is None:
+            return {}
+        if between is not None:
+            return {"state": "missing", "text": "nothing was answered that could be followed"}
+        reason = "which way its packets take is up to what lies between"
+        return {"state": "not applicable", "text": f"no mode is claimed for {pair.label}: {reason}"}
 
     def probe(self, pair: Pair, listen: Callable[[int], None] | None = None) -> str | None:
         """Send TCP payload between the ends of a pair; returns what went wrong, or None.
@@ -202,6 +219,14 @@ class Sampler:
             else:
                 return port
         raise AssertionError("unreachable")
+
+
+def _translated(text: str) -> dict[str, str]:
+    """Return the state of a path on which a Service's address translation led packets astray."""
+    return {
+        "state": "missing",
+        "text": f"address translation led packets another way than the mode's: {text}",
+    }
 
 
 def _output(done: Completed) -> Output:

@@ -109,16 +109,13 @@ def key_of(record: Mapping[str, Any]) -> Key:
 
     Baseline records hold no command line; they name the variant, since they are of all samples.
     """
-    tool, variant = words(record.get("tool")), record.get("variant")
-    if variant is None:
-        command = record.get("command")
-        variant = variant_of(tool, command if isinstance(command, list) else ())
+    variant = record.get("variant")
     return Key(
         scene=words(record.get("scene")),
         placement=words(record.get("placement")),
         mode=words(record.get("mode")),
-        tool=tool,
-        variant=words(variant),
+        tool=words(record.get("tool")),
+        variant=variant_of(record) if variant is None else words(variant),
     )
 
 
@@ -175,12 +172,23 @@ def worst_state(states: Iterable[State]) -> State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathCounts:
-    """How many samples' paths were proven, contradicted, or have no proof."""
+    """How many samples' paths were proven, contradicted, or have no proof; every sample is one.
+
+    Attributes:
+        missing: a path is claimed, and nobody could look, or the tool does not tell.
+        not_applicable: no path is claimed: address translation, or what lies outside, decides it.
+    """
 
     proven: int = 0
     contradicted: int = 0
     missing: int = 0
+    not_applicable: int = 0
     text: str = ""
+
+    @property
+    def total(self) -> int:
+        """Return how many samples there are."""
+        return self.proven + self.contradicted + self.missing + self.not_applicable
 
     @property
     def state(self) -> str:

@@ -480,10 +480,9 @@ def distorted_text(summary: Summary) -> str:
 def path_text(summary: Summary) -> str:
     """Return how many figures are proven to have taken the path that their mode promises."""
     tally = summary.path
-    total = tally.proven + tally.contradicted + tally.missing
-    if not total:
+    if tally.total == tally.not_applicable:
         return "no sample crossed a path that could be proven"
-    parts = [f"proven for {tally.proven:,} of {counted(total, 'sample')}"]
+    parts = [f"proven for {tally.proven:,} of {counted(tally.total, 'sample')}"]
     if tally.contradicted:
         # One disagreement here; the sample's own error has them all.
         first, *others = tally.text.splitlines() or [""]
@@ -491,4 +490,6 @@ def path_text(summary: Summary) -> str:
         parts.append(f"CONTRADICTED for {tally.contradicted:,}: {first}{more}")
     if tally.missing:
         parts.append(f"missing for {tally.missing:,}")
+    if tally.not_applicable:
+        parts.append(f"not applicable for {tally.not_applicable:,}")
     return "; ".join(parts)

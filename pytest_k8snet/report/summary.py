@@ -338,20 +338,29 @@ def _meshes(samples: Sequence[Record], source: str) -> tuple[Mesh, ...]:
 
 
 def path_counts(samples: Iterable[Record]) -> PathCounts:
-    """Count the path proofs; a sample to a URL crosses no single path and has none."""
-    counts = {"proven": 0, "contradicted": 0, "missing": 0}
+    """Count the path proofs of every sample that has a figure, or whose proof is why it has none.
+
+    A sample to a URL claims no path, unless its record says otherwise.
+    """
+    counts = {"proven": 0, "contradicted": 0, "missing": 0, "not applicable": 0}
     texts: dict[str, str] = {}
     for sample in samples:
         path = mapping(sample.get("path"))
-        without = sample.get("error") or not mapping(sample.get("server"))
-        if sample.get("warmup") or (without and not path):
+        if sample.get("warmup") or (sample.get("error") and not path):
             continue
         state = words(path.get("state"))
-        state = state if state in counts else "missing"
+        if state not in counts:
+            state = "missing" if mapping(sample.get("server")) else "not applicable"
         counts[state] += 1
         texts.setdefault(state, words(path.get("text")))
-    worst = next((state for state in ("contradicted", "missing", "proven") if counts[state]), "")
-    return PathCounts(**counts, text=texts.get(worst, ""))
+    worst = next((state for state in counts if counts[state] and state != "proven"), "proven")
+    return PathCounts(
+        proven=counts["proven"],
+        contradicted=counts["contradicted"],
+        missing=counts["missing"],
+        not_applicable=counts["not applicable"],
+        text=texts.get(worst, ""),
+    )
 
 
 # -- Verdicts: states come as recorded, nothing is decided here -----------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +17,14 @@ TOOLS: Mapping[str, Tool[Any, Any]] = MappingProxyType(
 )
 
 
-def variant_of(tool: str, command: Iterable[object]) -> str:
-    """Return what a command line says of its figures' kind; empty for a tool that is not known."""
-    known = TOOLS.get(tool)
-    return known.variant([str(word) for word in command]) if known is not None else ""
+def variant_of(sample: Mapping[str, Any]) -> str:
+    """Return what makes the figures of a sample others than its tool's usual ones.
+
+    Args:
+        sample: its record, or what of it is known before it is taken: ``tool``, ``command``, and
+            ``pods_in`` where its way is in no mode, but its pods are.
+    """
+    tool, command = TOOLS.get(str(sample.get("tool"))), sample.get("command")
+    words = [str(word) for word in command] if isinstance(command, list | tuple) else []
+    pods_in = str(sample.get("pods_in") or "")
+    return ", ".join(filter(None, (tool.variant(words) if tool is not None else "", pods_in)))

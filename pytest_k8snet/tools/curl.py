@@ -30,7 +30,7 @@ from pytest_k8snet.tools.curl_errors import (
     not_curl,
 )
 from pytest_k8snet.tools.distribution import Distribution, NoValue
-from pytest_k8snet.tools.tool import Column, Measured, Options, Output, Result, Tool
+from pytest_k8snet.tools.tool import Column, Measured, Options, Output, Payload, Result, Tool
 from pytest_k8snet.units import Ratio, Seconds
 
 #: Beyond this the output grows past what an exec stream should carry (1 to 4 KB a line).
@@ -641,6 +641,16 @@ class Curl(CurlTool[CurlOptions, CurlSamples]):
     def measured(self, result: CurlSamples) -> Measured:
         """Return counts and statistics, and every request's times."""
         return Measured(figures=result.figures(), distribution=result.distribution())
+
+    def payload(self, result: CurlSamples) -> Payload | None:
+        """Return the bodies of the answers; None where there was none."""
+        return payload_of(result)
+
+
+def payload_of(samples: CurlSamples) -> Payload | None:
+    """Return the bodies of all answers; None where nothing was answered."""
+    answered = samples.succeeded
+    return Payload(to_client_bytes=sum(one.size_bytes for one in answered)) if answered else None
 
 
 def parse(

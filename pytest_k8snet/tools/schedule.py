@@ -24,11 +24,12 @@ from pytest_k8snet.tools.curl import (
     CurlRequest,
     CurlSamples,
     CurlTool,
+    payload_of,
     read_request,
     request_words,
 )
 from pytest_k8snet.tools.curl_errors import BAD_URL_EXITS, Trouble, not_curl
-from pytest_k8snet.tools.tool import Measured, Output
+from pytest_k8snet.tools.tool import Measured, Output, Payload
 from pytest_k8snet.units import Seconds
 
 #: A slot that starts later than this was missed: the client had no CPU for it at its time.
@@ -283,6 +284,10 @@ class ScheduledCurl(CurlTool[Schedule, ScheduledSamples]):
         made = result.samples()
         kept = {"missed": result.missed, "latest_start_seconds": float(result.latest)}
         return Measured(figures={**made.figures(), **kept}, distribution=made.distribution())
+
+    def payload(self, result: ScheduledSamples) -> Payload | None:
+        """Return that something was answered; of what size is not told here."""
+        return payload_of(result.samples())
 
 
 def _request(words: Sequence[str], code: int, options: CurlOptions) -> CurlRequest | None:

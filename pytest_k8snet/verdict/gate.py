@@ -36,6 +36,7 @@ from pytest_k8snet.verdict.verdict import (
     claim_text,
     conclude,
     figure_text,
+    lacks_proof,
     limit_text,
 )
 
@@ -661,6 +662,8 @@ def settle(claim: Claim, sampling: Sampling, judging: Judging) -> Verdict:
     while True:
         rounds = values(sampling.rounds, question.figure)
         evidence = _evidence(sampling, rounds, stopped)
+        # More samples would be without proof as well.
+        stopped = stopped or lacks_proof(claim, evidence, plan)
         if before is not None:
             evidence = continued(before.evidence, evidence)
         verdict = conclude(claim, evidence, plan)
@@ -736,6 +739,7 @@ def _evidence(sampling: Sampling, rounds: tuple[Round, ...], stopped: str) -> Ev
         labels=tuple(arm.label for arm in sampling.arms),
         notes=tuple(arm.describe(taken) if arm.describe else "" for arm, taken in pairs),
         times=tuple(sampling.times),
+        proofs=tuple(tuple(one.proof for one in taken) for taken in sampling.rounds),
         hits=tuple(
             Hit(round=number, label=arm.label, cause=one.hit)
             for number, taken in enumerate(sampling.rounds)

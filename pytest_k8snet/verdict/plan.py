@@ -51,6 +51,8 @@ class Plan:
         most_steal: share of CPU time that the hypervisor may take from a client or server during a
             sample that counts.
         least_idle: share of its node's CPU time that must be idle just before a sample that counts.
+        require_proof: whether samples whose path is not proven keep a gate from being decided:
+            ``mode`` where a mode is claimed, ``yes`` always, ``no`` never; said it is anyway.
         monitor: report the verdict, but let nothing fail.
     """
 
@@ -69,6 +71,7 @@ class Plan:
     requests_per_second: float = 20.0
     most_steal: float = 0.10
     least_idle: float = 0.20
+    require_proof: str = "mode"
     monitor: bool = False
 
     def __post_init__(self) -> None:
@@ -107,6 +110,7 @@ class Plan:
             ("warmup_pairs", self.warmup_pairs >= 0, "0 or more"),
             ("requests", requests is None or requests >= 1, "1 or more"),
             ("most_steal", 0 <= self.most_steal <= 1, "from 0 to 1"),
+            ("require_proof", self.require_proof in _PROOF, "mode, yes or no"),
             ("least_idle", 0 <= self.least_idle <= 1, "from 0 to 1"),
             ("requests_per_second", 0 < self.requests_per_second <= 1000, "above 0, at most 1000"),
         )
@@ -120,9 +124,9 @@ class Plan:
     def parse(cls, text: str, base: Plan | None = None) -> Plan:
         """Read ``last=12 seconds=3, budget=10min``: names and values, over those of ``base``.
 
-        ``omit``, ``budget``, ``span``, ``spell``, ``between``, ``warmup``, ``rate``, ``steal`` and
-        ``idle`` may stand for the long names. ``spell`` brings the pairs that it needs with it,
-        where the text names none.
+        ``omit``, ``budget``, ``span``, ``spell``, ``between``, ``warmup``, ``rate``, ``steal``,
+        ``idle`` and ``proof`` may stand for the long names. ``spell`` brings the pairs that it
+        needs with it, where the text names none.
 
         Raises:
             SettingsError: an unknown name, a value that cannot be read, or no workable plan.
@@ -198,6 +202,8 @@ class Plan:
             text += f", nodes {self.least_idle:.0%} idle before a sample"
         if self.most_steal != type(self)().most_steal:
             text += f", {self.most_steal:.0%} stolen at most"
+        if self.require_proof != type(self)().require_proof:
+            text += f", path to be proven: {self.require_proof}"
         return text + (", monitored only" if self.monitor else "")
 
 
@@ -208,6 +214,9 @@ def written(record: Mapping[str, Any]) -> str:
 
 def _names() -> list[str]:
     return [_LONG.get(name, name) for name in _READERS]
+
+
+_PROOF = ("mode", "yes", "no")
 
 
 def _optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -244,6 +253,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "requests_per_second": float,
     "most_steal": float,
     "least_idle": float,
+    "require_proof": str,
     "monitor": _yes_or_no,
 }
 _SHORT = {
@@ -256,5 +266,6 @@ _SHORT = {
     "rate": "requests_per_second",
     "steal": "most_steal",
     "idle": "least_idle",
+    "proof": "require_proof",
 }
 _LONG = {name: short for short, name in _SHORT.items()}

@@ -86,6 +86,7 @@ def continued(before: Evidence, now: Evidence) -> Evidence:
         samples=before.samples + now.samples,
         discards=before.discards + now.discards,
         times=before.times + tuple((begin + start, begin + end) for start, end in now.times),
+        proofs=before.proofs + now.proofs,
         hits=before.hits + tuple(replace(hit, round=hit.round + rounds) for hit in now.hits),
         notes=tuple(
             "; then ".join(filter(None, both)) for both in zip(before.notes, now.notes, strict=True)

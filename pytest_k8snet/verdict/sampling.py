@@ -94,6 +94,8 @@ class Observation:
         alike: circumstances, by name, that must be the same in both arms of a pair.
         near: figures of circumstances, by name, each with how far the arms' may lie apart; where
             the arms allow for different distances, the larger one counts.
+        proof: the state of the proof of its path: proven, missing, contradicted or not applicable;
+            empty where there was no cluster to ask.
         detail: the measurer's own sample, for :attr:`Arm.describe` and the hints.
     """
 
@@ -104,6 +106,7 @@ class Observation:
     hit: str = ""
     alike: Mapping[str, str] = field(default_factory=dict)
     near: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    proof: str = ""
     detail: object = None
 
 

@@ -70,6 +70,7 @@ class Evidence:
         hints: known causes that the samples or facts point to.
         times: when each round began and ended, in seconds since the first.
         hits: what took CPU time from one arm of rounds that count.
+        proofs: the state of each sample's proof of path, parallel to ``rounds``.
     """
 
     rounds: tuple[Round, ...]
@@ -82,6 +83,12 @@ class Evidence:
     hints: tuple[str, ...] = ()
     times: tuple[tuple[float, float], ...] = ()
     hits: tuple[Hit, ...] = ()
+    proofs: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def unproven(self) -> int:
+        """How many of the samples that count have no proof of the path that they claim."""
+        return sum(state in ("missing", "contradicted") for each in self.proofs for state in each)
 
     @property
     def watched_seconds(self) -> float:
@@ -211,6 +218,8 @@ def _with_spells(unseen: str, evidence: Evidence) -> str:
 
 def _doubt(claim: Claim, evidence: Evidence, plan: Plan, finding: Finding | None) -> str:
     """Return why nothing is decided yet, or nothing."""
+    if unproven := lacks_proof(claim, evidence, plan):
+        return unproven
     if finding is None:
         return "nothing was measured up to the plan's first look"
     if finding.doubt:
@@ -228,6 +237,22 @@ def _doubt(claim: Claim, evidence: Evidence, plan: Plan, finding: Finding | None
     if too_many_discards(evidence.discards, len(evidence.rounds)):
         return "more than a quarter of the rounds had to be discarded"
     return _decided_by_hits(claim, evidence, plan, finding)
+
+
+def lacks_proof(claim: Claim, evidence: Evidence, plan: Plan) -> str:
+    """Say that samples' paths are not proven, where that is required, or nothing."""
+    required = plan.require_proof == "yes" or (plan.require_proof == "mode" and claim.mode)
+    if not required or not evidence.unproven:
+        return ""
+    return (
+        f"{_unproven_text(evidence)}, and the claim is on {claim.mode or 'a path'} "
+        "(require_proof=no in the plan judges it all the same)"
+    )
+
+
+def _unproven_text(evidence: Evidence) -> str:
+    count = sum(len(each) for each in evidence.proofs)
+    return f"the path is not proven for {evidence.unproven} of {count} samples"
 
 
 def _decided_by_hits(claim: Claim, evidence: Evidence, plan: Plan, finding: Finding) -> str:
@@ -306,6 +331,7 @@ def judge(record: Mapping[str, Any], *, limit: float | None = None) -> Verdict:
                 Hit(round=number, label=label, cause=cause)
                 for number, label, cause in record.get("hits", ())
             ),
+            proofs=tuple(tuple(each) for each in record.get("proofs", ())),
         )
         plan = Plan.from_record(record["plan"])
     except (KeyError, TypeError, ValueError) as error:
@@ -358,6 +384,7 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         "watched_seconds": round(evidence.watched_seconds, 2) if evidence.times else None,
         "times": [list(one) for one in evidence.times],
         "hits": [[one.round, one.label, one.cause] for one in evidence.hits],
+        "proofs": [list(each) for each in evidence.proofs],
         "reason": verdict.reason,
         "stopped": evidence.stopped,
         "discarded": [
@@ -461,6 +488,8 @@ def explain(verdict: Verdict) -> str:
         lines += verdict.finding.warnings
         if verdict.found == "pass" and verdict.finding.unseen:
             lines.append(verdict.finding.unseen)
+    if evidence.unproven and "the path is not proven" not in verdict.reason:
+        lines.append(_unproven_text(evidence))
     lines += _hit_lines(verdict)
     lines += _discard_lines(verdict)
     lines += evidence.hints

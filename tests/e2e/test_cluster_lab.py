@@ -16,7 +16,7 @@ from pytest_k8snet.cluster import workspace as workspace_module
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.cluster.pods import PodRequest, PodSettings, selector, wait_ready
-from pytest_k8snet.cluster.services import existing_web_service, make_web_service
+from pytest_k8snet.cluster.services import existing_web_service, make_web_service, serve_from
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import NotFoundError, PodError
 from pytest_k8snet.lab import LabProcess
@@ -217,18 +217,18 @@ def test_a_web_service_answers_on_every_way_in(
 def test_a_web_service_in_a_pool_stands_beside_that_of_the_cluster(
     api: Api, workspace: Workspace, pool: str
 ) -> None:
-    own = make_web_service(workspace, replicas=2, pool=pool)
+    request = PodRequest(role="web-own", node="node2", pool=pool, serves_http=True)
+    own = serve_from(workspace, request, served_in="IPIP-Always")
     other = make_web_service(workspace, replicas=1)
     assert own.name != other.name
     pods = f"{NAMESPACES}/{own.namespace}/pods"
-    for web, count, start in ((own, 2, "198.19.7."), (other, 1, "10.244.")):
-        addresses = [
-            replica["status"]["podIP"]
-            for replica in api.list(pods, labels=f"k8snet/role={web.name}")
-        ]
-        assert len(addresses) == count
-        assert all(address.startswith(start) for address in addresses)
-    assert make_web_service(workspace, replicas=2, pool=pool) == own
+    for web, start in ((own, "198.19.7."), (other, "10.244.")):
+        (replica,) = api.list(pods, labels=f"k8snet/role={web.name}")
+        assert replica["status"]["podIP"].startswith(start)
+    assert own.cluster_ip_url.replica is not None
+    assert (own.cluster_ip_url.replica.node, own.dns_url.served_in) == ("node2", "IPIP-Always")
+    assert (other.dns_url.replica, other.dns_url.served_in) == (None, "")
+    assert serve_from(workspace, request, served_in="IPIP-Always") == own
 
 
 # -- Nothing left behind ---------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 # wide: a busy machine gets less, but not half of what was asked for, and never much more.
 WAYS = """
 import pytest
-from pytest_k8snet import Mbit
+from pytest_k8snet import Mbit, second
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.errors import SettingsError
 
@@ -70,6 +70,27 @@ def test_ping(calico_mode, pod_pair):
     assert (result.sent, result.lost) == (100, 0)
     assert 0 < result.rtt.minimum <= result.rtt.median <= result.rtt.p95
 
+@pytest.mark.k8snet_modes("VXLAN-Always", "IPIP-Always")
+def test_requests(calico_mode, pod, node, pod_pair, same_node_pair, web_service, k8snet):
+    near = k8snet.web(calico_mode, node=pod.node)
+    for url in (web_service.cluster_ip_url, web_service.dns_url, near.cluster_ip_url):
+        assert not pod.curl(url, requests=3).failed
+    assert not node.curl(web_service.cluster_ip_url, requests=3).failed
+    # No Service: the way is that of the pair, and so is its proof.
+    for pair in (pod_pair, same_node_pair):
+        assert not pair.curl(requests=3).failed
+    behind = (web_service.dns_url.replica, near.dns_url.replica, pod_pair.web.server)
+    far = k8snet.server_node.name
+    assert [one.node for one in behind] == [far, pod.node, far]
+    own = k8snet.api.get(f"/apis/crd.projectcalico.org/v1/ippools/{pod.pool}")["spec"]["cidr"]
+    assert all(one.address.startswith(own.rpartition(".")[0]) for one in behind), (own, behind)
+    with pytest.raises(SettingsError, match="there is no web server at the far end of node-node"):
+        k8snet.node_pair().curl()
+
+def test_request_gate(calico_mode, pod_pair, latency):
+    plan = "requests=30 span=0 steal=1 idle=0"
+    assert latency(pod_pair, "/", plan=plan).connect.p50 <= 1 * second
+
 def test_ping_between_nodes(node_pair):
     assert node_pair.ping(count=3, interval_seconds=0.01).lost == 0
 
@@ -103,12 +124,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         check=False,
     )
     lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
-    samples = [record for record in map(json.loads, lines) if record["kind"] == "sample"]
-    return done.stdout + done.stderr, samples
+    records = [json.loads(line) for line in lines]
+    return done.stdout + done.stderr, [one for one in records if one["kind"] == "sample"]
 
 
 def test_every_way_gives_the_figures_that_were_asked_for(run: Run) -> None:
-    assert "14 passed" in run[0], run[0]
+    assert "17 passed" in run[0], run[0]
 
 
 def test_every_way_proves_the_path_of_both_directions(run: Run) -> None:
@@ -120,11 +141,31 @@ def test_every_way_proves_the_path_of_both_directions(run: Run) -> None:
         ("IPIP-Always", "same-subnet"): "ipip",
         ("IPIP-Always", "cross-subnet"): "ipip",
     }
-    assert len(run[1]) == 9 + 2 * 4
-    for sample in run[1]:
+    samples = [sample for sample in run[1] if sample["tool"] != "curl"]
+    assert len(samples) == 9 + 2 * 4
+    for sample in samples:
         assert sample["path"]["state"] == "proven", (sample["test"], sample["path"]["text"])
         expected = promised.get((sample["mode"], sample["placement"]), "vxlan")
         assert sample["path"]["expected"] == expected, sample["label"]
+
+
+def test_requests_are_proven_where_they_are_in_a_mode_and_not_labelled_where_not(run: Run) -> None:
+    tunnels = {"VXLAN-Always": "vxlan", "IPIP-Always": "ipip"}
+    found = [sample for sample in run[1] if "test_request" in sample["test"]]
+    assert len(found) >= 2 * 6 + 1
+    for sample in found:
+        name, path = sample["test"].partition("[")[2].rstrip("]"), sample["path"]
+        if sample["scene"] == "node-clusterip":
+            assert (sample["mode"], sample["pods_in"]) == (None, f"served in {name}")
+            assert path["state"] == "not applicable", path
+            continue
+        assert sample["mode"] == name
+        assert path["state"] == "proven", (sample["label"], path)
+        if sample["scene"] in ("pod-pod", "pod-dns"):
+            assert path["expected"] == tunnels[name]
+    crossed = {s["path"]["expected"] for s in found if s["scene"] == "pod-clusterip"}
+    assert crossed == {"vxlan", "ipip", "direct"}
+    assert "; not applicable for 2" in run[0]
 
 
 def test_encapsulation_costs_what_its_headers_take(run: Run) -> None:

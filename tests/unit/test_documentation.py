@@ -49,6 +49,7 @@ URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
 #: The plan's short names, as users write them.
 LONG_NAMES = {
     "omit": "omit_seconds",
+    "proof": "require_proof",
     "budget": "budget_seconds",
     "span": "span_seconds",
     "spell": "spell_seconds",
@@ -409,6 +410,7 @@ def test_the_plan_is_documented_with_its_defaults() -> None:
     words = {
         None: ("none", "drawn and recorded", "what the percentile needs", "what the gate needs"),
         False: ("no",),
+        "mode": ("mode",),
     }
     plan = asdict(Plan())
     assert {LONG_NAMES.get(short, short) for short in rows} == set(plan)

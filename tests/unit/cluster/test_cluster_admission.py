@@ -141,7 +141,7 @@ def test_what_a_user_sets_for_pods_is_on_all_of_them() -> None:
         node_labels={"pool": "net"},
     )
     pod = asked(settings)["spec"]
-    web = web_deployment("web", "x", "r", settings=settings, replicas=1, pool=None)
+    web = web_deployment("web", "x", "r", settings=settings, replicas=1)
     template = web["spec"]["template"]["spec"]
     for spec in (pod, template):
         assert spec["imagePullSecrets"] == [{"name": "registry"}]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -54,7 +53,7 @@ def test_a_pod_chooses_its_node_by_label_so_that_the_scheduler_speaks() -> None:
 def test_a_pod_may_serve_http_as_the_web_service_does_and_is_then_as_restricted() -> None:
     spec = manifest(PodRequest(role="web-x", node="n", serves_http=True))["spec"]
     (container,) = spec["containers"]
-    deployment = pods.web_deployment("web", "x", "r", settings=SETTINGS, replicas=1, pool=None)
+    deployment = pods.web_deployment("web", "x", "r", settings=SETTINGS, replicas=1)
     assert container == deployment["spec"]["template"]["spec"]["containers"][0]
     assert container["args"] == ["netexec", "--http-port=8080"]
     assert "command" not in container
@@ -124,22 +123,18 @@ def test_a_namespace_of_a_run_admits_host_network_pods() -> None:
 
 
 def test_the_web_service_selects_its_own_replicas() -> None:
-    deployment = pods.web_deployment("web", "x", "r", settings=SETTINGS, replicas=3, pool="special")
+    deployment = pods.web_deployment("web", "x", "r", settings=SETTINGS, replicas=3)
     service = pods.web_service("web", "x", "r")
     template = deployment["spec"]["template"]
     selected = service["spec"]["selector"]
     assert deployment["spec"]["selector"]["matchLabels"] == selected
     assert selected.items() <= template["metadata"]["labels"].items()
-    assert json.loads(template["metadata"]["annotations"]["cni.projectcalico.org/ipv4pools"]) == [
-        "special"
-    ]
     # Clusters may have Windows nodes, which do not run the image.
     assert template["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux"}
     (container,) = template["spec"]["containers"]
     assert container["args"] == ["netexec", "--http-port=8080"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert service["spec"]["type"] == "LoadBalancer"
-    assert pods.web_name("a") != pods.web_name("b")
 
 
 def pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:

@@ -371,7 +371,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_sent(
     assert observer.records == []
 
 
-def test_latency_of_a_pod_is_told_with_its_pools_mode(
+def test_latency_to_anywhere_is_told_with_the_mode_of_its_pod(
     node: Endpoint, url: str, observer: Notebook
 ) -> None:
     mode = CalicoMode.parse("IPIP-Always")
@@ -380,11 +380,13 @@ def test_latency_of_a_pod_is_told_with_its_pools_mode(
     verdict = latency.total.p50 <= 2 * second
     pod.curl(url, requests=1)
     node.curl(url, requests=1)
-    assert verdict.claim.mode == "IPIP-Always"
-    assert verdict.text.splitlines()[0].endswith("  (IPIP-Always, node1)")
-    *with_mode, without = [r["mode"] for r in observer.records if r["kind"] == "sample"]
-    assert set(with_mode) == {"IPIP-Always"}
-    assert without is None
+    # The URL leads no one knows where: only the pod is in the mode.
+    assert verdict.claim.mode is None
+    assert "(client in IPIP-Always)" in verdict.claim.subject
+    assert verdict.text.splitlines()[0].endswith("  (node1)")
+    *of_pod, of_node = [r["pods_in"] for r in observer.records if r["kind"] == "sample"]
+    assert set(of_pod) == {"client in IPIP-Always"}
+    assert of_node is None
 
 
 def limited_by_admission(pair: Pair) -> Pair:

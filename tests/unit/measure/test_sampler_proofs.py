@@ -11,8 +11,11 @@ import pytest
 from notebook import Notebook
 
 from pytest_k8snet import Mbit
+from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import PathProof
 from pytest_k8snet.cluster.exec import Completed
+from pytest_k8snet.cluster.pods import Pod
+from pytest_k8snet.cluster.services import ServiceUrl
 from pytest_k8snet.errors import PathError, ToolError
 from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair, UrlPair
 from pytest_k8snet.measure.sampler import Sampler
@@ -137,3 +140,70 @@ def test_a_refused_connection_names_what_may_have_kept_it(
         pair.iperf3(**SHORT)
     assert asked == [pair.client.name, pair.server.name]
     assert caught.value.found.endswith("NetworkPolicy tests/default-deny (Ingress)")
+
+
+@pytest.fixture
+def in_a_mode(node: Endpoint, url: str) -> tuple[Endpoint, ServiceUrl]:
+    """A pod in a mode, and a Service whose only pod is in it as well."""
+    mode = CalicoMode.IPIP_ALWAYS
+    replica = Pod(namespace="x", name="web", node="node1", address="127.0.0.1", host_network=False)
+    pod = replace(node, kind="pod", name="client", mode=mode, pool="own")
+    return pod, ServiceUrl(url, "clusterip", replica=replica, served_in=str(mode))
+
+
+def test_requests_to_the_only_pod_of_a_mode_are_proven(
+    in_a_mode: tuple[Endpoint, ServiceUrl], sampler: Sampler, observer: Notebook
+) -> None:
+    pod, service = in_a_mode
+    judge = judged_by(sampler, "proven", "ipip")
+    assert not pod.curl(service, requests=2).failed
+    (record,) = observer.records
+    assert (record["mode"], record["pods_in"]) == ("IPIP-Always", None)
+    assert (record["path"]["state"], judge.events) == ("proven", ["before", "after"])
+
+
+def test_requests_that_translation_led_elsewhere_are_not_labelled_as_the_mode(
+    in_a_mode: tuple[Endpoint, ServiceUrl], sampler: Sampler, observer: Notebook
+) -> None:
+    pod, service = in_a_mode
+    judged_by(sampler, "contradicted", "tunl0 of node1 received no packet")
+    assert not pod.curl(service, requests=2).failed
+    (record,) = observer.records
+    assert (record["mode"], record["pods_in"]) == (None, "pods in IPIP-Always")
+    assert (record["error"], record["path"]["state"]) == (None, "missing")
+    assert record["path"]["text"].endswith("than the mode's: tunl0 of node1 received no packet")
+
+
+def test_requests_whose_way_is_in_no_mode_say_what_their_pods_are_in(
+    in_a_mode: tuple[Endpoint, ServiceUrl],
+    node: Endpoint,
+    url: str,
+    sampler: Sampler,
+    observer: Notebook,
+) -> None:
+    pod, service = in_a_mode
+    judge = judged_by(sampler, "proven", "ipip")
+    other = replace(pod, mode=CalicoMode.NEVER)
+    hidden = replace(pod, masqueraded="kube-proxy masquerades it")
+    for client, target in ((node, service), (pod, url), (other, service), (node, url)):
+        client.curl(target, requests=1)
+    hidden.curl(service, requests=1)
+    assert [(one["mode"], one["pods_in"]) for one in observer.records] == [
+        (None, "served in IPIP-Always"),
+        (None, "client in IPIP-Always"),
+        (None, "client in Never, served in IPIP-Always"),
+        (None, None),
+        (None, "client in IPIP-Always, served in IPIP-Always"),
+    ]
+    assert {one["path"]["state"] for one in observer.records} == {"not applicable"}
+    assert judge.events == []
+
+
+def test_an_answer_that_never_came_proves_no_path(
+    in_a_mode: tuple[Endpoint, ServiceUrl], sampler: Sampler, observer: Notebook
+) -> None:
+    pod, service = in_a_mode
+    judged_by(sampler, "proven", "ipip")
+    busy = ServiceUrl(f"{service}busy", "dns", replica=service.replica, served_in=service.served_in)
+    assert pod.curl(busy, requests=2).failed
+    assert observer.records[0]["path"]["state"] == "missing"

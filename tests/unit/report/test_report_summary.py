@@ -300,6 +300,38 @@ def test_records_of_only_the_run_give_a_summary() -> None:
     assert summarise([]).outcome == "running"
 
 
+def test_every_sample_of_every_tool_is_in_the_count_of_proofs() -> None:
+    made = Study()
+    made.begin()
+    made.iperf3("t", "pod-pod", "Never")
+    made.iperf3("t", "pod-pod", "Never", path=None)
+    made.iperf3("t", "pod-pod", "Never", path={"state": "what", "text": "x"})
+    made.iperf3("t", "pod-pod", "Never", path="contradicted", error="tunl0 sent nothing")
+    made.iperf3("t", "pod-pod", "Never", warmup=True)
+    made.iperf3("t", "pod-pod", "Never", path=None, error="refused")
+    for state in ("proven", "missing", "not applicable", ""):
+        made.curl("t", "pod-dns")
+        made.records[-1]["path"] = {"state": state, "text": state} if state else None
+    found = summarise(made.records)
+    counts = found.path
+    assert (counts.proven, counts.contradicted, counts.missing) == (2, 1, 3)
+    assert (counts.not_applicable, counts.total) == (2, 8)
+    assert path_text(found).startswith("proven for 2 of 8 samples; CONTRADICTED for 1: ")
+    assert path_text(found).endswith("; missing for 3; not applicable for 2")
+    curl = next(tool for tool in found.tools if tool.name == "curl").measurements[0]
+    assert curl.path.state == "missing"
+
+
+def test_pods_of_a_mode_whose_way_is_in_none_have_a_figure_of_their_own() -> None:
+    made = Study()
+    made.begin()
+    for mode in ("Never", "VXLAN-Always"):
+        made.curl("t", "node-clusterip")
+        made.records[-1]["pods_in"] = f"served in {mode}"
+    rows = [one.key.text for one in measured_by(summarise(made.records), "curl")]
+    assert rows == ["node-clusterip (served in Never)", "node-clusterip (served in VXLAN-Always)"]
+
+
 def test_of_a_contradicted_path_the_first_disagreement_is_told() -> None:
     records = study()
     sample = next(one for one in records if one["kind"] == "sample" and one.get("path"))

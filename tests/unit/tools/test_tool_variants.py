@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from pytest_k8snet import Gbit, Mbit
-from pytest_k8snet.tools import TOOLS, variant_of
+from pytest_k8snet.tools import TOOLS
+from pytest_k8snet.tools import variant_of as variant_of_sample
 from pytest_k8snet.tools.curl import Curl, CurlOptions
 from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Options
 from pytest_k8snet.tools.ping import Ping, PingOptions
 from pytest_k8snet.tools.schedule import Schedule, ScheduledCurl
+
+
+def variant_of(tool: str, command: Sequence[Any]) -> str:
+    return variant_of_sample({"tool": tool, "command": list(command)})
+
+
+def test_pods_of_a_mode_whose_way_is_in_none_are_part_of_it() -> None:
+    sample = {"tool": "curl", "command": ["curl", "http://a/x"], "pods_in": "served in IPIP-Always"}
+    assert variant_of_sample(sample) == "/x, served in IPIP-Always"
+    assert variant_of_sample({"tool": "curl", "command": None}) == ""
+
 
 IPERF3: list[tuple[dict[str, Any], str]] = [
     ({}, ""),
