@@ -77,17 +77,18 @@ def test_a_gap_in_forwarding_is_what_the_switch_cost(folder: Path, api: Api) -> 
     with nothing_left(api), fault(api, felix_restart_gap="1"):
         output = finished(folder, *IN_PLACE, "--k8snet-modes=Never,VXLAN-Always", "-rs")
     # The lab's pool is in mode Never, but VXLAN is visited first: two switches, and one back.
-    assert "2 failed, 2 passed" in output, output
+    assert "1 failed, 3 passed" in output, output
     assert "put back  yes, all of it (1 object)" in output
     costs = {one["mode"]: one for one in switches(folder)}
-    for mode in ("VXLAN-Always", "Never"):
-        cost = costs[mode]
-        assert 0.7 <= cost["longest_gap_seconds"] <= 2.5
-        assert cost["lost"] >= 1
-        told = f"SwitchCost(entering {mode}: {cost['lost']} of {cost['requests']} requests lost, "
-        said = message(output, f"test_switch_is_gentle[{mode}]")
-        assert f"E       assert ({cost['lost']} == 0" in said
-        assert f"where {cost['lost']} = {told}" in said
+    cost, mode = costs["VXLAN-Always"], "VXLAN-Always"
+    assert 0.7 <= cost["longest_gap_seconds"] <= 2.5
+    assert cost["lost"] >= 1
+    told = f"SwitchCost(entering {mode}: {cost['lost']} of {cost['requests']} requests lost, "
+    said = message(output, f"test_switch_is_gentle[{mode}]")
+    assert f"E       assert ({cost['lost']} == 0" in said
+    assert f"where {cost['lost']} = {told}" in said
+    # On the way back BIRD waits for nobody, as on the recorded cluster.
+    assert costs["Never"]["longest_gap_seconds"] < 0.7
 
 
 #: The two pods are made once: deleting the pods of one mode leaves them, as it does a user's.
