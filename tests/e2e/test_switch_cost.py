@@ -15,7 +15,8 @@ from user_runs import fault, finished, message, nothing_left, start
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect
-from pytest_k8snet.lab import LabProcess
+from pytest_k8snet.lab import CalicoSpec, LabProcess, LabSpec, study_nodes
+from pytest_k8snet.lab import start as start_lab
 
 GENTLE = """
 from pytest_k8snet import second
@@ -210,31 +211,22 @@ def test_an_interrupt_during_a_watched_switch_puts_back_without_watching(
     assert switches(folder) == []
 
 
-#: From here on the lab's Felix takes longer over each change.
-TROUBLE = """
-
-def test_then_felix_gets_slow(calico_mode, k8snet):
-    k8snet.api.create("/api/v1/namespaces/kube-system/configmaps", {
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "k8snet-lab-faults"},
-        "data": {"felix-restart-gap": "3"},
-    })
-"""
-
-
 def test_a_way_back_that_cuts_others_off_is_no_success_of_a_gentle_way_there(
-    folder: Path, api: Api
+    folder: Path,
 ) -> None:
-    (folder / "test_cost.py").write_text(GENTLE + TROUBLE)
-    with nothing_left(api):
-        try:
-            output = finished(folder, *IN_PLACE, "--k8snet-modes=VXLAN-Always")
-        finally:
-            api.delete("/api/v1/namespaces/kube-system/configmaps/k8snet-lab-faults")
+    # Leaving VXLAN costs nothing; where it appears, all routes between nodes go for about 3 s:
+    # recorded of a real cluster, tests/data/real.
+    calico = CalicoSpec(vxlan_mode="Always")
+    with start_lab(LabSpec(nodes=study_nodes(), calico=calico, timing="recorded")) as recorded:
+        api = connect(kubeconfig=recorded.kubeconfig)
+        words = ("--k8snet-modes=Never", f"--kubeconfig={recorded.kubeconfig}")
+        with nothing_left(api):
+            output = finished(folder, *IN_PLACE, *words)
     entered, back = switches(folder)
-    assert (entered["lost"], back["recovered"]) == (0, True), output
+    assert "1 passed" in output, output
+    assert (entered["lost"], back["recovered"]) == (0, True)
     assert back["lost"] >= 5
     assert 2.5 <= back["longest_gap_seconds"] <= 6
     assert "Putting everything back cost other pods more than the changes" in output
-    assert "put back  yes, all of it (1 object)" in output
-    assert "passed" in output
+    assert "put back  yes, all of it" in output
     assert "Not passed" in output
