@@ -80,6 +80,7 @@ def test_a_port_that_is_taken_is_one_line_of_the_command() -> None:
         f"k8snet: the lab's API cannot have port {port}\n"
         f"  found: 127.0.0.1:{port}: Address already in use\n"
         "  to do: end what listens there, or give another --port (0 takes any free one)\n"
+        "  about: https://pytest-k8snet.github.io/pytest-k8snet/errors/#laberror\n"
     )
 
 

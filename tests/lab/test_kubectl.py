@@ -145,6 +145,9 @@ def test_the_roles_of_a_run_can_be_applied_and_they_rule(kubectl: Kubectl) -> No
         "patch", "clusterrolebinding", "jane", "-p", '{"roleRef": {"name": "view"}}'
     )
     assert "cannot change roleRef" in changed
+    # Others test the roles on this lab, too.
+    Kubectl(kubectl.kubeconfig, "kube-system")("delete", "-f", str(roles))
+    kubectl("delete", "clusterrolebinding", "jane")
 
 
 def test_a_namespace_takes_its_contents_along(lab: LabProcess) -> None:

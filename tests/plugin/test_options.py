@@ -22,7 +22,11 @@ def test_defaults_change_nothing_and_print_no_header(pytester: pytest.Pytester) 
     result.stdout.no_fnmatch_line("k8snet: *")
 
 
-def test_the_header_names_each_value_and_its_origin(pytester: pytest.Pytester) -> None:
+def test_the_header_names_each_value_and_its_origin(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All tests have quick labs by this variable; here it is none of the values.
+    monkeypatch.delenv("K8SNET_LAB_TIMING")
     pytester.makeini("[pytest]\nk8snet_nodes = node1 node2\n")
     result = shown(pytester, "--k8snet-change=dedicated")
     result.stdout.fnmatch_lines(
