@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from calico_run import POOL, objects, opened, played
-from user_runs import fault
+from user_runs import fault, start
 
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.errors import ModeUnavailableError, NotConvergedError
+from pytest_k8snet.lab import LabProcess
 from pytest_k8snet.lab.spec import CalicoSpec
 
 VXLAN, NEVER = CalicoMode.VXLAN_ALWAYS, CalicoMode.NEVER
@@ -21,10 +24,15 @@ V1_POOL = f"/apis/crd.projectcalico.org/v1/ippools/{POOL}"
 
 
 @pytest.fixture(scope="module")
-def api() -> Generator[Api]:
+def cluster() -> Generator[tuple[LabProcess, Api]]:
     calico = CalicoSpec(install="operator", api_shape="B", vxlan_mode="CrossSubnet")
-    with played(calico) as (_, connected):
-        yield connected
+    with played(calico) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def api(cluster: tuple[LabProcess, Api]) -> Api:
+    return cluster[1]
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +56,29 @@ def edit(api: Api, mode: CalicoMode) -> None:
 def pool_mode(api: Api) -> CalicoMode:
     (pool,) = inspect(api).pools
     return pool.mode
+
+
+def test_a_users_run_in_place_ends_with_all_put_back_and_exit_status_0(
+    cluster: tuple[LabProcess, Api], tmp_path: Path
+) -> None:
+    (tmp_path / "test_pair.py").write_text(
+        "def test_pair(calico_mode, pod_pair): pod_pair.ping(count=3)"
+    )
+    run = start(
+        tmp_path,
+        f"--kubeconfig={cluster[0].kubeconfig}",
+        f"--k8snet-change=in-place:{POOL}",
+        "--k8snet-modes=VXLAN-Always,Never",
+        *("-o", "k8snet_fabric_routes_pods=true"),
+        *("--k8snet-report=r.html", "--k8snet-results=r.jsonl", "--k8snet-summary=s.md"),
+    )
+    output = run.communicate(timeout=120)[0]
+    assert run.returncode == 0, output
+    assert "put back  yes, all of it" in output
+    for name in ("r.html", "s.md"):
+        assert "yes, all of it" in (tmp_path / name).read_text(encoding="utf-8")
+    end = json.loads((tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert (end["kind"], end["restored"]) == ("end", True)
 
 
 def test_an_operator_that_takes_its_time_is_waited_for(api: Api) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from ipaddress import IPv4Network
 
 import pytest
 from lab_kubectl import Kubectl, Object, pod_object
 
-from pytest_k8snet.lab import LabProcess
+from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
 
 WEB_PORT = 8080
 
@@ -184,3 +186,29 @@ def test_services_go_on_beside_objects_that_nft_would_refuse(web: Kubectl, lab: 
         names = [one["metadata"]["name"] for one in (pool, inner)]
         web.run("delete", "ippools.crd.projectcalico.org", *names)
     lab.check()
+
+
+def seen_by_the_server(kubectl: Kubectl) -> tuple[str, str, str]:
+    """As whom a server sees a pod that comes by its Service; the pod's and its node's address."""
+    server = pod_object("server", ("iperf3", "-s", "--forceflush"), nodeName="node1")
+    service = web_service(selector={"app": "server"}, ports=[{"port": 5201}])
+    kubectl.apply(server, service, pod_object("client", nodeName="node2"))
+    kubectl("wait", "--for=condition=Ready", "pod/server", "pod/client", "--timeout=10s")
+    kubectl.sh("client", "until iperf3 -c web -n 1K --connect-timeout 500; do sleep 0.1; done")
+    (seen,) = set(re.findall(r"Accepted connection from ([\d.]+),", kubectl("logs", "server")))
+    status = kubectl.get("pod", "client")["status"]
+    return seen, status["podIP"], status["hostIP"]
+
+
+def test_a_pod_keeps_its_address_on_its_way_to_a_service(kubectl: Kubectl) -> None:
+    seen, pod_address, _ = seen_by_the_server(kubectl)
+    assert seen == pod_address
+
+
+def test_what_comes_to_a_service_from_outside_of_cluster_cidr_is_masqueraded() -> None:
+    # kube-proxy's --cluster-cidr: pkg/proxy/iptables/proxier.go, masqueradeAll aside, marks what
+    # is not local by it.
+    spec = LabSpec(nodes=study_nodes(), cluster_cidr=IPv4Network("10.99.0.0/16"))
+    with start(spec) as lab:
+        seen, _, node_address = seen_by_the_server(Kubectl(lab.kubeconfig))
+    assert seen == node_address

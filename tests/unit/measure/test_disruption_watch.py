@@ -56,13 +56,21 @@ def test_a_gap_ends_with_a_later_requests_answer_though_an_earlier_one_still_wai
     assert seen(0.002, 0.9, 0.002, 0.002).longest_gap == pytest.approx(102 * ms)
 
 
-@pytest.mark.parametrize("answers", [(0.002, None, None), (None, None), (0.002, None, 0.002, None)])
+@pytest.mark.parametrize(
+    "answers", [(0.002, None, None), (None, None), (0.002, None, 0.002, None, None)]
+)
 def test_a_gap_that_was_open_at_the_end_is_no_figure(answers: tuple[float | None, ...]) -> None:
     with pytest.raises(
         NotRecoveredError, match=r"had not recovered .* after entering Never"
     ) as told:
         seen(*answers)
     assert f"{answers.count(None)} of {len(answers)} requests were lost" in told.value.found
+
+
+def test_a_single_request_that_is_lost_at_the_end_counts_for_as_long_as_it_was_waited_for() -> None:
+    cost = seen(0.002, 0.002, None)
+    assert cost.lost == 1
+    assert cost.longest_gap == pytest.approx(1 * second)
 
 
 def test_the_time_without_an_answer_is_told_from_the_last_answer_on() -> None:
