@@ -342,7 +342,8 @@ over() {
   read -r lost <"$file.lost"
   [ $((slot - ${answered:-0})) -le "$recent" ] && [ $((slot - ${lost:-$slot})) -ge "$tail" ]
 }
-echo 0 >"$file.answered"
+# None yet: longer ago than any patience.
+echo -100000 >"$file.answered"
 echo 0 >"$file.lost"
 clock
 start=$now
