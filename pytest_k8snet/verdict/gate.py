@@ -574,11 +574,7 @@ class Percentile(Comparable):
 
     def __truediv__(self, baseline: Percentile) -> PairedRatio:
         mine = self._quantile
-        if not isinstance(baseline, Percentile) or baseline._quantile != mine:
-            raise TypeError(
-                f"cannot divide {self!r} by {baseline!r}: a ratio of latencies needs the same "
-                "phase and percentile on both sides"
-            )
+        self._require_alike(baseline, f"divide {self!r} by {baseline!r}: a ratio")
         return PairedRatio(
             Mean(figure=mine.figure, unit="", paired=True, q=mine.q, many=True),
             (self._sampling.arms[0], baseline._sampling.arms[0]),
@@ -587,16 +583,18 @@ class Percentile(Comparable):
 
     def __sub__(self, baseline: Percentile) -> PercentileDifference:
         mine = self._quantile
-        if not isinstance(baseline, Percentile) or baseline._quantile != mine:
-            raise TypeError(
-                f"cannot subtract {baseline!r} from {self!r}: a difference of latencies needs the "
-                "same phase and percentile on both sides"
-            )
+        self._require_alike(baseline, f"subtract {baseline!r} from {self!r}: a difference")
         return PercentileDifference(
             Level(figure=mine.figure, unit="s", paired=True, q=mine.q, many=True),
             (self._sampling.arms[0], baseline._sampling.arms[0]),
             same_terms(self._judging, baseline._judging),
         )
+
+    def _require_alike(self, baseline: object, what: str) -> None:
+        if not isinstance(baseline, Percentile) or baseline._quantile != self._quantile:
+            raise TypeError(
+                f"cannot {what} of latencies needs the same phase and percentile on both sides"
+            )
 
     def _checked(self, limit: object, question: Question) -> float:
         """Return the limit, if a request that was waited for can exceed it.

@@ -27,13 +27,12 @@ from pytest_k8snet.verdict.questions import (
     Finding,
     Relation,
     Round,
+    RoundFigure,
     check_limit,
     clears,
     dependence,
     pairs_needed,
     quantile_name,
-    requests_of_quantile,
-    span_of,
 )
 
 #: Least standard deviation that is believed, as a share of the limit: a few connections without
@@ -42,18 +41,12 @@ _LEAST_OF_LIMIT = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
+class Level(RoundFigure):
     """Is the arithmetic mean of a figure, or of pairs' differences, on this side of the limit?
 
     With two arms it is the difference, the first one's figure less the second's. A round with many
     values (requests) is first reduced to its quantile ``q``.
     """
-
-    figure: str
-    unit: str
-    paired: bool = False
-    q: float = 0.5
-    many: bool = False
 
     @property
     def arm_unit(self) -> str:
@@ -67,11 +60,6 @@ class Level:
         name = f"{name} {quantile_name(self.q)}" if self.many else name
         return f"{name} difference" if self.paired else name
 
-    @property
-    def noun(self) -> str:
-        """What is counted."""
-        return "pairs" if self.paired else "connections"
-
     def check(self, plan: Plan, relation: Relation, limit: float) -> None:
         """Refuse a limit that no figure can keep, or that none can miss."""
         if not self.paired:
@@ -80,20 +68,6 @@ class Level:
             raise SettingsError(
                 f"a limit for {self.quantity} must be a number", found=f"limit {limit}"
             )
-
-    def requests(self, plan: Plan) -> int:
-        """Requests of one arm in one round; 0 for connections."""
-        return requests_of_quantile(self.q) if self.many else 0
-
-    def most(self, plan: Plan) -> int:
-        """Pairs or connections at most."""
-        return plan.last
-
-    rounds_at_most = most
-
-    def span_seconds(self, plan: Plan) -> float:
-        """Time over which they are spread."""
-        return span_of(plan, plan.last)
 
     def figures(self, rounds: Sequence[Round]) -> list[float]:
         """Return one figure for each round.

@@ -157,7 +157,45 @@ _APART = 0.10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mean:
+class RoundFigure:
+    """One figure for each round: of a connection, of a pair, or of a pair's many requests.
+
+    Attributes:
+        figure: its name in an observation.
+        unit: its unit.
+        paired: whether two arms are compared.
+        q: the quantile that many values (requests) of a round are reduced to.
+        many: whether there are many.
+    """
+
+    figure: str
+    unit: str
+    paired: bool = False
+    q: float = 0.5
+    many: bool = False
+
+    @property
+    def noun(self) -> str:
+        """What is counted."""
+        return "pairs" if self.paired else "connections"
+
+    def requests(self, plan: Plan) -> int:
+        """Requests of one arm in one round; 0 for connections."""
+        return requests_of_quantile(self.q) if self.many else 0
+
+    def most(self, plan: Plan) -> int:
+        """Pairs or connections at most."""
+        return plan.last
+
+    rounds_at_most = most
+
+    def span_seconds(self, plan: Plan) -> float:
+        """Time over which they are spread."""
+        return span_of(plan, plan.last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mean(RoundFigure):
     """Is the geometric mean of connections, or of pairs' ratios, on this side of the limit?
 
     With two arms it is a ratio, the numerator's figure over the baseline's. A round with many
@@ -166,11 +204,6 @@ class Mean:
     One arm's figure may be a share of a known rate: ``per`` bit/s.
     """
 
-    figure: str
-    unit: str
-    paired: bool
-    q: float = 0.5
-    many: bool = False
     per: float = 1.0
 
     @property
@@ -186,28 +219,9 @@ class Mean:
         """Unit of one arm's figure."""
         return "s" if self.many else "bit/s" if self.figure == "bandwidth" else ""
 
-    @property
-    def noun(self) -> str:
-        """What is counted."""
-        return "pairs" if self.paired else "connections"
-
     def check(self, plan: Plan, relation: Relation, limit: float) -> None:
         """Refuse a limit that no logarithm can reach."""
         check_limit(limit, self.quantity)
-
-    def requests(self, plan: Plan) -> int:
-        """Requests of one arm in one round; 0 for bandwidth."""
-        return requests_of_quantile(self.q) if self.many else 0
-
-    def most(self, plan: Plan) -> int:
-        """Pairs or connections at most."""
-        return plan.last
-
-    rounds_at_most = most
-
-    def span_seconds(self, plan: Plan) -> float:
-        """Time over which the pairs are spread."""
-        return span_of(plan, plan.last)
 
     def figures(self, rounds: Sequence[Round]) -> list[float]:
         """Return one positive figure for each round: its ratio, or its one figure."""
