@@ -1,16 +1,32 @@
-"""What Calico's BGP is configured to: the mesh of the nodes, and their peers. Pure."""
+"""What Calico's BGP is configured to: the mesh of the nodes, their peers, and the peers' filters.
+
+Pure. A BGPFilter stands between a pool's blocks and whoever has to learn them. Its rules are tried
+in order, the first that matches decides, and what none matches goes on (``filterStatement`` in
+``confd/pkg/resource/template/template_funcs.go`` and ``buildImportFilter`` in
+``confd/pkg/backends/calico/bgp_processor.go``, Calico's master of August 2026; the same in v3.28).
+The mesh knows no filters. Fields that came later (``prefixLength`` with v3.29, ``peerType``,
+``communities``, ``asPathPrefix`` and ``priority`` with v3.32) are dropped by older API servers, so
+that a rule has only what its Calico understands.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Any
+from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_k8snet.calico.selectors import SelectorError, selects
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node
+
+#: What a filter does to the routes of a pool; ``unknown`` where that cannot be told.
+Filtered: TypeAlias = Literal["accepted", "rejected", "unknown"]
+#: Routes that leave a node, its own or another's, or that come in.
+_Flow: TypeAlias = Literal["own", "relayed", "received"]
+
+_REFLECTOR = "projectcalico.org/RouteReflectorClusterID"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,17 +36,15 @@ class Bgp:
     Attributes:
         mesh: whether every node peers with every other; Calico's default.
         programs_routes: ``BGPConfiguration.spec.programClusterRoutes``; empty where unset.
-        peers_outside: the BGPPeers that are routers outside the cluster, with their addresses.
-        node_peers: the BGPPeers by which nodes peer with nodes: route reflectors.
-        filters: the BGPFilters that a peer names, with the peer.
+        peers: the BGPPeers that are of any use to IPv4.
+        reflectors: the nodes that are route reflectors, which are no part of the mesh.
         down: sessions that a CalicoNodeStatus shows as not established.
     """
 
     mesh: bool = True
     programs_routes: str = ""
-    peers_outside: tuple[str, ...] = ()
-    node_peers: tuple[str, ...] = ()
-    filters: tuple[str, ...] = ()
+    peers: tuple[BgpPeer, ...] = ()
+    reflectors: frozenset[str] = frozenset()
     down: tuple[str, ...] = ()
 
     @classmethod
@@ -39,10 +53,11 @@ class Bgp:
         *,
         configurations: Iterable[Mapping[str, Any]],
         peers: Sequence[Mapping[str, Any]],
+        filters: Iterable[Mapping[str, Any]] | None,
         statuses: Iterable[Mapping[str, Any]],
         nodes: Sequence[Node],
     ) -> Bgp:
-        """Read BGPConfigurations, BGPPeers and CalicoNodeStatuses, as the API gave them."""
+        """Read Calico's objects of BGP, as the API gave them; no filters: they are unread."""
         spec: Mapping[str, Any] = next(
             (
                 one.get("spec") or {}
@@ -51,32 +66,223 @@ class Bgp:
             ),
             {},
         )
-        own = {str(node.interface.ip) for node in nodes if node.interface is not None}
-        own |= {node.internal_ip for node in nodes}
-        outside, inside = [], []
-        for peer in peers:
-            name, told = str(peer["metadata"]["name"]), peer.get("spec") or {}
-            address = str(told.get("peerIP") or "").partition(":")[0]
-            if told.get("peerSelector"):
-                if _any_selected(str(told["peerSelector"]), nodes):
-                    inside.append(name)
-            elif address in own:
-                inside.append(name)
-            elif _is_ipv4(address):
-                # IPv6 sessions carry IPv6 routes.
-                outside.append(f"{name} ({address})")
+        known = (
+            None
+            if filters is None
+            else {str(one["metadata"]["name"]): one.get("spec") or {} for one in filters}
+        )
+        found = (BgpPeer.of(peer, filters=known, nodes=nodes) for peer in peers)
         return cls(
             mesh=spec.get("nodeToNodeMeshEnabled") is not False,
             programs_routes=str(spec.get("programClusterRoutes") or ""),
-            peers_outside=tuple(outside),
-            node_peers=tuple(inside),
-            filters=tuple(
-                f"{one} on BGPPeer {peer['metadata']['name']}"
-                for peer in peers
-                for one in (peer.get("spec") or {}).get("filters") or ()
-            ),
+            peers=tuple(peer for peer in found if peer is not None),
+            reflectors=frozenset(one.name for one in nodes if one.annotations.get(_REFLECTOR)),
             down=tuple(_sessions_down(statuses)),
         )
+
+    @property
+    def peers_outside(self) -> tuple[BgpPeer, ...]:
+        """The peers that are routers outside the cluster."""
+        return tuple(peer for peer in self.peers if peer.address)
+
+    def untold(self, network: IPv4Network, block_size: int, nodes: Iterable[Node]) -> Untold | None:
+        """Why nodes may not learn each other's blocks of a pool; None if nothing keeps them.
+
+        Args:
+            network: the pool's addresses.
+            block_size: the prefix length of its blocks.
+            nodes: those that have to know them.
+        """
+        carried = {peer.name: peer.carries(network, block_size) for peer in self.peers}
+        for node in nodes:
+            if self.mesh and node.name not in self.reflectors:
+                continue
+            sessions = [peer for peer in self.peers if node.name in peer.nodes]
+            found = {carried[peer.name] for peer in sessions}
+            if "accepted" in found:
+                continue
+            if not sessions:
+                why = "is a route reflector" if self.mesh else "has no mesh"
+                return Untold(f"{node.name} {why}, and no BGPPeer is for it", known=True)
+            known = "unknown" not in found
+            told = ", ".join(f"{peer.filter_names} of BGPPeer {peer}" for peer in sessions)
+            return Untold(
+                f"{told} {'rejects' if known else 'may reject'} routes of {network}, and "
+                f"{node.name} has no other session",
+                known=known,
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """Why nodes may not learn of a pool's blocks, and whether that is known."""
+
+    reason: str
+    known: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BgpPeer:
+    """A BGPPeer, with what its filters say.
+
+    Attributes:
+        address: of a router outside of the cluster; empty where its peers are nodes.
+        nodes: the nodes that have a session by it, at either end.
+        filters: its filters by name, in order; None for one that was not read.
+    """
+
+    name: str
+    address: str = ""
+    nodes: frozenset[str] = frozenset()
+    filters: tuple[tuple[str, BgpFilter | None], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        raw: Mapping[str, Any],
+        *,
+        filters: Mapping[str, Mapping[str, Any]] | None,
+        nodes: Sequence[Node],
+    ) -> BgpPeer | None:
+        """Read an API object; None where it makes no IPv4 session that anybody knows of."""
+        spec = raw.get("spec") or {}
+        address = str(spec.get("peerIP") or "").partition(":")[0]
+        far = [one.name for one in nodes if _is_at(one, address)]
+        if spec.get("peerSelector"):
+            address, far = "", list(_selected(str(spec["peerSelector"]), nodes))
+        if not far and not _is_ipv4(address):
+            return None
+        near = [one.name for one in nodes]
+        if spec.get("nodeSelector"):
+            near = list(_selected(str(spec["nodeSelector"]), nodes))
+        elif spec.get("node"):
+            near = [str(spec["node"])]
+        named = [str(one) for one in spec.get("filters") or ()]
+        return cls(
+            name=str(raw["metadata"]["name"]),
+            address="" if far else address,
+            # Calico adds the reverse of a peering between nodes by itself.
+            nodes=frozenset(near) | frozenset(far),
+            filters=tuple(
+                (one, BgpFilter.of(filters[one]) if filters is not None else None)
+                for one in named
+                # Calico passes over one that does not exist.
+                if filters is None or one in filters
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.address})" if self.address else self.name
+
+    @property
+    def filter_names(self) -> str:
+        """Its filters, for messages."""
+        return f"BGPFilter {', '.join(name for name, _ in self.filters)}"
+
+    def carries(self, network: IPv4Network, block_size: int) -> Filtered:
+        """Whether a pool's blocks pass a session of this peer, there and back."""
+        flows: tuple[_Flow, ...] = ("own", "received") if self.address else _FLOWS
+        return _worst(self._passes(flow, network, block_size) for flow in flows)
+
+    def tells(self, network: IPv4Network, block_size: int) -> Filtered:
+        """Whether a node tells this peer of its blocks of a pool."""
+        return self._passes("own", network, block_size)
+
+    def _passes(self, flow: _Flow, network: IPv4Network, block_size: int) -> Filtered:
+        perhaps: set[str] = set()
+        for _, one in self.filters:
+            if one is None:
+                return "unknown"
+            for rule in one.received if flow == "received" else one.sent:
+                matched = rule.matches(flow, network, block_size)
+                if matched == "none":
+                    continue
+                if rule.action == "Reject" and matched != "unknown":
+                    # Also where only some blocks match: pods in these would be cut off.
+                    return "unknown" if "Accept" in perhaps else "rejected"
+                if rule.action == "Accept" and matched == "all":
+                    return "accepted" if perhaps <= {"Accept"} else "unknown"
+                perhaps.add(rule.action)
+        return "accepted" if perhaps <= {"Accept"} else "unknown"
+
+
+_FLOWS: tuple[_Flow, ...] = ("own", "relayed", "received")
+
+
+def _worst(found: Iterable[Filtered]) -> Filtered:
+    seen = set(found)
+    return "rejected" if "rejected" in seen else "unknown" if "unknown" in seen else "accepted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BgpFilter:
+    """The rules of a BGPFilter for IPv4, in order: of routes that are sent, and received."""
+
+    sent: tuple[FilterRule, ...] = ()
+    received: tuple[FilterRule, ...] = ()
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> BgpFilter:
+        """Read ``spec`` of an API object."""
+        sent, received = (
+            tuple(FilterRule(raw) for raw in spec.get(key) or ())
+            for key in ("exportV4", "importV4")
+        )
+        return cls(sent=sent, received=received)
+
+
+#: What of a rule is understood here: the rest is about what a route has gathered on its way.
+_UNDERSTOOD = {"cidr", "matchOperator", "prefixLength", "source", "action", "operations"}
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRule:
+    """One rule, as the API has it."""
+
+    raw: Mapping[str, Any]
+
+    @property
+    def action(self) -> str:
+        """``Accept``, ``Reject``, or what else is written there."""
+        return str(self.raw.get("action"))
+
+    def matches(
+        self, flow: _Flow, network: IPv4Network, block_size: int
+    ) -> Literal["all", "some", "none", "unknown"]:
+        """Which of a pool's blocks the rule is about."""
+        blocks = self._of_cidr(network, block_size)
+        source = self.raw.get("source")
+        if blocks == "none" or (source == "RemotePeers" and flow == "own"):
+            return "none"
+        set_ = {key for key, value in self.raw.items() if value not in (None, "", [], {})}
+        if set_ - _UNDERSTOOD or source not in (None, "", "RemotePeers"):
+            return "unknown"
+        return blocks if self.action in ("Accept", "Reject") else "unknown"
+
+    def _of_cidr(
+        self, network: IPv4Network, block_size: int
+    ) -> Literal["all", "some", "none", "unknown"]:
+        operator, lengths = self.raw.get("matchOperator"), self.raw.get("prefixLength")
+        if not self.raw.get("cidr") and not operator:
+            return "all"
+        try:
+            cidr = IPv4Network(str(self.raw.get("cidr")), strict=False)
+            lowest = max(cidr.prefixlen, int((lengths or {}).get("min") or 0))
+            highest = int(32 if (most := (lengths or {}).get("max")) is None else most)
+        except (ValueError, TypeError, AttributeError):
+            return "unknown"
+        if operator in ("In", "NotIn"):
+            within = network.overlaps(cidr) and lowest <= block_size <= highest
+            every = within and network.subnet_of(cidr)
+        elif operator in ("Equal", "NotEqual") and not lengths:
+            within = cidr.subnet_of(network) and cidr.prefixlen == block_size
+            every = within and cidr == network
+        else:
+            return "unknown"
+        if str(operator).startswith("Not"):
+            within, every = not every, not within
+        return "all" if every else "some" if within else "none"
 
 
 def _sessions_down(statuses: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -88,11 +294,16 @@ def _sessions_down(statuses: Iterable[Mapping[str, Any]]) -> Iterator[str]:
                 yield f"{node} to {peer.get('peerIP')}: {peer['state']}"
 
 
-def _any_selected(selector: str, nodes: Iterable[Node]) -> bool:
+def _selected(selector: str, nodes: Iterable[Node]) -> Iterator[str]:
     try:
-        return any(selects(selector, node.labels) for node in nodes)
+        yield from (node.name for node in nodes if selects(selector, node.labels))
     except SelectorError:
-        return False
+        return
+
+
+def _is_at(node: Node, address: str) -> bool:
+    own = str(node.interface.ip) if node.interface is not None else ""
+    return address in {own, node.internal_ip} - {""}
 
 
 def _is_ipv4(text: str) -> bool:

@@ -6,9 +6,17 @@ First come the preconditions that no change of a pool can replace, then what the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_k8snet.calico.addresses import (
+    BENCHMARKING,
+    BLOCK_SIZE,
+    choose_networks,
+    pool_prefix_length,
+)
 from pytest_k8snet.calico.detect import DAEMON_NAMESPACES
 from pytest_k8snet.calico.felix import DAEMON_TOPIC
 from pytest_k8snet.calico.installation import (
@@ -29,6 +37,7 @@ from pytest_k8snet.calico.routing import (
     overlay_limit,
     programmers,
     restarts,
+    told_by_bgp,
     undistributed,
     with_pool,
     withdrawn,
@@ -78,6 +87,7 @@ def decide(
     underlay_routes_pods: bool = False,
     despite_owners: bool = False,
     prove_first: bool = True,
+    within: IPv4Network | None = None,
 ) -> Decision:
     """Decide how pods on these nodes can be in a mode.
 
@@ -94,6 +104,7 @@ def decide(
             controller or a package manager keeps as it is.
         prove_first: whether what an ``in-place`` change rests on is proven in a pool of the run's
             own before.
+        within: the range for pools of the run's own; None chooses one.
 
     Raises:
         ModeUnavailableError: the cluster cannot have it, or may not be changed so.
@@ -110,7 +121,7 @@ def decide(
     _require_known_backend(installation)
     _require_read(installation, mode)
     if strategy == "dedicated":
-        return _add_pool(installation, mode, nodes)
+        return _add_pool(installation, mode, nodes, within)
     pool = _named_pool(installation, pool_name, mode)
     original = original_mode or pool.mode
     _require_no_windows(installation, mode)
@@ -119,8 +130,9 @@ def decide(
         _require_no_owner(installation, pool)
     if not underlay_routes_pods:
         _require_routed_pods(installation, pool, mode, original)
+    _require_told(installation, mode, [pool.cidr], pool.block_size, concerned(installation, pool))
     if prove_first:
-        _require_provable(installation, pool, mode, original, nodes)
+        _require_provable(installation, pool, mode, original, nodes, within)
     return _edit_pool(installation, pool, mode)
 
 
@@ -172,19 +184,29 @@ def _use_existing(installation: Installation, mode: CalicoMode, nodes: Sequence[
                 remedy="Choose nodes that use one with --k8snet-nodes, or allow pools of the run's "
                 "own with --k8snet-change=dedicated.",
             )
+    for pool in {pool.name: pool for pool in pools.values()}.values():
+        _require_told(installation, mode, [pool.cidr], pool.block_size, nodes, writes=False)
     first = pools[nodes[0].name] if nodes else candidates[0]
     return Decision(mode=mode, writer="nothing", group=installation.group, pool=first, pools=pools)
 
 
-def _add_pool(installation: Installation, mode: CalicoMode, nodes: Sequence[Node]) -> Decision:
+def _add_pool(
+    installation: Installation,
+    mode: CalicoMode,
+    nodes: Sequence[Node],
+    within: IPv4Network | None,
+) -> Decision:
     _require_calico_ipam(installation, nodes)
+    networks = _own_networks(installation, nodes, within)
+    _require_told(installation, mode, networks, BLOCK_SIZE, nodes)
     after = with_pool(installation, mode)
     _require_no_withdrawal(installation, after, mode)
     notes = _side_effects(installation, after, mode)
     subnets = {node.interface.network for node in nodes if node.interface is not None}
     if mode.family == "none" and len(subnets) > 1:
         notes += (
-            "Never between different subnets works only if the underlay routes pod addresses",
+            "Never between different subnets works only if the underlay routes pod addresses"
+            + _kept_from_routers(installation, networks, BLOCK_SIZE),
         )
     if not installation.keeps_pools:
         # Every pod that names no pool may get an address of any that serves its node.
@@ -209,24 +231,59 @@ def _add_pool(installation: Installation, mode: CalicoMode, nodes: Sequence[Node
         mode=mode,
         writer="dedicated-pool",
         group=installation.group,
-        notes=(*notes, *_exported(installation, mode)),
+        notes=(*notes, *_exported(installation, mode, networks)),
     )
 
 
-def _exported(installation: Installation, mode: CalicoMode) -> tuple[str, ...]:
+def _own_networks(
+    installation: Installation, nodes: Sequence[Node], within: IPv4Network | None
+) -> list[IPv4Network]:
+    """Where the run's own pools will be, as far as it matters to a filter of routes."""
+    if any(peer.filters for peer in installation.bgp.peers):
+        # Where there is no room, planning the pools says so.
+        with suppress(ModeUnavailableError):
+            return choose_networks(
+                within,
+                len(CalicoMode),
+                pool_prefix_length(len(nodes)),
+                installation=installation,
+                node_addresses=[one for node in installation.nodes for one in node.addresses],
+            )
+    return [within or BENCHMARKING]
+
+
+def _exported(
+    installation: Installation, mode: CalicoMode, networks: Sequence[IPv4Network]
+) -> tuple[str, ...]:
     """To whom BGP tells the addresses of a pool of the run's own."""
-    bgp = installation.bgp
     # Where Felix programs the routes, the pool is not exported: nobody needs to learn it by BGP.
     if installation.backend != "bird" or "BIRD" not in programmers(installation, mode):
         return ()
-    if not bgp.peers_outside:
+    told = []
+    for peer in installation.bgp.peers_outside:
+        found = {peer.tells(network, BLOCK_SIZE) for network in networks}
+        if found != {"rejected"}:
+            doubt = "" if found == {"accepted"} else f", unless {peer.filter_names} keeps them back"
+            told.append(f"{peer}{doubt}")
+    if not told:
         return ()
-    filters = f" (filters: {', '.join(bgp.filters)})" if bgp.filters else ""
     return (
         f"BGP tells the addresses of pools in mode {mode} to routers outside the cluster: "
-        f"BGPPeer {', '.join(bgp.peers_outside)}{filters}; to keep them from it, give these peers "
+        f"BGPPeer {', '.join(told)}; to keep them from it, give these peers "
         "a BGPFilter that rejects the range of k8snet_pool_cidr, or test VXLAN modes only",
     )
+
+
+def _kept_from_routers(
+    installation: Installation, networks: Sequence[IPv4Network], block_size: int
+) -> str:
+    """Which filters keep addresses from the routers outside; empty if none does."""
+    kept = [
+        f"{peer.filter_names} keeps them from {peer}"
+        for peer in installation.bgp.peers_outside
+        if any(peer.tells(network, block_size) == "rejected" for network in networks)
+    ]
+    return f"; {', '.join(kept)}" if kept else ""
 
 
 def _some(names: Sequence[str]) -> str:
@@ -475,6 +532,31 @@ def _require_routable_mode(installation: Installation, mode: CalicoMode) -> None
     )
 
 
+def _require_told(
+    installation: Installation,
+    mode: CalicoMode,
+    networks: Sequence[IPv4Network],
+    block_size: int,
+    nodes: Sequence[Node],
+    *,
+    writes: bool = True,
+) -> None:
+    """Refuse a pool whose blocks the nodes do not learn; to write, they must be known to."""
+    if not told_by_bgp(installation, mode):
+        return
+    for network in networks:
+        untold = installation.bgp.untold(network, block_size, nodes)
+        if untold is not None and (untold.known or writes):
+            may = "has" if untold.known else "may have"
+            raise ModeUnavailableError(
+                f"{mode} {may} no routes here: the nodes do not tell each other by BGP where pods "
+                "are",
+                found=untold.reason,
+                remedy="Test VXLAN modes, or have the filter accept these routes (pools of the "
+                "run's own are in the range of k8snet_pool_cidr).",
+            )
+
+
 # -- Preconditions of writing ---------------------------------------------------------------------
 
 
@@ -634,6 +716,7 @@ def _require_provable(
     mode: CalicoMode,
     original: CalicoMode,
     nodes: Sequence[Node],
+    within: IPv4Network | None,
 ) -> None:
     """Refuse a flip to what no pool of the run's own can prove before."""
     hit = concerned(installation, pool)
@@ -643,9 +726,19 @@ def _require_provable(
     found = f"no pod of the run's can be put on {_some(closed)}" if closed else ""
     if not found:
         try:
-            _add_pool(installation.with_mode(pool.name, original), mode, nodes)
+            _add_pool(installation.with_mode(pool.name, original), mode, nodes, within)
         except ModeUnavailableError as exc:
             found = exc.brief
+    if not found and mode.path(same_subnet=False) == "direct" != original.path(same_subnet=False):
+        # A router that hears of the one and not of the other carries just the one.
+        own = _own_networks(installation, nodes, within)
+        found = "; ".join(
+            f"{peer.filter_names} lets BGPPeer {peer} hear of the run's own pools, and not "
+            f"of {pool.cidr}"
+            for peer in installation.bgp.peers_outside
+            if peer.tells(pool.cidr, pool.block_size) != "accepted"
+            and any(peer.tells(network, BLOCK_SIZE) != "rejected" for network in own)
+        )
     if found:
         raise ModeUnavailableError(
             f"{mode} on pool {pool.name} cannot be proven before it hits every pod of the pool",
@@ -714,7 +807,8 @@ def _risk(installation: Installation, pool: IPPool, mode: CalicoMode, original: 
         else "nothing tells whether the underlay delivers pod addresses there"
     )
     if peers := installation.bgp.peers_outside:
-        why += f"; that it peers with {', '.join(peers)} is no proof of that"
+        why += f"; that it peers with {', '.join(map(str, peers))} is no proof of that"
+        why += _kept_from_routers(installation, [pool.cidr], pool.block_size)
     return f"{in_words(hop)}, would go direct instead of by {original.family.upper()}, and {why}"
 
 

@@ -547,10 +547,13 @@ def _with_bgp(reader: _Reader, found: Installation, group: ApiGroup) -> Installa
         return found
     configurations = reader.list(calico_path(group, "bgpconfigurations"), "BGPConfigurations")
     peers = reader.list(calico_path(group, "bgppeers"), "BGPPeers")
+    named = any((peer.get("spec") or {}).get("filters") for peer in peers or ())
+    filters = reader.list(calico_path(group, "bgpfilters"), "BGPFilters") if named else []
     statuses = reader.list(calico_path(group, "caliconodestatuses"), "CalicoNodeStatuses")
     bgp = Bgp.of(
         configurations=configurations or (),
         peers=peers or (),
+        filters=filters,
         statuses=statuses or (),
         nodes=found.nodes,
     )

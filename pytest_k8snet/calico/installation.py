@@ -322,6 +322,11 @@ class IPPool:
             return False
 
     @property
+    def block_size(self) -> int:
+        """The prefix length of its IPAM blocks; Calico's default is 26."""
+        return int((self.raw.get("spec") or {}).get("blockSize") or 26)
+
+    @property
     def offers_pod_addresses(self) -> bool:
         """Whether a pod that names this pool gets an address from it."""
         return not self.disabled and "Workload" in self.allowed_uses

@@ -137,14 +137,15 @@ def _bare_by_felix(installation: Installation) -> bool:
 
 
 def undistributed(installation: Installation, mode: CalicoMode) -> str:
-    """Why the nodes never learn each other's blocks of such a pool from BIRD; empty if they may."""
-    if programmers(installation, mode) != {"BIRD"}:
-        # Felix learns them from IPAM.
-        return ""
-    bgp = installation.bgp
-    if bgp.mesh or bgp.node_peers or bgp.peers_outside:
+    """Why no node learns another's blocks of such a pool from BIRD; empty if they may."""
+    if not told_by_bgp(installation, mode) or installation.bgp.mesh or installation.bgp.peers:
         return ""
     return "nodeToNodeMeshEnabled of BGPConfiguration default is false, and no BGPPeer is there"
+
+
+def told_by_bgp(installation: Installation, mode: CalicoMode) -> bool:
+    """Whether nodes know each other's blocks of such a pool by BGP alone; Felix asks IPAM."""
+    return programmers(installation, mode) == {"BIRD"}
 
 
 # -- Hops between nodes ----------------------------------------------------------------------------

@@ -213,6 +213,7 @@ class CalicoSession:
             underlay_routes_pods=self.change.underlay_routes_pods,
             despite_owners=self.change.despite_owners,
             prove_first=self.change.prove_first,
+            within=self.change.cidr,
         )
 
     def _decision(self, mode: CalicoMode) -> Decision | None:
@@ -476,7 +477,13 @@ class CalicoSession:
         for mode in dict.fromkeys(modes):
             if mode is not decided:
                 try:
-                    decide(together, strategy="dedicated", mode=mode, nodes=self._nodes)
+                    decide(
+                        together,
+                        strategy="dedicated",
+                        mode=mode,
+                        nodes=self._nodes,
+                        within=self.change.cidr,
+                    )
                 except ModeUnavailableError as exc:
                     self._dedicated[mode] = exc
                     continue

@@ -102,6 +102,7 @@ def _facts(calico: str, stored: str) -> list[Permission]:
     return [
         *_several("get", "clusterinformations", group=calico, **fact),
         *_several("list", "bgppeers", group=calico, **fact),
+        *_several("list", "bgpfilters", group=calico, **fact),
         *_several("list", "bgpconfigurations", group=calico, **fact),
         # Named where a connection is refused or silent.
         *_several("list", "globalnetworkpolicies", group=calico, **fact),

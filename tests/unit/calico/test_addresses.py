@@ -14,7 +14,7 @@ from pytest_k8snet.calico.addresses import (
     masquerade,
     pool_prefix_length,
 )
-from pytest_k8snet.calico.bgp import Bgp
+from pytest_k8snet.calico.bgp import Bgp, BgpPeer
 from pytest_k8snet.calico.installation import IPPool, Version
 from pytest_k8snet.calico.journal import pool_name
 from pytest_k8snet.calico.modes import CalicoMode
@@ -145,6 +145,9 @@ def test_where_not_every_node_fits_into_the_range_those_under_test_do() -> None:
     assert made["spec"]["cidr"] == "198.18.0.0/25"
 
 
+PEERING = Bgp(peers=(BgpPeer(name="tor", address="10.0.0.1"),))
+
+
 @pytest.mark.parametrize(
     ("mode", "found", "exported"),
     [
@@ -154,7 +157,11 @@ def test_where_not_every_node_fits_into_the_range_those_under_test_do() -> None:
         # Felix programs IPIP's routes from v3.33 on, by what IPAM says.
         (CalicoMode.IPIP_ALWAYS, {"version": Version(3, 33)}, False),
         (CalicoMode.NEVER, {"version": Version(3, 33)}, True),
-        (CalicoMode.IPIP_ALWAYS, {"bgp": Bgp(peers_outside=("tor (10.0.0.1)",))}, True),
+        (
+            CalicoMode.IPIP_ALWAYS,
+            {"bgp": PEERING},
+            True,
+        ),
     ],
 )
 def test_bgp_is_told_of_a_pool_only_where_the_nodes_learn_it_from_there(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from cluster_shapes import FAR, NODE1, NODE2, installation, pool
 
-from pytest_k8snet.calico.bgp import Bgp
+from pytest_k8snet.calico.bgp import Bgp, BgpPeer
 from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.installation import FelixSetting, Version
 from pytest_k8snet.calico.modes import CalicoMode
@@ -426,7 +426,7 @@ def test_row_12_compares_with_the_mode_that_the_pool_was_in_before_the_run() -> 
     assert cut_off(NEVER, NEVER, original_mode=IPIP)
 
 
-PEERING = Bgp(peers_outside=("tor (192.168.0.1)",))
+PEERING = Bgp(peers=(BgpPeer(name="tor", address="192.168.0.1"),))
 
 
 def test_row_12_gives_way_to_the_users_word_and_to_no_peering() -> None:

@@ -35,6 +35,11 @@ IPIP, IPIP_CS = CalicoMode.IPIP_ALWAYS, CalicoMode.IPIP_CROSS_SUBNET
 V1 = "crd.projectcalico.org/v1"
 OWNED = {"app.kubernetes.io/managed-by": "tigera-operator"}
 LEFT_OVER = "Calico's pools are left over"
+#: What is said of filters of routes.
+FILTERS = (
+    "v3.28.1 confd/pkg/resource/template/template_funcs.go: filterStatement; "
+    "master confd/pkg/backends/calico/bgp_processor.go: buildImportFilter, default accept"
+)
 DAEMONS = "/apis/apps/v1/namespaces"
 
 Change = Callable[[StoreApi], None]
@@ -54,6 +59,7 @@ class Layout:
     change: Change = lambda api: None
     facts: dict[str, Any] = field(default_factory=dict)
     notes: str = ""
+    unsaid: str = "\n"
 
 
 # -- How a cluster is made another -----------------------------------------------------------------
@@ -150,6 +156,38 @@ def information(**spec: str) -> Change:
         api.patch(f"/apis/{V1}/clusterinformations/default", {"spec": spec})
 
     return change
+
+
+def peered(peer: dict[str, Any], **filters: dict[str, Any]) -> Change:
+    """A BGPPeer of the name tor, and BGPFilters."""
+    (name,) = filters
+    return all_of(
+        served("bgppeers", peer, name="tor"), served("bgpfilters", filters[name], name=name)
+    )
+
+
+def reflected(**filters: dict[str, Any]) -> Change:
+    """No mesh, but a reflector for all nodes, node3, with a filter."""
+    peer = {"peerSelector": "kubernetes.io/hostname == 'node3'", "filters": list(filters)}
+    mesh = served("bgpconfigurations", {"nodeToNodeMeshEnabled": False})
+    return all_of(mesh, peered(peer, **filters))
+
+
+def reflecting(name: str) -> Change:
+    def change(api: StoreApi) -> None:
+        node = api.store.get("nodes", name)
+        node["metadata"]["annotations"]["projectcalico.org/RouteReflectorClusterID"] = "1.0.0.1"
+        api.store.update("nodes", node)
+
+    return change
+
+
+def accepts(cidr: str) -> dict[str, str]:
+    return {"action": "Accept", "matchOperator": "In", "cidr": cidr}
+
+
+def rejects(cidr: str) -> dict[str, str]:
+    return {"action": "Reject", "matchOperator": "In", "cidr": cidr}
 
 
 def labelled_nodes(api: StoreApi) -> None:
@@ -502,7 +540,115 @@ LAYOUTS: dict[str, Layout] = {
         "calico_export_to_bgp_peers",
         change=served("bgppeers", {"peerIP": "192.168.0.1", "filters": ["f"]}, name="tor"),
         offers={("dedicated", IPIP): ""},
-        notes="outside the cluster: BGPPeer tor (192.168.0.1) (filters: f on BGPPeer tor)",
+        # Calico passes over a filter that does not exist.
+        notes="outside the cluster: BGPPeer tor (192.168.0.1); to keep them",
+    ),
+    "a router that a filter keeps the run's own pools from": Layout(
+        source=FILTERS,
+        change=peered(
+            {"peerIP": "192.168.0.1", "filters": ["f"]},
+            f={"exportV4": [accepts("10.244.0.0/16"), {"action": "Reject"}]},
+        ),
+        offers={("dedicated", IPIP): "", ("dedicated", NEVER): "", ("in-place", IPIP): ""},
+        unsaid="outside the cluster",
+    ),
+    "a router that a filter keeps from some of them perhaps": Layout(
+        source="v3.32.1 api/pkg/apis/projectcalico/v3/bgpfilter.go: Communities",
+        change=peered(
+            {"peerIP": "192.168.0.1", "filters": ["f"]},
+            f={"exportV4": [{"action": "Reject", "communities": {"values": ["1:2"]}}]},
+        ),
+        offers={("dedicated", IPIP): ""},
+        notes="BGPPeer tor (192.168.0.1), unless BGPFilter f keeps them back;",
+    ),
+    "a pool that a filter keeps from the router, but not the run's own": Layout(
+        source=FILTERS,
+        cluster={"pools": (raw_pool(mode=VXLAN),)},
+        change=peered(
+            {"peerIP": "192.168.0.1", "filters": ["f"]},
+            f={"exportV4": [rejects("10.244.0.0/16")]},
+        ),
+        offers={
+            ("in-place", NEVER): "hear of the run's own pools, and not of 10.244.0.0/16",
+            ("in-place", IPIP): "",
+            ("dedicated", NEVER): "",
+        },
+    ),
+    "a reflector, and a filter that rejects all of the run's own pools": Layout(
+        source=FILTERS,
+        change=reflected(f={"importV4": [rejects("198.18.0.0/15")]}),
+        offers={
+            ("none", NEVER): "",
+            ("dedicated", IPIP): "BGPFilter f of BGPPeer tor rejects routes of 198.18.",
+            ("dedicated", VXLAN): "",
+            ("in-place", IPIP): "cannot be proven before",
+        },
+    ),
+    "a reflector, and a filter that lets just the cluster's pool through": Layout(
+        source=FILTERS,
+        change=reflected(f={"exportV4": [accepts("10.244.0.0/16"), {"action": "Reject"}]}),
+        offers={
+            ("none", NEVER): "",
+            ("dedicated", NEVER): "rejects routes of 198.18.",
+            ("in-place", IPIP): "rejects routes of 198.18.",
+        },
+    ),
+    "a reflector, and a filter that rejects the cluster's pool": Layout(
+        source=FILTERS,
+        change=reflected(f={"exportV4": [rejects("10.244.0.0/16")]}),
+        offers={
+            ("none", NEVER): "rejects routes of 10.244.0.0/16",
+            ("in-place", IPIP): "rejects routes of 10.244.0.0/16",
+            ("dedicated", IPIP): "",
+        },
+    ),
+    "a reflector that must not pass on what it heard": Layout(
+        source="v3.28.1 confd/pkg/resource/template/template_funcs.go: filterMatchSource",
+        change=reflected(f={"exportV4": [{"source": "RemotePeers", "action": "Reject"}]}),
+        offers={("none", NEVER): "rejects routes of 10.244.0.0/16", ("none", IPIP): "No pool"},
+    ),
+    "a filter of blocks of another size": Layout(
+        source="v3.29.1 confd/pkg/resource/template/template_funcs.go: filterMatchPrefixLength",
+        change=reflected(
+            f={"exportV4": [{**rejects("0.0.0.0/0"), "prefixLength": {"min": 27, "max": 32}}]}
+        ),
+        offers={
+            # Blocks of the cluster's pool are /26, those of the run's own /28.
+            ("none", NEVER): "",
+            ("dedicated", IPIP): "rejects routes of 198.18.",
+        },
+    ),
+    "a filter with an operator that nobody knows": Layout(
+        source="v3.28.1 confd/pkg/resource/template/template_funcs.go: operatorLUT",
+        change=reflected(
+            f={
+                "exportV4": [
+                    {**rejects("10.0.0.0/8"), "matchOperator": "Near"},
+                    {"action": "Accept"},
+                ]
+            }
+        ),
+        offers={
+            ("none", NEVER): "",
+            ("dedicated", IPIP): "may reject routes of 198.18.",
+            ("in-place", IPIP): "may reject routes of 10.244.0.0/16",
+        },
+    ),
+    "a reflector of one node alone": Layout(
+        source="v3.28.1 confd/pkg/backends/calico/client.go: updatePeersV1",
+        change=all_of(
+            served("bgpconfigurations", {"nodeToNodeMeshEnabled": False}),
+            served("bgppeers", {"node": "node1", "peerIP": "192.168.0.1"}, name="tor"),
+        ),
+        offers={
+            ("none", NEVER): "node2 has no mesh, and no BGPPeer is for it",
+            ("dedicated", IPIP): "no BGPPeer is for it",
+        },
+    ),
+    "a node that is a reflector itself, which the mesh leaves out": Layout(
+        source="v3.28.1 confd/etc/calico/confd/templates/bird.cfg.template: rr_cluster_id",
+        change=reflecting("node2"),
+        offers={("dedicated", IPIP): "node2 is a route reflector, and no BGPPeer is for it"},
     ),
     "a pool that BGP tells nobody of": Layout(
         source="v3.28.1 confd/etc/calico/confd/templates/bird_ipam.cfg.template: "
@@ -614,4 +760,5 @@ def test_what_is_offered_and_refused(layout: Layout) -> None:
         assert reason in told
         notes += said
     assert layout.notes in "; ".join(notes)
+    assert layout.unsaid not in "; ".join(notes)
     assert api.store.version == version
