@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from pytest_k8snet.calico.modes import Family, Path
+from pytest_k8snet.causes import Cause, Evidence
 from pytest_k8snet.errors import ConnectError, K8sNetError, ToolError
 from pytest_k8snet.tools import ip
 from pytest_k8snet.tools.ip import Link, Route, underside
@@ -161,6 +162,13 @@ def route_mismatches(
         sender: the sending node; its route to the destination was asked for.
         receiver: the receiving node.
     """
+    for text in _route_mismatches(path, destination, sender, receiver):
+        yield Evidence(text, Cause.NO_ROUTE)
+
+
+def _route_mismatches(
+    path: Path, destination: str, sender: NodeState, receiver: NodeState
+) -> Iterator[str]:
     route = sender.kernel.route(destination)
     if route.error:
         yield f"{sender.node.name} has no route to {destination}, expected {path}: {route.error}"
@@ -259,7 +267,8 @@ def vxlan_peer_mismatches(sender: NodeState, receiver: NodeState) -> Iterator[st
     remote = receiver.kernel.links.get(TUNNEL_DEVICES["vxlan"])
     address = next(iter(hosts(remote)), "") if remote else ""
     if remote is not None and address:  # else device_mismatches says so
-        yield from _endpoint_mismatches(address, remote, sender, receiver.node)
+        for text in _endpoint_mismatches(address, remote, sender, receiver.node):
+            yield Evidence(text, Cause.NO_ROUTE)
 
 
 def device_mismatches(
@@ -283,7 +292,10 @@ def device_mismatches(
         device = TUNNEL_DEVICES[family]
         link = node_state.kernel.links.get(device)
         if family in required:
-            mismatches += _wanted_tunnel(device, link, node_state.node, flow_based=flow_based)
+            if link is None:
+                mismatches.append(MissingDevice(node_state.node.name, family))
+            else:
+                mismatches += _wanted_tunnel(link, node_state.node, flow_based=flow_based)
         elif flow_based or family in allowed or link is None:
             continue
         # vxlan.calico is deleted when its family goes; tunl0 stays and only loses its address.
@@ -294,20 +306,52 @@ def device_mismatches(
     return mismatches
 
 
-def _wanted_tunnel(
-    device: str, link: Link | None, node: Node, *, flow_based: bool
-) -> Iterator[str]:
-    if link is None:
-        yield f"{node.name} has no {device} yet"
-        return
+class MissingDevice(Evidence):
+    """A tunnel that a node has not made.
+
+    Attributes:
+        node: the node's name.
+        family: the tunnel's.
+    """
+
+    node: str
+    family: Literal["vxlan", "ipip"]
+
+    def __new__(cls, node: str, family: Literal["vxlan", "ipip"]) -> Self:
+        """Say that a node has no such tunnel."""
+        text = f"{node} has no {TUNNEL_DEVICES[family]} yet"
+        self = super().__new__(cls, text, Cause.NO_TUNNEL_DEVICE)
+        self.node, self.family = node, family
+        return self
+
+
+#: Functions of these drivers, which a kernel that has them names to everybody, be they built in or
+#: loaded (Linux 6.1: net/ipv4/ipip.c, drivers/net/vxlan/vxlan_core.c, kernel/kallsyms.c). Felix has
+#: asked for the device by then, and so for the module to be loaded.
+_DRIVER_SYMBOLS = {"vxlan": "vxlan_rcv", "ipip": "ipip_rcv"}
+_SUPPORT_SCRIPT = """\
+[ -n "$(head -n 1 /proc/kallsyms 2> /dev/null)" ] || { echo unknown; exit; }
+grep -q " $1" /proc/kallsyms && echo some || echo none
+"""
+
+
+def support_argv(family: Literal["vxlan", "ipip"]) -> list[str]:
+    """The command that says ``none`` where the kernel has no such tunnels, by what it names."""
+    return ["sh", "-c", _SUPPORT_SCRIPT, "k8snet", _DRIVER_SYMBOLS[family]]
+
+
+def _wanted_tunnel(link: Link, node: Node, *, flow_based: bool) -> Iterator[str]:
+    device = link.name
     if link.state == "DOWN":
-        yield f"{device} of {node.name} is down"
-    if not hosts(link) and not flow_based:
-        yield f"{device} of {node.name} has no tunnel address yet"
+        yield Evidence(f"{device} of {node.name} is down", Cause.NO_TUNNEL_DEVICE)
     if flow_based:
         return
+    if not hosts(link):
+        text = f"{device} of {node.name} has no tunnel address yet"
+        yield Evidence(text, Cause.NO_TUNNEL_ADDRESS)
     if link.kind == "vxlan" and link.local not in ("", node.address):
-        yield f"{device} of {node.name} is bound to {link.local}, expected {node.address}"
+        text = f"{device} of {node.name} is bound to {link.local}, expected {node.address}"
+        yield Evidence(text, Cause.NO_TUNNEL_DEVICE)
 
 
 # -- Reading nodes ---------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ from pytest_k8snet.calico.installation import (
 from pytest_k8snet.calico.journal import Changes, OriginalPool, pool_name
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.routing import programmers
+from pytest_k8snet.causes import Cause, Evidence
 from pytest_k8snet.cluster.pods import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -174,7 +175,8 @@ def pool_mismatches(api: Api, group: ApiGroup, name: str, mode: CalicoMode) -> l
     found = read_pool(api, group, name).mode
     if found is mode:
         return []
-    return [f"IPPool {name} is in mode {found}, expected {mode}: not yet applied, or reverted"]
+    text = f"IPPool {name} is in mode {found}, expected {mode}: not yet applied, or reverted"
+    return [Evidence(text, Cause.WRITTEN_BACK)]
 
 
 def read_pool(api: Api, group: ApiGroup, name: str) -> IPPool:

@@ -17,11 +17,13 @@ from pytest_k8snet.calico.installation import V1, V3, ApiGroup, Installation, IP
 from pytest_k8snet.calico.kernel import (
     NO_HOST_POD,
     TUNNEL_ANNOTATIONS,
+    MissingDevice,
     NodeState,
     Prober,
     Question,
     device_mismatches,
     route_mismatches,
+    support_argv,
     vxlan_peer_mismatches,
 )
 from pytest_k8snet.calico.modes import CalicoMode, Family, families_of
@@ -33,8 +35,9 @@ from pytest_k8snet.calico.path import (
     return_addresses,
 )
 from pytest_k8snet.calico.pools import pool_mismatches
+from pytest_k8snet.causes import Cause, Evidence
 from pytest_k8snet.cluster.nodes import list_nodes
-from pytest_k8snet.errors import ForbiddenError, NotFoundError
+from pytest_k8snet.errors import ForbiddenError, K8sNetError, NotFoundError
 from pytest_k8snet.tools.tool import Payload
 
 if TYPE_CHECKING:
@@ -69,7 +72,6 @@ class NodeReadiness:
         what: str,
         timeout_seconds: float,
         stability_seconds: float | None = None,
-        remedy: str = "",
     ) -> None:
         """Wait until the nodes have followed a pool of the cluster into its mode.
 
@@ -80,7 +82,6 @@ class NodeReadiness:
             what: what is waited for, for the message.
             timeout_seconds: for all of it.
             stability_seconds: as in :func:`wait_until_good`.
-            remedy: what to do about a time-out.
 
         Raises:
             NotConvergedError: they have not; it says which node, and what is wrong there.
@@ -93,7 +94,7 @@ class NodeReadiness:
             what=what,
             timeout_seconds=timeout_seconds,
             stability_seconds=stability_seconds,
-            remedy=remedy,
+            look_closer=self.look_closer,
         )
 
     def mismatches(
@@ -153,6 +154,22 @@ class NodeReadiness:
                 mismatches += route_mismatches(path, _probe_address(block), sender, receiver)
         return mismatches
 
+    def look_closer(self, mismatches: Sequence[str]) -> list[str]:
+        """Ask the nodes that lack a tunnel's device whether their kernels have such tunnels."""
+        lacking = [one for one in mismatches if isinstance(one, MissingDevice)]
+        commands = {one.node: support_argv(one.family) for one in lacking}
+        without = {
+            node
+            for node, said in self._prober.each(commands).items()
+            if not isinstance(said, K8sNetError) and said.stdout.strip() == "none"
+        }
+        return [
+            Evidence(f"{one}: its kernel supports no {one.family.upper()}", Cause.NO_KERNEL_SUPPORT)
+            if isinstance(one, MissingDevice) and one.node in without
+            else one
+            for one in mismatches
+        ]
+
     def _annotation_mismatches(
         self, required: Collection[Family], allowed: Collection[Family], *, static: bool
     ) -> Iterator[str]:
@@ -163,7 +180,8 @@ class NodeReadiness:
             for family, annotation in TUNNEL_ANNOTATIONS.items():
                 address = node.annotations.get(annotation)
                 if family in required and not address:
-                    yield f"{node.name} has no {family.upper()} tunnel address yet"
+                    text = f"{node.name} has no {family.upper()} tunnel address yet"
+                    yield Evidence(text, Cause.NO_TUNNEL_ADDRESS)
                 elif address and family not in allowed and not static:
                     yield f"{node.name} still has {family.upper()} address {address}"
 

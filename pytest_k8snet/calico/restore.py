@@ -471,8 +471,6 @@ def _await_nodes(
             pool,
             what=what,
             timeout_seconds=timeout_seconds,
-            remedy="The pool itself is back. Look at `ip route` on these nodes and at the logs of "
-            "their calico-node: pods there may be cut off.",
         )
 
 

@@ -59,13 +59,6 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.nodes import Node
 
-#: What to do where a mode does not come.
-_REMEDY = (
-    "If one node lags, delete its calico-node pod; if all do, look at the logs of calico-node and, "
-    "with the operator, at TigeraStatus."
-)
-
-
 #: How long a pool of the cluster's own may be without its mode before it is put back, in seconds.
 #: The nodes of a recorded cluster (v3.33) took up to four, and what is lost meanwhile every pod of
 #: the pool loses.
@@ -175,7 +168,7 @@ class CalicoSession:
         self._prove_hops = prove_hops
         self._rehearsed = change.strategy != "in-place" or not change.prove_first
         #: The modes that the pool is not flipped to, and why: what was tried did not work.
-        self._failed: dict[CalicoMode, str] = {}
+        self._failed: dict[CalicoMode, K8sNetError] = {}
 
     def __enter__(self) -> CalicoSession:
         return self
@@ -199,8 +192,8 @@ class CalicoSession:
             raise ModeUnavailableError(
                 f"{mode} is not proven to work here, so pool {self.change.pool} is not switched "
                 "to it",
-                found=self._failed[mode],
-                remedy=_REMEDY,
+                found=self._failed[mode].brief,
+                remedy=self._failed[mode].remedy,
             )
         original = self._journal.original if self._journal is not None else None
         return decide(
@@ -287,10 +280,10 @@ class CalicoSession:
             try:
                 self._make_pools(hops)
             except (ForbiddenError, ModeUnavailableError) as exc:
-                self._failed |= dict.fromkeys(hops, exc.brief)
+                self._failed |= dict.fromkeys(hops, exc)
                 hops = {}
             for mode, between in hops.items():
-                if trouble := self._trial(mode, between):
+                if (trouble := self._trial(mode, between)) is not None:
                     self._failed[mode] = trouble
             self._late = None
             self._restore(journal)
@@ -320,23 +313,23 @@ class CalicoSession:
         found = {mode: list(new_hops(nodes, mode, pool.mode)) for mode in self._wanted}
         return {mode: hops for mode, hops in found.items() if hops and self._decision(mode)}
 
-    def _trial(self, mode: CalicoMode, hops: Sequence[tuple[Node, Node]]) -> str:
-        """Why a mode does not work between nodes that would rely on it; empty if it does."""
+    def _trial(self, mode: CalicoMode, hops: Sequence[tuple[Node, Node]]) -> K8sNetError | None:
+        """Why a mode does not work between nodes that would rely on it; None if it does."""
         pool = self._dedicated.get(mode)
         if not isinstance(pool, IPPool):
-            return pool.brief if pool is not None else "another mode's pool stands against it"
+            return pool or ModeUnavailableError("another mode's pool stands against it")
         late = self._late
         if late is not None and self._readiness.mismatches(self.installation, {mode}):
-            return late.brief
+            return late
         if self._prove_hops is None:
-            return "nothing can send payload here"
+            return ModeUnavailableError("nothing can send payload here")
         try:
             self._prove_hops(mode, self._reference(pool), hops)
         except ConnectError:
             raise
         except K8sNetError as exc:
-            return exc.brief
-        return ""
+            return exc
+        return None
 
     def _claim(self, decision: Decision) -> bool:
         """Hold the Lease where something is to be written, and restore what dead runs have left.
@@ -509,7 +502,6 @@ class CalicoSession:
                 what=f"pool {pool.name} in mode {mode}",
                 timeout_seconds=self._limit_seconds,
                 stability_seconds=self.change.stability_seconds,
-                remedy=_REMEDY,
             )
         except NotConvergedError as exc:
             raise self._put_back(mode, exc) from exc
@@ -540,7 +532,7 @@ class CalicoSession:
         original, group = self._journal.original, self._journal.group
         assert original is not None
         self._entered.clear()
-        self._failed[mode] = trouble.brief
+        self._failed[mode] = trouble
         pool = self.installation.pool(original.name)
         assert pool is not None
         if pool.mode is not original.mode:
@@ -573,7 +565,7 @@ class CalicoSession:
             what=what,
             timeout_seconds=self._limit_seconds,
             stability_seconds=self.change.stability_seconds,
-            remedy=_REMEDY,
+            look_closer=self._readiness.look_closer,
         )
 
     # -- restoring -----------------------------------------------------------------------------
@@ -662,11 +654,13 @@ class CalicoSession:
             )
 
         def check() -> list[str]:
-            mismatches = pair_mismatches(self.snapshot(client, server), self.installation)
-            if not mismatches and probe is not None:
-                trouble = probe()
-                return [trouble] if trouble else []
-            return mismatches
+            snapshot = self.snapshot(client, server)
+            mismatches = pair_mismatches(snapshot, self.installation)
+            if mismatches or probe is None or not (trouble := probe()):
+                return mismatches
+            # What it points to rests on routes that are right: here nobody has seen them.
+            unseen = snapshot.missing or not self.installation.routes_prove
+            return [str(trouble) if unseen else trouble]
 
         try:
             self._wait(f"{mode} between {client.node.name} and {server.node.name}", check)

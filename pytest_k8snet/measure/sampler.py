@@ -21,13 +21,15 @@ from pytest_k8snet.calico.path import (
     WireFinding,
 )
 from pytest_k8snet.calico.session import CalicoSession
+from pytest_k8snet.causes import FABRIC, Evidence
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node
-from pytest_k8snet.errors import ExecError, K8sNetError, ToolError
+from pytest_k8snet.errors import ExecError, ExecTimeoutError, K8sNetError, ToolError
 from pytest_k8snet.measure.answering import await_answers
 from pytest_k8snet.measure.endpoints import GRACE_SECONDS, Endpoint, Pair, Sample, UrlPair
 from pytest_k8snet.tools.iperf3 import Iperf3, probe_argv
 from pytest_k8snet.tools.iperf3 import parse as parse_iperf3
+from pytest_k8snet.tools.iperf3_errors import Interrupted, NoData, TimedOut
 from pytest_k8snet.tools.tool import (
     Options,
     Output,
@@ -193,6 +195,9 @@ class Sampler:
         try:
             done = pair.client.run(probe_argv(pair.server.address, port))
             result = parse_iperf3(done.stdout, stderr=done.stderr, exit_code=done.exit_code)
+        except (TimedOut, NoData, Interrupted, ExecTimeoutError) as exc:
+            path = (pair.mode or CalicoMode.NEVER).path(pair.placement == "same-subnet")
+            return Evidence(f"{said}: {exc.problem}", FABRIC[path])
         except (ToolError, ExecError) as exc:
             return f"{said}: {exc.problem}"
         if self.prover is not None:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from pytest_k8snet.calico.convergence import wait_until_good
+from pytest_k8snet.causes import Cause, Evidence
 from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.errors import ExecError, NotConvergedError, ToolMissingError
 
@@ -27,6 +28,7 @@ def wait(
     bad: Callable[[float], list[str]],
     timeout_seconds: float = 20.0,
     stability_seconds: float | None = None,
+    look_closer: Callable[[Sequence[str]], Sequence[str]] = lambda wrong: wrong,
 ) -> float:
     """How many seconds it took until the state counted as good, the window included."""
     clock = Clock()
@@ -36,7 +38,7 @@ def wait(
         what="pool p in mode VXLAN-Always",
         timeout_seconds=timeout_seconds,
         stability_seconds=stability_seconds,
-        remedy="Look at calico-node.",
+        look_closer=look_closer,
         clock=clock,
         sleep=clock.sleep,
     )
@@ -68,7 +70,8 @@ def test_a_timeout_names_what_was_expected_and_what_was_found_last() -> None:
     assert str(caught.value) == (
         "pool p in mode VXLAN-Always: not there after 20 s\n"
         "  found: node1 sends 10.0.0.1 dev eth0, expected dev vxlan.calico\n"
-        "  to do: Look at calico-node."
+        "  to do: If one node lags, delete its calico-node pod; if all do, look at the logs of "
+        "calico-node and, with the operator, at TigeraStatus."
     )
 
 
@@ -107,3 +110,50 @@ def test_a_missing_tool_ends_the_wait_at_once() -> None:
 
     with pytest.raises(ToolMissingError):
         wait(bad)
+
+
+LOST = Evidence("no payload arrived", Cause.FABRIC_IPIP)
+NO_DEVICE = Evidence("node1 has no tunl0 yet", Cause.NO_TUNNEL_DEVICE)
+NO_KERNEL = Evidence(f"{NO_DEVICE}: its kernel supports no IPIP", Cause.NO_KERNEL_SUPPORT)
+NO_ROUTE = Evidence("node2 has no route to 10.0.0.1", Cause.NO_ROUTE)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "closer", "cause", "seconds"),
+    [
+        pytest.param([LOST], None, Cause.FABRIC_IPIP, 26, id="the fabric: early"),
+        pytest.param([NO_ROUTE, NO_DEVICE], NO_KERNEL, Cause.NO_KERNEL_SUPPORT, 26, id="module"),
+        pytest.param([NO_ROUTE, NO_DEVICE], None, Cause.NO_TUNNEL_DEVICE, 180, id="Felix: late"),
+        pytest.param([NO_ROUTE], None, Cause.NO_ROUTE, 180, id="a route may still come"),
+        pytest.param([LOST, NO_DEVICE], None, Cause.NO_TUNNEL_DEVICE, 180, id="and something else"),
+        pytest.param([LOST, "no exec"], None, Cause.FABRIC_IPIP, 180, id="and something unknown"),
+    ],
+)
+def test_a_time_out_says_the_cause_and_ends_early_where_nothing_can_change(
+    wrong: list[str], closer: str | None, cause: Cause, seconds: float
+) -> None:
+    began = 0.0
+
+    def bad(elapsed: float) -> list[str]:
+        nonlocal began
+        began = elapsed
+        return wrong
+
+    def look_closer(found: Sequence[str]) -> Sequence[str]:
+        return [closer if one is NO_DEVICE and closer else one for one in found]
+
+    with pytest.raises(NotConvergedError) as caught:
+        wait(bad, timeout_seconds=180, look_closer=look_closer)
+    assert caught.value.remedy == cause.remedy
+    assert seconds - 1 <= began <= seconds + 2
+
+
+def test_what_is_lost_for_a_moment_is_waited_for() -> None:
+    assert wait(lambda elapsed: [LOST] if elapsed < 19 else [], timeout_seconds=180) > 29
+
+    # Routes that go meanwhile may come back otherwise.
+    def flapping(elapsed: float) -> list[str]:
+        return [NO_ROUTE] if elapsed % 20 < 5 else [LOST]
+
+    with pytest.raises(NotConvergedError, match="not there after 60 s"):
+        wait(flapping, timeout_seconds=60)

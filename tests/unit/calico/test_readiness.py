@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,9 +17,17 @@ from store_sessions import NEVER, VXLAN, VXLAN_CS, a_cluster, session
 
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import V1
-from pytest_k8snet.calico.kernel import KernelState, Prober, Shell
+from pytest_k8snet.calico.kernel import (
+    KernelState,
+    MissingDevice,
+    Prober,
+    Shell,
+    support_argv,
+)
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.path import PathEnd
 from pytest_k8snet.calico.readiness import NodeReadiness
+from pytest_k8snet.causes import Cause, Evidence
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import ConnectError, NotConvergedError, RestoreError
 from pytest_k8snet.tools.ip import Route
@@ -167,12 +176,61 @@ def test_a_kernel_that_never_follows_is_named_at_the_time_out() -> None:
     with pytest.raises(NotConvergedError) as caught:
         calico.enter(VXLAN_CS)
     assert caught.value.found == "node1 has no vxlan.calico yet"
+    assert caught.value.remedy == Cause.NO_TUNNEL_DEVICE.remedy
     # Its pool goes back, and is not told to be back for those whose routes still are others.
     with pytest.raises(RestoreError) as unrestored:
         calico.close()
     assert "have followed IPPool default-ipv4-ippool back to Never" in unrestored.value.found
     assert "node2" in unrestored.value.found
     assert inspect(api).pools[0].mode is NEVER
+
+
+def test_a_pair_whose_routes_are_right_and_that_gets_no_payload_through_blames_the_fabric() -> None:
+    ends = [
+        PathEnd(kind="pod", name=node.name, node=node, address=pod)
+        for node, pod in ((NODE1, POD1), (NODE2, POD2))
+    ]
+    lost = Evidence("payload is lost", Cause.FABRIC_VXLAN)
+    api = a_cluster("manifest-A", raw_pool(mode=VXLAN))
+    with (
+        session(api, "none", shells=told(*kernels()), timeout_seconds=0.1) as calico,
+        pytest.raises(NotConvergedError) as caught,
+    ):
+        calico.converge(VXLAN, *ends, probe=lambda: lost)
+    assert caught.value.found == lost
+    assert caught.value.remedy == Cause.FABRIC_VXLAN.remedy
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("none\n", Cause.NO_KERNEL_SUPPORT),
+        ("some\n", Cause.NO_TUNNEL_DEVICE),
+        ("unknown\n", Cause.NO_TUNNEL_DEVICE),
+    ],
+)
+def test_a_node_without_the_tunnel_is_asked_whether_its_kernel_has_such(
+    said: str, cause: Cause
+) -> None:
+    def shell(argv: Sequence[str]) -> Completed:
+        assert argv[-1] == "ipip_rcv"
+        return Completed(argv=tuple(argv), exit_code=0, stdout=said, stderr="", seconds=0.0)
+
+    other = Evidence("node2 has no route to 10.244.1.7", Cause.NO_ROUTE)
+    with watching(a_cluster("manifest-A"), {"node1": shell}) as watch:
+        missing, kept = watch.look_closer([MissingDevice("node1", "ipip"), other])
+    assert isinstance(missing, Evidence)
+    assert missing.cause is cause
+    assert missing.startswith("node1 has no tunl0 yet")
+    assert kept is other
+
+
+def test_the_question_for_the_kernels_tunnels_is_one_that_a_shell_answers() -> None:
+    done = subprocess.run(support_argv("vxlan"), capture_output=True, text=True, check=True)
+    assert done.stdout in ("some\n", "none\n", "unknown\n")
+    made_up = [*support_argv("vxlan")[:-1], "no_such_symbol"]
+    done = subprocess.run(made_up, capture_output=True, text=True, check=True)
+    assert done.stdout in ("none\n", "unknown\n")
 
 
 @pytest.mark.parametrize(("ipam", "said"), [("Calico", True), ("HostLocal", False)])

@@ -1,0 +1,209 @@
+"""Why a wait ran out: the causes that evidence can point to, with one text for each.
+
+What waits collects evidence, not guesses: where nothing points anywhere, the text says where to
+look. Imports nothing of the project. ``docs/errors.md`` lists the same for readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import Self
+
+
+class Cause(Enum):
+    """What a wait that ran out points to; of several the first here is told.
+
+    Attributes:
+        remedy: what to do about it.
+        final: whether waiting longer changes nothing.
+    """
+
+    # -- A mode -------------------------------------------------------------------------------
+    NO_KERNEL_SUPPORT = (
+        "The node's kernel has no such tunnel, so Felix gets `operation not supported`: load its "
+        "module there and at every boot (`modprobe ipip`, `modprobe vxlan`), or use another mode.",
+        True,
+    )
+    WRITTEN_BACK = (
+        "Find out who keeps the pool in its mode: the operator (TigeraStatus, its Installation), "
+        "or a GitOps controller; `kubectl get ippool -o yaml --show-managed-fields` names writers.",
+        False,
+    )
+    NO_TUNNEL_ADDRESS = (
+        "calico-node takes a tunnel address from a pool of this mode: see its log on that node "
+        "(allocate-tunnel-addrs), and whether the pool selects the node and has addresses left.",
+        False,
+    )
+    NO_TUNNEL_DEVICE = (
+        "Felix of that node has not made the tunnel: see its calico-node's log; `operation not "
+        "supported` there means that the kernel lacks it. Else delete that calico-node pod.",
+        False,
+    )
+    NO_ROUTE = (
+        "The routes of that node are not those of the mode: see its calico-node's log (Felix, and "
+        "BIRD where BGP carries the routes: `calicoctl node status`); one that lags by itself is "
+        "made anew by deleting its calico-node pod.",
+        False,
+    )
+    FABRIC_VXLAN = (
+        "Both nodes' routes are right and nothing arrives, so it is lost between them: let UDP "
+        "port 4789 (VXLAN, or the port that Calico is set to) pass between all nodes, in "
+        "firewalls and security groups, and compare the MTU of the network between.",
+        True,
+    )
+    FABRIC_IPIP = (
+        "Both nodes' routes are right and nothing arrives, so it is lost between them: let IP "
+        "protocol 4 (IPIP) pass between all nodes, in firewalls and security groups; networks "
+        "that cannot (Azure's) need VXLAN.",
+        True,
+    )
+    FABRIC_DIRECT = (
+        "Both nodes' routes are right and nothing arrives, so it is lost between them: the "
+        "network must carry pod addresses. Clouds check source and destination of each NIC "
+        "unless told otherwise; routers need routes to the pods.",
+        True,
+    )
+    CALICO_NODE = (
+        "If one node lags, delete its calico-node pod; if all do, look at the logs of calico-node "
+        "and, with the operator, at TigeraStatus.",
+        False,
+    )
+
+    # -- A Service ----------------------------------------------------------------------------
+    PODS_NOT_READY = (
+        "its pods were ready and are not any more: see their events and logs, and the readiness "
+        "probe",
+        True,
+    )
+    NO_ENDPOINTS = (
+        "its pods are ready, so the endpoint controller is behind: see kube-controller-manager",
+        False,
+    )
+    UNKNOWN_NAME = (
+        "DNS answers and does not know this name: see whether the cluster's domain is another "
+        "(/etc/resolv.conf of a pod says which), and whether CoreDNS may list Services",
+        False,
+    )
+    DNS_SILENT = (
+        "DNS does not answer this client: see CoreDNS's pods and its Service, /etc/resolv.conf of "
+        "the client, and NetworkPolicies that keep UDP and TCP port 53 from it",
+        False,
+    )
+    KUBE_PROXY = (
+        "the node refuses what kube-proxy should have passed on: see kube-proxy (or what stands "
+        "for it) on the client's node, or of the URL for a node port",
+        False,
+    )
+    BALANCER_REFUSES = (
+        "the load balancer has no healthy target: see its health checks, and firewalls between it "
+        "and the node ports",
+        False,
+    )
+    DROPPED = (
+        "what is sent is dropped without a word: see NetworkPolicies at both ends, and firewalls "
+        "on the way",
+        False,
+    )
+    BROKEN_ANSWERS = (
+        "something accepts connections and gives no HTTP answer: see what listens behind the "
+        "Service, and whether its port is the right one",
+        False,
+    )
+    NO_BALANCER = (
+        "the cluster needs a load balancer controller (a cloud's, MetalLB, kube-vip ...); without "
+        "one, leave tests from outside out",
+        True,
+    )
+    BALANCER_FAILS = (
+        "the load balancer's controller says why it gives none: its events are the cause (quota, "
+        "subnets and their tags, a pool of addresses that is used up)",
+        False,
+    )
+    BALANCER_SLOW = (
+        "the load balancer's controller is at work and slow, or waits for the cloud: see its log, "
+        "and try again once `kubectl get service` shows an address",
+        False,
+    )
+    BALANCER_UNKNOWN = (
+        "events may not be read here, so who should give the address is not known: ask for the "
+        "right to list events, and see whether a load balancer controller runs",
+        False,
+    )
+
+    # -- A pod --------------------------------------------------------------------------------
+    POD_NETWORK = (
+        "its network could not be set up: see calico-node on that node, and whether its pool has "
+        "addresses left",
+        False,
+    )
+    POD_VOLUME = ("a volume could not be mounted: see the kubelet of that node", False)
+    NOT_SCHEDULED = ("no node takes it: the scheduler's message says why", False)
+    NO_SCHEDULER = (
+        "nothing has scheduled it, nor said why: see whether kube-scheduler runs",
+        False,
+    )
+    IMAGE_PULL = (
+        "its image is still being pulled: `-o k8snet_pod_timeout=...` allows more time, a mirror "
+        "nearby (`k8snet images`) takes less",
+        False,
+    )
+    READINESS_PROBE = (
+        "its readiness probe fails: the kubelet's node must reach its pods",
+        False,
+    )
+    NO_KUBELET = (
+        "the kubelet of its node has not begun with it: see whether it runs and is not busy",
+        False,
+    )
+    POD_SLOW = (
+        "the events tell what it waits for; `-o k8snet_pod_timeout=...` allows more time",
+        False,
+    )
+
+    # -- The Lease ----------------------------------------------------------------------------
+    LEASE_CONTESTED = (
+        "Somebody else writes this Lease again and again: `kubectl get lease -n kube-system "
+        "k8snet-switcher -o yaml --show-managed-fields` names who. Then run `k8snet restore`.",
+        False,
+    )
+    LEASE_FORBIDDEN = (
+        "The right to update the Lease was taken away: have the role of the README bound again, "
+        "then run `k8snet restore`.",
+        True,
+    )
+    API_TROUBLE = ("Run `k8snet restore` when the API server is well again.", False)
+
+    def __init__(self, remedy: str, final: bool) -> None:
+        self.remedy = remedy
+        self.final = final
+
+
+class Evidence(str):
+    """Something that is wrong, in words, and what it points to.
+
+    Attributes:
+        cause: what it points to.
+    """
+
+    cause: Cause
+
+    def __new__(cls, text: str, cause: Cause) -> Self:
+        """Make a text that knows its cause."""
+        self = super().__new__(cls, text)
+        self.cause = cause
+        return self
+
+
+#: Where what is sent between nodes is lost, by the path that it takes.
+FABRIC = {
+    "direct": Cause.FABRIC_DIRECT,
+    "vxlan": Cause.FABRIC_VXLAN,
+    "ipip": Cause.FABRIC_IPIP,
+}
+
+
+def causes_of(wrong: Iterable[str]) -> list[Cause]:
+    """Return what evidence points to, the most telling cause first; texts without one are left."""
+    found = {one.cause for one in wrong if isinstance(one, Evidence)}
+    return [cause for cause in Cause if cause in found]
