@@ -80,9 +80,14 @@ class Cause(Enum):
         "its pods are ready, so the endpoint controller is behind: see kube-controller-manager",
         False,
     )
+    OTHER_DOMAIN = (
+        "the cluster's domain is another, as /etc/resolv.conf of the client says: "
+        '`dataclasses.replace(web_service, cluster_domain="example.org").dns_url`',
+        True,
+    )
     UNKNOWN_NAME = (
-        "DNS answers and does not know this name: see whether the cluster's domain is another "
-        "(/etc/resolv.conf of a pod says which), and whether CoreDNS may list Services",
+        "the name has no address: see whether CoreDNS's pods run and answer, and may list "
+        "Services, and which server the client's /etc/resolv.conf names",
         False,
     )
     DNS_SILENT = (
@@ -113,7 +118,7 @@ class Cause(Enum):
     NO_BALANCER = (
         "the cluster needs a load balancer controller (a cloud's, MetalLB, kube-vip ...); without "
         "one, leave tests from outside out",
-        True,
+        False,
     )
     BALANCER_FAILS = (
         "the load balancer's controller says why it gives none: its events are the cause (quota, "
@@ -139,10 +144,6 @@ class Cause(Enum):
     )
     POD_VOLUME = ("a volume could not be mounted: see the kubelet of that node", False)
     NOT_SCHEDULED = ("no node takes it: the scheduler's message says why", False)
-    NO_SCHEDULER = (
-        "nothing has scheduled it, nor said why: see whether kube-scheduler runs",
-        False,
-    )
     IMAGE_PULL = (
         "its image is still being pulled: `-o k8snet_pod_timeout=...` allows more time, a mirror "
         "nearby (`k8snet images`) takes less",
@@ -150,6 +151,10 @@ class Cause(Enum):
     )
     READINESS_PROBE = (
         "its readiness probe fails: the kubelet's node must reach its pods",
+        False,
+    )
+    NO_SCHEDULER = (
+        "nothing has scheduled it, nor said why: see whether kube-scheduler runs",
         False,
     )
     NO_KUBELET = (
@@ -168,9 +173,9 @@ class Cause(Enum):
         False,
     )
     LEASE_FORBIDDEN = (
-        "The right to update the Lease was taken away: have the role of the README bound again, "
-        "then run `k8snet restore`.",
-        True,
+        "The right to update the Lease was taken away: have the role of `k8snet doctor` bound "
+        "again, then run `k8snet restore`.",
+        False,
     )
     API_TROUBLE = ("Run `k8snet restore` when the API server is well again.", False)
 

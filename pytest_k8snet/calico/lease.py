@@ -17,10 +17,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.causes import Cause
 from pytest_k8snet.cluster import liveness
 from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.cluster.watch import pauses
-from pytest_k8snet.errors import ApiError, ConflictError, K8sNetError, LockedError, NotFoundError
+from pytest_k8snet.errors import (
+    ApiError,
+    ConflictError,
+    ForbiddenError,
+    K8sNetError,
+    LockedError,
+    NotFoundError,
+)
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -198,7 +206,7 @@ class Lock:
                     raise LockedError(
                         "This run may no longer hold the cluster, so it changes nothing more",
                         found=f"the Lease {LEASE_NAME} ran out and cannot be renewed: {exc.brief}",
-                        remedy="Run `k8snet restore` when the API server is well again.",
+                        remedy=_unrenewed(exc).remedy,
                     ) from exc
             rest()
 
@@ -335,6 +343,13 @@ def _is_free(lease: dict[str, Any], unchanged_seconds: float) -> bool:
     # duration counts for it as for any other.
     ran_out = unchanged_seconds > _lasts_seconds(lease)
     return not holder.identity or holder.alive is False or ran_out
+
+
+def _unrenewed(error: ApiError) -> Cause:
+    """Tell what it points to that the Lease cannot be renewed."""
+    if isinstance(error, ConflictError):
+        return Cause.LEASE_CONTESTED
+    return Cause.LEASE_FORBIDDEN if isinstance(error, ForbiddenError) else Cause.API_TROUBLE
 
 
 def _lasts_seconds(lease: dict[str, Any]) -> float:

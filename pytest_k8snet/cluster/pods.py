@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.causes import Cause
 from pytest_k8snet.cluster.admission import OPT_OUT_ANNOTATIONS, OPT_OUT_LABELS, Admitted, compare
 from pytest_k8snet.cluster.api_errors import collection
 from pytest_k8snet.cluster.exec import CONTAINER
@@ -626,38 +627,35 @@ def _too_late(
             f"no pod has appeared in namespace {namespace} within {timeout_seconds:g} s",
             remedy="see whether kube-controller-manager and kube-scheduler run",
         )
-    told = events_of(api, pods[0], "Pod")
+    told = events_of(api, pods[0], "Pod") or []
     return PodError(
         f"{_name(pods[0])} is not ready after {timeout_seconds:g} s"
         + (f" (nor are {len(pods) - 1} more)" if len(pods) > 1 else ""),
-        found="\n".join([_state(pods[0]), *told]),
-        remedy=_cause(pods[0], told),
+        found="\n".join([_state(pods[0]), *map(str, told)]),
+        remedy=_cause(pods[0], told).remedy,
     )
 
 
 #: What the newest telling event points to.
-_CAUSES: Mapping[str, str] = {
-    "FailedCreatePodSandBox": "its network could not be set up: see calico-node on that node, and "
-    "whether its pool has addresses left",
-    "FailedMount": "a volume could not be mounted: see the kubelet of that node",
-    "FailedScheduling": "no node takes it: the scheduler's message says why",
-    "Pulling": "its image is still being pulled: `-o k8snet_pod_timeout=...` allows more time, a "
-    "mirror nearby (`k8snet images`) takes less",
-    "Unhealthy": "its readiness probe fails: the kubelet's node must reach its pods",
+_CAUSES: Mapping[str, Cause] = {
+    "FailedCreatePodSandBox": Cause.POD_NETWORK,
+    "FailedMount": Cause.POD_VOLUME,
+    "FailedScheduling": Cause.NOT_SCHEDULED,
+    "Pulling": Cause.IMAGE_PULL,
+    "Unhealthy": Cause.READINESS_PROBE,
 }
 
 
-def _cause(pod: Mapping[str, Any], told: Sequence[str]) -> str:
-    """Say what the evidence points to where a pod is not ready in time."""
-    for line in reversed(told):
-        reason = line.removeprefix("event ").partition(":")[0]
-        if reason in _CAUSES:
-            return _CAUSES[reason]
+def _cause(pod: Mapping[str, Any], told: Sequence[Event]) -> Cause:
+    """Tell what the evidence points to where a pod is not ready in time."""
+    for event in reversed(told):
+        if event.reason in _CAUSES:
+            return _CAUSES[event.reason]
     if not (pod.get("spec") or {}).get("nodeName"):
-        return "nothing has scheduled it, nor said why: see whether kube-scheduler runs"
+        return Cause.NO_SCHEDULER
     if not (pod.get("status") or {}).get("containerStatuses"):
-        return "the kubelet of its node has not begun with it: see whether it runs and is not busy"
-    return "the events tell what it waits for; `-o k8snet_pod_timeout=...` allows more time"
+        return Cause.NO_KUBELET
+    return Cause.POD_SLOW
 
 
 def _name(pod: Mapping[str, Any]) -> str:
@@ -680,8 +678,26 @@ def _state(pod: Mapping[str, Any]) -> str:
     return "; ".join(words)
 
 
-def events_of(api: Api, item: Mapping[str, Any], kind: str) -> list[str]:
-    """Return the last events about an object, one line each; none where they may not be read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What a component of the cluster has reported of an object.
+
+    Attributes:
+        reason: one word for programs, such as ``FailedScheduling``.
+        message: the same for people.
+        warning: whether it is of the type ``Warning``.
+    """
+
+    reason: str
+    message: str
+    warning: bool
+
+    def __str__(self) -> str:
+        return f"event {self.reason}: {self.message}"
+
+
+def events_of(api: Api, item: Mapping[str, Any], kind: str) -> list[Event] | None:
+    """Return the last events about an object; None where they cannot be read.
 
     Args:
         api: the cluster.
@@ -697,11 +713,15 @@ def events_of(api: Api, item: Mapping[str, Any], kind: str) -> list[str]:
         )
     except ClusterError:
         # They only explain: without the permission to read them, the error stands by itself.
-        return []
+        return None
     # The API gives them by name.
     events.sort(key=_time_of_event)
     return [
-        f"event {event.get('reason', '')}: {event.get('message', '')}"
+        Event(
+            reason=str(event.get("reason", "")),
+            message=str(event.get("message", "")),
+            warning=event.get("type") == "Warning",
+        )
         for event in events[-_EVENTS:]
     ]
 

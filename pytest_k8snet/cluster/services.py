@@ -6,15 +6,23 @@ A ``WebService`` gives the URL of each way to it, or says why there is no such w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from pytest_k8snet.causes import Cause
 from pytest_k8snet.cluster import pods
 from pytest_k8snet.cluster.admission import compare
 from pytest_k8snet.cluster.api_errors import admission_remedy, collection, object_path
 from pytest_k8snet.cluster.nodes import usable_nodes
-from pytest_k8snet.cluster.pods import Pod, PodRequest, StartFailure, events_of, wait_ready
+from pytest_k8snet.cluster.pods import (
+    Event,
+    Pod,
+    PodRequest,
+    StartFailure,
+    events_of,
+    wait_ready,
+)
 from pytest_k8snet.cluster.watch import pauses
 from pytest_k8snet.errors import ClusterError, NotFoundError
 
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
 
 #: How long a load balancer may take to give an address. Clouds take a minute or two.
 EXTERNAL_SECONDS = 120.0
-#: How long a load balancer's controller may stay silent before it is taken to be missing.
+#: How long its controller may stay silent, or its last word a failure, before nothing is expected.
 _SILENCE_SECONDS = 30.0
 _ENDPOINTS_SECONDS = 30.0
 _HTTPS_PORT = 443
@@ -35,35 +43,16 @@ class ServiceUrl(str):
 
     Attributes:
         way: ``clusterip``, ``dns``, ``nodeport`` or ``loadbalancer``.
-        distorted_by: what admission has done to the pods behind it that changes figures.
-        own: whether the Service is one that the run has made.
-        replica: the only pod behind it; None where there are several, or it is not known.
-        served_in: the Calico mode of that pod's pool; empty where none was asked for.
+        service: whose URL it is.
     """
 
     way: str
-    distorted_by: tuple[str, ...]
-    own: bool
-    replica: Pod | None
-    served_in: str
+    service: WebService
 
-    def __new__(
-        cls,
-        url: str,
-        way: str,
-        distorted_by: tuple[str, ...] = (),
-        *,
-        own: bool = False,
-        replica: Pod | None = None,
-        served_in: str = "",
-    ) -> ServiceUrl:
+    def __new__(cls, url: str, way: str, service: WebService) -> Self:
         """Make a URL that knows its way."""
         self = super().__new__(cls, url)
-        self.way = way
-        self.own = own
-        self.distorted_by = distorted_by
-        self.replica = replica
-        self.served_in = served_in
+        self.way, self.service = way, service
         return self
 
 
@@ -161,30 +150,47 @@ class WebService:
             for ingress in balancer.get("ingress") or []:
                 if address := ingress.get("ip") or ingress.get("hostname"):
                     return self._url("loadbalancer", address, self.port)
-            said = "\n".join(events_of(self._api, service, "Service"))
+            events = events_of(self._api, service, "Service")
+            cause = _missing_balancer(events)
             waited = time.monotonic() - began
-            if waited >= (EXTERNAL_SECONDS if said else _SILENCE_SECONDS):
+            hopeless = cause in (Cause.NO_BALANCER, Cause.BALANCER_FAILS)
+            if waited >= (_SILENCE_SECONDS if hopeless else EXTERNAL_SECONDS):
                 raise ClusterError(
                     f"{self} got no external address within {waited:.0f} s",
-                    found=said or "no load balancer controller has reported anything about it",
-                    remedy="the cluster needs a load balancer controller (a cloud's, MetalLB, "
-                    "kube-vip ...); without one, leave tests from outside out",
+                    found="\n".join(map(str, events or ())) or _NO_EVENT[cause],
+                    remedy=cause.remedy,
                 )
             sleep()
+
+    def ready_addresses(self) -> set[str]:
+        """Return the addresses that the Service passes requests on to."""
+        try:
+            slices = self._api.list(
+                collection("endpointslices", namespace=self.namespace, group="discovery.k8s.io"),
+                labels=f"kubernetes.io/service-name={self.name}",
+            )
+        except NotFoundError:
+            # Before Kubernetes 1.21.
+            path = object_path(collection("endpoints", namespace=self.namespace), self.name)
+            try:
+                subsets = self._api.get(path).get("subsets") or []
+            except NotFoundError:
+                return set()
+            return {one["ip"] for subset in subsets for one in subset.get("addresses") or []}
+        return {
+            address
+            for piece in slices
+            for endpoint in piece.get("endpoints") or []
+            if (endpoint.get("conditions") or {}).get("ready", True)
+            for address in endpoint.get("addresses") or []
+        }
 
     def _url(self, way: str, host: str, port: int) -> ServiceUrl:
         host = f"[{host}]" if ":" in host else host
         usual = _HTTPS_PORT if self.scheme == "https" else 80
         colon_port = "" if port == usual else f":{port}"
         url = f"{self.scheme}://{host}{colon_port}{self.path}"
-        return ServiceUrl(
-            url,
-            way,
-            self.distorted_by,
-            own=self.own,
-            replica=self.replica,
-            served_in=self.served_in,
-        )
+        return ServiceUrl(url, way, self)
 
     def _read(self) -> dict[str, Any]:
         return self._api.get(
@@ -279,7 +285,7 @@ def _serve(workspace: Workspace, name: str, served: Callable[[set[str]], bool]) 
     services = collection("services", namespace=space)
     _create(workspace, services, pods.web_service(name, space, workspace.run_id))
     service = WebService(namespace=space, name=name, own=True, _api=workspace.api)
-    _wait_endpoints(workspace.api, service, served)
+    _wait_endpoints(service, served)
     return service
 
 
@@ -359,6 +365,21 @@ def _choose_port(service: Mapping[str, Any], reference: str, wanted: str) -> Map
     )
 
 
+_NO_EVENT = {
+    Cause.NO_BALANCER: "no load balancer controller has reported anything about it",
+    Cause.BALANCER_UNKNOWN: "events about it may not be read",
+}
+
+
+def _missing_balancer(events: Sequence[Event] | None) -> Cause:
+    """Tell what it points to that a load balancer has no address yet."""
+    if events is None:
+        return Cause.BALANCER_UNKNOWN
+    if not events:
+        return Cause.NO_BALANCER
+    return Cause.BALANCER_FAILS if events[-1].warning else Cause.BALANCER_SLOW
+
+
 def _replica_failure(deployment: Mapping[str, Any]) -> StartFailure | None:
     for condition in (deployment.get("status") or {}).get("conditions") or []:
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
@@ -370,38 +391,14 @@ def _replica_failure(deployment: Mapping[str, Any]) -> StartFailure | None:
     return None
 
 
-def _wait_endpoints(api: Api, service: WebService, served: Callable[[set[str]], bool]) -> None:
+def _wait_endpoints(service: WebService, served: Callable[[set[str]], bool]) -> None:
     deadline = time.monotonic() + _ENDPOINTS_SECONDS
     sleep = pauses()
-    while not served(ready := _ready_addresses(api, service)):
+    while not served(ready := service.ready_addresses()):
         if time.monotonic() >= deadline:
             raise ClusterError(
                 f"{service} has not the endpoints of its pods after {_ENDPOINTS_SECONDS:g} s",
                 found=", ".join(sorted(ready)) or "no endpoint",
-                remedy="its pods are ready, so the endpoint controller is behind: see "
-                "kube-controller-manager",
+                remedy=Cause.NO_ENDPOINTS.remedy,
             )
         sleep()
-
-
-def _ready_addresses(api: Api, service: WebService) -> set[str]:
-    try:
-        slices = api.list(
-            collection("endpointslices", namespace=service.namespace, group="discovery.k8s.io"),
-            labels=f"kubernetes.io/service-name={service.name}",
-        )
-    except NotFoundError:
-        # Before Kubernetes 1.21.
-        path = object_path(collection("endpoints", namespace=service.namespace), service.name)
-        try:
-            subsets = api.get(path).get("subsets") or []
-        except NotFoundError:
-            return set()
-        return {one["ip"] for subset in subsets for one in subset.get("addresses") or []}
-    return {
-        address
-        for piece in slices
-        for endpoint in piece.get("endpoints") or []
-        if (endpoint.get("conditions") or {}).get("ready", True)
-        for address in endpoint.get("addresses") or []
-    }

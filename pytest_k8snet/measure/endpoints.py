@@ -15,6 +15,7 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.pods import WEB_PORT, Pod
+from pytest_k8snet.cluster.services import ServiceUrl, WebService
 from pytest_k8snet.errors import (
     ExecError,
     ExecTimeoutError,
@@ -393,15 +394,14 @@ class UrlPair:
     @property
     def distorted_by(self) -> tuple[str, ...]:
         """What admission has done to the client's pod, or those behind, that changes figures."""
-        behind: tuple[str, ...] = getattr(self.url, "distorted_by", ())
+        behind = self._service.distorted_by if self._service is not None else ()
         return self.client.distorted_by + behind
 
     @property
     def _masqueraded(self) -> tuple[str, ...]:
         """What kube-proxy does to these requests: it marks figures, and keeps no gate from them."""
-        way = getattr(self.url, "way", "")
         said = self.client.masqueraded
-        return (f"{self.client}: {said}",) if said and way in ("clusterip", "dns") else ()
+        return (f"{self.client}: {said}",) if said and self._way in ("clusterip", "dns") else ()
 
     @property
     def label(self) -> str:
@@ -421,8 +421,7 @@ class UrlPair:
     @property
     def scene(self) -> str:
         """The client's kind, and what the URL leads to: a Service's way if known, else its host."""
-        way = getattr(self.url, "way", None)
-        return f"{self.client.kind}-{way or urlsplit(self.url).netloc.rpartition('@')[2]}"
+        return f"{self.client.kind}-{self._way or urlsplit(self.url).netloc.rpartition('@')[2]}"
 
     @property
     def mode(self) -> CalicoMode | None:
@@ -444,13 +443,21 @@ class UrlPair:
         return ", ".join(filter(None, (client, served)))
 
     @property
+    def _service(self) -> WebService | None:
+        return self.url.service if isinstance(self.url, ServiceUrl) else None
+
+    @property
+    def _way(self) -> str:
+        return self.url.way if isinstance(self.url, ServiceUrl) else ""
+
+    @property
     def _served_in(self) -> str:
-        return getattr(self.url, "served_in", "")
+        return self._service.served_in if self._service is not None else ""
 
     @property
     def behind(self) -> Pair | None:
         """The client and the pod that answers, where both are in one mode; else None."""
-        pod: Pod | None = getattr(self.url, "replica", None)
+        pod = self._service.replica if self._service is not None else None
         if pod is None or self.mode is None:
             return None
         found = Pair(

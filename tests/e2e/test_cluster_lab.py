@@ -225,9 +225,9 @@ def test_a_web_service_in_a_pool_stands_beside_that_of_the_cluster(
     for web, start in ((own, "198.19.7."), (other, "10.244.")):
         (replica,) = api.list(pods, labels=f"k8snet/role={web.name}")
         assert replica["status"]["podIP"].startswith(start)
-    assert own.cluster_ip_url.replica is not None
-    assert (own.cluster_ip_url.replica.node, own.dns_url.served_in) == ("node2", "IPIP-Always")
-    assert (other.dns_url.replica, other.dns_url.served_in) == (None, "")
+    assert own.replica is not None
+    assert (own.replica.node, own.served_in) == ("node2", "IPIP-Always")
+    assert (other.replica, other.served_in) == (None, "")
     assert serve_from(workspace, request, served_in="IPIP-Always") == own
 
 

@@ -79,7 +79,7 @@ def test_requests(calico_mode, pod, node, pod_pair, same_node_pair, web_service,
     # No Service: the way is that of the pair, and so is its proof.
     for pair in (pod_pair, same_node_pair):
         assert not pair.curl(requests=3).failed
-    behind = (web_service.dns_url.replica, near.dns_url.replica, pod_pair.web.server)
+    behind = (web_service.replica, near.replica, pod_pair.web.server)
     far = k8snet.server_node.name
     assert [one.node for one in behind] == [far, pod.node, far]
     own = k8snet.api.get(f"/apis/crd.projectcalico.org/v1/ippools/{pod.pool}")["spec"]["cidr"]

@@ -22,6 +22,7 @@ import pytest_k8snet
 from pytest_k8snet import Gbit, Mbit, cli, errors, fixtures, ms, second
 from pytest_k8snet.calico.journal import JOURNAL_NAME
 from pytest_k8snet.calico.lease import LEASE_NAME
+from pytest_k8snet.causes import Cause
 from pytest_k8snet.cluster.rbac import CRD_GROUP, LEVELS, Permission, permissions
 from pytest_k8snet.lab import cli as lab_cli
 from pytest_k8snet.lab.api.faults import NAMES as FAULTS
@@ -330,6 +331,11 @@ def test_every_error_has_a_heading_to_link_to() -> None:
     assert len(headings) == len(set(headings))
     assert {f"#{name.lower()}" for name in headings} <= anchors(page("errors.md"))
     assert sorted(headings) == sorted(public_errors() - {"K8sNetError"})
+
+
+def test_every_cause_of_a_wait_that_ran_out_is_documented_with_its_evidence() -> None:
+    table = page("errors.md").partition("## When a wait runs out")[2].partition("\n## ")[0]
+    assert re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", table) == [cause.name for cause in Cause]
 
 
 def test_every_public_name_is_in_the_reference_of_the_api() -> None:

@@ -13,8 +13,9 @@ from pytest_k8snet.calico import lease as locks
 from pytest_k8snet.calico.lease import LEASE_SECONDS, Holder, Lock
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.calico.session import CalicoSession
+from pytest_k8snet.causes import Cause
 from pytest_k8snet.cluster.api_errors import ServerBusyError
-from pytest_k8snet.errors import ConflictError, LockedError
+from pytest_k8snet.errors import ApiError, ConflictError, ForbiddenError, LockedError
 
 
 class Clock:
@@ -127,26 +128,47 @@ def lost_answer(api: StoreApi, method: str) -> None:
     setattr(api, method, send)
 
 
+def _writes(api: StoreApi) -> int:
+    """Count the requests that change anything but the Lease."""
+    return len([path for method, path in api.requests if method != "GET" and path != LEASE])
+
+
+@pytest.mark.parametrize(
+    ("refused", "error", "cause"),
+    [
+        (
+            "GET",
+            ServerBusyError("the API server could not get it (HTTP 503)", status=503),
+            Cause.API_TROUBLE,
+        ),
+        ("PUT", ConflictError("changed by someone else", status=409), Cause.LEASE_CONTESTED),
+        ("PUT", ForbiddenError("may not update leases", status=403), Cause.LEASE_FORBIDDEN),
+    ],
+)
 def test_where_nobody_can_tell_whether_the_lease_is_held_nothing_is_written(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, refused: str, error: ApiError, cause: Cause
 ) -> None:
     monkeypatch.setattr(locks, "_INSIST_SECONDS", 0.3)  # a quarter of a minute in earnest
     api = a_cluster("manifest-A")
     calico = session(api, "in-place")
     calico.enter(IPIP)
     two_seconds_after_its_end(calico)
-    writes = len([method for method, _ in api.requests if method != "GET"])
-    busy(api, 1000)
+    writes = _writes(api)
+
+    def refuse(method: str, path: str) -> None:
+        if path == LEASE and method == refused:
+            raise error
+
+    api.refuse = refuse
     for change in (lambda: calico.enter(NEVER), calico.close):
         with pytest.raises(LockedError) as caught:
             change()
         assert str(caught.value) == (
             "This run may no longer hold the cluster, so it changes nothing more\n"
-            "  found: the Lease k8snet-switcher ran out and cannot be renewed: the API server "
-            "could not get it (HTTP 503)\n"
-            "  to do: Run `k8snet restore` when the API server is well again."
+            f"  found: the Lease k8snet-switcher ran out and cannot be renewed: {error.problem}\n"
+            f"  to do: {cause.remedy}"
         )
-    assert len([method for method, _ in api.requests if method != "GET"]) == writes
+    assert _writes(api) == writes
     assert api.get(JOURNAL)
 
 

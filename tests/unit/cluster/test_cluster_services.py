@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from scripted_server import ScriptedServer, status
 
+from pytest_k8snet.causes import Cause
 from pytest_k8snet.cluster import services
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.services import existing_web_service
@@ -111,20 +112,51 @@ def test_a_cluster_ip_service_has_no_other_way_in(server: ScriptedServer, api: A
         _ = web.external_url
 
 
-def test_a_load_balancer_that_never_comes_is_told(
-    server: ScriptedServer, api: Api, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("events", "found", "cause", "patient"),
+    [
+        (
+            [],
+            "no load balancer controller has reported anything about it",
+            Cause.NO_BALANCER,
+            False,
+        ),
+        (
+            [("Warning", "SyncLoadBalancerFailed", "quota exceeded")],
+            "event SyncLoadBalancerFailed: quota exceeded",
+            Cause.BALANCER_FAILS,
+            False,
+        ),
+        (
+            [("Normal", "EnsuringLoadBalancer", "m")],
+            "event EnsuringLoadBalancer: m",
+            Cause.BALANCER_SLOW,
+            True,
+        ),
+        (None, "events about it may not be read", Cause.BALANCER_UNKNOWN, True),
+    ],
+)
+def test_a_load_balancer_that_never_comes_is_told_with_what_its_events_point_to(
+    server: ScriptedServer,
+    api: Api,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[tuple[str, str, str]] | None,
+    found: str,
+    cause: Cause,
+    patient: bool,
 ) -> None:
     # The limits are there to bound a wait; the test need not wait that long.
-    monkeypatch.setattr(services, "_SILENCE_SECONDS", 0.1)
-    monkeypatch.setattr(services, "EXTERNAL_SECONDS", 0.1)
+    monkeypatch.setattr(services, "_SILENCE_SECONDS", 9.0 if patient else 0.1)
+    monkeypatch.setattr(services, "EXTERNAL_SECONDS", 0.1 if patient else 9.0)
     offer(server, HTTP)
+    path = "GET /api/v1/namespaces/shop/events"
+    if events is None:
+        server.on(path, status(403, "Forbidden", "events is forbidden"))
+    else:
+        items = [{"type": kind, "reason": why, "message": text} for kind, why, text in events]
+        server.on(path, {"items": items})
     web = existing_web_service(api, "shop/web")
     with pytest.raises(ClusterError, match="got no external address within") as caught:
         _ = web.external_url
-    assert caught.value.found == "no load balancer controller has reported anything about it"
-    assert "MetalLB" in caught.value.remedy
-    event = {"reason": "SyncLoadBalancerFailed", "message": "quota exceeded"}
-    server.on("GET /api/v1/namespaces/shop/events", {"items": [event]})
-    with pytest.raises(ClusterError) as caught:
-        _ = web.external_url
-    assert caught.value.found == "event SyncLoadBalancerFailed: quota exceeded"
+    assert caught.value.found == found
+    assert caught.value.remedy == cause.remedy

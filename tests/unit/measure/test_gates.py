@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
-from notebook import Notebook
+from notebook import Notebook, service_url
 from recorded_tools import RecordedTools
 
 from pytest_k8snet import Mbit, ms, second
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.admission import Admitted
 from pytest_k8snet.cluster.pods import Pod
-from pytest_k8snet.cluster.services import ServiceUrl
 from pytest_k8snet.errors import PodError, SettingsError
 from pytest_k8snet.measure.endpoints import Endpoint, Pair, PodShell, UrlPair
 from pytest_k8snet.measure.gates import Gates
@@ -353,7 +352,8 @@ def limited_by_admission(pair: Pair) -> Pair:
 def test_a_gate_on_pods_that_admission_has_altered_is_refused(pair: Pair) -> None:
     gates = Gates(observer=Notebook(), plan=QUICK)
     altered = limited_by_admission(pair)
-    web = ServiceUrl("http://x/", "clusterip", ("web pods: container istio-proxy runs beside it",))
+    distorting = ("web pods: container istio-proxy runs beside it",)
+    web = service_url("http://x/", "clusterip", distorted_by=distorting)
     makers = (
         lambda: gates.bandwidth(altered),
         lambda: gates.latency(altered),
@@ -377,7 +377,7 @@ def test_requests_that_are_masqueraded_are_marked_and_judged_all_the_same(
     pair: Pair, way: str, marked: bool
 ) -> None:
     client = replace(pair.client, masqueraded="198.18.0.2 lies outside of clusterCIDR")
-    requests = UrlPair(client=client, url=ServiceUrl("http://x/", way))
+    requests = UrlPair(client=client, url=service_url("http://x/", way))
     said = [f"{client}: 198.18.0.2 lies outside of clusterCIDR"] if marked else []
     assert requests.facts()["distorted_by"] == said
     assert requests.distorted_by == ()

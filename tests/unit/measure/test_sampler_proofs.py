@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from notebook import Notebook
+from notebook import Notebook, service_url
 
 from pytest_k8snet import Mbit
 from pytest_k8snet.calico.modes import CalicoMode
@@ -148,7 +148,7 @@ def in_a_mode(node: Endpoint, url: str) -> tuple[Endpoint, ServiceUrl]:
     mode = CalicoMode.IPIP_ALWAYS
     replica = Pod(namespace="x", name="web", node="node1", address="127.0.0.1", host_network=False)
     pod = replace(node, kind="pod", name="client", mode=mode, pool="own")
-    return pod, ServiceUrl(url, "clusterip", replica=replica, served_in=str(mode))
+    return pod, service_url(url, "clusterip", replica=replica, served_in=str(mode))
 
 
 def test_requests_to_the_only_pod_of_a_mode_are_proven(
@@ -204,6 +204,6 @@ def test_an_answer_that_never_came_proves_no_path(
 ) -> None:
     pod, service = in_a_mode
     judged_by(sampler, "proven", "ipip")
-    busy = ServiceUrl(f"{service}busy", "dns", replica=service.replica, served_in=service.served_in)
+    busy = ServiceUrl(f"{service}busy", "dns", service.service)
     assert pod.curl(busy, requests=2).failed
     assert observer.records[0]["path"]["state"] == "missing"
