@@ -224,6 +224,7 @@ class Installation:
             "mtu": self.mtu_bytes or self.shown(self.mtu_source, "auto"),
             "provider": self.provider or "unknown",
             "pools": ", ".join(f"{pool.name} {pool.cidr} {pool.mode}" for pool in self.pools),
+            "pool_modes": sorted({str(pool.mode) for pool in self.pools}),
             **{f"unknown: {topic}": reason for topic, reason in sorted(self.unknown.items())},
         }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
@@ -17,6 +17,7 @@ from pytest_k8snet.report.format import (
     clipped,
     in_unit,
     limit_text,
+    percent,
     ratio_text,
     time_unit,
     visible,
@@ -24,6 +25,7 @@ from pytest_k8snet.report.format import (
 )
 from pytest_k8snet.report.model import (
     BASELINE_SCENE,
+    STATES,
     TEST_WORDS,
     WORDS,
     Comparison,
@@ -35,6 +37,7 @@ from pytest_k8snet.report.model import (
     quantile,
     values_of,
 )
+from pytest_k8snet.report.records import words
 from pytest_k8snet.report.summary import curve_of
 
 #: Colours where no style sheet is applied; the style sheet knows the same classes.
@@ -63,6 +66,7 @@ LINES = (
     ("line6", "#a3281f", "4 2"),
 )
 FONT_SIZE = 12
+_NO_MODE = "no mode"
 #: Most rows whose figures a drawing's text alternative names; the table beside it has them all.
 _MOST_WORDS = 24
 
@@ -125,10 +129,10 @@ class _Layout:
 
 
 _WIDE = _Layout(
-    width=1120, left=300, right=720, row=26, middle=13, heading_characters=42, narrow=False
+    width=1120, left=320, right=740, row=26, middle=13, heading_characters=48, narrow=False
 )
 _NARROW = _Layout(
-    width=340, left=8, right=332, row=46, middle=33, heading_characters=30, narrow=True
+    width=340, left=20, right=318, row=46, middle=33, heading_characters=30, narrow=True
 )
 _TOP, _GROUP = 14, 26
 
@@ -200,8 +204,13 @@ def _drawn_dots(
     parts: list[Markup] = []
     y = float(_TOP)
     group = ""
+    # Where each group has one row, its name stands in that row.
+    joined = not layout.narrow and len({one.group for one in dots}) == len(dots) and dots[0].group
     for one in dots:
-        if one.group != group:
+        if joined:
+            place = f"{one.group}: " if one.group != _NO_MODE else ""
+            one = replace(one, heading=place + one.heading)
+        elif one.group != group:
             group = one.group
             y += _GROUP
             parts.append(label(0, y - 8, group, weight="600", limit=40))
@@ -257,11 +266,15 @@ def _dot_row(one: Dot, y: float, layout: _Layout, x: Scale) -> list[Markup]:
     return parts
 
 
-_DOTS = ("fail", "error", "inconclusive", "pass")
+TROUBLE = ("fail", "error", "inconclusive")
+_DOTS = (*TROUBLE, "pass")
 
 
 def bandwidth_chart(measurements: Sequence[Measurement], name: str) -> Markup:
     """Draw a rate by mode: its ratio to node-node where it has one, else the rate.
+
+    Beside it stands each other ratio that something was promised of, as to an earlier run. What
+    was missed or not decided comes first.
 
     Args:
         measurements: of a tool that measures a rate.
@@ -276,20 +289,31 @@ def bandwidth_chart(measurements: Sequence[Measurement], name: str) -> Markup:
         for one in ordered
         if one.rate is not None and one.rate.ratio is not None
     ]
+    others = [
+        _other_ratio_dot(one, gate, gate.estimate)
+        for one in ordered
+        for gate in one.gates
+        if gate.estimate is not None and _is_other_ratio(gate)
+    ]
+    drawn = dot_chart(
+        _worst_first([*ratios, *others]),
+        name=name if ratios else f"{name}-ratio",
+        title="Bandwidth as a share of what the nodes reach",
+        axis="% of what the nodes reach" if not others else "%",
+        scale=0.01,
+    )
     if ratios:
-        return dot_chart(
-            ratios, name=name, title="Share of node-node by mode", axis="ratio to node-node"
-        )
+        return drawn
     # Two pods on one node cross no wire: ten times the figure would squeeze all others.
-    rates = [one for one in ordered if one.rate is not None and one.rate.mean is not None]
-    wired = [one for one in rates if not one.key.is_local] or rates
-    unit = bit_unit([one.rate.mean.value for one in wired if one.rate and one.rate.mean])
-    return dot_chart(
-        [
+    wired = [one for one in ordered if not one.key.is_local] or ordered
+    means = [one.rate.mean for one in wired if one.rate is not None]
+    unit = bit_unit(mean.value for mean in means if mean is not None)
+    return drawn + dot_chart(
+        _worst_first(
             _rate_dot(one, one.rate, one.rate.mean, unit)
             for one in wired
             if one.rate is not None and one.rate.mean is not None
-        ],
+        ),
         name=name,
         title="Goodput by mode",
         axis=unit.name,
@@ -302,28 +326,65 @@ def _by_mode(one: Measurement) -> tuple[object, ...]:
     return (bool(one.key.mode), order[4:], one.key.scene != BASELINE_SCENE, order[:4])
 
 
+def _worst_first(dots: Iterable[Dot]) -> list[Dot]:
+    """Return rows with those in trouble first, and with them the others of their group."""
+    rows = list(dots)
+    ranks = {one.group: len(STATES) for one in rows}
+    for one in rows:
+        ranks[one.group] = min(ranks[one.group], _rank(one))
+    groups = list(ranks)
+    return sorted(rows, key=lambda one: (ranks[one.group], groups.index(one.group), _rank(one)))
+
+
+def _rank(one: Dot) -> int:
+    return STATES.index(one.state) if one.state in TROUBLE else len(STATES)
+
+
 def _ratio_dot(one: Measurement, rate: Rate, ratio: Estimate) -> Dot:
-    state, word = _of_drawn(one, unit="")
+    gates = _drawn(one, unit="")
+    state, word = _of_drawn(one, gates)
     return Dot(
         heading=one.key.row_text,
-        group=one.key.mode or "no mode",
+        group=one.key.mode or _NO_MODE,
         figure=ratio,
-        limits=_limits_on(one, unit=""),
+        limits=_limits_of(gates),
         ceiling=rate.ceiling_ratio,
-        text=ratio_text(ratio.value),
+        text=percent(ratio.value),
         note=bit_unit([rate.mean.value]).text(rate.mean.value) if rate.mean is not None else "",
         word=word,
         state=state,
     )
 
 
+def _is_other_ratio(gate: GateResult) -> bool:
+    """Tell whether a promise is on a ratio of bandwidth to something else than the nodes'."""
+    of = gate.record.get("baseline")
+    return (
+        gate.quantity.startswith("bandwidth") and not gate.unit and of not in (BASELINE_SCENE, None)
+    )
+
+
+def _other_ratio_dot(one: Measurement, gate: GateResult, estimate: float) -> Dot:
+    of = words(gate.record.get("baseline"))
+    return Dot(
+        heading=f"of {'before' if 'run' in of else of}: {one.key.row_text}",
+        group=one.key.mode or _NO_MODE,
+        figure=Estimate(estimate, gate.low, gate.high),
+        limits=_limits_of([gate]),
+        text=percent(estimate),
+        word=WORDS[gate.state],
+        state=gate.state,
+    )
+
+
 def _rate_dot(one: Measurement, rate: Rate, mean: Estimate, unit: Unit) -> Dot:
-    state, word = _of_drawn(one, unit="bit/s")
+    gates = _drawn(one, unit="bit/s")
+    state, word = _of_drawn(one, gates)
     return Dot(
         heading=one.key.row_text,
-        group=one.key.mode or "no mode",
+        group=one.key.mode or _NO_MODE,
         figure=mean,
-        limits=_limits_on(one, unit="bit/s"),
+        limits=_limits_of(gates),
         ceiling=rate.ceiling,
         text=unit.number(mean.value),
         word=word,
@@ -342,21 +403,22 @@ def _drawn(one: Measurement, *, unit: str) -> list[GateResult]:
     ]
 
 
-def _of_drawn(one: Measurement, *, unit: str) -> tuple[str, str]:
+def _of_drawn(one: Measurement, gates: Sequence[GateResult]) -> tuple[str, str]:
     """Return the state of what is drawn, and its word; a cell of the table may hold worse."""
-    gates = _drawn(one, unit=unit)
     if gates:
         return gates[0].state, WORDS[gates[0].state]
     outcome = one.outcome_beside_gates
     return (outcome if outcome != "pass" else ""), TEST_WORDS[outcome]
 
 
-def _limits_on(one: Measurement, *, unit: str) -> tuple[Limit, ...]:
+def _limits_of(gates: Sequence[GateResult]) -> tuple[Limit, ...]:
     found = {
         (gate.relation, gate.limit): Limit(
-            value=gate.limit, text=f"promised {limit_text(gate)}", missed=gate.state == "fail"
+            value=gate.limit,
+            text=f"promised {limit_text(gate, as_percent=True)}",
+            missed=gate.state == "fail",
         )
-        for gate in reversed(_drawn(one, unit=unit))
+        for gate in reversed(gates)
         if gate.limit is not None
     }
     return tuple(reversed(found.values()))

@@ -216,9 +216,9 @@ def ceilings_note(results: ToolResults) -> str:
     """Return what the dashed marks of the chart mean, as far as it has any."""
     kinds = {one.rate.ceiling_kind for one in results.measurements if one.rate is not None}
     if "link" in kinds:
-        return "Grey tick: link rate times payload / frame, the most a perfect network could carry."
+        return "; grey tick: the most that fits on the link beside headers."
     if "headers" in kinds:
-        return "Grey tick: what the headers alone would leave of node-node."
+        return "; grey tick: the most that headers leave."
     return ""
 
 

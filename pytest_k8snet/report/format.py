@@ -95,13 +95,13 @@ def ratio_text(value: float | None) -> str:
     return NONE if value is None else f"{value:.3f}".replace("-", _MINUS)
 
 
-def percent(share: float | None, *, signed: bool = False) -> str:
-    """Return a share as per cent: -0.618 is 61.8 % with a minus sign."""
+def percent(share: float | None) -> str:
+    """Return a share as per cent: 0.618 is 61.8 %."""
     if share is None or not math.isfinite(share):
         return NONE
     value = share * 100
     decimals = 1 if 0.05 <= abs(value) < 1000 else 3 if value and abs(value) < 0.05 else 0
-    return f"{value:{'+' if signed else ''}.{decimals}f} %".replace("-", _MINUS)
+    return f"{value:.{decimals}f} %".replace("-", _MINUS)
 
 
 def estimate_text(estimate: Estimate | None) -> str:
@@ -174,17 +174,25 @@ def figure_texts(gate: GateResult) -> tuple[str, str]:
     return estimate, f"[{number(gate.low)}, {number(gate.high)}]"
 
 
-def limit_text(gate: GateResult) -> str:
-    """Return ``≥ 0.900``, ``≤ 5 ms``."""
+def limit_text(gate: GateResult, *, as_percent: bool = False) -> str:
+    """Return ``≥ 0.900``, ``≤ 5 ms``; of a ratio ``≥ 90 %`` where that is asked for."""
     if gate.limit is None:
         return "none"
     relation = RELATIONS.get(gate.relation, gate.relation)
-    return f"{relation} {in_unit(gate.limit, gate.unit)}".strip()
+    shown = in_unit(gate.limit, gate.unit)
+    if as_percent and not gate.unit:
+        shown = f"{gate.limit * 100:.6g} %"
+    return f"{relation} {shown}".strip()
 
 
 def margin_text(gate: GateResult) -> str:
-    """Return the margin, positive on the good side."""
-    return percent(gate.margin, signed=True)
+    """Return how far figure and limit are apart, in their unit, positive on the good side."""
+    if gate.spare is None:
+        return NONE
+    apart = abs(gate.spare)
+    digits = next((digits for digits in (3, 4, 5) if round(apart, digits)), 3)
+    text = in_unit(apart, gate.unit) if gate.unit else f"{apart:.{digits}f}"
+    return f"{'+' if gate.spare >= 0 else _MINUS}{text}"
 
 
 def pass_notes(gate: GateResult) -> list[str]:

@@ -135,8 +135,9 @@ class GateResult:
             left that says which.
         keys: those of its samples: of two directions, each is a figure of its own.
         plain: whether a test compared the figure itself: without an interval, on few samples.
-        margin: how far the estimate lies from the limit, as a share of the limit; positive on
-            the good side, negative beyond the limit. None where it cannot be said.
+        margin: how far the estimate lies from the limit, as a share of the limit, by which
+            promises of different units are put in order; positive on the good side. None where it
+            cannot be said.
         path: the worst state of the path proofs of its samples; empty where none has one.
     """
 
@@ -158,6 +159,14 @@ class GateResult:
     path: str
     record: Record
     plain: bool = False
+
+    @property
+    def spare(self) -> float | None:
+        """Return estimate and limit apart, in their unit; positive on the good side."""
+        if self.estimate is None or self.limit is None:
+            return None
+        apart = self.estimate - self.limit
+        return -apart if self.relation.startswith("<") else apart
 
 
 def worst_first(gates: Iterable[GateResult]) -> list[GateResult]:
@@ -366,6 +375,7 @@ class Coverage:
         modes_skipped: those of the selected tests that were not.
         modes_left_out: those that were collected and deselected.
         skipped: how many tests were skipped for each reason.
+        skipped_beside_modes: how many of them are of no mode, or of one that was tested otherwise.
         deselected: how many tests were left out.
         by: the options that left them out.
         unfinished: how many selected tests have no outcome.
@@ -375,6 +385,7 @@ class Coverage:
     modes_skipped: tuple[str, ...]
     modes_left_out: tuple[str, ...]
     skipped: Mapping[str, int]
+    skipped_beside_modes: int
     deselected: int
     by: tuple[str, ...]
     unfinished: int
@@ -383,6 +394,11 @@ class Coverage:
     def whole(self) -> bool:
         """Return whether everything that was selected was tested."""
         return not (self.skipped or self.modes_skipped or self.unfinished)
+
+    @property
+    def missing_beside_modes(self) -> bool:
+        """Return whether anything was not tested that is not of a mode left out as a whole."""
+        return bool(self.skipped_beside_modes or self.unfinished)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -451,6 +467,7 @@ class Summary:
         promises: those of gates and of plain asserts, the worst first.
         tools: what each tool measured, in the order of reports.
         restored: whether everything changed was restored; None where nothing was changed.
+        pool_modes: the modes of the cluster's own pools; None where they are not known.
         drift: facts that changed while the run measured.
         counted: how many samples of each tool count.
         discarded: how many samples gates discarded; they count in no figure.
@@ -469,6 +486,7 @@ class Summary:
     switches: tuple[SwitchCost, ...]
     restored: bool | None
     facts: Record | None
+    pool_modes: tuple[str, ...] | None
     drift: tuple[Difference, ...]
     baseline: Record | None
     comparisons: tuple[Comparison, ...]

@@ -10,6 +10,7 @@ import ast
 import linecache
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -109,8 +110,14 @@ def _only_place(samples: Sequence[Record]) -> list[Record]:
 
 
 def _subject(found: Sequence[tuple[Record, str]]) -> str:
-    """Return what a figure is of: ``pod-pod / node-node``, ``total p95 of node-clusterip``."""
+    """Return what a figure is of: ``pod-pod, same-subnet / node-node``, ``total p95 of pod-dns``.
+
+    A test may compare the same on pairs that lie otherwise: each is a claim of its own. What a
+    figure is divided by lies where the figure itself lies.
+    """
     scenes = [words(sample.get("scene")) for sample, _ in found]
+    if scenes:
+        scenes[0] = replace(key_of(found[0][0]), variant="").row_text
     names = [_spoken(name) for _, name in found]
     if len(found) == 2:
         what = "" if names[0] == "bandwidth" else f"{names[0]} of "

@@ -13,7 +13,6 @@ from pytest_k8snet.report.format import (
     in_unit,
     limit_text,
     moment,
-    percent,
     unit_of,
 )
 from pytest_k8snet.report.model import (
@@ -21,10 +20,11 @@ from pytest_k8snet.report.model import (
     ChangedObject,
     FinishedTest,
     GateResult,
+    Key,
     Summary,
     distortions,
 )
-from pytest_k8snet.report.records import mapping, objects, words
+from pytest_k8snet.report.records import mapping, objects, usable, words
 from pytest_k8snet.verdict.plan import written
 
 OUTCOME_WORDS: Mapping[str, str] = {
@@ -65,50 +65,85 @@ def _tested_share(summary: Summary) -> str:
 
 
 def answer_text(summary: Summary) -> str:
-    """Return what the run says to the question whether the change may go ahead."""
+    """Return whether the change may be approved on this run, and why; the answer comes first."""
     errors = summary.counts.get("error", 0)
-    if summary.outcome in ("passed", "partly"):
-        answer = f"{_kept(summary)} Nothing that was tested speaks against the change."
-        if on_lab(summary):
-            answer = f"{_kept(summary)} That is no evidence for a change of a real cluster."
-        if summary.outcome == "partly":
-            answer += " What was not tested is not known: see below."
+    if summary.outcome in ("passed", "partly") and on_lab(summary):
+        answer = f"Approve nothing on this: {_kept(summary)}, but on no real cluster."
+    elif summary.outcome == "passed":
+        answer = f"Approve, as far as {_extent(summary)}: {_kept(summary)}."
+    elif summary.outcome == "partly":
+        answer = _partly(summary)
     elif summary.outcome == "failed" and (summary.counts.get("failed") or _missed(summary)):
-        answer = f"This speaks against the change: {_missed_text(summary)}."
+        answer = f"Do not approve: {_missed_text(summary)}."
         if errors:
             answer += f" {counted(errors, 'more test')} could not measure, and prove nothing."
     elif summary.outcome == "failed" and errors:
         answer = (
-            f"No answer: {counted(errors, 'test')} met trouble and could not measure. That proves "
-            "nothing for or against the change: repair it and run again."
+            f"Do not approve on this: {counted(errors, 'test')} met trouble and could not measure. "
+            "That proves nothing for or against the change: repair it and run again."
         )
     elif summary.outcome == "failed":
-        answer = "This run is no evidence: something beside its tests went wrong."
+        answer = "Do not approve on this: something beside its tests went wrong."
     elif summary.outcome == "inconclusive":
         answer = (
-            "No answer yet: nothing speaks against the change, but "
+            "Do not approve yet: nothing speaks against the change, but "
             f"{counted(summary.counts.get('inconclusive', 0), 'test')} could not decide. Measure "
             "again, longer or when the machines are quieter."
         )
     elif summary.outcome == "cut":
-        answer = "No answer: the run ended before everything was measured. Run it again."
+        answer = (
+            "Do not approve on this: the run ended before everything was measured. Run it again."
+        )
     elif summary.outcome == "running":
         answer = (
-            f"No answer: written when the run began, {moment(summary.begun)}. If it does not run "
-            "any more, it was killed before it measured anything."
+            f"Do not approve on this: written when the run began, {moment(summary.begun)}. If it "
+            "does not run any more, it was killed before it measured anything."
         )
     else:
-        answer = "No answer: no test ran to its end. This is no evidence for anything."
+        answer = "Do not approve on this: no test ran to its end, so it is evidence of nothing."
     if summary.restored is False:
         answer += " The cluster was NOT put back as it was."
     return answer
 
 
+def _extent(summary: Summary) -> str:
+    if not summary.coverage.deselected:
+        return "the network goes"
+    asked = len(summary.tests)
+    return f"these {asked:,} of {asked + summary.coverage.deselected:,} tests go"
+
+
 def _kept(summary: Summary) -> str:
-    kept = sum(one.state == "pass" for one in summary.promises)
+    kept = [one for one in summary.promises if one.state == "pass"]
     if not kept:
-        return "Every test that ran passed."
-    return "The one promise was kept." if kept == 1 else f"All {kept} promises were kept."
+        return "every test that ran passed"
+    spare = f" by {_distance(kept[0])}" if kept[0].spare is not None else ""
+    if len(kept) == 1:
+        return f"the one promise was kept{f',{spare}' if spare else ''}"
+    all_ = "both promises were kept" if len(kept) == 2 else f"all {len(kept)} promises were kept"
+    return f"{all_}{f', the closest{spare}' if spare else ''}"
+
+
+def _partly(summary: Summary) -> str:
+    """Return whether what was not tested matters: a mode that no pool has does not, as it is."""
+    coverage = summary.coverage
+    in_use = {*summary.pool_modes} if summary.pool_modes is not None else None
+    if in_use is not None and in_use <= {*coverage.modes} and not coverage.missing_beside_modes:
+        return (
+            f"Approve for {' and '.join(coverage.modes)} only: {_kept(summary)}, and no pool of "
+            "the cluster has another mode. If the change brings one, do not: it was not tested."
+        )
+    return f"Do not approve on this alone: {_untested(summary)}. Of what was, {_kept(summary)}."
+
+
+def _untested(summary: Summary) -> str:
+    modes, skipped = summary.coverage.modes, summary.coverage.modes_skipped
+    if skipped:
+        were = "was" if len(skipped) == 1 else "were"
+        return f"{len(skipped)} of {counted(len(modes) + len(skipped), 'mode')} {were} not tested"
+    left = summary.counts.get("skipped", 0) + summary.coverage.unfinished
+    tests = counted(len(summary.tests) + summary.coverage.unfinished, "test")
+    return f"{left:,} of {tests} {'was' if left == 1 else 'were'} not run"
 
 
 def _missed(summary: Summary) -> int:
@@ -119,8 +154,11 @@ def _missed_text(summary: Summary) -> str:
     missed, decided = _missed(summary), [x for x in summary.promises if x.state in ("pass", "fail")]
     if not missed:
         return f"{counted(summary.counts.get('failed', 0), 'test')} failed"
-    were = "was" if missed == 1 else "were"
-    return f"{missed} of {counted(len(decided), 'promise')} {were} missed"
+    by = f" by {_distance(decided[0])}" if decided[0].spare is not None else ""
+    told = (
+        f"{missed} of {counted(len(decided), 'promise')} {'was' if missed == 1 else 'were'} missed"
+    )
+    return f"{told},{' the worst' if missed > 1 else ''}{by}" if by else told
 
 
 def reason_lines(summary: Summary) -> list[str]:
@@ -138,7 +176,7 @@ def counts_text(summary: Summary) -> str:
         if summary.counts.get(outcome)
     ]
     if summary.coverage.unfinished and summary.outcome not in ("running", "empty"):
-        found.append(f"{summary.coverage.unfinished:,} not run")
+        found.append(f"{summary.coverage.unfinished:,} not finished")
     return ", ".join(found) or "no test finished"
 
 
@@ -162,7 +200,7 @@ def not_tested_text(summary: Summary) -> str:
         f"{counted(count, 'test')} skipped: {reason}" for reason, count in coverage.skipped.items()
     ]
     if coverage.unfinished and summary.outcome not in ("running", "empty"):
-        found.append(f"{counted(coverage.unfinished, 'test')} never begun")
+        found.append(f"{counted(coverage.unfinished, 'test')} not finished")
     if coverage.deselected:
         by = f" by {', '.join(coverage.by)}" if coverage.by else ""
         modes = f" (modes {', '.join(coverage.modes_left_out)})" if coverage.modes_left_out else ""
@@ -192,14 +230,15 @@ def cluster_text(summary: Summary) -> str:
     if summary.facts is None:
         return "not known: no cluster was reached"
     context, server = _cluster_fact(summary, "context"), _cluster_fact(summary, "server")
-    name = "EMBEDDED LAB, no real cluster" if on_lab(summary) else f"context {context}"
+    known = _cluster_fact(summary, "kubernetes_version") not in ("", "unknown")
+    name = f"{'real cluster' if known else 'cluster'} {context}".rstrip()
+    name = "EMBEDDED LAB, no real cluster" if on_lab(summary) else name
     versions = [
         f"{title} {version}"
         for title, key in (("Kubernetes", "kubernetes_version"), ("Calico", "calico_version"))
         if (version := _cluster_fact(summary, key))
     ]
-    found = [name if context or on_lab(summary) else "", server, *versions, _nodes_text(summary)]
-    return ", ".join(part for part in found if part)
+    return ", ".join(filter(None, [name, server, *versions, _nodes_text(summary)]))
 
 
 def _cluster_fact(summary: Summary, name: str) -> str:
@@ -247,8 +286,8 @@ _PHASES = {
 def promise_sentence(gate: GateResult) -> str:
     """Return a promise and what came of it for a reader who knows no networking.
 
-    ``Pods in VXLAN-Always reach 96.4 % of what the nodes reach; 90 % was promised: kept with 7.1 %
-    to spare``
+    ``Pods in VXLAN-Always reach 96.4 % of what the nodes reach; 90 % was promised: kept with 6.4
+    percentage points to spare``
     """
     return f"{_finding(gate)}; {_promised(gate)}: {_outcome(gate)}"
 
@@ -256,7 +295,7 @@ def promise_sentence(gate: GateResult) -> str:
 def _finding(gate: GateResult) -> str:
     if gate.estimate is None:
         return f"{gate.claim}: no figure"
-    who, figure = _who(gate), _figure(gate)
+    who, figure = _who(gate.key), _figure(gate)
     of = words(gate.record.get("baseline"))
     if who and not gate.unit and gate.quantity.startswith("bandwidth") and of:
         whole = "the nodes reach" if of == BASELINE_SCENE else _PAIRS.get(of, of) + " reach"
@@ -268,22 +307,22 @@ def _finding(gate: GateResult) -> str:
         return text
     if who and gate.quantity and not gate.unit and not of:
         return f"The {gate.quantity} of {who[0].lower()}{who[1:]} is {figure}"
-    return f"{gate.claim}{_in_mode(gate)}: {figure}"
+    return f"{gate.claim}{_in_mode(gate.key)}: {figure}"
 
 
-def _who(gate: GateResult) -> str:
-    pair = _PAIRS.get(gate.key.scene, "")
+def _who(key: Key) -> str:
+    pair = _PAIRS.get(key.scene, "")
     if not pair:
         return ""
-    mode = _in_mode(gate) if gate.key.scene != BASELINE_SCENE else ""
-    across = " across subnets" if gate.key.placement == "cross-subnet" else ""
+    mode = _in_mode(key) if key.scene != BASELINE_SCENE else ""
+    across = " across subnets" if key.placement == "cross-subnet" else ""
     return f"{pair[0].upper()}{pair[1:]}{mode}{across}"
 
 
-def _in_mode(gate: GateResult) -> str:
-    if gate.key.mode == "Never":
+def _in_mode(key: Key) -> str:
+    if key.mode == "Never":
         return " without a tunnel (Never)"
-    return f" in {gate.key.mode}" if gate.key.mode else ""
+    return f" in {key.mode}" if key.mode else ""
 
 
 def _requests(gate: GateResult, figure: str) -> str:
@@ -301,7 +340,7 @@ def _requests(gate: GateResult, figure: str) -> str:
 
 def _from_to(gate: GateResult) -> str:
     client, _, target = gate.key.scene.partition("-")
-    mode = _in_mode(gate)
+    mode = _in_mode(gate.key)
     if pair := _PAIRS.get(gate.key.scene):
         return f" between {pair}{mode}"
     if client not in _CLIENTS:
@@ -318,16 +357,29 @@ def _figure(gate: GateResult) -> str:
 def _amount(value: float, gate: GateResult) -> str:
     if gate.unit:
         return in_unit(value, gate.unit)
-    # As many digits as tell the figure from its limit.
-    limit = gate.limit or 0.0
-    digits = next((n for n in (1, 2, 3) if round((value - limit) * 100, n)), 1)
-    return f"{value * 100:,.{digits}f} %"
+    return f"{value * 100:,.{_digits(value, gate)}f} %"
+
+
+def _digits(value: float, gate: GateResult) -> int:
+    """Return as many decimals of a percentage as tell the figure from its limit."""
+    return next((n for n in (1, 2, 3) if round((value - (gate.limit or 0.0)) * 100, n)), 1)
+
+
+def _distance(gate: GateResult) -> str:
+    """Return how far the figure is from its limit: the difference of the two as they are shown."""
+    if gate.estimate is None or gate.limit is None:
+        return "an unknown distance"
+    if gate.unit:
+        return in_unit(abs(gate.estimate - gate.limit), gate.unit)
+    digits = _digits(gate.estimate, gate)
+    distance = abs(round(gate.estimate * 100, digits) - gate.limit * 100)
+    return f"{distance:,.{digits}f} percentage points"
 
 
 def _promised(gate: GateResult) -> str:
     if gate.limit is None:
         return "nothing was promised"
-    limit = in_unit(gate.limit, gate.unit) if gate.unit else f"{gate.limit * 100:.6g} %"
+    limit = limit_text(gate, as_percent=True).partition(" ")[2]
     return f"{'at most ' if gate.relation[:1] == '<' else ''}{limit} was promised"
 
 
@@ -336,10 +388,26 @@ def _outcome(gate: GateResult) -> str:
         return "too close or too noisy to decide"
     if gate.state == "monitor":
         return "only watched"
-    if gate.margin is None:
+    if gate.spare is None:
         return "kept" if gate.state == "pass" else "missed"
-    margin = percent(abs(gate.margin))
-    return f"kept with {margin} to spare" if gate.state == "pass" else f"missed by {margin}"
+    distance = _distance(gate)
+    return f"kept with {distance} to spare" if gate.state == "pass" else f"missed by {distance}"
+
+
+def unfinished_sentences(summary: Summary) -> list[str]:
+    """Return what tests that never ended had measured: figures that nothing was decided on."""
+    ended = {test.name for test in summary.tests}
+    found = []
+    for one in (one for tool in summary.tools for one in tool.measurements):
+        samples = [x for x in one.samples if usable(x) and words(x.get("test")) not in ended]
+        if not samples or one.gates or one.key.scene == BASELINE_SCENE:
+            continue
+        ratio = one.rate.ratio if one.rate is not None else None
+        what = f"{_who(one.key) or one.key.text} so far"
+        if ratio is not None and one.key.scene in _PAIRS:
+            what = f"{what} reach {ratio.value * 100:,.1f} % of what the nodes reach"
+        found.append(f"{what} ({counted(len(samples), 'sample')}); its test did not end")
+    return found
 
 
 # -- The facts of a run ---------------------------------------------------------------------------

@@ -122,6 +122,7 @@ def summarise(records: Sequence[Record]) -> Summary:
         switches=_switches(kinds.get("switch", [])),
         restored=restored,
         facts=now,
+        pool_modes=_pool_modes(now),
         drift=differences_between(facts[-1], after[-1]) if facts and after else (),
         baseline=baseline,
         comparisons=_comparisons(baseline, tools) if baseline else (),
@@ -314,6 +315,11 @@ def _link_rate(facts: Record | None) -> float | None:
         if (rate := real(owner.get("link_rate_bits_per_second")))
     ]
     return min(rates) if rates else None
+
+
+def _pool_modes(facts: Record | None) -> tuple[str, ...] | None:
+    modes = mapping(mapping(facts).get("cluster")).get("pool_modes")
+    return tuple(map(words, modes)) if isinstance(modes, list) and modes else None
 
 
 def _meshes(samples: Sequence[Record], source: str) -> tuple[Mesh, ...]:
@@ -539,12 +545,14 @@ def _coverage(
         test.mode for test in tests
     }
     known = [*MODES, *sorted((tested | selected) - set(MODES))]
+    skipped = [test for test in tests if test.outcome == "skipped"]
     count = whole(selection.get("selected"))
     return Coverage(
         modes=tuple(mode for mode in known if mode and mode in tested),
         modes_skipped=tuple(mode for mode in known if mode and mode in selected - tested),
         modes_left_out=tuple(words(mode) for mode in _list(selection.get("modes_left_out"))),
-        skipped=Counter(_why_skipped(test) for test in tests if test.outcome == "skipped"),
+        skipped=Counter(_why_skipped(test) for test in skipped),
+        skipped_beside_modes=sum(not test.mode or test.mode in tested for test in skipped),
         deselected=whole(selection.get("deselected")) or 0,
         by=tuple(words(one) for one in _list(selection.get("by"))),
         unfinished=max(0, count - len(tests)) if count is not None else 0,

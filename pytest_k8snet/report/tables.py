@@ -100,14 +100,14 @@ class Row:
 
     Attributes:
         heading: its scene or claim.
-        mode: the mode of a claim, where the table has no column for it.
+        place: mode and placement of a claim, where the table has no column for them.
         detail: more about the row, e.g. a URL.
         cells: one per column; None where nothing was measured.
         gate: whose verdict the row is.
     """
 
     heading: str
-    mode: str = ""
+    place: str = ""
     detail: str = ""
     cells: tuple[Cell | None, ...]
     gate: GateResult | None = None
@@ -165,9 +165,10 @@ def promises_table(promises: Iterable[GateResult]) -> Table:
 
 def _gate_row(gate: GateResult) -> Row:
     count = f"+{gate.discarded} discarded" if gate.discarded else ""
+    placed = gate.key.placement if gate.key.placement not in (gate.key.scene, "") else ""
     return Row(
         heading=gate.claim,
-        mode=gate.key.mode,
+        place=", ".join(filter(None, [gate.key.mode, "" if placed in gate.claim else placed])),
         cells=(
             Cell(text=WORDS[gate.state], state=gate.state, is_state=True),
             Cell(text=gate.key.text),

@@ -127,8 +127,8 @@ def table_lines(table: Table, width: int, heading_width: int = _HEADING_WIDTH) -
 def _label(row: Row, width: int) -> str:
     # Of a claim, both what it is about and its limit stay.
     shorten = squeezed if row.gate is not None else clipped
-    mode = f" [{row.mode}]" if row.mode else ""
-    return shorten(visible_line(row.heading + mode, None), width)
+    place = f" [{row.place}]" if row.place else ""
+    return shorten(visible_line(row.heading + place, None), width)
 
 
 def _clipped(text: str) -> str:

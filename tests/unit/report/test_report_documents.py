@@ -156,14 +156,14 @@ def test_the_first_screen_answers_the_readers_questions() -> None:
     for answer in (
         "Not passed",
         "1 failed, 1 error, 1 inconclusive, 4 passed, 1 skipped",
-        "This speaks against the change: 1 of 3 promises was missed.",
+        "Do not approve: 1 of 3 promises was missed, by 55.6 percentage points.",
         "Worst: failed acceptance/test_study.py::test_overlay_gate[VXLAN-Always]",
         "assert FAIL: pod-pod / node-node >= 0.90",
         "CHG-1234",
         "FAIL Pods in VXLAN-Always reach 34.4 % of what the nodes reach; 90 % was promised: missed "
-        "by 61.8 %",
-        "https://192.168.0.10:6443, Kubernetes v1.29.4, Calico v3.28.0, 3 nodes (measured on node1,"
-        " node2)",
+        "by 55.6 percentage points",
+        "real cluster, https://192.168.0.10:6443, Kubernetes v1.29.4, Calico v3.28.0, 3 nodes "
+        "(measured on node1, node2)",
         "Not tested 1 test skipped: no two nodes lie in different subnets",
         "node-node on the same nodes: same-subnet",
         "49 samples by iperf3",
@@ -198,7 +198,7 @@ def test_of_an_object_that_was_changed_again_and_again_the_count_is_told() -> No
         made.add("change", what=f"set {mode}", object="ippools/default", state="applied")
     made.add("change", what="set back", object="ippools/default", state="restored")
     made.end(0, restored=True)
-    assert "- **Changed in the cluster:** set Never, then 2 more changes of it\n" in markdown(
+    assert "- **Altered by the run:** set Never, then 2 more changes of it\n" in markdown(
         made.records
     )
 

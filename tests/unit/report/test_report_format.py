@@ -86,10 +86,10 @@ def test_a_table_has_one_unit() -> None:
 
 @pytest.mark.parametrize(
     ("share", "shown"),
-    [(-0.618, "\u221261.8 %"), (0.072, "+7.2 %"), (0.0001, "+0.010 %"), (0.0, "+0 %")],
+    [(-0.618, "\u221261.8 %"), (0.072, "7.2 %"), (0.0001, "0.010 %"), (0.0, "0 %")],
 )
-def test_percentages_are_signed(share: float, shown: str) -> None:
-    assert percent(share, signed=True) == shown
+def test_percentages_have_few_digits(share: float, shown: str) -> None:
+    assert percent(share) == shown
 
 
 def test_no_figure_is_a_dash() -> None:

@@ -104,8 +104,21 @@ def test_margins_are_shares_of_the_limit_and_positive_on_the_good_side() -> None
     assert kept["margin"] == pytest.approx(0.0711, abs=1e-4)
     assert missed["margin"] == pytest.approx(-0.05)
     assert kept["baseline"] == "node-node"
-    assert (kept["claim"], kept["written"]) == ("pod-pod / node-node >= 0.90", "pod / node >= 0.9")
-    assert missed["claim"] == "total p95 of node-clusterip <= 4 ms"
+    assert (kept["claim"], kept["written"]) == (
+        "pod-pod, same-subnet / node-node >= 0.90",
+        "pod / node >= 0.9",
+    )
+    assert missed["claim"] == "total p95 of node-clusterip, same-subnet <= 4 ms"
+
+
+def test_the_same_promise_on_pairs_that_lie_otherwise_is_not_the_same_claim() -> None:
+    claims = []
+    for placement in ("same-subnet", "cross-subnet", "same-node"):
+        samples = [{**one, "placement": placement} for one in SAMPLES]
+        (one,) = promised("assert pod / node >= 0.9", "test_kept.py", samples)
+        claims.append(one["claim"])
+    assert len(set(claims)) == 3
+    assert claims[1] == "pod-pod, cross-subnet / node-node >= 0.90"
 
 
 def test_a_computed_figure_is_of_the_one_place_that_was_measured() -> None:
@@ -156,7 +169,7 @@ def test_a_failed_plain_assert_is_not_hidden_behind_a_gate_in_the_same_cell() ->
     assert "PASS ≥ 0.200" in lines[at + 2]
     sentence = (
         "Pods in VXLAN-Always reach 34.4 % of what the nodes reach; 98 % was promised: missed by "
-        "64.9 %"
+        "63.6 percentage points"
     )
     assert sentence in " ".join(lines)
     assert "FAIL 0.344, promised ≥ 0.980, PASS ≥ 0.200" in markdown(made.records).replace("\\", "")

@@ -1,0 +1,181 @@
+"""The first screen's sentences: approve or not, which cluster, by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from study_records import Study
+
+from pytest_k8snet.report.model import GateResult
+from pytest_k8snet.report.sentences import (
+    answer_text,
+    cluster_text,
+    promise_sentence,
+    unfinished_sentences,
+)
+from pytest_k8snet.report.summary import summarise
+
+VXLAN, IPIP = "VXLAN-Always", "IPIP-Always"
+
+
+def run(
+    *outcomes: tuple[str, str], pools: list[str] | None = None, lab: bool = False, **selection: Any
+) -> Study:
+    """One gate for each mode and outcome; a skipped one measured nothing."""
+    made = Study()
+    settings = {"lab": {"value": str(lab), "origin": "default"}}
+    made.begin(selection={"selected": len(outcomes)} | selection, settings=settings)
+    if pools is not None:
+        made.records[-1]["cluster"]["pool_modes"] = pools
+    for mode, outcome in outcomes:
+        name = f"t.py::t[{mode}]"
+        if outcome in ("passed", "failed", "inconclusive"):
+            state = {"passed": "pass", "failed": "fail"}.get(outcome, outcome)
+            value = {"pass": 0.958, "fail": 0.344}.get(state, 0.904)
+            pairs = made.pairs(name, "pod-pod", mode, 1)
+            made.verdict(name, state, mode=mode, estimate=value, samples=pairs)
+        made.add(
+            "test", test=name, outcome=outcome, phase="call", seconds=1.0, reason="why", mode=mode
+        )
+    return made
+
+
+def ended(made: Study, status: int = 0, restored: bool | None = None) -> Study:
+    made.end(status, restored)
+    return made
+
+
+PASSED, FAILED = (VXLAN, "passed"), (IPIP, "failed")
+SKIPPED, UNDECIDED, ERROR = (IPIP, "skipped"), (IPIP, "inconclusive"), (IPIP, "error")
+KEPT = "the one promise was kept, by 5.8 percentage points"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ended(run(PASSED)), f"Approve, as far as the network goes: {KEPT}."),
+        (
+            lambda: ended(run(PASSED, (IPIP, "passed"))),
+            "Approve, as far as the network goes: both promises were kept, the closest by 5.8 "
+            "percentage points.",
+        ),
+        (
+            lambda: ended(run(PASSED, selected=1, deselected=12)),
+            f"Approve, as far as these 1 of 13 tests go: {KEPT}.",
+        ),
+        (lambda: ended(run(PASSED, lab=True)), f"Approve nothing on this: {KEPT}, but on no real"),
+        (
+            lambda: ended(run(PASSED, SKIPPED, lab=True, pools=[VXLAN])),
+            f"Approve nothing on this: {KEPT}, but on no real",
+        ),
+        (
+            lambda: ended(run(PASSED, SKIPPED, pools=[VXLAN])),
+            f"Approve for VXLAN-Always only: {KEPT}, and no pool of the cluster has another mode. "
+            "If the change brings one, do not: it was not tested.",
+        ),
+        (
+            lambda: ended(run(PASSED, SKIPPED, pools=[IPIP, VXLAN])),
+            f"Do not approve on this alone: 1 of 2 modes was not tested. Of what was, {KEPT}.",
+        ),
+        (
+            lambda: ended(run(PASSED, SKIPPED)),
+            "Do not approve on this alone: 1 of 2 modes was not tested.",
+        ),
+        (
+            lambda: ended(run(PASSED, SKIPPED, ("", "skipped"), pools=[VXLAN])),
+            "Do not approve on this alone: 1 of 2 modes was not tested.",
+        ),
+        (
+            lambda: ended(run(PASSED, ("", "skipped"))),
+            "Do not approve on this alone: 1 of 2 tests was not run.",
+        ),
+        (
+            lambda: ended(run(PASSED, FAILED), 1),
+            "Do not approve: 1 of 2 promises was missed, by 55.6 percentage points.",
+        ),
+        (
+            lambda: ended(run(FAILED, (VXLAN, "failed")), 1),
+            "Do not approve: 2 of 2 promises were missed, the worst by 55.6 percentage points.",
+        ),
+        (lambda: ended(run(PASSED, ERROR), 1), "Do not approve on this: 1 test met trouble"),
+        (lambda: ended(run(PASSED), 1), "Do not approve on this: something beside its tests"),
+        (
+            lambda: ended(run(PASSED, UNDECIDED), 1),
+            "Do not approve yet: nothing speaks against the change, but 1 test could not decide.",
+        ),
+        (lambda: run(PASSED, selected=2), "Do not approve on this: the run ended before"),
+        (lambda: ended(run(SKIPPED)), "Do not approve on this: no test ran to its end"),
+        (
+            lambda: ended(run(PASSED), 0, restored=False),
+            "Do not approve on this: something beside its tests went wrong. The cluster was NOT "
+            "put back as it was.",
+        ),
+    ],
+)
+def test_the_answer_is_whether_to_approve_and_by_how_much(
+    make: Callable[[], Study], said: str
+) -> None:
+    assert answer_text(summarise(make().records)).startswith(said)
+
+
+def gate(**content: Any) -> GateResult:
+    made = Study()
+    made.begin()
+    made.verdict("t", content.pop("state", "pass"), mode=content.pop("mode", None), **content)
+    return summarise(made.records).gates[0]
+
+
+LATENCY = {"quantity": "connect p95", "unit": "s", "scene": "node-clusterip", "relation": "<="}
+
+
+@pytest.mark.parametrize(
+    ("content", "ending"),
+    [
+        ({"estimate": 0.958}, "95.8 % of what the nodes reach; 90 % was promised: kept with 5.8"),
+        ({"estimate": 0.9004}, "90.04 % of what the nodes reach; 90 % was promised: kept with "
+         "0.04 percentage points to spare"),
+        ({"estimate": 0.9, "limit": 0.875}, "90.0 % of what the nodes reach; 87.5 % was promised:"
+         " kept with 2.5"),
+        ({"estimate": 0.0012, "limit": 0.005, **LATENCY}, "1.2 ms; at most 5 ms was promised: kept "
+         "with 3.8 ms to spare"),
+        ({"estimate": 0.0062, "limit": 0.005, "state": "fail", **LATENCY}, "6.2 ms; at most 5 ms "
+         "was promised: missed by 1.2 ms"),
+        ({"estimate": 8e8, "limit": 9e8, "unit": "bit/s", "quantity": "bandwidth", "baseline": None,
+          "state": "fail"}, "800 Mbit/s; 900 Mbit/s was promised: missed by 100 Mbit/s"),
+    ],
+)  # fmt: skip
+def test_a_distance_is_the_difference_of_the_two_figures_that_stand_there(
+    content: dict[str, Any], ending: str
+) -> None:
+    assert ending in promise_sentence(gate(**content))
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"context": "prod"}, "real cluster prod, https://192.168.0.10:6443, Kubernetes v1.29.4,"),
+        ({"kubernetes_version": "unknown", "context": "prod"}, "cluster prod, https://"),
+        ({"kubernetes_version": "v1.33.4+k8snet-lab"}, "EMBEDDED LAB, no real cluster, https://"),
+    ],
+)
+def test_a_cluster_is_called_real_or_the_lab_where_that_is_known(
+    facts: dict[str, str], said: str
+) -> None:
+    made = Study()
+    made.begin()
+    made.records[-1]["cluster"] |= facts
+    assert cluster_text(summarise(made.records)).startswith(said)
+
+
+def test_what_was_measured_in_a_test_that_did_not_end_is_told() -> None:
+    made = run(PASSED)
+    made.iperf3("t.py::cut", "pod-pod", IPIP, gbit=0.98)
+    made.iperf3("t.py::cut", "node-node", None)
+    made.curl("t.py::cut", "pod-dns")
+    bandwidth, latency = unfinished_sentences(summarise(made.records))
+    assert bandwidth.startswith("Pods in IPIP-Always so far reach 34.")
+    assert bandwidth.endswith(" % of what the nodes reach (1 sample); its test did not end")
+    assert latency == "pod-dns so far (1 sample); its test did not end"
+    assert unfinished_sentences(summarise(ended(run(PASSED)).records)) == []
