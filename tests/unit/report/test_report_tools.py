@@ -200,7 +200,7 @@ def test_any_tool_that_measures_a_rate_is_drawn_by_mode_with_its_ratio_and_its_s
     assert lines[4].split() == ["pod-pod,", "same-subnet", NONE, "100", "(0.500)"]
     page = render_page(made.records)
     assert 'id="chart-blast-t"' in page
-    assert "pod-pod, same-subnet [IPIP-Always] 0.500, 100 Mbit/s" in page
+    assert "pod-pod, same-subnet [IPIP-Always] 50.0 %, 100 Mbit/s" in page
     assert page.count('aria-label="2 seconds, lowest ') == 4
     assert '<th scope="col" class="k-num">queue, ms</th>' in page
 
