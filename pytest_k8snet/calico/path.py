@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_k8snet.calico.installation import Installation, IPPool, pool_of
+from pytest_k8snet.calico.installation import Installation, IPPool, Version, pool_of
 from pytest_k8snet.calico.kernel import (
     TUNNEL_ANNOTATIONS,
     TUNNEL_DEVICES,
@@ -221,7 +221,7 @@ def judge(
         expected=directions[0].path,
         route=tuple(_route_record(direction, after) for direction in directions),
         counters=_counter_record(directions, before, after),
-        mtu=_mtu_record(before, transfer),
+        mtu=_mtu_record(before, transfer, installation.version),
         wire=tuple(one.to_record(moment) for moment, one in wire.items()) if wire else None,
     )
 
@@ -646,9 +646,14 @@ def _counter_record(
 
 # -- Whether the pods' MTU is the one that their mode's cluster gives, or a stale one -------------
 
-#: Felix's default pattern of interfaces whose MTU counts as the host's (``MTUIfacePattern`` in
-#: ``felix/config/config_params.go``, v3.27 to master; v3.26 has none that begins with ``env``).
-_HOST_INTERFACES = re.compile(r"((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)")
+#: The interfaces whose MTU counts as the host's by Felix's default: what may follow ``en``, ``wl``
+#: and so on, by version (``MTUIfacePattern`` in ``felix/config/config_params.go``, v3.21 on).
+_INTERFACE_LETTERS = (
+    (Version(3, 27), "Pcopsvx"),
+    (Version(3, 26), "Pcopsx"),
+    (Version(3, 25), "copsx"),
+    (Version(0, 0), "opsx"),
+)
 
 
 def _mtu_mismatches(
@@ -690,17 +695,17 @@ def _stale_mtu(
     end: PathEnd, found: int, snapshot: PathSnapshot, installation: Installation
 ) -> Iterator[str]:
     enabled = installation.encapsulations()
-    host = _host_mtu_bytes(snapshot.states[end.node.name])
-    expected = installation.mtu_bytes or pod_mtu_bytes(host, enabled)
-    if found != expected:
+    hosts = _host_mtus(snapshot.states[end.node.name], installation.version)
+    expected = {installation.mtu_bytes or pod_mtu_bytes(host, enabled) for host in hosts}
+    if found not in expected:
         why = (
             "as the installation sets it"
             if installation.mtu_bytes
             else f"with {' and '.join(sorted(enabled)) or 'no encapsulation'} enabled"
         )
         yield (
-            f"stale MTU: pod {end.name} has {found}, expected {expected} {why}; it was made "
-            "before the switch"
+            f"stale MTU: pod {end.name} has {found}, expected "
+            f"{' or '.join(map(str, sorted(expected)))} {why}; it was made before the switch"
         )
 
 
@@ -713,24 +718,34 @@ def _pod_mtu_bytes(end: PathEnd, snapshot: PathSnapshot) -> int | None:
     return link.mtu_bytes if link is not None and link.name.startswith("cali") else None
 
 
-def _host_mtu_bytes(state: KernelState) -> int:
-    """The MTU that Felix detects on a node."""
-    found = [
-        link.mtu_bytes
-        for link in state.links.values()
-        if link.state != "DOWN" and _HOST_INTERFACES.fullmatch(link.name)
-    ]
-    return min(found, default=FALLBACK_HOST_MTU_BYTES)
+def _host_mtus(state: KernelState, version: Version | None) -> frozenset[int]:
+    """The MTU that Felix detects on a node; several where its version is not known."""
+    fit = [letters for since, letters in _INTERFACE_LETTERS if version is None or version >= since]
+    return frozenset(
+        min(
+            (
+                link.mtu_bytes
+                for link in state.links.values()
+                if link.state != "DOWN"
+                and re.fullmatch(rf"(en|wl|ww|sl|ib)[{one}].*|(eth|wlan|wwan).*", link.name)
+            ),
+            default=FALLBACK_HOST_MTU_BYTES,
+        )
+        for one in (fit if version is None else fit[:1])
+    )
 
 
-def _mtu_record(snapshot: PathSnapshot, transfer: Payload) -> dict[str, Any]:
+def _mtu_record(
+    snapshot: PathSnapshot, transfer: Payload, version: Version | None
+) -> dict[str, Any]:
     """MTU of pods, tunnels and hosts, and the connection's MSS, in bytes. JSON-safe."""
     record: dict[str, Any] = {"mss": transfer.mss_bytes}
     for role, end in (("client", snapshot.client), ("server", snapshot.server)):
         state = snapshot.states[end.node.name]
+        hosts = _host_mtus(state, version)
         record[role] = {
             "pod": _pod_mtu_bytes(end, snapshot),
-            "host": _host_mtu_bytes(state),
+            "host": next(iter(hosts)) if len(hosts) == 1 else None,
             **{
                 device: state.links[device].mtu_bytes
                 for device in TUNNEL_DEVICES.values()

@@ -1,7 +1,8 @@
-"""Which policies may be what keeps packets from a pod or a node, by their names.
+"""Which policies may be what keeps a connection from its other end, by their names.
 
 Asked only after a connection was refused or stayed silent: nothing here says that a policy *did*
-drop a packet, only that it is about this end and does not plainly let it through.
+drop a packet, only that it is about this end and does not plainly let it through. A connection
+needs its client's egress and its server's ingress; replies pass by themselves.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from pytest_k8snet.calico.installation import ApiGroup, annotations_of, calico_path, labels_of
 from pytest_k8snet.calico.selectors import SelectorError, selects
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.pods import Pod
 
+Direction: TypeAlias = Literal["Ingress", "Egress"]
+
 #: The profile that lets everything through; host endpoints that Calico makes itself have it
 #: (``kube-controllers/pkg/controllers/node/hostendpoints.go``, v3.28).
 _ALLOWING_PROFILE = "projectcalico-default-allow"
@@ -27,23 +31,24 @@ _ALLOWING_PROFILE = "projectcalico-default-allow"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyEnd:
-    """What policies select: a pod, or a node's own network."""
+    """What policies select: a pod, or a node's own network; and which way the connection goes."""
 
+    direction: Direction
     node: str
     #: Empty for a node's own network.
     namespace: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of_pod(cls, api: Api, pod: Pod) -> PolicyEnd:
+    def of_pod(cls, api: Api, pod: Pod, direction: Direction) -> PolicyEnd:
         """A pod of a run, with the labels that it has by now; one of the host network is a node."""
         if pod.host_network:
-            return cls(node=pod.node)
+            return cls(direction=direction, node=pod.node)
         path = object_path(collection("pods", namespace=pod.namespace), pod.name)
         labels: dict[str, str] = {}
         with suppress(K8sNetError):
             labels = labels_of(api.get(path))
-        return cls(node=pod.node, namespace=pod.namespace, labels=labels)
+        return cls(direction=direction, node=pod.node, namespace=pod.namespace, labels=labels)
 
     @property
     def is_pod(self) -> bool:
@@ -51,20 +56,23 @@ class PolicyEnd:
         return bool(self.namespace)
 
 
-def suspects(api: Api, group: ApiGroup | None, ends: Sequence[PolicyEnd]) -> list[str]:
+def suspects(
+    api: Api, group: ApiGroup | None, ends: Sequence[PolicyEnd], *, url: str = ""
+) -> list[str]:
     """Name the policies that are about these ends and do not let everything through.
 
     Args:
         api: the connection.
         group: the group through which Calico's policies are read; None without Calico.
-        ends: both ends of the connection.
+        ends: both ends of the connection, as far as they are known.
+        url: what was requested; the pods behind a Service are ends as well.
 
     Returns:
         One line for each; also for what could not be read.
     """
     found: dict[str, None] = {}
     reader = _Reader(api)
-    for end in ends:
+    for end in (*ends, *_behind(reader, url, [one.namespace for one in ends if one.is_pod])):
         if end.is_pod:
             found |= dict.fromkeys(_of_kubernetes(reader, end))
         if group is not None:
@@ -80,15 +88,16 @@ class _Reader:
         self._lists: dict[str, list[dict[str, Any]]] = {}
         self.unread: list[str] = []
 
-    def list(self, path: str, what: str) -> list[dict[str, Any]]:
-        if path not in self._lists:
+    def list(self, path: str, what: str, *, labels: str = "") -> list[dict[str, Any]]:
+        key = f"{path}?{labels}"
+        if key not in self._lists:
             try:
-                self._lists[path] = self._api.list(path)
+                self._lists[key] = self._api.list(path, labels=labels)
             except K8sNetError as exc:
-                self._lists[path] = []
+                self._lists[key] = []
                 if getattr(exc, "status", None) != 404:
                     self.unread.append(f"{what} could not be read: {exc.problem}")
-        return self._lists[path]
+        return self._lists[key]
 
     def labels_of_namespace(self, name: str) -> dict[str, str]:
         """The labels of a namespace; those that Kubernetes gives it where they are not told."""
@@ -100,6 +109,55 @@ class _Reader:
         return {**labels_of(raw), **known}
 
 
+# -- The pods behind a Service ---------------------------------------------------------------------
+
+
+def _behind(reader: _Reader, url: str, namespaces: Iterable[str]) -> Iterator[PolicyEnd]:
+    """The pods of the Service that a URL leads to; none where it leads to no Service's."""
+    parts = urlsplit(url)
+    # Before all others those of the clients' namespaces: there a run may always look.
+    places = [*dict.fromkeys(namespaces), ""]
+    for place in places if parts.hostname else ():
+        path = collection("services", namespace=place)
+        for raw in reader.list(path, f"Services{f' of {place}' if place else ''}"):
+            if not _leads_to(raw, str(parts.hostname), parts.port):
+                continue
+            space = str(raw["metadata"].get("namespace"))
+            selector = (raw.get("spec") or {}).get("selector") or {}
+            pods = reader.list(
+                collection("pods", namespace=space),
+                f"pods behind Service {space}/{raw['metadata']['name']}",
+                labels=",".join(f"{key}={value}" for key, value in selector.items()),
+            )
+            # Without a selector, somebody else says who is behind it.
+            yield from map(_server, pods if selector else ())
+            return
+
+
+def _leads_to(service: Mapping[str, Any], host: str, port: int | None) -> bool:
+    """Whether a host, and for a node port the port, are those of a Service."""
+    metadata, spec = service["metadata"], service.get("spec") or {}
+    balancer = (service.get("status") or {}).get("loadBalancer") or {}
+    addresses = {*(spec.get("clusterIPs") or ()), spec.get("clusterIP"), spec.get("loadBalancerIP")}
+    addresses |= set(spec.get("externalIPs") or ())
+    for ingress in balancer.get("ingress") or ():
+        addresses |= {ingress.get("ip"), ingress.get("hostname")}
+    name = f"{metadata['name']}.{metadata.get('namespace')}.svc"
+    node_ports = {one.get("nodePort") for one in spec.get("ports") or ()} - {None}
+    return host in addresses or f"{host}.".startswith(f"{name}.") or port in node_ports
+
+
+def _server(pod: Mapping[str, Any]) -> PolicyEnd:
+    spec = pod.get("spec") or {}
+    of_node = bool(spec.get("hostNetwork"))
+    return PolicyEnd(
+        direction="Ingress",
+        node=str(spec.get("nodeName") or ""),
+        namespace="" if of_node else str(pod["metadata"].get("namespace")),
+        labels={} if of_node else labels_of(pod),
+    )
+
+
 # -- NetworkPolicies of Kubernetes -----------------------------------------------------------------
 
 
@@ -107,17 +165,18 @@ def _of_kubernetes(reader: _Reader, end: PolicyEnd) -> Iterator[str]:
     path = collection(
         "networkpolicies", group="networking.k8s.io", version="v1", namespace=end.namespace
     )
+    rules = end.direction.lower()
+    closing = []
     for raw in reader.list(path, f"NetworkPolicies of {end.namespace}"):
         spec = raw.get("spec") or {}
-        if not _matches(spec.get("podSelector") or {}, end.labels):
-            continue
-        for direction, rules in (("Ingress", "ingress"), ("Egress", "egress")):
-            types = spec.get("policyTypes") or [
-                "Ingress",
-                *(["Egress"] if "egress" in spec else []),
-            ]
-            if direction in types and not any(not rule for rule in spec.get(rules) or ()):
-                yield f"NetworkPolicy {end.namespace}/{raw['metadata']['name']} ({direction})"
+        types = spec.get("policyTypes") or ["Ingress", *(["Egress"] if "egress" in spec else [])]
+        if end.direction in types and _matches(spec.get("podSelector") or {}, end.labels):
+            if any(not rule for rule in spec.get(rules) or ()):
+                # They add up: what one lets through, no other takes back.
+                return
+            closing.append(str(raw["metadata"]["name"]))
+    for name in closing:
+        yield f"NetworkPolicy {end.namespace}/{name} ({end.direction})"
 
 
 def _matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
@@ -160,7 +219,7 @@ def _of_calico(reader: _Reader, group: ApiGroup, end: PolicyEnd) -> Iterator[str
             if spaces and not _selected(spaces, reader.labels_of_namespace(end.namespace)):
                 continue
             if _selected(str(spec.get("selector") or ""), labels):
-                yield from _closing(kind, raw)
+                yield from _closing(kind, raw, end.direction)
 
 
 def _of_host(
@@ -184,19 +243,20 @@ def _of_host(
             yield f"HostEndpoint {raw['metadata']['name']} of {end.node}, which no policy opens"
         for policy in about:
             yield from _closing(
-                f"HostEndpoint {raw['metadata']['name']} by GlobalNetworkPolicy", policy
+                f"HostEndpoint {raw['metadata']['name']} by GlobalNetworkPolicy",
+                policy,
+                end.direction,
             )
 
 
-def _closing(kind: str, raw: Mapping[str, Any]) -> Iterator[str]:
-    """A policy of Calico's for each direction in which it does not let everything through."""
+def _closing(kind: str, raw: Mapping[str, Any], direction: Direction) -> Iterator[str]:
+    """A policy of Calico's, where it does not let everything through in a direction."""
     spec = raw.get("spec") or {}
     types = spec.get("types") or ["Ingress", *(["Egress"] if spec.get("egress") else [])]
-    for direction, rules in (("Ingress", "ingress"), ("Egress", "egress")):
-        first: Mapping[str, Any] = next(iter(spec.get(rules) or ()), {})
-        open_ = first.get("action") == "Allow" and not set(first) - {"action", "metadata"}
-        if direction in types and not open_:
-            yield f"{kind} {_name(raw)} ({direction})"
+    first: Mapping[str, Any] = next(iter(spec.get(direction.lower()) or ()), {})
+    open_ = first.get("action") == "Allow" and not set(first) - {"action", "metadata"}
+    if direction in types and not open_:
+        yield f"{kind} {_name(raw)} ({direction})"
 
 
 def _name(raw: Mapping[str, Any]) -> str:

@@ -370,7 +370,7 @@ class Run:
         try:
             self._calico.converge(mode, *ends, probe=probe)
         except NotConvergedError as exc:
-            if said := self._suspects([pair.client, pair.server]):
+            if said := self._suspects([pair.client, pair.server], ""):
                 exc.found = f"{exc.found}\n{said}"
             raise
         self._converged.add(key)
@@ -392,11 +392,14 @@ class Run:
         finally:
             self._workspace.delete_pods(pods)
 
-    def _suspects(self, endpoints: Sequence[Endpoint]) -> str:
-        """Name the policies that may keep packets from these endpoints; empty if there is none."""
-        pods = [one.shell.pod for one in endpoints if isinstance(one.shell, PodShell)]
-        ends = [PolicyEnd.of_pod(self.api, pod) for pod in pods]
-        found = suspects(self.api, self.installation.group, ends)
+    def _suspects(self, endpoints: Sequence[Endpoint], url: str) -> str:
+        """Name the policies that may keep a client from the others; empty if there is none."""
+        ends = [
+            PolicyEnd.of_pod(self.api, one.shell.pod, "Ingress" if number else "Egress")
+            for number, one in enumerate(endpoints)
+            if isinstance(one.shell, PodShell)
+        ]
+        found = suspects(self.api, self.installation.group, ends, url=url)
         return f"policies that may stand in the way: {'; '.join(found)}" if found else ""
 
     def _pair(self, scene: str, client: Endpoint, server: Endpoint, mode: Mode | None) -> Pair:

@@ -24,7 +24,13 @@ from pytest_k8snet.calico.session import CalicoSession
 from pytest_k8snet.causes import FABRIC, Evidence
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node
-from pytest_k8snet.errors import ExecError, ExecTimeoutError, K8sNetError, ToolError
+from pytest_k8snet.errors import (
+    ClusterError,
+    ExecError,
+    ExecTimeoutError,
+    K8sNetError,
+    ToolError,
+)
 from pytest_k8snet.measure.answering import await_answers
 from pytest_k8snet.measure.endpoints import GRACE_SECONDS, Endpoint, Pair, Sample, UrlPair
 from pytest_k8snet.tools.iperf3 import Iperf3, probe_argv
@@ -75,14 +81,15 @@ class Sampler:
     Attributes:
         prover: proves the path of a sample; None where there is no cluster.
         quiet_period: keeps whatever else talks to the cluster from doing so for some seconds.
-        suspects: names what may keep packets from these endpoints; empty if nothing is known.
+        suspects: names what may keep packets of a client, the first of these endpoints, from the
+            others or from a URL; empty if nothing is known.
     """
 
     def __init__(self, observer: Observer, prover: PathProver | None = None) -> None:
         self._observer = observer
         self.prover = prover
         self.quiet_period: Callable[[float], AbstractContextManager[object]] = nullcontext
-        self.suspects: Callable[[Sequence[Endpoint]], str] = lambda endpoints: ""
+        self.suspects: Callable[[Sequence[Endpoint], str], str] = lambda endpoints, url: ""
         first = random.randrange(len(_PORTS))
         #: Clients and URLs of Services that have answered them.
         self._answering: set[tuple[str, str, str]] = set()
@@ -126,7 +133,8 @@ class Sampler:
         about = {"tool": tool.name, **pair.facts(), "command": list(argv), "warmup": warmup}
         self._observer.started(text, tool.usual_seconds(options))
         try:
-            with _during(text, *ends, suspects=self.suspects):
+            url = pair.url if isinstance(pair, UrlPair) else ""
+            with _during(text, *ends, suspects=lambda ends: self.suspects(ends, url)):
                 started, done = self._run(pair.client, argv, tool.limit_seconds(options))
                 result = tool.parse(_output(done), options)
         except K8sNetError as exc:
@@ -165,6 +173,9 @@ class Sampler:
         self._observer.started(f"waiting until {pair.url} answers {pair.client}", 1.0)
         try:
             await_answers(pair)
+        except ClusterError as exc:
+            exc.found = f"{exc.found}\n{self.suspects([pair.client], pair.url)}".strip()
+            raise
         finally:
             self._observer.finished()
         self._answering.add(key)

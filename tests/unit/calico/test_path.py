@@ -15,11 +15,12 @@ from kernel_shapes import (
     TUNNEL,
     counted,
     known_as,
+    link,
     snapshot,
 )
 from path_proofs import DEVICE, IPIP, NEVER, SENT, VXLAN, contradiction, proof
 
-from pytest_k8snet.calico.installation import FelixSetting
+from pytest_k8snet.calico.installation import FelixSetting, Version
 from pytest_k8snet.calico.modes import CalicoMode, Path
 from pytest_k8snet.calico.path import judge
 from pytest_k8snet.tools.ip import Route
@@ -179,6 +180,36 @@ def test_lie_11_a_stale_mtu_names_both_numbers() -> None:
         "before the switch" in text
     )
     assert "wrong MTU: pod client has 1500, but vxlan.calico of node1 carries only 1450" in text
+
+
+# MTUIfacePattern in felix/config/config_params.go: v3.24.6, v3.25.2, v3.26.5, v3.27.0.
+@pytest.mark.parametrize(
+    ("name", "version", "mtus"),
+    [
+        ("enc3", Version(3, 24, 6), {1450}),
+        ("enc3", Version(3, 25), {1350}),
+        ("enP2p1s0", Version(3, 25, 2), {1450}),
+        ("enP2p1s0", Version(3, 26), {1350}),
+        ("env1", Version(3, 26, 5), {1450}),
+        ("env1", Version(3, 27), {1350}),
+        ("enp1s0", Version(3, 22), {1350}),
+        ("bond0", Version(3, 32), {1450}),
+        # Which of them counts is not known.
+        ("env1", None, {1350, 1450}),
+    ],
+)
+def test_which_devices_count_for_the_hosts_mtu_is_a_matter_of_the_version(
+    name: str, version: Version | None, mtus: set[int]
+) -> None:
+    known = replace(known_as(VXLAN), version=version)
+    for mtu in (1350, 1450):
+        bent = snapshot("vxlan", pod_mtu=mtu)
+        states = {
+            node: replace(one, links={**one.links, name: link(name, mtu=1400)})
+            for node, one in bent.states.items()
+        }
+        found = proof(VXLAN, replace(bent, states=states), known=known)
+        assert ("stale MTU" in found.text) is (mtu not in mtus), found.text
 
 
 def test_lie_12_pods_in_different_pools() -> None:

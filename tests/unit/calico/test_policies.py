@@ -13,16 +13,26 @@ from pytest_k8snet.calico.policies import PolicyEnd, suspects
 from pytest_k8snet.errors import ForbiddenError
 
 NETWORKING = "networking.k8s.io/v1"
-POD = PolicyEnd(node="node1", namespace="tests", labels={"k8snet/role": "server"})
-NODE = PolicyEnd(node="node1")
+POD = PolicyEnd(
+    direction="Ingress", node="node1", namespace="tests", labels={"k8snet/role": "server"}
+)
+CLIENT = PolicyEnd(
+    direction="Egress", node="node2", namespace="tests", labels={"k8snet/role": "client"}
+)
+NODE = PolicyEnd(direction="Ingress", node="node1")
 
 
-def named(*collections: tuple[str, str, dict[str, Any]], ends: tuple[PolicyEnd, ...]) -> list[str]:
+def named(
+    *collections: tuple[str, str, dict[str, Any]], ends: tuple[PolicyEnd, ...], url: str = ""
+) -> list[str]:
     """What is said on a cluster with these objects: group and path below it, name, spec."""
     api = cluster()
+    served: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for group, path, raw in collections:
-        serve(api, group, path, [raw])
-    return suspects(api, V1, ends)
+        served.setdefault((group, path), []).append(raw)
+    for (group, path), items in served.items():
+        serve(api, group, path, items)
+    return suspects(api, V1, ends, url=url)
 
 
 def policy(name: str, **spec: Any) -> dict[str, Any]:
@@ -42,8 +52,9 @@ DENY = policy("default-deny", podSelector={}, policyTypes=["Ingress"])
         (DENY, ["NetworkPolicy tests/default-deny (Ingress)"]),
         (
             policy("both", podSelector={}, policyTypes=["Ingress", "Egress"]),
-            ["NetworkPolicy tests/both (Ingress)", "NetworkPolicy tests/both (Egress)"],
+            ["NetworkPolicy tests/both (Ingress)"],
         ),
+        (policy("egress", podSelector={}, policyTypes=["Egress"]), []),
         (policy("open", podSelector={}, ingress=[{}]), []),
         (policy("other", podSelector={"matchLabels": {"app": "web"}}), []),
         (
@@ -90,10 +101,11 @@ def test_network_policies_of_the_pods_namespace(raw: dict[str, Any], said: list[
             policy(
                 "not-system",
                 namespaceSelector="projectcalico.org/name not in {'kube-system'}",
-                types=["Egress"],
+                types=["Egress", "Ingress"],
             ),
-            ["GlobalNetworkPolicy not-system (Egress)"],
+            ["GlobalNetworkPolicy not-system (Ingress)"],
         ),
+        (policy("egress", selector="all()", types=["Egress"]), []),
         (policy("allow", ingress=[{"action": "Allow"}], types=["Ingress"]), []),
         (
             policy("some", ingress=[{"action": "Allow", "protocol": "TCP"}], types=["Ingress"]),
@@ -136,11 +148,83 @@ def test_host_endpoints_of_the_node(
     assert named((V1, "hostendpoints", host), *more, ends=(NODE,)) == said
 
 
-def test_both_ends_are_asked_and_each_policy_is_named_once() -> None:
-    other = PolicyEnd(node="node2", namespace="tests", labels={"k8snet/role": "client"})
-    assert named((NETWORKING, IN_TESTS, DENY), ends=(POD, other)) == [
-        "NetworkPolicy tests/default-deny (Ingress)"
+def test_a_client_is_asked_for_its_egress_and_each_policy_is_named_once() -> None:
+    both = policy("both", podSelector={}, policyTypes=["Ingress", "Egress"])
+    assert named((NETWORKING, IN_TESTS, both), ends=(CLIENT, POD, POD)) == [
+        "NetworkPolicy tests/both (Egress)",
+        "NetworkPolicy tests/both (Ingress)",
     ]
+    assert named((NETWORKING, IN_TESTS, DENY), ends=(CLIENT,)) == []
+
+
+def test_policies_of_kubernetes_add_up() -> None:
+    # networking.k8s.io/v1 (Kubernetes 1.34): "Policies do not conflict; they are additive."
+    opens = policy("open", podSelector={}, ingress=[{}])
+    for policies in ((DENY, opens), (opens, DENY)):
+        assert named(*((NETWORKING, IN_TESTS, one) for one in policies), ends=(POD,)) == []
+
+
+SERVICE = {
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {
+        "clusterIP": "10.96.7.7",
+        "clusterIPs": ["10.96.7.7"],
+        "externalIPs": ["203.0.113.9"],
+        "selector": {"app": "web"},
+        "ports": [{"port": 80, "nodePort": 30080}],
+    },
+    "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.8"}]}},
+}
+
+
+def behind(url: str, pod: dict[str, Any], *policies: tuple[str, str, dict[str, Any]]) -> list[str]:
+    """What is said where a Service's only pod does not answer."""
+    api = cluster()
+    listed = api.list
+    served = {f"/apis/{group}/{path}": raw for group, path, raw in policies}
+    items = {"/api/v1/services": SERVICE, "/api/v1/namespaces/shop/pods": pod, **served}
+
+    def list_(path: str, *, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
+        assert labels == ("app=web" if path.endswith("shop/pods") else "")
+        return [items[path]] if path in items else listed(path, labels=labels, fields=fields)
+
+    api.list = list_  # type: ignore[method-assign]
+    return suspects(api, V1, [CLIENT], url=url)
+
+
+BACKEND = {
+    "metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web"}},
+    "spec": {"nodeName": "node3"},
+}
+IN_SHOP = (NETWORKING, "namespaces/shop/networkpolicies", DENY)
+WAYS = [
+    *("http://10.96.7.7/", "http://web.shop.svc.cluster.local./x", "http://web.shop.svc:80"),
+    *("http://192.168.0.11:30080/", "http://203.0.113.8/", "https://203.0.113.9/"),
+]
+
+
+@pytest.mark.parametrize("url", WAYS)
+def test_a_policy_of_the_pods_behind_a_service_is_named(url: str) -> None:
+    assert behind(url, BACKEND, IN_SHOP) == ["NetworkPolicy shop/default-deny (Ingress)"]
+    everywhere = policy("lock", selector="app == 'web'", types=["Ingress"])
+    assert behind(url, BACKEND, (V1, "globalnetworkpolicies", everywhere)) == [
+        "GlobalNetworkPolicy lock (Ingress)"
+    ]
+
+
+def test_a_host_endpoint_of_a_service_on_the_host_network_is_named() -> None:
+    on_host = {**BACKEND, "spec": {"nodeName": "node3", "hostNetwork": True}}
+    host = {"metadata": {"name": "eth0"}, "spec": {"node": "node3"}}
+    assert behind(WAYS[0], on_host, IN_SHOP, (V1, "hostendpoints", host)) == [
+        "HostEndpoint eth0 of node3, which no policy opens"
+    ]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://10.96.7.8/", "http://192.168.0.11:30081/", "http://web.shop.example/", "x"]
+)
+def test_what_no_service_is_known_of_has_nobody_behind_it(url: str) -> None:
+    assert behind(url, BACKEND, IN_SHOP) == []
 
 
 def test_what_may_not_be_read_is_said() -> None:

@@ -16,7 +16,7 @@ from pytest_k8snet.calico.path import PathProof
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.pods import Pod
 from pytest_k8snet.cluster.services import ServiceUrl
-from pytest_k8snet.errors import PathError, ToolError
+from pytest_k8snet.errors import ClusterError, PathError, ToolError
 from pytest_k8snet.measure.endpoints import Endpoint, LocalShell, Pair, UrlPair
 from pytest_k8snet.measure.sampler import Sampler
 from pytest_k8snet.tools.curl import CurlOptions
@@ -131,7 +131,7 @@ def test_a_refused_connection_names_what_may_have_kept_it(
     monkeypatch.setattr(sampler, "_start_server", lambda tool, server: 1)
     asked: list[str] = []
 
-    def suspects(endpoints: Sequence[Endpoint]) -> str:
+    def suspects(endpoints: Sequence[Endpoint], url: str) -> str:
         asked.extend(endpoint.name for endpoint in endpoints)
         return "policies that may stand in the way: NetworkPolicy tests/default-deny (Ingress)"
 
@@ -140,6 +140,20 @@ def test_a_refused_connection_names_what_may_have_kept_it(
         pair.iperf3(**SHORT)
     assert asked == [pair.client.name, pair.server.name]
     assert caught.value.found.endswith("NetworkPolicy tests/default-deny (Ingress)")
+
+
+def test_a_service_that_does_not_answer_names_what_may_have_kept_it(
+    node: Endpoint, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(pair: UrlPair) -> None:
+        raise ClusterError("it does not answer", found="6 requests without an answer")
+
+    # What it waits for takes 30 s.
+    monkeypatch.setattr("pytest_k8snet.measure.sampler.await_answers", silent)
+    sampler.suspects = lambda ends, url: f"policies before {url}"
+    with pytest.raises(ClusterError) as caught:
+        node.curl(ServiceUrl("http://10.96.7.7/", "clusterip", own=True))
+    assert caught.value.found == "6 requests without an answer\npolicies before http://10.96.7.7/"
 
 
 @pytest.fixture
