@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -145,7 +145,9 @@ def played(calico: CalicoSpec) -> Generator[tuple[LabProcess, Api]]:
 
 
 @contextmanager
-def opened(api: Api, strategy: Strategy, **change: Any) -> Generator[CalicoRun]:
+def opened(
+    api: Api, strategy: Strategy, *, modes: Iterable[CalicoMode] = tuple(CalicoMode), **change: Any
+) -> Generator[CalicoRun]:
     """A run that has claimed the cluster and has host-network pods on its nodes."""
     run_id = f"k8snet-{secrets.token_hex(3)}"
     nodes = {node.name: node for node in list_nodes(api)}
@@ -167,6 +169,7 @@ def opened(api: Api, strategy: Strategy, **change: Any) -> Generator[CalicoRun]:
         change=ChangeSettings(strategy=strategy, pool=POOL, **settings),
         shells=shells,
         on_change=changes.append,
+        modes=modes,
         prove_hops=lambda mode, pool, hops: made[0].prove_hops(mode, pool, hops),
     )
     workspace = Workspace(

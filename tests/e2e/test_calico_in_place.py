@@ -49,18 +49,32 @@ def test_in_place_walks_one_pool_through_all_modes_with_each_ones_own_mtu(
     assert objects(api) == before
 
 
-def test_a_mode_whose_routes_never_come_is_refused_before_any_pod_of_the_pool_notices(
-    api: Api, before: dict[str, object]
+@pytest.mark.parametrize(
+    ("trouble", "found"),
+    [
+        ({"routes_missing_on": "node3"}, "node3"),
+        # Protocol 4 or UDP 4789 closed: every route and device is right.
+        ({"fabric_drops": "vxlan"}, "no payload to"),
+        ({"fabric_drops": "ipip"}, "no payload to"),
+    ],
+    ids=str,
+)
+def test_a_mode_that_does_not_work_is_refused_before_any_pod_of_the_pool_notices(
+    api: Api, before: dict[str, object], trouble: dict[str, str], found: str
 ) -> None:
+    ipip = trouble.get("fabric_drops") == "ipip"
+    mode = CalicoMode.IPIP_ALWAYS if ipip else CalicoMode.VXLAN_ALWAYS
     with (
-        fault(api, routes_missing_on="node3"),
-        opened(api, "in-place", prove_first=True, timeout_seconds=2.0) as run,
+        fault(api, **trouble),
+        opened(api, "in-place", modes=[mode], prove_first=True, timeout_seconds=2.0) as run,
     ):
         with pytest.raises(ModeUnavailableError) as caught:
-            run.session.enter(CalicoMode.VXLAN_ALWAYS)
+            run.session.enter(mode)
         assert "is not proven to work here" in caught.value.problem
-        assert "node3" in caught.value.found
-        assert not any(str(one["what"]).startswith("set mode") for one in run.changes)
+        assert found in caught.value.found
+        said = [str(one["what"]) for one in run.changes]
+        assert any(what.startswith("created IPPool") for what in said)
+        assert not any(what.startswith("set mode") for what in said)
     assert objects(api) == before
 
 

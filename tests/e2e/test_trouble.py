@@ -13,6 +13,7 @@ import pytest
 import yaml
 from user_runs import fault, message, nothing_left, patched
 
+from pytest_k8snet.calico import convergence
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.lab import LabProcess
@@ -279,3 +280,28 @@ def test_an_api_server_that_stays_busy_is_an_error_of_its_own(
         "ServerBusyError: the API server could not list nodes (HTTP 503 Service Unavailable)\n"
     )
     assert "(asked again and again for " in found
+
+
+# -- the network between the nodes -----------------------------------------------------------------
+
+
+def test_a_fabric_that_drops_a_tunnel_is_told_from_routes_that_are_missing(
+    lab: LabProcess, api: Api, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is said once nothing else has been wrong for 20 s.
+    monkeypatch.setattr(convergence, "HOPELESS_SECONDS", 0.5)
+    monkeypatch.setattr(convergence, "_CLOSER_SECONDS", 0.5)
+    test = """
+        import pytest
+
+        @pytest.mark.k8snet_modes("VXLAN-Always", "IPIP-Always")
+        def test_one(calico_mode, pod_pair):
+            assert pod_pair.iperf3(seconds=1, omit_seconds=0).bandwidth > 0
+    """
+    with fault(api, fabric_drops="ipip"):
+        output = run(pytester, lab.kubeconfig, "--k8snet-change=dedicated", test=test)
+    assert "1 passed" in output
+    told = message(output, "test_one[IPIP-Always]")
+    assert told.startswith("NotConvergedError: IPIP-Always between node1 and node")
+    assert "TCP payload from pod " in told
+    assert "so it is lost between them: let IP protocol 4 (IPIP) pass between all nodes" in told

@@ -113,6 +113,12 @@ CALICO_FAULTS: tuple[tuple[str, str, str], ...] = (
         "what these would send direct goes into another CNI's VXLAN device, flannel.1",
     ),
     (
+        "fabric-drops",
+        "PATH,...",
+        "the network between the nodes drops what takes this path: vxlan (its UDP port), ipip (IP "
+        "protocol 4) or direct (bare pod addresses), while routes and devices are right",
+    ),
+    (
         "operator-delay",
         "SECONDS",
         "the operator notices edits of its Installation and of its pools this much later",
@@ -244,6 +250,7 @@ class CalicoFaults:
     device_missing_on: frozenset[str] = field(default_factory=frozenset)
     path_not_taken: frozenset[str] = field(default_factory=frozenset)
     foreign_overlay_on: frozenset[str] = field(default_factory=frozenset)
+    fabric_drops: frozenset[str] = field(default_factory=frozenset)
     operator_delay_seconds: float = 0.0
     operator_degraded: str = ""
 
@@ -265,6 +272,7 @@ class CalicoFaults:
             device_missing_on=_names(data, "device-missing-on"),
             path_not_taken=_names(data, "path-not-taken"),
             foreign_overlay_on=_names(data, "foreign-overlay-on"),
+            fabric_drops=_names(data, "fabric-drops"),
             operator_delay_seconds=_number(data, "operator-delay"),
             operator_degraded=data.get("operator-degraded", ""),
         )

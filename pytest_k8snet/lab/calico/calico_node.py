@@ -34,7 +34,7 @@ from pytest_k8snet.lab.dataplane.felix import (
 from pytest_k8snet.lab.dataplane.ipip import Ipip
 from pytest_k8snet.lab.dataplane.kernel import Overlay
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
-from pytest_k8snet.lab.dataplane.underlay import ROUTER, node_namespace, router_interface
+from pytest_k8snet.lab.dataplane.underlay import ROUTER, UNDERLAY, node_namespace, router_interface
 from pytest_k8snet.lab.reconcile import Controller, log
 from pytest_k8snet.lab.spec import TIMINGS, LabSpec, NodeSpec, Timing
 
@@ -74,6 +74,8 @@ class CalicoNode(Controller):
         # Namespaces that may hold something else than was last loaded.
         self._dirty: set[str] = set()
         self._pod_mtu_bytes: int | None = None
+        #: What the bridges between the nodes were last told to drop.
+        self._fabric = ""
 
     async def prepare(self) -> None:
         """Find out what this machine can do; the underlay must be there.
@@ -133,6 +135,7 @@ class CalicoNode(Controller):
         )
         if not moment.restarting:
             self._pod_mtu_bytes = felix.pod_mtu(data.pools, self._spec.link_mtu_bytes)
+        await self._spoil_fabric(faults, data)
         done = await asyncio.gather(
             *(self._program(name, programme) for name, programme in moment.programmes.items()),
             return_exceptions=True,
@@ -192,6 +195,13 @@ class CalicoNode(Controller):
                 else Overlay(),
             )
         return found
+
+    async def _spoil_fabric(self, faults: CalicoFaults, data: Datastore) -> None:
+        # Never loaded where nobody has asked: a kernel may have no tables for bridges.
+        rules = nat.fabric_rules(faults.fabric_drops, data)
+        if rules != self._fabric and (faults.fabric_drops or self._fabric):
+            await nat.load(UNDERLAY, rules)
+            self._fabric = rules
 
     async def _program(self, namespace: str, wanted: Programme) -> None:
         loaded, unknown = self._loaded.get(namespace), namespace in self._dirty

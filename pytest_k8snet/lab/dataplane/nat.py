@@ -9,7 +9,7 @@ the reply finds its way back through this node.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
@@ -226,6 +226,38 @@ async def announce(spec: LabSpec, addresses: Sequence[str], stale: Sequence[str]
     lines = [f"addr flush dev lo to {address}/32" for address in stale]
     lines += [f"addr replace {address}/32 dev lo" for address in addresses]
     await netns.batch(node_namespace(spec.nodes[0].name), lines)
+
+
+# -- The fabric: what the bridges between the nodes drop -------------------------------------------
+
+_FABRIC_TABLE = "fabric"
+
+
+def fabric_rules(paths: Collection[str], data: Datastore) -> str:
+    """The whole table of the bridges as nft reads it. Pure.
+
+    Args:
+        paths: ``vxlan``, ``ipip`` and ``direct``: what takes them is dropped.
+        data: says which UDP port VXLAN has, and which addresses are pods'.
+    """
+    pods = ", ".join(str(pool.cidr) for pool in data.pools)
+    dropped = {
+        "vxlan": f"udp dport {data.behaviour.vxlan_port} drop",
+        "ipip": "ip protocol 4 drop",
+        "direct": f"ip saddr {{ {pods} }} ip daddr {{ {pods} }} drop" if pods else "",
+    }
+    rules = [dropped[path] for path in sorted(paths) if path in dropped]
+    lines = [
+        f"table bridge {_FABRIC_TABLE}",
+        f"delete table bridge {_FABRIC_TABLE}",
+        f"table bridge {_FABRIC_TABLE} {{",
+        "chain forward {",
+        "type filter hook forward priority 0;",
+        *rules,
+        "}",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 # -- Calico's rules: NAT for what leaves the pools, and whose tunnels a node trusts ---------------

@@ -191,3 +191,13 @@ def test_another_cnis_tunnel_takes_the_direct_routes_of_the_nodes_that_are_named
 def test_an_address_on_lo_keeps_the_addresss_last_bytes() -> None:
     spec = NodeSpec(name="n", address=IPv4Interface("192.168.7.9/24"), layout="loopback")
     assert str(spec.calico_address) == "10.99.7.9/32"
+
+
+def test_the_fabric_drops_by_what_it_sees_of_a_packet() -> None:
+    data = replace(make(), behaviour=Behaviour(vxlan_port=8473))
+    rules = {path: nat.fabric_rules([path], data) for path in ("vxlan", "ipip", "direct", "odd")}
+    assert "\nudp dport 8473 drop\n" in rules["vxlan"]
+    assert "\nip protocol 4 drop\n" in rules["ipip"]
+    # Bare: the outer addresses of a tunnel are the nodes'.
+    assert "\nip saddr { 10.244.0.0/16 } ip daddr { 10.244.0.0/16 } drop\n" in rules["direct"]
+    assert [path for path, text in rules.items() if "drop" not in text] == ["odd"]
