@@ -152,7 +152,7 @@ def test_a_service_that_does_not_answer_names_what_may_have_kept_it(
     monkeypatch.setattr("pytest_k8snet.measure.sampler.await_answers", silent)
     sampler.suspects = lambda ends, url: f"policies before {url}"
     with pytest.raises(ClusterError) as caught:
-        node.curl(ServiceUrl("http://10.96.7.7/", "clusterip", own=True))
+        node.curl(service_url("http://10.96.7.7/", "clusterip", own=True))
     assert caught.value.found == "6 requests without an answer\npolicies before http://10.96.7.7/"
 
 
