@@ -17,7 +17,7 @@ from pytest_k8snet.calico.addresses import (
     choose_networks,
     pool_prefix_length,
 )
-from pytest_k8snet.calico.detect import DAEMON_NAMESPACES
+from pytest_k8snet.calico.detect import DAEMON_NAMESPACES, IPAM_TOPICS
 from pytest_k8snet.calico.felix import DAEMON_TOPIC
 from pytest_k8snet.calico.installation import (
     BIRD_MAY_LEAVE_ROUTES,
@@ -124,6 +124,7 @@ def decide(
         return _add_pool(installation, mode, nodes, within)
     pool = _named_pool(installation, pool_name, mode)
     original = original_mode or pool.mode
+    _require_known_ipam(installation, mode)
     _require_no_windows(installation, mode)
     _require_served(pool, nodes)
     if not despite_owners:
@@ -605,6 +606,26 @@ def _require_read(installation: Installation, mode: CalicoMode) -> None:
         )
 
 
+_KNOW_IPAM = "Permit get on the ConfigMap calico-config, and list on ipamblocks."
+
+
+def _ipam_unread(installation: Installation) -> str:
+    """Why nobody knows which plugin gives pods their addresses."""
+    unread = installation.unknown
+    return next((f"{topic}: {unread[topic]}" for topic in IPAM_TOPICS if topic in unread), "unread")
+
+
+def _require_known_ipam(installation: Installation, mode: CalicoMode) -> None:
+    """Refuse VXLAN in place where host-local IPAM, which has no VXLAN, cannot be ruled out."""
+    if mode.family == "vxlan" and installation.ipam == "unknown":
+        raise ModeUnavailableError(
+            f"It is unknown whether {mode} can work here, so nothing is changed: it needs Calico "
+            "IPAM",
+            found=_ipam_unread(installation),
+            remedy=_KNOW_IPAM,
+        )
+
+
 def _require_calico_ipam(installation: Installation, nodes: Sequence[Node]) -> None:
     """Refuse a pool from which no pod would get an address."""
     reason, remedy = "", "Test the modes that pools have already, without --k8snet-change."
@@ -629,8 +650,11 @@ def _require_calico_ipam(installation: Installation, nodes: Sequence[Node]) -> N
             )
             remedy = "Raise the limit for the test, or go without --k8snet-change."
     if not reason and installation.ipam == "unknown":
-        reason = "neither calico-config nor an IPAM block with pods tells which plugin gives them"
-        remedy = "Permit get on the ConfigMap calico-config, and list on ipamblocks."
+        reason = (
+            "neither calico-config nor an IPAM block with pods tells which plugin gives them: "
+            f"{_ipam_unread(installation)}"
+        )
+        remedy = _KNOW_IPAM
     if reason:
         raise ModeUnavailableError(
             "No pod is known to get an address of a pool of the run's own here",

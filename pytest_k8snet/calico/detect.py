@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.nodes import Node
 
+#: Which plugin gives pods their addresses, and what tells it.
+IPAM_TOPIC = "IPAM plugin"
+_IPAM_SOURCES = ("Installation", DAEMON_TOPIC, "calico-config")
+#: What to name where nobody knows that plugin.
+IPAM_TOPICS = (IPAM_TOPIC, *_IPAM_SOURCES)
 #: The namespaces in which operator and manifests put the DaemonSet calico-node.
 DAEMON_NAMESPACES = ("calico-system", "kube-system")
 
@@ -435,7 +440,7 @@ def _read_daemon(reader: _Reader) -> _Daemon:
         image_tag=image.rpartition(":")[2] if ":" in image else "",
         enterprise="/cnx-node" in image,
         vpp=vpp,
-        ipam=_ipam(data.get("cni_network_config", ""), environment),
+        ipam=_ipam(_network_config(spec, data), environment),
         mtu_bytes=int(mtu) if mtu.isdigit() and int(mtu) > 0 else None,
     )
 
@@ -456,6 +461,20 @@ def _value(entry: Mapping[str, Any], config: Mapping[str, str]) -> str | None:
         found = config.get(str(reference.get("key")))
         return "" if found is None and reference.get("optional") else found
     return None if reference or source.get("secretKeyRef") else ""
+
+
+def _network_config(spec: Mapping[str, Any], data: Mapping[str, str]) -> str:
+    """What install-cni makes the nodes' CNI configuration of; empty where no API shows it.
+
+    A file wins over the variable (``cni-plugin/pkg/install/install.go``, v3.28: writeCNIConfig).
+    """
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    entries = {str(one.get("name")): one for each in containers for one in each.get("env") or ()}
+    if "CNI_NETWORK_CONFIG_FILE" in entries:
+        return ""
+    if "CNI_NETWORK_CONFIG" in entries:
+        return _value(entries["CNI_NETWORK_CONFIG"], data) or ""
+    return data.get("cni_network_config", "")
 
 
 def _ipam(network_config: str, environment: Mapping[str, str]) -> str:
@@ -520,6 +539,8 @@ def _with_ipam(reader: _Reader, found: Installation, group: ApiGroup) -> Install
     ipam = found.ipam
     if ipam == "unknown" and (found.gives_no_pod_cidr or any(map(_has_pods, blocks or ()))):
         ipam = "Calico"
+    if ipam == "unknown" and not {*_IPAM_SOURCES} & reader.unknown.keys():
+        reader.unknown[IPAM_TOPIC] = "the CNI configuration is a file on the nodes, as it seems"
     return replace(found, ipam=ipam, ipam_limits=limits)
 
 

@@ -80,6 +80,21 @@ def environment(namespace: str = "kube-system", *, image: str = "", **env: str) 
     return change
 
 
+def installer(**env: str) -> Change:
+    """calico-node whose init container install-cni has an environment."""
+
+    def change(api: StoreApi) -> None:
+        path = f"{DAEMONS}/kube-system/daemonsets"
+        daemon = calico_node_daemon("bird", "v3.28.1")
+        entries = [{"name": name, "value": value} for name, value in env.items()]
+        container = {"name": "install-cni", "image": "calico/cni:v3.28.1", "env": entries}
+        daemon["spec"]["template"]["spec"]["initContainers"] = [container]
+        api.delete(f"{path}/calico-node")
+        api.create(path, daemon)
+
+    return change
+
+
 def another_cni(namespace: str, name: str) -> Change:
     """No calico-node, but another plugin's DaemonSet."""
 
@@ -250,9 +265,28 @@ LAYOUTS: dict[str, Layout] = {
         facts={"ipam": "unknown"},
         offers={
             ("none", NEVER): "",
-            ("dedicated", VXLAN): "which plugin gives them",
-            ("in-place", VXLAN): "cannot be proven before",
+            ("dedicated", VXLAN): "the CNI configuration is a file on the nodes",
+            ("in-place", VXLAN): "It is unknown whether VXLAN-Always can work here",
+            ("in-place", IPIP): "cannot be proven before",
         },
+    ),
+    "a CNI configuration of the nodes beside a ConfigMap that nobody uses": Layout(
+        source="v3.28.1 cni-plugin/pkg/install/install.go: CNINetworkConfigFile wins",
+        change=all_of(
+            node_ranges,
+            installer(CNI_NETWORK_CONFIG_FILE="/host/etc/cni/net.d/calico.conflist.template"),
+        ),
+        facts={"ipam": "unknown"},
+        offers={
+            ("dedicated", IPIP): "the CNI configuration is a file on the nodes",
+            ("in-place", VXLAN): "It is unknown whether VXLAN-Always can work here",
+        },
+    ),
+    "a CNI configuration in the DaemonSet itself": Layout(
+        source="v3.28.1 cni-plugin/pkg/install/install.go: CNINetworkConfig",
+        change=installer(CNI_NETWORK_CONFIG=CNI_CONFIG.replace("calico-ipam", "host-local")),
+        facts={"ipam": "HostLocal"},
+        offers={("dedicated", IPIP): "host-local", ("in-place", VXLAN): "needs Calico IPAM"},
     ),
     "the same, where nodes have no ranges": Layout(
         source="v3.28.1 cni-plugin/internal/pkg/utils/utils.go: ReplaceHostLocalIPAMPodCIDRs",
@@ -762,3 +796,20 @@ def test_what_is_offered_and_refused(layout: Layout) -> None:
     assert layout.notes in "; ".join(notes)
     assert layout.unsaid not in "; ".join(notes)
     assert api.store.version == version
+
+
+@pytest.mark.parametrize("mode", [VXLAN, VXLAN_CS])
+def test_a_users_word_does_not_make_an_unknown_ipam_known(mode: CalicoMode) -> None:
+    api = cluster(config={"calico_backend": "bird"})
+    node_ranges(api)
+    with pytest.raises(ModeUnavailableError, match="It is unknown whether VXLAN"):
+        decide(
+            inspect(api),
+            strategy="in-place",
+            mode=mode,
+            nodes=inspect(api).nodes[:2],
+            pool_name=DEFAULT_POOL,
+            underlay_routes_pods=True,
+            despite_owners=True,
+            prove_first=False,
+        )

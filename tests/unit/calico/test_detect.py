@@ -293,6 +293,7 @@ def test_the_facts_are_flat() -> None:
     facts = inspect(cluster()).facts()
     assert facts["calico_version"] == "v3.31.2"
     assert facts["pools"] == "default-ipv4-ippool 10.244.0.0/16 Never"
+    assert facts.pop("pool_modes") == ["Never"]
     assert all(isinstance(value, (str, int, float, bool)) for value in facts.values())
 
 
