@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from pytest_k8snet.calico.modes import Family, Path
 from pytest_k8snet.causes import Cause, Evidence
-from pytest_k8snet.errors import ConnectError, K8sNetError, ToolError
+from pytest_k8snet.errors import ConnectError, K8sNetError
 from pytest_k8snet.tools import ip
 from pytest_k8snet.tools.ip import Link, Route, underside
 
@@ -55,6 +55,9 @@ class KernelState:
     #: By destination: why its route holds for some packets only, as rules look at more of them
     #: than their addresses.
     doubts: Mapping[str, str] = field(default_factory=dict)
+    #: Whether the kernel has keys of IPsec in use. Which packets they encrypt is told to
+    #: administrators of the network alone, and the routes do not show it.
+    ipsec: bool = False
 
     def knows(self, destination: str) -> bool:
         """Whether the route to a destination was asked for."""
@@ -88,10 +91,12 @@ class KernelState:
         link = self.links.get(route.device)
         for family, device in TUNNEL_DEVICES.items():
             if link is not None and link.name == device and link.kind in _CALICO_KINDS[family]:
+                if route.encap or route.others:
+                    return Way(unknown=f"{device} is not all that the route has: {_all_of(route)}")
                 return replace(self._facing(link, peer), path=family)
         if route.device.startswith("cali") or (link is not None and link.link_type == "loopback"):
             return Way(path="local")
-        below = self._below((route.device, *route.others))
+        below = self._below(route)
         return replace(below, path="unknown" if below.unknown else "direct")
 
     def _facing(self, tunnel: Link, peer: str) -> Way:
@@ -102,10 +107,19 @@ class KernelState:
         """
         route = self.routes.get(peer)
         if route is not None and not route.error:
-            return self._below((route.device, *route.others))
-        return self._below((tunnel.below,)) if tunnel.below else Way()
+            return self._below(route)
+        if tunnel.below:
+            return self._below(Route(destination=peer, device=tunnel.below))
+        return Way(unknown=f"it is not known how {tunnel.name} reaches {peer}")
 
-    def _below(self, devices: tuple[str, ...]) -> Way:
+    def _below(self, route: Route) -> Way:
+        if route.encap:
+            # What a program (bpf) does to a packet is anything.
+            return Way(
+                unknown=f"the route itself encapsulates: {route.encap}",
+                tunnel=route.encap != "bpf",
+            )
+        devices = (route.device, *route.others)
         parts = [underside(self.links, device) for device in devices]
         unknown = next((one for one in parts if one.unknown), None)
         if unknown is not None:
@@ -141,6 +155,10 @@ class NodeState:
     kernel: KernelState
 
 
+def _all_of(route: Route) -> str:
+    return ", ".join(filter(None, (route.encap, *route.others)))
+
+
 def hosts(link: Link) -> list[str]:
     """A device's IPv4 addresses without their prefix lengths."""
     return [one.partition("/")[0] for one in link.addresses if ":" not in one]
@@ -150,7 +168,11 @@ def hosts(link: Link) -> list[str]:
 
 
 def route_mismatches(
-    path: Path, destination: str, sender: NodeState, receiver: NodeState
+    path: Path,
+    destination: str,
+    sender: NodeState,
+    receiver: NodeState,
+    nodes: Iterable[Node],
 ) -> Iterator[str]:
     """What keeps the sender's packets to a destination from taking a path.
 
@@ -161,13 +183,18 @@ def route_mismatches(
         destination: the address, a pod's or a node's own.
         sender: the sending node; its route to the destination was asked for.
         receiver: the receiving node.
+        nodes: all nodes of the cluster.
     """
-    for text in _route_mismatches(path, destination, sender, receiver):
+    for text in _route_mismatches(path, destination, sender, receiver, nodes):
         yield Evidence(text, Cause.NO_ROUTE)
 
 
 def _route_mismatches(
-    path: Path, destination: str, sender: NodeState, receiver: NodeState
+    path: Path,
+    destination: str,
+    sender: NodeState,
+    receiver: NodeState,
+    nodes: Iterable[Node],
 ) -> Iterator[str]:
     route = sender.kernel.route(destination)
     if route.error:
@@ -186,9 +213,8 @@ def _route_mismatches(
         yield f"{found}, expected {_wanted_device(path, sender.kernel)}"
     elif path == "vxlan":
         yield from _vxlan_route_mismatches(route, sender, receiver, found)
-    elif _gateway_matters(path, sender.node, receiver.node) and route.gateway not in (
-        "",
-        receiver.node.address,
+    elif route.gateway not in ("", receiver.node.address) and (
+        path == "ipip" or _by_another_node(route, sender, receiver, nodes)
     ):
         yield (
             f"{found}, expected the next hop {receiver.node.address} of "
@@ -206,9 +232,19 @@ def route_gaps(destination: str, sender: NodeState, receiver: NodeState) -> Iter
         yield f"{sender.node.name} sends {route}, whose path is not known: {unknown}"
 
 
-def _gateway_matters(path: Path, sender: Node, receiver: Node) -> bool:
-    # Between subnets a direct route goes via a router, whose business it is to know the pods.
-    return path == "ipip" or sender.same_subnet(receiver)
+def _by_another_node(
+    route: Route, sender: NodeState, receiver: NodeState, nodes: Iterable[Node]
+) -> bool:
+    """Whether the next hop is a node that has no part in it.
+
+    A router's business it is to know the pods, within a subnet as well (BGP peers that set
+    themselves as the next hop); and a node may be the router by which the nodes themselves are
+    reached.
+    """
+    usual = sender.kernel.route(receiver.node.address).gateway
+    return route.gateway != usual and any(
+        route.gateway in node.addresses for node in nodes if node.name != receiver.node.name
+    )
 
 
 def _wanted_device(path: Path, sender: KernelState) -> str:
@@ -470,7 +506,8 @@ marks= beyond=
 rules=$(ip rule show 2> /dev/null)
 while read -r rule; do
   case $rule in
-    *" dport "* | *" sport "* | *" ipproto "* | *" uidrange "* | *" tos "*)
+    *" dport "* | *" sport "* | *" ipproto "* | *" uidrange "*) beyond="$beyond$rule; " ;;
+    *" tos "* | *" dscp "* | *" tun_id "*)
       beyond="$beyond$rule; " ;;
   esac
   case $rule in *" fwmark "*) mark=${rule##* fwmark }; marks="$marks ${mark%%[ /]*}" ;; esac
@@ -494,6 +531,11 @@ done
 printf '\\036asked\\n%s' "$asked"
 printf '\\036beyond\\n%s\\n' "$beyond"
 printf '\\036answers\\n'; printf %s "$asked" | ip -j -s -d -force -batch -
+case $(cat /proc/crypto 2> /dev/null) in
+  *"seqiv("* | *"echainiv("*)
+    policies=$(ip xfrm policy show dir out 2> /dev/null) && [ -z "$policies" ] ||
+      { printf '\\036ipsec\\n'; cat /proc/crypto; } ;;
+esac
 printf '\\036fdb\\n'; bridge -j fdb show dev vxlan.calico 2> /dev/null
 exit 0
 """
@@ -539,6 +581,7 @@ def parse(node: str, stdout: str, *, stderr: str = "", exit_code: int | None = N
             if sections.get("fdb", "").startswith("[")
             else None
         ),
+        ipsec=_ipsec(sections.get("ipsec", "")),
     )
     return replace(state, doubts=dict(_doubts(state, marked, sections.get("beyond", ""))))
 
@@ -549,15 +592,14 @@ def _routes(
     """The routes of the node's own packets, of a pod's, and by mark of either, by destination."""
     routes: dict[str, Route] = {}
     forwarded: dict[str, Route] = {}
-    hops: dict[str, tuple[str, ...]] = {}
+    matched: dict[str, Route] = {}
     marked: dict[str, dict[str, Route]] = {}
     for command, answer in answers.items():
         words = command.removeprefix("route get ").split()
         if len(words) == len(command.split()):
             continue
         if words[0] == "fibmatch":
-            found = _route(words[1], answer)
-            hops[words[1]] = (found.device, *found.others)
+            matched[words[1]] = _route(words[1], answer)
             continue
         destination, given = words[0], dict(zip(words[1::2], words[2::2], strict=False))
         route = _route(destination, answer)
@@ -571,9 +613,11 @@ def _routes(
             routes[destination] = replace(route, source=routes[destination].source)
     for known in (routes, forwarded):
         for destination, route in known.items():
-            if not route.error:
-                others = (one for one in hops.get(destination, ()) if one not in ("", route.device))
-                known[destination] = replace(route, others=tuple(others))
+            whole = matched.get(destination, route)
+            if not route.error and not whole.error:
+                others = (one for one in (whole.device, *whole.others) if one != route.device)
+                encap = route.encap or whole.encap
+                known[destination] = replace(route, others=tuple(others), encap=encap)
     return routes, forwarded, marked
 
 
@@ -620,8 +664,20 @@ def _sections(stdout: str) -> list[tuple[str, str]]:
 def _route(destination: str, body: str) -> Route:
     try:
         return ip.parse_route(body, destination)
-    except ToolError as exc:
+    except ip.NoRouteError as exc:
         return Route(destination=destination, error=exc.found or exc.problem)
+
+
+def _ipsec(crypto: str) -> bool:
+    """Whether /proc/crypto has algorithms in use that ESP alone has: it generates its own IVs.
+
+    ``esp_init_aead`` and ``esp_init_authenc`` in net/ipv4/esp4.c of Linux 6.1.
+    """
+    return any(
+        re.search(r"^name\s*: (seqiv|echainiv)\(", one, re.M)
+        and re.search(r"^refcnt\s*: ([2-9]|\d\d)", one, re.M)
+        for one in crypto.split("\n\n")
+    )
 
 
 def _pairs(body: str, key: str, value: str) -> Iterator[tuple[str, str]]:

@@ -152,6 +152,10 @@ class PathProof:
             )
 
 
+#: The device that Felix has for eBPF, and removes without it (``RemoveBPFSpecialDevices`` in
+#: ``felix/bpf/utils``, v3.28).
+_EBPF_DEVICE = "bpfin.cali"
+
 # -- The verdict ----------------------------------------------------------------------------------
 
 
@@ -198,14 +202,25 @@ def judge(
     gaps = list(_outside(client, server, pools))
     if len(directions) < 2:
         gaps.append(f"it is not known as whom {server.node.name} sees pod {client.name}")
+    gaps += _strange_translation(before, installation)
+    routes_prove = installation.routes_prove and not any(
+        _EBPF_DEVICE in state.links for state in before.states.values()
+    )
     for direction in directions:
-        if installation.routes_prove:
-            known, unknown = _route_findings(direction, before, after)
+        if routes_prove:
+            known, unknown = _route_findings(direction, before, after, installation.nodes)
             mismatches += known
-            gaps += unknown
+            gaps += unknown or _counter_gaps(direction, before, after)
         mismatches += _counter_mismatches(direction, before, after)
     mismatches += _mtu_mismatches(before, transfer, directions, installation)
-    if not installation.routes_prove and not wire:
+    if client.node.name != server.node.name and not wire:
+        gaps += [
+            f"{name} has IPsec in use, and may encrypt these packets: the wire tells "
+            "(-o k8snet_wire_proof=true)"
+            for name, state in before.states.items()
+            if state.ipsec
+        ]
+    if not routes_prove and not wire:
         gaps.append(
             "packets do not take the kernel's routes on eBPF: the wire alone proves their path "
             "there (-o k8snet_wire_proof=true)"
@@ -213,7 +228,7 @@ def judge(
     for moment, finding in wire.items():
         mismatches += [f"{_AT[moment]}{mismatch}" for mismatch in finding.mismatches]
         gaps += [f"on the wire: {gap}" for gap in finding.gaps]
-    summary = [_summary(directions, before, after, installation), *_remarks(client, server)]
+    summary = [_summary(directions, before, after, routes_prove), *_remarks(client, server)]
     summary += dict.fromkeys(finding.summary() for finding in wire.values())
     return PathProof(
         state="contradicted" if mismatches else "missing" if gaps else "proven",
@@ -238,8 +253,28 @@ def _address_mismatches(end: PathEnd, snapshot: PathSnapshot) -> Iterator[str]:
         yield f"{end.address} of {name} is the address of a tunnel, {link.name}: no baseline"
 
 
+def _strange_translation(snapshot: PathSnapshot, installation: Installation) -> Iterator[str]:
+    """What is not known of the way of a client that is seen by another node's or pod's address.
+
+    That is an egress gateway, by which packets take a way that nobody has looked at. A router that
+    translates is a hop like any other.
+    """
+    client, seen = snapshot.client, snapshot.client.seen_as
+    own = snapshot.states[client.node.name].link_of(seen) is not None
+    if seen in ("", client.address, *client.node.addresses) or own:
+        return
+    others = [node.name for node in installation.nodes if seen in node.addresses]
+    pool = pool_of(seen, installation.pools)
+    if others or pool is not None:
+        whose = others[0] if others else f"pool {pool.name}" if pool else ""
+        yield (
+            f"{snapshot.server.node.name} sees {client.kind} {client.name} as {seen}, which is of "
+            f"{whose}: the way by there was not looked at"
+        )
+
+
 def _route_findings(
-    direction: Direction, before: PathSnapshot, after: PathSnapshot
+    direction: Direction, before: PathSnapshot, after: PathSnapshot, nodes: Iterable[Node]
 ) -> tuple[list[str], list[str]]:
     """How both nodes' kernels contradict the path of one direction, and what they leave open."""
     mismatches: list[str] = []
@@ -252,7 +287,7 @@ def _route_findings(
             if moment == "after":
                 gaps.append(f"{sender.node.name} was not asked how {direction.destination} goes")
             continue
-        found = list(direction_mismatches(direction, snapshot))
+        found = list(direction_mismatches(direction, snapshot, nodes))
         way = sender.kernel.way(direction.destination, receiver.node.address)
         if way.tunnel and "pod" not in (direction.sender.kind, direction.receiver.kind):
             found.append(
@@ -261,7 +296,11 @@ def _route_findings(
             )
         mismatches += [f"{moment} the sample, {mismatch}" for mismatch in found]
         gaps += route_gaps(direction.destination, sender, receiver)
-        doubt = sender.kernel.doubts.get(direction.destination)
+        doubts = sender.kernel.doubts
+        # A tunnel's own packets have routes, too.
+        doubt = doubts.get(direction.destination) or doubts.get(
+            receiver.node.address if way.path in TUNNEL_DEVICES else ""
+        )
         if doubt and not direction.countable and sender.node.name != receiver.node.name:
             gaps.append(
                 f"too few bytes to tell which of {sender.node.name}'s routes to "
@@ -330,7 +369,7 @@ def _summary(
     directions: Iterable[Direction],
     before: PathSnapshot,
     after: PathSnapshot,
-    installation: Installation,
+    routes_prove: bool,
 ) -> str:
     parts = []
     for one in directions:
@@ -341,7 +380,7 @@ def _summary(
         counted = f", {one.payload_bytes} bytes of payload counted" if one.countable else ""
         parts.append(
             f"{one.sender.node.name} -> {one.receiver.node.name} {one.path}"
-            f"{f' by {device}{below}' if installation.routes_prove else ''}{counted}"
+            f"{f' by {device}{below}' if routes_prove else ''}{counted}"
         )
     asymmetric = len({one.path for one in directions}) > 1
     return "; ".join(parts) + ("; the directions differ, as promised" if asymmetric else "")
@@ -416,13 +455,16 @@ def path_to(destination: str, sender: Node, receiver: Node, pools: Iterable[IPPo
     return pool.mode.path(sender.same_subnet(receiver))
 
 
-def direction_mismatches(direction: Direction, snapshot: PathSnapshot) -> Iterator[str]:
+def direction_mismatches(
+    direction: Direction, snapshot: PathSnapshot, nodes: Iterable[Node]
+) -> Iterator[str]:
     """What keeps the packets of one direction from the promised path, by both nodes' kernels."""
     return route_mismatches(
         direction.path,
         direction.destination,
         snapshot.node_state(direction.sender),
         snapshot.node_state(direction.receiver),
+        nodes,
     )
 
 
@@ -485,6 +527,8 @@ def _tunnel_mismatches(
         if later is None:
             yield f"{node} has no {device}"
             continue
+        if _uncounted(later, way):
+            continue
         grown, packets = _grown(earlier, later, way)
         if packets < 0 or earlier is None:
             yield f"{device} of {node} was made anew during the sample"
@@ -500,6 +544,33 @@ def _tunnel_mismatches(
             if carried is not None and carried[1] < _SHARE * direction.payload_bytes:
                 wires, total = carried
                 yield f"{wires} of {node} {way} only {total} bytes, though {device} {way} {grown}"
+
+
+def _counter_gaps(direction: Direction, before: PathSnapshot, after: PathSnapshot) -> Iterator[str]:
+    """What the counters leave open of one direction."""
+    if not direction.countable or direction.sender.node.name == direction.receiver.node.name:
+        return
+    for end, way in _ends(direction):
+        node = end.node.name
+        earlier, later = before.states[node], after.states[node]
+        device = TUNNEL_DEVICES.get(direction.path, "")
+        carried = _carried(direction, end, way, before, after)
+        if carried is None or (device in later.links and _uncounted(later.links[device], way)):
+            yield f"nothing on {node} has counted what it {way} of this direction"
+            continue
+        # Rules, filters and programs lead packets into tunnels beside the routes that are told.
+        others = {
+            name: _tunnel_growth(earlier, later, name, way)
+            for name, link in later.links.items()
+            if link.tunnels and not link.master and name not in TUNNEL_DEVICES.values()
+        }
+        most = max(others, key=lambda name: others[name], default="")
+        wanted = _SHARE * direction.payload_bytes
+        if most and others[most] >= wanted > carried[1] - sum(others.values()):
+            yield (
+                f"{most} of {node}, a tunnel that is not Calico's, {way} {others[most]} bytes "
+                f"meanwhile, and these may be among them"
+            )
 
 
 def _direct_mismatches(
@@ -582,9 +653,11 @@ def _carried(
 def _wire_growth(
     wires: Sequence[str], earlier: KernelState, later: KernelState, way: Way
 ) -> int | None:
-    if not wires or not all(wire in later.links for wire in wires):
+    if not wires or any(_uncounted(later.links.get(wire), way) for wire in wires):
         return None
-    return sum(_grown(earlier.links.get(wire), later.links[wire], way)[0] for wire in wires)
+    grown = [_grown(earlier.links.get(wire), later.links[wire], way)[0] for wire in wires]
+    # A device that counts anew from zero was made anew.
+    return sum(grown) if min(grown) >= 0 else None
 
 
 def _same_node_mismatches(
@@ -594,8 +667,12 @@ def _same_node_mismatches(
         return
     node = direction.sender.node.name
     for device in TUNNEL_DEVICES.values():
-        grown = _tunnel_growth(before.states[node], after.states[node], device, "sent")
-        if grown >= direction.payload_bytes / 2:
+        # What left by a tunnel has come back by it; other pods' traffic seldom does both alike.
+        grown = min(
+            _tunnel_growth(before.states[node], after.states[node], device, way)
+            for way in ("sent", "received")
+        )
+        if grown >= _SHARE * direction.payload_bytes:
             yield f"{device} of {node} sent {grown} bytes, though both pods are on that node"
 
 
@@ -614,6 +691,10 @@ def _grown(earlier: Link | None, later: Link, way: Way) -> tuple[int, int]:
     bytes_before, packets_before = _counted(earlier, way)
     bytes_after, packets_after = _counted(later, way)
     return bytes_after - bytes_before, packets_after - packets_before
+
+
+def _uncounted(link: Link | None, way: Way) -> bool:
+    return link is None or (link.sent if way == "sent" else link.received) is None
 
 
 def _counted(link: Link | None, way: Way) -> tuple[int, int]:

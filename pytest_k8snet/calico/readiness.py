@@ -151,7 +151,9 @@ class NodeReadiness:
             block = blocks.get(receiver.node.name)
             if block is not None and pool is not None:
                 path = pool.mode.path(sender.node.same_subnet(receiver.node))
-                mismatches += route_mismatches(path, _probe_address(block), sender, receiver)
+                mismatches += route_mismatches(
+                    path, _probe_address(block), sender, receiver, installation.nodes
+                )
         return mismatches
 
     def look_closer(self, mismatches: Sequence[str]) -> list[str]:
@@ -235,7 +237,7 @@ def pair_mismatches(snapshot: PathSnapshot, installation: Installation) -> list[
     return [
         mismatch
         for direction in directions_of(snapshot, Payload(), installation.pools)
-        for mismatch in direction_mismatches(direction, snapshot)
+        for mismatch in direction_mismatches(direction, snapshot, installation.nodes)
     ]
 
 

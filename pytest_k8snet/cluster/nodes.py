@@ -425,7 +425,7 @@ def _addresses(status: Mapping[str, Any], kind: str) -> list[str]:
 
 def _interface(text: str) -> IPv4Interface | None:
     try:
-        return IPv4Interface(text) if "/" in text else None
+        return IPv4Interface(text) if text else None
     except ValueError:
         return None
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pytest_k8snet.errors import K8sNetError, ToolError, quote
@@ -29,6 +30,7 @@ class Route:
         gateway: the next hop; empty where the destination is on the link.
         source: the source address it would get; empty where the kernel did not say.
         others: the other devices that packets may leave by, where the route has several next hops.
+        encap: what the route itself puts packets into (``mpls``, ``seg6``, ...); empty if nothing.
     """
 
     destination: str
@@ -36,13 +38,15 @@ class Route:
     gateway: str = ""
     source: str = ""
     others: tuple[str, ...] = ()
+    encap: str = ""
     error: str = ""
 
     def __str__(self) -> str:
         if self.error:
             return f"{self.destination}: {self.error}"
+        encap = f" encap {self.encap}" if self.encap else ""
         via = f" via {self.gateway}" if self.gateway else ""
-        return f"{self.destination}{via} dev {self.device}"
+        return f"{self.destination}{encap}{via} dev {self.device}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,12 @@ class Link:
     port: int | None = None
     local: str = ""
 
+    @property
+    def tunnels(self) -> bool:
+        """Whether it puts packets into other packets, as its kind or the type of frames tells."""
+        framed = ("ether", "infiniband", "loopback", "")
+        return self.kind in _TUNNELS or (self.kind in _HARDWARE and self.link_type not in framed)
+
 
 def parse_route(
     text: str, address: str, *, stderr: str = "", exit_code: int | None = None
@@ -108,14 +118,25 @@ def parse_route(
         device = first.text("dev")
         if not device:
             break
+        if not _covers(entry.text("dst") or "", address):
+            raise _not_ip(f"asked for {address}, it answered for {entry.text('dst')}")
         return Route(
             destination=address,
             device=device,
             gateway=first.text("gateway") or first.section("via").text("host") or "",
             source=entry.text("prefsrc") or "",
             others=tuple(other for hop in hops[1:] if (other := hop.text("dev"))),
+            encap=next((encap for hop in hops if (encap := hop.text("encap"))), ""),
         )
-    raise _no_route(address, quote(text, 200))
+    raise _not_ip(f"no device in the route to {address}: {quote(text, 200)}")
+
+
+def _covers(found: str, address: str) -> bool:
+    """Whether a route is one to an address; true where its destination is a word."""
+    try:
+        return ip_address(address) in ip_network(found, strict=False)
+    except ValueError:
+        return True
 
 
 def parse_links(text: str, *, stderr: str = "", exit_code: int | None = None) -> dict[str, Link]:
@@ -272,9 +293,9 @@ def _underside(links: Mapping[str, Link], device: str, above: frozenset[str]) ->
     if link.kind in _HARDWARE:
         if link.link_type in ("ether", "infiniband"):
             return Underside(wires=(device,))
-        tunnel = link.link_type not in ("loopback", "")
-        return Underside(unknown=f"{device} is of type {link.link_type or '?'}", tunnel=tunnel)
-    if link.kind in _TUNNELS:
+        unknown = f"{device} is of type {link.link_type or '?'}"
+        return Underside(unknown=unknown, tunnel=link.tunnels)
+    if link.tunnels:
         return Underside(unknown=f"{device} is a tunnel of kind {link.kind}", tunnel=True)
     if link.kind in _STACKED:
         below = [link.below] if link.below else []

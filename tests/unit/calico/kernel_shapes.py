@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from cluster_shapes import NODE1, NODE2, installation, pool
+from cluster_shapes import FAR, NODE1, NODE2, installation, pool
 
 from pytest_k8snet.calico.installation import FelixSetting, Installation, IPPool
 from pytest_k8snet.calico.kernel import KernelState
@@ -149,6 +149,7 @@ def known_as(
     on = (FelixSetting(value="true", where="FelixConfiguration default"),)
     return installation(
         pools=pools or (pool(mode=mode),),
+        nodes=(NODE1, NODE2, FAR),
         vxlan_enabled=on,
         ipip_enabled=on,
         mtu_bytes=mtu_bytes,

@@ -219,6 +219,45 @@ def test_a_tunnel_endpoint_needs_its_neighbour_and_fdb_entries() -> None:
 def test_a_receiver_without_the_device_is_named() -> None:
     one, other = node_states("vxlan")
     gone = replace(other, kernel=replace(other.kernel, links={}))
-    assert list(route_mismatches("vxlan", POD2, one, gone)) == [
+    assert list(route_mismatches("vxlan", POD2, one, gone, ())) == [
         "node2 has no vxlan.calico to receive what node1 sends"
     ]
+
+
+def test_answers_that_cannot_be_read_make_the_node_unknown_and_no_route_is_a_fact() -> None:
+    # As of iproute2 without JSON for routes; and as of a kernel that refuses.
+    def read(answer: str, stderr: str = "") -> KernelState:
+        text = printed({"address show": [], "route get 10.7.0.3": []})
+        return kernel.parse("node1", text.replace("[]\n[]\n", f"[]\n{answer}"), stderr=stderr)
+
+    with pytest.raises(ToolError, match=r"ip did not tell the route to 10\.7\.0\.3"):
+        read("10.7.0.3 via 10.1.0.1 dev eth0 src 10.1.0.9 uid 0\n")
+    with pytest.raises(ToolError, match=r"as iproute2 writes it"):
+        read('[{"dst":"10.7.0.4","dev":"eth0"}]\n')
+    refused = read("", stderr="RTNETLINK answers: Network is unreachable\nCommand failed -:2\n")
+    assert refused.route("10.7.0.3").error == "RTNETLINK answers: Network is unreachable"
+
+
+@pytest.mark.parametrize(
+    ("name", "refcnt", "ipsec"),
+    [
+        ("seqiv(rfc4106(gcm(aes)))", 3, True),
+        ("echainiv(authenc(hmac(sha256),cbc(aes)))", 12, True),
+        # Made once, and nobody uses it.
+        ("seqiv(rfc4106(gcm(aes)))", 1, False),
+        # Of others than ESP: kTLS, and dm-crypt.
+        ("gcm(aes)", 5, False),
+        ("authenc(hmac(sha256),xts(aes))", 5, False),
+    ],
+)
+def test_ipsec_is_told_by_the_algorithms_that_esp_alone_uses(
+    name: str, refcnt: int, ipsec: bool
+) -> None:
+    entries = (("sha1", 9), (name, refcnt), ("aes", 1))
+    crypto = "\n\n".join(
+        f"name         : {one}\ndriver       : x\nrefcnt       : {count}\nselftest     : passed"
+        for one, count in entries
+    )
+    text = printed({"address show": []})
+    assert kernel.parse("node1", f"{text}\x1eipsec\n{crypto}\n").ipsec is ipsec
+    assert not kernel.parse("node1", text).ipsec

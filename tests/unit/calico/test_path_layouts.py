@@ -13,7 +13,7 @@ from kernel_shapes import PAYLOAD, POD1, POD2, TRANSFER, counted, grow, known_as
 from path_proofs import NEVER, SENT, VXLAN, contradiction, proof
 
 from pytest_k8snet.calico.kernel import KernelState
-from pytest_k8snet.calico.path import PathEnd, PathProof, PathSnapshot, judge
+from pytest_k8snet.calico.path import PathEnd, PathProof, PathSnapshot, WireFinding, judge
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.tools.ip import Link, Route
 from pytest_k8snet.tools.tool import Payload
@@ -292,3 +292,159 @@ def test_a_nodes_own_address_is_never_tunnelled_in_whatever_pool_it_lies() -> No
     before = nodes_by(link("eth0"), device="eth0", nodes=(NODE1, far))
     found = baseline(before, moved(before, {"eth0": SENT}, {"eth0": SENT}))
     assert (found.state, found.expected) == ("proven", "direct"), found.text
+
+
+# What puts packets into others though their route names the NIC, and what is not a lie.
+
+
+def forwarding(**changes: Any) -> PathSnapshot:
+    """Two pods sent direct, with something else about the first node's route."""
+    plain = snapshot("direct")
+    one = plain.states["node1"]
+    bent = replace(one, forwarded={POD2: replace(one.forwarded[POD2], **changes)})
+    return replace(plain, states={**plain.states, "node1": bent})
+
+
+@pytest.mark.parametrize("encap", ["mpls", "seg6", "ip", "bpf"])
+def test_a_route_that_encapsulates_by_the_nic_is_not_direct(encap: str) -> None:
+    found = proof(
+        NEVER, forwarding(encap=encap), counted(forwarding(encap=encap), "eth0", there=SENT)
+    )
+    assert (found.state, found.text) == (
+        "missing",
+        f"node1 sends {POD2} encap {encap} via 192.168.0.12 dev eth0, whose path is not known: "
+        f"the route itself encapsulates: {encap}",
+    )
+    before = nodes_by(link("eth0"), device="eth0", encap=encap)
+    after = moved(before, {"eth0": SENT}, {"eth0": SENT})
+    # A baseline in a tunnel is none; what a program does is not known.
+    assert baseline(before, after).state == ("missing" if encap == "bpf" else "contradicted")
+
+
+@pytest.mark.parametrize("more", [{"others": ("eth0",)}, {"encap": "mpls"}])
+def test_a_tunnel_that_is_one_of_several_ways_is_not_proven(more: dict[str, Any]) -> None:
+    plain = snapshot("vxlan")
+    one = plain.states["node1"]
+    bent = replace(one, forwarded={POD2: replace(one.forwarded[POD2], **more)})
+    before = replace(plain, states={**plain.states, "node1": bent})
+    found = proof(VXLAN, before, counted(before, "vxlan.calico", there=SENT), Payload())
+    assert (found.state, found.text.partition(": ")[2]) == (
+        "missing",
+        f"vxlan.calico is not all that the route has: {more.get('encap') or 'eth0'}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("gateway", "usual", "state"),
+    [
+        # A router of the same subnet that sets itself as the next hop, and one of BGP unnumbered.
+        ("192.168.0.1", "", "proven"),
+        ("fe80::1", "", "proven"),
+        (FAR.address, "", "contradicted"),
+        # A node that is the router of the nodes' own network.
+        (FAR.address, FAR.address, "proven"),
+    ],
+)
+def test_a_next_hop_is_stale_if_it_is_another_node(gateway: str, usual: str, state: str) -> None:
+    plain = forwarding(gateway=gateway)
+    one = plain.states["node1"]
+    peer = Route(destination=NODE2.address, device="eth0", gateway=usual, source=NODE1.address)
+    bent = replace(one, routes={**one.routes, NODE2.address: peer})
+    before = replace(plain, states={**plain.states, "node1": bent})
+    found = proof(NEVER, before, counted(before, "eth0", there=SENT))
+    assert found.state == state, found.text
+    assert ("a stale route" in found.text) == (state == "contradicted")
+
+
+def test_what_a_foreign_tunnel_may_have_carried_beside_the_routes_is_not_proven() -> None:
+    plain = snapshot("direct")
+    states = {
+        name: replace(one, links={**one.links, "wg0": link("wg0", kind="wireguard")})
+        for name, one in plain.states.items()
+    }
+    before = replace(plain, states=states)
+    assert proof(NEVER, before, counted(before, "eth0", there=SENT)).state == "proven"
+
+    def meanwhile(after: PathSnapshot, size: int) -> PathSnapshot:
+        one = after.states["node1"]
+        links = {**one.links, "wg0": grow(one.links["wg0"], "sent", size)}
+        return replace(after, states={**after.states, "node1": replace(one, links=links)})
+
+    lying = meanwhile(counted(before, "eth0", there=SENT), SENT)
+    found = proof(NEVER, before, lying)
+    assert (found.state, found.text) == (
+        "missing",
+        f"wg0 of node1, a tunnel that is not Calico's, sent {SENT} bytes meanwhile, and these may "
+        "be among them",
+    )
+    # Others use the tunnel: then the NIC has counted theirs as well.
+    busy = meanwhile(counted(before, "eth0", there=2 * SENT), SENT)
+    assert proof(NEVER, before, busy).state == "proven"
+
+
+@pytest.mark.parametrize("mode", [NEVER, VXLAN])
+@pytest.mark.parametrize("device", ["eth0", "vxlan.calico"])
+def test_devices_without_counters_prove_nothing_and_contradict_nothing(
+    mode: Any, device: str
+) -> None:
+    path = mode.path(same_subnet=True)
+    before = snapshot(path)
+    after = counted(before, "vxlan.calico" if path == "vxlan" else "eth0", there=SENT)
+
+    def mute(taken: PathSnapshot) -> PathSnapshot:
+        one = taken.states["node1"]
+        links = {**one.links, device: replace(one.links[device], sent=None)}
+        return replace(taken, states={**taken.states, "node1": replace(one, links=links)})
+
+    found = proof(mode, mute(before), mute(after))
+    needed = path != "direct" or device == "eth0"
+    assert found.state == ("missing" if needed else "proven"), found.text
+    if needed:
+        assert found.text == "nothing on node1 has counted what it sent of this direction"
+
+
+def test_ebpf_is_seen_on_the_nodes_where_the_configuration_was_not_read() -> None:
+    plain = snapshot("direct")
+    states = {
+        name: replace(one, links={**one.links, "bpfin.cali": link("bpfin.cali", kind="veth")})
+        for name, one in plain.states.items()
+    }
+    found = proof(NEVER, replace(plain, states=states))
+    assert found.state == "missing"
+    assert found.text.startswith("packets do not take the kernel's routes on eBPF")
+
+
+def test_ipsec_encrypts_beside_the_routes_and_the_wire_tells() -> None:
+    plain = snapshot("direct")
+    one = replace(plain.states["node1"], ipsec=True)
+    before = replace(plain, states={**plain.states, "node1": one})
+    found = proof(NEVER, before)
+    assert (found.state, found.text) == (
+        "missing",
+        "node1 has IPsec in use, and may encrypt these packets: the wire tells "
+        "(-o k8snet_wire_proof=true)",
+    )
+    after = counted(before, "eth0", there=SENT)
+    looked_at = judge(NEVER, before, after, TRANSFER, known_as(NEVER), {"once": WireFinding()})
+    assert looked_at.state == "proven", looked_at.text
+
+
+@pytest.mark.parametrize(
+    ("seen_as", "whose"), [(FAR.address, "node3"), ("10.244.9.9", "pool default-ipv4-ippool")]
+)
+def test_a_client_seen_as_another_node_or_pod_went_by_an_egress_gateway(
+    seen_as: str, whose: str
+) -> None:
+    plain = snapshot("direct")
+    two = plain.states["node2"]
+    way = Route(destination=seen_as, device="eth0")
+    bent = replace(
+        two, routes={**two.routes, seen_as: way}, forwarded={**two.forwarded, seen_as: way}
+    )
+    before = replace(plain, states={**plain.states, "node2": bent})
+    found = proof(NEVER, before, transfer=replace(TRANSFER, client_address=seen_as))
+    assert (found.state, found.text) == (
+        "missing",
+        f"node2 sees pod client as {seen_as}, which is of {whose}: the way by there was not "
+        "looked at",
+    )

@@ -205,7 +205,7 @@ def test_node_to_pod_is_tunnelled_with_the_tunnels_address_as_its_source() -> No
     one = state(NODE1, NODE2, "vxlan", pod="-", to=POD2)
     other = state(NODE2, NODE1, "vxlan", pod=POD2, to=TUNNEL["node1"])
     states = {
-        "node1": replace(one, forwarded={}, routes={POD2: there}),
+        "node1": replace(one, forwarded={}, routes={**one.routes, POD2: there}),
         "node2": replace(
             other,
             forwarded={TUNNEL["node1"]: back},
@@ -233,14 +233,13 @@ def test_two_pods_on_one_node_use_no_wire() -> None:
     before = PathSnapshot(client=client, server=server, states={"node1": alone})
     found = judge(VXLAN, before, before, TRANSFER, known_as(VXLAN))
     assert (found.state, found.expected) == ("proven", "direct"), found.text
-    tunnelled = replace(
-        alone,
-        links={
-            **alone.links,
-            "vxlan.calico": grow(alone.links["vxlan.calico"], "sent", PAYLOAD),
-        },
-    )
-    lying = replace(before, states={"node1": tunnelled})
+    # Other pods send much by a tunnel; what left and came back is the sample's own.
+    sent = grow(alone.links["vxlan.calico"], "sent", 3 * PAYLOAD)
+    busy = replace(alone, links={**alone.links, "vxlan.calico": sent})
+    later = replace(before, states={"node1": busy})
+    assert judge(VXLAN, before, later, TRANSFER, known_as(VXLAN)).state == "proven"
+    both = {**alone.links, "vxlan.calico": grow(sent, "received", PAYLOAD)}
+    lying = replace(before, states={"node1": replace(alone, links=both)})
     assert "though both pods are on that node" in contradiction(
         judge(VXLAN, before, lying, TRANSFER, known_as(VXLAN))
     )

@@ -94,10 +94,14 @@ def test_an_unknown_subnet_is_never_taken_for_the_same() -> None:
     assert placement(unknown, unknown) == "same-node"
 
 
-@pytest.mark.parametrize("text", ["nonsense", "10.0.0.1", "10.0.0.300/24", ""])
-def test_an_annotation_that_is_no_address_with_prefix_is_no_subnet(text: str) -> None:
+# As ParseCIDROrIP of felixnodeprocessor.go reads it (libcalico-go, v3.31).
+@pytest.mark.parametrize(
+    ("text", "interface"),
+    [("nonsense", None), ("10.0.0.300/24", None), ("", None), ("10.0.0.1", "10.0.0.1/32")],
+)
+def test_an_annotation_without_prefix_is_a_subnet_of_one(text: str, interface: str | None) -> None:
     raw = {"metadata": {"name": "a", "annotations": {"projectcalico.org/IPv4Address": text}}}
-    assert read_node(raw).interface is None
+    assert read_node(raw).interface == (IPv4Interface(interface) if interface else None)
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,30 @@ def test_a_route_that_drops_is_no_route(kind: str) -> None:
     assert caught.value.found == f"a {kind} route"
 
 
-def test_an_empty_answer_is_no_route() -> None:
-    with pytest.raises(ip.NoRouteError):
-        ip.parse_route("[]", "10.9.0.3")
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("[]", "no device in the route to 10.9.0.3: []"),
+        ('[{"dst":"10.9.0.3"}]', "no device in the route to 10.9.0.3: "),
+        ('[{"dst":"10.9.0.4","dev":"eth0"}]', "asked for 10.9.0.3, it answered for 10.9.0.4"),
+        ('[{"dst":"10.8.0.0/16","dev":"eth0"}]', "asked for 10.9.0.3, it answered for 10.8.0.0/16"),
+    ],
+)
+def test_an_answer_to_nothing_or_to_another_question_tells_no_route(said: str, found: str) -> None:
+    with pytest.raises(ToolError) as caught:
+        ip.parse_route(said, "10.9.0.3")
+    assert type(caught.value) is ToolError
+    assert caught.value.found.startswith(found)
+
+
+@pytest.mark.parametrize("where", ["route", "hop"])
+def test_a_route_that_encapsulates_says_so(where: str) -> None:
+    # Linux 6.18, iproute2 6.1: what ``ip route add 10.4.0.1 encap seg6 ...`` is told as.
+    lwt = {"encap": "seg6", "mode": "encap", "segs": ["fc00::1"]}
+    hops = [{"dev": "eth0", "weight": 1}, {"dev": "eth0", "weight": 1, **lwt}]
+    way = {"dev": "eth0", **lwt} if where == "route" else {"nexthops": hops}
+    found = ip.parse_route(json.dumps([{"dst": "10.4.0.1", **way}]), "10.4.0.1")
+    assert (found.encap, str(found)) == ("seg6", "10.4.0.1 encap seg6 dev eth0")
 
 
 def test_a_route_over_a_gateway_of_the_other_family_has_it() -> None:
