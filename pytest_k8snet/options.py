@@ -54,6 +54,7 @@ class Option(NamedTuple):
         read: makes the value of the text; ``ValueError`` says what is wrong with a text.
         default: as a user would write it; None leaves the setting None.
         on_lab: another default with ``--k8snet-lab``, and why.
+        adds_up: what a user writes stands behind the lab's default, and not instead of it.
         variable: of the environment, read last.
     """
 
@@ -63,6 +64,7 @@ class Option(NamedTuple):
     read: Callable[[str], Any] = str
     default: str | None = None
     on_lab: tuple[str, str] | None = None
+    adds_up: bool = False
     variable: str = ""
 
     @property
@@ -434,6 +436,8 @@ OPTIONS: tuple[Option, ...] = (
         flags=("--k8snet-plan",),
         read=_plan,
         default="",
+        on_lab=("idle=0", "the lab's nodes share one machine"),
+        adds_up=True,
     ),
     Option(
         "ticket",

@@ -129,9 +129,12 @@ def _read(config: pytest.Config) -> Settings:
     for option in OPTIONS:
         values[option.name], origins[option.name] = _read_one(config, option, config.option)
     for option in OPTIONS:
-        if values["lab"] and option.on_lab and origins[option.name] == "default":
-            text, origins[option.name] = option.on_lab
-            values[option.name] = option.read(text)
+        if values["lab"] and option.on_lab is not None:
+            text, why = option.on_lab
+            if origins[option.name] == "default":
+                values[option.name], origins[option.name] = option.read(text), why
+            elif option.adds_up:
+                values[option.name], _ = _read_one(config, option, config.option, f"{text} ")
     settings = Settings(**values, origins=MappingProxyType(origins))
     _refuse_contradictions(settings)
     return settings
@@ -151,7 +154,10 @@ def outputs(config: pytest.Config) -> dict[str, Path | None]:
     }
 
 
-def _read_one(config: pytest.Config, option: Option, line: Namespace) -> tuple[Any, str]:
+def _read_one(
+    config: pytest.Config, option: Option, line: Namespace, before: str = ""
+) -> tuple[Any, str]:
+    """Return a setting and where it came from; ``before`` stands before what the user wrote."""
     sources: list[tuple[str | None, str]] = [
         (
             getattr(line, option.dest, None) if option.flags else None,
@@ -170,7 +176,7 @@ def _read_one(config: pytest.Config, option: Option, line: Namespace) -> tuple[A
                 f"{origin} is given without a value", remedy=f"{option.help}; or leave it out"
             )
         try:
-            value = option.read(text)
+            value = option.read(before + text)
         except ValueError as exc:
             raise SettingsError(
                 f"{origin} cannot be read", found=str(exc), remedy=option.help

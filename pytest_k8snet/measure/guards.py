@@ -135,7 +135,7 @@ class Guard:
             if idle is not None and idle < self._plan.least_idle:
                 return (
                     f"{endpoint.node or endpoint} was busy before the sample: {idle:.0%} idle "
-                    f"(plan: idle={self._plan.least_idle:g})"
+                    f"(plan: idle={self._plan.least_idle:g}; --k8snet-plan=idle=0 counts it)"
                 )
         return ""
 

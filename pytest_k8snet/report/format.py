@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -291,10 +292,18 @@ def clipped(text: str, width: int) -> str:
     return kept + "…"
 
 
+#: Where the limit of a claim begins; and the least that is left of what stands before it.
+_RELATION = re.compile(r" (?:[<>]=?|[≤≥]) ")
+_LEAST_SUBJECT = 9
+
+
 def squeezed(text: str, width: int) -> str:
     """Return a text cut in its middle: of a claim, both what it is about and its limit stay."""
     if columns(text) <= width:
         return text
+    limits = list(_RELATION.finditer(text))
+    if limits and columns(found := text[limits[-1].start() :]) <= width - _LEAST_SUBJECT:
+        return clipped(text, width - columns(found)) + found
     tail = ""
     for char in reversed(text):
         if columns(char + tail) > (width - 1) // 2:

@@ -5,7 +5,7 @@ Three kinds: a rate as scenes by modes, the figures of a tool by scene, and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_k8snet.report.format import (
@@ -100,7 +100,8 @@ class Row:
 
     Attributes:
         heading: its scene or claim.
-        place: mode and placement of a claim, where the table has no column for them.
+        place: mode of a claim where the table has no column for it, and placement where it is made
+            for several.
         detail: more about the row, e.g. a URL.
         cells: one per column; None where nothing was measured.
         gate: whose verdict the row is.
@@ -146,6 +147,10 @@ def tool_tables(results: ToolResults) -> list[Table]:
 
 def promises_table(promises: Iterable[GateResult]) -> Table:
     """Return every promise, of gates and of plain asserts, worst first."""
+    ordered = worst_first(promises)
+    placements: dict[tuple[str, str], set[str]] = {}
+    for gate in ordered:
+        placements.setdefault(_claim_of(gate), set()).add(gate.key.placement)
     return Table(
         kind="verdicts",
         title="Promises, the worst first",
@@ -159,16 +164,20 @@ def promises_table(promises: Iterable[GateResult]) -> Table:
             Column(heading="n", numeric=True),
             Column(heading="path", spare=True),
         ),
-        rows=tuple(_gate_row(gate) for gate in worst_first(promises)),
+        rows=tuple(_gate_row(gate, placements[_claim_of(gate)]) for gate in ordered),
     )
 
 
-def _gate_row(gate: GateResult) -> Row:
+def _claim_of(gate: GateResult) -> tuple[str, str]:
+    return gate.claim, gate.key.mode
+
+
+def _gate_row(gate: GateResult, placements: Collection[str]) -> Row:
     count = f"+{gate.discarded} discarded" if gate.discarded else ""
-    placed = gate.key.placement if gate.key.placement not in (gate.key.scene, "") else ""
+    placed = gate.key.placement if len(placements) > 1 else ""
     return Row(
         heading=gate.claim,
-        place=", ".join(filter(None, [gate.key.mode, "" if placed in gate.claim else placed])),
+        place=", ".join(filter(None, [gate.key.mode, placed])),
         cells=(
             Cell(text=WORDS[gate.state], state=gate.state, is_state=True),
             Cell(text=gate.key.text),

@@ -54,6 +54,18 @@ def test_the_lab_allows_every_change_by_itself(pytester: pytest.Pytester) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("plan", "idle"), [((), "0%"), (("last=9",), "0%"), (("idle=0.5",), "50%")]
+)
+def test_gates_on_the_lab_do_not_wait_for_a_quiet_machine_unless_they_are_told(
+    pytester: pytest.Pytester, plan: tuple[str, ...], idle: str
+) -> None:
+    # Of whoever else is busy on this machine the lab's nodes can know nothing.
+    shown(pytester, "--k8snet-lab", *(f"--k8snet-plan={one}" for one in plan)).stdout.fnmatch_lines(
+        [f"*<plan> *nodes {idle} idle before a sample*"]
+    )
+
+
 def test_every_option_without_a_flag_is_set_by_o(pytester: pytest.Pytester) -> None:
     shown(pytester, "-o", "k8snet_pod_timeout=2min").stdout.fnmatch_lines(
         ["*<pod_timeout> 120 s <ini k8snet_pod_timeout>"]

@@ -16,7 +16,9 @@ pytest_plugins = ["loopback"]
 
 QUICK = Plan(first=3, last=3, seconds=1, omit_seconds=0, warmup_pairs=0, seed=1, span_seconds=0)
 BUSY = "cpu  0 0 0 0 0 0 0 0 0 0\ncpu  9 0 0 1 0 0 0 0 0 0\n"
-CAUSE = "node1 was busy before the sample: 10% idle (plan: idle=0.2)"
+CAUSE = (
+    "node1 was busy before the sample: 10% idle (plan: idle=0.2; --k8snet-plan=idle=0 counts it)"
+)
 
 
 def test_a_bandwidth_sample_on_a_busy_node_is_taken_again(pair: Pair, observer: Notebook) -> None:

@@ -138,7 +138,8 @@ def test_a_node_that_is_busy_before_a_sample_is_a_cause(told: Callable[..., Endp
     one, two = told("node1", QUIET), told("node2", BUSY, BUSY, QUIET)
     guard = Guard((one, two), Plan())
     assert guard.outcome() == (
-        "node2 was busy before the sample: 10% idle (plan: idle=0.2)",
+        "node2 was busy before the sample: 10% idle (plan: idle=0.2; --k8snet-plan=idle=0 counts "
+        "it)",
         "",
     )
     assert Guard((told("node2", BUSY),), Plan(least_idle=0.1)).outcome() == ("", "")

@@ -119,3 +119,12 @@ def test_a_long_claim_keeps_both_ends(width: int) -> None:
     assert claim.endswith(tail)
     assert tail.endswith("20 ms"[-(width // 2 - 1) :])
     assert squeezed("short", width) == "short"
+
+
+@pytest.mark.parametrize("width", [44, 50, 57])
+def test_of_a_claim_too_long_for_its_column_the_whole_limit_and_mode_stay(width: int) -> None:
+    claim = "pod-pod, cross-subnet / node-node >= 0.90 [VXLAN-CrossSubnet]"
+    shown = squeezed(claim, width)
+    assert columns(shown) == width
+    assert shown.endswith("… >= 0.90 [VXLAN-CrossSubnet]")
+    assert shown.startswith("pod-pod")

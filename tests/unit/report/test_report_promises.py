@@ -188,3 +188,16 @@ def test_a_failed_test_without_a_limit_shows_beside_a_gate_that_passed() -> None
     lines = text_report(summarise(made.records), 120)
     at = next(index for index, line in enumerate(lines) if line.startswith("pod-pod"))
     assert "in a failed test" in lines[at + 2]
+
+
+def test_a_promise_that_is_made_for_several_placements_names_each() -> None:
+    made = Study()
+    made.begin()
+    for placement in ("same-subnet", "cross-subnet"):
+        pod = made.iperf3(f"t[{placement}]", "pod-pod", "Never", placement=placement)
+        made.verdict(f"t[{placement}]", "pass", mode="Never", estimate=0.96, samples=[[pod]])
+    claims = [line for line in text_report(summarise(made.records), 140) if ">= 0.90" in line]
+    assert [line.partition("]")[0] for line in claims] == [
+        "pod-pod / node-node >= 0.90 [Never, same-subnet",
+        "pod-pod / node-node >= 0.90 [Never, cross-subnet",
+    ]
