@@ -28,12 +28,12 @@ from pytest_k8snet.calico.installation import (
     owners_of,
 )
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.cluster.nodes import read_node
+from pytest_k8snet.cluster.nodes import read_nodes
 from pytest_k8snet.errors import ApiError, ConnectError, ForbiddenError, NotFoundError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
-    from pytest_k8snet.cluster.nodes import Node
+    from pytest_k8snet.cluster.nodes import Node, Toleration
 
 #: Which plugin gives pods their addresses, and what tells it.
 IPAM_TOPIC = "IPAM plugin"
@@ -44,8 +44,21 @@ IPAM_TOPICS = (IPAM_TOPIC, *_IPAM_SOURCES)
 DAEMON_NAMESPACES = ("calico-system", "kube-system")
 
 
-def inspect(api: Api) -> Installation:
+def inspect(
+    api: Api,
+    *,
+    tolerations: Sequence[Toleration] = (),
+    own_pools: bool = True,
+    known: Installation | None = None,
+) -> Installation:
     """Find out what Calico this cluster runs.
+
+    Args:
+        api: the cluster.
+        tolerations: what the run's pods tolerate, which says what nodes are usable.
+        own_pools: whether pools may be made, whose range must be nobody else's: else the addresses
+            of Services, which take the most requests, are left unread.
+        known: what was found before in the same run, whose networks nobody moves meanwhile.
 
     Raises:
         ConnectError: the API server does not answer at all.
@@ -54,7 +67,7 @@ def inspect(api: Api) -> Installation:
     served = _served_api_groups(api)
     reader = _Reader(api)
     phases = _migration_phases(reader, served)
-    daemon = _read_daemon(reader)
+    daemon = _read_daemon(reader, known)
     shape, group = _api_shape(reader, served, phases, daemon)
     operator = (
         reader.get(INSTALLATION_PATH, "Installation") if "operator.tigera.io" in served else None
@@ -62,7 +75,7 @@ def inspect(api: Api) -> Installation:
     network = ((operator or {}).get("spec") or {}).get("calicoNetwork") or {}
     found = Installation(shape=shape, group=group, unfinished_migration=_unfinished(phases))
     found = _with_pools(reader, found)
-    found = _with_nodes(reader, found)
+    found = _with_nodes(reader, found, tolerations)
     found = _with_information(reader, found, daemon)
     if operator is None:
         found = _with_manifests(reader, found, daemon)
@@ -72,10 +85,19 @@ def inspect(api: Api) -> Installation:
         found = _with_felix(reader, found, calico, daemon, network)
         found = _with_ipam(reader, found, calico)
         found = _with_bgp(reader, found, calico)
+    if known is None:
+        services = _service_networks(reader) if own_pools else ()
+        found = replace(
+            found, service_networks=services, cluster_networks=_cluster_networks(reader)
+        )
+    else:
+        found = replace(
+            found,
+            service_networks=known.service_networks,
+            cluster_networks=known.cluster_networks,
+        )
     return replace(
         found,
-        service_networks=_service_networks(reader),
-        cluster_networks=_cluster_networks(reader),
         # Last of all: whatever was read, its troubles are in here.
         unknown=dict(reader.unknown),
     )
@@ -403,11 +425,12 @@ class _Daemon:
         return self.environment.get("DATASTORE_TYPE", "kubernetes")
 
 
-def _read_daemon(reader: _Reader) -> _Daemon:
+def _read_daemon(reader: _Reader, known: Installation | None) -> _Daemon:
     def get(namespace: str, name: str, topic: str) -> dict[str, Any] | None:
         return reader.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}", topic)
 
-    for namespace in DAEMON_NAMESPACES:
+    manifests = known is not None and known.install == "manifest"
+    for namespace in reversed(DAEMON_NAMESPACES) if manifests else DAEMON_NAMESPACES:
         daemon = get(namespace, "calico-node", DAEMON_TOPIC)
         if daemon is not None:
             break
@@ -415,7 +438,9 @@ def _read_daemon(reader: _Reader) -> _Daemon:
         for name in ("canal", "rke2-canal"):
             if get("kube-system", name, DAEMON_TOPIC):
                 return _Daemon(canal=True)
-    vpp = get("calico-vpp-dataplane", "calico-vpp-node", "Calico VPP") is not None
+    vpp = (known is None or known.dataplane == "VPP") and (
+        get("calico-vpp-dataplane", "calico-vpp-node", "Calico VPP") is not None
+    )
     if daemon is None:
         return _Daemon(vpp=vpp, running=None if DAEMON_TOPIC in reader.unknown else False)
     spec = ((daemon.get("spec") or {}).get("template") or {}).get("spec") or {}
@@ -584,7 +609,9 @@ def _with_bgp(reader: _Reader, found: Installation, group: ApiGroup) -> Installa
 # -- Nodes, services and the network outside ------------------------------------------------------
 
 
-def _with_nodes(reader: _Reader, found: Installation) -> Installation:
+def _with_nodes(
+    reader: _Reader, found: Installation, tolerations: Sequence[Toleration]
+) -> Installation:
     nodes = reader.list("/api/v1/nodes", "nodes") or ()
     providers = {
         str((node.get("spec") or {}).get("providerID", "")).partition("://")[0] for node in nodes
@@ -597,7 +624,7 @@ def _with_nodes(reader: _Reader, found: Installation) -> Installation:
     return replace(
         found,
         provider=",".join(sorted(providers)),
-        nodes=tuple(read_node(node) for node in nodes),
+        nodes=tuple(read_nodes(nodes, tolerations)),
         node_networks=tuple(network for network in given if network is not None),
     )
 

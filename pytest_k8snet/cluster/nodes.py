@@ -209,7 +209,14 @@ def list_nodes(
         tolerations: see :func:`read_node`.
     """
     labels = f"{_HOSTNAME} in ({','.join(sorted(hostnames))})" if hostnames else ""
-    found = [read_node(node, tolerations) for node in api.list("/api/v1/nodes", labels=labels)]
+    return read_nodes(api.list("/api/v1/nodes", labels=labels), tolerations)
+
+
+def read_nodes(
+    nodes: Iterable[Mapping[str, Any]], tolerations: Sequence[Toleration] = ()
+) -> list[Node]:
+    """Read Node objects, and return them in natural order of their names."""
+    found = [read_node(node, tolerations) for node in nodes]
     return sorted(found, key=lambda node: _natural(node.name))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api, Object, Objects
 
 #: How long the first watch lasts, and the longest; who follows may look at the clock after each.
-_FIRST_SECONDS, _LONGEST_SECONDS = 1, 4
+_FIRST_SECONDS, _LONGEST_SECONDS = 2, 4
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.5
 

@@ -485,10 +485,14 @@ class Run:
     # -- Beginning ----------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._every_node = self._list_nodes()
+        self.installation = inspect(
+            self.api,
+            tolerations=self.spec.pods.tolerations,
+            own_pools=self.spec.change.strategy != "none",
+        )
+        self._every_node = self._wanted_nodes()
         self._observer.hide("node", *(node.name for node in self._every_node))
         self.nodes = usable_nodes(self._every_node)
-        self.installation = inspect(self.api)
         self._record_facts("before")
         names, zones = self.spec.node_names, self.spec.zones
         self.client_node, self.server_node = choose_nodes(
@@ -551,15 +555,18 @@ class Run:
             with suppress(K8sNetError):
                 _ = self.web_service
 
-    def _list_nodes(self) -> list[Node]:
-        """List the nodes that the user wants to be used.
+    def _wanted_nodes(self) -> list[Node]:
+        """Return the nodes that the user wants to be used.
 
         Raises:
             ForbiddenError: the user may not list nodes, and names none.
         """
         wanted = self.spec.pods.node_labels.items()
+        nodes: Sequence[Node] = self.installation.nodes
         try:
-            nodes = list_nodes(self.api, tolerations=self.spec.pods.tolerations)
+            if not nodes:
+                # Says why.
+                nodes = list_nodes(self.api, tolerations=self.spec.pods.tolerations)
         except ForbiddenError:
             if not self.spec.node_names or wanted:
                 raise
@@ -690,7 +697,9 @@ class Run:
                 self._calico.close()
         # What cannot be read any more is no trouble of its own at the end.
         with suppress(K8sNetError):
-            self.installation = inspect(self.api)
+            self.installation = inspect(
+                self.api, tolerations=self.spec.pods.tolerations, known=self.installation
+            )
             names = {node.name for node in self.nodes}
             self.nodes = [node for node in self.installation.nodes if node.name in names]
             self._machines.read(self.nodes_under_test)

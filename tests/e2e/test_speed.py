@@ -74,7 +74,8 @@ def test_a_run_of_one_test_waits_for_pods_once_and_for_its_namespace_alone(
     # as well as objects deleted one by one would show here all the same.
     assert setup <= 1.3 + 3.5, told
     assert teardown <= 5 + 3.0, told
-    assert asked.total() <= 75, told
+    # 56 where nothing is slow; a slow machine watches a little longer.
+    assert asked.total() <= 60, told
     deletes = {name: count for name, count in asked.items() if name.startswith("DELETE")}
     assert deletes == {"DELETE /api/v1/namespaces/*": 1}
 

@@ -289,6 +289,20 @@ def test_service_addresses_are_learnt_from_services_where_nothing_else_tells() -
     assert inspect(api).service_networks == (IPv4Network("10.96.0.10/32"),)
 
 
+def test_a_run_that_makes_no_pools_does_not_ask_for_the_addresses_of_services() -> None:
+    api = cluster()
+    assert inspect(api, own_pools=False).service_networks == ()
+    assert not [path for _, path in api.requests if "service" in path]
+
+
+def test_a_later_look_asks_for_nothing_that_stays_as_it_is() -> None:
+    api = cluster()
+    before = inspect(api)
+    asked = len(api.requests)
+    assert inspect(api, known=before) == before
+    assert len(api.requests) - asked <= asked - 5
+
+
 def test_the_facts_are_flat() -> None:
     facts = inspect(cluster()).facts()
     assert facts["calico_version"] == "v3.31.2"
