@@ -8,6 +8,7 @@ from importlib import import_module
 NAMES = (
     "entered",
     "startup",
+    "run",
     "scale",
     "overhead",
     "goodput",
