@@ -60,6 +60,7 @@ SPARED = {
     ("get", "namespaces"): _BY_NAME,
     ("update", "configmaps"): "the journal, when a run changes Calico a second time",
     ("get", "services"): "a Service that exists",
+    ("list", "servicecidrs.networking.k8s.io"): "asked for by doctor, and where pools are made",
 }
 ELSEWHERE = (
     "operator.tigera.io",
