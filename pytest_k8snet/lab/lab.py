@@ -19,6 +19,7 @@ from pytest_k8snet.lab.apiserver.server import serve
 from pytest_k8snet.lab.calico.calico_node import CalicoNode
 from pytest_k8snet.lab.calico.ipam import Cni, Ipam
 from pytest_k8snet.lab.calico.operator import Operator, manages_pools
+from pytest_k8snet.lab.calico.policies import Policies
 from pytest_k8snet.lab.dataplane import underlay
 from pytest_k8snet.lab.dataplane.felix import Behaviour
 from pytest_k8snet.lab.kube import system
@@ -29,7 +30,6 @@ from pytest_k8snet.lab.kube.controllers import (
     GarbageCollector,
     Jobs,
     Namespaces,
-    NetworkPolicies,
     Quotas,
     ReplicaSets,
     ReplicationControllers,
@@ -151,7 +151,7 @@ class _Lab:
             DaemonSets(store),
             Jobs(store),
             Quotas(store),
-            NetworkPolicies(store),
+            Policies(store, spec),
             ServiceEndpoints(store, spec),
             ServiceProxy(store, spec),
             DnsRecords(store, spec),

@@ -12,7 +12,7 @@ from user_runs import finished, message, nothing_left
 from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.lab import LabProcess
 
-#: What makes the trouble: packet filters in the lab's nodes, and hands that kill and cut.
+#: What makes the trouble: policies, packet filters in the lab's nodes, hands that kill and cut.
 CONFTEST = '''
 import json, os, subprocess, threading, time
 from dataclasses import replace
@@ -42,6 +42,22 @@ def forwarding():
     made = NetworkFilter("node-node2")
     yield lambda rule: made.add("filter hook forward priority 0", f"{SERVERS} {rule}")
     made.remove()
+
+@pytest.fixture
+def policies(k8snet):
+    """Creates policies and host endpoints, and waits until they leave a pair's server silent."""
+    made = []
+    def create(pair, api_version, plural, kind, name, **spec):
+        place = f"/namespaces/{k8snet.run_id}" * (kind == "NetworkPolicy")
+        path = f"/apis/{api_version}{place}/{plural}"
+        body = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "spec": spec}
+        k8snet.api.create(path, body)
+        made.append(f"{path}/{name}")
+        unheard = ["curl", "-s", "--connect-timeout", "0.3", f"http://{pair.server.address}:9/"]
+        assert any(pair.client.run(unheard).exit_code == 28 for _ in range(100))
+    yield create
+    for path in made:
+        k8snet.api.delete(path)
 
 @pytest.fixture
 def busy_server(k8snet, pod_pair):
@@ -114,9 +130,33 @@ def test_refused(pod_pair, forwarding):
     forwarding("reject with tcp reset")
     pod_pair.iperf3(seconds=1)
 
-def test_timed_out(pod_pair, forwarding):
-    forwarding("drop")
+KUBERNETES = "networking.k8s.io/v1", "networkpolicies", "NetworkPolicy"
+CALICO = "crd.projectcalico.org/v1"
+
+def test_timed_out(pod_pair, policies):
+    policies(pod_pair, *KUBERNETES, "default-deny", podSelector={}, policyTypes=["Ingress"])
     pod_pair.iperf3(seconds=1, connect_timeout_seconds=1)
+
+def test_denied_by_calico(pod_pair, policies):
+    rule = {"action": "Deny", "protocol": "TCP", "destination": {"ports": [9, "20000:29999"]}}
+    policies(
+        *(pod_pair, CALICO, "globalnetworkpolicies", "GlobalNetworkPolicy", "no-iperf3"),
+        selector="all()", types=["Ingress"], ingress=[rule, {"action": "Allow"}],
+    )
+    pod_pair.iperf3(seconds=1, connect_timeout_seconds=1)
+
+def test_host_endpoint(node_pair, policies):
+    policies(
+        *(node_pair, CALICO, "hostendpoints", "HostEndpoint", "node2-eth0"),
+        node=node_pair.server.node, interfaceName="*",
+    )
+    node_pair.iperf3(seconds=1, connect_timeout_seconds=1)
+
+def test_allowed_by_port(pod_pair, policies):
+    ports = [{"port": 20000, "endPort": 29999}]
+    policies(pod_pair, *KUBERNETES, "default-deny", podSelector={}, policyTypes=["Ingress"])
+    policies(pod_pair, *KUBERNETES, "iperf3", podSelector={}, ingress=[{"ports": ports}])
+    assert pod_pair.iperf3(seconds=1, omit_seconds=0).bandwidth > 1 * Mbit
 
 def test_busy(pod_pair, busy_server):
     pod_pair.iperf3(seconds=1)
@@ -190,17 +230,17 @@ def output(lab: LabProcess, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_trouble_is_an_error_and_only_a_missed_target_a_failure(output: str) -> None:
-    assert "5 failed, 2 passed, 8 errors in" in output
+    assert "5 failed, 3 passed, 10 errors in" in output
     for test in ("missed_target", "curl_refused", "curl_no_name", "curl_timeout", "curl_5xx"):
         assert f"FAILED test_samples.py::test_{test} " in output
-    for test in ("servers_leave_no_zombies", "next_gets_a_new_pod"):
+    for test in ("allowed_by_port", "servers_leave_no_zombies", "next_gets_a_new_pod"):
         assert f"PASSED test_samples.py::test_{test}" in output
 
 
 def test_no_message_is_a_traceback(output: str) -> None:
     errors = output.split("= ERRORS =")[1].split("= FAILURES =")[0]
     assert "Traceback" not in output
-    assert errors.count("  test:  test_samples.py:") == errors.count("  to do: ") == 8
+    assert errors.count("  test:  test_samples.py:") == errors.count("  to do: ") == 10
     assert "pytest_k8snet/" not in errors
 
 
@@ -220,8 +260,27 @@ def test_no_message_is_a_traceback(output: str) -> None:
             "TimedOut: the iperf3 server did not answer the connection attempt\n"
             "  while: iperf3 pod-pod node1 -> node2\n"
             "  found: unable to connect to server: Connection timed out\n"
+            "         policies that may stand in the way: NetworkPolicy k8snet-*/default-deny "
+            "(Ingress)\n"
             "  to do: check routes, NetworkPolicies and firewalls between the two ends: the "
             "packets are dropped without a word",
+        ),
+        (
+            "test_denied_by_calico",
+            "TimedOut: the iperf3 server did not answer the connection attempt\n"
+            "  while: iperf3 pod-pod node1 -> node2\n"
+            "  found: unable to connect to server: Connection timed out\n"
+            "         policies that may stand in the way: GlobalNetworkPolicy no-iperf3 (Ingress)\n"
+            "  to do: *",
+        ),
+        (
+            "test_host_endpoint",
+            "TimedOut: the iperf3 server did not answer the connection attempt\n"
+            "  while: iperf3 node-node node1 -> node2\n"
+            "  found: unable to connect to server: Connection timed out\n"
+            "         policies that may stand in the way: HostEndpoint node2-eth0 of node2, "
+            "which no policy opens\n"
+            "  to do: *",
         ),
         (
             "test_busy",

@@ -331,7 +331,7 @@ def conformed(
         raise status.invalid_options(options, cause)
     twice = list(_doubled(obj))
     sent = clone(obj)
-    problems = conform(resource.kind, obj)
+    problems = conform(resource.type_name, obj)
     # The schema of a custom resource is part of its validation, not of decoding.
     by_schema = resource.custom and not resource.aggregated
     wrong = [

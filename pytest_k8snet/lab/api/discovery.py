@@ -322,6 +322,7 @@ def _reference(name: str) -> Object:
 
 def _schemas(resources: list[Resource]) -> Object:
     schemas: Object = {}
+    schemas |= {one.kind: {"type": "object"} for one in resources if not one.type_name}
     waiting = [resource.kind for resource in resources]
     while waiting:
         name = waiting.pop()

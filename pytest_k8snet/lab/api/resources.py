@@ -82,6 +82,13 @@ class Resource:
         return self.kind.lower()
 
     @property
+    def type_name(self) -> str:
+        """Its name in the table of types; empty where a definition says what its objects are."""
+        own = not self.custom or self.group in (CALICO_V1, CALICO_V3)
+        # Of the two kinds of this name the table has Kubernetes' own.
+        return "" if not own or (self.custom and self.kind == "NetworkPolicy") else self.kind
+
+    @property
     def has_status(self) -> bool:
         """Whether ``status`` is written through a subresource of its own."""
         return "status" in self.subresources
@@ -142,15 +149,26 @@ _TABLE: tuple[tuple[str, str, str, str, tuple[str, ...], str, str, str], ...] = 
     ("CustomResourceDefinition", "customresourcedefinitions", "apiextensions.k8s.io/v1", "cluster",
      _ALL, "crd crds", "", ""),
     ("APIService", "apiservices", "apiregistration.k8s.io/v1", "cluster", _READ, "", "", ""),
-    ("IPPool", "ippools", f"{CALICO_V1}/v1", "cluster", _ALL, "", "", "custom"),
-    ("IPAMBlock", "ipamblocks", f"{CALICO_V1}/v1", "cluster", _ALL, "", "", "custom"),
-    ("BlockAffinity", "blockaffinities", f"{CALICO_V1}/v1", "cluster", _ALL, "", "", "custom"),
-    ("FelixConfiguration", "felixconfigurations", f"{CALICO_V1}/v1", "cluster", _ALL, "", "",
-     "custom"),
-    ("BGPConfiguration", "bgpconfigurations", f"{CALICO_V1}/v1", "cluster", _ALL, "", "",
-     "custom"),
-    ("ClusterInformation", "clusterinformations", f"{CALICO_V1}/v1", "cluster", _ALL, "", "",
-     "custom"),
+    *(
+        (kind, plural, f"{CALICO_V1}/v1", "cluster", _ALL, "", "", "custom")
+        for kind, plural in (
+            ("IPPool", "ippools"),
+            ("IPAMBlock", "ipamblocks"),
+            ("IPAMHandle", "ipamhandles"),
+            ("IPAMConfig", "ipamconfigs"),
+            ("BlockAffinity", "blockaffinities"),
+            ("FelixConfiguration", "felixconfigurations"),
+            ("BGPConfiguration", "bgpconfigurations"),
+            ("BGPPeer", "bgppeers"),
+            ("ClusterInformation", "clusterinformations"),
+            ("GlobalNetworkPolicy", "globalnetworkpolicies"),
+            ("HostEndpoint", "hostendpoints"),
+            ("Tier", "tiers"),
+        )
+    ),
+    ("NetworkPolicy", "networkpolicies", f"{CALICO_V1}/v1", "ns", _ALL, "", "", "custom"),
+    ("KubeControllersConfiguration", "kubecontrollersconfigurations", f"{CALICO_V1}/v1", "cluster",
+     _ALL, "", "status", "custom"),
     ("CalicoNodeStatus", "caliconodestatuses", f"{CALICO_V1}/v1", "cluster", _ALL, "", "status",
      "custom"),
     ("Installation", "installations", f"{_OPERATOR}/v1", "cluster", _ALL, "", "status",

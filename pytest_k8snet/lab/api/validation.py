@@ -89,7 +89,7 @@ def _refuse(resource: Resource, obj: Object, causes: Causes) -> None:
 
 def _types(resource: Resource, obj: Object) -> Causes:
     """Values of another type than the schema of a custom resource says."""
-    for problem in conform(resource.kind, clone(obj)):
+    for problem in conform(resource.type_name, clone(obj)):
         if problem.kind == "type":
             wanted = _OF_GO.get(problem.wanted, "object")
             wanted = "array" if problem.wanted.startswith("[]") else wanted

@@ -435,26 +435,7 @@ class Jobs(_PodOwners):
         self._write_status(self._resource, owner, status)
 
 
-# -- Quotas and policies ---------------------------------------------------------------------------
-
-
-class NetworkPolicies(Controller):
-    """Says of each NetworkPolicy that nothing enforces it here: silence would be a lie."""
-
-    watched = ("networkpolicies.networking.k8s.io",)
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._events = Recorder(store, "k8snet-lab")
-        self._told: set[str] = set()
-
-    def reconcile(self) -> None:
-        """Tell those who have not been told yet."""
-        for policy in self._store.list("networkpolicies.networking.k8s.io"):
-            if policy["metadata"]["uid"] not in self._told:
-                self._told.add(policy["metadata"]["uid"])
-                why = "the lab stores network policies and enforces none: all traffic passes"
-                self._events.record(policy, "NotPlayed", why, kind="Warning")
+# -- Quotas ----------------------------------------------------------------------------------------
 
 
 class Quotas(Controller):
