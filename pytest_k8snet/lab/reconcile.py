@@ -195,6 +195,7 @@ class Recorder:
         *,
         kind: Literal["Normal", "Warning"] = "Normal",
         container: str = "",
+        action: str = "",
     ) -> None:
         """Say that something happened to an object.
 
@@ -204,6 +205,7 @@ class Recorder:
             message: the sentence for people.
             kind: ``Warning`` for trouble.
             container: the name of the container it concerns, if any.
+            action: what was done, where the component writes events of ``events.k8s.io``.
         """
         meta = about["metadata"]
         key = (meta["uid"], container, reason, message)
@@ -216,6 +218,11 @@ class Recorder:
             else:
                 known = namespace, f"{name_of(about)}.{next(_numbers):x}"
                 event = self._event(about, reason, message, kind, container)
+                if action:
+                    event |= {"action": action, "source": {}, "eventTime": timestamp(micro=True)}
+                    event["reportingInstance"] = f"{event['reportingComponent']}-k8snet-lab"
+                    event |= {"firstTimestamp": None, "lastTimestamp": None}
+                    del event["count"]
                 event["metadata"] = {"name": known[1], "namespace": namespace}
                 self._store.create("events", event, namespace)
             self._known[key] = known
@@ -253,5 +260,9 @@ class Recorder:
 
 
 def _again(event: Object) -> None:
+    if event.get("action"):
+        count = int(dig(event, "series.count", 1)) + 1
+        event["series"] = {"count": count, "lastObservedTime": timestamp(micro=True)}
+        return
     event["count"] = int(event.get("count") or 1) + 1
     event["lastTimestamp"] = timestamp()

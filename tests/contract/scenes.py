@@ -158,9 +158,20 @@ def _reads(scene: Scene) -> str:
     for what, plural in _OF_CALICO.items():
         if plural not in names:
             scene.absent[what] = f"this cluster has no {plural}"
+    if "bgppeers" in names and not scene.cluster.get(_PEERS)["items"]:
+        if CLUSTER_WIDE in scene.cluster.may:
+            # Of no node: it changes nothing.
+            spec = {"asNumber": 64512, "peerIP": "192.0.2.1", "nodeSelector": "!all()"}
+            meta = {"apiVersion": "crd.projectcalico.org/v1", "kind": "BGPPeer"}
+            name = f"{scene.prefix}-fabric"
+            scene.cluster.make(_PEERS, {**meta, "metadata": {"name": name}, "spec": spec})
+            scene.cluster.remove_later(f"{_PEERS}/{name}")
+        else:
+            scene.absent["watch with initial events and bookmark"] = "this cluster has no BGPPeer"
     return ""
 
 
+_PEERS = "/apis/crd.projectcalico.org/v1/bgppeers"
 _OF_CALICO = {
     "watch of a custom resource from an old resourceVersion": "ippools",
     "watch with initial events and bookmark": "bgppeers",

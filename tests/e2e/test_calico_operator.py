@@ -141,7 +141,9 @@ def test_a_degraded_operator_is_refused_before_the_first_write(api: Api) -> None
 def test_a_pool_that_lost_its_label_is_refused_until_the_operator_can_adopt_it(api: Api) -> None:
     mark = "projectcalico.org/metadata"
     annotations = api.get(V1_POOL)["metadata"]["annotations"]
-    api.patch(V1_POOL, {"metadata": {"annotations": {mark: None}}, "spec": dict(VXLAN.pool_fields)})
+    hidden = {**json.loads(annotations[mark]), "labels": {}}
+    meta = {"annotations": {mark: json.dumps(hidden)}}
+    api.patch(V1_POOL, {"metadata": meta, "spec": dict(VXLAN.pool_fields)})
     wait_for(lambda: inspect(api).operator_degraded)
     with opened(api, "in-place") as run, pytest.raises(ModeUnavailableError) as caught:
         run.session.enter(NEVER)

@@ -136,7 +136,7 @@ async def life() -> dict[str, Any]:
         found["vxlan nodes"] = play.annotations(VXLAN)["nodes"]
         found["vxlan pod"] = (await play.pod("c", "node1")).mtu
         async with serve("b") as port:
-            address = IPv4Address("10.244.0.64")
+            address = IPv4Address("10.244.239.128")
             found["old pods"] = (await fetch("a", address, port)).error
         play.modes("Never", "CrossSubnet")
         await until(lambda r: any("proto 80 onlink" in line for line in r))
@@ -146,7 +146,7 @@ async def life() -> dict[str, Any]:
         found["blocks"] = sorted(b["spec"]["cidr"] for b in play.store.list(BLOCKS))
         found["never again"] = await routes()
         await play.remove("a")
-        found["after removal"] = [r for r in await routes() if "10.244.0.0 " in r]
+        found["after removal"] = [r for r in await routes() if "10.244.230.128 " in r]
         found["ipip"] = play.calico.ipip.implementation
     return found
 

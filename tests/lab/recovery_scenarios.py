@@ -19,7 +19,7 @@ from pytest_k8snet.lab.dataplane import kernel, netns
 from pytest_k8snet.lab.dataplane.underlay import ROUTER, node_namespace
 
 FAULTS = "k8snet-lab-faults"
-PEERS = {"node1": "10.244.0.0/26", "node2": "10.244.0.64/26"}
+PEERS = {"node1": "10.244.230.128/26", "node2": "10.244.239.128/26"}
 
 
 async def router_knows_blocks(wanted: bool) -> bool:
@@ -150,7 +150,7 @@ async def stale_for_good() -> dict[str, Any]:
     async with with_pods() as play:
         play.faults(stale_route_on="node1")
         play.modes("Never", "Always")
-        tunnelled = f"{PEERS['node1']} via 10.244.0.1 dev vxlan.calico"
+        tunnelled = f"{PEERS['node1']} via 10.244.230.129 dev vxlan.calico"
         await until(lambda found: any(tunnelled in line for line in found), "node2")
         for _ in range(2):
             await netns.batch("node-node2", [f"route del {PEERS['node1']}"])
@@ -166,7 +166,7 @@ async def node_deleted() -> dict[str, Any]:
     found: dict[str, Any] = {}
     async with with_pods() as play:
         await play.pod("pod-node3", "node3")
-        await until(lambda lines: any("10.244.0.128/26" in line for line in lines))
+        await until(lambda lines: any("10.244.79.128/26" in line for line in lines))
         gone = play.store.delete("nodes", "node3")
         play.modes("Never", "Always")
         await until(through("vxlan.calico"))
@@ -193,7 +193,7 @@ async def tunl0_deleted() -> dict[str, Any]:
         found["same"] = {node: await routes(node) == before[node] for node in PEERS}
         async with serve("pod-node2") as port:
             with await netns.run("node-node1", Sniffer) as sniffer:
-                reply = await fetch("pod-node1", IPv4Address("10.244.0.64"), port)
+                reply = await fetch("pod-node1", IPv4Address("10.244.239.128"), port)
                 found["error"], found["wire"] = reply.error, sorted(sniffer.seen())
         await play.calico.ipip.close()
     return found

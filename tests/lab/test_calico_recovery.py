@@ -19,7 +19,7 @@ def test_a_delay_ends_with_its_fault(name: str) -> None:
 
 def test_a_late_node_keeps_no_other_from_a_newer_mode_and_never_gets_the_outdated_one() -> None:
     late = scenario("newest_first")["late"]
-    assert "10.244.0.64/26 via 192.168.0.12 dev eth0 proto bird" in late
+    assert "10.244.239.128/26 via 192.168.0.12 dev eth0 proto bird" in late
     assert not any("vxlan.calico" in line for line in late)
 
 
@@ -33,14 +33,14 @@ def test_what_a_failed_pass_left_behind_goes_when_the_mode_is_taken_back() -> No
 
 def test_a_stale_node_stays_stale_when_everything_is_compared_again() -> None:
     stale = scenario("stale_for_good")["stale"]
-    assert "10.244.0.64/26 via 192.168.0.12 dev eth0 proto bird" in stale
+    assert "10.244.239.128/26 via 192.168.0.12 dev eth0 proto bird" in stale
     assert not any("vxlan.calico" in line for line in stale)
 
 
 def test_without_its_object_a_node_is_unknown_and_the_others_go_on() -> None:
     without = scenario("node_deleted")["without"]
-    assert any(line.startswith("10.244.0.64/26 via") for line in without)
-    assert not any(line.startswith("10.244.0.128/26") for line in without)
+    assert any(line.startswith("10.244.239.128/26 via") for line in without)
+    assert not any(line.startswith("10.244.79.128/26") for line in without)
 
 
 def test_a_deleted_tunl0_comes_back_on_every_node_with_its_routes() -> None:

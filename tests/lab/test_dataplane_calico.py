@@ -25,9 +25,9 @@ def test_pods_get_the_mtu_of_the_time_of_their_birth(life: dict[str, Any]) -> No
 
 def test_never_is_birds_and_local_pods_have_routes(life: dict[str, Any]) -> None:
     assert [line for line in life["never"] if line.startswith(("10.244", "blackhole"))] == [
-        "10.244.0.0 dev caliacd53aa4120 scope link",
-        "blackhole 10.244.0.0/26 proto bird",
-        "10.244.0.64/26 via 192.168.0.12 dev eth0 proto bird",
+        "10.244.230.128 dev caliacd53aa4120 scope link",
+        "blackhole 10.244.230.128/26 proto bird",
+        "10.244.239.128/26 via 192.168.0.12 dev eth0 proto bird",
     ]
 
 
@@ -39,8 +39,10 @@ def test_nodes_tell_their_address_and_tunnels_come_and_go(life: dict[str, Any]) 
 
 def test_pods_live_through_a_change_of_mode(life: dict[str, Any]) -> None:
     assert life["old pods"] == ""
-    assert life["blocks"] == [f"10.244.0.{start}/26" for start in (0, 128, 192, 64)]
-    assert "10.244.0.64/26 via 192.168.0.12 dev eth0 proto bird" in life["never again"]
+    assert life["blocks"] == [
+        f"10.244.{start}/26" for start in ("175.64", "230.128", "239.128", "79.128")
+    ]
+    assert "10.244.239.128/26 via 192.168.0.12 dev eth0 proto bird" in life["never again"]
 
 
 def test_a_removed_pod_leaves_no_route(life: dict[str, Any]) -> None:
@@ -50,7 +52,7 @@ def test_a_removed_pod_leaves_no_route(life: dict[str, Any]) -> None:
 def test_dedicated_pools_of_all_modes_work_side_by_side_and_leave_nothing() -> None:
     found = scenario("dedicated")
     wire = {
-        "none": ["in tcp 198.18.0.8 > 198.18.0.0", "out tcp 198.18.0.0 > 198.18.0.8"],
+        "none": ["in tcp 198.18.0.48 > 198.18.0.16", "out tcp 198.18.0.16 > 198.18.0.48"],
         "vxlan": [
             "in udp/4789 192.168.0.12 > 192.168.0.11",
             "out udp/4789 192.168.0.11 > 192.168.0.12",
@@ -71,7 +73,7 @@ def test_dedicated_pools_of_all_modes_work_side_by_side_and_leave_nothing() -> N
     )
 
 
-FROM_NODE1 = "10.244.0.0/26"
+FROM_NODE1 = "10.244.230.128/26"
 
 
 def tunnelled(routes: list[str]) -> list[str]:
@@ -89,7 +91,7 @@ def test_a_node_without_routes() -> None:
 def test_a_node_with_stale_routes() -> None:
     found = scenario("fault", name="stale_route_on", value="node1")
     assert tunnelled(found["node1"]) == []
-    assert "10.244.0.64/26 via 192.168.0.12 dev eth0 proto bird" in found["node1"]
+    assert "10.244.239.128/26 via 192.168.0.12 dev eth0 proto bird" in found["node1"]
 
 
 def test_one_direction_only() -> None:

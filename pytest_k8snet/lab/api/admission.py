@@ -132,8 +132,14 @@ def prepare_update(
         check_update(resource, new, old, subresource, calico)
     # Being put on a node is no change of what is wanted of a pod.
     counts = resource.counts_generations and subresource != "binding"
-    if counts and new.get("spec") != old.get("spec"):
+    if counts and _wanted(new) != _wanted(old):
         metadata(new)["generation"] = int(old_meta.get("generation", 1)) + 1
+
+
+def _wanted(obj: Object) -> Object:
+    """What of an object says how things should be."""
+    apart = ("apiVersion", "kind", "metadata", "status")
+    return {key: value for key, value in obj.items() if key not in apart}
 
 
 def _refuse_new_finalizers(resource: Resource, new: Object, old: Object) -> None:

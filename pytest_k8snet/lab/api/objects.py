@@ -18,10 +18,10 @@ def clone(value: Any) -> Any:
     return value
 
 
-def timestamp(*, after_seconds: float = 0.0) -> str:
-    """The time now (or a while after) as metav1.Time writes it: whole seconds, UTC."""
+def timestamp(*, after_seconds: float = 0.0, micro: bool = False) -> str:
+    """The time now (or a while after) as metav1.Time writes it, or metav1.MicroTime; UTC."""
     moment = datetime.now(UTC) + timedelta(seconds=after_seconds)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
 
 
 def condition(kind: str, holds: bool, reason: str = "", message: str = "") -> Object:

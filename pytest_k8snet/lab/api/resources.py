@@ -100,7 +100,7 @@ class Resource:
 
 
 #: The groups of Kubernetes' own whose objects count the changes of their specs.
-_COUNTING = ("apps", "batch", "apiextensions.k8s.io", "networking.k8s.io")
+_COUNTING = ("apps", "batch", "apiextensions.k8s.io", "networking.k8s.io", "discovery.k8s.io")
 
 _ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 #: What may be done with what a client defines.

@@ -415,10 +415,15 @@ def _partly(held: Programme, wanted: Programme, steps: int) -> Programme:
 #: The node annotation with the node's address and the prefix of its subnet.
 ADDRESS_ANNOTATION = "projectcalico.org/IPv4Address"
 
-#: Per tunnel family: the node annotation with its address, and the IPAM handle's beginning.
-TUNNELS: Mapping[Family, tuple[str, str]] = {
-    "vxlan": ("projectcalico.org/IPv4VXLANTunnelAddr", "vxlan-tunnel-addr"),
-    "ipip": ("projectcalico.org/IPv4IPIPTunnelAddr", "ipip-tunnel-addr"),
+#: Per tunnel family: the node annotation with its address, the IPAM handle's beginning, and what
+#: the block says of it.
+TUNNELS: Mapping[Family, tuple[str, str, str]] = {
+    "vxlan": (
+        "projectcalico.org/IPv4VXLANTunnelAddr",
+        "vxlan-tunnel-addr",
+        "vxlanTunnelAddress",
+    ),
+    "ipip": ("projectcalico.org/IPv4IPIPTunnelAddr", "ipip-tunnel-addr", "ipipTunnelAddress"),
 }
 
 
@@ -448,12 +453,12 @@ class Tunnels:
         labels: dict[str, str] = dig(found, "metadata.labels", {})
         addresses = {
             family: self._address(
-                tunnel_pools(pools, family, labels), f"{handle}-{node.name}", node
+                tunnel_pools(pools, family, labels), f"{handle}-{node.name}", node, kind
             )
-            for family, (_, handle) in TUNNELS.items()
+            for family, (_, handle, kind) in TUNNELS.items()
         }
         wanted = {ADDRESS_ANNOTATION: str(node.calico_address)}
-        for family, (annotation, _) in TUNNELS.items():
+        for family, (annotation, *_) in TUNNELS.items():
             address = addresses[family]
             wanted[annotation] = "" if address is None else str(address)
         self._annotate(found, wanted)
@@ -467,14 +472,17 @@ class Tunnels:
             ipip_tunnel=addresses["ipip"],
         )
 
-    def _address(self, pools: list[IPPool], handle: str, node: NodeSpec) -> IPv4Address | None:
+    def _address(
+        self, pools: list[IPPool], handle: str, node: NodeSpec, kind: str
+    ) -> IPv4Address | None:
         """The address that the handle has, if its pool still serves; else a new one, or none."""
         for present in self._ipam.addresses(handle):
             if any(present in pool.cidr for pool in pools):
                 return present
         self._ipam.release(handle)
         try:
-            return self._ipam.assign(pools, node.name, handle) if pools else None
+            told = {"type": kind}
+            return self._ipam.assign(pools, node.name, handle, told) if pools else None
         except NoAddressError:
             return None
 

@@ -90,7 +90,7 @@ class Deployments(Controller):
                 "metadata": {
                     "name": f"{name_of(deployment)}-{name}",
                     "labels": labels,
-                    "annotations": {_REVISION: revision},
+                    "annotations": {_REVISION: revision, **_sizes(deployment)},
                     "ownerReferences": [owner_reference(deployment)],
                 },
                 "spec": {"replicas": 0, "selector": selector, "template": template},
@@ -108,7 +108,7 @@ class Deployments(Controller):
                 self._scale(deployment, current, wanted)
             return
         limits = dig(deployment, "spec.strategy.rollingUpdate", {})
-        surge = _share(limits.get("maxSurge", "25%"), wanted, round_up=True)
+        surge = _surge(deployment, wanted)
         unavailable = _share(limits.get("maxUnavailable", "25%"), wanted, round_up=False)
         if surge == unavailable == 0:
             unavailable = 1
@@ -135,6 +135,7 @@ class Deployments(Controller):
 
         def change(found: Object) -> None:
             found["spec"]["replicas"] = size
+            found["metadata"]["annotations"] |= _sizes(deployment)
 
         name = name_of(replicaset)
         changed = self._store.mutate("replicasets.apps", name, namespace_of(replicaset), change)
@@ -151,6 +152,22 @@ def _template_hash(template: Object) -> str:
     """A short name for a pod template: equal templates have equal names."""
     digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).digest()
     return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:10])
+
+
+def _surge(deployment: Object, wanted: int) -> int:
+    if dig(deployment, "spec.strategy.type") == "Recreate":
+        return 0
+    asked = dig(deployment, "spec.strategy.rollingUpdate.maxSurge", "25%")
+    return _share(asked, wanted, round_up=True)
+
+
+def _sizes(deployment: Object) -> dict[str, str]:
+    """What a ReplicaSet tells of its Deployment's size."""
+    wanted = int(dig(deployment, "spec.replicas", 1))
+    return {
+        "deployment.kubernetes.io/desired-replicas": str(wanted),
+        "deployment.kubernetes.io/max-replicas": str(wanted + _surge(deployment, wanted)),
+    }
 
 
 def _share(asked: Any, total: int, *, round_up: bool) -> int:

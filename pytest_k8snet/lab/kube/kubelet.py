@@ -14,11 +14,10 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from pytest_k8snet.lab.api.faults import delay_seconds
-from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.api.objects import Object, dig, timestamp
 from pytest_k8snet.lab.api.status import StatusError, bad_request, internal_error
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.apiserver.exec import ExecutableNotFound, LogOptions, RunningProcess
@@ -677,7 +676,7 @@ class Heartbeat(Controller):
         spec: Object = {
             "holderIdentity": node,
             "leaseDurationSeconds": _LEASE_DURATION_SECONDS,
-            "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "renewTime": timestamp(micro=True),
         }
         try:
             self._store.mutate(

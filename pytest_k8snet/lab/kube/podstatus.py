@@ -129,7 +129,9 @@ class PodState:
 def build(pod: Object, state: PodState) -> Object:
     """The whole status; conditions that do not change keep their transition time."""
     phase = state.phase(dig(pod, "spec.restartPolicy", "Always"))
-    status: Object = {"phase": phase, "conditions": _conditions(pod, state, phase)}
+    seen = {"observedGeneration": dig(pod, "metadata.generation", 1)}
+    conditions = [one | seen for one in _conditions(pod, state, phase)]
+    status: Object = {**seen, "phase": phase, "conditions": conditions}
     if state.failure:
         status["reason"], status["message"] = state.failure
     status["hostIP"] = state.node_address

@@ -69,14 +69,15 @@ class Scheduler(Controller):
         meta = pod["metadata"]
         assign_node(self._store, meta["namespace"], meta["name"], node)
         where = f"{meta['namespace']}/{meta['name']}"
-        self._events.record(pod, "Scheduled", f"Successfully assigned {where} to {node}")
+        told = f"Successfully assigned {where} to {node}"
+        self._events.record(pod, "Scheduled", told, action="Binding")
 
     def _refuse(self, pod: Object, reason: str, text: str) -> None:
         told = [one.get("message") for one in dig(pod, "status.conditions", [])]
         if text not in told:
             said = condition("PodScheduled", False, reason, text)
             put_condition(self._store, "pods", pod, said)
-            self._events.record(pod, "FailedScheduling", text, kind="Warning")
+            self._events.record(pod, "FailedScheduling", text, kind="Warning", action="Scheduling")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, collapse_addresses
 from pathlib import Path
 
 from pytest_k8snet.lab.api.faults import delay_seconds
-from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of, namespace_of
+from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of, namespace_of, timestamp
 from pytest_k8snet.lab.api.status import Cause, StatusError, invalid
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.pools import POOLS, read_pools
@@ -201,13 +201,19 @@ class ServiceEndpoints(Controller):
         name, namespace = name_of(service), namespace_of(service)
         labels = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
         pods = self._store.list("pods", namespace, labels=labels)
-        body: Object = {"metadata": {"name": name}, "subsets": subsets(service, pods)}
-        self._put("endpoints", body, namespace)
+        own = dict(dig(service, "metadata.labels", {}))
+        if dig(service, "spec.clusterIP") == "None":
+            own["service.kubernetes.io/headless"] = ""
+        labelled = {**own, "endpoints.kubernetes.io/managed-by": "endpoint-controller"}
+        meta: Object = {"name": name, "labels": labelled}
+        self._put("endpoints", {"metadata": meta, "subsets": subsets(service, pods)}, namespace)
         endpoints, ports = slice_endpoints(service, pods)
-        body = {
+        body: Object = {
             "metadata": {
-                "name": f"{name}-slice",
+                "name": f"{name}-{service['metadata']['uid'][:5]}",
+                "generateName": f"{name}-",
                 "labels": {
+                    **own,
                     "kubernetes.io/service-name": name,
                     "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
                 },
@@ -220,13 +226,19 @@ class ServiceEndpoints(Controller):
         self._put("endpointslices.discovery.k8s.io", body, namespace)
 
     def _put(self, resource: str, body: Object, namespace: str) -> None:
-        try:
-            old = self._store.get(resource, name_of(body), namespace)
-        except StatusError:
-            self._store.create(resource, body, namespace)
+        meta = body["metadata"]
+        # The time of the pods' or the service's change, which has just been seen.
+        trigger = {"endpoints.kubernetes.io/last-change-trigger-time": timestamp()}
+        if not self._store.has(resource, name_of(body), namespace):
+            new = {**body, "metadata": {**meta, "annotations": trigger}}
+            self._store.create(resource, new, namespace)
             return
-        if any(old.get(key) != value for key, value in body.items() if key != "metadata"):
-            self._store.update(resource, {**old, **body, "metadata": old["metadata"]}, namespace)
+        old = self._store.get(resource, name_of(body), namespace)
+        told = old["metadata"]
+        same = all(old.get(key) == value for key, value in body.items() if key != "metadata")
+        if not same or told.get("labels") != meta["labels"]:
+            told |= {"labels": meta["labels"], "annotations": trigger}
+            self._store.update(resource, {**old, **body, "metadata": told}, namespace)
 
     def _balance(self, service: Object, taken: set[str]) -> None:
         """Give a LoadBalancer service an address, or take it from what is none any more."""

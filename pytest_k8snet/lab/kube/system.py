@@ -17,8 +17,10 @@ from typing import Any
 import yaml
 
 from pytest_k8snet.lab.api.objects import Object, condition, timestamp
+from pytest_k8snet.lab.api.resources import CALICO_V1
 from pytest_k8snet.lab.calico.operator import MODES, manages_pools, status_conditions
-from pytest_k8snet.lab.calico.pools import mark_owned
+from pytest_k8snet.lab.calico.pools import METADATA_ANNOTATION, POOLS, mark_owned
+from pytest_k8snet.lab.dataplane.felix import Behaviour
 from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, NodeSpec
 
 #: A storage key, and an object.
@@ -159,29 +161,45 @@ spec:
 def _calico(spec: LabSpec) -> Iterator[Entry]:
     calico = spec.calico
     by_operator = calico.install == "operator"
-    kinds = ["k8s", *(["operator"] if by_operator else []), "kdd"]
+    bgp = ["bgp"] if calico.backend == "bird" else []
+    kinds = ["k8s", *(["operator"] if by_operator else []), *bgp, "kdd"]
     information = {
         "calicoVersion": calico.version,
         "clusterGUID": uuid.uuid4().hex,
-        "clusterType": ",".join([*kinds, *(["bgp"] if calico.backend == "bird" else [])]),
+        "clusterType": ",".join(kinds),
         "datastoreReady": True,
     }
-    meta = {"name": "default"}
-    yield "clusterinformations.crd.projectcalico.org", {"metadata": meta, "spec": information}
-    felix = {"logSeverityScreen": "Info", "reportingInterval": "0s"}
-    yield "felixconfigurations.crd.projectcalico.org", {"metadata": meta, "spec": felix}
+    for plural, body in {"clusterinformations": information, **_defaults(calico)}.items():
+        yield f"{plural}.{CALICO_V1}", {"metadata": _meta("default", calico), "spec": body}
     pool = _manifest(
         _POOL,
         cidr=spec.pod_cidr,
         ipip=calico.ipip_mode,
         vxlan=calico.vxlan_mode,
     )
+    pool["metadata"] = _meta("default-ipv4-ippool", calico)
     if by_operator:
         mark_owned(pool["metadata"], calico.api_shape)
-    yield "ippools.crd.projectcalico.org", pool
+    yield POOLS, pool
     yield from _calico_node(calico)
     if by_operator:
         yield from _operator(spec)
+
+
+def _defaults(calico: CalicoSpec) -> dict[str, Object]:
+    """The specs of what Calico's components make of themselves, all of the name ``default``."""
+    felix: Object = {"logSeverityScreen": "Info", "reportingInterval": "0s"}
+    if Behaviour.of(calico.version, calico.backend).version < (3, 33):
+        return {"felixconfigurations": felix}
+    return {"felixconfigurations": felix | _manifest(_FELIX), **_manifest(_DEFAULTS)}
+
+
+def _meta(name: str, calico: CalicoSpec) -> Object:
+    """The metadata that Calico's own client writes; what v1 CRDs have no place for, it hides."""
+    if calico.api_shape == "C":
+        return {"name": name}
+    hidden = json.dumps({"creationTimestamp": timestamp()}, separators=(",", ":"))
+    return {"name": name, "annotations": {METADATA_ANNOTATION: hidden}}
 
 
 def _calico_node(calico: CalicoSpec) -> Iterator[Entry]:
@@ -224,8 +242,41 @@ def _operator(spec: LabSpec) -> Iterator[Entry]:
         yield "tigerastatuses.operator.tigera.io", body
 
 
+#: As recorded of 3.33-dev; what of it earlier versions have is not known.
+_FELIX = """
+bpfConnectTimeLoadBalancing: TCP
+bpfHostNetworkedNATWithoutCTLB: Enabled
+bpfLogLevel: ""
+floatingIPs: Disabled
+nftablesFlowTableOffload: Disabled
+nftablesMode: Auto
+"""
+_DEFAULTS = """
+bgpconfigurations: {logSeverityScreen: Info, serviceLoadBalancerAggregation: Enabled}
+ipamconfigs:
+  autoAllocateBlocks: true
+  kubeVirtVMAddressPersistence: Enabled
+  strictAffinity: false
+kubecontrollersconfigurations:
+  controllers:
+    loadBalancer: {assignIPs: AllServices}
+    migration: {policyNameMigrator: Enabled}
+    namespace: {reconcilerPeriod: 5m0s}
+    node:
+      hostEndpoint: {autoCreate: Disabled, createDefaultHostEndpoint: Enabled}
+      leakGracePeriod: 15m0s
+      reconcilerPeriod: 5m0s
+      syncLabels: Enabled
+    policy: {reconcilerPeriod: 5m0s}
+    serviceAccount: {reconcilerPeriod: 5m0s}
+    workloadEndpoint: {reconcilerPeriod: 5m0s}
+  etcdV3CompactionPeriod: 10m0s
+  healthChecks: Enabled
+  logSeverityScreen: Info
+  prometheusMetricsPort: 9094
+tiers: {order: 1000000, defaultAction: Deny}
+"""
 _POOL = """
-metadata: {name: default-ipv4-ippool}
 spec:
   allowedUses: [Workload, Tunnel]
   assignmentMode: Automatic

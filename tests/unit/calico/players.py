@@ -49,13 +49,13 @@ class Players:
             labels = node["metadata"]["labels"]
             addresses = {
                 annotation: f"10.244.{index}.1"
-                for family, (annotation, _) in TUNNELS.items()
+                for family, (annotation, *_) in TUNNELS.items()
                 if family not in self._deaf and tunnel_pools(pools, family, labels)
             }
 
             def change(found: dict[str, Any], wanted: dict[str, str] = addresses) -> None:
                 own = found["metadata"]["annotations"]
-                for annotation, _ in TUNNELS.values():
+                for annotation, *_ in TUNNELS.values():
                     own.pop(annotation, None)
                 own.update(wanted)
 

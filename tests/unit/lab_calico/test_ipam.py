@@ -21,14 +21,15 @@ def store() -> Store:
 
 def take(ipam: Ipam, count: int, node: str = "node1", pool: IPPool = POOL) -> list[str]:
     return [
-        str(ipam.assign([pool], node, f"{node}-{pool.name}-{number}")) for number in range(count)
+        str(ipam.assign([pool], node, f"{node}-{pool.name}-{number}", {}))
+        for number in range(count)
     ]
 
 
 def test_a_node_fills_its_own_block_before_it_claims_another(store: Store) -> None:
     ipam = Ipam(store)
     assert take(ipam, 4) == ["10.1.0.0", "10.1.0.1", "10.1.0.2", "10.1.0.3"]
-    assert str(ipam.assign([POOL], "node1", "fifth")) == "10.1.0.4"
+    assert str(ipam.assign([POOL], "node1", "fifth", {})) == "10.1.0.4"
     assert [(str(block.cidr), block.node) for block in ipam.blocks()] == [
         ("10.1.0.0/30", "node1"),
         ("10.1.0.4/30", "node1"),
@@ -45,7 +46,7 @@ def test_an_address_is_borrowed_only_when_no_block_is_left(store: Store) -> None
     ipam = Ipam(store)
     take(ipam, 1, "node1")
     take(ipam, 1, "node2")
-    assert str(ipam.assign([POOL], "node3", "guest")) == "10.1.0.1"
+    assert str(ipam.assign([POOL], "node3", "guest", {})) == "10.1.0.1"
     (lender,) = [block for block in ipam.blocks() if block.borrowed]
     assert (lender.node, lender.borrowed) == ("node1", {IPv4Address("10.1.0.1"): "node3"})
 
@@ -54,14 +55,14 @@ def test_a_full_pool_is_an_error_that_names_it_and_the_next_pool_helps_out(store
     ipam = Ipam(store)
     take(ipam, 8)
     with pytest.raises(NoAddressError, match=r"no IPs available in pools: 10\.1\.0\.0/29"):
-        ipam.assign([POOL], "node1", "ninth")
+        ipam.assign([POOL], "node1", "ninth", {})
     other = replace(POOL, name="q", cidr=IPv4Network("10.2.0.0/29"))
-    assert str(ipam.assign([POOL, other], "node1", "ninth")) == "10.2.0.0"
+    assert str(ipam.assign([POOL, other], "node1", "ninth", {})) == "10.2.0.0"
 
 
 def test_without_any_pool_the_error_says_so(store: Store) -> None:
     with pytest.raises(NoAddressError, match="no configured pools"):
-        Ipam(store).assign([], "node1", "x")
+        Ipam(store).assign([], "node1", "x", {})
 
 
 def test_what_is_given_back_is_given_out_last(store: Store) -> None:
@@ -69,7 +70,7 @@ def test_what_is_given_back_is_given_out_last(store: Store) -> None:
     take(ipam, 2)
     ipam.release("node1-p-0")
     assert take(ipam, 2) == ["10.1.0.2", "10.1.0.3"]
-    assert str(ipam.assign([POOL], "node1", "again")) == "10.1.0.0"
+    assert str(ipam.assign([POOL], "node1", "again", {})) == "10.1.0.0"
 
 
 def test_to_release_an_unknown_handle_is_fine(store: Store) -> None:
@@ -78,21 +79,21 @@ def test_to_release_an_unknown_handle_is_fine(store: Store) -> None:
 
 def test_the_addresses_of_a_handle_are_known(store: Store) -> None:
     ipam = Ipam(store)
-    address = ipam.assign([POOL], "node1", "h")
+    address = ipam.assign([POOL], "node1", "h", {})
     assert (ipam.addresses("h"), ipam.addresses("other")) == ([address], [])
 
 
 def test_blocks_and_affinities_are_objects_of_the_cluster(store: Store) -> None:
     ipam = Ipam(store)
-    ipam.assign([POOL], "node1", "a")
-    ipam.assign([POOL], "node1", "b")
+    ipam.assign([POOL], "node1", "a", {})
+    ipam.assign([POOL], "node1", "b", {})
     ipam.release("a")
     block = store.get(BLOCKS, "10-1-0-0-30")["spec"]
     assert block["cidr"] == "10.1.0.0/30"
     assert block["affinity"] == "host:node1"
     assert block["allocations"] == [None, 0, None, None]
     assert block["unallocated"] == [2, 3, 0]
-    assert block["attributes"] == [{"handle_id": "b", "secondary": {}}]
+    assert block["attributes"] == [{"handle_id": "b", "secondary": {"node": "node1"}}]
     affinity = store.get(AFFINITIES, "node1-10-1-0-0-30")["spec"]
     assert (affinity["cidr"], affinity["node"], affinity["state"]) == (
         "10.1.0.0/30",
@@ -103,8 +104,8 @@ def test_blocks_and_affinities_are_objects_of_the_cluster(store: Store) -> None:
 
 def test_an_empty_block_outside_all_pools_is_dropped_and_a_used_one_stays(store: Store) -> None:
     ipam = Ipam(store)
-    ipam.assign([POOL], "node1", "a")
-    ipam.assign([POOL], "node2", "b")
+    ipam.assign([POOL], "node1", "a", {})
+    ipam.assign([POOL], "node2", "b", {})
     ipam.release("a")
     ipam.drop_outside([])
     assert [block.node for block in ipam.blocks()] == ["node2"]
@@ -114,7 +115,7 @@ def test_an_empty_block_outside_all_pools_is_dropped_and_a_used_one_stays(store:
 
 def test_an_empty_block_of_a_pool_stays(store: Store) -> None:
     ipam = Ipam(store)
-    ipam.assign([POOL], "node1", "a")
+    ipam.assign([POOL], "node1", "a", {})
     ipam.release("a")
     ipam.drop_outside([POOL])
     assert len(ipam.blocks()) == 1
@@ -124,8 +125,8 @@ def test_a_pool_made_anew_with_another_block_size_does_not_cut_into_old_blocks(
     store: Store,
 ) -> None:
     ipam = Ipam(store)
-    ipam.assign([POOL], "node1", "a")
-    assert str(ipam.assign([replace(POOL, block_size=31)], "node2", "b")) == "10.1.0.4"
+    ipam.assign([POOL], "node1", "a", {})
+    assert str(ipam.assign([replace(POOL, block_size=31)], "node2", "b", {})) == "10.1.0.4"
 
 
 def test_a_pool_smaller_than_its_block_size_is_one_block(store: Store) -> None:
