@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +20,12 @@ for _variable in ("CI", "BUILD_NUMBER", "GITHUB_STEP_SUMMARY"):
 
 # Tests that look at how long nodes take to follow a change say so.
 os.environ["K8SNET_LAB_TIMING"] = "quick"
+
+# The labs and the runs that tests start are hundreds of processes with the same modules. Where
+# these may not be kept compiled beside their sources, they are kept for as long as the tests run.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="k8snet-pycache-")
+    atexit.register(shutil.rmtree, os.environ["PYTHONPYCACHEPREFIX"], ignore_errors=True)
 
 # A shell that starts the tests in its background has them ignore SIGINT, and the runs that they
 # start inherit that: Ctrl-C would then be no test of anything.
