@@ -7,12 +7,13 @@ know an object by one name, for doing and for undoing.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from calico_run import objects, opened, played
+from calico_run import POOL, objects, opened, played
 
 from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.modes import CalicoMode
@@ -92,20 +93,58 @@ def told(changes: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     return [line, *texts]
 
 
-def test_felix_programs_ipip_without_bird_as_soon_as_it_is_told_to() -> None:
-    mode = CalicoMode.IPIP_ALWAYS
+CRD = "/apis/crd.projectcalico.org/v1"
+
+
+@pytest.fixture(scope="module")
+def without_bgp() -> Generator[Api]:
+    """A cluster of v3.31 without BGP, whose Felix programs no routes but VXLAN's as yet."""
     with played(CalicoSpec(vxlan_mode="CrossSubnet", backend="vxlan")) as (_, api):
-        with opened(api, "dedicated") as run:
-            with pytest.raises(ModeUnavailableError, match="IPIP-Always has no routes here") as no:
-                run.session.enter(mode)
-            assert "programClusterRoutes unset" in no.value.found
-        api.patch(
-            "/apis/crd.projectcalico.org/v1/felixconfigurations/default",
-            {"spec": {"programClusterRoutes": "Enabled"}},
-        )
-        before = objects(api)
-        with opened(api, "dedicated") as run:
-            pods = run.pods(run.session.enter(mode), "node1", "node2")
-            run.session.converge(mode, *map(run.end, pods))
-            assert run.sample(mode, *pods).state == "proven"
-        assert objects(api) == before
+        yield api
+
+
+def test_felix_programs_ipip_without_bird_as_soon_as_it_is_told_to(without_bgp: Api) -> None:
+    mode, api = CalicoMode.IPIP_ALWAYS, without_bgp
+    with opened(api, "dedicated") as run:
+        with pytest.raises(ModeUnavailableError, match="IPIP-Always has no routes here") as no:
+            run.session.enter(mode)
+        assert "programClusterRoutes unset" in no.value.found
+    api.patch(f"{CRD}/felixconfigurations/default", {"spec": {"programClusterRoutes": "Enabled"}})
+    before = objects(api)
+    with opened(api, "dedicated") as run:
+        pods = run.pods(run.session.enter(mode), "node1", "node2")
+        run.session.converge(mode, *map(run.end, pods))
+        assert run.sample(mode, *pods).state == "proven"
+    assert objects(api) == before
+
+
+def test_an_overlay_that_would_take_the_direct_routes_of_the_cluster_is_refused(
+    without_bgp: Api,
+) -> None:
+    mode, api = CalicoMode.NEVER, without_bgp
+    api.patch(f"{CRD}/felixconfigurations/default", {"spec": {"programClusterRoutes": "Enabled"}})
+    api.patch(f"{CRD}/ippools/{POOL}", {"spec": dict(mode.pool_fields)})
+    before = objects(api)
+    with opened(api, "dedicated") as run:
+        for overlay in (CalicoMode.VXLAN_ALWAYS, CalicoMode.IPIP_CROSS_SUBNET):
+            with pytest.raises(ModeUnavailableError) as no:
+                run.session.enter(overlay)
+            assert no.value.problem == (
+                f"{overlay} would take the routes from pools that are not under test: "
+                f"{POOL} (Never)"
+            )
+        pods = run.pods(run.session.enter(mode), "node1", "node2")
+        run.session.converge(mode, *map(run.end, pods))
+        assert run.sample(mode, *pods).state == "proven"
+        # What it is spared: the routes between the cluster's own pods go with the first overlay.
+        way = ["ip", "-o", "route", "get", pods[1].address]
+        assert "via 192.168.0.12" in run.run(run.host("node1"), way).stdout
+        spec = {"cidr": "10.77.0.0/24", **CalicoMode.VXLAN_ALWAYS.pool_fields}
+        kind = {"apiVersion": "crd.projectcalico.org/v1", "kind": "IPPool"}
+        api.create(f"{CRD}/ippools", {**kind, "metadata": {"name": "overlay"}, "spec": spec})
+        deadline = time.monotonic() + 10
+        while "via 192.168.0.12" in run.run(run.host("node1"), way).stdout:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        api.delete(f"{CRD}/ippools/overlay")
+    assert objects(api) == before
