@@ -169,7 +169,7 @@ class Cause(Enum):
     # -- The Lease ----------------------------------------------------------------------------
     LEASE_CONTESTED = (
         "Somebody else writes this Lease again and again: `kubectl get lease -n kube-system "
-        "k8snet-switcher -o yaml --show-managed-fields` names who. Then run `k8snet restore`.",
+        "k8snet-change -o yaml --show-managed-fields` names who. Then run `k8snet restore`.",
         False,
     )
     LEASE_FORBIDDEN = (

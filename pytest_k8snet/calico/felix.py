@@ -132,10 +132,10 @@ class Felix:
             if len(set(values.values())) > 1:
                 told = ", ".join(f"{name} {value or 'default'}" for name, value in values.items())
                 yield "vxlan", f"the nodes differ in Felix's {key}, so they cannot hear: {told}"
-        for key, wrong in _UNFOLLOWED.items():
+        for key, (family, wrong) in _UNFOLLOWED.items():
             for setting in self.settings(key):
                 if wrong(setting):
-                    yield "none", f"{setting.where} is {setting.value}"
+                    yield family, f"{setting.where} is {setting.value}"
 
     def _cluster_routes(self, network: Mapping[str, Any]) -> str:
         """``programClusterRoutes``, as set here or by the operator; empty where unset."""
@@ -160,12 +160,16 @@ def _no_cali(setting: FelixSetting) -> bool:
     return "cali" not in setting.value.split(",")
 
 
-#: Settings under which routes or devices are not what proofs look for, whatever the mode.
-_UNFOLLOWED: Mapping[str, Callable[[FelixSetting], bool]] = {
+#: Settings under which routes or devices are not what proofs look for, and the family that it
+#: concerns; "none" stands for all.
+_UNFOLLOWED: Mapping[str, tuple[Family, Callable[[FelixSetting], bool]]] = {
     # The pods' own devices are told by their name.
-    "interfacePrefix": _no_cali,
+    "interfacePrefix": ("none", _no_cali),
     # Felix then programs no routes.
-    "routeSyncDisabled": lambda setting: not setting.off,
+    "routeSyncDisabled": ("none", lambda setting: not setting.off),
+    # Felix's routes then lead to pods that run, and not to blocks (``felix/calc/
+    # l3_route_resolver.go``, v3.28), so that an address without a pod says nothing of them.
+    "routeSource": ("vxlan", lambda setting: setting.value != "CalicoIPAM"),
 }
 
 

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 #: Where the Lease and the journal are kept.
 STATE_NAMESPACE = "kube-system"
-LEASE_NAME = "k8snet-switcher"
+#: As ``--k8snet-change`` says what its holder may do.
+LEASE_NAME = "k8snet-change"
 _COLLECTION = f"/apis/coordination.k8s.io/v1/namespaces/{STATE_NAMESPACE}/leases"
 _PATH = f"{_COLLECTION}/{LEASE_NAME}"
 #: A holder that has not renewed for so long is gone, in seconds.

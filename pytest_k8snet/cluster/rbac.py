@@ -169,7 +169,7 @@ def _changes(calico: str) -> list[Permission]:
         *_several("create", "configmaps", **state),
         *_several("get update delete", "configmaps", **state, name="k8snet-journal"),
         *_several("create", **lease),
-        *_several("get update delete", **lease, name="k8snet-switcher"),
+        *_several("get update delete", **lease, name="k8snet-change"),
     ]
 
 

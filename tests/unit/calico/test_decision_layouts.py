@@ -498,6 +498,21 @@ LAYOUTS: dict[str, Layout] = {
         change=felix(routeSyncDisabled=True),
         offers={("none", VXLAN): "routeSyncDisabled"},
     ),
+    "routes to pods that run alone": Layout(
+        source="v3.28.1 felix/config/config_params.go: RouteSource",
+        change=felix(routeSource="WorkloadIPs"),
+        offers={
+            ("none", NEVER): "",
+            ("dedicated", VXLAN): "routeSource of FelixConfiguration default is WorkloadIPs",
+            ("dedicated", IPIP): "",
+        },
+    ),
+    "routes to blocks, as is the default": Layout(
+        source="v3.28.1 felix/config/config_params.go: RouteSource",
+        cluster=VXLAN_POOL,
+        change=felix(routeSource="CalicoIPAM"),
+        offers={("none", VXLAN): "", ("in-place", IPIP): ""},
+    ),
     # -- Who programs the routes ---------------------------------------------------------------
     "v3.31 without BGP, Felix programs routes": Layout(
         source="v3.31.2 felix/dataplane/linux/int_dataplane.go: newNoEncapManager",

@@ -164,7 +164,7 @@ def test_permissions_are_told_with_the_namespace_that_they_are_missing_in() -> N
     found = section(examine(ready(a_cluster("manifest-A"), without=without)), "Permissions")
     assert found.splitlines()[2] == (
         "dedicated  missing: create configmaps in kube-system, "
-        "get/update leases.coordination.k8s.io k8snet-switcher in kube-system"
+        "get/update leases.coordination.k8s.io k8snet-change in kube-system"
     )
 
 

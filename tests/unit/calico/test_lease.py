@@ -165,7 +165,7 @@ def test_where_nobody_can_tell_whether_the_lease_is_held_nothing_is_written(
             change()
         assert str(caught.value) == (
             "This run may no longer hold the cluster, so it changes nothing more\n"
-            f"  found: the Lease k8snet-switcher ran out and cannot be renewed: {error.problem}\n"
+            f"  found: the Lease k8snet-change ran out and cannot be renewed: {error.problem}\n"
             f"  to do: {cause.remedy}"
         )
     assert _writes(api) == writes

@@ -17,7 +17,7 @@ NOTHING = ["Nothing to restore: no run has left anything that needs it."]
 MEASURE = ("k8snet-measure", "k8snet-namespaces", "k8snet-pods")
 UNKNOWN = (
     "Not looked at, whether a run has left Calico changed: user may not get "
-    'leases.coordination.k8s.io "k8snet-switcher" in namespace "kube-system". That takes the Role '
+    'leases.coordination.k8s.io "k8snet-change" in namespace "kube-system". That takes the Role '
     "k8snet-state (docs/rbac.yaml)."
 )
 DEAD = "/".join((*this_process().split("/")[:-1], "1"))

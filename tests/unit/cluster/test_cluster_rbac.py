@@ -74,7 +74,7 @@ def test_each_level_needs_the_first_and_none_of_the_others() -> None:
     assert of("service").isdisjoint(of("dedicated") | of("in-place"))
     pools = "ippools.crd.projectcalico.org"
     assert {f"create {pools}", f"delete {pools}"} <= of("dedicated") & of("in-place")
-    assert {f"patch {pools}", "get leases.coordination.k8s.io k8snet-switcher"} <= of("in-place")
+    assert {f"patch {pools}", "get leases.coordination.k8s.io k8snet-change"} <= of("in-place")
 
 
 def test_an_object_of_which_only_the_name_is_granted_is_asked_for_by_its_name(
@@ -89,7 +89,7 @@ def test_an_object_of_which_only_the_name_is_granted_is_asked_for_by_its_name(
         for asked in [json.loads(body)["spec"]["resourceAttributes"]]
     }
     assert named["get", "configmaps"] == "k8snet-journal"
-    assert named["update", "leases"] == "k8snet-switcher"
+    assert named["update", "leases"] == "k8snet-change"
     assert named["create", "leases"] is None
 
 
