@@ -110,7 +110,10 @@ class KernelState:
             return self._below(route)
         if tunnel.below:
             return self._below(Route(destination=peer, device=tunnel.below))
-        return Way(unknown=f"it is not known how {tunnel.name} reaches {peer}")
+        only = self.uplinks()
+        if len(only) == 1:
+            return Way(devices=only, wires=only)
+        return Way(unknown=f"it is not known by which device {tunnel.name} reaches {peer}")
 
     def _below(self, route: Route) -> Way:
         if route.encap:

@@ -562,14 +562,17 @@ def _counter_gaps(direction: Direction, before: PathSnapshot, after: PathSnapsho
         others = {
             name: _tunnel_growth(earlier, later, name, way)
             for name, link in later.links.items()
-            if link.tunnels and not link.master and name not in TUNNEL_DEVICES.values()
+            if link.tunnels
+            and name not in TUNNEL_DEVICES.values()
+            # A virtual machine on a bridge.
+            and not (link.kind == "tun" and link.master)
         }
         most = max(others, key=lambda name: others[name], default="")
         wanted = _SHARE * direction.payload_bytes
         if most and others[most] >= wanted > carried[1] - sum(others.values()):
             yield (
                 f"{most} of {node}, a tunnel that is not Calico's, {way} {others[most]} bytes "
-                f"meanwhile, and these may be among them"
+                f"meanwhile: they may be these"
             )
 
 

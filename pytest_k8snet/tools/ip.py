@@ -276,7 +276,8 @@ def underside(links: Mapping[str, Link], device: str) -> Underside:
     """Resolve a device down to the physical ones: through VLAN, bond, bridge, macvlan and the like.
 
     What a device is tells its kind, never its name. One whose lower end is in another network
-    namespace is an end of this one, as the NIC of a node that is a container itself.
+    namespace is an end of this one, as the NIC of a node that is a container itself; beside NICs,
+    it leads to a container, of which nobody knows what it does to packets.
 
     Args:
         links: all devices of the machine, by name.
@@ -304,6 +305,9 @@ def _underside(links: Mapping[str, Link], device: str, above: frozenset[str]) ->
         if not below:
             return Underside(unknown=f"nothing that leads out belongs to the {link.kind} {device}")
     elif link.kind == "veth" and not link.below:
+        if any(one.kind in _HARDWARE and one.link_type == "ether" for one in links.values()):
+            unknown = f"{device} is a cable (veth) out of a machine that has NICs of its own"
+            return Underside(unknown=unknown)
         below = []
     elif link.kind == "veth":
         return Underside(unknown=f"{device} is a cable (veth) to {link.below} on the same machine")

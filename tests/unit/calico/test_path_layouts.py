@@ -356,6 +356,23 @@ def test_a_next_hop_is_stale_if_it_is_another_node(gateway: str, usual: str, sta
     assert ("a stale route" in found.text) == (state == "contradicted")
 
 
+@pytest.mark.parametrize(("more", "state"), [((), "proven"), (("eth1",), "missing")])
+def test_a_tunnel_leaves_by_the_only_nic_where_nobody_asked(
+    more: tuple[str, ...], state: str
+) -> None:
+    plain = snapshot("vxlan")
+    one = plain.states["node1"]
+    routes = {to: route for to, route in one.routes.items() if to != NODE2.address}
+    nics = {name: link(name) for name in more}
+    links = {name: one for name, one in one.links.items() if name != "cali123"}
+    bare = replace(one, routes=routes, links={**links, **nics})
+    before = replace(plain, states={**plain.states, "node1": bare})
+    found = proof(VXLAN, before, counted(before, "vxlan.calico", there=SENT))
+    assert found.state == state, found.text
+    told = "it is not known by which device vxlan.calico reaches 192.168.0.12"
+    assert (told in found.text) == (state == "missing")
+
+
 def test_what_a_foreign_tunnel_may_have_carried_beside_the_routes_is_not_proven() -> None:
     plain = snapshot("direct")
     states = {
@@ -374,8 +391,8 @@ def test_what_a_foreign_tunnel_may_have_carried_beside_the_routes_is_not_proven(
     found = proof(NEVER, before, lying)
     assert (found.state, found.text) == (
         "missing",
-        f"wg0 of node1, a tunnel that is not Calico's, sent {SENT} bytes meanwhile, and these may "
-        "be among them",
+        f"wg0 of node1, a tunnel that is not Calico's, sent {SENT} bytes meanwhile: they may be "
+        "these",
     )
     # Others use the tunnel: then the NIC has counted theirs as well.
     busy = meanwhile(counted(before, "eth0", there=2 * SENT), SENT)

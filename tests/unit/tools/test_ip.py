@@ -178,6 +178,8 @@ def test_a_device_is_resolved_to_the_physical_ones_below(
         ([device("eth9", "dummy")], "eth9 is of kind dummy, which is not known", False),
         # As cilium_host and cilium_net are.
         ([device("eth9", "veth", below="net9")], "eth9 is a cable (veth) to net9 on", False),
+        # To a container that is a VPN's, say: a node that is one itself has no NICs beside it.
+        ([device("eth9", "veth"), NIC], "eth9 is a cable (veth) out of a machine that", False),
         ([device("eth9", "bond")], "nothing that leads out belongs to the bond eth9", False),
         ([device("eth9", "bridge"), *GUESTS], "nothing that leads out belongs to the b", False),
         (
