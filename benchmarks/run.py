@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.figure import Figure
 from pytest_k8snet import lab
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.cluster.http import HttpClient
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
 

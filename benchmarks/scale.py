@@ -29,7 +29,7 @@ PROMISED_SECONDS, PROMISED_MIB = 5.0, 300
 #: What a run does before it picks its nodes.
 CHOICE = """
 import sys, pathlib
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.cluster.nodes import usable_nodes
 usable_nodes(connect(kubeconfig=pathlib.Path(sys.argv[1]), context=None))
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.figure import Figure
 from pytest_k8snet import lab
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.cluster.nodes import usable_nodes
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
 

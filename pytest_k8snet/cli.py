@@ -249,7 +249,7 @@ def _init(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from pytest_k8snet.calico.doctor import examine
-    from pytest_k8snet.cluster.connect import connect
+    from pytest_k8snet.cluster.api import connect
 
     if options.resolution and options.output == "json":
         raise SettingsError(
@@ -305,7 +305,7 @@ def _images(options: argparse.Namespace) -> int:
 
 def _restore(options: argparse.Namespace) -> int:
     from pytest_k8snet.calico.restore import restore_cluster
-    from pytest_k8snet.cluster.connect import connect
+    from pytest_k8snet.cluster.api import connect
 
     api = connect(kubeconfig=options.kubeconfig, context=options.context)
     for line in restore_cluster(

@@ -20,9 +20,9 @@ from pytest_k8snet.calico.lease import STATE_NAMESPACE, current_holder
 from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode, families_of
 from pytest_k8snet.calico.pools import plan_pools
 from pytest_k8snet.calico.session import IN_PLACE_SECONDS, ChangeSettings
-from pytest_k8snet.cluster import rbac
+from pytest_k8snet.cluster import access
+from pytest_k8snet.cluster.access import LEVELS, Level
 from pytest_k8snet.cluster.nodes import Node, choose_nodes
-from pytest_k8snet.cluster.rbac import LEVELS, Level
 from pytest_k8snet.errors import ApiError, K8sNetError, ModeUnavailableError, NodesError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def examine(api: Api, *, namespace: str | None = None) -> Examination:
     """
     installation = inspect(api)
     group = installation.group or V1
-    report = rbac.check(
+    report = access.check(
         api,
         namespace=namespace,
         state_namespace=STATE_NAMESPACE,
@@ -259,7 +259,7 @@ def _mode_table(modes: Mapping[CalicoMode, Mapping[Strategy, Decision | str]]) -
 
 def _count(
     modes: Mapping[CalicoMode, Mapping[Strategy, Decision | str]],
-    report: rbac.Report,
+    report: access.Report,
     strategy: Strategy,
 ) -> int:
     """In how many modes a run with this ``--k8snet-change`` could measure."""
@@ -280,7 +280,7 @@ def _verdict(reasons: Sequence[str], counts: Mapping[Strategy, int]) -> str:
 
 
 def _fixtures(
-    report: rbac.Report, nodes: Sequence[Node], counts: Mapping[Strategy, int]
+    report: access.Report, nodes: Sequence[Node], counts: Mapping[Strategy, int]
 ) -> dict[str, str]:
     """Why each fixture would not work here; empty where it would."""
 
@@ -417,7 +417,7 @@ def _wrapped(texts: Iterable[str]) -> Iterator[str]:
         yield from textwrap.wrap(text, 92, subsequent_indent="    ", break_on_hyphens=False)
 
 
-def _permissions(report: rbac.Report) -> Iterator[str]:
+def _permissions(report: access.Report) -> Iterator[str]:
     for level in LEVELS:
         missing = report.missing(level)
         yield f"{level:<10} {'all granted' if not missing else 'missing: ' + ', '.join(missing)}"

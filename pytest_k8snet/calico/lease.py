@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.causes import Cause
-from pytest_k8snet.cluster import liveness
+from pytest_k8snet.cluster import pods
+from pytest_k8snet.cluster.api import pauses
 from pytest_k8snet.cluster.api_errors import ServerBusyError
-from pytest_k8snet.cluster.watch import pauses
 from pytest_k8snet.errors import (
     ApiError,
     ConflictError,
@@ -66,7 +66,7 @@ class Holder:
         user = os.environ.get("USER") or f"uid {os.getuid()}"
         return cls(
             identity=f"{run_id} ({user}@{socket.gethostname()}, process {os.getpid()})",
-            process=liveness.this_process(),
+            process=pods.this_process(),
         )
 
     @classmethod
@@ -75,13 +75,13 @@ class Holder:
         annotations = lease["metadata"].get("annotations") or {}
         return cls(
             identity=str((lease.get("spec") or {}).get("holderIdentity") or ""),
-            process=annotations.get(liveness.PROCESS_ANNOTATION, ""),
+            process=annotations.get(pods.PROCESS_ANNOTATION, ""),
         )
 
     @property
     def alive(self) -> bool | None:
         """Whether the process lives, if it ran on this very machine; None if that is unknown."""
-        return liveness.is_alive(self.process)
+        return pods.is_alive(self.process)
 
 
 def current_holder(api: Api) -> Holder | None:
@@ -320,7 +320,7 @@ def _new_lease(holder: Holder, *, transitions: int) -> dict[str, Any]:
         "kind": "Lease",
         "metadata": {
             "name": LEASE_NAME,
-            "annotations": {liveness.PROCESS_ANNOTATION: holder.process},
+            "annotations": {pods.PROCESS_ANNOTATION: holder.process},
         },
         "spec": {
             "holderIdentity": holder.identity,

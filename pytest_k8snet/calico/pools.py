@@ -47,6 +47,7 @@ from pytest_k8snet.calico.journal import Changes, OriginalPool, pool_name
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.routing import programmers
 from pytest_k8snet.causes import Cause, Evidence
+from pytest_k8snet.cluster.api import pauses
 from pytest_k8snet.cluster.pods import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -54,7 +55,6 @@ from pytest_k8snet.cluster.pods import (
     addresses_of,
     run_labels,
 )
-from pytest_k8snet.cluster.watch import pauses
 from pytest_k8snet.errors import (
     ApiError,
     CalicoError,

@@ -48,6 +48,7 @@ from pytest_k8snet.calico.pools import (
     write_mode_fields,
 )
 from pytest_k8snet.calico.readiness import NodeReadiness
+from pytest_k8snet.cluster.api import pauses
 from pytest_k8snet.cluster.api_errors import collection, object_path
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.cluster.pods import (
@@ -57,7 +58,6 @@ from pytest_k8snet.cluster.pods import (
     addresses_of,
     selector,
 )
-from pytest_k8snet.cluster.watch import pauses
 from pytest_k8snet.cluster.workspace import Leftover, delete_labelled, find_leftovers, sweep
 from pytest_k8snet.errors import (
     ApiError,

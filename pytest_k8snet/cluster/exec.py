@@ -24,7 +24,7 @@ from pytest_k8snet.errors import (
     ToolMissingError,
     quote,
 )
-from pytest_k8snet.tools.common import not_runnable
+from pytest_k8snet.tools.tool import not_runnable
 
 if TYPE_CHECKING:
     from websocket import WebSocket

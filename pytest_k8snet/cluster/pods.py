@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.causes import Cause
-from pytest_k8snet.cluster.admission import OPT_OUT_ANNOTATIONS, OPT_OUT_LABELS, Admitted, compare
+from pytest_k8snet.cluster.access import OPT_OUT_ANNOTATIONS, OPT_OUT_LABELS, Admitted, compare
+from pytest_k8snet.cluster.api import follow
 from pytest_k8snet.cluster.api_errors import collection
 from pytest_k8snet.cluster.exec import CONTAINER
-from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, this_process
 from pytest_k8snet.cluster.nodes import CONTROL_PLANE, Toleration, prefer_ipv4
-from pytest_k8snet.cluster.watch import follow
 from pytest_k8snet.errors import ClusterError, K8sNetError, PodError
 from pytest_k8snet.tools import capture
 
@@ -747,3 +748,66 @@ def _last_lines(api: Api, pod: Mapping[str, Any]) -> str:
         return api.logs(metadata["namespace"], metadata["name"], tail_lines=_LOG_LINES).strip()
     except K8sNetError:
         return ""
+
+
+# -- Whose process made an object ------------------------------------------------------------------
+#
+# A run that is killed leaves objects behind. Whoever finds them on the same machine can tell
+# that their maker is gone, and need not wait for it; from anywhere else that cannot be known.
+
+#: The annotation by which an object names the process that made it.
+PROCESS_ANNOTATION = "k8snet/process"
+_PROC = Path("/proc")
+
+
+def this_process() -> str:
+    """Name the running process: the machine's boot, the PID namespace, process id, start time."""
+    pid = os.getpid()
+    return f"{_machine()}/{pid}/{_start_time(pid)}"
+
+
+def is_alive(process: str) -> bool | None:
+    """Tell whether a process lives, if it ran on this very machine; None if that is unknown.
+
+    Args:
+        process: what :func:`this_process` said in it.
+    """
+    place, _, started = process.rpartition("/")
+    machine, _, pid = place.rpartition("/")
+    if not machine or machine != _machine() or not pid.isdigit():
+        return None
+    found = _start_time(int(pid))
+    return None if found is None else found == started
+
+
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str | None:
+    """Return the start time of a live process in clock ticks; empty for none, or a zombie.
+
+    None if there is such a process, but this user may not look at it.
+    """
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        # Others' processes can be hidden (hidepid=2); a signal tells them from none at all.
+        return None if _exists(pid) else ""
+    # The name in parentheses may hold spaces; what follows it is regular.
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in ("Z", "X") else fields[19]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pytest_k8snet.causes import Cause
 from pytest_k8snet.cluster import pods
-from pytest_k8snet.cluster.admission import compare
+from pytest_k8snet.cluster.access import compare
+from pytest_k8snet.cluster.api import pauses
 from pytest_k8snet.cluster.api_errors import admission_remedy, collection, object_path
 from pytest_k8snet.cluster.nodes import usable_nodes
 from pytest_k8snet.cluster.pods import (
@@ -23,7 +24,6 @@ from pytest_k8snet.cluster.pods import (
     events_of,
     wait_ready,
 )
-from pytest_k8snet.cluster.watch import pauses
 from pytest_k8snet.errors import ClusterError, NotFoundError
 
 if TYPE_CHECKING:

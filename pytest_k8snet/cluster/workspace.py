@@ -15,16 +15,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from pytest_k8snet.cluster.api import follow, pauses
 from pytest_k8snet.cluster.api_errors import collection, object_path
-from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, is_alive
 from pytest_k8snet.cluster.nodes import Node, list_nodes
 from pytest_k8snet.cluster.pods import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
+    PROCESS_ANNOTATION,
     RUN_LABEL,
     Pod,
     PodRequest,
     PodSettings,
+    is_alive,
     is_ready,
     namespace_manifest,
     pod_manifest,
@@ -33,7 +35,6 @@ from pytest_k8snet.cluster.pods import (
     selector,
     wait_ready,
 )
-from pytest_k8snet.cluster.watch import follow, pauses
 from pytest_k8snet.errors import (
     ClusterError,
     ConflictError,

@@ -15,7 +15,7 @@ from ipaddress import IPv4Address
 from typing import Literal
 
 from pytest_k8snet.errors import ToolError, quote
-from pytest_k8snet.tools.common import start_failure
+from pytest_k8snet.tools.tool import start_failure
 
 #
 # What Calico puts on the wire is told apart: an IPv4 packet by itself, in VXLAN (RFC 7348), or

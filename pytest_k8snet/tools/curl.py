@@ -15,11 +15,6 @@ from types import MappingProxyType
 from typing import Any, TypedDict, overload
 
 from pytest_k8snet.errors import SettingsError, ToolError
-from pytest_k8snet.tools.common import (
-    Section,
-    under_timeout,
-    words_of,
-)
 from pytest_k8snet.tools.curl_errors import (
     BAD_URL_EXITS,
     EXIT_MEANINGS,
@@ -29,8 +24,20 @@ from pytest_k8snet.tools.curl_errors import (
     Trouble,
     not_curl,
 )
-from pytest_k8snet.tools.distribution import Distribution, NoValue
-from pytest_k8snet.tools.tool import Column, Measured, Options, Output, Payload, Result, Tool
+from pytest_k8snet.tools.tool import (
+    Column,
+    Distribution,
+    Measured,
+    NoValue,
+    Options,
+    Output,
+    Payload,
+    Result,
+    Section,
+    Tool,
+    under_timeout,
+    words_of,
+)
 from pytest_k8snet.units import Ratio, Seconds
 
 #: Beyond this the output grows past what an exec stream should carry (1 to 4 KB a line).

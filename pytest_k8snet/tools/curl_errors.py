@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from pytest_k8snet.errors import CurlError, K8sNetError, quote
-from pytest_k8snet.tools.common import printable, start_failure, was_killed
+from pytest_k8snet.tools.tool import printable, start_failure, was_killed
 
 # ruff: noqa: N818 -- the base class carries the word Error, and the module name says whose they are
 

@@ -10,7 +10,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pytest_k8snet.errors import K8sNetError, ToolError, quote
-from pytest_k8snet.tools.common import Section, printable, start_failure
+from pytest_k8snet.tools.tool import Section, printable, start_failure
 
 #: Route types that drop a packet instead of sending it.
 _DEAD_TYPES = frozenset({"blackhole", "unreachable", "prohibit"})

@@ -13,12 +13,6 @@ from types import MappingProxyType
 from typing import TypedDict
 
 from pytest_k8snet.errors import Iperf3Error, SettingsError
-from pytest_k8snet.tools.common import (
-    Section,
-    start_failure,
-    under_timeout,
-    words_of,
-)
 from pytest_k8snet.tools.iperf3_errors import (
     BadOption,
     Garbage,
@@ -41,7 +35,17 @@ from pytest_k8snet.tools.iperf3_result import (
     read_intervals,
     read_streams,
 )
-from pytest_k8snet.tools.tool import Column, Measured, Output, Payload, ServedTool
+from pytest_k8snet.tools.tool import (
+    Column,
+    Measured,
+    Output,
+    Payload,
+    Section,
+    ServedTool,
+    start_failure,
+    under_timeout,
+    words_of,
+)
 from pytest_k8snet.units import BitRate
 
 #: Fits every encapsulation that Calico has on a 1280-byte path or more, so nothing fragments.

@@ -14,7 +14,6 @@ from statistics import fmean
 from typing import Any, Literal
 
 from pytest_k8snet.errors import Iperf3Error, K8sNetError, quote
-from pytest_k8snet.tools.common import Section, printable, start_failure, was_killed
 from pytest_k8snet.tools.iperf3_errors import (
     BadOption,
     CutOff,
@@ -25,6 +24,7 @@ from pytest_k8snet.tools.iperf3_errors import (
     error_of,
     messages_on_stderr,
 )
+from pytest_k8snet.tools.tool import Section, printable, start_failure, was_killed
 from pytest_k8snet.units import BitRate, Ratio, Seconds
 
 Direction = Literal["forward", "reverse", "bidirectional"]

@@ -15,9 +15,19 @@ from types import MappingProxyType
 from typing import TypedDict
 
 from pytest_k8snet.errors import SettingsError, ToolError, quote
-from pytest_k8snet.tools.common import printable, start_failure, under_timeout, was_killed, words_of
-from pytest_k8snet.tools.distribution import Distribution
-from pytest_k8snet.tools.tool import Column, Measured, Output, Payload, Tool
+from pytest_k8snet.tools.tool import (
+    Column,
+    Distribution,
+    Measured,
+    Output,
+    Payload,
+    Tool,
+    printable,
+    start_failure,
+    under_timeout,
+    was_killed,
+    words_of,
+)
 from pytest_k8snet.units import Ratio, Seconds
 
 #: The payload of an echo request where nobody says otherwise: what every ping takes by itself.

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pytest_k8snet.errors import CurlError, SettingsError
-from pytest_k8snet.tools.common import Section, start_failure, under_timeout
 from pytest_k8snet.tools.curl import (
     CurlOptions,
     CurlRequest,
@@ -29,7 +28,14 @@ from pytest_k8snet.tools.curl import (
     request_words,
 )
 from pytest_k8snet.tools.curl_errors import BAD_URL_EXITS, Trouble, not_curl
-from pytest_k8snet.tools.tool import Measured, Output, Payload
+from pytest_k8snet.tools.tool import (
+    Measured,
+    Output,
+    Payload,
+    Section,
+    start_failure,
+    under_timeout,
+)
 from pytest_k8snet.units import Seconds
 
 #: A slot that starts later than this was missed: the client had no CPU for it at its time.

@@ -6,13 +6,23 @@ draws the tables. iperf3, curl and ping are three of them.
 
 from __future__ import annotations
 
+import math
+import re
+import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from pytest_k8snet.errors import SettingsError, ToolError
+from pytest_k8snet.errors import (
+    K8sNetError,
+    SettingsError,
+    ToolError,
+    ToolMissingError,
+    ToolNotRunnableError,
+)
+from pytest_k8snet.units import Seconds
 
 Unit = Literal["count", "ratio", "seconds", "bit/s", "bytes"]
 #: How the samples of one cell are put together.
@@ -214,3 +224,367 @@ def refuse_unknown(what: str, known: Iterable[str], given: Iterable[str]) -> Non
                 found=f"near to it: {', '.join(near)}" if near else "",
                 remedy=f"take one of: {', '.join(names)}",
             )
+
+
+# -- How a program ended, as far as every tool shares it -------------------------------------------
+
+#: ``timeout`` itself (124), SIGKILL and SIGTERM as a shell (128 + n) and as Python (-n) count them.
+_KILLED = frozenset({124, 128 + 9, 128 + 15, -9, -15})
+
+#: What shells, env, timeout (coreutils and busybox) and OCI runtimes say of a program that they did
+#: not start: pattern, problem, remedy.
+_START_FAILURES = (
+    (
+        r"exec format error|(?:line )?1: \S*ELF",
+        "it is made for another architecture",
+        "use an image for the node's architecture (uname -m), or a multi-platform one",
+    ),
+    (
+        r"operation not permitted",
+        "it may not be run there",
+        "its file most likely has capabilities that the pod may not have (getcap shows them): use "
+        "an image whose file has none (setcap -r), or add them to the pod's securityContext",
+    ),
+    (
+        r"permission denied",
+        "it may not be run there",
+        "check the file's execute permission (chmod +x), the noexec option of the file system "
+        "that it is on, and AppArmor or SELinux",
+    ),
+)
+_NOT_FOUND = r"not found|no such file or directory"
+
+
+def was_killed(exit_code: int | None) -> bool:
+    """Whether a program was stopped from outside, most often by its time limit."""
+    return exit_code in _KILLED
+
+
+def under_timeout(seconds: float, *argv: str) -> tuple[str, ...]:
+    """Let ``timeout`` end a command: closing an exec's stream does not end what it started.
+
+    Two seconds after SIGTERM comes SIGKILL. Coreutils and busybox both have it.
+    """
+    return ("timeout", "-k", "2", f"{seconds:g}", *argv)
+
+
+def start_failure(program: str, said: str, exit_code: int | None) -> ToolError | None:
+    """Return the error of a command whose program was not started, or None if it was.
+
+    Args:
+        program: its name.
+        said: stderr.
+        exit_code: shells, env and timeout end with 126 where they may not start a program, and
+            with 127 where there is none.
+
+    Returns:
+        ToolMissingError: it is not installed there; ToolNotRunnableError: it is, and cannot or may
+        not be run.
+    """
+    if exit_code not in (126, 127):
+        return None
+    found = said or f"exit status {exit_code}"
+    refusal = not_runnable(f"there is a {program} where the command ran", said, found=found)
+    if refusal is not None:
+        return refusal
+    if exit_code == 127 or re.search(_NOT_FOUND, said, re.IGNORECASE):
+        return ToolMissingError(
+            f"there is no {program} where the command ran",
+            found=found,
+            remedy=f"use an image that has {program} (and timeout): -o k8snet_image=...; outside "
+            "the cluster, install it",
+        )
+    return ToolNotRunnableError(
+        f"{program} could not be run where the command ran",
+        found=found,
+        remedy=f"run it by hand there to see why, e.g. `kubectl exec -it POD -- {program}`",
+    )
+
+
+def not_runnable(there: str, said: str, *, found: str) -> ToolNotRunnableError | None:
+    """Return the error of a program that is there and was not started, or None.
+
+    Args:
+        there: that there is one, in words.
+        said: what whoever should have started it says: a shell, ``timeout``, an OCI runtime.
+        found: what the error quotes of it.
+    """
+    for pattern, problem, remedy in _START_FAILURES:
+        if re.search(pattern, said, re.IGNORECASE):
+            return ToolNotRunnableError(f"{there}, but {problem}", found=found, remedy=remedy)
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandWords:
+    """A program's part of a command line, taken apart.
+
+    Attributes:
+        options: each option with its values, in the order of the command line; without a value,
+            an empty text.
+        rest: what belongs to no option, such as an address or a URL.
+    """
+
+    options: Mapping[str, Sequence[str]]
+    rest: tuple[str, ...]
+
+    def value(self, option: str) -> str | None:
+        """Return an option's last value, which is the one that counts; None where it is absent."""
+        return self.options[option][-1] if option in self.options else None
+
+
+def words_of(command: Sequence[str], program: str, valued: Collection[str]) -> CommandWords:
+    """Take a command line apart.
+
+    Args:
+        command: the program's name and its words, perhaps behind a prefix such as ``timeout 20``.
+        program: its name.
+        valued: options that a value follows.
+    """
+    begin = command.index(program) + 1 if program in command else len(command)
+    words = iter(command[begin:])
+    options: dict[str, list[str]] = {}
+    rest = []
+    for word in words:
+        if word in valued:
+            options.setdefault(word, []).append(next(words, ""))
+        elif word.startswith("-"):
+            options.setdefault(word, []).append("")
+        else:
+            rest.append(word)
+    return CommandWords(options=options, rest=tuple(rest))
+
+
+# -- Fields of a tool's JSON, with their types checked ---------------------------------------------
+
+#: Makes the tool's own error from one sentence about what is wrong with the JSON.
+Complaint = Callable[[str], K8sNetError]
+
+#: An exabyte, an exabit a second: sums and quotients of what is below stay finite.
+_LARGEST = 10**18
+
+
+class Section:
+    """One object within a tool's JSON.
+
+    An absent field and ``null`` (how C writers print NaN) both read as None: unknown, never 0.
+
+    Args:
+        value: what the JSON has at ``path``; absent reads as an empty section.
+        path: where it lies, for messages, e.g. ``end.sum_received``.
+        complain: makes the error for a field of the wrong type.
+    """
+
+    __slots__ = ("_complain", "_fields", "path")
+
+    def __init__(self, value: object, path: str, complain: Complaint) -> None:
+        if value is not None and not isinstance(value, Mapping):
+            raise complain(f"{path or 'the document'} is no JSON object")
+        self._fields: Mapping[str, Any] = value or {}
+        self._complain = complain
+        self.path = path
+
+    def __bool__(self) -> bool:
+        return bool(self._fields)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._fields
+
+    def number(self, key: str) -> float | None:
+        """A finite number that is not negative, or None where there is none."""
+        value = self._fields.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self._complain(f"{self._name(key)} is no number: {value!r:.80}")
+        if value > _LARGEST:
+            raise self._complain(f"{self._name(key)} is too large to be true")
+        if math.isnan(value) or value < 0:
+            raise self._complain(f"{self._name(key)} cannot be {value!r:.80}")
+        return float(value)
+
+    def required_number(self, key: str) -> float:
+        """Like :meth:`number`, but absence is an error as well."""
+        value = self.number(key)
+        if value is None:
+            raise self._complain(f"{self._name(key)} is missing")
+        return value
+
+    def integer(self, key: str) -> int | None:
+        """A whole number of any sign, or None where there is none."""
+        value = self._fields.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self._complain(f"{self._name(key)} is no whole number: {value!r:.80}")
+        if value > _LARGEST:
+            raise self._complain(f"{self._name(key)} is too large to be true")
+        return value
+
+    def count(self, key: str) -> int | None:
+        """A count, or None where it is absent or negative: tools write -1 for "cannot tell"."""
+        value = self.integer(key)
+        return None if value is None or value < 0 else value
+
+    def text(self, key: str) -> str | None:
+        """A string, or None where there is none."""
+        value = self._fields.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise self._complain(f"{self._name(key)} is no text: {value!r:.80}")
+        return printable(value)
+
+    def flag(self, key: str) -> bool:
+        """A boolean, also one written as 0 or 1; absent means False."""
+        value = self._fields.get(key)
+        if value is None:
+            return False
+        if not isinstance(value, (bool, int)):
+            raise self._complain(f"{self._name(key)} is neither true nor false: {value!r:.80}")
+        return bool(value)
+
+    def section(self, key: str) -> Section:
+        """The object below ``key``; an empty section where there is none."""
+        return Section(self._fields.get(key), self._name(key), self._complain)
+
+    def sections(self, key: str) -> Iterator[Section]:
+        """The objects of the list below ``key``; none where there is no list."""
+        value = self._fields.get(key)
+        if value is None:
+            return
+        if not isinstance(value, list):
+            raise self._complain(f"{self._name(key)} is no list")
+        for index, item in enumerate(value):
+            yield Section(item, f"{self._name(key)}[{index}]", self._complain)
+
+    def _name(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+
+def printable(text: str) -> str:
+    """Replace lone surrogates, which JSON can escape and no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+# -- Distributions of durations --------------------------------------------------------------------
+
+#: What a record gets of each distribution.
+_RECORDED = ("mean", "median", "p90", "p95", "p99", "minimum", "maximum")
+
+
+class NoValue(ToolError):  # noqa: N818 -- named as the errors of the tools are
+    """A statistic was asked for that these requests cannot give."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Distribution:
+    """The durations of one kind over all requests that count, in the order they were made.
+
+    A statistic of an empty distribution raises instead of giving 0 or NaN, because either would
+    pass for a figure.
+
+    Attributes:
+        name: what took so long, e.g. ``connect`` or ``rtt``.
+        values: one per request that counts.
+        why_empty: makes the error for a statistic of no values, from the name.
+    """
+
+    name: str
+    values: tuple[Seconds, ...]
+    why_empty: Callable[[str], ToolError] = field(compare=False)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[Seconds]:
+        return iter(self.values)
+
+    @property
+    def mean(self) -> Seconds:
+        """The arithmetic mean; one retransmitted SYN (1 s) in 100 requests moves it by 10 ms."""
+        return Seconds(statistics.fmean(self._known()))
+
+    @property
+    def median(self) -> Seconds:
+        """The middle value, or the mean of the two middle ones."""
+        return Seconds(statistics.median(map(float, self._known())))
+
+    @property
+    def minimum(self) -> Seconds:
+        """The shortest."""
+        return min(self._known())
+
+    @property
+    def maximum(self) -> Seconds:
+        """The longest."""
+        return max(self._known())
+
+    @property
+    def stdev(self) -> Seconds:
+        """The sample standard deviation (n - 1); needs two values."""
+        values = self._known()
+        if len(values) < 2:
+            raise NoValue(
+                f"the standard deviation of {self.name} needs at least two values",
+                found="one successful request",
+                remedy="make more requests",
+            )
+        return Seconds(statistics.stdev(map(float, values)))
+
+    @property
+    def p90(self) -> Seconds:
+        """The 90th percentile by nearest rank."""
+        return self.percentile(90)
+
+    @property
+    def p95(self) -> Seconds:
+        """The 95th percentile by nearest rank."""
+        return self.percentile(95)
+
+    @property
+    def p99(self) -> Seconds:
+        """The 99th percentile by nearest rank; under 100 values it is their maximum."""
+        return self.percentile(99)
+
+    def percentile(self, q: float) -> Seconds:
+        """The q-th percentile by nearest rank: of n sorted values, number ``ceil(q / 100 * n)``.
+
+        It is always one of the measured values, never an interpolation between two.
+
+        Raises:
+            SettingsError: q is not above 0 and at most 100.
+            ToolError: there is no value.
+        """
+        if not 0 < q <= 100:
+            raise SettingsError(
+                f"there is no {q!r}th percentile",
+                remedy="ask for more than 0 and at most 100, e.g. percentile(99.9)",
+            )
+        values = sorted(self._known())
+        # q * n first: 0.95 * 20 is a little more than 19 in binary, and would give rank 20.
+        return values[max(1, math.ceil(q * len(values) / 100)) - 1]
+
+    def figures(self) -> dict[str, float]:
+        """Return its statistics in seconds under names for a record, as plain numbers."""
+        return {
+            f"{self.name}_{statistic}_seconds": float(getattr(self, statistic))
+            for statistic in _RECORDED
+        }
+
+    def distribution(self) -> dict[str, list[float]]:
+        """Return its values in seconds under its name for a record, as plain numbers."""
+        return {f"{self.name}_seconds": [float(one) for one in self.values]}
+
+    def _known(self) -> tuple[Seconds, ...]:
+        if not self.values:
+            raise self.why_empty(self.name)
+        return self.values
+
+    def __repr__(self) -> str:
+        if not self.values:
+            return f"Distribution({self.name}: no values)"
+        return (
+            f"Distribution({self.name}: n={len(self)}, median {self.median}, p95 {self.p95}, "
+            f"max {self.maximum})"
+        )

@@ -17,8 +17,7 @@ from pytest_k8snet.calico.kernel import Shell
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import PathEnd, PathProof
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node, list_nodes
 from pytest_k8snet.cluster.pods import Pod, PodRequest, PodSettings

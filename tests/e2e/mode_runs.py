@@ -19,8 +19,7 @@ import user_runs
 from calico_run import POOL
 
 from pytest_k8snet.calico.lease import current_holder
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.lab import LabProcess
 
 #: How many points the series of kills has; the default keeps the suite short.

@@ -33,7 +33,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from calico_run import opened
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import connect
 with opened(connect(kubeconfig=Path(sys.argv[1]), context=None), sys.argv[2]) as run:
     run.session.enter(CalicoMode.VXLAN_ALWAYS)
     print("entered", flush=True)

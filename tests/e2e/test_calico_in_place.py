@@ -7,8 +7,7 @@ from calico_run import POOL, objects, opened
 from user_runs import fault
 
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.errors import ModeUnavailableError
 from pytest_k8snet.lab import LabProcess
 

@@ -9,8 +9,7 @@ from calico_run import objects, opened
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.restore import restore_cluster
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.cluster.pods import Pod
 from pytest_k8snet.errors import RestoreError
 from pytest_k8snet.lab import LabProcess

@@ -8,7 +8,7 @@ import pytest
 from calico_run import CalicoRun, objects, opened
 
 from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.errors import PathError
 from pytest_k8snet.lab import LabProcess
 

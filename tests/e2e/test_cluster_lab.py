@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.cluster import workspace as workspace_module
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.cluster.pods import PodRequest, PodSettings, selector, wait_ready
 from pytest_k8snet.cluster.services import existing_web_service, make_web_service, serve_from
 from pytest_k8snet.cluster.workspace import Workspace

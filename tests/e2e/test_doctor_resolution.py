@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.lab import LabProcess
 from pytest_k8snet.measure.resolution import PAIRS
 

@@ -25,8 +25,7 @@ from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.session import ChangeSettings
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.cluster.pods import PodSettings
 from pytest_k8snet.errors import LabError, ModeUnavailableError, NotConvergedError, PathError
 from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes

@@ -11,9 +11,8 @@ import pytest
 import yaml
 from user_runs import nothing_left
 
-from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.cluster.api_errors import parse
-from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.cluster.http import HttpClient
 from pytest_k8snet.lab import LabProcess
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from user_runs import fault, nothing_left
 
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.cluster.http import HttpClient
 from pytest_k8snet.lab import LabProcess
 

@@ -13,8 +13,7 @@ import pytest
 from calico_run import POOL
 from user_runs import fault, finished, message, nothing_left, start
 
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.lab import CalicoSpec, LabProcess, LabSpec, study_nodes
 from pytest_k8snet.lab import start as start_lab
 

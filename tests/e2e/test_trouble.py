@@ -14,8 +14,7 @@ import yaml
 from user_runs import fault, message, nothing_left, patched
 
 from pytest_k8snet.calico import convergence
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.lab import LabProcess
 
 PAIR = """
@@ -273,7 +272,7 @@ def test_an_api_server_that_stays_busy_is_an_error_of_its_own(
     lab: LabProcess, api: Api, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Its thirty seconds of patience would all be spent here.
-    monkeypatch.setattr("pytest_k8snet.cluster.connect.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("pytest_k8snet.cluster.api.PATIENCE_SECONDS", 0.5)
     with fault(api, api_error="503:1000:list:nodes"):
         found = told_once(run(pytester, lab.kubeconfig))
     assert found.startswith(

@@ -18,8 +18,7 @@ from api_tunnel import Tunnel
 from calico_run import objects
 from user_runs import message, nothing_left, start
 
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.errors import ClusterError, ToolError
 from pytest_k8snet.lab import LabProcess
 
@@ -146,7 +145,7 @@ def test_a_killed_run_that_changed_nothing_is_cleared_away_by_the_next(
 
 
 #: Thirty seconds of patience would all be spent here.
-HASTY = "import pytest_k8snet.cluster.connect as one\none.PATIENCE_SECONDS = 0.5\n"
+HASTY = "import pytest_k8snet.cluster.api as one\none.PATIENCE_SECONDS = 0.5\n"
 LOST = """
 import pytest
 

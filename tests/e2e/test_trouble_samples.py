@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from user_runs import finished, message, nothing_left
 
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.lab import LabProcess
 
 #: What makes the trouble: policies, packet filters in the lab's nodes, hands that kill and cut.

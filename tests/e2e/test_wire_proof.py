@@ -16,8 +16,7 @@ from user_runs import fault, finished, message, patched
 from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.session import ChangeSettings
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.cluster.pods import PodSettings
 from pytest_k8snet.errors import NotConvergedError, PathError
 from pytest_k8snet.lab import LabProcess

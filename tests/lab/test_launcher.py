@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
 

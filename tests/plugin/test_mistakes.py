@@ -7,7 +7,7 @@ import pytest
 TESTS = """
     from pytest_k8snet import Gbit, Mbit, ms
     from pytest_k8snet.errors import Inconclusive, PathError
-    from pytest_k8snet.tools.distribution import Distribution
+    from pytest_k8snet.tools.tool import Distribution
     from pytest_k8snet.units import BitRate
 
     RATE = 5 * Gbit

@@ -23,7 +23,7 @@ from pytest_k8snet import Gbit, Mbit, cli, errors, fixtures, ms, second
 from pytest_k8snet.calico.journal import JOURNAL_NAME
 from pytest_k8snet.calico.lease import LEASE_NAME
 from pytest_k8snet.causes import Cause
-from pytest_k8snet.cluster.rbac import CRD_GROUP, LEVELS, Permission, permissions
+from pytest_k8snet.cluster.access import CRD_GROUP, LEVELS, Permission, permissions
 from pytest_k8snet.lab import cli as lab_cli
 from pytest_k8snet.lab.api.faults import NAMES as FAULTS
 from pytest_k8snet.lab.launcher import PROGRAMS

@@ -24,7 +24,7 @@ from pytest_k8snet.calico.kernel import Shell
 from pytest_k8snet.calico.lease import LEASE_NAME
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, ProveHops
-from pytest_k8snet.cluster import liveness
+from pytest_k8snet.cluster import pods
 from pytest_k8snet.cluster.nodes import Node
 
 NEVER = CalicoMode.NEVER
@@ -176,11 +176,11 @@ def run_through_three_modes(calico: CalicoSession) -> None:
 def bury(api: StoreApi) -> None:
     """Make the Lease's holder a process that has ended."""
     child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
-    start = liveness._start_time(child.pid)
+    start = pods._start_time(child.pid)
     child.communicate()
     for lease in api.store.list("leases.coordination.k8s.io"):
         lease["metadata"]["annotations"]["k8snet/process"] = (
-            f"{liveness._machine()}/{child.pid}/{start}"
+            f"{pods._machine()}/{child.pid}/{start}"
         )
         lease["spec"]["holderIdentity"] = "k8snet-abc123 (dead)"
         api.store.update("leases.coordination.k8s.io", lease)

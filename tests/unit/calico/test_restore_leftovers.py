@@ -10,7 +10,7 @@ from store_sessions import a_cluster, leave_changed, objects
 from pytest_k8snet.calico.journal import JournalStore
 from pytest_k8snet.calico.restore import restore_cluster
 from pytest_k8snet.cluster import pods
-from pytest_k8snet.cluster.liveness import PROCESS_ANNOTATION, this_process
+from pytest_k8snet.cluster.pods import PROCESS_ANNOTATION, this_process
 from pytest_k8snet.errors import ForbiddenError, RestoreError
 
 NOTHING = ["Nothing to restore: no run has left anything that needs it."]

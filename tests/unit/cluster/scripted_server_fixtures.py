@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from scripted_server import ScriptedServer, running
 
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import Api, connect
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from scripted_server import (
     success,
 )
 
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.cluster.credentials import REREAD_SECONDS, Credentials, Login
 from pytest_k8snet.errors import ConnectError, KubeconfigError, UnauthorizedError
 

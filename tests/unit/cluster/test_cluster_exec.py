@@ -16,9 +16,8 @@ import pytest
 from aiohttp import WSMsgType, web
 from scripted_server import Script, ScriptedServer, failure, status, success
 
-from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.cluster.api_errors import ServerBusyError
-from pytest_k8snet.cluster.connect import connect
 from pytest_k8snet.cluster.exec import in_short
 from pytest_k8snet.errors import (
     ConnectError,

@@ -13,7 +13,7 @@ import yaml
 from aiohttp import web
 from scripted_server import TOKEN, ScriptedServer, default_authority, success
 
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.cluster.kubeconfig import FIELDS
 from pytest_k8snet.errors import KubeconfigError
 

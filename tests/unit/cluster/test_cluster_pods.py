@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.cluster import pods
-from pytest_k8snet.cluster.admission import OPT_OUT_LABELS
-from pytest_k8snet.cluster.liveness import this_process
-from pytest_k8snet.cluster.pods import PodRequest, PodSettings, is_ready, read_pod, start_failure
+from pytest_k8snet.cluster.access import OPT_OUT_LABELS
+from pytest_k8snet.cluster.pods import (
+    PodRequest,
+    PodSettings,
+    is_ready,
+    read_pod,
+    start_failure,
+    this_process,
+)
 
 SETTINGS = PodSettings(image="i", web_image="w")
 REQUEST = PodRequest(role="client", node="Node1.example.com")

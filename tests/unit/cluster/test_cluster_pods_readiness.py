@@ -15,7 +15,7 @@ from scripted_server import ScriptedServer, status
 
 from pytest_k8snet.cluster import pods as pods_module
 from pytest_k8snet.cluster import workspace as workspace_module
-from pytest_k8snet.cluster.admission import Admitted
+from pytest_k8snet.cluster.access import Admitted
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.pods import (
     PodRequest,

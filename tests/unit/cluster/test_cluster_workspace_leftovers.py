@@ -7,7 +7,7 @@ from typing import Any
 from scripted_server import ScriptedServer
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.liveness import this_process
+from pytest_k8snet.cluster.pods import this_process
 from pytest_k8snet.cluster.workspace import Leftover, find_leftovers
 
 pytest_plugins = ["scripted_server_fixtures"]

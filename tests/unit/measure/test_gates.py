@@ -12,7 +12,7 @@ from recorded_tools import RecordedTools
 
 from pytest_k8snet import Mbit, ms, second
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.cluster.admission import Admitted
+from pytest_k8snet.cluster.access import Admitted
 from pytest_k8snet.cluster.pods import Pod
 from pytest_k8snet.errors import PodError, SettingsError
 from pytest_k8snet.measure.endpoints import Endpoint, Pair, PodShell, UrlPair

@@ -10,7 +10,7 @@ from recorded import recording
 
 from pytest_k8snet import ms
 from pytest_k8snet.errors import SettingsError, ToolMissingError
-from pytest_k8snet.tools import curl, curl_errors, distribution
+from pytest_k8snet.tools import curl, curl_errors, tool
 
 #: What 7.75 and later have, and 7.74 has not.
 SINCE_775 = {"certs", "num_certs", "errormsg", "exitcode", "url", "urlnum", "num_headers", "method"}
@@ -109,13 +109,13 @@ def test_failed_requests_spoil_no_statistic() -> None:
 
 
 def test_a_reused_connection_gives_no_figure_and_says_why() -> None:
-    with pytest.raises(distribution.NoValue) as caught:
+    with pytest.raises(tool.NoValue) as caught:
         _ = curl.parse(line(num_connects=0)).total.mean
     assert caught.value.found == "1 successful requests with num_connects 0"
 
 
 def test_plain_http_has_no_tls_time_and_says_why() -> None:
-    with pytest.raises(distribution.NoValue, match="there is no tls time: the URL is not https"):
+    with pytest.raises(tool.NoValue, match="there is no tls time: the URL is not https"):
         _ = curl.parse(line()).tls.mean
 
 
@@ -165,7 +165,7 @@ def test_a_percentile_that_there_is_not_is_refused(q: float) -> None:
 
 
 def test_one_value_has_no_deviation() -> None:
-    with pytest.raises(distribution.NoValue, match="needs at least two values"):
+    with pytest.raises(tool.NoValue, match="needs at least two values"):
         _ = curl.parse(line()).total.stdev
 
 

@@ -13,8 +13,7 @@ from aiohttp import web
 from loopback_proxy import running_proxy
 from scripted_server import ScriptedServer, default_authority, running, success
 
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.connect import connect, proxy_for
+from pytest_k8snet.cluster.api import Api, connect, proxy_for
 from pytest_k8snet.errors import ConnectError, KubeconfigError
 
 pytest_plugins = ["scripted_server_fixtures"]

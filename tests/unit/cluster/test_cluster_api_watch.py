@@ -10,8 +10,7 @@ import pytest
 from aiohttp import web
 from scripted_server import ScriptedServer, status
 
-from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.watch import follow
+from pytest_k8snet.cluster.api import Api, follow
 from pytest_k8snet.errors import ForbiddenError
 
 pytest_plugins = ["scripted_server_fixtures"]

@@ -11,8 +11,8 @@ import yaml
 from aiohttp import web
 from scripted_server import ScriptedServer
 
+from pytest_k8snet.cluster.access import CRD_GROUP, LEVELS, Level, check, permissions
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.rbac import CRD_GROUP, LEVELS, Level, check, permissions
 
 pytest_plugins = ["scripted_server_fixtures"]
 

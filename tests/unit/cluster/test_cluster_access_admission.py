@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.cluster.admission import Admitted, compare
+from pytest_k8snet.cluster.access import Admitted, compare
 from pytest_k8snet.cluster.api_errors import admission_remedy
 from pytest_k8snet.cluster.nodes import Toleration
 from pytest_k8snet.cluster.pods import PodRequest, PodSettings, pod_manifest, web_deployment

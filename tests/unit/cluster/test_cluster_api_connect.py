@@ -23,7 +23,7 @@ from scripted_server import (
 )
 
 from pytest_k8snet.cluster import credentials
-from pytest_k8snet.cluster.connect import connect
+from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.cluster.http import Server, tls_context
 from pytest_k8snet.errors import ConnectError, KubeconfigError, UnauthorizedError
 

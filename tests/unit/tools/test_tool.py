@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_k8snet.errors import ToolMissingError, ToolNotRunnableError
-from pytest_k8snet.tools.common import not_runnable, start_failure
+from pytest_k8snet.tools.tool import not_runnable, start_failure
 
 # What timeout and env (coreutils 9.1), timeout (busybox 1.35), dash, bash and busybox's sh say.
 MISSING = (
