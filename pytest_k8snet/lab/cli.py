@@ -163,6 +163,14 @@ def parser() -> argparse.ArgumentParser:
         help="the program of an image, which pods run that name no command: a path, or a name of "
         "this machine's (may be given several times)",
     )
+    add(
+        "--programs",
+        type=_reader(_folder),
+        default="",
+        metavar="DIR",
+        help="a folder of programs that every pod finds in its PATH; an image of a program's name "
+        "runs it",
+    )
     add("--port", type=_reader(int), default=0, help="port of the API (default: any free one)")
     add("--kubeconfig", type=Path, metavar="FILE", help="write the kubeconfig here, too")
     return made  # fmt: skip
@@ -206,6 +214,12 @@ def _image(text: str) -> tuple[str, tuple[str, ...]]:
     return name, words
 
 
+def _folder(text: str) -> str:
+    if not Path(text).is_dir():
+        raise ValueError(f"{text!r} is no folder")
+    return str(Path(text).resolve())
+
+
 def _faults_told() -> str:
     lines = ["faults:"]
     for name, form, what in (*API_FAULTS, *CALICO_FAULTS):
@@ -244,6 +258,7 @@ def _spec(options: argparse.Namespace) -> LabSpec:
         timing=options.timing,
         faults=tuple(options.faults),
         images=tuple(options.images),
+        programs=options.programs,
     )
 
 

@@ -35,7 +35,14 @@ from pytest_k8snet.lab.kube.controllers import (
     ReplicationControllers,
 )
 from pytest_k8snet.lab.kube.kubelet import Heartbeat, Kit, Kubelet
-from pytest_k8snet.lab.kube.podspec import DEFAULT_PATH, PING, PROGRAMS, SMALL_BIN, SMALL_PROGRAMS
+from pytest_k8snet.lab.kube.podspec import (
+    DEFAULT_PATH,
+    EXTRA_BIN,
+    PING,
+    PROGRAMS,
+    SMALL_BIN,
+    SMALL_PROGRAMS,
+)
 from pytest_k8snet.lab.kube.scheduler import Scheduler
 from pytest_k8snet.lab.kube.services import (
     DnsRecords,
@@ -83,7 +90,7 @@ class _Lab:
 
     async def run(self, listener: socket.socket, report: Report) -> None:
         """Start everything, report, and go on for ever; any component's failure ends it."""
-        _install_programs()
+        _install_programs(self._spec.programs)
         self._populate()
         building = asyncio.create_task(underlay.build(self._spec))
         secrets = credentials.make()
@@ -189,9 +196,16 @@ class _Lab:
                 log(f"  {event['reason']}: {event['message']}")
 
 
-def _install_programs() -> None:
-    """Put the lab's own servers where every container finds them, and small images' programs."""
+def _install_programs(extra: str) -> None:
+    """Put the lab's own servers where every container finds them, and small images' programs.
+
+    Args:
+        extra: a folder of further programs; empty for none.
+    """
     PROGRAMS.mkdir(parents=True)
+    if extra:
+        EXTRA_BIN.mkdir()
+        namespaces.bind_mount(extra, EXTRA_BIN)
     source = Path(__file__).parent / "kube"
     for name in ("webserver.py", "dnsserver.py"):
         shutil.copy(source / name, PROGRAMS / name)

@@ -139,6 +139,8 @@ class LabSpec:
     faults: tuple[tuple[str, str], ...] = field(default=())
     #: The programs of images: a name, and the words of its entrypoint.
     images: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
+    #: A folder of programs that containers find beside the machine's own; empty for none.
+    programs: str = ""
 
     def subnets(self) -> list[IPv4Network]:
         """The distinct node subnets, in order of appearance."""
@@ -220,4 +222,5 @@ def from_json(text: str) -> LabSpec:
         timing=fields["timing"],
         faults=tuple((name, value) for name, value in fields["faults"]),
         images=tuple((name, tuple(words)) for name, words in fields["images"]),
+        programs=fields["programs"],
     )

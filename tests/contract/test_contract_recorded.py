@@ -37,7 +37,6 @@ def _play(played: Callable[[str], Play], stem: str, exchange: Exchange) -> Play:
 LAB_DIFFERS = {
     "apply, conflict with another manager": "the lab does not keep who manages which field",
     "definition: no storage version": "the message quotes a structure of Go",
-    "merge patch: another kind": "the lab decodes by the path, not by the kind in the body",
 }
 
 

@@ -279,6 +279,11 @@ def check_identity(obj: Object, target: Target, *, patched: bool = False) -> Non
         name = str(dig(obj, "metadata.name", ""))
         raise status.invalid(resource, name, [cause], kind=str(kind))
     if (kind and kind != resource.kind) or given != resource.api_version:
+        for problem in conform(str(kind), clone(obj)):
+            # It is decoded as what it says that it is.
+            if problem.kind == "type":
+                why = _wrong_type(problem)
+                raise status.unfit_patch(obj, why) if patched else _undecodable(resource, why)
         version = str(given).rpartition("/")[2]
         why = f'no kind "{kind}" is registered for version "{given}" in scheme "{SCHEME}"'
         if kind in schema.types() and given == resource.api_version:

@@ -492,7 +492,7 @@ def _conform_value(of: str, value: Any, path: str, owner: str) -> Iterator[Probl
     elif of in types() or not _is_a(of, value):
         why = ""
         if isinstance(value, str):
-            why = _time_error(value, of) if of in "tu" else _NO_QUANTITY if of == "q" else ""
+            why = _error_of(of, value)
         yield Problem("type", path, owner, _go_type(of), json_type(value), why)
 
 
@@ -509,9 +509,28 @@ def _is_a(letter: str, value: Any) -> bool:
             return True
     if not isinstance(value, str):
         return False
-    if letter in "tu":
-        return not _time_error(value, letter)
-    return letter != "q" or bool(_QUANTITY.match(value))
+    return not _error_of(letter, value)
+
+
+def _error_of(letter: str, text: str) -> str:
+    """What Go's decoder says of a text that is none of its type, if it says more than that."""
+    if letter in ("t", "u"):
+        return _time_error(text, letter)
+    if letter == "x":
+        return _base64_error(text)
+    return _NO_QUANTITY if letter == "q" and not _QUANTITY.match(text) else ""
+
+
+def _base64_error(text: str) -> str:
+    plain = text.replace("\r", "").replace("\n", "")
+    try:
+        base64.b64decode(plain, validate=True)
+    except ValueError:
+        strange = re.search(r"[^A-Za-z0-9+/]", plain)
+        # Of one that ends too early, where its last group of four began.
+        at = strange.start() if strange else len(plain) // 4 * 4
+        return f"illegal base64 data at input byte {at}"
+    return ""
 
 
 _POWERS = {

@@ -282,6 +282,9 @@ PROGRAMS = Path("/run/k8snet/programs")
 PING = PROGRAMS / "ping"
 #: Where pods of an image without measuring tools find the programs that it does have.
 SMALL_BIN = Path("/run/k8snet/busybox")
+#: A folder of the user's own programs, if there is one: every container finds them, and an image of
+#: a program's name runs it.
+EXTRA_BIN = Path("/run/k8snet/extra")
 _SMALL = (
     "basename cat chmod cp cut date dd df dirname du echo env expr false find free grep gzip head "
     "hostname id ip kill ln ls mkdir mktemp mount mv nc netstat nslookup ping printf ps pwd "
@@ -354,7 +357,8 @@ def pull(image: str) -> None:
 def search_path(image: str) -> str:
     """The PATH that an image sets."""
     small = reference(image).rpartition(":")[0] in _SMALL_IMAGES
-    return str(SMALL_BIN) if small else DEFAULT_PATH
+    own = str(SMALL_BIN) if small else DEFAULT_PATH
+    return f"{own}:{EXTRA_BIN}" if EXTRA_BIN.is_dir() else own
 
 
 def command_of(
@@ -378,6 +382,8 @@ def command_of(
     for known in (container["image"], str(container["image"]).rpartition(":")[0], full, name):
         if images and known in images:
             return Command((*images[known], *arguments))
+    if (EXTRA_BIN / name).is_file():
+        return Command((str(EXTRA_BIN / name), *arguments))
     if name in ("agnhost", "nginx", "coredns"):
         return Command(tuple(_program(name, arguments, python)), of_the_lab=True)
     if name == "pause" or full.endswith("/calico/node"):
@@ -386,7 +392,7 @@ def command_of(
         return Command(tuple(arguments))
     raise NoCommandError(
         f"no command specified, and the lab does not know the program of {container['image']}:"
-        " give the pod a command, or start the lab with --image NAME=COMMAND"
+        " give the pod a command, or start the lab with --image NAME=COMMAND or --programs DIR"
     )
 
 

@@ -80,6 +80,16 @@ class TestImages:
         given = podspec.command_of(container, python="py", images={name: ("/opt/probe", "-l")})
         assert given.argv == ("/opt/probe", "-l", "-v")
 
+    def test_a_folder_of_programs_is_found_last_and_names_images(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        # The lab mounts the user's folder at this place, which only its own processes see.
+        monkeypatch.setattr(podspec, "EXTRA_BIN", tmp_path)
+        (tmp_path / "probe").touch()
+        given = podspec.command_of({"image": "team/probe:3", "args": ["-v"]}, python="py")
+        assert given.argv == (f"{tmp_path}/probe", "-v")
+        assert podspec.search_path("team/other") == f"{podspec.DEFAULT_PATH}:{tmp_path}"
+
 
 class TestPrivileges:
     def hardened(self, **more: Any) -> dict[str, Any]:
