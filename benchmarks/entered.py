@@ -38,7 +38,7 @@ def test_figure(calico_mode, pod_pair, entered):
     with entered("figure"):
         pod_pair.iperf3(seconds=1)
 
-@pytest.mark.k8snet_plan("first=3 seconds=1 omit=0 warmup=0 steal=1 idle=0")
+@pytest.mark.k8snet_plan("first=3 seconds=1 omit=0 warmup=0 steal=1 idle=0 outlier=0")
 def test_gate(calico_mode, bandwidth, pod_pair, node_pair, entered):
     with entered("gate"):
         assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.5

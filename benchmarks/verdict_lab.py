@@ -62,7 +62,9 @@ def _gates() -> Gates:
     # The lab's links have a rate of their own: what the machine's hypervisor takes does not show.
     return Gates(
         observer=Silence(),
-        plan=Plan(seconds=1, omit_seconds=1, span_seconds=0, most_steal=1.0, least_idle=0.0),
+        plan=Plan(
+            seconds=1, omit_seconds=1, span_seconds=0, outlier=0, most_steal=1.0, least_idle=0.0
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from pytest_k8snet.verdict import Plan
 from pytest_k8snet.verdict.intervals import Interval, log_ratio_interval
 from pytest_k8snet.verdict.questions import (
     SPACING_SECONDS,
+    least_margin,
     pairs_needed,
     plan_pairs,
     resolution,
@@ -93,7 +94,9 @@ class Resolution:
         span = SPACING_SECONDS * self.plan.last if span is None else span
         for spreads in (1.0, 2.0):
             margin = math.log1p(self.spread) * spreads
-            needed = pairs_needed(math.log1p(self.spread), margin, self.plan.level)
+            needed = pairs_needed(
+                math.log1p(self.spread), margin, self.plan, off=self.plan.outlier_log
+            )
             if needed is not None:
                 pairs = max(needed, self.plan.first)
                 each = max(self.pair_seconds, span / self.plan.last)
@@ -102,6 +105,12 @@ class Resolution:
                     f"{pairs * each:.0f} s"
                 )
         lines.append("set limits at least that far below (or above) the ratio you expect")
+        if self.plan.outlier:
+            least = f"{least_margin(self.plan):.1%}"
+            lines.append(
+                f"last={self.plan.last} decides no limit nearer than {least}, "
+                f"to survive one pair {self.plan.outlier * 100:g} % off (outlier=...)"
+            )
         for distance in _DISTANCES:
             plan = self.propose(distance)
             lines.append(

@@ -101,7 +101,8 @@ def lag_correlation(values: Sequence[float], *, floor: float = LEAST_CORRELATION
     mean = math.fsum(values) / n
     apart = [value - mean for value in values]
     squares = math.fsum(one * one for one in apart)
-    if n < 3 or squares == 0.0:
+    # Equal values differ from their own mean by rounding, and all the same way.
+    if n < 3 or max(values) - min(values) <= 1e-9 * max(map(abs, values)):
         return floor
     # The estimate of a correlation of 0 is -1/n on average, with a standard error of 1/sqrt(n).
     raw = math.fsum(a * b for a, b in itertools.pairwise(apart)) / squares + 1.0 / n

@@ -33,6 +33,7 @@ from pytest_k8snet.verdict.questions import (
     dependence,
     pairs_needed,
     quantile_name,
+    undone_by_one,
 )
 
 #: Least standard deviation that is believed, as a share of the limit: a few connections without
@@ -97,18 +98,27 @@ class Level(RoundFigure):
             return None
         figures = self.figures(rounds[:n])
         least = max(_LEAST_OF_LIMIT * abs(limit), LEAST_DEVIATION * max(map(abs, figures)))
-        centre, error = math.fsum(figures) / n, mean_error(figures, least)
-        reach = error * student_quantile_between(1.0 - plan.level, freedom(figures))
-        low = centre - reach if self.paired else max(0.0, centre - reach)
-        interval = Interval(estimate=centre, low=low, high=centre + reach)
+        interval = self._interval(figures, least, plan.level)
+        centre = interval.estimate
+        # A figure may be zero, so its outlier is a share of the limit where that is larger.
+        off = plan.outlier * max(abs(limit), abs(centre))
         state = clears(interval, relation, limit)
         doubt = dependence(figures, self.noun)
-        if doubt:
+        fragile = undone_by_one(
+            state,
+            relation,
+            limit,
+            plan,
+            self.noun,
+            lambda side: self._interval([*figures, centre + side * off], least, plan.alpha),
+        )
+        if doubt or fragile:
             state = "open"
         needed = None
-        if state == "open" and error > 0.0:
-            spread = max(deviation(figures), least)
-            needed = pairs_needed(1.0, (centre - limit) / spread, plan.level)
+        spread = max(deviation(figures), least)
+        if state == "open" and spread > 0.0:
+            margin = (centre - limit) / spread
+            needed = pairs_needed(1.0, margin, plan, off=off / spread)
         unseen, beyond = self._unseen(figures, relation, limit)
         return Finding(
             state=state,
@@ -116,11 +126,20 @@ class Level(RoundFigure):
             low_level=plan.level,
             high_level=plan.level,
             n=n,
+            fragile=fragile,
             needed=max(needed, n + 1) if needed is not None else None,
             warnings=(unseen,) if beyond else (),
             unseen="" if beyond else unseen,
             doubt=doubt,
         )
+
+    def _interval(self, figures: Sequence[float], least: float, level: float) -> Interval:
+        """Return the arithmetic mean and its t-interval."""
+        centre = math.fsum(figures) / len(figures)
+        error = mean_error(figures, least)
+        reach = error * student_quantile_between(1.0 - level, freedom(figures))
+        low = centre - reach if self.paired else max(0.0, centre - reach)
+        return Interval(estimate=centre, low=low, high=centre + reach)
 
     def _unseen(
         self, figures: Sequence[float], relation: Relation, limit: float

@@ -41,6 +41,9 @@ class Plan:
             question needs, 0 takes one sample right after the other.
         spell_seconds: length of spells of bad network that no verdict may miss: it needs pairs that
             lie far apart, and many of them; None asks for none.
+        outlier: a verdict has to survive one more sample that lies so far off, as a share, and
+            speaks against it: slow samples that come rarely, or in spells, are not met by a few.
+            0 leaves that out.
         between_runs: how much runs of one cluster differ when nothing was changed (a standard
             deviation, as a share), for comparing with earlier runs; None takes it from them.
         seed: of the order of the arms and the jitter of requests; None draws one and records it.
@@ -64,6 +67,7 @@ class Plan:
     budget_seconds: float | None = None
     span_seconds: float | None = None
     spell_seconds: float | None = None
+    outlier: float = 0.35
     between_runs: float | None = None
     seed: int | None = None
     warmup_pairs: int = 1
@@ -106,6 +110,7 @@ class Plan:
             ("span_seconds", span is None or 0 <= span < math.inf, "0 or more"),
             ("spell_seconds", spell is None or 0 < spell < math.inf, "positive"),
             ("first", spell is None or self.first >= FIRST_FOR_SPELLS, spells),
+            ("outlier", 0 <= self.outlier < 1, "from 0 to below 1"),
             ("between_runs", between is None or 0 < between < 1, "above 0 and below 1"),
             ("warmup_pairs", self.warmup_pairs >= 0, "0 or more"),
             ("requests", requests is None or requests >= 1, "1 or more"),
@@ -114,6 +119,11 @@ class Plan:
             ("least_idle", 0 <= self.least_idle <= 1, "from 0 to 1"),
             ("requests_per_second", 0 < self.requests_per_second <= 1000, "above 0, at most 1000"),
         )
+
+    @property
+    def outlier_log(self) -> float:
+        """How far off the sample is that a verdict has to survive, as a logarithm."""
+        return -math.log1p(-self.outlier)
 
     @property
     def level(self) -> float:
@@ -182,7 +192,9 @@ class Plan:
     def from_record(cls, record: Mapping[str, Any]) -> Plan:
         """Return the plan that :meth:`to_record` stored; unknown names are left out."""
         known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in record.items() if name in known})
+        # Nothing had to be survived before plans could say so.
+        recorded = {"outlier": 0.0, **record}
+        return cls(**{name: value for name, value in recorded.items() if name in known})
 
     def __str__(self) -> str:
         text = (
@@ -193,6 +205,8 @@ class Plan:
             text += f", spread over {Seconds(self.span_seconds)}"
         if self.spell_seconds is not None:
             text += f", spells of {Seconds(self.spell_seconds)} not to be missed"
+        if self.outlier:
+            text += f", to survive one {self.outlier * 100:g} % off"
         if self.requests is not None:
             text += f", {self.requests} requests at most"
         if self.budget_seconds is not None:
@@ -246,6 +260,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "budget_seconds": _optional(lambda text: float(Seconds.parse(text))),
     "span_seconds": _optional(lambda text: float(Seconds.parse(text))),
     "spell_seconds": _optional(lambda text: float(Seconds.parse(text))),
+    "outlier": float,
     "between_runs": _optional(float),
     "seed": _optional(int),
     "warmup_pairs": int,

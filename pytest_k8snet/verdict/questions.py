@@ -10,7 +10,8 @@ offline from a stored record.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -51,6 +52,7 @@ class Finding:
         interval: estimate and bounds, in the figure's unit.
         low_level, high_level: the chance that each bound errs, at one look.
         n: pairs, connections or requests that it rests on.
+        fragile: what one more sample would undo, where that alone keeps it open; else empty.
         needed: how many would probably decide, where that can be told.
         spread: how much one pair (or connection) varies, as a share; None where counts decide.
         warnings: what the reader should know about the values.
@@ -64,6 +66,7 @@ class Finding:
     low_level: float
     high_level: float
     n: int
+    fragile: str = ""
     needed: int | None = None
     spread: float | None = None
     warnings: tuple[str, ...] = ()
@@ -140,8 +143,8 @@ def clears(interval: Interval, relation: Relation, limit: float) -> Literal["pas
 #: Fewest requests of one arm in one round.
 FEWEST_REQUESTS = 20
 #: From one pair to the next, in seconds, unless the plan names a span. Noise that a pair of
-#: samples of 5 s shares with the next at a correlation of 0.6 is down to 0.05 by then.
-SPACING_SECONDS = 36.0
+#: samples of 5 s shares with the next at a correlation of 0.6 is down to 0.03 by then.
+SPACING_SECONDS = 40.0
 #: From one pair to the next where bad ones are counted: twenty of them, of a minute each in the
 #: share that is allowed, must not all fall between two pairs.
 COUNTED_SPACING_SECONDS = 90.0
@@ -258,12 +261,21 @@ class Mean(RoundFigure):
         interval = log_mean_interval(logarithms, plan.level)
         state = clears(interval, relation, limit)
         doubt = dependence(logarithms, self.noun)
-        if doubt:
+        fragile = undone_by_one(
+            state,
+            relation,
+            limit,
+            plan,
+            self.noun,
+            lambda off: with_one_more(logarithms, off, plan),
+        )
+        if doubt or fragile:
             state = "open"
         needed = None
         if state == "open":
             margin = math.log(interval.estimate / limit)
-            needed = pairs_needed(mean_error(logarithms) * math.sqrt(n), margin, plan.level)
+            error = mean_error(logarithms) * math.sqrt(n)
+            needed = pairs_needed(error, margin, plan, off=plan.outlier_log)
         unseen, apart = self._unseen(logarithms, relation)
         warnings = [unseen] if apart else []
         if groups := two_groups(logarithms):
@@ -277,6 +289,7 @@ class Mean(RoundFigure):
             low_level=plan.level,
             high_level=plan.level,
             n=n,
+            fragile=fragile,
             needed=max(needed, n + 1) if needed is not None else None,
             spread=math.expm1(deviation(logarithms)),
             warnings=tuple(warnings),
@@ -597,6 +610,47 @@ def span_of(plan: Plan, pairs: int, spacing_seconds: float = SPACING_SECONDS) ->
     return max(spacing_seconds, SPELLS_APART * (plan.spell_seconds or 0.0)) * pairs
 
 
+def with_one_more(logarithms: Sequence[float], off: float, plan: Plan) -> Interval:
+    """Return the interval with one more value so far from the mean, ``off`` times the outlier.
+
+    At ``alpha``, not at the level of a look: what is asked is whether the figure would still be
+    told from the limit, not a second time whether it is.
+    """
+    mean = math.fsum(logarithms) / len(logarithms)
+    return log_mean_interval([*logarithms, mean + off * plan.outlier_log], plan.alpha)
+
+
+def undone_by_one(
+    state: Literal["pass", "fail", "open"],
+    relation: Relation,
+    limit: float,
+    plan: Plan,
+    noun: str,
+    with_one: Callable[[float], Interval],
+) -> str:
+    """Say that one more sample far off would undo what the interval shows, or nothing.
+
+    A few samples that met nothing bad look like those of a network without it, with next to no
+    spread. One more, as far off as the plan says and against the verdict, shows how much rests on
+    that: a wide margin survives it after a few, a narrow one takes many.
+
+    Args:
+        state: what the interval shows.
+        relation: to the limit.
+        limit: in the figure's unit.
+        plan: how far off the sample is.
+        noun: what is counted, in the plural.
+        with_one: the interval with one more sample, off by -1 or 1 times the plan's outlier.
+    """
+    if state == "open" or not plan.outlier:
+        return ""
+    upwards = (state == "fail") == (relation in (">=", ">"))
+    if clears(with_one(1.0 if upwards else -1.0), relation, limit) == state:
+        return ""
+    side = "worse" if state == "pass" else "better"
+    return f"one more {noun[:-1]}, {plan.outlier * 100:g} % {side} than the rest, would undo it"
+
+
 def dependence(values: Sequence[float], noun: str) -> str:
     """Say that values, in their order, depend on each other too much to decide; or nothing."""
     n = len(values)
@@ -638,29 +692,52 @@ POWER = 0.8
 DECIDED = 0.96
 #: More pairs than this are not worth naming: no plan may have them.
 MOST_NAMED = MOST_PAIRS
+#: What is always assumed of dependence is to be paid for as well.
+_ASSUMED = math.sqrt((1.0 + LEAST_CORRELATION) / (1.0 - LEAST_CORRELATION))
 
 
-def pairs_needed(sd: float, margin: float, level: float, *, power: float = POWER) -> int | None:
+def pairs_needed(
+    sd: float,
+    margin: float,
+    plan: Plan,
+    *,
+    off: float,
+    level: float | None = None,
+    power: float = POWER,
+) -> int | None:
     """Return how many pairs would decide, or None for more than :data:`MOST_NAMED`.
 
     Args:
-        sd: standard deviation of the logarithms of the pairs' ratios.
-        margin: distance of the ratio from the limit, as logarithms.
-        level: the one-sided level of a look.
+        sd: standard deviation of the pairs' ratios, as logarithms.
+        margin: distance of the ratio from the limit, in the same unit.
+        plan: at what risk.
+        off: how far off the pair is that has to be survived, in the same unit.
+        level: the one-sided level of a look, if it is not the plan's.
         power: the chance to decide by then.
     """
-    distance = abs(margin)
+    level = plan.level if level is None else level
     error = max(sd, LEAST_DEVIATION)
-    z_power = normal_quantile(power)
-    if distance * math.sqrt(MOST_NAMED) < (normal_quantile(1.0 - level) + z_power) * error:
-        return None
-    n = 2
-    while n < MOST_NAMED:
-        reach = (student_quantile(1.0 - level, n - 1) + z_power) * error / math.sqrt(n)
-        if reach <= distance:
-            return n
-        n += 1
-    return None
+    counts = range(2, MOST_NAMED)
+    first = bisect_left(
+        counts, True, key=lambda n: _reach(n, error, plan, off, level, power) <= abs(margin)
+    )
+    return counts[first] if first < len(counts) else None
+
+
+def _reach(n: int, sd: float, plan: Plan, off: float, level: float, power: float) -> float:
+    """Return the distance from a limit at which so many pairs decide with a chance of ``power``."""
+    met = student_quantile(1.0 - level, n - 1) * sd / math.sqrt(n)
+    if off:
+        # One pair more, so far off: the mean moves, and the spread grows.
+        added = off * _ASSUMED / (n + 1)
+        error = math.hypot(sd * math.sqrt((n - 1) / n / (n + 1)), added)
+        met = max(met, off / (n + 1) + student_quantile(1.0 - plan.alpha, n) * error)
+    return met + normal_quantile(power) * sd / math.sqrt(n)
+
+
+def least_margin(plan: Plan) -> float:
+    """Return the least distance from a limit, as a share, that a plan decides without any noise."""
+    return math.expm1(_reach(plan.last, LEAST_DEVIATION, plan, plan.outlier_log, plan.level, 0.5))
 
 
 def plan_pairs(sd: float, margin: float, plan: Plan) -> int | None:
@@ -671,13 +748,13 @@ def plan_pairs(sd: float, margin: float, plan: Plan) -> int | None:
         margin: distance of the ratio from the limit, as logarithms.
         plan: whose other settings hold.
     """
-    # What is always assumed of dependence is to be paid for as well.
-    spread = sd * math.sqrt((1.0 + LEAST_CORRELATION) / (1.0 - LEAST_CORRELATION))
     last = plan.first
     for _ in range(8):
         # More looks, stricter ones: 0.01 for up to 20, less with the root of their number.
         level = plan.alpha / 5.0 * math.sqrt(20.0 / max(20, last))
-        wanted = pairs_needed(spread, margin, level, power=DECIDED)
+        wanted = pairs_needed(
+            sd * _ASSUMED, margin, plan, off=plan.outlier_log, level=level, power=DECIDED
+        )
         if wanted is None or wanted <= last:
             return None if wanted is None else last
         last = wanted

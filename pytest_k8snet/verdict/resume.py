@@ -20,6 +20,7 @@ _KEPT = (
     "first",
     "last",
     "spell_seconds",
+    "outlier",
     "alpha",
     "requests",
     "requests_per_second",

@@ -225,7 +225,7 @@ def _doubt(claim: Claim, evidence: Evidence, plan: Plan, finding: Finding | None
     if finding.doubt:
         return finding.doubt
     if finding.state == "open":
-        return "the limit lies within the interval"
+        return finding.fragile or "the limit lies within the interval"
     spell = plan.spell_seconds
     if spell and claim.question.noun != "requests" and evidence.times:
         least = _SPELLS_WATCHED * spell
@@ -562,6 +562,8 @@ def _open_line(verdict: Verdict) -> str:
     advice = f"{text}; about {more} more {question.noun} would settle it"
     if finding.needed > question.most(plan):
         advice += f" ({setting}={finding.needed} in the plan)"
+    if finding.fragile:
+        advice += ", fewer a limit further off; outlier=0 in the plan trusts what was met"
     return advice
 
 

@@ -10,7 +10,7 @@ from user_runs import recorded
 from pytest_k8snet.verdict import judge
 
 # How busy the machine is says nothing of the shaped links.
-PLAN = "--k8snet-plan=first=3 last=12 seconds=1 omit=0 warmup=0 steal=1 idle=0 span=0"
+PLAN = "--k8snet-plan=first=3 last=12 seconds=1 omit=0 warmup=0 steal=1 idle=0 span=0 outlier=0"
 # The second gate waits for nothing: its calico-node is deleted while it samples.
 NOW = """
 import threading

@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, A
     folder = tmp_path_factory.mktemp("gates")
     (folder / "test_gates.py").write_text(GATES, encoding="utf-8")
     # How busy the machine is says nothing of the shaped links.
-    plan = "--k8snet-plan=seconds=1 omit=0 steal=1 idle=0 rate=10 span=0"
+    plan = "--k8snet-plan=seconds=1 omit=0 steal=1 idle=0 rate=10 span=0 outlier=0"
     return recorded(folder, "gates", plan)
 
 

@@ -10,7 +10,7 @@ from user_runs import recorded
 from pytest_k8snet.verdict import judge
 
 # How busy the machine is says nothing of the shaped links. The budget ends the first run early.
-PLAN = "first=3 last=40 seconds=1 omit=0 span=0 warmup=0 steal=1 idle=0"
+PLAN = "first=3 last=40 seconds=1 omit=0 span=0 outlier=0 warmup=0 steal=1 idle=0"
 GATES = """
 def test_undecided(bandwidth, node_pair, k8snet):
     # As like as two measurements can be that are not the same one.

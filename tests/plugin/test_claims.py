@@ -38,7 +38,7 @@ CONFTEST = """
 
     @pytest.fixture
     def terms(_claims):
-        return Judging(plan=Plan(seed=5, span_seconds=0), claims=_claims)
+        return Judging(plan=Plan(seed=5, span_seconds=0, outlier=0), claims=_claims)
 
     @pytest.fixture
     def bandwidth(terms):

@@ -198,7 +198,7 @@ ARMS = """
 
     def gate(ratio, sd=0.01, **plan):
         rng = random.Random(5)
-        terms = Judging(plan=Plan(seed=5, span_seconds=0, **plan))
+        terms = Judging(plan=Plan(seed=5, span_seconds=0, outlier=0, **plan))
 
         def arm(label, base, **more):
             def take(turn):

@@ -18,7 +18,7 @@ CONFTEST = """
     @pytest.fixture
     def ratio(_claims):
         base, rng = 600e6 if next(runs) == 0 else 950e6, random.Random(5)
-        terms = Judging(plan=Plan(seed=5, span_seconds=0), claims=_claims)
+        terms = Judging(plan=Plan(seed=5, span_seconds=0, outlier=0), claims=_claims)
 
         def arm(label, base):
             def take(turn):

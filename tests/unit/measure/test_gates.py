@@ -23,7 +23,16 @@ from pytest_k8snet.verdict import Plan, judge
 pytest_plugins = ["loopback"]
 
 URL = "http://127.0.0.1:8080/"
-QUICK = Plan(first=3, last=3, seconds=1, omit_seconds=0, span_seconds=0, warmup_pairs=0, seed=1)
+QUICK = Plan(
+    first=3,
+    last=3,
+    seconds=1,
+    omit_seconds=0,
+    span_seconds=0,
+    outlier=0,
+    warmup_pairs=0,
+    seed=1,
+)
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def judging(*machines: Machine) -> Judging:
     def told(verdict: Verdict, arms: Sequence[Sequence[Observation]]) -> list[str]:
         return hints(verdict, arms, known.get)
 
-    return Judging(plan=Plan(seed=1, warmup_pairs=0, span_seconds=0), hints=told)
+    return Judging(plan=Plan(seed=1, warmup_pairs=0, span_seconds=0, outlier=0), hints=told)
 
 
 def ratio(pod: Arm, *machines: Machine, node: Arm | None = None) -> PairedRatio:

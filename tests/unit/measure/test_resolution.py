@@ -22,17 +22,18 @@ def resolution(low: float = 0.98, high: float = 1.03) -> Resolution:
 def test_it_says_what_can_be_told_in_what_time() -> None:
     assert str(resolution()) == (
         "node-node node1 -> node2 against itself: ratio 1.004, interval [0.980, 1.030]\n"
-        "resolves 4.0% in about 13 pairs, 468 s\n"
-        "resolves 8.2% in about 6 pairs, 216 s\n"
+        "resolves 4.0% in about 38 pairs, 1520 s\n"
+        "resolves 8.2% in about 17 pairs, 680 s\n"
         "set limits at least that far below (or above) the ratio you expect\n"
+        "last=20 decides no limit nearer than 6.0%, to survive one pair 35 % off (outlier=...)\n"
         "a limit 5% from the ratio, decided within 600 s in 19 of 20 runs: "
-        "plan 'last=18 seconds=5 span=540'\n"
+        "plan 'last=38 seconds=5 span=540'\n"
         "a limit 7% from the ratio, decided within 600 s in 19 of 20 runs: "
-        "plan 'last=11 seconds=5 span=396'\n"
+        "plan 'last=25 seconds=5 span=540'\n"
         "a limit 10% from the ratio, decided within 600 s in 19 of 20 runs: "
-        "plan 'last=7 seconds=5 span=252'\n"
+        "plan 'last=17 seconds=5 span=540'\n"
         "a limit 20% from the ratio, decided within 600 s in 19 of 20 runs: "
-        "plan 'last=4 seconds=5 span=144'"
+        "plan 'last=8 seconds=5 span=320'"
     )
 
 

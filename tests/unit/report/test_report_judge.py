@@ -33,9 +33,8 @@ def results_of_a_gate(
 
         return Arm(label=scene, take=take, scene=scene, mode=mode)
 
-    terms = Judging(
-        plan=Plan(span_seconds=0), recorder=lambda verdict: made.append(verdict.to_record())
-    )
+    plan = Plan(span_seconds=0, outlier=0)
+    terms = Judging(plan=plan, recorder=lambda verdict: made.append(verdict.to_record()))
     pods = Bandwidth(arm("pod-pod", ratio * 2.85e9), terms)
     nodes = Bandwidth(arm("node-node", 2.85e9), terms)
     assert (pods / nodes >= limit).finding is not None

@@ -60,16 +60,19 @@ def test_samples_that_depend_on_each_other_leave_the_gate_undecided_and_say_so()
     assert "spread them over a longer time (span=... in the plan)" in told[0]
 
 
-def test_spells_that_the_plan_names_are_met_before_a_verdict_falls() -> None:
+@pytest.mark.parametrize("text", ["", "spell=2min"])
+def test_spells_are_met_before_a_verdict_falls(text: str) -> None:
     def verdict(seed: int) -> Verdict:
         bad = Spells(rng := random.Random(f"cluster {seed}"), share=0.3, slots=20)
         cluster = SimulatedCluster(rng, ratio=0.9, pod=lambda now: math.log(0.8) * bad(now))
-        return cluster.ratio(plan(seed, "spell=2min")) >= 0.9 * math.exp(0.3 * math.log(0.8))
+        return cluster.ratio(plan(seed, text)) >= 0.9 * math.exp(0.3 * math.log(0.8))
 
     states = outcomes(verdict(seed) for seed in range(RUNS))
     assert states["pass"] <= 0.10 * RUNS + 3 * math.sqrt(0.09 * RUNS)
-    assert states["fail"] <= MOST
-    # What is undecided for want of time says so.
+    assert states["fail"] <= 0.10 * RUNS + 3 * math.sqrt(0.09 * RUNS)
+
+
+def test_what_spells_are_not_to_be_missed_takes_its_time() -> None:
     short = SimulatedCluster(random.Random(1), ratio=1.2).ratio(plan(1, "spell=2min span=5min"))
     undecided = short >= 0.9
     assert undecided.state == "inconclusive"
@@ -105,10 +108,10 @@ def test_a_pass_names_the_share_of_bad_connections_that_it_may_not_have_seen(
 
 
 def test_a_clean_pass_says_what_it_cannot_show() -> None:
-    verdict = SimulatedCluster(random.Random(1), ratio=1.2).ratio(plan(1)) >= 0.9
+    verdict = SimulatedCluster(random.Random(1), ratio=1.2).ratio(plan(1)) >= 0.8
     assert (
         "\n  0 of 4 pairs lay more than 10 % below the rest; a share of up to 53 % could have gone "
-        "unseen (share(above=1.08) asks for it); watched 133 s: bad spells longer than 21.6 s "
+        "unseen (share(above=1.08) asks for it); watched 147 s: bad spells longer than 23.8 s "
         "could fill 30 % of the time unseen (spell=... in the plan)" in verdict.text
     )
     assert verdict.finding is not None
@@ -132,8 +135,7 @@ def test_cpu_time_lost_in_one_arm_flatters_nobody() -> None:
     truth = 0.9 * math.exp(0.12 * math.log(0.75))
     for seed in range(RUNS):
         cluster = SimulatedCluster(random.Random(f"cluster {seed}"), ratio=0.9, hit=(0.15, 0.03))
-        # A plan of one look: what stops early has not met the rare ones yet.
-        verdict = cluster.ratio(plan(seed, "first=20")) >= truth
+        verdict = cluster.ratio(plan(seed)) >= truth
         states[verdict.state] += 1
         assert verdict.finding is not None
         errors.append(math.log(verdict.finding.interval.estimate / truth))
@@ -145,7 +147,7 @@ def test_cpu_time_lost_in_one_arm_flatters_nobody() -> None:
 def test_a_verdict_that_lost_cpu_time_decides_is_inconclusive() -> None:
     # A fail with the pairs that were hit, and none without them.
     cluster = SimulatedCluster(random.Random(3), ratio=1.0, hit=(0.5, 0.0))
-    verdict = cluster.ratio(plan(3, "first=20")) >= 0.97
+    verdict = cluster.ratio(plan(3, "first=20 outlier=0")) >= 0.97
     assert verdict.state == "inconclusive"
     assert "rounds lost CPU time in one arm only (pod-pod: the hypervisor took 20%" in verdict.text
     assert "pod-pod lost CPU time in " in verdict.text

@@ -26,7 +26,7 @@ def test_at_the_limit_each_error_is_rarer_than_alpha(noise: str, drift: float) -
     estimates = []
     for seed in range(RUNS):
         cluster = SimulatedCluster(rng, ratio=0.9, noise=noise, drift=drift)
-        verdict = cluster.ratio(Plan(seed=seed, warmup_pairs=0)) >= 0.9
+        verdict = cluster.ratio(Plan(seed=seed, warmup_pairs=0, outlier=0)) >= 0.9
         states[verdict.state] += 1
         assert verdict.finding is not None
         estimates.append(math.log(verdict.finding.interval.estimate / 0.9))
@@ -48,7 +48,7 @@ def test_pairs_exceed_the_table_by_15_percent_at_most(margin: float, expected_pa
     pairs = []
     for seed in range(RUNS):
         cluster = SimulatedCluster(rng, ratio=ratio)
-        verdict = cluster.ratio(Plan(seed=seed, warmup_pairs=0)) >= 0.9
+        verdict = cluster.ratio(Plan(seed=seed, warmup_pairs=0, outlier=0)) >= 0.9
         assert verdict.finding is not None
         pairs.append(verdict.finding.n)
     # What dependence is always assumed costs the difference.

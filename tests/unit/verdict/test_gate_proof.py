@@ -19,7 +19,7 @@ from pytest_k8snet.verdict import (
     judge,
 )
 
-PLAN = Plan(warmup_pairs=0, seed=1, span_seconds=0)
+PLAN = Plan(warmup_pairs=0, seed=1, span_seconds=0, outlier=0)
 
 
 def verdict(

@@ -24,7 +24,7 @@ from pytest_k8snet.verdict import (
     judge,
 )
 
-NO_WARMUP = Plan(warmup_pairs=0, seed=1, span_seconds=0)
+NO_WARMUP = Plan(warmup_pairs=0, seed=1, span_seconds=0, outlier=0)
 
 
 def ratio_of(pod: float, node: float, plan: Plan = NO_WARMUP) -> PairedRatio:
@@ -65,11 +65,29 @@ def test_undecided_raises_and_says_how_many_more() -> None:
         assert cluster.ratio(Plan(seed=4, last=8)) >= 0.90
     text = str(caught.value).splitlines()
     assert text[0] == "INCONCLUSIVE: pod-pod / node-node >= 0.90"
-    assert text[1].endswith("8 pairs x 5 s, 0 discarded, watched 287 s")
+    assert text[1].endswith("8 pairs x 5 s, 0 discarded, watched 317 s")
     assert text[2].startswith("  undecided: the limit lies within the interval, and one ")
     assert " of the pairs varies by " in text[2]
     assert "; about " in text[2]
     assert "more pairs would settle it (last=" in text[2]
+
+
+@pytest.mark.parametrize(("limit", "side", "more"), [(0.93, "worse", 9), (1.01, "better", 11)])
+def test_a_few_equal_pairs_near_the_limit_decide_nothing(
+    limit: float, side: str, more: int
+) -> None:
+    careful = NO_WARMUP.with_changes(outlier=0.35)
+    verdict = ratio_of(0.97e9, 1e9, careful) >= limit
+    assert verdict.state == "inconclusive"
+    assert (
+        f"undecided: one more pair, 35 % {side} than the rest, would undo it, and one of "
+        f"the pairs varies by 0.0%; about {more} more pairs would settle it (last={20 + more} in "
+        "the plan), fewer a limit further off; outlier=0 in the plan trusts what was met"
+        in verdict.text
+    )
+    assert judge(verdict.to_record()).to_record() == verdict.to_record()
+    # Far from the limit the same pairs are enough.
+    assert len((ratio_of(0.97e9, 1e9, careful) >= 0.5).evidence.rounds) == 4
 
 
 def test_negation_cannot_turn_undecided_into_a_pass() -> None:

@@ -68,7 +68,9 @@ def test_a_ratio_is_the_inverse_of_its_inverse() -> None:
     assert (there.low, there.high) == pytest.approx((1 / back.high, 1 / back.low))
 
 
-def test_equal_samples_claim_no_certainty() -> None:
+def test_equal_samples_claim_no_certainty_and_no_dependence() -> None:
+    # The mean of five of these is not quite the value itself.
+    assert lag_correlation([0.0017] * 5) == LEAST_CORRELATION
     interval = log_mean_interval([0.0] * 4, 0.05)
     reach = float(stats.t.ppf(0.95, 3)) * LEAST_DEVIATION / 2
     assert 0.98 * math.exp(-reach) < interval.low < math.exp(-reach)

@@ -74,6 +74,15 @@ def test_several_figures_are_of_the_same_samples() -> None:
     assert taken["samples"] == 4
 
 
+def test_a_figure_near_its_limit_has_to_survive_one_sample_far_off() -> None:
+    near, far = flow("last=5", rtt=lambda: 0.0017), flow(rtt=lambda: 0.001)
+    undecided = near.rtt <= 2 * ms
+    assert undecided.state == "inconclusive"
+    assert "one more connection, 35 % worse than the rest, would undo it" in undecided.text
+    assert len((far.rtt <= 2 * ms).evidence.rounds) == 4
+    assert flow("last=5 outlier=0", rtt=lambda: 0.0017).rtt <= 2 * ms
+
+
 def test_loss_at_the_limit_keeps_alpha() -> None:
     def verdict(seed: int) -> Verdict:
         rng = random.Random(seed)

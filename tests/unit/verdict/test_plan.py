@@ -10,7 +10,10 @@ def test_defaults_are_those_of_the_documentation() -> None:
     plan = Plan()
     assert (plan.first, plan.last, plan.seconds, plan.omit_seconds) == (4, 20, 5, 1)
     assert (plan.alpha, plan.warmup_pairs, plan.monitor) == (0.05, 1, False)
-    assert str(plan) == "4 to 20 pairs x 5 s (+ 1 s omitted), 0.05 risk each side"
+    assert (
+        str(plan)
+        == "4 to 20 pairs x 5 s (+ 1 s omitted), 0.05 risk each side, to survive one 35 % off"
+    )
 
 
 def test_a_text_changes_what_it_names() -> None:
@@ -30,7 +33,8 @@ def test_a_text_changes_what_it_names() -> None:
 def test_a_guard_that_was_changed_is_told_with_the_plan() -> None:
     plan = Plan.parse("idle=0 steal=0.5 monitor=yes")
     assert str(plan).endswith(
-        " each side, nodes 0% idle before a sample, 50% stolen at most, monitored only"
+        ", to survive one 35 % off, nodes 0% idle before a sample, 50% stolen at most, "
+        "monitored only"
     )
 
 
@@ -71,6 +75,7 @@ def test_an_empty_text_changes_nothing() -> None:
         ("alpha=0", "the plan cannot work: alpha must be above 0 and at most 0.25"),
         ("alpha=0.5", "the plan cannot work: alpha must be above 0 and at most 0.25"),
         ("alpha=nan", "the plan cannot work: alpha must be above 0 and at most 0.25"),
+        ("outlier=1", "the plan cannot work: outlier must be from 0 to below 1"),
         ("warmup=-1", "the plan cannot work: warmup must be 0 or more"),
         ("requests=0", "the plan cannot work: requests must be 1 or more"),
         ("idle=1.1", "the plan cannot work: idle must be from 0 to 1"),

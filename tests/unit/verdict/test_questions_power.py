@@ -1,30 +1,60 @@
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 
 from pytest_k8snet.verdict.intervals import chance_overdispersion, overdispersion, two_groups
-from pytest_k8snet.verdict.questions import MOST_NAMED, pairs_needed, requests_needed, resolution
-from pytest_k8snet.verdict.sequential import per_look_level
+from pytest_k8snet.verdict.plan import Plan
+from pytest_k8snet.verdict.questions import (
+    MOST_NAMED,
+    Mean,
+    least_margin,
+    pairs_needed,
+    requests_needed,
+    resolution,
+)
+
+PLAN = Plan()
+
+
+def pairs(sd: float, margin: float, off: float = 0.0) -> int | None:
+    return pairs_needed(sd, margin, PLAN, off=off)
 
 
 def test_fewer_pairs_are_needed_further_from_the_limit() -> None:
-    level = per_look_level(4, 20, 0.05)
-    needed = [pairs_needed(0.04, margin, level) for margin in (0.02, 0.04, 0.08)]
-    assert needed == [43, 13, 6]
-    assert pairs_needed(0.04, -0.04, level) == 13
+    assert [pairs(0.04, margin) for margin in (0.02, 0.04, 0.08)] == [43, 13, 6]
+    assert pairs(0.04, -0.04) == 13
+
+
+def test_one_pair_far_off_is_to_be_survived_by_a_narrow_margin_only_after_many() -> None:
+    off = PLAN.outlier_log
+    assert [pairs(0.02, margin, off) for margin in (0.04, 0.07, 0.14, 0.60)] == [32, 18, 9, 2]
+    # What varies as much by itself costs a few more.
+    assert (pairs(0.10, 0.07), pairs(0.10, 0.07, off)) == (23, 29)
+
+
+def test_a_plan_decides_nothing_nearer_than_its_margin() -> None:
+    margin = math.log1p(least_margin(PLAN))
+    assert margin == pytest.approx(0.0579, abs=0.001)
+    at, below = (math.exp(one) for one in (1.05 * margin, 0.95 * margin))
+    question = Mean(figure="bandwidth", unit="", paired=True)
+    for ratio, state in ((at, "pass"), (below, "open")):
+        found = question.find([((ratio,), (1.0,))] * PLAN.last, PLAN, ">=", 1.0)
+        assert found is not None
+        assert found.state == state
 
 
 def test_hopeless_margins_name_no_number() -> None:
-    assert pairs_needed(0.04, 0.001, 0.01) is None
-    assert pairs_needed(0.04, 0.0, 0.01) is None
-    largest = next(m for m in range(1, 99) if pairs_needed(0.04, m / 1000, 0.01) is not None)
-    assert (pairs_needed(0.04, largest / 1000, 0.01) or 0) <= MOST_NAMED
+    assert pairs(0.04, 0.001) is None
+    assert pairs(0.04, 0.0) is None
+    largest = next(m for m in range(1, 99) if pairs(0.04, m / 1000) is not None)
+    assert (pairs(0.04, largest / 1000) or 0) <= MOST_NAMED
 
 
 def test_equal_samples_are_not_believed() -> None:
-    assert pairs_needed(0.0, 0.02, 0.01) == pairs_needed(0.01, 0.02, 0.01)
+    assert pairs(0.0, 0.02) == pairs(0.01, 0.02)
 
 
 def test_requests_needed_grow_towards_the_allowed_share() -> None:

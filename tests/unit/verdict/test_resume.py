@@ -50,7 +50,11 @@ def test_a_decided_gate_is_not_measured_again() -> None:
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [("last=100", "last was 80, is 100"), ("alpha=0.1", "alpha was 0.05, is 0.1")],
+    [
+        ("last=100", "last was 80, is 100"),
+        ("alpha=0.1", "alpha was 0.05, is 0.1"),
+        ("outlier=0", "outlier was 0.35, is 0.0"),
+    ],
 )
 def test_another_maximum_or_risk_is_refused(change: str, said: str) -> None:
     cluster = SimulatedCluster(random.Random(1), ratio=0.9)
@@ -71,7 +75,7 @@ def test_resumed_until_the_last_pair_a_gate_errs_no_more_often_than_alpha() -> N
     states: Counter[str] = Counter()
     for seed in range(runs):
         cluster = SimulatedCluster(random.Random(f"cluster {seed}"), ratio=0.9)
-        plan, verdict = PLAN.with_changes(seed=seed), None
+        plan, verdict = PLAN.with_changes(seed=seed, outlier=0.0), None
         for _ in range(4):
             verdict = session(cluster, verdict, plan)
             if verdict.state != "inconclusive":

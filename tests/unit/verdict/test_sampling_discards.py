@@ -10,7 +10,9 @@ from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, Sa
 
 
 def judging(**changes: object) -> Judging:
-    return Judging(plan=Plan(seed=1, span_seconds=0, warmup_pairs=0).with_changes(**changes))
+    return Judging(
+        plan=Plan(seed=1, span_seconds=0, warmup_pairs=0, outlier=0).with_changes(**changes)
+    )
 
 
 def test_a_discarded_sample_takes_its_partner_with_it() -> None:
@@ -230,7 +232,7 @@ def test_what_befell_the_cluster_during_a_round_discards_it_and_not_what_came_be
         asked.append(taken)
         return befell.pop() if befell else ""
 
-    terms = Judging(plan=Plan(seed=1, span_seconds=0, warmup_pairs=0), watch=watch)
+    terms = Judging(plan=Plan(seed=1, span_seconds=0, warmup_pairs=0, outlier=0), watch=watch)
     ratio = Bandwidth(Arm(label="pod-pod", take=take), terms) / Bandwidth(scripted(2.0), terms)
     outcome = ratio <= 0.6
     assert outcome
@@ -259,6 +261,6 @@ def test_pairs_lie_apart_by_random_gaps_that_the_seed_draws() -> None:
         times.append((cluster.ratio(Plan(seed=seed, warmup_pairs=0)) >= 0.9).evidence.times)
     gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(times[0])]
     assert len(gaps) == 19
-    assert all(18 <= gap <= 54 for gap in gaps)
-    assert 30 < sum(gaps) / len(gaps) < 42
+    assert all(20 <= gap <= 60 for gap in gaps)
+    assert 34 < sum(gaps) / len(gaps) < 48
     assert times[0] == times[1] != times[2]
