@@ -303,11 +303,13 @@ def _edit_pool(installation: Installation, pool: IPPool, mode: CalicoMode) -> De
             remedy="Test the mode with --k8snet-change=dedicated.",
         )
     notes = _side_effects(installation, after, mode)
-    if installation.operator_degraded and installation.install == "operator":
+    unread = installation.unknown.get("TigeraStatus", "")
+    if installation.install == "operator" and (installation.operator_degraded or unread):
+        are = "are" if installation.operator_degraded else "may be"
         raise ModeUnavailableError(
-            "The operator's pools are degraded, so a change may not be applied or undone",
-            found=installation.operator_degraded,
-            remedy="Bring TigeraStatus 'ippools' back to Available first.",
+            f"The operator's pools {are} degraded, so a change may not be applied or undone",
+            found=installation.operator_degraded or unread,
+            remedy="Bring TigeraStatus 'ippools' back to Available first, and permit get on it.",
         )
     if installation.install == "unknown" or (
         installation.install == "operator" and installation.version is None
@@ -577,22 +579,31 @@ def _require_known_backend(installation: Installation) -> None:
     )
 
 
-#: What a change rests on, and the objects to permit reading of.
+#: What a change rests on: what of it would be unknown, and the objects to permit reading of.
 _NEEDED = {
-    "FelixConfigurations": "felixconfigurations",
-    "BGPConfigurations": "bgpconfigurations",
-    "BGPPeers": "bgppeers",
+    "FelixConfigurations": ("who programs the routes of {mode}", "list on felixconfigurations"),
+    "BGPConfigurations": ("who programs the routes of {mode}", "list on bgpconfigurations"),
+    "BGPPeers": ("who programs the routes of {mode}", "list on bgppeers"),
+    "APIService": ("which of Calico's two API groups counts", "get on apiservices"),
+    "DatastoreMigrations": ("which of Calico's two API groups counts", "list on those"),
 }
 
 
 def _require_read(installation: Installation, mode: CalicoMode) -> None:
     """Nothing is written on what could not be read."""
-    for topic, plural in _NEEDED.items():
+    for topic, (what, permission) in _NEEDED.items():
         if topic in installation.unknown and not (mode.family == "vxlan" and "BGP" in topic):
             raise ModeUnavailableError(
-                f"It is unknown who programs the routes of {mode}, so nothing is changed",
+                f"It is unknown {what.format(mode=mode)}, so nothing is changed",
                 found=f"{topic}: {installation.unknown[topic]}",
-                remedy=f"Permit list on {plural} (docs/rbac.yaml: k8snet-measure).",
+                remedy=f"Permit {permission} (docs/rbac.yaml: k8snet-measure).",
+            )
+    for topic, why in installation.unknown.items():
+        if topic.upper().startswith(("FELIX_", "CALICO_API_GROUP")):
+            raise ModeUnavailableError(
+                "It is unknown what calico-node is configured to, so nothing is changed",
+                found=f"{topic}: {why}",
+                remedy=f"Give it a value in the {DAEMON_TOPIC} itself, or in calico-config.",
             )
     both = programmers(installation, mode)
     version = installation.version
@@ -744,10 +755,13 @@ def _require_provable(
 ) -> None:
     """Refuse a flip to what no pool of the run's own can prove before."""
     hit = concerned(installation, pool)
-    if next(new_hops(hit, mode, original), None) is None:
+    unread = installation.unknown.get("nodes", "") if mode is not original else ""
+    if not unread and next(new_hops(hit, mode, original), None) is None:
         return
     closed = [f"{node.name} ({node.trouble})" for node in hit if not node.usable]
     found = f"no pod of the run's can be put on {_some(closed)}" if closed else ""
+    if unread:
+        found = f"which nodes there are is unknown: {unread}"
     if not found:
         try:
             _add_pool(installation.with_mode(pool.name, original), mode, nodes, within)

@@ -80,6 +80,20 @@ def environment(namespace: str = "kube-system", *, image: str = "", **env: str) 
     return change
 
 
+def kept_elsewhere(name: str) -> Change:
+    """calico-node with a variable whose value is in a Secret."""
+
+    def change(api: StoreApi) -> None:
+        path = f"{DAEMONS}/kube-system/daemonsets"
+        daemon = calico_node_daemon("bird", "v3.28.1")
+        entry = {"name": name, "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+        daemon["spec"]["template"]["spec"]["containers"][0]["env"].append(entry)
+        api.delete(f"{path}/calico-node")
+        api.create(path, daemon)
+
+    return change
+
+
 def installer(**env: str) -> Change:
     """calico-node whose init container install-cni has an environment."""
 
@@ -497,6 +511,20 @@ LAYOUTS: dict[str, Layout] = {
         cluster=VXLAN_POOL,
         change=felix(routeSyncDisabled=True),
         offers={("none", VXLAN): "routeSyncDisabled"},
+    ),
+    "a setting of Felix's in a Secret": Layout(
+        source="v3.28.1 felix/config/env_var_loader.go: the environment wins",
+        change=kept_elsewhere("FELIX_VXLANENABLED"),
+        offers={
+            ("none", NEVER): "",
+            ("dedicated", VXLAN): "FELIX_VXLANENABLED of DaemonSet calico-node: its value is kept",
+            ("in-place", IPIP): "It is unknown what calico-node is configured to",
+        },
+    ),
+    "a variable of others in a Secret": Layout(
+        source="v3.28.1 node/pkg/lifecycle/startup/startup.go: FELIX_ and CALICO_ alone",
+        change=kept_elsewhere("WAIT_FOR_DATASTORE"),
+        offers={("dedicated", VXLAN): ""},
     ),
     "routes to pods that run alone": Layout(
         source="v3.28.1 felix/config/config_params.go: RouteSource",
