@@ -17,10 +17,11 @@ from pytest_k8snet.calico.addresses import (
     choose_networks,
     pool_prefix_length,
 )
-from pytest_k8snet.calico.detect import DAEMON_NAMESPACES, IPAM_TOPICS
-from pytest_k8snet.calico.felix import DAEMON_TOPIC
+from pytest_k8snet.calico.detect import IPAM_TOPICS
 from pytest_k8snet.calico.installation import (
     BIRD_MAY_LEAVE_ROUTES,
+    DAEMON_NAMESPACES,
+    DAEMON_TOPIC,
     FELIX_CLUSTER_ROUTES,
     V1,
     ApiGroup,
@@ -417,26 +418,10 @@ def _named_pool(installation: Installation, name: str, mode: CalicoMode) -> IPPo
 
 
 def _require_calico_routing(installation: Installation) -> None:
-    reason = ""
+    reason = installation.not_routing
     if installation.shape is None:
         unknown = installation.unknown.get("APIService")
         reason = unknown or "no Calico API group is served"
-    elif installation.datastore != "kubernetes":
-        reason = (
-            f"its datastore is {installation.datastore}, which the Kubernetes API does not show"
-        )
-    elif installation.cni == "Canal":
-        reason = "it is Canal: flannel routes the pods and Calico enforces policy only"
-    elif installation.cni != "Calico":
-        reason = f"the CNI plugin is {installation.cni}"
-        if installation.node_agent is False:
-            reason += f", and Calico's pools are left over: no {DAEMON_TOPIC} runs"
-    elif installation.node_agent is False and installation.dataplane != "VPP":
-        reason = f"no {DAEMON_TOPIC} runs in {' or '.join(DAEMON_NAMESPACES)}"
-    elif installation.dataplane == "VPP":
-        reason = "the dataplane is VPP, which has no tunnel devices in the kernel"
-    elif installation.backend == "none":
-        reason = "CALICO_NETWORKING_BACKEND is none: Calico enforces policy only"
     if reason:
         raise ModeUnavailableError(
             "Calico does not route the pods here in Linux, so there are no modes to test",

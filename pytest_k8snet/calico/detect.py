@@ -12,8 +12,10 @@ from ipaddress import IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico.bgp import Bgp
-from pytest_k8snet.calico.felix import DAEMON_TOPIC, Felix
+from pytest_k8snet.calico.felix import Felix
 from pytest_k8snet.calico.installation import (
+    DAEMON_NAMESPACES,
+    DAEMON_TOPIC,
     INSTALLATION_PATH,
     V1,
     V3,
@@ -40,8 +42,6 @@ IPAM_TOPIC = "IPAM plugin"
 _IPAM_SOURCES = ("Installation", DAEMON_TOPIC, "calico-config")
 #: What to name where nobody knows that plugin.
 IPAM_TOPICS = (IPAM_TOPIC, *_IPAM_SOURCES)
-#: The namespaces in which operator and manifests put the DaemonSet calico-node.
-DAEMON_NAMESPACES = ("calico-system", "kube-system")
 
 
 def inspect(

@@ -11,17 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from pytest_k8snet.calico.installation import DEFAULT_VNI, FelixSetting
+from pytest_k8snet.calico.installation import DAEMON_TOPIC, DEFAULT_VNI, FelixSetting
 from pytest_k8snet.calico.modes import Family
 from pytest_k8snet.calico.selectors import SelectorError, selects
 from pytest_k8snet.tools.capture import VXLAN_PORT
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node
-
-#: The DaemonSet whose environment is Felix's.
-DAEMON_TOPIC = "DaemonSet calico-node"
-
 
 #: Fields whose variable is not ``FELIX_`` and the field's name (``confignamev1`` in
 #: ``api/pkg/apis/projectcalico/v3/felixconfig.go``, v3.32).

@@ -27,6 +27,9 @@ ApiShape = Literal["A", "B", "C"]
 Backend = Literal["bird", "vxlan", "none", "unknown"]
 
 
+#: The DaemonSet whose environment is Felix's, and where it runs.
+DAEMON_TOPIC = "DaemonSet calico-node"
+DAEMON_NAMESPACES = ("calico-system", "kube-system")
 #: Felix's default of vxlanVNI (felix/config/config_params.go of v3.31).
 DEFAULT_VNI = 4096
 
@@ -150,6 +153,24 @@ class Installation:
         if self.pools:
             return ""
         return next((why for topic, why in self.unknown.items() if topic.startswith("IPPools")), "")
+
+    @property
+    def not_routing(self) -> str:
+        """Why Calico does not route the pods in Linux: pools promise no path then; else empty."""
+        if self.datastore != "kubernetes":
+            return f"its datastore is {self.datastore}, which the Kubernetes API does not show"
+        if self.cni == "Canal":
+            return "it is Canal: flannel routes the pods and Calico enforces policy only"
+        if self.cni != "Calico":
+            left = f", and Calico's pools are left over: no {DAEMON_TOPIC} runs"
+            return f"the CNI plugin is {self.cni}" + (left if self.node_agent is False else "")
+        if self.dataplane == "VPP":
+            return "the dataplane is VPP, which has no tunnel devices in the kernel"
+        if self.node_agent is False:
+            return f"no {DAEMON_TOPIC} runs in {' or '.join(DAEMON_NAMESPACES)}"
+        if self.backend == "none":
+            return "CALICO_NETWORKING_BACKEND is none: Calico enforces policy only"
+        return ""
 
     @property
     def mtu_overhead_bytes(self) -> int:

@@ -187,8 +187,9 @@ def judge(
     client, server, pools = before.client, before.server, installation.pools
     mismatches = claim_mismatches(mode, client, server, pools)
     unread = {**before.missing, **after.missing}
-    if installation.pools_unread and "pod" in (client.kind, server.kind):
-        mismatches, unread = [], {"IPPools": installation.pools_unread}
+    unpromised = installation.pools_unread or installation.not_routing
+    if unpromised and "pod" in (client.kind, server.kind):
+        mismatches, unread = [], {"IPPools": unpromised}
     if unread:
         return PathProof(
             state="contradicted" if mismatches else "missing",

@@ -465,3 +465,24 @@ def test_a_client_seen_as_another_node_or_pod_went_by_an_egress_gateway(
         f"node2 sees pod client as {seen_as}, which is of {whose}: the way by there was not "
         "looked at",
     )
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"datastore": "etcdv3"}, "its datastore is etcdv3"),
+        ({"cni": "flannel", "node_agent": False}, "the CNI plugin is flannel, and Calico's pools"),
+        ({"cni": "Canal"}, "it is Canal"),
+        ({"backend": "none"}, "CALICO_NETWORKING_BACKEND is none"),
+        ({"node_agent": False}, "no DaemonSet calico-node runs in calico-system or kube-system"),
+    ],
+)
+@pytest.mark.parametrize("mode", [NEVER, VXLAN])
+def test_pools_that_calico_does_not_route_promise_nothing(
+    mode: Any, facts: dict[str, Any], why: str
+) -> None:
+    before = snapshot("direct")
+    after = counted(before, "eth0", there=SENT)
+    found = judge(None, before, after, TRANSFER, replace(known_as(mode), **facts))
+    assert found.state == "missing"
+    assert found.text.startswith(f"IPPools: {why}")
