@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.api.faults import API_FAULTS, CALICO_FAULTS, NAMES
 from pytest_k8snet.lab.dataplane.felix import Behaviour
+from pytest_k8snet.lab.faults import API_FAULTS, CALICO_FAULTS, NAMES
 from pytest_k8snet.lab.process import LabProcess, start
 from pytest_k8snet.lab.spec import (
     DEFAULT_LINK_RATE,

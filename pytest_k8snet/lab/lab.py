@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_k8snet.lab import credentials, namespaces
-from pytest_k8snet.lab.api.faults import NAME as FAULTS
-from pytest_k8snet.lab.api.faults import NAMESPACE as FAULTS_NAMESPACE
 from pytest_k8snet.lab.api.objects import dig, name_of, namespace_of
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.apiserver.server import serve
@@ -22,6 +20,8 @@ from pytest_k8snet.lab.calico.operator import Operator, manages_pools
 from pytest_k8snet.lab.calico.policies import Policies
 from pytest_k8snet.lab.dataplane import underlay
 from pytest_k8snet.lab.dataplane.felix import Behaviour
+from pytest_k8snet.lab.faults import NAME as FAULTS
+from pytest_k8snet.lab.faults import NAMESPACE as FAULTS_NAMESPACE
 from pytest_k8snet.lab.kube import system
 from pytest_k8snet.lab.kube.controllers import (
     Aggregation,

@@ -25,7 +25,7 @@ from pytest_k8snet.calico.lease import LEASE_NAME
 from pytest_k8snet.causes import Cause
 from pytest_k8snet.cluster.access import CRD_GROUP, LEVELS, Permission, permissions
 from pytest_k8snet.lab import cli as lab_cli
-from pytest_k8snet.lab.api.faults import NAMES as FAULTS
+from pytest_k8snet.lab.faults import NAMES as FAULTS
 from pytest_k8snet.lab.launcher import PROGRAMS
 from pytest_k8snet.options import MARKERS, OPTIONS
 from pytest_k8snet.settings import Settings

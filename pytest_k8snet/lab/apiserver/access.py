@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from pytest_k8snet.lab.api import status
-from pytest_k8snet.lab.api.body import read_data, respond
-from pytest_k8snet.lab.api.faults import ApiFaults
 from pytest_k8snet.lab.api.objects import Object, dig, timestamp
 from pytest_k8snet.lab.api.request import Target, match_labels
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.apiserver.body import read_data, respond
+from pytest_k8snet.lab.faults import ApiFaults
 
 #: What nobody is asked about: the default of kube-apiserver's --authorization-always-allow-paths.
 _ALWAYS_ALLOWED = frozenset({"/healthz", "/livez", "/readyz"})

@@ -14,8 +14,8 @@ from typing import Protocol
 from aiohttp import WSMsgType, web
 
 from pytest_k8snet.lab.api import status
-from pytest_k8snet.lab.api.faults import abort
 from pytest_k8snet.lab.apiserver.spdy import Connection, Stream
+from pytest_k8snet.lab.faults import abort
 
 STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 

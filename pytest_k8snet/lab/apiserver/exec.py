@@ -18,7 +18,6 @@ from typing import Protocol
 from aiohttp import web
 
 from pytest_k8snet.lab.api import status
-from pytest_k8snet.lab.api.faults import ApiFaults
 from pytest_k8snet.lab.api.objects import Object, dig
 from pytest_k8snet.lab.api.request import Target, integer, is_true
 from pytest_k8snet.lab.api.status import Cause, StatusError
@@ -35,6 +34,7 @@ from pytest_k8snet.lab.apiserver.channels import (
     agree,
     upgrades,
 )
+from pytest_k8snet.lab.faults import ApiFaults
 
 
 class NotStarted(Exception):  # noqa: N818 -- what has become of the command

@@ -11,17 +11,17 @@ from weakref import WeakSet
 
 from aiohttp import web
 
-from pytest_k8snet.lab.api import discovery, plugins, status, verbs
-from pytest_k8snet.lab.api.body import BODY_LIMIT_BYTES, read_object, respond, respond_error
-from pytest_k8snet.lab.api.discovery import publish
-from pytest_k8snet.lab.api.faults import ApiFaults, Cut, CutOff, abort
+from pytest_k8snet.lab.api import plugins, status
 from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.request import PageNotFound, parse
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
-from pytest_k8snet.lab.apiserver import exec, portforward
+from pytest_k8snet.lab.apiserver import discovery, exec, portforward, verbs
 from pytest_k8snet.lab.apiserver.access import Access, Tokens, User
+from pytest_k8snet.lab.apiserver.body import BODY_LIMIT_BYTES, read_object, respond, respond_error
+from pytest_k8snet.lab.apiserver.discovery import publish
 from pytest_k8snet.lab.apiserver.exec import Commands, ContainerRuntime
+from pytest_k8snet.lab.faults import ApiFaults, Cut, CutOff, abort
 
 _log = logging.getLogger(__name__)
 

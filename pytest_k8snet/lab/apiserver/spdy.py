@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pytest_k8snet.lab.api.faults import abort
+from pytest_k8snet.lab.faults import abort
 
 _SYN_STREAM, _SYN_REPLY, _RST_STREAM, _PING, _GOAWAY = 1, 2, 3, 6, 7
 _FIN = 1

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.api.faults import CalicoFaults, during_restart
 from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of
 from pytest_k8snet.lab.api.status import Cause, invalid
 from pytest_k8snet.lab.api.store import Store
@@ -35,6 +34,7 @@ from pytest_k8snet.lab.dataplane.ipip import Ipip
 from pytest_k8snet.lab.dataplane.kernel import Overlay
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
 from pytest_k8snet.lab.dataplane.underlay import ROUTER, UNDERLAY, node_namespace, router_interface
+from pytest_k8snet.lab.faults import CalicoFaults, during_restart
 from pytest_k8snet.lab.reconcile import Controller, log
 from pytest_k8snet.lab.spec import TIMINGS, LabSpec, NodeSpec, Timing
 

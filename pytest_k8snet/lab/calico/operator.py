@@ -12,11 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from pytest_k8snet.lab.api.faults import CalicoFaults, calico_api_server_is_down
 from pytest_k8snet.lab.api.objects import Object, condition, dig
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.pools import POOLS, is_owned, mark_owned
 from pytest_k8snet.lab.dataplane.felix import Behaviour
+from pytest_k8snet.lab.faults import CalicoFaults, calico_api_server_is_down
 from pytest_k8snet.lab.reconcile import Controller
 from pytest_k8snet.lab.spec import CalicoSpec
 

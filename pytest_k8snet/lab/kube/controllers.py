@@ -9,8 +9,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 from pytest_k8snet.lab.api.admission import FOREGROUND
-from pytest_k8snet.lab.api.discovery import API_SERVICES, availability
-from pytest_k8snet.lab.api.faults import calico_api_server_is_down, delay_seconds
 from pytest_k8snet.lab.api.objects import (
     Object,
     clone,
@@ -24,6 +22,8 @@ from pytest_k8snet.lab.api.plugins import shown, used
 from pytest_k8snet.lab.api.resources import CALICO_V3
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.apiserver.discovery import API_SERVICES, availability
+from pytest_k8snet.lab.faults import calico_api_server_is_down, delay_seconds
 from pytest_k8snet.lab.kube.scheduler import unwelcome
 from pytest_k8snet.lab.reconcile import (
     Controller,

@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_k8snet.lab.api.faults import delay_seconds
 from pytest_k8snet.lab.api.objects import Object, dig, timestamp
 from pytest_k8snet.lab.api.status import StatusError, bad_request, internal_error
 from pytest_k8snet.lab.api.store import Store
@@ -24,6 +23,7 @@ from pytest_k8snet.lab.apiserver.exec import ExecutableNotFound, LogOptions, Run
 from pytest_k8snet.lab.calico.ipam import Cni, CniError
 from pytest_k8snet.lab.dataplane.netns import DataplaneError
 from pytest_k8snet.lab.dataplane.underlay import node_namespace
+from pytest_k8snet.lab.faults import delay_seconds
 from pytest_k8snet.lab.kube import container as containers
 from pytest_k8snet.lab.kube import podspec, podstatus, probes
 from pytest_k8snet.lab.kube.container import Container, ContainerError, Execution, Sandbox

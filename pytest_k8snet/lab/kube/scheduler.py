@@ -16,7 +16,7 @@ from itertools import chain
 from pytest_k8snet.lab.api.objects import Object, condition, dig, name_of, namespace_of
 from pytest_k8snet.lab.api.request import match_labels
 from pytest_k8snet.lab.api.store import Store, put_condition
-from pytest_k8snet.lab.api.verbs import assign_node
+from pytest_k8snet.lab.apiserver.verbs import assign_node
 from pytest_k8snet.lab.reconcile import Controller, Recorder, each_by_itself, is_over, living
 
 NAME = "default-scheduler"

@@ -16,13 +16,13 @@ from functools import partial
 from ipaddress import IPv4Address, collapse_addresses
 from pathlib import Path
 
-from pytest_k8snet.lab.api.faults import delay_seconds
 from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of, namespace_of, timestamp
 from pytest_k8snet.lab.api.status import Cause, StatusError, invalid
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.pools import POOLS, read_pools
 from pytest_k8snet.lab.dataplane import nat, netns
 from pytest_k8snet.lab.dataplane.underlay import node_namespace
+from pytest_k8snet.lab.faults import delay_seconds
 from pytest_k8snet.lab.reconcile import (
     Controller,
     Recorder,

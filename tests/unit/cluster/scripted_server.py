@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pytest_k8snet.lab.api.faults import abort
+from pytest_k8snet.lab.faults import abort
 
 TOKEN = "secret-token"
 

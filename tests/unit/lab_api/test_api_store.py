@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.lab.api.discovery import publish
 from pytest_k8snet.lab.api.objects import Object, name_of
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Event, History, Store
+from pytest_k8snet.lab.apiserver.discovery import publish
 from pytest_k8snet.lab.spec import CalicoSpec
 
 POOLS = "ippools.crd.projectcalico.org"

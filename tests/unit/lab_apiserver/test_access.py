@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.lab.api.faults import ApiFaults
 from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.apiserver.access import Access, User
+from pytest_k8snet.lab.faults import ApiFaults
 
 RBAC = "rbac.authorization.k8s.io"
 

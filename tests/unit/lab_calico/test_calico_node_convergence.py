@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from ipaddress import IPv4Address, IPv4Network
 
-from pytest_k8snet.lab.api.faults import CalicoFaults as Faults
 from pytest_k8snet.lab.calico.calico_node import Convergence, Moment, Programme
 from pytest_k8snet.lab.dataplane.felix import Family, NodeState, Route
+from pytest_k8snet.lab.faults import CalicoFaults as Faults
 from pytest_k8snet.lab.spec import Timing
 
 NAMES = ("router", "node-node1", "node-node2")

@@ -7,11 +7,11 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from pytest_k8snet.lab.api.faults import API_FAULTS, CALICO_FAULTS, ApiFaults, during_restart
-from pytest_k8snet.lab.api.faults import CalicoFaults as Faults
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.dataplane import felix, kernel
 from pytest_k8snet.lab.dataplane.felix import Block, Datastore, Host, Pool
+from pytest_k8snet.lab.faults import API_FAULTS, CALICO_FAULTS, ApiFaults, during_restart
+from pytest_k8snet.lab.faults import CalicoFaults as Faults
 
 DATA = Datastore(
     hosts=[

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.lab.api.discovery import API_SERVICES, publish
 from pytest_k8snet.lab.api.store import Store
+from pytest_k8snet.lab.apiserver.discovery import API_SERVICES, publish
 from pytest_k8snet.lab.calico.operator import (
     INSTALLATIONS,
     MODES,

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.lab.api.faults import CalicoFaults
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.calico_node import ADDRESS_ANNOTATION, TUNNELS, Convergence, Programme
 from pytest_k8snet.lab.calico.ipam import BLOCKS, Ipam
@@ -24,6 +23,7 @@ from pytest_k8snet.lab.calico.pools import POOLS, read_pools
 from pytest_k8snet.lab.dataplane import felix, kernel
 from pytest_k8snet.lab.dataplane.felix import Behaviour, Block, Datastore, Host, NodeState, Vtep
 from pytest_k8snet.lab.dataplane.underlay import node_namespace
+from pytest_k8snet.lab.faults import CalicoFaults
 from pytest_k8snet.lab.kube import system
 from pytest_k8snet.lab.spec import TIMINGS, CalicoSpec, LabSpec, study_nodes
 

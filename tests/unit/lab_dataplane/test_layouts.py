@@ -13,10 +13,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from pytest_k8snet.lab.api.faults import CalicoFaults
 from pytest_k8snet.lab.calico.pools import IPPool
 from pytest_k8snet.lab.dataplane import felix, kernel, nat, underlay
 from pytest_k8snet.lab.dataplane.felix import Behaviour, Block, Datastore, Host
+from pytest_k8snet.lab.faults import CalicoFaults
 from pytest_k8snet.lab.spec import LabSpec, Layout, NodeSpec, laid_out, study_nodes
 
 

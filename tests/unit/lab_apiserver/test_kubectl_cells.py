@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.lab.api import kubectl
-from pytest_k8snet.lab.api.kubectl import form, render
 from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.resources import Registry
+from pytest_k8snet.lab.apiserver import kubectl
+from pytest_k8snet.lab.apiserver.kubectl import form, render
 from pytest_k8snet.lab.spec import CalicoSpec
 
 

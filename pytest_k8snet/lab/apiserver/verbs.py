@@ -13,8 +13,15 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from pytest_k8snet.lab.api import kubectl, patch, request, status
-from pytest_k8snet.lab.api.body import (
+from pytest_k8snet.lab.api import patch, request, status
+from pytest_k8snet.lab.api.objects import Object, condition, dig, name_of, namespace_of
+from pytest_k8snet.lab.api.request import Target, integer, is_true, matcher
+from pytest_k8snet.lab.api.resources import Resource
+from pytest_k8snet.lab.api.schema import conform, json_type
+from pytest_k8snet.lab.api.status import Cause, StatusError
+from pytest_k8snet.lab.api.store import Event, Store, put_condition
+from pytest_k8snet.lab.apiserver import kubectl
+from pytest_k8snet.lab.apiserver.body import (
     SCHEME,
     TYPE_META,
     Unparsed,
@@ -26,13 +33,7 @@ from pytest_k8snet.lab.api.body import (
     respond,
     syntax_error,
 )
-from pytest_k8snet.lab.api.kubectl import label_selector_text
-from pytest_k8snet.lab.api.objects import Object, condition, dig, name_of, namespace_of
-from pytest_k8snet.lab.api.request import Target, integer, is_true, matcher
-from pytest_k8snet.lab.api.resources import Resource
-from pytest_k8snet.lab.api.schema import conform, json_type
-from pytest_k8snet.lab.api.status import Cause, StatusError
-from pytest_k8snet.lab.api.store import Event, Store, put_condition
+from pytest_k8snet.lab.apiserver.kubectl import label_selector_text
 
 #: A watch without a time limit of its own ends after this long, as on a real cluster.
 DEFAULT_TIMEOUT_SECONDS = 1800
