@@ -325,7 +325,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    from pytest_k8snet.report.trend import history
+    from pytest_k8snet.report.runs import history
 
     found = history(options.results)
     print(found.text())
@@ -333,7 +333,7 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from pytest_k8snet.report.trend import compare
+    from pytest_k8snet.report.runs import compare
 
     found = compare(options.before, options.after)
     print(found.text())
@@ -364,7 +364,7 @@ def _judge(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from pytest_k8snet.report.export import csv_text, openmetrics_text
+    from pytest_k8snet.report.documents import csv_text, openmetrics_text
 
     records = _records_of(options)
     print({"csv": csv_text, "openmetrics": openmetrics_text}[options.format](records), end="")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.endpoints import Endpoint, Pair
     from pytest_k8snet.measure.gates import BandwidthGate, ConnectionsGate, Gates, LatencyGate
     from pytest_k8snet.measure.run import Run
-    from pytest_k8snet.report.baseline import Baseline
+    from pytest_k8snet.report.runs import Baseline
     from pytest_k8snet.verdict import Claims, EarlierVerdicts
 
 #: What became of a test's gates, on its item; there where it asks for one.
@@ -59,7 +59,7 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
     fixtures = pytestconfig.stash.get(FIXTURES_WANTED, frozenset[str]())
     with launch(settings, recorder, modes, watch_switches=cost_wanted, fixtures=fixtures) as run:
         if settings.baseline:
-            from pytest_k8snet.report.baseline import attach
+            from pytest_k8snet.report.runs import attach
 
             # After the facts of now, which it is compared with.
             pytestconfig.stash[_BASELINE] = attach(recorder, *settings.baseline)

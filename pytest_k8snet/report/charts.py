@@ -310,7 +310,10 @@ def bandwidth_chart(measurements: Sequence[Measurement], name: str) -> Markup:
     unit = bit_unit(mean.value for mean in means if mean is not None)
     return drawn + dot_chart(
         _worst_first(
-            _rate_dot(one, one.rate, one.rate.mean, unit)
+            replace(
+                _dot(one, "bit/s", one.rate.mean, unit.number(one.rate.mean.value)),
+                ceiling=one.rate.ceiling,
+            )
             for one in wired
             if one.rate is not None and one.rate.mean is not None
         ),
@@ -341,18 +344,23 @@ def _rank(one: Dot) -> int:
 
 
 def _ratio_dot(one: Measurement, rate: Rate, ratio: Estimate) -> Dot:
-    gates = _drawn(one, unit="")
-    state, word = _of_drawn(one, gates)
+    note = bit_unit([rate.mean.value]).text(rate.mean.value) if rate.mean is not None else ""
+    drawn = replace(_dot(one, "", ratio, percent(ratio.value)), note=note)
+    return replace(drawn, ceiling=rate.ceiling_ratio)
+
+
+def _dot(one: Measurement, unit: str, figure: Estimate, text: str) -> Dot:
+    """Return a figure with the promises on it; a cell of the table may hold worse."""
+    gates = _drawn(one, unit=unit)
+    state: str = gates[0].state if gates else one.outcome_beside_gates
     return Dot(
         heading=one.key.row_text,
         group=one.key.mode or _NO_MODE,
-        figure=ratio,
-        limits=_limits_of(gates),
-        ceiling=rate.ceiling_ratio,
-        text=percent(ratio.value),
-        note=bit_unit([rate.mean.value]).text(rate.mean.value) if rate.mean is not None else "",
-        word=word,
-        state=state,
+        figure=figure,
+        limits=limits_of(gates),
+        text=text,
+        word=WORDS[state] if gates else TEST_WORDS[state],
+        state=state if gates or state != "pass" else "",
     )
 
 
@@ -370,25 +378,10 @@ def _other_ratio_dot(one: Measurement, gate: GateResult, estimate: float) -> Dot
         heading=f"of {'before' if 'run' in of else of}: {one.key.row_text}",
         group=one.key.mode or _NO_MODE,
         figure=Estimate(estimate, gate.low, gate.high),
-        limits=_limits_of([gate]),
+        limits=limits_of([gate]),
         text=percent(estimate),
         word=WORDS[gate.state],
         state=gate.state,
-    )
-
-
-def _rate_dot(one: Measurement, rate: Rate, mean: Estimate, unit: Unit) -> Dot:
-    gates = _drawn(one, unit="bit/s")
-    state, word = _of_drawn(one, gates)
-    return Dot(
-        heading=one.key.row_text,
-        group=one.key.mode or _NO_MODE,
-        figure=mean,
-        limits=_limits_of(gates),
-        ceiling=rate.ceiling,
-        text=unit.number(mean.value),
-        word=word,
-        state=state,
     )
 
 
@@ -403,19 +396,12 @@ def _drawn(one: Measurement, *, unit: str) -> list[GateResult]:
     ]
 
 
-def _of_drawn(one: Measurement, gates: Sequence[GateResult]) -> tuple[str, str]:
-    """Return the state of what is drawn, and its word; a cell of the table may hold worse."""
-    if gates:
-        return gates[0].state, WORDS[gates[0].state]
-    outcome = one.outcome_beside_gates
-    return (outcome if outcome != "pass" else ""), TEST_WORDS[outcome]
-
-
-def _limits_of(gates: Sequence[GateResult]) -> tuple[Limit, ...]:
+def limits_of(gates: Sequence[GateResult], *, as_percent: bool = True) -> tuple[Limit, ...]:
+    """Return what was promised of a figure, the worst first; each limit once."""
     found = {
         (gate.relation, gate.limit): Limit(
             value=gate.limit,
-            text=f"promised {limit_text(gate, as_percent=True)}",
+            text=f"promised {limit_text(gate, as_percent=as_percent)}",
             missed=gate.state == "fail",
         )
         for gate in reversed(gates)

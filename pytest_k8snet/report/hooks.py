@@ -21,7 +21,6 @@ from pytest_k8snet.report import recorder as recorder_module
 from pytest_k8snet.report.documents import (
     RawBudget,
     markdown,
-    overview,
     render_fragment,
     render_page,
     render_test,
@@ -30,8 +29,8 @@ from pytest_k8snet.report.format import NAME_LIMIT, visible_line
 from pytest_k8snet.report.model import key_of
 from pytest_k8snet.report.promises import promises
 from pytest_k8snet.report.recorder import Recorder
-from pytest_k8snet.report.records import Record, mapping, real, usable, words
-from pytest_k8snet.report.summary import flat, summarise, with_discards
+from pytest_k8snet.report.records import Record, mapping, numbers, words
+from pytest_k8snet.report.summary import counting_samples, summarise
 from pytest_k8snet.units import Comparison
 
 #: Longest reason that a "test" record keeps, in characters.
@@ -136,17 +135,15 @@ def properties(records: Sequence[Record]) -> list[tuple[str, object]]:
     them go on; of repeated samples it is the mean.
     """
     verdicts = [record for record in records if record["kind"] == "verdict"]
-    samples = [record for record in records if record["kind"] == "sample"]
     values: dict[str, list[float]] = {}
-    for sample in filter(usable, with_discards(samples, verdicts)):
+    for sample in counting_samples(records):
         key = key_of(sample)
         ends = (mapping(sample.get("client")), mapping(sample.get("server")))
         nodes = " -> ".join(words(end["node"]) for end in ends if end.get("node"))
         placement = key.placement if key.placement != key.scene else ""
         parts = ("k8snet", key.tool, key.scene, placement, key.mode, key.variant, nodes)
-        for name, value in mapping(sample.get("figures")).items():
-            if (number := real(value)) is not None:
-                values.setdefault(".".join(filter(None, (*parts, name))), []).append(number)
+        for name, number in numbers(sample.get("figures")):
+            values.setdefault(".".join(filter(None, (*parts, name))), []).append(number)
     found: list[tuple[str, object]] = [(name, fmean(each)) for name, each in values.items()]
     for verdict in verdicts:
         where = f" ({verdict['context']})" if verdict.get("context") else ""
@@ -270,9 +267,8 @@ class HtmlHooks:
         self._recorder = recorder
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_html_results_summary(self, prefix: list[str], session: pytest.Session) -> None:
-        """Put the static report first, and the run's facts into the environment table."""
-        add_environment(session.config, self._recorder)
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        """Put the static report first."""
         prefix.append(render_fragment(self._recorder.records))
 
     @pytest.hookimpl(optionalhook=True, trylast=True)
@@ -284,22 +280,3 @@ class HtmlHooks:
         for index, cell in enumerate(cells):
             if isinstance(cell, str) and cell.startswith('<td class="col-testId">'):
                 cells[index] = f'<td class="col-testId">{shown}</td>'
-
-
-def add_environment(config: pytest.Config, recorder: Recorder) -> None:
-    """Add verdict and cluster to pytest-metadata's table (it is kept by reference)."""
-    try:
-        from pytest_metadata.plugin import metadata_key
-    except ImportError:
-        return
-    metadata = config.stash.get(metadata_key, None)
-    if metadata is None:
-        return
-    for fact, value in metadata.items():
-        if isinstance(value, dict):
-            # pytest-html draws these as lists within lists, which no screen reader can follow.
-            metadata[fact] = ", ".join(f"{name} {item}" for name, item in value.items())
-    summary = summarise(recorder.records)
-    found = {"k8snet": overview(summary)} | flat(mapping(mapping(summary.facts).get("cluster")))
-    for fact, text in found.items():
-        metadata[escape(visible_line(fact))] = escape(visible_line(text))

@@ -8,9 +8,19 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Any, Literal
 
-from pytest_k8snet.report.records import Record, figure, mapping, reals, usable, words
+from pytest_k8snet.report.records import (
+    Record,
+    figure,
+    mapping,
+    objects,
+    real,
+    reals,
+    usable,
+    words,
+)
 from pytest_k8snet.tools import variant_of
 from pytest_k8snet.tools.tool import Column
+from pytest_k8snet.units import BitRate
 from pytest_k8snet.verdict.distributions import normal_quantile, student_quantile
 from pytest_k8snet.verdict.questions import welch_interval
 
@@ -444,6 +454,13 @@ class Comparison:
     count_now: int
 
 
+# -- Facts that differ ----------------------------------------------------------------------------
+
+_ABSENT = "(absent)"
+#: Facts of a node that are never the same twice.
+_FLEETING = ("load_1_minute", "softnet_dropped")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """One fact that is not the same in two places."""
@@ -451,6 +468,54 @@ class Difference:
     fact: str
     before: str
     now: str
+
+
+def differences_between(before: Record, now: Record) -> tuple[Difference, ...]:
+    """Return the facts that are not the same in two facts records."""
+    old, new = _facts(before), _facts(now)
+    return tuple(
+        Difference(fact=name, before=old.get(name, _ABSENT), now=new.get(name, _ABSENT))
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name, _ABSENT) != new.get(name, _ABSENT)
+        # A tunnel comes and goes with the pools that need it.
+        and not (": tunnels." in name and (name not in old or name not in new))
+    )
+
+
+def differences_of(record: Record) -> tuple[Difference, ...]:
+    """Return the differences that a baseline record names."""
+    return tuple(
+        Difference(
+            fact=words(entry.get("fact")),
+            before=words(entry.get("before")),
+            now=words(entry.get("now")),
+        )
+        for entry in objects(record.get("differences"))
+    )
+
+
+def _facts(record: Record) -> dict[str, str]:
+    facts = flat(mapping(record.get("cluster")))
+    for node in objects(record.get("nodes")):
+        name = words(node.get("name"))
+        rest = {key: value for key, value in node.items() if key not in ("name", *_FLEETING)}
+        facts |= flat(rest, f"node {name}: ")
+    return facts
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested facts as one level: ``{"nic": {"mtu": 1500}}`` is ``{"nic.mtu": "1500"}``."""
+    found: dict[str, str] = {}
+    for name, item in value.items():
+        if isinstance(item, dict):
+            found |= flat(item, f"{prefix}{name}.")
+        elif isinstance(item, list):
+            found[prefix + name] = ", ".join(map(words, item))
+        elif name.endswith("_bits_per_second") and (rate := real(item)) is not None:
+            found[prefix + name] = str(BitRate(rate))
+        else:
+            found[prefix + name] = words(item)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,6 +186,11 @@ def reals(value: object) -> list[float]:
     return [number for item in value if (number := real(item)) is not None]
 
 
+def numbers(value: object) -> Iterator[tuple[str, float]]:
+    """Return the entries of an object that are finite numbers."""
+    return ((name, item) for name, item in mapping(value).items() if real(item) is not None)
+
+
 def mapping(value: object) -> Mapping[str, Any]:
     """Return an object, or an empty one."""
     return value if isinstance(value, dict) else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -23,7 +23,6 @@ from pytest_k8snet.report.model import (
     ChangedObject,
     Comparison,
     Coverage,
-    Difference,
     Estimate,
     FinishedTest,
     GateResult,
@@ -36,6 +35,7 @@ from pytest_k8snet.report.model import (
     Summary,
     SwitchCost,
     ToolResults,
+    differences_between,
     key_of,
     mean,
     quantile,
@@ -58,7 +58,6 @@ from pytest_k8snet.report.records import (
 )
 from pytest_k8snet.tools import TOOLS
 from pytest_k8snet.tools.tool import Column, Unit
-from pytest_k8snet.units import BitRate
 
 _STATE_OF_OUTCOME: Mapping[str, State] = {
     "error": "error",
@@ -72,9 +71,6 @@ _MOST_GUESSED = 6
 KEPT_VALUES = 200
 #: pytest's exit status of a run that was stopped.
 _INTERRUPTED = 2
-_ABSENT = "(absent)"
-#: Facts of a node that are never the same twice.
-_FLEETING = ("load_1_minute", "softnet_dropped")
 
 OutcomeOf = Callable[[Key, Sequence[Record]], State]
 
@@ -443,6 +439,14 @@ def with_discards(samples: Sequence[Record], verdicts: Iterable[Record]) -> list
     ]
 
 
+def counting_samples(records: Iterable[Record]) -> Iterator[Record]:
+    """Return the samples that are figures: no warm-up, no error, none that a gate discarded."""
+    kinds: dict[str, list[Record]] = {}
+    for record in records:
+        kinds.setdefault(record["kind"], []).append(record)
+    return filter(usable, with_discards(kinds.get("sample", []), kinds.get("verdict", [])))
+
+
 def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
@@ -673,7 +677,7 @@ def _switches(records: Iterable[Record]) -> tuple[SwitchCost, ...]:
     )
 
 
-# -- Before and now: figures that two runs can be compared by, and facts that differ --------------
+# -- Before and now: figures that two runs can be compared by -------------------------------------
 
 
 def comparable(tools: Iterable[ToolResults]) -> dict[tuple[Key, str, str], tuple[float, ...]]:
@@ -745,54 +749,6 @@ def _comparisons(baseline: Record, tools: Sequence[ToolResults]) -> tuple[Compar
     ]
     order = list(dict.fromkeys(one.quantity for one in found))
     return tuple(sorted(found, key=lambda one: order.index(one.quantity)))
-
-
-def differences_between(before: Record, now: Record) -> tuple[Difference, ...]:
-    """Return the facts that are not the same in two facts records."""
-    old, new = _facts(before), _facts(now)
-    return tuple(
-        Difference(fact=name, before=old.get(name, _ABSENT), now=new.get(name, _ABSENT))
-        for name in dict.fromkeys([*old, *new])
-        if old.get(name, _ABSENT) != new.get(name, _ABSENT)
-        # A tunnel comes and goes with the pools that need it.
-        and not (": tunnels." in name and (name not in old or name not in new))
-    )
-
-
-def differences_of(record: Record) -> tuple[Difference, ...]:
-    """Return the differences that a baseline record names."""
-    return tuple(
-        Difference(
-            fact=words(entry.get("fact")),
-            before=words(entry.get("before")),
-            now=words(entry.get("now")),
-        )
-        for entry in objects(record.get("differences"))
-    )
-
-
-def _facts(record: Record) -> dict[str, str]:
-    facts = flat(mapping(record.get("cluster")))
-    for node in objects(record.get("nodes")):
-        name = words(node.get("name"))
-        rest = {key: value for key, value in node.items() if key not in ("name", *_FLEETING)}
-        facts |= flat(rest, f"node {name}: ")
-    return facts
-
-
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested facts as one level: ``{"nic": {"mtu": 1500}}`` is ``{"nic.mtu": "1500"}``."""
-    found: dict[str, str] = {}
-    for name, item in value.items():
-        if isinstance(item, dict):
-            found |= flat(item, f"{prefix}{name}.")
-        elif isinstance(item, list):
-            found[prefix + name] = ", ".join(map(words, item))
-        elif name.endswith("_bits_per_second") and (rate := real(item)) is not None:
-            found[prefix + name] = str(BitRate(rate))
-        else:
-            found[prefix + name] = words(item)
-    return found
 
 
 # -- Times ----------------------------------------------------------------------------------------

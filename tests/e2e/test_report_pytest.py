@@ -31,7 +31,7 @@ import pytest
 sys.path.insert(0, {fixtures!r})
 from study_records import Study
 
-from pytest_k8snet.report.progress import Progress
+from pytest_k8snet.report.recorder import Progress
 from pytest_k8snet.report.hooks import register_html
 from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.options import RECORDER

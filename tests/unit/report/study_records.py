@@ -487,7 +487,7 @@ def with_mesh() -> list[Record]:
 
 def with_baseline() -> list[Record]:
     """The study again after a change of kernel, compared with the run before it."""
-    from pytest_k8snet.report.baseline import Baseline
+    from pytest_k8snet.report.runs import Baseline
 
     earlier = study()
     records = study()

@@ -10,8 +10,7 @@ from study_records import Study, study
 from pytest_k8snet.errors import ResultsError
 from pytest_k8snet.report.documents import RawBudget, render_test
 from pytest_k8snet.report.hooks import finish, properties
-from pytest_k8snet.report.progress import Progress
-from pytest_k8snet.report.recorder import Recorder, current_test, new_run_id
+from pytest_k8snet.report.recorder import Progress, Recorder, current_test, new_run_id
 from pytest_k8snet.report.records import read
 
 

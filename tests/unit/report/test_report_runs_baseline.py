@@ -8,8 +8,8 @@ import pytest
 from study_records import Study, study
 
 from pytest_k8snet.errors import ResultsError
-from pytest_k8snet.report.baseline import Baseline, attach
 from pytest_k8snet.report.recorder import Recorder
+from pytest_k8snet.report.runs import Baseline, attach
 from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, SampleRequest
 
 

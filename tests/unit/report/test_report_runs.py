@@ -12,7 +12,7 @@ from study_records import Record, Study
 from pytest_k8snet.cli import main
 from pytest_k8snet.errors import ResultsError
 from pytest_k8snet.report.records import read, read_runs
-from pytest_k8snet.report.trend import compare, history
+from pytest_k8snet.report.runs import compare, history
 
 
 def run_of(day: int, share: float, *, kernel: str = "6.1.0-21-amd64") -> list[Record]:

@@ -12,7 +12,7 @@ import pytest
 from study_records import RUN, Study, study
 
 from pytest_k8snet.cli import main
-from pytest_k8snet.report.export import csv_text, openmetrics_text
+from pytest_k8snet.report.documents import csv_text, openmetrics_text
 
 
 def rows(records: list[dict[str, Any]]) -> list[dict[str, str]]:
