@@ -18,7 +18,7 @@ from pytest_k8snet import __version__
 from pytest_k8snet.errors import K8sNetError, ResultsError, SettingsError
 
 if TYPE_CHECKING:
-    from pytest_k8snet.calico.doctor import Examination
+    from pytest_k8snet.doctor import Examination
     from pytest_k8snet.report.judge import Reevaluation
     from pytest_k8snet.report.records import Record
 
@@ -248,8 +248,8 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from pytest_k8snet.calico.doctor import examine
     from pytest_k8snet.cluster.api import connect
+    from pytest_k8snet.doctor import examine
 
     if options.resolution and options.output == "json":
         raise SettingsError(
@@ -304,7 +304,7 @@ def _images(options: argparse.Namespace) -> int:
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from pytest_k8snet.calico.restore import restore_cluster
+    from pytest_k8snet.change.restore import restore_cluster
     from pytest_k8snet.cluster.api import connect
 
     api = connect(kubeconfig=options.kubeconfig, context=options.context)

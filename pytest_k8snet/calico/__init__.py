@@ -1,1 +1,1 @@
-"""Calico: modes and what they promise, the installation, pools, proof of path, restore."""
+"""Calico: modes and what they promise, how it is configured, and which path packets took."""

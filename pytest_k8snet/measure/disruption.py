@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.calico.kernel import Shell
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.session import CalicoSession
 from pytest_k8snet.causes import Cause
+from pytest_k8snet.change.readiness import wait_until_good
+from pytest_k8snet.change.session import CalicoSession
 from pytest_k8snet.cluster.pods import WEB_PORT, Pod, PodRequest
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import (

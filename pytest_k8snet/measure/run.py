@@ -13,14 +13,14 @@ from functools import cached_property, partial
 from types import FrameType
 from typing import Self, TypeAlias
 
-from pytest_k8snet.calico.addresses import masquerade
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import Installation
 from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, Shell
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.policies import PolicyEnd, suspects
-from pytest_k8snet.calico.restore import sweep_dead_runs
-from pytest_k8snet.calico.session import CalicoSession, ChangeSettings, PoolRef
+from pytest_k8snet.change.addresses import masquerade
+from pytest_k8snet.change.restore import sweep_dead_runs
+from pytest_k8snet.change.session import CalicoSession, ChangeSettings, PoolRef
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import (

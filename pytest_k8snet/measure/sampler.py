@@ -20,8 +20,8 @@ from pytest_k8snet.calico.path import (
     PathSnapshot,
     WireFinding,
 )
-from pytest_k8snet.calico.session import CalicoSession
 from pytest_k8snet.causes import FABRIC, Evidence
+from pytest_k8snet.change.session import CalicoSession
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.errors import (

@@ -18,7 +18,7 @@ from pathlib import Path
 import user_runs
 from calico_run import POOL
 
-from pytest_k8snet.calico.lease import current_holder
+from pytest_k8snet.change.lease import current_holder
 from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.lab import LabProcess
 

@@ -15,10 +15,10 @@ import pytest
 from calico_run import objects, opened, played
 from user_runs import fault
 
-from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.restore import restore_cluster
+from pytest_k8snet.change.decision import Strategy
+from pytest_k8snet.change.restore import restore_cluster
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.errors import ApiError, RestoreError
 from pytest_k8snet.lab import LabProcess

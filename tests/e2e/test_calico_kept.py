@@ -8,7 +8,7 @@ import pytest
 from calico_run import objects, opened
 
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.restore import restore_cluster
+from pytest_k8snet.change.restore import restore_cluster
 from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.cluster.pods import Pod
 from pytest_k8snet.errors import RestoreError

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from calico_run import POOL, objects, opened, played
 
-from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.change.decision import Strategy
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.errors import ModeUnavailableError
 from pytest_k8snet.lab.spec import CalicoSpec

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from user_runs import fault, message, nothing_left, patched
 
-from pytest_k8snet.calico import convergence
+from pytest_k8snet.change import readiness
 from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.lab import LabProcess
 
@@ -288,8 +288,8 @@ def test_a_fabric_that_drops_a_tunnel_is_told_from_routes_that_are_missing(
     lab: LabProcess, api: Api, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It is said once nothing else has been wrong for 20 s.
-    monkeypatch.setattr(convergence, "HOPELESS_SECONDS", 0.5)
-    monkeypatch.setattr(convergence, "_CLOSER_SECONDS", 0.5)
+    monkeypatch.setattr(readiness, "HOPELESS_SECONDS", 0.5)
+    monkeypatch.setattr(readiness, "_CLOSER_SECONDS", 0.5)
     test = """
         import pytest
 

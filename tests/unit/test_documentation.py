@@ -20,9 +20,9 @@ import yaml
 
 import pytest_k8snet
 from pytest_k8snet import Gbit, Mbit, cli, errors, fixtures, ms, second
-from pytest_k8snet.calico.journal import JOURNAL_NAME
-from pytest_k8snet.calico.lease import LEASE_NAME
 from pytest_k8snet.causes import Cause
+from pytest_k8snet.change.journal import JOURNAL_NAME
+from pytest_k8snet.change.lease import LEASE_NAME
 from pytest_k8snet.cluster.access import CRD_GROUP, LEVELS, Permission, permissions
 from pytest_k8snet.lab import cli as lab_cli
 from pytest_k8snet.lab.faults import NAMES as FAULTS

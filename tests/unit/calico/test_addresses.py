@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from cluster_shapes import FAR, NETWORK, NODE1, NODE2, installation, pool
 
-from pytest_k8snet.calico.addresses import (
+from pytest_k8snet.calico.bgp import Bgp, BgpPeer
+from pytest_k8snet.calico.installation import IPPool, Version
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.change.addresses import (
     BENCHMARKING,
     choose_networks,
     free_networks,
     masquerade,
     pool_prefix_length,
 )
-from pytest_k8snet.calico.bgp import Bgp, BgpPeer
-from pytest_k8snet.calico.installation import IPPool, Version
-from pytest_k8snet.calico.journal import pool_name
-from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.pools import node_selector, plan_pools
+from pytest_k8snet.change.journal import pool_name
+from pytest_k8snet.change.pools import node_selector, plan_pools
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.errors import ModeUnavailableError
 

@@ -7,9 +7,9 @@ import pytest
 from cluster_shapes import FAR, NODE1, NODE2, installation, pool
 
 from pytest_k8snet.calico.bgp import Bgp, BgpPeer
-from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.installation import FelixSetting, Version
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.change.decision import Decision, Strategy, decide
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.errors import ModeUnavailableError, SettingsError
 

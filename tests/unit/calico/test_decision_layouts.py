@@ -22,10 +22,10 @@ from cluster_shapes import (
 )
 from store_api import StoreApi
 
-from pytest_k8snet.calico.decision import Strategy, decide
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import Installation, Version
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.change.decision import Strategy, decide
 from pytest_k8snet.errors import ModeUnavailableError
 
 NEVER = CalicoMode.NEVER

@@ -19,9 +19,9 @@ from store_api import StoreApi
 from store_sessions import a_cluster
 
 from pytest_k8snet.calico.detect import inspect
-from pytest_k8snet.calico.doctor import _calico
 from pytest_k8snet.calico.installation import FelixSetting
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.doctor import _calico
 from pytest_k8snet.errors import ForbiddenError
 
 CRD = "/apis/crd.projectcalico.org/v1"

@@ -8,8 +8,8 @@ from players import Players
 from store_api import StoreApi
 from store_sessions import VXLAN_CS, a_cluster, leave_changed, session
 
-from pytest_k8snet.calico.doctor import Examination, examine
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.doctor import Examination, examine
 
 DEDICATED = "What pytest --k8snet-change=dedicated would do"
 IN_PLACE = "What pytest --k8snet-change=in-place:POOL would do"

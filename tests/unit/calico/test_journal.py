@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from store_sessions import a_cluster
 
-from pytest_k8snet.calico.journal import Journal, JournalStore
+from pytest_k8snet.change.journal import Journal, JournalStore
 from pytest_k8snet.errors import RestoreError
 
 MINE = Journal(

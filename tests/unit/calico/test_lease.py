@@ -9,11 +9,11 @@ import pytest
 from store_api import StoreApi
 from store_sessions import IPIP, JOURNAL, LEASE, NEVER, a_cluster, objects, session
 
-from pytest_k8snet.calico import lease as locks
-from pytest_k8snet.calico.lease import LEASE_SECONDS, Holder, Lock
-from pytest_k8snet.calico.restore import restore_cluster
-from pytest_k8snet.calico.session import CalicoSession
 from pytest_k8snet.causes import Cause
+from pytest_k8snet.change import lease as locks
+from pytest_k8snet.change.lease import LEASE_SECONDS, Holder, Lock
+from pytest_k8snet.change.restore import restore_cluster
+from pytest_k8snet.change.session import CalicoSession
 from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.errors import ApiError, ConflictError, ForbiddenError, LockedError
 

@@ -8,7 +8,7 @@ import pytest
 from store_api import StoreApi, meanwhile
 from store_sessions import LEASE, a_cluster, bury
 
-from pytest_k8snet.calico.lease import Holder, Lock
+from pytest_k8snet.change.lease import Holder, Lock
 from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.errors import ConflictError, LockedError
 

@@ -21,11 +21,11 @@ from store_sessions import (
     session,
 )
 
-from pytest_k8snet.calico import pools
 from pytest_k8snet.calico.detect import inspect
-from pytest_k8snet.calico.journal import Journal, JournalStore
-from pytest_k8snet.calico.restore import restore_cluster
-from pytest_k8snet.calico.session import PoolRef
+from pytest_k8snet.change import pools
+from pytest_k8snet.change.journal import Journal, JournalStore
+from pytest_k8snet.change.restore import restore_cluster
+from pytest_k8snet.change.session import PoolRef
 from pytest_k8snet.cluster.pods import run_labels
 from pytest_k8snet.errors import ApiError, RestoreError
 

@@ -9,7 +9,7 @@ from players import MANAGED, Players
 from store_api import StoreApi
 from store_sessions import IPIP, VXLAN_CS, session
 
-from pytest_k8snet.calico.pools import write_installation_entry
+from pytest_k8snet.change.pools import write_installation_entry
 from pytest_k8snet.errors import CalicoError, InvalidError, ModeUnavailableError
 from pytest_k8snet.lab.api.status import StatusError
 

@@ -26,8 +26,8 @@ from pytest_k8snet.calico.kernel import (
 )
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import PathEnd
-from pytest_k8snet.calico.readiness import NodeReadiness
 from pytest_k8snet.causes import Cause, Evidence
+from pytest_k8snet.change.readiness import NodeReadiness
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.errors import ConnectError, NotConvergedError, RestoreError
 from pytest_k8snet.tools.ip import Route

@@ -22,9 +22,9 @@ from store_sessions import (
     unseen,
 )
 
-from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.detect import inspect
-from pytest_k8snet.calico.restore import restore_cluster
+from pytest_k8snet.change.decision import Strategy
+from pytest_k8snet.change.restore import restore_cluster
 from pytest_k8snet.cluster import workspace as sweeping
 from pytest_k8snet.cluster.pods import run_labels
 from pytest_k8snet.errors import (

@@ -20,7 +20,7 @@ from forged_journals import (
 from hypothesis import strategies as st
 from store_sessions import IPIP, objects
 
-from pytest_k8snet.calico.restore import restore_cluster
+from pytest_k8snet.change.restore import restore_cluster
 from pytest_k8snet.cluster.pods import run_labels
 from pytest_k8snet.errors import K8sNetError
 

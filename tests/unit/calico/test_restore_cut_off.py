@@ -6,9 +6,9 @@ import pytest
 from players import Players
 from store_sessions import IPIP, NEVER, VXLAN_CS, a_cluster, objects, session
 
-from pytest_k8snet.calico import restore
-from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.detect import inspect
+from pytest_k8snet.change import restore
+from pytest_k8snet.change.decision import Strategy
 from pytest_k8snet.errors import ApiError, ConnectError, ForbiddenError, RestoreError
 
 CUT_OFF = (

@@ -31,8 +31,8 @@ from store_sessions import (
     session,
 )
 
-from pytest_k8snet.calico.decision import Strategy
-from pytest_k8snet.calico.restore import restore_cluster
+from pytest_k8snet.change.decision import Strategy
+from pytest_k8snet.change.restore import restore_cluster
 from pytest_k8snet.cluster.pods import RUN_LABEL, run_labels
 from pytest_k8snet.errors import RestoreError
 from pytest_k8snet.report.summary import changed_objects

@@ -7,8 +7,8 @@ from documented_roles import enforce
 from store_api import StoreApi
 from store_sessions import a_cluster, leave_changed, objects
 
-from pytest_k8snet.calico.journal import JournalStore
-from pytest_k8snet.calico.restore import restore_cluster
+from pytest_k8snet.change.journal import JournalStore
+from pytest_k8snet.change.restore import restore_cluster
 from pytest_k8snet.cluster import pods
 from pytest_k8snet.cluster.pods import PROCESS_ANNOTATION, this_process
 from pytest_k8snet.errors import ForbiddenError, RestoreError

@@ -27,12 +27,12 @@ from store_sessions import (
     unseen,
 )
 
-from pytest_k8snet.calico import session as sessions
-from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import PathEnd
 from pytest_k8snet.causes import Cause
+from pytest_k8snet.change import session as sessions
+from pytest_k8snet.change.decision import Decision, Strategy, decide
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.errors import (
     ModeUnavailableError,

@@ -10,9 +10,9 @@ from players import Players
 from store_api import StoreApi
 from store_sessions import IPIP, KINDS, NEVER, VXLAN, VXLAN_CS, a_cluster, objects, session
 
-from pytest_k8snet.calico import restore
-from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.change import restore
+from pytest_k8snet.change.decision import Strategy
 from pytest_k8snet.report.summary import all_restored, changed_objects
 
 POOL, INSTALLATION = f"ippools/{DEFAULT_POOL}", "installations/default"

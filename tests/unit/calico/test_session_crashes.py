@@ -21,9 +21,9 @@ from store_sessions import (
     session,
 )
 
-from pytest_k8snet.calico import restore
-from pytest_k8snet.calico.decision import Strategy
-from pytest_k8snet.calico.restore import restore_cluster
+from pytest_k8snet.change import restore
+from pytest_k8snet.change.decision import Strategy
+from pytest_k8snet.change.restore import restore_cluster
 from pytest_k8snet.errors import ConnectError, K8sNetError, RestoreError
 
 NOTHING = ["Nothing to restore: no run has left anything that needs it."]

@@ -17,8 +17,8 @@ from store_sessions import (
     session,
 )
 
-from pytest_k8snet.calico.decision import Strategy
-from pytest_k8snet.calico.restore import restore_cluster
+from pytest_k8snet.change.decision import Strategy
+from pytest_k8snet.change.restore import restore_cluster
 
 STRATEGIES: list[Strategy] = ["dedicated", "in-place"]
 

@@ -22,8 +22,8 @@ from store_sessions import (
 )
 
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.restore import restore_cluster
-from pytest_k8snet.calico.session import PoolRef
+from pytest_k8snet.change.restore import restore_cluster
+from pytest_k8snet.change.session import PoolRef
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.errors import ForbiddenError, ModeUnavailableError, NotConvergedError, PodError
 

@@ -10,16 +10,16 @@ from ipaddress import IPv4Network
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
-from pytest_k8snet.calico.addresses import masquerade
-from pytest_k8snet.calico.convergence import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
-from pytest_k8snet.calico.decision import Decision, Strategy, decide
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import V1, ApiGroup, Installation, owners_of
-from pytest_k8snet.calico.journal import JournalStore
-from pytest_k8snet.calico.lease import STATE_NAMESPACE, current_holder
 from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode, families_of
-from pytest_k8snet.calico.pools import plan_pools
-from pytest_k8snet.calico.session import IN_PLACE_SECONDS, ChangeSettings
+from pytest_k8snet.change.addresses import masquerade
+from pytest_k8snet.change.decision import Decision, Strategy, decide
+from pytest_k8snet.change.journal import JournalStore
+from pytest_k8snet.change.lease import STATE_NAMESPACE, current_holder
+from pytest_k8snet.change.pools import plan_pools
+from pytest_k8snet.change.readiness import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
+from pytest_k8snet.change.session import IN_PLACE_SECONDS, ChangeSettings
 from pytest_k8snet.cluster import access
 from pytest_k8snet.cluster.access import LEVELS, Level
 from pytest_k8snet.cluster.nodes import Node, choose_nodes

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.calico.addresses import lies_in
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import (
     INSTALLATION_PATH,
@@ -23,17 +22,18 @@ from pytest_k8snet.calico.installation import (
     ObjectRef,
     calico_path,
 )
-from pytest_k8snet.calico.journal import (
+from pytest_k8snet.calico.kernel import Prober
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.change.addresses import lies_in
+from pytest_k8snet.change.journal import (
     JOURNAL_NAME,
     Changes,
     Journal,
     JournalStore,
     OriginalPool,
 )
-from pytest_k8snet.calico.kernel import Prober
-from pytest_k8snet.calico.lease import STATE_NAMESPACE, Holder, Lock
-from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.pools import (
+from pytest_k8snet.change.lease import STATE_NAMESPACE, Holder, Lock
+from pytest_k8snet.change.pools import (
     encapsulation_of,
     entry_change,
     installation_entries,
@@ -47,7 +47,7 @@ from pytest_k8snet.calico.pools import (
     write_installation_entry,
     write_mode_fields,
 )
-from pytest_k8snet.calico.readiness import NodeReadiness
+from pytest_k8snet.change.readiness import NodeReadiness
 from pytest_k8snet.cluster.api import pauses
 from pytest_k8snet.cluster.api_errors import collection, object_path
 from pytest_k8snet.cluster.nodes import list_nodes

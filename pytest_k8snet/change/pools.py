@@ -24,13 +24,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.calico.addresses import (
-    BLOCK_SIZE,
-    choose_networks,
-    lies_in,
-    pool_prefix_length,
-)
-from pytest_k8snet.calico.decision import Decision, refused
 from pytest_k8snet.calico.installation import (
     INSTALLATION_PATH,
     OPERATOR_INSTALLATION,
@@ -43,10 +36,17 @@ from pytest_k8snet.calico.installation import (
     calico_path,
     labels_of,
 )
-from pytest_k8snet.calico.journal import Changes, OriginalPool, pool_name
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.routing import programmers
 from pytest_k8snet.causes import Cause, Evidence
+from pytest_k8snet.change.addresses import (
+    BLOCK_SIZE,
+    choose_networks,
+    lies_in,
+    pool_prefix_length,
+)
+from pytest_k8snet.change.decision import Decision, refused
+from pytest_k8snet.change.journal import Changes, OriginalPool, pool_name
 from pytest_k8snet.cluster.api import pauses
 from pytest_k8snet.cluster.pods import (
     MANAGED_BY,

@@ -1,14 +1,20 @@
-"""The addresses of a run's own pools: which are free, and what follows from their place. Pure."""
+"""The addresses of a run's own pools: which are free, and who hears of them. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_network
+from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.installation import Installation
+from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.calico.routing import programmers
 from pytest_k8snet.errors import ModeUnavailableError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.nodes import Node
 
 #: Sixteen addresses per block: enough for a run's pods on a node, as upstream's own tests use.
 BLOCK_SIZE = 28
@@ -131,3 +137,57 @@ def _occupants(
             yield f"node address {address}", IPv4Network(IPv4Address(address))
     for network in installation.service_networks:
         yield f"the service addresses {network}", network
+
+
+# -- Who hears of them by BGP ----------------------------------------------------------------------
+
+
+def own_networks(
+    installation: Installation, nodes: Sequence[Node], within: IPv4Network | None
+) -> list[IPv4Network]:
+    """Where the run's own pools will be, as far as it matters to a filter of routes."""
+    if any(peer.filters for peer in installation.bgp.peers):
+        # Where there is no room, planning the pools says so.
+        with suppress(ModeUnavailableError):
+            return choose_networks(
+                within,
+                len(CalicoMode),
+                pool_prefix_length(len(nodes)),
+                installation=installation,
+                node_addresses=[one for node in installation.nodes for one in node.addresses],
+            )
+    return [within or BENCHMARKING]
+
+
+def exported(
+    installation: Installation, mode: CalicoMode, networks: Sequence[IPv4Network]
+) -> tuple[str, ...]:
+    """To whom BGP tells the addresses of a pool of the run's own."""
+    # Where Felix programs the routes, the pool is not exported: nobody needs to learn it by BGP.
+    if installation.backend != "bird" or "BIRD" not in programmers(installation, mode):
+        return ()
+    told = []
+    for peer in installation.bgp.peers_outside:
+        found = {peer.tells(network, BLOCK_SIZE) for network in networks}
+        if found != {"rejected"}:
+            doubt = "" if found == {"accepted"} else f", unless {peer.filter_names} keeps them back"
+            told.append(f"{peer}{doubt}")
+    if not told:
+        return ()
+    return (
+        f"BGP tells the addresses of pools in mode {mode} to routers outside the cluster: "
+        f"BGPPeer {', '.join(told)}; to keep them from it, give these peers "
+        "a BGPFilter that rejects the range of k8snet_pool_cidr, or test VXLAN modes only",
+    )
+
+
+def kept_from_routers(
+    installation: Installation, networks: Sequence[IPv4Network], block_size: int
+) -> str:
+    """Which filters keep addresses from the routers outside; empty if none does."""
+    kept = [
+        f"{peer.filter_names} keeps them from {peer}"
+        for peer in installation.bgp.peers_outside
+        if any(peer.tells(network, block_size) == "rejected" for network in networks)
+    ]
+    return f"; {', '.join(kept)}" if kept else ""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from pytest_k8snet.calico.convergence import wait_until_good
 from pytest_k8snet.causes import Cause, Evidence
+from pytest_k8snet.change.readiness import wait_until_good
 from pytest_k8snet.cluster.api_errors import ServerBusyError
 from pytest_k8snet.errors import ExecError, NotConvergedError, ToolMissingError
 

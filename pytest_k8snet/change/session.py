@@ -15,13 +15,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.calico.capture import Send, WireCapture, judge_exchange
-from pytest_k8snet.calico.convergence import wait_until_good
-from pytest_k8snet.calico.decision import Decision, Strategy, concerned, decide
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import ApiGroup, Installation, IPPool
-from pytest_k8snet.calico.journal import Changes, Journal, JournalStore, OnChange, pool_name
 from pytest_k8snet.calico.kernel import Prober, Shell
-from pytest_k8snet.calico.lease import Holder, Lock
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import (
     Moment,
@@ -32,16 +28,24 @@ from pytest_k8snet.calico.path import (
     claim_mismatches,
     judge,
 )
-from pytest_k8snet.calico.pools import create_pool, plan_pools, read_original, set_mode
-from pytest_k8snet.calico.readiness import NodeReadiness, pair_mismatches, pair_questions
-from pytest_k8snet.calico.restore import (
+from pytest_k8snet.calico.routing import new_hops, with_pool
+from pytest_k8snet.change.decision import Decision, Strategy, concerned, decide
+from pytest_k8snet.change.journal import Changes, Journal, JournalStore, OnChange, pool_name
+from pytest_k8snet.change.lease import Holder, Lock
+from pytest_k8snet.change.pools import create_pool, plan_pools, read_original, set_mode
+from pytest_k8snet.change.readiness import (
+    NodeReadiness,
+    pair_mismatches,
+    pair_questions,
+    wait_until_good,
+)
+from pytest_k8snet.change.restore import (
     FOLLOW_SECONDS,
     end_pods_in,
     restore_changes,
     restore_dead_run,
     sweep_dead_runs,
 )
-from pytest_k8snet.calico.routing import new_hops, with_pool
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.errors import (
     ConnectError,

@@ -6,17 +6,10 @@ First come the preconditions that no change of a pool can replace, then what the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_k8snet.calico.addresses import (
-    BENCHMARKING,
-    BLOCK_SIZE,
-    choose_networks,
-    pool_prefix_length,
-)
 from pytest_k8snet.calico.detect import IPAM_TOPICS
 from pytest_k8snet.calico.installation import (
     BIRD_MAY_LEAVE_ROUTES,
@@ -42,6 +35,12 @@ from pytest_k8snet.calico.routing import (
     undistributed,
     with_pool,
     withdrawn,
+)
+from pytest_k8snet.change.addresses import (
+    BLOCK_SIZE,
+    exported,
+    kept_from_routers,
+    own_networks,
 )
 from pytest_k8snet.errors import InvalidError, ModeUnavailableError, SettingsError
 
@@ -199,7 +198,7 @@ def _add_pool(
     within: IPv4Network | None,
 ) -> Decision:
     _require_calico_ipam(installation, nodes)
-    networks = _own_networks(installation, nodes, within)
+    networks = own_networks(installation, nodes, within)
     _require_told(installation, mode, networks, BLOCK_SIZE, nodes)
     after = with_pool(installation, mode)
     _require_no_withdrawal(installation, after, mode)
@@ -208,7 +207,7 @@ def _add_pool(
     if mode.family == "none" and len(subnets) > 1:
         notes += (
             "Never between different subnets works only if the underlay routes pod addresses"
-            + _kept_from_routers(installation, networks, BLOCK_SIZE),
+            + kept_from_routers(installation, networks, BLOCK_SIZE),
         )
     if not installation.keeps_pools:
         # Every pod that names no pool may get an address of any that serves its node.
@@ -233,59 +232,8 @@ def _add_pool(
         mode=mode,
         writer="dedicated-pool",
         group=installation.group,
-        notes=(*notes, *_exported(installation, mode, networks)),
+        notes=(*notes, *exported(installation, mode, networks)),
     )
-
-
-def _own_networks(
-    installation: Installation, nodes: Sequence[Node], within: IPv4Network | None
-) -> list[IPv4Network]:
-    """Where the run's own pools will be, as far as it matters to a filter of routes."""
-    if any(peer.filters for peer in installation.bgp.peers):
-        # Where there is no room, planning the pools says so.
-        with suppress(ModeUnavailableError):
-            return choose_networks(
-                within,
-                len(CalicoMode),
-                pool_prefix_length(len(nodes)),
-                installation=installation,
-                node_addresses=[one for node in installation.nodes for one in node.addresses],
-            )
-    return [within or BENCHMARKING]
-
-
-def _exported(
-    installation: Installation, mode: CalicoMode, networks: Sequence[IPv4Network]
-) -> tuple[str, ...]:
-    """To whom BGP tells the addresses of a pool of the run's own."""
-    # Where Felix programs the routes, the pool is not exported: nobody needs to learn it by BGP.
-    if installation.backend != "bird" or "BIRD" not in programmers(installation, mode):
-        return ()
-    told = []
-    for peer in installation.bgp.peers_outside:
-        found = {peer.tells(network, BLOCK_SIZE) for network in networks}
-        if found != {"rejected"}:
-            doubt = "" if found == {"accepted"} else f", unless {peer.filter_names} keeps them back"
-            told.append(f"{peer}{doubt}")
-    if not told:
-        return ()
-    return (
-        f"BGP tells the addresses of pools in mode {mode} to routers outside the cluster: "
-        f"BGPPeer {', '.join(told)}; to keep them from it, give these peers "
-        "a BGPFilter that rejects the range of k8snet_pool_cidr, or test VXLAN modes only",
-    )
-
-
-def _kept_from_routers(
-    installation: Installation, networks: Sequence[IPv4Network], block_size: int
-) -> str:
-    """Which filters keep addresses from the routers outside; empty if none does."""
-    kept = [
-        f"{peer.filter_names} keeps them from {peer}"
-        for peer in installation.bgp.peers_outside
-        if any(peer.tells(network, block_size) == "rejected" for network in networks)
-    ]
-    return f"; {', '.join(kept)}" if kept else ""
 
 
 def _some(names: Sequence[str]) -> str:
@@ -754,7 +702,7 @@ def _require_provable(
             found = exc.brief
     if not found and mode.path(same_subnet=False) == "direct" != original.path(same_subnet=False):
         # A router that hears of the one and not of the other carries just the one.
-        own = _own_networks(installation, nodes, within)
+        own = own_networks(installation, nodes, within)
         found = "; ".join(
             f"{peer.filter_names} lets BGPPeer {peer} hear of the run's own pools, and not "
             f"of {pool.cidr}"
@@ -831,7 +779,7 @@ def _risk(installation: Installation, pool: IPPool, mode: CalicoMode, original: 
     )
     if peers := installation.bgp.peers_outside:
         why += f"; that it peers with {', '.join(map(str, peers))} is no proof of that"
-        why += _kept_from_routers(installation, [pool.cidr], pool.block_size)
+        why += kept_from_routers(installation, [pool.cidr], pool.block_size)
     return f"{in_words(hop)}, would go direct instead of by {original.family.upper()}, and {why}"
 
 

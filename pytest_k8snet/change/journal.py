@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pytest_k8snet.calico.decision import Strategy
 from pytest_k8snet.calico.installation import (
     OPERATOR_INSTALLATION,
     V1,
@@ -25,8 +24,9 @@ from pytest_k8snet.calico.installation import (
     ApiShape,
     ObjectRef,
 )
-from pytest_k8snet.calico.lease import STATE_NAMESPACE
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.change.decision import Strategy
+from pytest_k8snet.change.lease import STATE_NAMESPACE
 from pytest_k8snet.errors import (
     ApiError,
     ConflictError,
