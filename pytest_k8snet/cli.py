@@ -278,8 +278,9 @@ def _resolution(options: argparse.Namespace) -> int:
     plan = Plan.parse(options.plan)
     print(f"\nmeasuring {PAIRS} pairs of samples of {plan.seconds} s, node against node ...")
     recorder = Recorder(None, new_run_id())
+    gates = Gates(observer=recorder, plan=plan)
     with launch(settings, recorder) as run:
-        found = measure_resolution(Gates(observer=recorder, plan=plan), run.node_pair())
+        found = measure_resolution(gates, run.node_pair(), pairs=PAIRS)
     print(found)
     return 0 if found.sound else 1
 

@@ -125,7 +125,7 @@ def _settings(plan: Plan) -> str:
     return f"last={plan.last} seconds={plan.seconds} span={plan.span_seconds:g}"
 
 
-def measure_resolution(gates: Gates, pair: Pair, *, pairs: int = PAIRS) -> Resolution:
+def measure_resolution(gates: Gates, pair: Pair, *, pairs: int) -> Resolution:
     """Measure a pair against itself, through the code that gates use.
 
     Args:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from user_runs import at_leisure
 
 from pytest_k8snet import Mbit
 from pytest_k8snet.lab import LabProcess, LabSpec, start, study_nodes
@@ -25,17 +26,9 @@ PAGES = [DOCS / "tutorial.md", *sorted(DOCS.glob("how-to/*.md"))]
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: What a page need not say, since its reader's machine does nothing else meanwhile.
 PLAN = "idle=0 steal=1 seconds=1 omit=0 warmup=0 first=3 span=0 requests=30"
-FOR_A_BUSY_MACHINE = f"-p no:cacheprovider -o k8snet_lab_rate=40M -o k8snet_plan='{PLAN}'"
-#: How files are written here, which no page says either: samples are short, and no limit lies where
-#: this machine's haste decides. What is to be missed is missed, and what is to be kept is kept.
-AT_LEISURE = (
-    (r"(?<=[(,])( ?)seconds=\d+", r"\1seconds=1, omit_seconds=0"),
-    (r">= 0\.98$", ">= 9.8"),
-    (r">= (0\.\d+|floor)$", r">= 0.1 * \1"),
-    (r"< 0\.\d+$", "< 0.9"),
-    (r"<= (\d+ \* m?s)", r"<= 20 * \1"),
-    (r"dropped == 0$", "dropped >= 0"),
-)
+FOR_A_BUSY_MACHINE = f"-p no:cacheprovider -o k8snet_lab_rate=100M -o k8snet_plan='{PLAN}'"
+#: The limit that VXLAN has to miss, by this name in the tutorial: missed by any machine.
+TOO_MUCH = (">= 0.98", ">= 9.8")
 EXIT_STATUS = re.compile(r"  # exit status (\d+)$")
 
 
@@ -48,8 +41,7 @@ def steps(page: Path) -> Iterator[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LabProcess]:
-    """A cluster whose links are slow enough for a busy machine to fill them."""
-    with start(LabSpec(nodes=study_nodes(), link_rate=40 * Mbit)) as running:
+    with start(LabSpec(nodes=study_nodes(), link_rate=100 * Mbit)) as running:
         yield running
         running.check()
 
@@ -61,7 +53,7 @@ def test_a_page_does_what_it_says(page: Path, cluster: LabProcess, tmp_path: Pat
         if title:
             file = tmp_path / title
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(at_leisure(text), encoding="utf-8")
+            file.write_text(at_leisure(text.replace(*TOO_MUCH)), encoding="utf-8")
             continue
         for command in text.splitlines():
             for name in re.findall(r"--kubeconfig=(\S+)", command):
@@ -71,16 +63,10 @@ def test_a_page_does_what_it_says(page: Path, cluster: LabProcess, tmp_path: Pat
     assert commands
 
 
-def at_leisure(text: str) -> str:
-    for found, put in AT_LEISURE:
-        text = re.sub(found, put, text, flags=re.MULTILINE)
-    return text
-
-
 def typed(command: str, folder: Path) -> None:
     expected = EXIT_STATUS.search(command)
     command = re.sub(r"(?<=--k8snet-plan=)'[^']*'", f"'{PLAN}'", command)
-    command = command.replace("k8snet lab ", "k8snet lab --timing=quick --rate=40M ")
+    command = command.replace("k8snet lab ", "k8snet lab --timing=quick --rate=100M ")
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,

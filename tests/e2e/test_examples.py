@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from user_runs import at_leisure
 
 from pytest_k8snet.lab import LabProcess
 
@@ -32,7 +33,10 @@ def run_pytest(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 def copied(name: str, to: Path) -> Path:
     """A copy of an example, so that nothing is written into the original."""
-    return Path(shutil.copytree(EXAMPLES / name, to / name))
+    folder = Path(shutil.copytree(EXAMPLES / name, to / name))
+    for file in folder.glob("*.py"):
+        file.write_text(at_leisure(file.read_text(encoding="utf-8")), encoding="utf-8")
+    return folder
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -49,7 +53,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         "--k8snet-report=report.html",
         "--k8snet-results=results.jsonl",
         "--k8snet-summary=summary.md",
-        # Far below what a busy machine forwards by hand, so that only the link limits each mode.
         *("-o", "k8snet_lab_rate=30M"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -138,11 +141,18 @@ def test_an_existing_service_is_measured_and_left_alone(
 
 
 def test_one_command_leads_from_nothing_to_the_first_figures(tmp_path: Path) -> None:
+    step_summary = tmp_path / "step-summary.md"
+    step_summary.write_text("of an earlier step\n", encoding="utf-8")
     command = [sys.executable, "-m", "pytest_k8snet.cli", "init", "suite", "--run", "--lab"]
     done = subprocess.run(
         command,
         cwd=tmp_path,
-        env={**os.environ, "COLUMNS": "120", "PYTEST_ADDOPTS": "-p no:cacheprovider"},
+        env={
+            **os.environ,
+            "COLUMNS": "120",
+            "PYTEST_ADDOPTS": "-p no:cacheprovider -o k8snet_lab_rate=30M",
+            "GITHUB_STEP_SUMMARY": str(step_summary),
+        },
         capture_output=True,
         text=True,
         timeout=300,
@@ -152,28 +162,15 @@ def test_one_command_leads_from_nothing_to_the_first_figures(tmp_path: Path) -> 
     assert "2 passed" in done.stdout
     assert "pod-pod, same-subnet" in done.stdout
     assert (tmp_path / "suite" / "report.html").is_file()
-
-
-def test_the_same_on_a_given_cluster_and_with_a_summary_for_github(
-    lab: LabProcess, tmp_path: Path
-) -> None:
-    step_summary = tmp_path / "step-summary.md"
-    step_summary.write_text("of an earlier step\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pytest_k8snet.cli", "init", "--run"]
-    done = subprocess.run(
-        [*command, f"--kubeconfig={lab.kubeconfig}"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTEST_ADDOPTS": "-p no:cacheprovider",
-            "GITHUB_STEP_SUMMARY": str(step_summary),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
     told = step_summary.read_text(encoding="utf-8")
     assert told.startswith("of an earlier step\n")
     assert "pod-pod, same-subnet" in told
+
+
+def test_the_same_is_run_on_a_cluster_that_is_given(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest_k8snet.cli", "init", "--run", "--kubeconfig=none.yaml"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert f"KubeconfigError: the kubeconfig {tmp_path / 'none.yaml'} does not" in done.stdout

@@ -16,24 +16,24 @@ from pytest_k8snet import Mbit, ms
 
 @pytest.mark.k8snet_modes("VXLAN-Always")
 def test_kept(calico_mode, bandwidth, pod_pair, node_pair):
-    assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.85
+    assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.5
 
 @pytest.mark.k8snet_modes("VXLAN-Always")
 def test_missed(calico_mode, bandwidth, pod_pair, node_pair):
-    assert bandwidth(pod_pair) / bandwidth(node_pair) >= 1.10
+    assert bandwidth(pod_pair) / bandwidth(node_pair) >= 1.5
 
-@pytest.mark.k8snet_plan("first=3 last=3 warmup=0")
+@pytest.mark.k8snet_plan("last=3")
 def test_in_bounds(bandwidth, node_pair):
-    assert 50 * Mbit <= bandwidth(node_pair) <= 150 * Mbit
+    assert 10 * Mbit <= bandwidth(node_pair) <= 200 * Mbit
 
-@pytest.mark.k8snet_plan(first=3, last=3, warmup_pairs=0)
+@pytest.mark.k8snet_plan(first=3, last=3, alpha=0.0001)
 def test_undecided(bandwidth, node_pair, k8snet):
     # As like as two measurements can be that are not the same one.
     back = k8snet.node_pair(nodes=(node_pair.server.node, node_pair.client.node))
     assert bandwidth(node_pair) / bandwidth(back) >= 1.0
 
 def test_quick(latency, node, web_service):
-    assert latency(node, web_service.cluster_ip_url, plan="requests=100").total.p50 <= 1000 * ms
+    assert latency(node, web_service.cluster_ip_url, plan="requests=30").total.p50 <= 1000 * ms
 
 def test_hopeless(latency, node, web_service):
     assert latency(node, web_service.cluster_ip_url, plan="requests=100").total.p99 <= 5 * ms
@@ -45,8 +45,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, A
     """What pytest printed, and the records that it wrote."""
     folder = tmp_path_factory.mktemp("gates")
     (folder / "test_gates.py").write_text(GATES, encoding="utf-8")
-    # How busy the machine is says nothing of the shaped links.
-    plan = "--k8snet-plan=seconds=1 omit=0 steal=1 idle=0 rate=10 span=0 outlier=0"
+    # How busy the machine is says nothing of the shaped links, and no limit lies near to them: the
+    # undecided gate is asked for more certainty than three pairs can give.
+    plan = "--k8snet-plan=first=3 seconds=1 omit=0 warmup=0 steal=1 idle=0 rate=10 span=0"
+    plan += " outlier=0"
     return recorded(folder, "gates", plan)
 
 
@@ -105,7 +107,7 @@ def test_failures_explain_themselves_in_the_terminal(
     run: tuple[str, list[dict[str, Any]]],
 ) -> None:
     output = run[0]
-    assert "FAIL: pod-pod / node-node >= 1.10  (VXLAN-Always, " in output
+    assert "FAIL: pod-pod / node-node >= 1.50  (VXLAN-Always, " in output
     assert "note: headers leave at most 0.96" in output
     assert "INCONCLUSIVE: node-node node1 -> node2 / node-node node2 -> node1 >= 1.00" in output
     assert "p99 cannot be judged from 100 requests" in output

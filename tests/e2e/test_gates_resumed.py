@@ -12,13 +12,18 @@ from pytest_k8snet.verdict import judge
 # How busy the machine is says nothing of the shaped links. The budget ends the first run early.
 PLAN = "first=3 last=40 seconds=1 omit=0 span=0 outlier=0 warmup=0 steal=1 idle=0"
 GATES = """
+import pytest
+
+# More certainty than can be had within the budget.
+@pytest.mark.k8snet_plan("alpha=0.0001")
 def test_undecided(bandwidth, node_pair, k8snet):
     # As like as two measurements can be that are not the same one.
     back = k8snet.node_pair(nodes=(node_pair.server.node, node_pair.client.node))
     assert bandwidth(node_pair) / bandwidth(back) >= 1.0
 
+@pytest.mark.k8snet_plan("last=3 budget=100")
 def test_decided(bandwidth, node_pair):
-    assert bandwidth(node_pair) / bandwidth(node_pair, reverse=True) >= 0.5
+    assert bandwidth(node_pair) / bandwidth(node_pair, reverse=True) >= 0.1
 """
 
 
@@ -27,7 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, A
     """The verdicts of both runs, by their test."""
     folder = tmp_path_factory.mktemp("resumed")
     (folder / "test_gates.py").write_text(GATES, encoding="utf-8")
-    plan = f"--k8snet-plan={PLAN} budget=12"
+    plan = f"--k8snet-plan={PLAN} budget=7"
     found = []
     for more in ((), ("--k8snet-resume=first.jsonl",)):
         _, records = recorded(folder, "gates", plan, *more)
@@ -41,7 +46,7 @@ def test_the_second_run_adds_pairs_to_those_of_the_first(
     runs: list[dict[str, dict[str, Any]]],
 ) -> None:
     first, second = (run["test_undecided"] for run in runs)
-    assert "the time budget of 12 s is spent" in first["reason"]
+    assert "the time budget of 7 s is spent" in first["reason"]
     assert second["values"][: len(first["values"])] == first["values"]
     assert len(second["values"]) > len(first["values"])
     assert second["watched_seconds"] > first["watched_seconds"]

@@ -26,13 +26,13 @@ import pytest
 @pytest.mark.k8snet_modes("VXLAN-Always")
 def test_one_by_one(calico_mode, pod_pair, node_pair):
     for _ in range(3):
-        assert pod_pair.iperf3(seconds=1).bandwidth > 0
-        assert node_pair.iperf3(seconds=1).bandwidth > 0
+        assert pod_pair.iperf3(seconds=1, omit_seconds=0).bandwidth > 0
+        assert node_pair.iperf3(seconds=1, omit_seconds=0).bandwidth > 0
 
 @pytest.mark.k8snet_plan("seconds=1 omit=0 last=40 steal=1 idle=0 warmup=0 span=0 outlier=0")
 def test_gate(bandwidth, pod_pair, node_pair):
-    assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.5
-    assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.5
+    assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.1
+    assert bandwidth(pod_pair) / bandwidth(node_pair) >= 0.1
 """
 #: Before a test is found; between facts and changes; among samples; behind the first verdict.
 MOMENTS = (1, 4, 6, 20)
@@ -47,7 +47,7 @@ def killed_after(count: int, folder: Path) -> Path:
     with subprocess.Popen(
         [
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=."),
-            *("--k8snet-lab", "--k8snet-results=results.jsonl"),
+            *("--k8snet-lab", "--k8snet-results=results.jsonl", "-o", "k8snet_lab_rate=30M"),
         ],
         cwd=folder,
         stdout=subprocess.DEVNULL,

@@ -22,7 +22,7 @@ PING_SECONDS = 3
 #: A WebSocket control frame with its mask, in a TLS record with header, tag and padding.
 PING_BYTES = 64
 #: What the exec takes to begin and to end.
-MARGIN_SECONDS = 0.5
+MARGIN_SECONDS = 1.5
 
 
 @pytest.mark.parametrize("pings", [False, True])
