@@ -106,7 +106,7 @@ class Journal:
     group: ApiGroup
     original: OriginalPool | None = None
     #: What the run may have written to it last: the mode that it is about to write, and the one
-    #: before until that is done. Empty where an earlier version kept the journal.
+    #: before until that is done.
     written: tuple[CalicoMode, ...] = ()
     #: Names of the pools that the run makes; some may not exist yet.
     dedicated_pools: tuple[str, ...] = ()
@@ -143,14 +143,14 @@ class Journal:
         if not isinstance(data, dict) or "schema" not in data:
             raise _foreign(where, f"no object with a schema: {_shown(data)}")
         schema = data["schema"]
-        if type(schema) is not int or schema not in (1, SCHEMA):
+        if type(schema) is not int or schema != SCHEMA:
             raise RestoreError(
                 f"The journal {where} was written by another version of pytest-k8snet",
-                found=f"schema {_shown(schema)}, this version knows 1 and {SCHEMA}",
+                found=f"schema {_shown(schema)}, this version knows {SCHEMA}",
                 remedy="Run `k8snet restore` of the version that wrote it: nothing was touched.",
             )
         try:
-            return _journal(_Fields(data, ""), schema)
+            return _journal(_Fields(data, ""))
         except _InvalidError as exc:
             raise _foreign(where, str(exc)) from None
 
@@ -230,15 +230,14 @@ class _Fields:
             raise self.wrong(name, value, "each once")
         return [(f"{self.at(name)}[{index}]", one) for index, one in enumerate(value)]
 
-    def enums(self, name: str, fields: Mapping[str, Sequence[str]], *, others: bool) -> Any:
+    def enums(self, name: str, fields: Mapping[str, Sequence[str]]) -> Any:
         """An object of these optional fields with these values; None stays None."""
         value = self.take(name)
         if value is None:
             return None
         found = _Fields(value, self.at(name))
         taken = {key: found.one_of(key, fields[key]) for key in fields if key in found._left}
-        if not others:
-            found.end()
+        found.end()
         return taken
 
     def wrong(self, name: str, value: object, expected: str) -> _InvalidError:
@@ -262,7 +261,7 @@ def _one_of(value: object, at: str, values: Sequence[str]) -> Any:
     return value
 
 
-def _journal(data: _Fields, schema: int) -> Journal:
+def _journal(data: _Fields) -> Journal:
     data.take("schema")
     run_id = data.text("run", _RUN, "the id of a run, k8snet-xxxxxx")
     strategy = data.one_of("strategy", ("dedicated", "in-place"))
@@ -276,14 +275,14 @@ def _journal(data: _Fields, schema: int) -> Journal:
     own = [pool_name(run_id, mode) for mode in CalicoMode]
     pools = tuple(_one_of(name, at, own) for at, name in names)
     raw = data.take("original")
-    original = None if raw is None else _original(_Fields(raw, "original"), shape, schema)
+    original = None if raw is None else _original(_Fields(raw, "original"), shape)
     if strategy == "dedicated" and (raw is not None or not pools):
         raise data.wrong("own_pools", list(pools), "the run's pools and no original, as dedicated")
     if strategy == "in-place" and (raw is None or pools):
         raise data.wrong("original", raw, "a pool and no own pools, as in-place")
-    modes = data.texts("written") if schema > 1 else []
-    written = tuple(CalicoMode(_one_of(m, at, [x.value for x in CalicoMode])) for at, m in modes)
-    if schema > 1 and bool(written) != (original is not None):
+    modes = [mode.value for mode in CalicoMode]
+    written = tuple(CalicoMode(_one_of(one, at, modes)) for at, one in data.texts("written"))
+    if bool(written) != (original is not None):
         raise data.wrong("written", [str(mode) for mode in written], "modes of the original pool")
     data.end()
     return Journal(
@@ -299,7 +298,7 @@ def _journal(data: _Fields, schema: int) -> Journal:
     )
 
 
-def _original(data: _Fields, shape: str, schema: int) -> OriginalPool:
+def _original(data: _Fields, shape: str) -> OriginalPool:
     name = data.text("name", _SUBDOMAIN, "the name of a pool")
     cidr = data.take("cidr")
     try:
@@ -310,30 +309,16 @@ def _original(data: _Fields, shape: str, schema: int) -> OriginalPool:
         raise data.wrong("cidr", cidr, "an IPv4 network") from None
     modes = dict.fromkeys(_MODE_FIELDS, _MODE_VALUES)
     encapsulations = {"encapsulation": [mode.encapsulation for mode in CalicoMode]}
-    # The whole objects, as an earlier version kept them; nothing else of them is used.
-    whole = schema == 1
-    raw_v1 = data._left.get("v1_spec")
-    spec = data.enums("spec", modes, others=whole)
+    spec = data.enums("spec", modes)
     if spec is None:
         raise data.wrong("spec", None, "the pool's mode fields")
-    v1_spec = data.enums("v1_spec", modes, others=whole)
-    entry = data.enums("installation_entry", encapsulations, others=whole)
+    v1_spec = data.enums("v1_spec", modes)
+    entry = data.enums("installation_entry", encapsulations)
     if (v1_spec is None) != (shape != "B"):
         raise data.wrong("v1_spec", v1_spec, f"one just where the shape is B, and it is {shape}")
     direct = data.boolean("written_directly")
     if entry is None and not direct:
         raise data.wrong("written_directly", direct, "true without an installation_entry")
-    if schema == 1:
-        data.end()
-        return OriginalPool(
-            name=name,
-            cidr=cidr,
-            spec=spec,
-            v1_spec=v1_spec,
-            v1_fields=tuple(sorted(map(str, raw_v1 or ()))),
-            installation_entry=entry,
-            written_directly=direct,
-        )
     uids = {"uid": True, "v1_uid": shape == "B", "installation_uid": entry is not None}
     found = {
         key: data.text(key, _UID if there else "", "the id of the object" if there else "none")

@@ -554,8 +554,6 @@ def _identity(what: str, raw: Mapping[str, Any], uid: str) -> str:
 
     The server's id of an object is on no other, and is known only to who may read it.
     """
-    if not uid:
-        return f"an earlier version kept the journal, and did not say what it wrote to {what}"
     if raw["metadata"].get("uid") != uid:
         return f"{what} is another than the run has read, or the journal is not the run's"
     return ""

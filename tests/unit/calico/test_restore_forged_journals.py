@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from cluster_shapes import DEFAULT_POOL
 from forged_journals import (
@@ -31,7 +29,6 @@ from store_sessions import (
     session,
 )
 
-from pytest_k8snet.change.decision import Strategy
 from pytest_k8snet.change.restore import restore_cluster
 from pytest_k8snet.cluster.pods import RUN_LABEL, run_labels
 from pytest_k8snet.errors import RestoreError
@@ -106,14 +103,14 @@ def test_a_journal_that_no_run_can_have_written_stops_with_what_is_wrong_in_it(
     assert objects(api) == before
 
 
-@pytest.mark.parametrize("schema", [0, 3, "1", 1.0, True, None, [2]])
+@pytest.mark.parametrize("schema", [0, 1, 3, "2", 2.0, True, None, [2]])
 def test_a_schema_that_is_not_known_is_left_to_the_version_that_wrote_it(schema: object) -> None:
     api = a_production_cluster()
     forge(api, {**DEDICATED, "schema": schema})
     before = objects(api)
     with pytest.raises(RestoreError, match="another version of pytest-k8snet") as caught:
         restore_cluster(api, force=True)
-    assert caught.value.found == f"schema {schema!r}, this version knows 1 and 2"
+    assert caught.value.found == f"schema {schema!r}, this version knows 2"
     assert objects(api) == before
 
 
@@ -308,37 +305,3 @@ def test_a_pool_that_was_made_anew_is_another() -> None:
         restore_cluster(api)
     assert "is another than the run has read, or the journal is not the run's" in caught.value.found
     assert lasting(api) == before
-
-
-# -- Journals of earlier versions ------------------------------------------------------------------
-
-
-def of_schema_1(api: StoreApi) -> Json:
-    """Rewrite the journal as an earlier version would have kept it."""
-    found = api.get(JOURNAL)
-    journal: Json = json.loads(found["data"]["journal.json"])
-    journal["schema"] = 1
-    del journal["written"]
-    if original := journal["original"]:
-        for key in ("uid", "v1_uid", "v1_fields", "installation_uid"):
-            del original[key]
-        original["spec"] = {"cidr": "10.244.0.0/16", "blockSize": 26, **original["spec"]}
-    found["data"]["journal.json"] = json.dumps(journal)
-    api.replace(JOURNAL, found)
-    return journal
-
-
-@pytest.mark.parametrize("strategy", ["dedicated", "in-place"])
-def test_an_earlier_versions_journal_is_believed_as_far_as_the_objects_bear_it_out(
-    strategy: Strategy,
-) -> None:
-    api = a_cluster("manifest-A")
-    before = objects(api)
-    leave_changed(api, strategy)
-    of_schema_1(api)
-    if strategy == "in-place":
-        with pytest.raises(RestoreError) as caught:
-            restore_cluster(api)
-        assert "expected VXLAN-CrossSubnet. It is left as it is." in caught.value.found
-    restore_cluster(api, force=strategy == "in-place")
-    assert objects(api) == before
