@@ -244,6 +244,8 @@ _STACKED = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"
 _GATHERED = frozenset({"bond", "team", "bridge"})
 #: What hangs on a bridge without leading out: containers and virtual machines.
 _GUESTS = frozenset({"veth", "tun", "netkit"})
+#: Kinds that have two ends, the other one perhaps in another network namespace.
+_CABLES = frozenset({"veth", "netkit"})
 #: Kinds that put packets into other packets.
 # fmt: off
 _TUNNELS = frozenset({
@@ -304,13 +306,14 @@ def _underside(links: Mapping[str, Link], device: str, above: frozenset[str]) ->
         below = _members(links, link)
         if not below:
             return Underside(unknown=f"nothing that leads out belongs to the {link.kind} {device}")
-    elif link.kind == "veth" and not link.below:
+    elif link.kind in _CABLES and not link.below:
         if any(one.kind in _HARDWARE and one.link_type == "ether" for one in links.values()):
-            unknown = f"{device} is a cable (veth) out of a machine that has NICs of its own"
+            unknown = f"{device} is a cable ({link.kind}) out of a machine that has NICs of its own"
             return Underside(unknown=unknown)
         below = []
-    elif link.kind == "veth":
-        return Underside(unknown=f"{device} is a cable (veth) to {link.below} on the same machine")
+    elif link.kind in _CABLES:
+        unknown = f"{device} is a cable ({link.kind}) to {link.below} on the same machine"
+        return Underside(unknown=unknown)
     else:
         return Underside(unknown=f"{device} is of kind {link.kind}, which is not known")
     if not below:

@@ -150,6 +150,7 @@ GUESTS = device("vnet0", "tun", master="br0"), device("veth7", "veth", master="b
         ("br0", [device("br0", "bridge"), device("eth0", "veth", master="br0")], ["eth0"]),
         # Nodes that are containers themselves: what is below is not in this namespace.
         ("eth0", [device("eth0", "veth")], ["eth0"]),
+        ("eth0", [device("eth0", "netkit")], ["eth0"]),
         ("eth0", [device("eth0", "macvlan")], ["eth0"]),
     ],
 )
