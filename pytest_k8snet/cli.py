@@ -307,7 +307,9 @@ def _images(options: argparse.Namespace) -> int:
 def _restore(options: argparse.Namespace) -> int:
     from pytest_k8snet.change.restore import restore_cluster
     from pytest_k8snet.cluster.api import connect
+    from pytest_k8snet.launch import refuse_windows
 
+    refuse_windows()
     api = connect(kubeconfig=options.kubeconfig, context=options.context)
     for line in restore_cluster(
         api,

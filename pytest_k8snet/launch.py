@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,7 +18,7 @@ from pytest_k8snet.change.session import ChangeSettings
 from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.cluster.kubeconfig import locate, secrets_and_names
 from pytest_k8snet.cluster.pods import PodSettings
-from pytest_k8snet.errors import K8sNetError, KubeconfigError
+from pytest_k8snet.errors import K8sNetError, KubeconfigError, SettingsError
 from pytest_k8snet.measure.run import Run, RunSpec
 from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.report.redaction import Redactor
@@ -25,6 +26,18 @@ from pytest_k8snet.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_k8snet.lab import LabProcess
+
+
+def refuse_windows() -> None:
+    """Insist on a system whose signals can end a run in order.
+
+    Raises:
+        SettingsError: this is Windows.
+    """
+    if sys.platform == "win32":
+        raise SettingsError(
+            "Windows can draw and judge results, but neither measure nor restore: use WSL 2"
+        )
 
 
 @contextmanager
@@ -46,8 +59,9 @@ def launch(
         fixtures: those by which tests without a mode will ask for pods.
 
     Raises:
-        K8sNetError: no usable cluster.
+        K8sNetError: no usable cluster, or no usable system.
     """
+    refuse_windows()
     with ExitStack() as stack:
         stack.enter_context(_signals_interrupt())
         lab = stack.enter_context(_started_lab(settings, recorder)) if settings.lab else None

@@ -25,7 +25,6 @@ from pytest_k8snet.report.format import (
 )
 from pytest_k8snet.report.model import (
     BASELINE_SCENE,
-    STATES,
     TEST_WORDS,
     WORDS,
     Comparison,
@@ -129,7 +128,7 @@ class _Layout:
 
 
 _WIDE = _Layout(
-    width=1120, left=320, right=740, row=26, middle=13, heading_characters=48, narrow=False
+    width=1120, left=306, right=720, row=26, middle=13, heading_characters=48, narrow=False
 )
 _NARROW = _Layout(
     width=340, left=20, right=318, row=46, middle=33, heading_characters=30, narrow=True
@@ -332,7 +331,7 @@ def _by_mode(one: Measurement) -> tuple[object, ...]:
 def _worst_first(dots: Iterable[Dot]) -> list[Dot]:
     """Return rows with those in trouble first, and with them the others of their group."""
     rows = list(dots)
-    ranks = {one.group: len(STATES) for one in rows}
+    ranks = {one.group: len(TROUBLE) for one in rows}
     for one in rows:
         ranks[one.group] = min(ranks[one.group], _rank(one))
     groups = list(ranks)
@@ -340,7 +339,7 @@ def _worst_first(dots: Iterable[Dot]) -> list[Dot]:
 
 
 def _rank(one: Dot) -> int:
-    return STATES.index(one.state) if one.state in TROUBLE else len(STATES)
+    return TROUBLE.index(one.state) if one.state in TROUBLE else len(TROUBLE)
 
 
 def _ratio_dot(one: Measurement, rate: Rate, ratio: Estimate) -> Dot:
