@@ -21,12 +21,13 @@ from pytest_k8snet.report import recorder as recorder_module
 from pytest_k8snet.report.documents import (
     RawBudget,
     markdown,
+    overview,
     render_fragment,
     render_page,
     render_test,
 )
 from pytest_k8snet.report.format import NAME_LIMIT, visible_line
-from pytest_k8snet.report.model import key_of
+from pytest_k8snet.report.model import flat, key_of
 from pytest_k8snet.report.promises import promises
 from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.report.records import Record, mapping, numbers, words
@@ -267,8 +268,9 @@ class HtmlHooks:
         self._recorder = recorder
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_html_results_summary(self, prefix: list[str]) -> None:
-        """Put the static report first."""
+    def pytest_html_results_summary(self, prefix: list[str], session: pytest.Session) -> None:
+        """Put the static report first, and the run's facts into the environment table."""
+        add_environment(session.config, self._recorder)
         prefix.append(render_fragment(self._recorder.records))
 
     @pytest.hookimpl(optionalhook=True, trylast=True)
@@ -280,3 +282,22 @@ class HtmlHooks:
         for index, cell in enumerate(cells):
             if isinstance(cell, str) and cell.startswith('<td class="col-testId">'):
                 cells[index] = f'<td class="col-testId">{shown}</td>'
+
+
+def add_environment(config: pytest.Config, recorder: Recorder) -> None:
+    """Add verdict and cluster to pytest-metadata's table (it is kept by reference)."""
+    try:
+        from pytest_metadata.plugin import metadata_key
+    except ImportError:
+        return
+    metadata = config.stash.get(metadata_key, None)
+    if metadata is None:
+        return
+    for fact, value in metadata.items():
+        if isinstance(value, dict):
+            # pytest-html draws these as lists within lists, which no screen reader can follow.
+            metadata[fact] = ", ".join(f"{name} {item}" for name, item in value.items())
+    summary = summarise(recorder.records)
+    found = {"k8snet": overview(summary)} | flat(mapping(mapping(summary.facts).get("cluster")))
+    for fact, text in found.items():
+        metadata[escape(visible_line(fact))] = escape(visible_line(text))
