@@ -14,10 +14,10 @@ demo: $(VENV)/.lab system-packages
 	  --k8snet-lab --k8snet-report=report.html --k8snet-results=results.jsonl
 
 ## test: unit tests and end-to-end tests on the lab
-# (three at a time, since most of it waits for a lab; one file's tests share one; in the order of the
+# (four at a time, since most of it waits for a lab; one file's tests share one; in the order of the
 # folders, which has the long files of tests/e2e before the many short ones)
 test: $(VENV)/.dev system-packages
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 ## contract: what the lab plays, held against the cluster of KUBECONFIG
 # (in namespaces of its own; CONTRACT_MAY=pools,cluster lets it try pools and make cluster roles, too)

@@ -67,8 +67,9 @@ class TestTrouble:
         kubectl("delete", "pod", "nul", "long", "big")
 
     def test_a_secret_that_cannot_be_read(self, kubectl: Kubectl) -> None:
+        # Bytes that are no text: a variable of an environment cannot have them.
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
-        kubectl("apply", "-f", "-", stdin=json.dumps({**secret, "data": {"key": "abc"}}))
+        kubectl("apply", "-f", "-", stdin=json.dumps({**secret, "data": {"key": "//79"}}))
         source = {"secretKeyRef": {"name": "s", "key": "key"}}
         container = {"env": [{"name": "KEY", "valueFrom": source}]}
         kubectl.apply(pod_object("p", container=container))
