@@ -139,10 +139,15 @@ def _text(output: bytes | str | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample(Generic[Measured_co]):
-    """One parsed result, and the record of it."""
+    """One parsed result, and the record of it.
+
+    Attributes:
+        ended: when its command did, in seconds of a clock that only rises.
+    """
 
     result: Measured_co
     record: Mapping[str, Any]
+    ended: float = 0.0
 
 
 class TakesSamples(Protocol):
@@ -157,6 +162,16 @@ class TakesSamples(Protocol):
         warmup: bool = False,
     ) -> Sample[Result]:
         """Run a tool once between the ends of a pair."""
+        ...
+
+    def at_once(
+        self,
+        tool: Tool[Options, Result],
+        tests: Sequence[tuple[Pair | UrlPair, Options]],
+        *,
+        warmup: bool = False,
+    ) -> list[Sample[Result]]:
+        """Run a tool between several pairs at once."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Never, Unpack, overload
 
@@ -22,7 +22,7 @@ from pytest_k8snet.measure.sampler import Observer
 from pytest_k8snet.tools import variant_of
 from pytest_k8snet.tools.curl import Curl, CurlOptions, CurlSamples, ScheduledKeywords
 from pytest_k8snet.tools.iperf3 import Iperf3, Iperf3Options
-from pytest_k8snet.tools.iperf3_result import Iperf3Result
+from pytest_k8snet.tools.iperf3_result import Iperf3Interval, Iperf3Result
 from pytest_k8snet.tools.ping import EchoKeywords, Ping, PingOptions, PingResult
 from pytest_k8snet.tools.schedule import Schedule, ScheduledCurl, ScheduledSamples
 from pytest_k8snet.tools.tool import Options, Tool, options_of, refuse_unknown
@@ -49,6 +49,8 @@ REQUEST_SECONDS = 2.0
 CONNECTIONS = 100
 #: Share of a round's slots that the client may miss before the round says nothing of the network.
 MOST_MISSED = 0.05
+#: Share of their length for which tests that are measured at once have to overlap.
+LEAST_OVERLAP = 0.8
 
 
 #: Why a ping has none of it.
@@ -186,13 +188,20 @@ class BandwidthGate:
         )
         directions = (False, True) if both_directions else (reverse,)
         terms = self._gates.terms(plan)
-        arm = _arm(
+        usual = _arm(
             pair,
             Iperf3(),
             replace(options, reverse=reverse),
             slower_direction=both_directions,
             take=lambda turn: _bandwidth_turn(pair, turn, directions, options, terms.plan),
             describe=_describe_bandwidth,
+        )
+        arm = FlowArm(
+            **{one.name: getattr(usual, one.name) for one in fields(usual)},
+            pair=pair,
+            options=replace(options, reverse=reverse),
+            one_way=not both_directions,
+            plan=terms.plan,
         )
         return Bandwidth(arm, terms)
 
@@ -397,6 +406,154 @@ def _round_trips(pair: Pair, plan: Plan, options: Mapping[str, Any]) -> Arm:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowArm(Arm):
+    """A bandwidth between one pair, which may be measured at once with others.
+
+    Attributes:
+        pair: between whom.
+        options: of each test, but its length.
+        one_way: one test makes a sample: it is not one each way, one after the other.
+        plan: under which it is measured.
+    """
+
+    pair: Pair
+    options: Iperf3Options
+    one_way: bool
+    plan: Plan
+
+    def at_once(self, other: Arm) -> Arm:
+        """Return an arm that measures both at once, and adds up what they got meanwhile.
+
+        Raises:
+            SettingsError: there is no sense in that.
+        """
+        return _sum_of(self, other)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumArm(Arm):
+    """Bandwidths of several pairs that are measured at once."""
+
+    of: tuple[FlowArm, ...]
+
+    def at_once(self, other: Arm) -> Arm:
+        """Return an arm that measures the other as well."""
+        return _sum_of(self, other)
+
+
+def _sum_of(*arms: Arm) -> SumArm:
+    flows = tuple(one for arm in arms for one in (arm.of or (arm,)) if isinstance(one, FlowArm))
+    _refuse_senseless(flows)
+
+    def joined(name: str) -> str:
+        return " + ".join(filter(None, (str(getattr(one, name) or "") for one in flows)))
+
+    def common(name: str) -> str:
+        return " + ".join(dict.fromkeys(str(getattr(one, name) or "") for one in flows))
+
+    modes = {one.mode for one in flows if one.mode}
+    return SumArm(
+        of=flows,
+        label=joined("label"),
+        take=lambda turn: _sum_turn(flows, turn),
+        context=", ".join(filter(None, (*modes, joined("nodes")))),
+        scene=joined("scene"),
+        mode=next(iter(modes), None),
+        placement=common("placement"),
+        tool=common("tool"),
+        variant=joined("variant"),
+        nodes=joined("nodes"),
+        ends=joined("ends"),
+        describe=_describe_bandwidth,
+    )
+
+
+def _refuse_senseless(flows: Sequence[FlowArm]) -> None:
+    """Refuse a sum whose parts cannot be measured at once, or would be no sum of anything.
+
+    Raises:
+        SettingsError: they cannot.
+    """
+    ends = Counter((one.ends, one.options.reverse) for one in flows)
+    twice = next((one for one in flows if ends[one.ends, one.options.reverse] > 1), None)
+    if twice is not None:
+        raise SettingsError(
+            f"{twice.label} cannot be added to itself",
+            found=twice.ends,
+            remedy="for more connections between one pair write bandwidth(pair, streams=2)",
+        )
+    if not all(one.one_way for one in flows):
+        raise SettingsError(
+            "both_directions measures one after the other, so there is nothing to add up at once",
+            remedy="write bandwidth(a) + bandwidth(a, reverse=True), or duplex=True",
+        )
+    modes = sorted({str(one.mode) for one in flows if one.mode})
+    if len(modes) > 1:
+        raise SettingsError(
+            f"a sum of bandwidths in different modes is of none of them: {', '.join(modes)}",
+            remedy="add up pairs of one mode",
+        )
+
+
+def _sum_turn(flows: Sequence[FlowArm], turn: SampleRequest) -> Observation:
+    ends = {
+        (end.kind, end.name): end for one in flows for end in (one.pair.client, one.pair.server)
+    }
+    guard = Guard(tuple(ends.values()), flows[0].plan)
+    tests = [
+        (
+            one.pair,
+            replace(one.options, seconds=turn.seconds, omit_seconds=turn.omit_seconds),
+        )
+        for one in flows
+    ]
+    samples = flows[0].pair.sampler.at_once(Iperf3(), tests, warmup=turn.warmup)
+    cause, hit = guard.outcome()
+    # When each began to count is known by when it ended.
+    begin = max(one.ended - float(one.result.seconds) for one in samples)
+    end = min(one.ended for one in samples)
+    if not cause and end - begin < LEAST_OVERLAP * turn.seconds:
+        cause = f"the tests ran at once for {max(0.0, end - begin):.1f} of {turn.seconds} s only"
+    got = sum(_between(one, begin, end) for one in samples)
+    sizes = [_segment_size(flow.pair, one.result) for flow, one in zip(flows, samples, strict=True)]
+    ids = [str(one.record.get("id", "")) for one in samples]
+    controls = sorted({one.result.sender_congestion or "unknown" for one in samples})
+    return Observation(
+        figures={"bandwidth": (got,)},
+        sample_id=ids[0],
+        beside=tuple(ids[1:]),
+        discard=cause,
+        hit=hit,
+        proof=_proof(*samples),
+        alike={"congestion control": ", ".join(controls)},
+        near={name: size for one in sizes for name, size in one.items()},
+        detail=tuple(samples),
+    )
+
+
+def _between(sample: Sample[Iperf3Result], begin: float, end: float) -> float:
+    """Return what a test got per second within a span of time, by the course of its intervals."""
+    result = sample.result
+    figure = _both_ways(result)
+    zero = sample.ended - float(result.seconds)
+    courses = [(float(one.start), float(one.end), _both_ways(one)) for one in result.intervals]
+    whole = _mean_rate(courses, 0.0, float(result.seconds))
+    within = _mean_rate(courses, begin - zero, end - zero)
+    return figure * within / whole if whole and within else figure
+
+
+def _both_ways(flow: Iperf3Result | Iperf3Interval) -> float:
+    return float(flow.bandwidth) + float(flow.reverse_bandwidth or 0)
+
+
+def _mean_rate(courses: Sequence[tuple[float, float, float]], begin: float, end: float) -> float:
+    """Return the mean of (start, end, rate) over a span; 0 where none of them lies in it."""
+    parts = [(max(0.0, min(end, to) - max(begin, start)), rate) for start, to, rate in courses]
+    seconds = sum(length for length, _ in parts)
+    return sum(length * rate for length, rate in parts) / seconds if seconds else 0.0
+
+
 def _bandwidth_turn(
     pair: Pair,
     turn: SampleRequest,
@@ -431,9 +588,8 @@ def _bandwidth_turn(
 
 def _flow_figures(result: Iperf3Result) -> dict[str, tuple[float]]:
     """Return what a gate can be on, of those figures that the sample has."""
-    both_ways = result.bandwidth + (result.reverse_bandwidth or BitRate(0))
     named = {
-        "bandwidth": both_ways,
+        "bandwidth": _both_ways(result),
         "loss": result.lost_ratio,
         "jitter": result.jitter,
         "retransmit_ratio": result.retransmit_ratio,
@@ -585,10 +741,14 @@ def _describe_pings(observations: Sequence[Observation]) -> str:
 
 
 def _details(observations: Sequence[Observation], kind: type[Any]) -> list[Sample[Any]]:
+    details = (
+        one.detail if isinstance(one.detail, tuple) else (one.detail,) for one in observations
+    )
     return [
-        observation.detail
-        for observation in observations
-        if isinstance(observation.detail, Sample) and isinstance(observation.detail.result, kind)
+        one
+        for each in details
+        for one in each
+        if isinstance(one, Sample) and isinstance(one.result, kind)
     ]
 
 

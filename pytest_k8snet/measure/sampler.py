@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import (
@@ -116,35 +118,97 @@ class Sampler:
             PathError: the traffic did not take the path that the mode promises.
             ExecError: a command could not be run to its end.
         """
-        text = f"{tool.name} {pair.label}"
-        ends = [pair.client]
+        (taken,) = self.at_once(tool, [(pair, options)], warmup=warmup)
+        return taken
+
+    def at_once(
+        self,
+        tool: Tool[Options, Result],
+        tests: Sequence[tuple[Pair | UrlPair, Options]],
+        *,
+        warmup: bool = False,
+    ) -> list[Sample[Result]]:
+        """Run a tool between several pairs at once, as :meth:`sample` does between one.
+
+        Everything that has to be there is started before the first client is, and looked at after
+        the last one has ended. Each sample is recorded as one that was not alone.
+
+        Raises:
+            ToolError, PathError, ExecError: as of one sample; of the first that has failed.
+        """
+        scenes = [pair.scene for pair, _ in tests] if len(tests) > 1 else []
+        begun = [self._begin(tool, pair, options, scenes, warmup) for pair, options in tests]
+        text = " and ".join(test.text for test in begun)
+        self._observer.started(text, max(tool.usual_seconds(test.options) for test in begun))
+        limit = max(tool.limit_seconds(test.options) for test in begun) + GRACE_SECONDS
+        try:
+            with self.quiet_period(limit):
+                if len(begun) == 1:
+                    ran = [begun[0].run(limit)]
+                else:
+                    with ThreadPoolExecutor(max_workers=len(begun)) as pool:
+                        ran = list(pool.map(lambda test: test.run(limit), begun))
+        finally:
+            self._observer.finished()
+        samples, errors = [], []
+        for test, one in zip(begun, ran, strict=True):
+            try:
+                samples.append(self._end(tool, test, one))
+            except K8sNetError as exc:
+                errors.append(exc)
+        if errors:
+            raise errors[0]
+        return samples
+
+    def _begin(
+        self,
+        tool: Tool[Options, Any],
+        pair: Pair | UrlPair,
+        options: Options,
+        at_once: Sequence[str],
+        warmup: bool,
+    ) -> _Test[Options]:
+        """Start what has to be there before the client, and look at the path."""
         watch: PathWatch | None = None
-        if isinstance(pair, Pair):
-            ends.append(pair.server)
-            if isinstance(tool, ServedTool):
-                with _during(f"starting the {tool.name} server of {pair.label}", pair.server):
-                    options = tool.at_port(options, self._start_server(tool, pair.server))
-        else:
+        if isinstance(pair, UrlPair):
             self._await_answers(pair)
+        elif isinstance(tool, ServedTool):
+            with _during(f"starting the {tool.name} server of {pair.label}", pair.server):
+                options = tool.at_port(options, self._start_server(tool, pair.server))
         between = pair if isinstance(pair, Pair) else pair.behind
         if self.prover is not None and between is not None:
             watch = self.prover.watch(between, self.probe)
         argv = tool.argv(options)
         about = {"tool": tool.name, **pair.facts(), "command": list(argv), "warmup": warmup}
-        self._observer.started(text, tool.usual_seconds(options))
+        if at_once:
+            about["at_once"] = list(at_once)
+        return _Test(
+            text=f"{tool.name} {pair.label}",
+            pair=pair,
+            between=between,
+            options=options,
+            argv=argv,
+            about=about,
+            watch=watch,
+        )
+
+    def _end(self, tool: Tool[Options, Result], test: _Test[Options], ran: _Ran) -> Sample[Result]:
+        """Parse what a client said, prove its path, and record it."""
+        pair, about, watch = test.pair, test.about, test.watch
+        url = pair.url if isinstance(pair, UrlPair) else ""
+        ends = [pair.client] if isinstance(pair, UrlPair) else [pair.client, pair.server]
         try:
-            url = pair.url if isinstance(pair, UrlPair) else ""
-            with _during(text, *ends, suspects=lambda ends: self.suspects(ends, url)):
-                started, done = self._run(pair.client, argv, tool.limit_seconds(options))
-                result = tool.parse(_output(done), options)
+            with _during(test.text, *ends, suspects=lambda ends: self.suspects(ends, url)):
+                if isinstance(ran.outcome, K8sNetError):
+                    raise ran.outcome
+                done = ran.outcome
+                result = tool.parse(_output(done), test.options)
         except K8sNetError as exc:
-            self._observer.record("sample", **about, started=_now(), error=str(exc))
+            self._observer.record("sample", **about, started=ran.started, error=str(exc))
             raise
-        finally:
-            self._observer.finished()
         measured, payload = tool.measured(result), tool.payload(result)
         proof = watch.judge(payload) if watch is not None and payload is not None else None
-        path = proof.to_record() if proof is not None else self._without_proof(pair, between)
+        path = proof.to_record() if proof is not None else self._without_proof(pair, test.between)
         error = proof.text if proof is not None and proof.state == "contradicted" else None
         if error is not None and isinstance(pair, UrlPair):
             # Address translation led packets another way: no error of the cluster's, but no
@@ -155,15 +219,15 @@ class Sampler:
             "sample",
             **about,
             **measured.to_record(done.seconds),
-            started=started,
+            started=ran.started,
             path=path or None,
             raw=done.stdout,
             error=error,
         )
         if proof is not None:
-            with _during(text):
+            with _during(test.text):
                 proof.require()
-        return Sample(result=result, record=record)
+        return Sample(result=result, record=record, ended=ran.ended)
 
     def _await_answers(self, pair: UrlPair) -> None:
         """Wait until the Service behind a URL is programmed for the client, once for each."""
@@ -215,14 +279,6 @@ class Sampler:
             self.prover.saw(pair, result.client_address)
         return None
 
-    def _run(
-        self, client: Endpoint, argv: Sequence[str], limit_seconds: float
-    ) -> tuple[str, Completed]:
-        """Run a sample's command in a quiet period; when it began, and what became of it."""
-        timeout_seconds = limit_seconds + GRACE_SECONDS
-        with self.quiet_period(timeout_seconds):
-            return _now(), client.run(argv, timeout_seconds=timeout_seconds)
-
     def _start_server(self, tool: ServedTool[Any, Any], server: Endpoint) -> int:
         for attempt in range(1, _PORT_TRIES + 1):
             port = next(self._ports)
@@ -235,6 +291,38 @@ class Sampler:
             else:
                 return port
         raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ran:
+    """What became of a client: its output, or why there is none."""
+
+    started: str
+    outcome: Completed | K8sNetError
+    ended: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Test(Generic[Options]):
+    """A sample whose client is ready to be started."""
+
+    text: str
+    pair: Pair | UrlPair
+    between: Pair | None
+    options: Options
+    argv: Sequence[str]
+    about: dict[str, Any]
+    watch: PathWatch | None
+
+    def run(self, timeout_seconds: float) -> _Ran:
+        """Run the client to its end."""
+        started = _now()
+        outcome: Completed | K8sNetError
+        try:
+            outcome = self.pair.client.run(self.argv, timeout_seconds=timeout_seconds)
+        except K8sNetError as exc:
+            outcome = exc
+        return _Ran(started=started, outcome=outcome, ended=time.monotonic())
 
 
 def _translated(text: str) -> dict[str, str]:

@@ -21,10 +21,14 @@ def variant_of(sample: Mapping[str, Any]) -> str:
     """Return what makes the figures of a sample others than its tool's usual ones.
 
     Args:
-        sample: its record, or what of it is known before it is taken: ``tool``, ``command``, and
-            ``pods_in`` where its way is in no mode, but its pods are.
+        sample: its record, or what of it is known before it is taken: ``tool``, ``command``,
+            ``pods_in`` where its way is in no mode, but its pods are, and ``at_once`` the
+            scenes of all that was measured at once, where it was not alone.
     """
     tool, command = TOOLS.get(str(sample.get("tool"))), sample.get("command")
     words = [str(word) for word in command] if isinstance(command, list | tuple) else []
     pods_in = str(sample.get("pods_in") or "")
-    return ", ".join(filter(None, (tool.variant(words) if tool is not None else "", pods_in)))
+    scenes = sample.get("at_once")
+    beside = f"part of {' + '.join(map(str, scenes))}" if isinstance(scenes, list) else ""
+    own = tool.variant(words) if tool is not None else ""
+    return ", ".join(filter(None, (own, pods_in, beside)))

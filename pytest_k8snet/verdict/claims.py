@@ -65,7 +65,7 @@ class Claims:
     def compared(self, arms: Iterable[Arm], verdict: Verdict, example: str) -> None:
         """Note the verdict of a comparison, and that these arms took part in it."""
         # Arms are renamed where two of one name meet; what takes their samples stays the same.
-        self._compared += [arm.take for arm in arms]
+        self._compared += [one.take for arm in arms for one in (arm, *arm.of)]
         self._verdicts.append((verdict, example))
 
     def require_asked(self) -> None:

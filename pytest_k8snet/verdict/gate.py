@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NoReturn, Protocol, overload, runtime_checkable
+from typing import Any, ClassVar, NoReturn, Protocol, overload, runtime_checkable
 
 from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.units import BitRate, Seconds
@@ -128,6 +128,14 @@ class NotANumber:
 
     __hash__ = object.__hash__
 
+    def __add__(self, other: object) -> Any:
+        raise TypeError(
+            f"cannot add {other!r} and {self!r}: only bandwidths are added up, measured at once; "
+            "write assert bandwidth(one) + bandwidth(other) >= 1500 * Mbit"
+        )
+
+    __radd__ = __add__
+
     def _refuse(self, why: str) -> NoReturn:
         raise TypeError(f"{self!r} {why}; write {self._example}")
 
@@ -239,14 +247,29 @@ NEW_CONNECTIONS = "new connections per second"
 class Bandwidth(Comparable):
     """A bandwidth that is measured while it is compared.
 
-    Compares with a bit rate (``>= 500 * Mbit``), or divides by another bandwidth.
+    Compares with a bit rate (``>= 500 * Mbit``), or divides by another bandwidth. Two that are
+    added up are measured at once.
     """
 
     _example = "assert bandwidth(pods) >= 500 * Mbit, or bandwidth(pods) / bandwidth(nodes) >= 0.90"
 
     def __init__(self, arm: Arm, judging: Judging) -> None:
         super().__init__(judging.sampling(arm), judging)
-        judging.claims.made(arm, repr(self), self._example)
+        # The parts of a sum are known already, and so is that they were compared.
+        if not arm.of:
+            judging.claims.made(arm, repr(self), self._example)
+
+    def __add__(self, other: object) -> Bandwidth:
+        """Return what two pairs get at once: both are measured at the same time, and added up."""
+        if not isinstance(other, Bandwidth):
+            super().__add__(other)
+        assert isinstance(other, Bandwidth)
+        arm = self._sampling.arms[0].at_once(other._sampling.arms[0])
+        return Bandwidth(arm, same_terms(self._judging, other._judging))
+
+    def __radd__(self, other: object) -> Bandwidth:
+        # What sum() begins with.
+        return self if other == 0 and isinstance(other, int) else self + other
 
     @overload
     def __truediv__(self, baseline: Bandwidth) -> PairedRatio: ...
@@ -260,6 +283,7 @@ class Bandwidth(Comparable):
         if isinstance(baseline, BitRate):
             return RateShare(self._sampling, self._judging, baseline)
         if isinstance(baseline, Reference):
+            self._refuse_sum("no earlier run to be compared with", "divide each part by it")
             return UnpairedRatio(self._sampling.arms[0], self._judging, baseline)
         if not isinstance(baseline, Bandwidth):
             raise TypeError(
@@ -300,7 +324,12 @@ class Bandwidth(Comparable):
         """TCP's own round-trip time under load, the mean of each of the same samples."""
         return self._beside("rtt", "s")
 
+    def _refuse_sum(self, lacks: str, remedy: str) -> None:
+        if self._sampling.arms[0].of:
+            raise SettingsError(f"a sum of bandwidths has {lacks}", found=repr(self), remedy=remedy)
+
     def _beside(self, figure: str, unit: str) -> FlowFigure:
+        self._refuse_sum(f"no {figure.replace('_', ' ')} of its own", "ask one pair for it")
         return FlowFigure(Level(figure=figure, unit=unit), self._sampling, self._judging)
 
     def _question(self) -> Mean:

@@ -33,6 +33,7 @@ class Arm:
             request is larger.
         lacks: figures that it cannot have, and why not.
         describe: sums up what samples had beside their figures (``retransmits 0.01 %``).
+        of: the arms that it measures at once and adds up, where there are several.
     """
 
     label: str
@@ -48,6 +49,15 @@ class Arm:
     longest_seconds: float = math.inf
     lacks: Mapping[str, str] = field(default_factory=dict)
     describe: Callable[[Sequence[Observation]], str] | None = None
+    of: tuple[Arm, ...] = ()
+
+    def at_once(self, other: Arm) -> Arm:
+        """Return an arm that measures this and the other at once, and adds up their figures.
+
+        Raises:
+            TypeError: what measures cannot do two at once.
+        """
+        raise TypeError(f"{self.label} cannot be measured at once with {other.label}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [DOCS / "tutorial.md", *sorted(DOCS.glob("how-to/*.md"))]
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: What a page need not say, since its reader's machine does nothing else meanwhile.
-PLAN = "idle=0 steal=1 seconds=1 omit=0 warmup=0 first=3 span=0 requests=30"
+PLAN = "idle=0 steal=1 seconds=1 omit=0 warmup=0 first=3 span=0 outlier=0 requests=30"
 FOR_A_BUSY_MACHINE = f"-p no:cacheprovider -o k8snet_lab_rate=100M -o k8snet_plan='{PLAN}'"
 #: The limit that VXLAN has to miss, by this name in the tutorial: missed by any machine.
 TOO_MUCH = (">= 0.98", ">= 9.8")

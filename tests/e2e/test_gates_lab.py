@@ -22,6 +22,13 @@ def test_kept(calico_mode, bandwidth, pod_pair, node_pair):
 def test_missed(calico_mode, bandwidth, pod_pair, node_pair):
     assert bandwidth(pod_pair) / bandwidth(node_pair) >= 1.5
 
+@pytest.mark.k8snet_modes("VXLAN-Always")
+@pytest.mark.k8snet_plan("last=3")
+def test_at_once(calico_mode, bandwidth, pod_pair, k8snet):
+    ends = pod_pair.server.node, pod_pair.client.node
+    back = k8snet.pod_pair(calico_mode, nodes=ends)
+    assert bandwidth(pod_pair) + bandwidth(back) >= 1 * Mbit
+
 @pytest.mark.k8snet_plan("last=3")
 def test_in_bounds(bandwidth, node_pair):
     assert 10 * Mbit <= bandwidth(node_pair) <= 200 * Mbit
@@ -65,6 +72,7 @@ def of_test(records: list[dict[str, Any]], kind: str, name: str) -> list[dict[st
     [
         ("test_kept", "passed", ["pass"]),
         ("test_missed", "failed", ["fail"]),
+        ("test_at_once", "passed", ["pass"]),
         ("test_in_bounds", "passed", ["pass", "pass"]),
         ("test_undecided", "inconclusive", ["inconclusive"]),
         ("test_quick", "passed", ["pass"]),
@@ -84,10 +92,21 @@ def test_verdicts_are_repeated_offline_from_the_results_file(
     run: tuple[str, list[dict[str, Any]]],
 ) -> None:
     verdicts = [record for record in run[1] if record["kind"] == "verdict"]
-    assert len(verdicts) == 6
+    assert len(verdicts) == 7
     for record in verdicts:
         again = judge(record)
         assert again.to_record() == {name: record[name] for name in again.to_record()}
+
+
+def test_parts_of_a_sum_ran_at_once_and_each_has_its_proof(
+    run: tuple[str, list[dict[str, Any]]],
+) -> None:
+    samples = of_test(run[1], "sample", "test_at_once")
+    assert [sample["at_once"] for sample in samples] == [["pod-pod", "pod-pod"]] * 6
+    assert {sample["path"]["state"] for sample in samples} == {"proven"}
+    (verdict,) = of_test(run[1], "verdict", "test_at_once")
+    assert verdict["context"] == "VXLAN-Always, node1 -> node2 + node2 -> node1"
+    assert not verdict["discarded"]
 
 
 def test_a_verdict_names_its_samples(run: tuple[str, list[dict[str, Any]]]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pytest
@@ -13,11 +14,14 @@ from recorded_tools import RecordedTools
 from pytest_k8snet import Mbit, ms, second
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.cluster.access import Admitted
+from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.pods import Pod
-from pytest_k8snet.errors import PodError, SettingsError
-from pytest_k8snet.measure.endpoints import Endpoint, Pair, PodShell, UrlPair
+from pytest_k8snet.errors import ExecError, PodError, SettingsError
+from pytest_k8snet.measure.endpoints import Endpoint, Pair, PodShell, Sample, UrlPair
 from pytest_k8snet.measure.gates import Gates
+from pytest_k8snet.measure.sampler import Sampler
 from pytest_k8snet.report.summary import with_discards
+from pytest_k8snet.tools import variant_of
 from pytest_k8snet.verdict import Plan, judge
 
 pytest_plugins = ["loopback"]
@@ -101,6 +105,133 @@ def test_both_directions_at_once_are_summed(pair: Pair, observer: Notebook) -> N
     assert verdict.estimate == pytest.approx(60 * Mbit, rel=0.02)
     with pytest.raises(SettingsError, match="both_directions and duplex exclude each other"):
         gates.bandwidth(pair, duplex=True, both_directions=True)
+
+
+# -- Sums of what is measured at once --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Staggered:
+    """A sampler whose clients ended one after the other, this many seconds apart."""
+
+    sampler: Sampler
+    lag_seconds: float
+
+    def sample(self, *args: Any, **options: Any) -> Sample[Any]:
+        return self.sampler.sample(*args, **options)
+
+    def at_once(self, *args: Any, **options: Any) -> list[Sample[Any]]:
+        taken = self.sampler.at_once(*args, **options)
+        return [replace(one, ended=99 + i * self.lag_seconds) for i, one in enumerate(taken)]
+
+
+def pairs_of(pair: Pair, count: int, lag_seconds: float = 0.0) -> list[Pair]:
+    """Pairs between different ends, measured by one sampler."""
+    assert isinstance(pair.sampler, Sampler)
+    sampler = Staggered(pair.sampler, lag_seconds)
+    names = [f"node{number}" for number in range(2, 2 + count)]
+    ends = [replace(pair.server, name=name, node=name) for name in names]
+    return [replace(pair, server=end, sampler=sampler) for end in ends]
+
+
+def test_bandwidths_that_are_added_up_are_measured_at_once(pair: Pair, observer: Notebook) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    parts = [
+        gates.bandwidth(one, bitrate=rate * Mbit)
+        for one, rate in zip(pairs_of(pair, 3), (20, 30, 50), strict=True)
+    ]
+    total: Any = sum(parts)
+    verdict = total >= 50 * Mbit
+    assert verdict
+    gates.claims.require_asked()
+    assert verdict.estimate == pytest.approx(100 * Mbit, rel=0.02)
+    samples = [one for one in observer.records if one["kind"] == "sample"]
+    assert len(samples) == 9
+    scenes = ["node-node"] * 3
+    assert all(sample["at_once"] == scenes for sample in samples)
+    assert variant_of(samples[0]) == "20 Mbit/s, part of node-node + node-node + node-node"
+    (record,) = [one for one in observer.records if one["kind"] == "verdict"]
+    assert record["scene"] == "node-node + node-node + node-node"
+    assert record["variant"] == "20 Mbit/s + 30 Mbit/s + 50 Mbit/s"
+    assert record["context"] == "VXLAN-Always, " + " + ".join(
+        f"node1 -> node{n}" for n in (2, 3, 4)
+    )
+    assert judge(record).to_record() == verdict.to_record()
+
+
+def test_a_sum_is_divided_by_a_rate_and_by_another_sum(pair: Pair, observer: Notebook) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    a, b, c = (gates.bandwidth(one, bitrate=30 * Mbit) for one in pairs_of(pair, 3))
+    of_rate = (a + b) / (100 * Mbit) >= 0.4
+    assert of_rate.estimate == pytest.approx(0.6, rel=0.02)
+    of_sum = (a + b) / c >= 1.5
+    assert of_sum.estimate == pytest.approx(2.0, rel=0.03)
+    assert (of_rate, of_sum.claim.baseline) == (of_rate, "node-node (30 Mbit/s) node1 -> node4")
+
+
+@pytest.mark.parametrize(("lag_seconds", "discarded"), [(0.3, 0), (1.5, 2)])
+def test_tests_that_hardly_ran_at_once_are_no_sum(
+    pair: Pair, observer: Notebook, lag_seconds: float, discarded: int
+) -> None:
+    # The recording lasts for 2 s: with less than a second together there is nothing to add up.
+    gates = Gates(observer=observer, plan=QUICK)
+    a, b = (gates.bandwidth(one) for one in pairs_of(pair, 2, lag_seconds))
+    verdict = a + b >= 50 * Mbit
+    assert len(verdict.evidence.discards) == discarded
+    if discarded:
+        assert "the tests ran at once for 0.5 of 1 s only" in verdict.text
+    else:
+        # 18.5 and 16.9 Gbit/s in its two seconds: the first one's second and the other's first.
+        first, second = 18.515, 16.864
+        mean = (first * 1.000142 + second * 1.000461) / 2.000603
+        late = (first * 0.700142 + second * 1.000461) / 1.700603
+        early = (first * 1.000142 + second * 0.700461) / 1.700603
+        (one, other), *_ = [tuple(_figure(s) for s in _samples(observer)[:2])]
+        expected = one * late / mean + other * early / mean
+        assert verdict.evidence.rounds[0][0][0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_is_no_sum_is_refused(pair: Pair, observer: Notebook) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    one, other = pairs_of(pair, 2)
+    a, b = gates.bandwidth(one), gates.bandwidth(other)
+    with pytest.raises(SettingsError, match="cannot be added to itself") as caught:
+        a + gates.bandwidth(one)
+    assert "streams=2" in caught.value.remedy
+    with pytest.raises(SettingsError, match="measures one after the other"):
+        a + gates.bandwidth(other, both_directions=True)
+    with pytest.raises(SettingsError, match="in different modes is of none of them: IPIP-Always, "):
+        a + gates.bandwidth(replace(other, mode=CalicoMode.IPIP_ALWAYS))
+    with pytest.raises(SettingsError, match="have different plans"):
+        a + gates.bandwidth(other, plan="last=9")
+    with pytest.raises(SettingsError, match="a sum of bandwidths has no rtt of its own"):
+        _ = (a + b).rtt
+    latency = gates.latency(pair)
+    for wrong in (lambda: latency.rtt.p95 + latency.rtt.p50, lambda: a + 5, lambda: 5 + a):
+        with pytest.raises(TypeError, match="only bandwidths are added up, measured at once"):
+            wrong()
+    assert observer.records == []
+
+
+def test_a_part_that_fails_is_told_when_the_others_have_ended(
+    pair: Pair, observer: Notebook
+) -> None:
+    gates = Gates(observer=observer, plan=QUICK)
+    one, other = pairs_of(pair, 2)
+
+    def broken(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+        if "-c" in argv and "iperf3" in argv:
+            raise ExecError("the exec broke off")
+        return RecordedTools()(argv, timeout_seconds=timeout_seconds)
+
+    one = replace(one, client=replace(one.client, shell=broken))
+    with pytest.raises(ExecError, match="the exec broke off"):
+        assert gates.bandwidth(one) + gates.bandwidth(other) >= 50 * Mbit
+    assert [bool(sample["error"]) for sample in observer.records] == [True, False]
+
+
+def _samples(observer: Notebook) -> list[dict[str, Any]]:
+    return [dict(one) for one in observer.records if one["kind"] == "sample"]
 
 
 def test_what_discards_a_turn_discards_the_samples_of_both_directions(
