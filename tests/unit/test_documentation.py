@@ -437,7 +437,18 @@ def arm(name: str, spread: int) -> Arm:
         rates = {"bandwidth": (1e9 * nearly_one,), NEW_CONNECTIONS: (300 * nearly_one,)}
         return Observation(figures={**rates, **beside, **times})
 
-    return Arm(label=name, take=take)
+    return Together(label=name, take=take)
+
+
+class Together(Arm):
+    """An arm that can be measured at once with another."""
+
+    def at_once(self, other: Arm) -> Arm:
+        def take(turn: SampleRequest) -> Observation:
+            got = sum(one.take(turn).figures["bandwidth"][0] for one in (self, other))
+            return Observation(figures={"bandwidth": (got,)})
+
+        return Arm(label=f"{self.label} + {other.label}", take=take, of=(self, other))
 
 
 def test_the_default_plan_decides_the_gates_that_are_shown_as_they_are_written() -> None:
@@ -449,7 +460,7 @@ def test_the_default_plan_decides_the_gates_that_are_shown_as_they_are_written()
         "connections": lambda one, url: Connections(one, terms("")),
         "latency": lambda one, url="", plan="": Latency(one, terms(plan)),
         **{name: arm(name, 3) for name in ("a", "pair", "pod_pair", "client", "pod")},
-        **{name: arm(name, 5) for name in ("b", "node")},
+        **{name: arm(name, 5) for name in ("b", "c", "node")},
         "url": "http://web",
         "Gbit": Gbit,
         "Mbit": Mbit,
@@ -459,7 +470,7 @@ def test_the_default_plan_decides_the_gates_that_are_shown_as_they_are_written()
     shown = section(page("verdicts.md"), "Gates")
     table = shown.split("| written | asks |")[1].split("\n\n")[0]
     written = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
-    assert len(written) == 15
+    assert len(written) == 17
     for expression in written:
         verdict = eval(expression, names)
         assert verdict.state == "pass", f"{expression}: {verdict.text}"
