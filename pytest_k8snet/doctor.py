@@ -57,14 +57,14 @@ class Examination:
     sections: tuple[tuple[str, tuple[str, ...]], ...]
 
     def text(self) -> str:
-        """All of it, for a terminal; the verdict is the last line."""
+        """Return all of it, for a terminal; the verdict is the last line."""
         blocks = [
             "\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in self.sections
         ]
         return "\n\n".join([*blocks, self.verdict])
 
     def to_json(self) -> dict[str, object]:
-        """All of it, for programs."""
+        """Return all of it, for programs."""
         return {
             "usable": self.usable,
             "verdict": self.verdict,

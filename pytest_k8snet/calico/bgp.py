@@ -86,7 +86,7 @@ class Bgp:
         return tuple(peer for peer in self.peers if peer.address)
 
     def untold(self, network: IPv4Network, block_size: int, nodes: Iterable[Node]) -> Untold | None:
-        """Why nodes may not learn each other's blocks of a pool; None if nothing keeps them.
+        """Say why nodes may not learn each other's blocks of a pool; None if nothing keeps them.
 
         Args:
             network: the pool's addresses.
@@ -181,12 +181,12 @@ class BgpPeer:
         return f"BGPFilter {', '.join(name for name, _ in self.filters)}"
 
     def carries(self, network: IPv4Network, block_size: int) -> Filtered:
-        """Whether a pool's blocks pass a session of this peer, there and back."""
+        """Return whether a pool's blocks pass a session of this peer, there and back."""
         flows: tuple[_Flow, ...] = ("own", "received") if self.address else _FLOWS
         return _worst(self._passes(flow, network, block_size) for flow in flows)
 
     def tells(self, network: IPv4Network, block_size: int) -> Filtered:
-        """Whether a node tells this peer of its blocks of a pool."""
+        """Return whether a node tells this peer of its blocks of a pool."""
         return self._passes("own", network, block_size)
 
     def _passes(self, flow: _Flow, network: IPv4Network, block_size: int) -> Filtered:
@@ -250,7 +250,7 @@ class FilterRule:
     def matches(
         self, flow: _Flow, network: IPv4Network, block_size: int
     ) -> Literal["all", "some", "none", "unknown"]:
-        """Which of a pool's blocks the rule is about."""
+        """Return which of a pool's blocks the rule is about."""
         blocks = self._of_cidr(network, block_size)
         source = self.raw.get("source")
         if blocks == "none" or (source == "RemotePeers" and flow == "own"):

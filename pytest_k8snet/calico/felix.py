@@ -51,7 +51,7 @@ class Felix:
     nodes: Sequence[Node] = ()
 
     def facts(self, network: Mapping[str, Any]) -> FelixFacts:
-        """What follows for an Installation.
+        """Return what follows for an Installation.
 
         Args:
             network: ``spec.calicoNetwork`` of the operator's Installation; empty without one.
@@ -76,7 +76,7 @@ class Felix:
         return facts
 
     def settings(self, key: str) -> tuple[FelixSetting, ...]:
-        """All values of a setting; the environment wins over every FelixConfiguration."""
+        """Return all values of a setting; the environment wins over every FelixConfiguration."""
         variable = _VARIABLES.get(key, f"FELIX_{key.upper()}")
         for name, value in self.environment.items():
             # Felix reads its variables in any case (``felix/config/env_var_loader.go``, v3.31).

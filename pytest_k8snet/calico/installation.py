@@ -106,16 +106,16 @@ class Installation:
         return self.dataplane != "eBPF"
 
     def pool(self, name: str) -> IPPool | None:
-        """The IPv4 pool of a name."""
+        """Return the IPv4 pool of a name."""
         return next((pool for pool in self.pools if pool.name == name), None)
 
     def with_mode(self, name: str, mode: CalicoMode) -> Installation:
-        """The same with a pool in another mode."""
+        """Return the same with a pool in another mode."""
         pools = (replace(pool, mode=mode) if pool.name == name else pool for pool in self.pools)
         return replace(self, pools=tuple(pools))
 
     def operator_reverts(self, pool: IPPool) -> bool:
-        """Whether a direct edit of the pool would be undone by the operator."""
+        """Return whether a direct edit of the pool would be undone by the operator."""
         return (
             self.install == "operator"
             and self.version is not None
@@ -137,7 +137,7 @@ class Installation:
         return self.version is not None and self.version >= MANUAL_ASSIGNMENT
 
     def families(self) -> frozenset[Family]:
-        """The encapsulation families that are enabled now, by pools or explicitly.
+        """Return the encapsulation families that are enabled now, by pools or explicitly.
 
         Felix looks at every pool for this, also at disabled ones.
         """
@@ -183,7 +183,7 @@ class Installation:
         return -pod_mtu_bytes(0, self.encapsulations())
 
     def mtu_loss_bytes(self, mode: CalicoMode) -> int:
-        """By how much the MTU of new pods shrinks, everywhere, once a pool is in this mode as well.
+        """Return by how much the MTU of new pods shrinks, everywhere, with a pool of this mode.
 
         0 as well where Felix has settings of its own, since nobody here follows those.
         """
@@ -193,7 +193,7 @@ class Installation:
         return -then - self.mtu_overhead_bytes
 
     def encapsulations(self) -> frozenset[Encapsulation]:
-        """All that is enabled now and takes its bytes from the MTU of new pods."""
+        """Return all that is enabled now and takes its bytes from the MTU of new pods."""
         switches: dict[Encapsulation, bool] = {
             "vxlan-v6": self.vxlan_v6,
             "wireguard": self.wireguard,
@@ -229,7 +229,7 @@ class Installation:
         return "unknown" if self.unread and value == default else value
 
     def facts(self) -> dict[str, Any]:
-        """What a record says of the installation: flat, JSON-safe, no secrets."""
+        """Return what a record says of the installation: flat, JSON-safe, no secrets."""
         return {
             "calico_version": self.version_text or "unknown",
             "kubernetes_version": self.kubernetes_version or "unknown",
@@ -337,7 +337,7 @@ class IPPool:
         )
 
     def serves(self, node_labels: Mapping[str, str]) -> bool:
-        """Whether a node with these labels uses it; not if its selector cannot be read."""
+        """Return whether a node with these labels uses it; not if its selector cannot be read."""
         try:
             return selects(self.node_selector, node_labels)
         except SelectorError:
@@ -355,12 +355,12 @@ class IPPool:
 
 
 def labels_of(raw: Mapping[str, Any]) -> dict[str, str]:
-    """An object's labels, with those that the v1 view hides in an annotation."""
+    """Return an object's labels, with those that the v1 view hides in an annotation."""
     return _marks_of(raw, "labels")
 
 
 def annotations_of(raw: Mapping[str, Any]) -> dict[str, str]:
-    """An object's annotations, with those that the v1 view hides in one of them."""
+    """Return an object's annotations, with those that the v1 view hides in one of them."""
     return _marks_of(raw, "annotations")
 
 
@@ -378,7 +378,7 @@ def _marks_of(raw: Mapping[str, Any], kind: Literal["labels", "annotations"]) ->
 
 
 def pool_of(address: str, pools: Iterable[IPPool]) -> IPPool | None:
-    """The pool that an address lies in: the one with the longest prefix, as routes go."""
+    """Return the pool that an address lies in: the one with the longest prefix, as routes go."""
     parsed = ip_address(address)
     if not isinstance(parsed, IPv4Address):
         return None
@@ -424,7 +424,7 @@ _MANAGERS = (
 
 
 def owners_of(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    """Who keeps an object as it is, each once, with the mark that says so."""
+    """Say who keeps an object as it is, each once, with the mark that says so."""
     found: dict[str, str] = {}
     for owner, mark in _owners(raw):
         found.setdefault(owner, mark)
@@ -486,7 +486,7 @@ V1: ApiGroup = "crd.projectcalico.org/v1"
 
 
 def calico_path(group: ApiGroup, plural: str, name: str | None = None) -> str:
-    """The API path of a cluster-scoped Calico collection, or of one object in it."""
+    """Return the API path of a cluster-scoped Calico collection, or of one object in it."""
     collection = f"/apis/{group}/{plural}"
     return object_path(collection, name) if name is not None else collection
 

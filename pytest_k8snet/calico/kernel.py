@@ -60,20 +60,20 @@ class KernelState:
     ipsec: bool = False
 
     def knows(self, destination: str) -> bool:
-        """Whether the route to a destination was asked for."""
+        """Return whether the route to a destination was asked for."""
         return destination in self.forwarded or destination in self.routes
 
     def route(self, destination: str) -> Route:
-        """Where a packet to this destination goes: as forwarded for the pod, if that was asked."""
+        """Return where a packet goes: as forwarded for the pod, if that was asked."""
         known = self.forwarded.get(destination) or self.routes.get(destination)
         return known or Route(destination=destination, error="not asked")
 
     def link_of(self, address: str) -> Link | None:
-        """The device that owns an address."""
+        """Return the device that owns an address."""
         return next((link for link in self.links.values() if address in hosts(link)), None)
 
     def uplinks(self) -> tuple[str, ...]:
-        """The physical devices, but for the pods' cables."""
+        """Return the physical devices, but for the pods' cables."""
         return tuple(
             name
             for name in self.links
@@ -163,7 +163,7 @@ def _all_of(route: Route) -> str:
 
 
 def hosts(link: Link) -> list[str]:
-    """A device's IPv4 addresses without their prefix lengths."""
+    """Return a device's IPv4 addresses without their prefix lengths."""
     return [one.partition("/")[0] for one in link.addresses if ":" not in one]
 
 
@@ -177,7 +177,7 @@ def route_mismatches(
     receiver: NodeState,
     nodes: Iterable[Node],
 ) -> Iterator[str]:
-    """What keeps the sender's packets to a destination from taking a path.
+    """Return what keeps the sender's packets to a destination from taking a path.
 
     A device of which nobody knows where it leads is none: :func:`route_gaps` has it.
 
@@ -226,7 +226,7 @@ def _route_mismatches(
 
 
 def route_gaps(destination: str, sender: NodeState, receiver: NodeState) -> Iterator[str]:
-    """What is not known of the way of packets between two nodes, so that it is not proven."""
+    """Return what is not known of the way between two nodes, so that it is not proven."""
     route = sender.kernel.route(destination)
     if route.error or sender.node.name == receiver.node.name:
         return
@@ -298,7 +298,7 @@ def _endpoint_mismatches(gateway: str, remote: Link, sender: NodeState, to: Node
 
 
 def vxlan_peer_mismatches(sender: NodeState, receiver: NodeState) -> Iterator[str]:
-    """What keeps a node from reaching another's VXLAN tunnel endpoint: neighbour and FDB entry.
+    """Return what keeps a node from another's VXLAN endpoint: neighbour and FDB entry.
 
     There may be no pods yet when this is asked, so no route names the gateway: it is the address
     of the receiving node's tunnel device.
@@ -317,7 +317,7 @@ def device_mismatches(
     allowed: Collection[Family],
     flow_based: bool = False,
 ) -> list[str]:
-    """What keeps a node's tunnel devices from being those of the modes that are wanted.
+    """Return what keeps a node's tunnel devices from being those of the modes that are wanted.
 
     Args:
         node_state: the node.
@@ -375,7 +375,7 @@ grep -q " $1" /proc/kallsyms && echo some || echo none
 
 
 def support_argv(family: Literal["vxlan", "ipip"]) -> list[str]:
-    """The command that says ``none`` where the kernel has no such tunnels, by what it names."""
+    """Return the command that says ``none`` where the kernel has no such tunnels."""
     return ["sh", "-c", _SUPPORT_SCRIPT, "k8snet", _DRIVER_SYMBOLS[family]]
 
 
@@ -549,7 +549,7 @@ _FAILED = re.compile(r"^Command failed -:(\d+)$")
 def argv(
     *, pod_address: str | None, destinations: Sequence[str], own_address: str = ""
 ) -> list[str]:
-    """The command that prints a node's state.
+    """Return the command that prints a node's state.
 
     Args:
         pod_address: a pod on the node whose packets are of interest; None for the node's own.

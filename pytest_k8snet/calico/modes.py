@@ -69,7 +69,7 @@ class CalicoMode(enum.Enum):
         return self.family.upper() + ("CrossSubnet" if self.cross_subnet else "")
 
     def path(self, same_subnet: bool) -> Path:
-        """How a packet to a pod in such a pool travels.
+        """Return how a packet to a pod in such a pool travels.
 
         Args:
             same_subnet: whether the *sending* node's subnet contains the receiving node.
@@ -81,7 +81,7 @@ class CalicoMode(enum.Enum):
 
     @classmethod
     def of_pool(cls, ipip_mode: str | None, vxlan_mode: str | None) -> CalicoMode:
-        """The mode that Felix makes of a pool's two fields.
+        """Return the mode that Felix makes of a pool's two fields.
 
         Absent means Never, and so does a value that Calico does not know. A pool with both
         encapsulations, which old versions accept, is treated as VXLAN.
@@ -164,12 +164,12 @@ ENCAPSULATION_BYTES: dict[Encapsulation, int] = {
 
 
 def families_of(modes: Iterable[CalicoMode]) -> frozenset[Family]:
-    """The encapsulation families that pools of these modes enable on every node."""
+    """Return the encapsulation families that pools of these modes enable on every node."""
     return frozenset(mode.family for mode in modes if mode.family != "none")
 
 
 def pod_mtu_bytes(host_mtu_bytes: int, enabled: Collection[Encapsulation]) -> int:
-    """The MTU that Calico gives to new pods when it derives it from the host.
+    """Return the MTU that Calico gives to new pods when it derives it from the host.
 
     It is cluster-shaped, not pool-shaped: one VXLAN pool anywhere lowers every new pod, also
     those in a pool without encapsulation, and an IPv6 one lowers it further.
@@ -182,12 +182,12 @@ def pod_mtu_bytes(host_mtu_bytes: int, enabled: Collection[Encapsulation]) -> in
 
 
 def mss_bytes(mtu_bytes: int) -> int:
-    """TCP payload of a full segment at an MTU: what iperf3 reports as ``tcp_mss_default``."""
+    """Return the payload of a full TCP segment at an MTU: iperf3's ``tcp_mss_default``."""
     return mtu_bytes - _IPV4 - _TCP - _TCP_TIMESTAMP
 
 
 def frame_bytes(mss: int, path: Path, *, link_bytes: int = SHAPED_LINK_BYTES) -> int:
-    """What a full segment occupies on the link.
+    """Return what a full segment occupies on the link.
 
     Args:
         mss: TCP payload per segment in bytes.
@@ -201,14 +201,14 @@ def frame_bytes(mss: int, path: Path, *, link_bytes: int = SHAPED_LINK_BYTES) ->
 def goodput_ceiling(
     link_rate: float, mss: int, path: Path, *, link_bytes: int = SHAPED_LINK_BYTES
 ) -> BitRate:
-    """The most TCP payload per second that a link can carry on a path: rate x MSS / frame."""
+    """Return the most TCP payload that a link can carry on a path: rate x MSS / frame."""
     return BitRate(float(link_rate) * mss / frame_bytes(mss, path, link_bytes=link_bytes))
 
 
 def ratio_ceiling(
     mss: int, path: Path, baseline_mss: int, *, link_bytes: int = SHAPED_LINK_BYTES
 ) -> Ratio:
-    """The best ratio that a path's goodput can have to a direct baseline on the same link."""
+    """Return the best ratio of a path's goodput to a direct baseline on the same link."""
     own = goodput_ceiling(1.0, mss, path, link_bytes=link_bytes)
     base = goodput_ceiling(1.0, baseline_mss, "direct", link_bytes=link_bytes)
     return Ratio(float(own) / float(base))

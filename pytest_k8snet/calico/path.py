@@ -73,7 +73,7 @@ class PathSnapshot:
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def node_state(self, end: PathEnd) -> NodeState:
-        """The node below an end, with its state."""
+        """Return the node below an end, with its state."""
         return NodeState(node=end.node, kernel=self.states[end.node.name])
 
 
@@ -92,11 +92,11 @@ class WireFinding:
     sightings: tuple[dict[str, Any], ...] = ()
 
     def trouble(self) -> str | None:
-        """What keeps the path from being proven; None if nothing does."""
+        """Return what keeps the path from being proven; None if nothing does."""
         return "\n".join(self.mismatches or self.gaps) or None
 
     def summary(self) -> str:
-        """What was seen, in a few words."""
+        """Return what was seen, in a few words."""
         ways = dict.fromkeys(
             f"{one['from']} -> {one['to']} {one['expected']}" for one in self.sightings
         )
@@ -107,7 +107,7 @@ class WireFinding:
         )
 
     def to_record(self, moment: Moment) -> dict[str, Any]:
-        """The JSON-safe record of the exchange."""
+        """Return the JSON-safe record of the exchange."""
         return {"moment": moment, "sightings": list(self.sightings)}
 
 
@@ -126,7 +126,7 @@ class PathProof:
     wire: tuple[dict[str, Any], ...] | None = None
 
     def to_record(self) -> dict[str, Any]:
-        """The JSON-safe "path" part of a sample's record."""
+        """Return the JSON-safe "path" part of a sample's record."""
         return {
             "state": self.state,
             "text": self.text,
@@ -326,7 +326,7 @@ def _remarks(client: PathEnd, server: PathEnd) -> Iterator[str]:
 def claim_mismatches(
     mode: CalicoMode | None, client: PathEnd, server: PathEnd, pools: Sequence[IPPool]
 ) -> list[str]:
-    """What keeps a pair from being in the mode that is claimed: the pools of its pods."""
+    """Return what keeps a pair from being in the mode that is claimed: the pools of its pods."""
     if mode is None:
         return []
     mismatches = [f"{outside}, so it is in no mode" for outside in _outside(client, server, pools)]
@@ -425,7 +425,7 @@ class Direction:
 def directions_of(
     snapshot: PathSnapshot, transfer: Payload, pools: Sequence[IPPool]
 ) -> tuple[Direction, ...]:
-    """The direction from client to server, and the one back, if it is known to which address."""
+    """Return the direction to the server, and the one back, if its address is known."""
     client, server = snapshot.client, snapshot.server
 
     def direction(sender: PathEnd, receiver: PathEnd, address: str, payload: int) -> Direction:
@@ -445,7 +445,7 @@ def directions_of(
 
 
 def path_to(destination: str, sender: Node, receiver: Node, pools: Iterable[IPPool]) -> Path:
-    """The path that packets to an address on the receiving node are promised.
+    """Return the path that packets to an address on the receiving node are promised.
 
     What lies in no pool is never encapsulated, nor is a node's own address in whatever pool it
     lies: Felix makes tunnel routes for pods and tunnels alone.
@@ -459,7 +459,7 @@ def path_to(destination: str, sender: Node, receiver: Node, pools: Iterable[IPPo
 def direction_mismatches(
     direction: Direction, snapshot: PathSnapshot, nodes: Iterable[Node]
 ) -> Iterator[str]:
-    """What keeps the packets of one direction from the promised path, by both nodes' kernels."""
+    """Yield what keeps one direction from the promised path, by both nodes' kernels."""
     return route_mismatches(
         direction.path,
         direction.destination,
@@ -470,7 +470,7 @@ def direction_mismatches(
 
 
 def return_addresses(client: PathEnd, server: PathEnd) -> list[str]:
-    """Every address of the client's side that replies may go to, as far as anybody can foresee.
+    """Return every address of the client's side that replies may go to, as is foreseeable.
 
     It is needed before a state is read, as the route to each has to be asked for.
     """

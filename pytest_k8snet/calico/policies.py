@@ -41,7 +41,7 @@ class PolicyEnd:
 
     @classmethod
     def of_pod(cls, api: Api, pod: Pod, direction: Direction) -> PolicyEnd:
-        """A pod of a run, with the labels that it has by now; one of the host network is a node."""
+        """Describe a pod of a run by the labels that it has now; on the host network, its node."""
         if pod.host_network:
             return cls(direction=direction, node=pod.node)
         path = object_path(collection("pods", namespace=pod.namespace), pod.name)

@@ -29,7 +29,7 @@ Programmer = Literal["Felix", "BIRD"]
 
 
 def programmers(installation: Installation, mode: CalicoMode) -> frozenset[Programmer]:
-    """Who programs the routes to the blocks of pools in a mode.
+    """Say who programs the routes to the blocks of pools in a mode.
 
     Nobody leaves the pool without routes; both at once overwrite each other's
     (``design/cluster-route-programming/DESIGN.md``, Calico's master of August 2026).
@@ -70,7 +70,7 @@ def _covers(setting: str, family: Family) -> bool:
 
 
 def overlay_limit(installation: Installation) -> str:
-    """What bars Felix from programming Never, before v3.33; empty if nothing does.
+    """Return what bars Felix from programming Never, before v3.33; empty if nothing does.
 
     It does so only while nothing is encapsulated anywhere (``felix/dataplane/linux/
     int_dataplane.go``, v3.31 and v3.32: ``newNoEncapManager``).
@@ -83,7 +83,7 @@ def overlay_limit(installation: Installation) -> str:
 
 
 def withdrawn(before: Installation, after: Installation) -> list[IPPool]:
-    """The pools that lose their routes by a change, though their own mode stays."""
+    """Return the pools that lose their routes by a change, though their own mode stays."""
     stay = {pool.name: pool for pool in after.pools}
     return [
         pool
@@ -96,7 +96,7 @@ def withdrawn(before: Installation, after: Installation) -> list[IPPool]:
 
 
 def with_pool(installation: Installation, mode: CalicoMode) -> Installation:
-    """The same with one more pool, of this mode; its addresses matter to nothing here."""
+    """Return the same with one more pool, of this mode; its addresses matter to nothing here."""
     pool = IPPool(
         name=f"one more in mode {mode}",
         cidr=IPv4Network("198.18.0.0/15"),
@@ -112,7 +112,7 @@ def with_pool(installation: Installation, mode: CalicoMode) -> Installation:
 
 
 def restarts(before: Installation, after: Installation) -> list[str]:
-    """What makes every Felix of the cluster restart, in words; empty if nothing does.
+    """Return what makes every Felix of the cluster restart, in words; empty if nothing does.
 
     It does when the set of what it has to set up is another than at its start
     (``felix/calc/encapsulation_resolver.go``; routes without encapsulation count from v3.33 on).
@@ -137,14 +137,14 @@ def _bare_by_felix(installation: Installation) -> bool:
 
 
 def undistributed(installation: Installation, mode: CalicoMode) -> str:
-    """Why no node learns another's blocks of such a pool from BIRD; empty if they may."""
+    """Say why no node learns another's blocks of such a pool from BIRD; empty if they may."""
     if not told_by_bgp(installation, mode) or installation.bgp.mesh or installation.bgp.peers:
         return ""
     return "nodeToNodeMeshEnabled of BGPConfiguration default is false, and no BGPPeer is there"
 
 
 def told_by_bgp(installation: Installation, mode: CalicoMode) -> bool:
-    """Whether nodes know each other's blocks of such a pool by BGP alone; Felix asks IPAM."""
+    """Return whether nodes know each other's blocks by BGP alone; Felix asks IPAM."""
     return programmers(installation, mode) == {"BIRD"}
 
 
@@ -156,7 +156,7 @@ _WHERE = {"same-subnet": "in one subnet", "cross-subnet": "between subnets"}
 def new_hops(
     nodes: Sequence[Node], mode: CalicoMode, original: CalicoMode
 ) -> Iterator[tuple[Node, Node]]:
-    """A hop for each node that packets of a pool would cross otherwise than before.
+    """Yield a hop for each node that packets of a pool would cross otherwise than before.
 
     Both ends of a hop are proven by one, since a connection has two directions.
     """
@@ -180,7 +180,7 @@ def new_hops(
 def newly_direct(
     nodes: Sequence[Node], mode: CalicoMode, original: CalicoMode
 ) -> tuple[Node, Node] | None:
-    """The first hop that packets of a pool would take bare that are encapsulated now."""
+    """Return the first hop that packets of a pool would take bare that are encapsulated now."""
     return next(
         (
             hop
@@ -192,5 +192,5 @@ def newly_direct(
 
 
 def in_words(hop: tuple[Node, Node]) -> str:
-    """A hop, for messages."""
+    """Return a hop, for messages."""
     return f"{hop[0].name} -> {hop[1].name}, {_WHERE.get(placement(*hop), 'of an unknown subnet')}"

@@ -23,7 +23,7 @@ class SelectorError(ValueError):
 
 
 def selects(selector: str, labels: Mapping[str, str]) -> bool:
-    """Whether something with these labels is selected; an empty selector selects everything.
+    """Return whether something with these labels is selected; an empty selector selects everything.
 
     Raises:
         SelectorError: it is none that Calico would understand.

@@ -74,7 +74,7 @@ def choose_networks(
 def free_networks(
     within: IPv4Network, count: int, prefix: int, taken: Iterable[IPv4Network]
 ) -> list[IPv4Network]:
-    """The first networks of a prefix length that overlap with none that is taken."""
+    """Return the first networks of a prefix length that overlap with none that is taken."""
     size = 2 ** (32 - prefix)
     start, end = int(within.network_address), int(within.broadcast_address) + 1
     used = sorted((int(one.network_address), int(one.broadcast_address) + 1) for one in taken)
@@ -90,7 +90,7 @@ def free_networks(
 
 
 def masquerade(installation: Installation, address: str) -> str:
-    """Why Services see the node's address instead of a pod's; empty if they see the pod's.
+    """Say why Services see the node's address instead of a pod's; empty if they see the pod's.
 
     Args:
         installation: what the cluster runs.
@@ -106,7 +106,7 @@ def masquerade(installation: Installation, address: str) -> str:
 
 
 def pool_prefix_length(under_test: int, *, others: int = 0) -> int:
-    """The prefix length of a pool that has enough blocks for so many nodes.
+    """Return the prefix length of a pool that has enough blocks for so many nodes.
 
     Args:
         under_test: nodes with the run's pods.
@@ -117,7 +117,7 @@ def pool_prefix_length(under_test: int, *, others: int = 0) -> int:
 
 
 def lies_in(text: str, network: IPv4Network) -> bool:
-    """Whether an address or a network, as text, lies in a network; false of IPv6 and nonsense."""
+    """Return whether an address or a network lies in another; not of IPv6 and nonsense."""
     try:
         found = ip_network(text, strict=False)
     except ValueError:
@@ -145,7 +145,7 @@ def _occupants(
 def own_networks(
     installation: Installation, nodes: Sequence[Node], within: IPv4Network | None
 ) -> list[IPv4Network]:
-    """Where the run's own pools will be, as far as it matters to a filter of routes."""
+    """Return where the run's own pools will be, as far as it matters to a filter of routes."""
     if any(peer.filters for peer in installation.bgp.peers):
         # Where there is no room, planning the pools says so.
         with suppress(ModeUnavailableError):
@@ -162,7 +162,7 @@ def own_networks(
 def exported(
     installation: Installation, mode: CalicoMode, networks: Sequence[IPv4Network]
 ) -> tuple[str, ...]:
-    """To whom BGP tells the addresses of a pool of the run's own."""
+    """Say to whom BGP tells the addresses of a pool of the run's own."""
     # Where Felix programs the routes, the pool is not exported: nobody needs to learn it by BGP.
     if installation.backend != "bird" or "BIRD" not in programmers(installation, mode):
         return ()
@@ -184,7 +184,7 @@ def exported(
 def kept_from_routers(
     installation: Installation, networks: Sequence[IPv4Network], block_size: int
 ) -> str:
-    """Which filters keep addresses from the routers outside; empty if none does."""
+    """Return which filters keep addresses from the routers outside; empty if none does."""
     kept = [
         f"{peer.filter_names} keeps them from {peer}"
         for peer in installation.bgp.peers_outside

@@ -138,14 +138,14 @@ def decide(
 
 
 def concerned(installation: Installation, pool: IPPool) -> list[Node]:
-    """The nodes whose pods a change of the pool hits, also those that cannot be under test."""
+    """Return the nodes whose pods a change of the pool hits, also those not under test."""
     return [
         node for node in installation.nodes if node.system == "linux" and pool.serves(node.labels)
     ]
 
 
 def refused(mode: CalicoMode, error: InvalidError) -> ModeUnavailableError:
-    """What to raise when the API server does not accept a pool in a mode."""
+    """Return what to raise when the API server does not accept a pool in a mode."""
     return ModeUnavailableError(
         f"This cluster accepts no pool in mode {mode}",
         found=error.found,

@@ -46,7 +46,7 @@ _KEY = "journal.json"
 
 
 def pool_name(run_id: str, mode: CalicoMode) -> str:
-    """The name of a run's pool for a mode."""
+    """Return the name of a run's pool for a mode."""
     return f"{run_id}-{mode.value.lower()}"
 
 
@@ -112,7 +112,7 @@ class Journal:
     dedicated_pools: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """The text that is kept."""
+        """Return the text that is kept."""
         return json.dumps(
             {
                 "schema": SCHEMA,
@@ -351,7 +351,7 @@ class JournalStore:
         self.where = f"ConfigMap {STATE_NAMESPACE}/{JOURNAL_NAME}"
 
     def read(self) -> Journal | None:
-        """The journal; None if there is none.
+        """Return the journal; None if there is none.
 
         Raises:
             RestoreError: there is something that this version cannot restore from.

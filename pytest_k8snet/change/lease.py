@@ -85,7 +85,7 @@ class Holder:
 
 
 def current_holder(api: Api) -> Holder | None:
-    """Who holds the cluster, dead or alive; None if nobody does."""
+    """Say who holds the cluster, dead or alive; None if nobody does."""
     try:
         return Holder.of(api.get(_PATH))
     except NotFoundError:
@@ -93,7 +93,7 @@ def current_holder(api: Api) -> Holder | None:
 
 
 def seconds_now() -> float:
-    """The time on a clock that goes on while the machine sleeps, where there is one."""
+    """Return the time on a clock that goes on while the machine sleeps, where there is one."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

@@ -171,7 +171,7 @@ def set_mode(
 
 
 def pool_mismatches(api: Api, group: ApiGroup, name: str, mode: CalicoMode) -> list[str]:
-    """Whether the pool is in a mode; an operator may not have followed yet, or have reverted."""
+    """Return whether the pool is in a mode; an operator may lag, or have reverted it."""
     found = read_pool(api, group, name).mode
     if found is mode:
         return []
@@ -209,7 +209,7 @@ def plan_pools(
     run_id: str,
     within: IPv4Network | None,
 ) -> dict[CalicoMode, dict[str, Any]]:
-    """The pools that a run needs, per mode, as objects to create.
+    """Return the pools that a run needs, per mode, as objects to create.
 
     Args:
         installation: what the cluster runs.
@@ -274,7 +274,7 @@ def pool_object(
     exported: bool,
     manual: bool,
 ) -> dict[str, Any]:
-    """A pool with every field explicit, since a raw v1 write fills in no defaults.
+    """Return a pool with every field explicit, since a raw v1 write fills in no defaults.
 
     Args:
         group: the API group that it is written through.
@@ -308,7 +308,7 @@ def pool_object(
 
 
 def node_selector(nodes: Sequence[Node]) -> str:
-    """A Calico selector for just these nodes."""
+    """Return a Calico selector for just these nodes."""
     names = sorted(node.labels.get("kubernetes.io/hostname", node.name) for node in nodes)
     quoted = ", ".join(f"'{name}'" for name in names)
     return f"kubernetes.io/hostname in {{ {quoted} }}"
@@ -374,7 +374,7 @@ def remove_pool(
 
 
 def is_own_pool(raw: Mapping[str, Any], run_id: str) -> bool:
-    """Whether a pool was made by a run, by its own labels and its name."""
+    """Return whether a pool was made by a run, by its own labels and its name."""
     labels = labels_of(raw)
     return (
         bool(run_id)
@@ -657,18 +657,18 @@ def write_installation_entry(
 
 
 def is_in_mode(spec: Mapping[str, Any], modes: Iterable[CalicoMode]) -> bool:
-    """Whether a pool's mode fields are just those of one of these modes."""
+    """Return whether a pool's mode fields are just those of one of these modes."""
     found = {field: spec.get(field) or "Never" for field in ("ipipMode", "vxlanMode")}
     return found in [mode.pool_fields for mode in modes]
 
 
 def encapsulation_of(entry: Mapping[str, Any]) -> str:
-    """The encapsulation of an IPv4 pool of the Installation; the operator's default is IPIP."""
+    """Return the encapsulation of a pool of the Installation; the default is IPIP."""
     return str(entry.get("encapsulation") or CalicoMode.IPIP_ALWAYS.encapsulation)
 
 
 def pool_change(raw: Mapping[str, Any], expected: Iterable[CalicoMode]) -> str:
-    """In words, who has changed a pool's mode, and what was expected of it."""
+    """Say who has changed a pool's mode, and what was expected of it."""
     spec = raw.get("spec") or {}
     found = ", ".join(f"{field} {spec.get(field)}" for field in ("ipipMode", "vxlanMode"))
     modes = " or ".join(sorted(map(str, expected)))
@@ -681,7 +681,7 @@ def pool_change(raw: Mapping[str, Any], expected: Iterable[CalicoMode]) -> str:
 def entry_change(
     installation: Mapping[str, Any], entry: Mapping[str, Any], expected: Iterable[str]
 ) -> str:
-    """In words, who has changed a pool of the Installation, and what was expected of it."""
+    """Say who has changed a pool of the Installation, and what was expected of it."""
     return (
         f"pool {entry.get('cidr')} of the operator's Installation was changed by "
         f"{_last_writer(installation, 'ipPools')} since: encapsulation "
@@ -711,7 +711,7 @@ def _changed_meanwhile(what: str) -> CalicoError:
 
 
 def installation_entries(installation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The pools that the operator's Installation lists."""
+    """Return the pools that the operator's Installation lists."""
     network = (installation.get("spec") or {}).get("calicoNetwork") or {}
     return list(network.get("ipPools") or ())
 
@@ -729,7 +729,7 @@ def _entry_of(installation: Mapping[str, Any], cidr: str) -> tuple[int, Mapping[
 
 
 def v3_is_cut_off(error: Exception) -> bool:
-    """Whether an error means that the aggregated Calico API server cannot be reached."""
+    """Return whether an error means that the aggregated Calico API server cannot be reached."""
     if isinstance(error, NotFoundError):
         return False
     return isinstance(error, ConnectError) or (

@@ -115,7 +115,7 @@ class NodeReadiness:
         group: ApiGroup | None = None,
         blocks: Mapping[str, IPv4Network] = MappingProxyType({}),
     ) -> list[str]:
-        """What is still missing for pods to be made in these modes.
+        """Return what is still missing for pods to be made in these modes.
 
         Args:
             installation: with the pools as they shall be.
@@ -197,7 +197,7 @@ class NodeReadiness:
                     yield f"{node.name} still has {family.upper()} address {address}"
 
     def blocks(self, installation: Installation, pool: IPPool) -> dict[str, IPv4Network]:
-        """One block of a pool per node under test, as far as the API shows them.
+        """Return one block of a pool per node under test, as far as the API shows them.
 
         A mode moves none of them, so once is enough.
         """
@@ -219,7 +219,7 @@ class NodeReadiness:
 
 
 def pair_questions(client: PathEnd, server: PathEnd) -> dict[str, Question]:
-    """The routes that matter to a pair, per node."""
+    """Return the routes that matter to a pair, per node."""
     there = (server.address,)
     back = tuple(return_addresses(client, server))
     if client.node.name == server.node.name:
@@ -240,7 +240,7 @@ def _question(end: PathEnd, destinations: tuple[str, ...]) -> Question:
 
 
 def pair_mismatches(snapshot: PathSnapshot, installation: Installation) -> list[str]:
-    """What keeps a pair's packets from the promised path, in both directions."""
+    """Return what keeps a pair's packets from the promised path, in both directions."""
     if snapshot.missing or not installation.routes_prove:
         return _unreadable(snapshot.missing)
     return [

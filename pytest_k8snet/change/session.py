@@ -102,7 +102,7 @@ class PoolRef:
     of_node: tuple[tuple[str, str], ...] = ()
 
     def on(self, node: str) -> str:
-        """The pool that a pod on a node names."""
+        """Return the pool that a pod on a node names."""
         return dict(self.of_node).get(node, self.name)
 
 
@@ -183,7 +183,7 @@ class CalicoSession:
     # -- entering modes ------------------------------------------------------------------------
 
     def would_change(self, mode: CalicoMode) -> bool:
-        """Whether entering a mode would write to the cluster now."""
+        """Return whether entering a mode would write to the cluster now."""
         decision = self._decision(mode)
         if decision is None or decision.writer == "nothing" or mode in self._entered:
             return False
@@ -674,7 +674,7 @@ class CalicoSession:
             raise self._put_back(mode, exc) from exc
 
     def snapshot(self, client: PathEnd, server: PathEnd) -> PathSnapshot:
-        """Routes, counters and MTUs on both nodes now: take one before and one after a sample."""
+        """Read routes, counters and MTUs on both nodes now: once before, once after a sample."""
         client, server = (
             # With the tunnel addresses that calico-node published last.
             replace(end, node=self._readiness.seen.get(end.node.name, end.node))
