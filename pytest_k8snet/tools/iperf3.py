@@ -21,7 +21,6 @@ from pytest_k8snet.tools.iperf3_errors import (
     ServerNotReady,
     Truncated,
     error_of,
-    messages_on_stderr,
 )
 from pytest_k8snet.tools.iperf3_result import (
     Direction,
@@ -29,6 +28,7 @@ from pytest_k8snet.tools.iperf3_result import (
     Flow,
     Iperf3Result,
     cut_off,
+    messages_on_stderr,
     not_iperf3,
     read_document,
     read_flow,

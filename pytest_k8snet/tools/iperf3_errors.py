@@ -206,19 +206,6 @@ _KINDS = (
     ),
 )
 
-_STDERR_MESSAGE = re.compile(
-    r"^iperf3: (?:error - |(?=interrupt|parameter error|unrecognized|invalid|option ))(.+)$",
-    re.MULTILINE,
-)
-
-
-def messages_on_stderr(stderr: str) -> list[str]:
-    """The errors that iperf3 wrote to stderr, without its warnings and hints."""
-    found = [match.strip() for match in _STDERR_MESSAGE.findall(stderr)]
-    if not found and re.search(r"^Usage: iperf3", stderr, re.MULTILINE):
-        return ["Usage: " + stderr.split("Usage: ", 1)[1].split("\n", 1)[0]]
-    return found
-
 
 def error_of(messages: Iterable[str], *, note: str = "") -> Iperf3Error:
     """Make the error that iperf3's own messages speak of.

@@ -22,7 +22,6 @@ from pytest_k8snet.tools.iperf3_errors import (
     Interrupted,
     TooOld,
     error_of,
-    messages_on_stderr,
 )
 from pytest_k8snet.tools.tool import Section, printable, start_failure, was_killed
 from pytest_k8snet.units import BitRate, Ratio, Seconds
@@ -514,6 +513,20 @@ def read_document(text: str, ending: Ending) -> dict[str, Any]:
     if said:
         raise error_of(said, note=ending.note)
     return _one(parts, ending)
+
+
+_STDERR_MESSAGE = re.compile(
+    r"^iperf3: (?:error - |(?=interrupt|parameter error|unrecognized|invalid|option ))(.+)$",
+    re.MULTILINE,
+)
+
+
+def messages_on_stderr(stderr: str) -> list[str]:
+    """The errors that iperf3 wrote to stderr, without its warnings and hints."""
+    found = [match.strip() for match in _STDERR_MESSAGE.findall(stderr)]
+    if not found and re.search(r"^Usage: iperf3", stderr, re.MULTILINE):
+        return ["Usage: " + stderr.split("Usage: ", 1)[1].split("\n", 1)[0]]
+    return found
 
 
 def _decode(text: str, ending: Ending) -> list[dict[str, Any]]:

@@ -46,6 +46,18 @@ def test_a_run_that_measures_nothing_starts_nothing(
     assert modules & started == set()
 
 
+def test_our_modules_are_not_compiled_anew_in_every_run(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_loader():
+            import pytest_k8snet.launch
+            # Of what pytest rewrites it would be its AssertionRewritingHook.
+            assert type(pytest_k8snet.launch.__loader__).__name__ == "SourceFileLoader"
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
 def test_every_public_name_is_found_where_editors_read_it() -> None:
     names = [name for name in dir(pytest_k8snet) if name[0].isalpha()]
     assert {"Run", "Pair", "CalicoMode", "Gbit", "Inconclusive"} < set(names)
