@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import pytest
 
+from pytest_k8snet import __version__
 from pytest_k8snet.errors import ResultsError
-from pytest_k8snet.report import recorder as recorder_module
 from pytest_k8snet.report.documents import (
     RawBudget,
     markdown,
@@ -29,7 +29,7 @@ from pytest_k8snet.report.documents import (
 from pytest_k8snet.report.format import NAME_LIMIT, visible_line
 from pytest_k8snet.report.model import flat, key_of
 from pytest_k8snet.report.promises import promises
-from pytest_k8snet.report.recorder import Recorder
+from pytest_k8snet.report.recorder import Progress, Recorder, new_run_id
 from pytest_k8snet.report.records import Record, mapping, numbers, words
 from pytest_k8snet.report.summary import counting_samples, summarise
 from pytest_k8snet.units import Comparison
@@ -158,6 +158,8 @@ def properties(records: Sequence[Record]) -> list[tuple[str, object]]:
 def begin(config: pytest.Config, outputs: Mapping[str, Path | None] | None = None) -> Recorder:
     """Return the recorder of a run; until that ends, its files say that it has not.
 
+    They say no more: what is to stay in the house is not known yet.
+
     Args:
         config: pytest's, before conftests are loaded: they may fail.
         outputs: the ``results``, ``summary`` and ``report`` asked for.
@@ -167,8 +169,14 @@ def begin(config: pytest.Config, outputs: Mapping[str, Path | None] | None = Non
     """
     # A folder that is not there is refused with all other settings.
     wanted = {name: path for name, path in (outputs or {}).items() if path and path.parent.is_dir()}
-    recorder = recorder_module.begin(config, **wanted)
-    _draw(recorder)
+    recorder = Recorder(
+        wanted.get("results"),
+        new_run_id(),
+        progress=Progress(config),
+        summary_path=wanted.get("summary"),
+        report_path=wanted.get("report"),
+    )
+    describe(recorder, tool_version=__version__)
     config.add_cleanup(partial(_finish_without_session, recorder))
     return recorder
 

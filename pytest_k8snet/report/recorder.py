@@ -23,7 +23,6 @@ from typing import IO, Any
 
 import pytest
 
-import pytest_k8snet
 from pytest_k8snet.report.format import clipped, counted, duration, visible_line
 from pytest_k8snet.report.records import Record, ResultsWriter, complete, now
 from pytest_k8snet.report.redaction import Redactor
@@ -54,11 +53,6 @@ class Progress:
         self._finished_tests = 0
         self._suite = ""
         self._stream = stream if stream is not None else _terminal(config)
-
-    @property
-    def active(self) -> bool:
-        """Return whether the line is drawn at all."""
-        return self._stream is not None
 
     def start(self, text: str, seconds: float) -> None:
         """Show that something begins which takes about so many seconds."""
@@ -287,37 +281,6 @@ class Recorder:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-
-def begin(
-    config: pytest.Config,
-    *,
-    results: Path | None = None,
-    summary: Path | None = None,
-    report: Path | None = None,
-) -> Recorder:
-    """Return a recorder for this pytest run, with its first "run" record made.
-
-    It says no more than that there is a run: what is to stay in the house is not known yet.
-
-    Args:
-        config: pytest's.
-        results: the results file; None to keep the records in memory only.
-        summary: where the Markdown summary goes; None for none.
-        report: where the report goes; None for none.
-
-    Raises:
-        ResultsError: the results file cannot be written.
-    """
-    recorder = Recorder(
-        results,
-        new_run_id(),
-        progress=Progress(config),
-        summary_path=summary,
-        report_path=report,
-    )
-    recorder.describe(tool_version=pytest_k8snet.__version__)
-    return recorder
 
 
 def origin(config: pytest.Config) -> dict[str, Any]:

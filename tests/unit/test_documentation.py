@@ -320,6 +320,16 @@ def test_every_link_of_the_readme_is_one_of_these() -> None:
     assert [link for link in links if not link.startswith(known)] == []
 
 
+def test_the_address_of_the_project_is_the_one_of_its_package_everywhere() -> None:
+    site = (ROOT / "mkdocs.yml").read_text()
+    assert f"site_url: {URLS['Documentation']}\n" in site
+    assert f"repo_url: {URLS['Source']}\n" in site
+    assert errors.K8sNetError("x").link.startswith(f"{URLS['Documentation']}errors/#")
+    text = "".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
+    links = re.findall(r"https://github\.com/pytest-k8s[^)\s]*", text)
+    assert [one for one in links if not one.startswith(f"{URLS['Source']}/")] == []
+
+
 def test_the_readme_shows_a_picture_and_what_happens_on_a_cluster_on_its_first_screen() -> None:
     first_screen = (ROOT / "README.md").read_text().splitlines()[:40]
     assert any(line.startswith("![") for line in first_screen)

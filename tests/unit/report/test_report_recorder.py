@@ -159,13 +159,15 @@ def test_progress_shows_no_control_characters_of_a_pods_name(pytestconfig: pytes
     progress.close()
 
 
-def test_progress_is_quiet_where_there_is_no_terminal(pytestconfig: pytest.Config) -> None:
+def test_progress_is_quiet_where_there_is_no_terminal(
+    pytestconfig: pytest.Config, capfd: pytest.CaptureFixture[str]
+) -> None:
     progress = Progress(pytestconfig)
-    assert not progress.active
     progress.start("x", 1)
     progress.update(note="y")
     progress.finish()
     progress.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_terminal_that_went_away_ends_no_measurement(pytestconfig: pytest.Config) -> None:
