@@ -162,11 +162,8 @@ def dot_chart(
         return Markup("")
     marks = _marks(dots, middle, scale)
     return Markup("").join(
-        Markup('<div class="{}">{}</div>').format(
-            kind,
-            _drawn_dots(dots, layout, marks, (name + ending, title, axis), scale, middle),
-        )
-        for layout, kind, ending in ((_WIDE, "k-wide", ""), (_NARROW, "k-narrow", "-narrow"))
+        _drawn_dots(dots, layout, marks, (name + ending, title, axis), scale, middle)
+        for layout, ending in ((_WIDE, ""), (_NARROW, "-narrow"))
     )
 
 
@@ -234,6 +231,7 @@ def _drawn_dots(
         layout.width,
         y + 40,
         [*grid, *parts],
+        kind="k-narrow" if layout.narrow else "k-wide",
         name=name,
         title=title,
         description="; ".join(one.words for one in dots[:_MOST_WORDS])
@@ -711,6 +709,7 @@ def drawing(
     name: str,
     title: str,
     description: str,
+    kind: str | None = None,
 ) -> Markup:
     """Return a whole SVG image with its text alternative.
 
@@ -721,6 +720,7 @@ def drawing(
         name: an id, unique in the document.
         title: what it shows.
         description: what is to be seen, in words.
+        kind: its class.
     """
     return element(
         "svg",
@@ -731,6 +731,7 @@ def drawing(
         viewBox=f"0 0 {number(width)} {number(height)}",
         width=width,
         height=height,
+        class_=kind,
         role="img",
         aria_labelledby=f"{name}-t {name}-d",
         font_family="system-ui, sans-serif",

@@ -375,3 +375,26 @@ def test_pods_that_admission_has_altered_mark_their_figures_everywhere() -> None
     assert f"Distorted by {told}" in page
     assert "? distorted" in page
     assert "distorted" not in Page(render_page(study())).text
+
+
+def test_the_chart_has_what_was_missed_first_also_against_an_earlier_run() -> None:
+    made = Study()
+    made.begin()
+    for mode in ("Never", "VXLAN-Always"):
+        pairs = made.pairs(f"t[{mode}]", "pod-pod", mode)
+        made.verdict(f"t[{mode}]", "pass", mode=mode, estimate=0.96, samples=pairs)
+    pods = made.iperf3("t", "pod-pod", "VXLAN-Always")
+    then = {"baseline": "baseline run before.jsonl", "claim": "pod-pod / baseline run >= 0.97"}
+    quantity = "bandwidth ratio to the baseline run"
+    made.verdict(
+        *("t", "fail"), mode="VXLAN-Always", estimate=0.939, limit=0.97, samples=[[pods]],
+        quantity=quantity, **then,
+    )  # fmt: skip
+    (described,) = re.findall(r'<desc id="chart-iperf3-d">(.*?)</desc>', render_page(made.records))
+    rows = described.split("; ")
+    assert rows[0] == (
+        "of before: pod-pod, same-subnet [VXLAN-Always] 93.9 %, promised ≥ 97 %, FAIL"
+    )
+    assert [row.partition("[")[2].partition("]")[0] for row in rows] == [
+        *("VXLAN-Always", "VXLAN-Always", "Never")
+    ]
