@@ -10,6 +10,7 @@ NAMES = (
     "startup",
     "run",
     "scale",
+    "repeated",
     "overhead",
     "goodput",
     "report",
