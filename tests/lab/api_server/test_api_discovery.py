@@ -183,14 +183,3 @@ def test_every_openapi_document_is_there_and_its_references_lead_somewhere(
         schemas = json.loads(text)["components"]["schemas"]
         for part in text.split('"#/components/schemas/')[1:]:
             assert part.split('"')[0] in schemas
-
-
-def test_a_table_is_made_when_asked_for(api: ApiServer) -> None:
-    api.start_pod("web")
-    accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
-    table = api.request("GET", PODS, headers={"Accept": accept}).json
-    assert table["kind"] == "Table"
-    wide = [column["name"] for column in table["columnDefinitions"] if column["priority"]]
-    assert wide == ["IP", "Node", "Nominated Node", "Readiness Gates"]
-    assert table["rows"][0]["cells"][:4] == ["web", "1/1", "Running", "0"]
-    assert table["rows"][0]["object"]["kind"] == "PartialObjectMetadata"

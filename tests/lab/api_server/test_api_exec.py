@@ -157,13 +157,6 @@ def test_a_stream_lasts_until_everyone_has_closed_the_output(pod: ApiServer) -> 
     assert json.loads(channels[STATUS])["status"] == "Success"
 
 
-def test_a_forbidden_exec_is_403_in_the_handshake(pod: ApiServer) -> None:
-    pod.set_faults(forbid="get:pods/exec")
-    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
-        run(pod, ["true"])
-    assert refused.value.status_code == 403
-
-
 def test_a_dropped_stream_has_output_but_no_status(pod: ApiServer) -> None:
     pod.set_faults(exec_drop="1")
     seen = b""

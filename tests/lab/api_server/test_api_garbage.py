@@ -237,19 +237,3 @@ def test_garbage_is_never_an_internal_error(conversation: Conversation, path: st
                 for subresource in ("", "/status") if "status" in whole else ("",):
                     url = f"{path}/{whole['metadata']['name']}{subresource}?dryRun=All"
                     conversation.ask("PATCH", url, patch, media_type)
-
-
-@pytest.mark.parametrize(
-    "body", ["[" * 100_000, '{"metadata":{"name":NaN}}', "\x00", '{"a":1}{"b":2}', "\\ud800"]
-)
-def test_text_that_is_no_json_is_400(api: ApiServer, body: str) -> None:
-    answer = api.request("POST", f"{CORE}/configmaps", body)
-    assert (answer.code, answer.json["reason"]) == (400, "BadRequest")
-
-
-@pytest.mark.parametrize(
-    "query",
-    ["limit=x", "limit=-1", "continue=x", "continue=e30=", "resourceVersion=x", "timeoutSeconds=x"],
-)
-def test_odd_parameters_are_no_internal_error(api: ApiServer, query: str) -> None:
-    assert api.request("GET", f"{CORE}/pods?{query}").code in (200, 400)

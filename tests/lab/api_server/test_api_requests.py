@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from .api_objects import MAPS, PODS, pod
 from .local_server import TOKEN, ApiServer
 
@@ -29,35 +27,6 @@ def test_a_review_says_whose_a_token_is(api: ApiServer) -> None:
 
 
 # -- what is asked for -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/apis/projectcalico.org/v3/ippools",
-        "/apis/apps/v2",
-        "/apis/migration.projectcalico.org/v1/x",
-    ],
-)
-def test_a_group_or_version_that_is_not_served_is_no_page(api: ApiServer, path: str) -> None:
-    answer = api.request("GET", path)
-    assert (answer.code, answer.text) == (404, "404 page not found\n")
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", f"{PODS}/web"),
-        ("PUT", PODS),
-        ("POST", "/api/v1/pods"),
-        ("DELETE", f"{PODS}/web/status"),
-        ("POST", "/apis/apiregistration.k8s.io/v1/apiservices"),
-        ("POST", "/api/v1"),
-    ],
-)
-def test_a_method_that_is_not_served_is_405(api: ApiServer, method: str, path: str) -> None:
-    answer = api.request(method, path, {})
-    assert (answer.code, answer.json["reason"]) == (405, "MethodNotAllowed")
 
 
 # -- bodies ----------------------------------------------------------------------------------------

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pytest_k8snet.lab.api.store import REMEMBERED_EVENTS
-
 from .local_server import TOKEN, ApiServer
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -75,28 +73,6 @@ def test_from_a_version_on_only_what_is_newer_comes(api: ApiServer) -> None:
         assert seen(next(lines)) == ("ADDED", "between")
         put(api, "new")
         assert seen(next(lines)) == ("ADDED", "new")
-
-
-def test_a_version_that_is_forgotten_gives_410(api: ApiServer) -> None:
-    def many() -> None:
-        api.store.create("configmaps", {"metadata": {"name": "m"}})
-        for number in range(REMEMBERED_EVENTS + 5):
-            body = {"data": {"n": str(number)}}
-            api.store.patch("configmaps", "m", body, "merge", "default")
-
-    first = api.store.version
-    api.on_loop(many)
-    with watching(api, MAPS, resourceVersion=str(first)) as lines:
-        error = next(lines)
-        assert error["type"] == "ERROR"
-        assert (error["object"]["code"], error["object"]["reason"]) == (410, "Expired")
-        assert error["object"]["message"].startswith(f"too old resource version: {first} (")
-        assert next(lines, None) is None
-
-
-def test_a_watch_with_a_time_limit_ends(api: ApiServer) -> None:
-    with watching(api, MAPS, timeoutSeconds="1") as lines:
-        assert list(lines) == []
 
 
 def test_a_bookmark_says_how_far_a_watch_has_come(api: ApiServer) -> None:

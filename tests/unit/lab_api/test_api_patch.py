@@ -9,7 +9,6 @@ import pytest
 from pytest_k8snet.lab.api.objects import Object, clone
 from pytest_k8snet.lab.api.patch import apply, merge, strategic_merge
 from pytest_k8snet.lab.api.resources import Registry
-from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.spec import CalicoSpec
 
 REGISTRY = Registry(CalicoSpec())
@@ -141,12 +140,6 @@ def test_service_ports_merge_by_port() -> None:
     patch = {"spec": {"ports": [{"port": 80, "targetPort": 2}]}}
     after = strategic_merge(before, patch, "Service")
     assert after["spec"]["ports"] == [{"port": 80, "targetPort": 2}, {"port": 81}]
-
-
-def test_a_patch_without_its_merge_key_is_refused() -> None:
-    with pytest.raises(StatusError) as refused:
-        containers_after(pod({"name": "a"}), {"image": "x"})
-    assert "does not contain declared merge key: name" in refused.value.message
 
 
 def test_apply_ignores_the_version_in_the_configuration() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.lab.api.objects import Object, name_of
-from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Event, History, Store
 from pytest_k8snet.lab.apiserver.discovery import publish
 from pytest_k8snet.lab.spec import CalicoSpec
@@ -61,26 +60,6 @@ def test_what_comes_out_can_be_changed_without_harm(store: Store) -> None:
     assert store.list("configmaps")[0]["data"] == {"a": "1"}
 
 
-def test_a_namespace_must_exist_and_not_be_going(store: Store) -> None:
-    with pytest.raises(StatusError) as missing:
-        store.create("configmaps", config_map(), "nowhere")
-    assert missing.value.message == 'namespaces "nowhere" not found'
-    store.create("namespaces", {"metadata": {"name": "shop"}})
-    store.delete("namespaces", "shop")
-    with pytest.raises(StatusError) as going:
-        store.create("configmaps", config_map(), "shop")
-    assert going.value.code == 403
-    assert "unable to create new content in namespace shop" in going.value.message
-
-
-def test_an_unknown_resource_is_404(store: Store) -> None:
-    with pytest.raises(StatusError) as unknown:
-        store.list("bananas")
-    assert unknown.value.to_dict()["message"] == (
-        "the server could not find the requested resource"
-    )
-
-
 def test_an_update_that_changes_nothing_makes_no_version(store: Store) -> None:
     created = store.create("configmaps", config_map())
     assert store.update("configmaps", created | {"data": None})["data"] is None
@@ -98,22 +77,6 @@ def test_the_server_keeps_what_is_its_own(store: Store) -> None:
     for key in ("uid", "creationTimestamp"):
         assert updated["metadata"][key] == created["metadata"][key]
     assert "deletionTimestamp" not in updated["metadata"]
-
-
-def test_an_update_with_another_uid_is_a_conflict(store: Store) -> None:
-    store.create("configmaps", config_map())
-    with pytest.raises(StatusError) as other:
-        store.update("configmaps", config_map(uid="another"))
-    assert other.value.code == 409
-    assert "Precondition failed: UID in precondition: another" in other.value.message
-
-
-def test_custom_resources_need_a_version_for_an_update(store: Store) -> None:
-    store.create(POOLS, {"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/16"}})
-    with pytest.raises(StatusError) as refused:
-        store.update(POOLS, {"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/16"}})
-    assert refused.value.code == 422
-    assert "metadata.resourceVersion" in refused.value.message
 
 
 def test_status_and_spec_are_written_apart(store: Store) -> None:
