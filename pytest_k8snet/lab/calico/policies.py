@@ -14,12 +14,10 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from typing import Any, Literal, get_args
 
 from pytest_k8snet.lab.api.objects import Object, dig, name_of, namespace_of
-from pytest_k8snet.lab.api.request import match_labels
 from pytest_k8snet.lab.api.resources import CALICO_V1
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.pools import SelectorError, selects
@@ -64,6 +62,7 @@ class Endpoint:
     Attributes:
         labels: its own, and those that Calico adds.
         namespace: of a pod; empty for a host endpoint.
+        space: the labels of its namespace.
         addresses: those that are known by now.
         node: where its interface is.
         interface: ``cali...`` of a pod; of a host, ``*`` for all that lead out.
@@ -75,6 +74,7 @@ class Endpoint:
     node: str
     interface: str
     namespace: str = ""
+    space: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[IPv4Address, ...] = ()
     ports: Mapping[tuple[str, str], int] = field(default_factory=dict)
     closed: bool = False
@@ -82,17 +82,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One policy: whom it is about, and its rules in each direction that it is about.
+    """One policy: whom it is about, and its nft rules in each direction that it is about.
 
     Attributes:
         place: where it stands in its tier.
-        rules: makes the nft rules for one of the endpoints.
     """
 
     tier: str = "default"
     place: tuple[float, str]
     selects: Callable[[Endpoint], bool]
-    rules: Mapping[Direction, Callable[[Endpoint], list[str]]]
+    rules: Mapping[Direction, list[str]]
 
 
 # -- Endpoints -------------------------------------------------------------------------------------
@@ -125,6 +124,7 @@ def _pod(pod: Object, space: Mapping[str, str]) -> Endpoint:
             "projectcalico.org/orchestrator": "k8s",
         },
         namespace=namespace,
+        space=space,
         addresses=(IPv4Address(address),) if address else (),
         node=pod["spec"]["nodeName"],
         interface=host_interface(namespace, name_of(pod)),
@@ -155,130 +155,64 @@ def host_endpoints(objects: Sequence[Object], spec: LabSpec) -> list[Endpoint]:
     return found
 
 
-# -- NetworkPolicies of Kubernetes -----------------------------------------------------------------
+# -- NetworkPolicies of Kubernetes, which Calico makes policies of its own -----------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What rules are about.
-
-    Attributes:
-        endpoints: pods and host endpoints.
-        spaces: the labels of each namespace.
-    """
-
-    endpoints: Sequence[Endpoint]
-    spaces: Mapping[str, Mapping[str, str]]
-
-    def peers(self, selected: Callable[[Endpoint], bool]) -> list[Endpoint]:
-        """The endpoints that are selected."""
-        return [one for one in self.endpoints if selected(one)]
-
-    def namespaces(self, selected: Callable[[Mapping[str, str]], bool]) -> set[str]:
-        """The namespaces whose labels are selected."""
-        return {name for name, labels in self.spaces.items() if selected(labels)}
-
-
-def kubernetes_policy(policy: Object, world: World) -> Policy:
-    """A NetworkPolicy of Kubernetes; its defaults are in it."""
-    spec, namespace = policy["spec"], namespace_of(policy)
-    selector = spec.get("podSelector") or {}
-
-    def about(one: Endpoint) -> bool:
-        return one.namespace == namespace and match_labels(selector, one.labels)
-
-    found = {}
-    for direction in _DIRECTIONS:
-        if direction in spec.get("policyTypes", ()):
-            rules = spec.get(direction.lower()) or []
-            found[direction] = partial(_kubernetes_rules, rules, direction, namespace, world)
-    place = _KUBERNETES_ORDER, f"knp.default.{name_of(policy)}"
-    return Policy(place=place, selects=about, rules=found)
+def of_kubernetes(policy: Object) -> Object:
+    """A NetworkPolicy of Kubernetes, whose defaults are set, as Calico's (conversion.go, v3.31)."""
+    spec = policy["spec"]
+    return {
+        "metadata": {**policy["metadata"], "name": f"knp.default.{name_of(policy)}"},
+        "spec": {
+            "order": _KUBERNETES_ORDER,
+            "selector": _selector(spec.get("podSelector") or {}),
+            "types": spec.get("policyTypes") or [],
+            "ingress": [
+                one
+                for rule in spec.get("ingress") or ()
+                for one in _converted(rule, rule.get("from"), "source")
+            ],
+            "egress": [
+                one
+                for rule in spec.get("egress") or ()
+                for one in _converted(rule, rule.get("to"), "destination")
+            ],
+        },
+    }
 
 
-def _kubernetes_rules(
-    rules: Sequence[Object], direction: Direction, namespace: str, world: World, end: Endpoint
-) -> list[str]:
-    lines = []
-    for rule in rules:
-        peers = rule.get("from" if direction == "Ingress" else "to")
-        pods: list[Endpoint] = []
-        networks: list[IPv4Network] | None = None
-        if peers:
-            pods = [one for peer in peers for one in _kubernetes_peers(peer, namespace, world)]
-            blocks = [net for peer in peers for net in _block(peer.get("ipBlock") or {})]
-            networks = [*_addresses(pods), *blocks]
-        else:
-            pods = list(world.endpoints)
-        where = _among("ip saddr" if direction == "Ingress" else "ip daddr", networks)
-        if where is None:
-            continue
-        named = [end] if direction == "Ingress" else pods
-        ports = rule.get("ports") or []
-        lines += [_rule(where, "accept")] if not ports else []
-        for port in ports:
-            kind = port.get("protocol", "TCP").lower()
+def _converted(rule: Object, peers: Sequence[Object] | None, side: str) -> Iterator[Object]:
+    """A rule for each port and peer."""
+    for port, peer in itertools.product(rule.get("ports") or [{}], peers or [{}]):
+        block, entity = peer.get("ipBlock"), Object()
+        if block:
+            entity = {"nets": [block["cidr"]], "notNets": block.get("except")}
+        for name, key in (("selector", "podSelector"), ("namespaceSelector",) * 2):
+            if peer.get(key) is not None:
+                entity[name] = _selector(peer[key])
+        found: Object = {"action": "Allow", side: entity}
+        if port:
             number, last = port.get("port"), port.get("endPort")
-            if number is None:
-                lines.append(_rule(where, f"meta l4proto {kind}", "accept"))
-            elif isinstance(number, int):
-                numbers = f"{number}-{last}" if last else f"{number}"
-                lines.append(_rule(where, f"{kind} dport {numbers}", "accept"))
-            else:
-                lines += [_rule(where, at, "accept") for at in _named_port(kind, number, named)]
-    return lines
+            ports = [f"{number}:{last}" if last else number] if number is not None else []
+            found["protocol"] = port.get("protocol", "TCP")
+            found["destination"] = {**found.get("destination", {}), "ports": ports}
+        yield found
 
 
-def _kubernetes_peers(peer: Object, namespace: str, world: World) -> list[Endpoint]:
-    spaces, pods = peer.get("namespaceSelector"), peer.get("podSelector")
-    if spaces is None and pods is None:
-        return []
-    names = {namespace}
-    if spaces is not None:
-        names = world.namespaces(lambda labels: match_labels(spaces, dict(labels)))
-    return world.peers(
-        lambda one: one.namespace in names and match_labels(pods or {}, dict(one.labels))
-    )
-
-
-def _block(block: Object) -> list[IPv4Network]:
-    """An ipBlock without its exceptions."""
-    if not block or ":" in block["cidr"]:
-        return []
-    found = [IPv4Network(block["cidr"], strict=False)]
-    for text in block.get("except") or ():
-        hole = IPv4Network(text, strict=False)
-        found = [
-            part
-            for net in found
-            for part in (net.address_exclude(hole) if hole.subnet_of(net) else [net])
-            if not part.subnet_of(hole)
-        ]
-    return found
-
-
-def _addresses(endpoints: Iterable[Endpoint]) -> list[IPv4Network]:
-    return [IPv4Network(address) for one in endpoints for address in one.addresses]
-
-
-def _among(what: str, networks: Iterable[IPv4Network] | None) -> str | None:
-    """The match of an address with networks; empty for anywhere, None where nothing can match."""
-    if networks is None:
-        return ""
-    # nft takes no set whose intervals overlap.
-    listed = ", ".join(map(str, collapse_addresses(networks)))
-    return f"{what} {{ {listed} }}" if listed else None
-
-
-def _rule(*parts: str) -> str:
-    return " ".join(filter(None, parts))
-
-
-def _named_port(kind: str, name: str, endpoints: Iterable[Endpoint]) -> Iterator[str]:
-    for one in endpoints:
-        number = one.ports.get((kind, name))
-        for address in one.addresses if number else ():
-            yield f"ip daddr {address} {kind} dport {number}"
+def _selector(selector: Object) -> str:
+    """A LabelSelector of Kubernetes as Calico's."""
+    terms = [f"{key} == '{value}'" for key, value in (selector.get("matchLabels") or {}).items()]
+    for one in selector.get("matchExpressions") or ():
+        key, values = one["key"], ", ".join(f"'{value}'" for value in one.get("values") or ())
+        terms.append(
+            {
+                "In": f"{key} in {{ {values} }}",
+                "NotIn": f"{key} not in {{ {values} }}",
+                "Exists": f"has({key})",
+                "DoesNotExist": f"!has({key})",
+            }[one["operator"]]
+        )
+    return " && ".join(terms) or "all()"
 
 
 # -- Policies of Calico ----------------------------------------------------------------------------
@@ -292,7 +226,7 @@ _RULE_FIELDS = {"action", "protocol", "source", "destination", "metadata", "ipVe
 _ENTITY_FIELDS = {"nets", "notNets", "selector", "namespaceSelector", "ports", "notPorts"}
 
 
-def calico_policy(policy: Object, world: World) -> Policy:
+def calico_policy(policy: Object, endpoints: Sequence[Endpoint]) -> Policy:
     """A NetworkPolicy or GlobalNetworkPolicy of Calico.
 
     Raises:
@@ -305,26 +239,25 @@ def calico_policy(policy: Object, world: World) -> Policy:
     def about(one: Endpoint) -> bool:
         if namespace and one.namespace != namespace:
             return False
-        if spaces and not (one.namespace and selects(spaces, world.spaces[one.namespace])):
+        if spaces and not (one.namespace and selects(spaces, one.space)):
             return False
         return selects(selector, one.labels)
 
     _probe(selector)
     _probe(spaces)
-    found: dict[Direction, Callable[[Endpoint], list[str]]] = {}
-    for direction in spec.get("types") or _types(spec):
-        lines = [
-            line
-            for rule in spec.get(direction.lower()) or ()
-            for line in _calico_rule(rule, namespace, world)
-        ]
-        found[direction] = lambda _, lines=lines: lines  # type: ignore[misc]
     order = spec.get("order")
     return Policy(
         tier=spec.get("tier") or "default",
         place=(math.inf if order is None else float(order), name_of(policy)),
         selects=about,
-        rules=found,
+        rules={
+            direction: [
+                line
+                for rule in spec.get(direction.lower()) or ()
+                for line in _calico_rule(rule, namespace, endpoints)
+            ]
+            for direction in spec.get("types") or _types(spec)
+        },
     )
 
 
@@ -347,52 +280,52 @@ def _probe(selector: str) -> None:
         raise NotPlayedError(str(error)) from None
 
 
-def _calico_rule(rule: Object, namespace: str, world: World) -> list[str]:
+def _calico_rule(rule: Object, namespace: str, endpoints: Sequence[Endpoint]) -> Iterator[str]:
     _only(rule, _RULE_FIELDS, "rule")
     action = rule.get("action")
     if action == "Log":
-        return []
+        return
     if action not in _VERDICTS:
         raise NotPlayedError(f"rule.action {action}")
-    protocol = rule.get("protocol")
-    kind = str(protocol).lower() if protocol is not None else ""
-    matches = [[f"meta l4proto {kind}"]] if kind else []
+    kind = str(rule.get("protocol") or "").lower()
+    matches = [[f"meta l4proto {kind}" if kind else ""]]
     for name, side in (("source", "s"), ("destination", "d")):
         entity = rule.get(name) or {}
         _only(entity, _ENTITY_FIELDS, name)
-        peers, networks = _entity(entity, namespace, world)
-        where = _among(f"ip {side}addr", networks)
-        if where is None:
-            return []
-        matches.append([where])
+        peers, networks = _entity(entity, namespace, endpoints)
+        if networks is not None:
+            # nft takes no set whose intervals overlap; nothing is in no network.
+            listed = ", ".join(map(str, collapse_addresses(networks)))
+            matches.append([f"ip {side}addr {{ {listed} }}"] if listed else [])
         if entity.get("notNets"):
             matches.append([f"ip {side}addr != {{ {', '.join(entity['notNets'])} }}"])
         if entity.get("notPorts"):
             matches.append([f"th {side}port != {{ {_port_set(entity['notPorts'])} }}"])
         if entity.get("ports"):
             matches.append(_ports(entity["ports"], kind, side, peers))
-    return [_rule(*choice, _VERDICTS[action]) for choice in itertools.product(*matches)]
+    for choice in itertools.product(*matches):
+        yield " ".join(filter(None, [*choice, _VERDICTS[action]]))
 
 
 def _entity(
-    entity: Object, namespace: str, world: World
-) -> tuple[list[Endpoint], list[IPv4Network] | None]:
+    entity: Object, namespace: str, endpoints: Sequence[Endpoint]
+) -> tuple[Sequence[Endpoint], list[IPv4Network] | None]:
     """The endpoints and the networks that a source or destination names; None for all."""
     selector, spaces = entity.get("selector") or "", entity.get("namespaceSelector") or ""
-    nets = entity.get("nets")
-    blocks = [IPv4Network(net, strict=False) for net in nets or () if ":" not in net]
+    blocks = [IPv4Network(net, strict=False) for net in entity.get("nets") or () if ":" not in net]
     if not selector and not spaces:
-        return list(world.endpoints), blocks if nets else None
+        return endpoints, blocks if entity.get("nets") else None
     _probe(selector)
     _probe(spaces)
-    names = {namespace} if namespace else None
-    if spaces:
-        names = world.namespaces(lambda labels: selects(spaces, labels))
-    peers = world.peers(
-        lambda one: (names is None or one.namespace in names) and selects(selector, one.labels)
-    )
-    found = _addresses(peers)
-    if nets:
+    peers = [
+        one
+        for one in endpoints
+        if selects(selector, one.labels)
+        and (one.namespace and selects(spaces, one.space) if spaces else True)
+        and (spaces or namespace in ("", one.namespace))
+    ]
+    found = [IPv4Network(address) for one in peers for address in one.addresses]
+    if entity.get("nets"):
         found = [net for net in found if any(net.subnet_of(block) for block in blocks)]
     return peers, found
 
@@ -405,14 +338,19 @@ def _port_set(ports: Sequence[Any]) -> str:
 
 
 def _ports(ports: Sequence[Any], kind: str, side: str, peers: Sequence[Endpoint]) -> list[str]:
+    """The matches of ports, each a choice; a name is each peer's own number."""
     named = [str(port) for port in ports if not str(port).replace(":", "").isdigit()]
     numbers = [port for port in ports if str(port) not in named]
-    found = [f"th {side}port {{ {_port_set(numbers)} }}"] if numbers else []
-    if side == "d":
-        found += [text for name in named for text in _named_port(kind, name, peers)]
-    elif named:
+    if named and side == "s":
         raise NotPlayedError(f"source.ports with the name {named[0]}")
-    return found or ["th dport 0"]
+    found = [f"th {side}port {{ {_port_set(numbers)} }}"] if numbers else []
+    return found + [
+        f"ip daddr {address} th dport {one.ports[kind, name]}"
+        for name in named
+        for one in peers
+        if (kind, name) in one.ports
+        for address in one.addresses
+    ]
 
 
 # -- The table of a node ---------------------------------------------------------------------------
@@ -490,7 +428,7 @@ def _steps(
     for tier in tiers:
         own = sorted((p for p in about if p.tier == tier), key=lambda policy: policy.place)
         if own:
-            yield [*(line for policy in own for line in policy.rules[direction](one)), "drop"]
+            yield [*(line for policy in own for line in policy.rules[direction]), "drop"]
     if one.closed:
         yield ["drop"]
 
@@ -529,9 +467,9 @@ class Policies(Controller):
         }
         pods = pod_endpoints(self._store.list("pods"), spaces)
         ends = [*pods, *host_endpoints(objects[HOST_ENDPOINTS], self._spec)]
-        world = World(endpoints=ends, spaces=spaces)
-        policies = [kubernetes_policy(one, world) for one in objects[KUBERNETES_POLICIES]]
-        policies += self._of_calico([*objects[CALICO_POLICIES], *objects[GLOBAL_POLICIES]], world)
+        kubernetes = [of_kubernetes(one) for one in objects[KUBERNETES_POLICIES]]
+        own = [*objects[CALICO_POLICIES], *objects[GLOBAL_POLICIES]]
+        policies = list(self._played([*kubernetes, *own], ends))
         orders = {name_of(one): dig(one, "spec.order", math.inf) for one in objects[TIERS]}
         orders.setdefault("default", math.inf)
         tiers = sorted(orders, key=lambda name: (orders[name], name == "default", name))
@@ -548,10 +486,10 @@ class Policies(Controller):
         )
         self._loaded |= changed
 
-    def _of_calico(self, objects: Sequence[Object], world: World) -> Iterator[Policy]:
+    def _played(self, objects: Sequence[Object], ends: Sequence[Endpoint]) -> Iterator[Policy]:
         for one in objects:
             try:
-                yield calico_policy(one, world)
+                yield calico_policy(one, ends)
             except NotPlayedError as error:
                 told = (one["metadata"]["uid"], str(error))
                 if told not in self._told:

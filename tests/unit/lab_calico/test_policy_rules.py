@@ -12,11 +12,10 @@ from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.policies import (
     NotPlayedError,
     Policies,
-    World,
     calico_policy,
     host_endpoints,
-    kubernetes_policy,
     node_rules,
+    of_kubernetes,
     pod_endpoints,
 )
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
@@ -36,6 +35,7 @@ def pod(name: str, namespace: str, address: str, **spec: Any) -> dict[str, Any]:
 
 
 WEB, SHELL, PROBE = "10.244.0.1", "10.244.0.2", "10.244.1.1"
+HTTP = "meta l4proto tcp ip daddr {} th dport 8080 accept"
 PODS = [
     pod("web", "shop", WEB),
     pod("shell", "shop", SHELL),
@@ -43,15 +43,15 @@ PODS = [
     pod("agent", "shop", "192.168.0.11", hostNetwork=True),
     {**pod("done", "shop", "10.244.0.9"), "status": {"phase": "Failed", "podIP": "10.244.0.9"}},
 ]
-WORLD = World(endpoints=pod_endpoints(PODS, SPACES), spaces=SPACES)
+ENDS = pod_endpoints(PODS, SPACES)
 
 
 def kubernetes(**spec: Any) -> list[str]:
     """What a NetworkPolicy of the namespace ``shop`` becomes for its pod ``web``."""
     body = {"metadata": {"name": "one", "namespace": "shop"}, "spec": {"podSelector": {}, **spec}}
-    policy = kubernetes_policy(body, WORLD)
+    policy = calico_policy(of_kubernetes(body), ENDS)
     (rules,) = policy.rules.values()
-    return rules(WORLD.endpoints[0])
+    return rules
 
 
 def ingress(**rule: Any) -> list[str]:
@@ -62,11 +62,17 @@ def ingress(**rule: Any) -> list[str]:
     ("rule", "expected"),
     [
         ({}, ["accept"]),
-        ({"ports": [{"port": 80}]}, ["tcp dport 80 accept"]),
-        ({"ports": [{"port": 80, "endPort": 90, "protocol": "UDP"}]}, ["udp dport 80-90 accept"]),
+        ({"ports": [{"port": 80}]}, ["meta l4proto tcp th dport { 80 } accept"]),
+        (
+            {"ports": [{"port": 80, "endPort": 90, "protocol": "UDP"}]},
+            ["meta l4proto udp th dport { 80-90 } accept"],
+        ),
         ({"ports": [{"protocol": "UDP"}]}, ["meta l4proto udp accept"]),
-        # A name is a port of the pod that is asked, not of who asks.
-        ({"ports": [{"port": "http"}]}, [f"ip daddr {WEB} tcp dport 8080 accept"]),
+        # A name is a port of the pod that is asked, whichever it is.
+        (
+            {"ports": [{"port": "http"}]},
+            [HTTP.format(address) for address in (WEB, SHELL, PROBE)],
+        ),
         ({"ports": [{"port": "dns"}]}, []),
         # Pods of the host network and those that have ended have no address of their own.
         ({"from": [{"podSelector": {}}]}, [f"ip saddr {{ {WEB}/32, {SHELL}/32 }} accept"]),
@@ -77,7 +83,7 @@ def ingress(**rule: Any) -> list[str]:
         ),
         (
             {"from": [{"ipBlock": {"cidr": "10.0.0.0/30", "except": ["10.0.0.2/32"]}}]},
-            ["ip saddr { 10.0.0.0/31, 10.0.0.3/32 } accept"],
+            ["ip saddr { 10.0.0.0/30 } ip saddr != { 10.0.0.2/32 } accept"],
         ),
     ],
 )
@@ -88,13 +94,29 @@ def test_a_rule_of_kubernetes(rule: dict[str, Any], expected: list[str]) -> None
 def test_egress_names_where_a_packet_goes() -> None:
     to = [{"podSelector": {"matchLabels": {"app": "shell"}}}]
     found = kubernetes(policyTypes=["Egress"], egress=[{"to": to, "ports": [{"port": "http"}]}])
-    assert found == [f"ip daddr {{ {SHELL}/32 }} ip daddr {SHELL} tcp dport 8080 accept"]
+    to_shell = f"ip daddr {{ {SHELL}/32 }} ip daddr {SHELL}"
+    assert found == [f"meta l4proto tcp {to_shell} th dport 8080 accept"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "peers"),
+    [
+        ({"operator": "In", "values": ["web", "x"]}, {WEB}),
+        ({"operator": "NotIn", "values": ["web"]}, {SHELL}),
+        ({"operator": "Exists"}, {WEB, SHELL}),
+        ({"operator": "DoesNotExist"}, set()),
+    ],
+)
+def test_expressions_of_a_selector(expression: dict[str, Any], peers: set[str]) -> None:
+    selector = {"matchExpressions": [{"key": "app", **expression}]}
+    found = " ".join(ingress(**{"from": [{"podSelector": selector}]}))
+    assert {address for address in (WEB, SHELL, PROBE) if address in found} == peers
 
 
 def calico(namespace: str = "", **spec: Any) -> list[str]:
     meta = {"name": "one", **({"namespace": namespace} if namespace else {})}
-    policy = calico_policy({"metadata": meta, "spec": spec}, WORLD)
-    return policy.rules["Ingress"](WORLD.endpoints[0])
+    policy = calico_policy({"metadata": meta, "spec": spec}, ENDS)
+    return policy.rules["Ingress"]
 
 
 @pytest.mark.parametrize(
@@ -110,10 +132,7 @@ def calico(namespace: str = "", **spec: Any) -> list[str]:
         (
             "",
             {"action": "Allow", "protocol": "TCP", "destination": {"ports": ["http"]}},
-            [
-                f"meta l4proto tcp ip daddr {address} tcp dport 8080 accept"
-                for address in (WEB, SHELL, PROBE)
-            ],
+            [HTTP.format(address) for address in (WEB, SHELL, PROBE)],
         ),
         (
             "",
@@ -173,10 +192,10 @@ def test_a_policy_that_is_not_played_says_so_in_an_event() -> None:
 
 def rules(*policies: dict[str, Any], tiers: tuple[str, ...] = ("default",)) -> str:
     found = [
-        calico_policy({"metadata": {"name": f"{n}"}, "spec": spec}, WORLD)
+        calico_policy({"metadata": {"name": f"{n}"}, "spec": spec}, ENDS)
         for n, spec in enumerate(policies)
     ]
-    return node_rules(WORLD.endpoints[:1], found, tiers, [IPv4Address("192.168.0.11")])
+    return node_rules(ENDS[:1], found, tiers, [IPv4Address("192.168.0.11")])
 
 
 def chain(text: str, number: int) -> list[str]:
