@@ -171,6 +171,9 @@ def _facts(summary: Summary, width: int) -> list[str]:
     }
     shown = summary.promises[:_MOST_SENTENCES]
     told = [_wrapped(sentences.promise_sentence(one), width) for one in shown]
+    told += [
+        _wrapped(f"Not finished: {one}", width) for one in sentences.unfinished_sentences(summary)
+    ]
     more = len(summary.promises) - len(shown)
     return [
         *(line for lines in told for line in lines),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from study_records import Study
 
+from pytest_k8snet.report.documents import markdown, render_page
 from pytest_k8snet.report.model import GateResult
 from pytest_k8snet.report.sentences import (
     answer_text,
@@ -16,6 +17,7 @@ from pytest_k8snet.report.sentences import (
     unfinished_sentences,
 )
 from pytest_k8snet.report.summary import summarise
+from pytest_k8snet.report.terminal import text_report
 
 VXLAN, IPIP = "VXLAN-Always", "IPIP-Always"
 
@@ -179,3 +181,6 @@ def test_what_was_measured_in_a_test_that_did_not_end_is_told() -> None:
     assert bandwidth.endswith(" % of what the nodes reach (1 sample); its test did not end")
     assert latency == "pod-dns so far (1 sample); its test did not end"
     assert unfinished_sentences(summarise(ended(run(PASSED)).records)) == []
+    assert f"Not finished: {bandwidth}" in text_report(summarise(made.records), 140)
+    assert "- Not finished: pod-dns so far (1 sample)" in markdown(made.records)
+    assert f"NOT FINISHED</span> <bdi>{bandwidth}" in render_page(made.records)
