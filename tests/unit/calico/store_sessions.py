@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -173,15 +174,19 @@ def run_through_three_modes(calico: CalicoSession) -> None:
     calico.close()
 
 
-def bury(api: StoreApi) -> None:
-    """Make the Lease's holder a process that has ended."""
+@cache
+def ended_process() -> str:
+    """A process of this machine that has ended; whoever gets its number began at another time."""
     child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     start = pods._start_time(child.pid)
     child.communicate()
+    return f"{pods._machine()}/{child.pid}/{start}"
+
+
+def bury(api: StoreApi) -> None:
+    """Make the Lease's holder a process that has ended."""
     for lease in api.store.list("leases.coordination.k8s.io"):
-        lease["metadata"]["annotations"]["k8snet/process"] = (
-            f"{pods._machine()}/{child.pid}/{start}"
-        )
+        lease["metadata"]["annotations"]["k8snet/process"] = ended_process()
         lease["spec"]["holderIdentity"] = "k8snet-abc123 (dead)"
         api.store.update("leases.coordination.k8s.io", lease)
 
