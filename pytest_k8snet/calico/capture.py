@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.calico.kernel import TUNNEL_DEVICES
+from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, hosts
 from pytest_k8snet.calico.modes import Path
 from pytest_k8snet.calico.path import WireFinding, path_to
 from pytest_k8snet.errors import K8sNetError, ToolError
@@ -193,10 +193,10 @@ class WireCapture:
         """
         client, server = snapshot.client, snapshot.server
         devices = {
-            end.node.name: device
+            end.node.name: found
             for end, other in ((client, server), (server, client))
             if end.node.name in snapshot.states
-            and (device := _facing(end, other, snapshot.states[end.node.name]))
+            and (found := _facing(end, other, snapshot.states[end.node.name]))
         }
         tunnels = [
             state.links[device]
@@ -211,7 +211,7 @@ class WireCapture:
             if node not in devices
         ]
         ports: list[int] = []
-        running: dict[str, str] = {}
+        running: list[dict[str, str]] = []
 
         def listen(port: int) -> None:
             ports.append(port)
@@ -220,9 +220,12 @@ class WireCapture:
                 missing.append(f"{address} is not IPv4, which alone is captured")
                 return
             what = capture.filter_of(address, port, vxlan_port=vxlan_port)
-            started, troubles = self._start({node: (on, what) for node, on in devices.items()})
-            running.update(started)
-            missing.extend(f"{node}: {trouble.brief}" for node, trouble in troubles.items())
+            for place in range(max(map(len, devices.values()), default=0)):
+                started, troubles = self._start(
+                    {node: (on[place], what) for node, on in devices.items() if place < len(on)}
+                )
+                running.append(started)
+                missing.extend(f"{node}: {trouble.brief}" for node, trouble in troubles.items())
 
         try:
             trouble = send(listen)
@@ -239,7 +242,7 @@ class WireCapture:
             client=client,
             server=server,
             port=ports[0] if ports else 0,
-            devices=devices,
+            devices={node: " and ".join(on) for node, on in devices.items()},
             vni=next((one.vni for one in tunnels if one.vni is not None), self.vni),
             captures=captures,
             missing=tuple(missing),
@@ -254,7 +257,7 @@ class WireCapture:
         """
         nowhere = capture.filter_of(IPv4Address("127.0.0.1"), 9)
         running, troubles = self._start(dict.fromkeys(nodes, ("lo", nowhere)))
-        _, late = self._stop(running, self.vxlan_port)
+        _, late = self._stop([running], self.vxlan_port)
         for node, trouble in (troubles | late).items():
             if not isinstance(trouble, ToolError):
                 raise trouble
@@ -279,32 +282,40 @@ class WireCapture:
         )
 
     def _stop(
-        self, running: Mapping[str, str], vxlan_port: int
+        self, running: Iterable[Mapping[str, str]], vxlan_port: int
     ) -> tuple[dict[str, Capture], dict[str, K8sNetError]]:
-        """End captures; what they saw, and why some saw nothing."""
-        done = self.prober.each({node: capture.stop_argv(name) for node, name in running.items()})
+        """End captures; what they saw, by node, and why some saw nothing."""
         captures: dict[str, Capture] = {}
         troubles: dict[str, K8sNetError] = {}
-        for node, one in done.items():
-            try:
-                captures[node] = _read(one, vxlan_port)
-            except K8sNetError as exc:
-                troubles[node] = exc
+        for names in running:
+            done = self.prober.each({node: capture.stop_argv(name) for node, name in names.items()})
+            for node, one in done.items():
+                try:
+                    seen = _read(one, vxlan_port)
+                except K8sNetError as exc:
+                    troubles[node] = exc
+                    continue
+                before = captures.get(node, capture.Capture(packets=(), dropped=0))
+                captures[node] = capture.Capture(
+                    packets=before.packets + seen.packets, dropped=before.dropped + seen.dropped
+                )
         return captures, troubles
 
 
-def _facing(end: PathEnd, other: PathEnd, state: KernelState) -> str:
-    """The device by which packets leave a node to the other, or come from it; empty if unknown."""
+def _facing(end: PathEnd, other: PathEnd, state: KernelState) -> tuple[str, ...]:
+    """The devices by which packets leave a node to the other, and may come in from it."""
+    found: dict[str, None] = {}
     if end.node.name != other.node.name:
         for destination in (other.address, other.node.address):
             if state.knows(destination) and not state.route(destination).error:
-                way = state.way(destination, other.node.address)
-                if way.devices:
-                    return way.devices[0]
-    owner = state.link_of(end.node.address)
-    if owner is not None and underside(state.links, owner.name).wires:
-        return owner.name
-    return next(iter(state.uplinks()), "")
+                found |= dict.fromkeys(state.way(destination, other.node.address).devices)
+    # They may come in by another than they leave by, as networks route either way differently.
+    found |= dict.fromkeys(
+        link.name
+        for link in state.links.values()
+        if hosts(link) and underside(state.links, link.name).wires
+    )
+    return tuple(found) or state.uplinks()[:1]
 
 
 def _read(done: Completed | K8sNetError, vxlan_port: int) -> Capture:

@@ -100,6 +100,31 @@ def test_the_capture_is_where_the_route_leads_and_for_the_devices_own_vxlan(pair
     assert "udp dst port 4790" in pair.node1.filters[0]
 
 
+def test_all_devices_are_captured_by_which_packets_may_come_in(pair: Pair) -> None:
+    # Replies leave by another NIC than what they answer came in by; a NIC without an address, a
+    # pod's cable and a tunnel carry none of these.
+    plain = snapshot("direct")
+    states = {
+        name: replace(
+            state,
+            links={
+                **state.links,
+                "eth1": link("eth1", "10.9.0.1/24"),
+                "eth2": link("eth2"),
+                "wg0": link("wg0", "10.8.0.1/24", kind="wireguard"),
+            },
+        )
+        for name, state in plain.states.items()
+    }
+    found = pair.tap.watch(replace(plain, states=states), send)
+    assert dict(found.devices) == dict.fromkeys(("node1", "node2"), "eth0 and eth1")
+    assert {node: len(one.packets) for node, one in found.captures.items()} == {
+        "node1": 80,
+        "node2": 80,
+    }
+    assert pair.node1.asked == pair.node2.asked == ["start", "start", "stop", "stop"]
+
+
 def test_between_pods_of_a_node_whose_address_is_on_lo_its_nic_is_captured(pair: Pair) -> None:
     plain = snapshot("direct")
     links = (link("lo", "192.168.0.11/32", link_type="loopback"), link("cali1"), link("eth0"))
