@@ -28,7 +28,7 @@ FIXTURES_WANTED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 
 
 def mode_of(item: pytest.Item) -> CalicoMode | None:
-    """The value of ``calico_mode`` that a test is collected with."""
+    """Return the value of ``calico_mode`` that a test is collected with."""
     callspec = getattr(item, "callspec", None)
     value = callspec.params.get("calico_mode") if callspec is not None else None
     return None if value is None else CalicoMode.parse(str(value))
@@ -178,7 +178,7 @@ def describe(session: pytest.Session, redactor: Redactor) -> Recorder:
 
 
 def _selection(session: pytest.Session) -> dict[str, Any]:
-    """What of the collected tests runs, and what of them is left out and by which option."""
+    """Say what of the collected tests runs, and what of them is left out and by which option."""
     config, left_out = session.config, session.config.stash.get(DESELECTED, [])
     modes = _modes_of(session.items)
     return {

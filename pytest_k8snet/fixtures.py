@@ -306,7 +306,7 @@ def _earlier_verdicts(request: pytest.FixtureRequest) -> EarlierVerdicts | None:
 
 
 def _current_mode(request: pytest.FixtureRequest) -> CalicoMode | None:
-    """The test's mode, where it (or one of its fixtures) asks for one."""
+    """Return the test's mode, where it (or one of its fixtures) asks for one."""
     if "calico_mode" not in request.fixturenames:
         return None
     from pytest_k8snet.calico.modes import CalicoMode

@@ -552,7 +552,7 @@ def _own_namespaces(api: Api, run_id: str, namespace: str | None) -> list[str]:
 
 
 def _namespace_name(run_id: str) -> str:
-    """The name of a namespace that the run makes; another with its label is somebody else's."""
+    """Name the namespace that a run makes; another with its label is somebody else's."""
     return run_id if run_id.startswith(_PREFIX) else f"{_PREFIX}{run_id}"
 
 

@@ -104,6 +104,7 @@ class DisruptionWatch:
 
         Raises:
             NotConvergedError: it does not work.
+            CalicoError: its client cannot be started.
             K8sNetError: a command could not be run in the client pod.
         """
         wait_until_good(

@@ -351,7 +351,7 @@ def _refuse_distorted(pair: Pair | UrlPair) -> None:
 
 
 def _request(url: str, options: Mapping[str, Any]) -> CurlOptions:
-    """What to ask a URL for, and how long to wait."""
+    """Say what to ask a URL for, and how long to wait."""
     return options_of(
         CurlOptions,
         ScheduledKeywords,
@@ -361,7 +361,7 @@ def _request(url: str, options: Mapping[str, Any]) -> CurlOptions:
 
 
 def _requests(pair: Pair | UrlPair, url: str, plan: Plan, options: Mapping[str, Any]) -> Arm:
-    """Requests on a schedule, as an arm of a gate."""
+    """Make requests on a schedule an arm of a gate."""
     request = _request(url, options)
     # Refuses a rate that could swamp the client, before anything is measured.
     schedule = Schedule.jittered(request, plan.requests_per_second, seed=0)

@@ -81,7 +81,13 @@ class CpuState:
         return None not in starts and starts[0] != starts[1]
 
     def lost(self, after: CpuState, name: str, most_steal: float) -> str:
-        """Say what took CPU time from what ran between this state and ``after``, or nothing."""
+        """Say what took CPU time from what ran between this state and ``after``, or nothing.
+
+        Args:
+            after: the later state of the same endpoint.
+            name: the endpoint's, for the text.
+            most_steal: the largest share of the node's CPU time that may be stolen.
+        """
         ticks = after.ticks - self.ticks
         steal = (after.steal_ticks - self.steal_ticks) / ticks if ticks > 0 else 0.0
         if steal > most_steal:

@@ -133,6 +133,11 @@ class Sampler:
         Everything that has to be there is started before the first client is, and looked at after
         the last one has ended. Each sample is recorded as one that was not alone.
 
+        Args:
+            tool: what measures.
+            tests: each pair, with its options.
+            warmup: record them as ones that count for no figure.
+
         Raises:
             ToolError, PathError, ExecError: as of one sample; of the first that has failed.
         """
@@ -450,7 +455,7 @@ class PathProver:
         return self.session.watch_wire(snapshot, partial(probe, pair))
 
     def payload_trouble(self, pair: Pair, probe: Probe) -> str | None:
-        """What keeps payload from its way between the ends of a pair, or None.
+        """Say what keeps payload from its way between the ends of a pair, or None.
 
         Where routes prove nothing, the way of the payload is looked at on the wire.
         """

@@ -66,7 +66,7 @@ class Packet:
 
 
 def packets(capture: bytes, *, vxlan_port: int = VXLAN_PORT) -> list[Packet]:
-    """The TCP segments of a capture file, in order.
+    """Yield the TCP segments of a capture file, in order.
 
     Segments whose headers were not captured in full, fragments, and other protocols are passed
     over.
@@ -113,7 +113,7 @@ def _byte_order(capture: bytes) -> str:
 
 
 def _frames(capture: bytes, order: str) -> Iterator[tuple[bytes, int]]:
-    """What was captured of each frame, and how long it was on the wire."""
+    """Yield what was captured of each frame, and how long it was on the wire."""
     at = _FILE_HEADER_BYTES
     while at < len(capture):
         body = at + _RECORD_HEADER_BYTES
@@ -275,9 +275,14 @@ class Capture:
 
 
 def filter_of(server: IPv4Address, port: int, *, vxlan_port: int = VXLAN_PORT) -> str:
-    """What to capture: one server's TCP port, unencapsulated, in VXLAN and in IPIP.
+    """Return the filter of one server's TCP port, unencapsulated, in VXLAN and in IPIP.
 
     Other traffic through the same tunnels does not match, so it cannot fill the capture.
+
+    Args:
+        server: the server's address.
+        port: its TCP port.
+        vxlan_port: the UDP port of VXLAN.
     """
     address = int(server)
 
@@ -301,6 +306,11 @@ def start_argv(name: str, device: str, filter_text: str) -> tuple[str, ...]:
     """Start a capture; it is listening when the command returns.
 
     Read the command's outcome with :func:`check_start`.
+
+    Args:
+        name: of this capture, by which it is ended.
+        device: the network device to listen on.
+        filter_text: see :func:`filter_of`.
     """
     numbers = (str(_LIFETIME_SECONDS), str(_MOST_PACKETS), str(_SNAPSHOT_BYTES))
     return ("sh", "-c", _START_SCRIPT, "tcpdump-start", _path(name), device, *numbers, filter_text)
@@ -344,6 +354,12 @@ def check_start(stderr: str, exit_code: int) -> None:
 
 def parse(stdout: str, stderr: str, exit_code: int, *, vxlan_port: int = VXLAN_PORT) -> Capture:
     """Read what the command of :func:`stop_argv` printed.
+
+    Args:
+        stdout: the capture file, in base64.
+        stderr: tcpdump's own words.
+        exit_code: of the command.
+        vxlan_port: the UDP port of VXLAN.
 
     Raises:
         CaptureError: there is no capture, or tcpdump did not end as it should.

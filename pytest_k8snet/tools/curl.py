@@ -467,7 +467,7 @@ class CurlSamples:
             )
 
     def figures(self) -> dict[str, float]:
-        """Counts and statistics under names with their units, as plain numbers for a record."""
+        """Return counts and statistics under names with units, as plain numbers for a record."""
         figures: dict[str, float] = {
             "requests": len(self.requests),
             "failed": len(self.failed),
@@ -478,7 +478,7 @@ class CurlSamples:
         return figures
 
     def distribution(self) -> dict[str, list[float]]:
-        """The values of each phase as plain lists of seconds, for a record."""
+        """Return the values of each phase as plain lists of seconds, for a record."""
         found: dict[str, list[float]] = {}
         for phase in self._recorded():
             found |= phase.distribution()

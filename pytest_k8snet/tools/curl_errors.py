@@ -131,7 +131,7 @@ class Trouble:
         )
 
     def cut_off(self, rows: int, tail: str = "") -> CutOff:
-        """The output ends after so many whole lines."""
+        """Make the error of output that ends after so many whole lines."""
         of = "" if self.expected_requests is None else f" of {self.expected_requests}"
         parts = []
         if was_killed(self.exit_code):
@@ -146,7 +146,7 @@ class Trouble:
         )
 
     def bad_url(self, message: str) -> BadUrl:
-        """The URL itself is refused by curl."""
+        """Make the error of a URL that is refused by curl."""
         return BadUrl(
             "curl does not accept the URL",
             found=message or self.found,
@@ -154,7 +154,7 @@ class Trouble:
         )
 
     def mixed(self, line: str, number: int) -> BodyInOutput:
-        """A line is no measurement, while another one is."""
+        """Make the error of a line that is no measurement, while another one is."""
         return BodyInOutput(
             "other text, most likely the answer's body, is mixed into curl's measurement",
             found=_line(line, number),
@@ -163,7 +163,7 @@ class Trouble:
         )
 
     def garbage(self, line: str, number: int) -> Garbage:
-        """A line is no measurement, nor is any other."""
+        """Make the error of a line that is no measurement, nor is any other."""
         return Garbage(
             f"line {number} of curl's output is no measurement",
             found=_line(line, number),

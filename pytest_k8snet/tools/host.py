@@ -145,7 +145,7 @@ class Machine:
 
 
 def argv(address: str, tunnels: Sequence[str]) -> list[str]:
-    """The command that prints a node's facts.
+    """Return the command that prints a node's facts.
 
     Args:
         address: another node's, to which its NIC leads.

@@ -104,6 +104,12 @@ def parse_route(
 ) -> Route:
     """Read what ``ip -j route get ADDRESS`` printed, with or without ``fibmatch``.
 
+    Args:
+        text: what ip printed.
+        address: the destination.
+        stderr: what ip said beside.
+        exit_code: of ip; None where it is not known.
+
     Raises:
         NoRouteError: there is no way to the address.
         ToolError: the output cannot be read.
@@ -141,6 +147,11 @@ def _covers(found: str, address: str) -> bool:
 
 def parse_links(text: str, *, stderr: str = "", exit_code: int | None = None) -> dict[str, Link]:
     """Read what ``ip -j -d -s link show`` or ``ip -j -d -s address show`` printed, by name.
+
+    Args:
+        text: what ip printed.
+        stderr: what it said beside.
+        exit_code: of ip; None where it is not known.
 
     Raises:
         ToolError: the output cannot be read.

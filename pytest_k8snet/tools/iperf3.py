@@ -374,6 +374,9 @@ class Iperf3(ServedTool[Iperf3Options, Iperf3Result]):
         """Return the command that starts a server for one test; it listens when that ends.
 
         The server leaves by itself after the test, or after a minute without a client.
+
+        Raises:
+            SettingsError: the port is none.
         """
         if not 1 <= port <= 65535:
             raise SettingsError(
@@ -412,7 +415,7 @@ def _exact_rate(bits: str) -> str:
 
 
 def probe_argv(server: str, port: int) -> tuple[str, ...]:
-    """A client that sends 4 MiB and ends: does TCP payload, in full segments, get through?
+    """Return the command of a client that sends 4 MiB: does TCP payload, in full segments, pass?
 
     Read its output with ``parse``; the figure itself says nothing.
     """

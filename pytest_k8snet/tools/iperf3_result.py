@@ -249,7 +249,7 @@ class Iperf3Result(Flow):
 
 
 def _plain(value: float) -> float:
-    """A number without its unit: json writes subclasses of float by their repr in some paths."""
+    """Take a number's unit off: json writes subclasses of float by their repr in some paths."""
     return value if type(value) is int else float(value)
 
 
@@ -522,7 +522,7 @@ _STDERR_MESSAGE = re.compile(
 
 
 def messages_on_stderr(stderr: str) -> list[str]:
-    """The errors that iperf3 wrote to stderr, without its warnings and hints."""
+    """Return the errors that iperf3 wrote to stderr, without its warnings and hints."""
     found = [match.strip() for match in _STDERR_MESSAGE.findall(stderr)]
     if not found and re.search(r"^Usage: iperf3", stderr, re.MULTILINE):
         return ["Usage: " + stderr.split("Usage: ", 1)[1].split("\n", 1)[0]]

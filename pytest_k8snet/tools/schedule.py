@@ -124,6 +124,11 @@ class Schedule:
 
         The jitter keeps the schedule from beating with whatever is periodic in the cluster.
 
+        Args:
+            options: what is requested, and for how long at most.
+            per_second: how many requests start in a second, on average.
+            seed: of the random instants: equal seeds give equal schedules.
+
         Raises:
             SettingsError: so many requests could be under way at once that the client would be
                 measured instead of the network.

@@ -391,7 +391,7 @@ class Section:
         return key in self._fields
 
     def number(self, key: str) -> float | None:
-        """A finite number that is not negative, or None where there is none."""
+        """Read a finite number that is not negative, or None where there is none."""
         value = self._fields.get(key)
         if value is None:
             return None
@@ -411,7 +411,7 @@ class Section:
         return value
 
     def integer(self, key: str) -> int | None:
-        """A whole number of any sign, or None where there is none."""
+        """Read a whole number of any sign, or None where there is none."""
         value = self._fields.get(key)
         if value is None:
             return None
@@ -422,12 +422,12 @@ class Section:
         return value
 
     def count(self, key: str) -> int | None:
-        """A count, or None where it is absent or negative: tools write -1 for "cannot tell"."""
+        """Read a count; None where it is absent or negative: tools write -1 for "cannot tell"."""
         value = self.integer(key)
         return None if value is None or value < 0 else value
 
     def text(self, key: str) -> str | None:
-        """A string, or None where there is none."""
+        """Read a string, or None where there is none."""
         value = self._fields.get(key)
         if value is None:
             return None
@@ -436,7 +436,7 @@ class Section:
         return printable(value)
 
     def flag(self, key: str) -> bool:
-        """A boolean, also one written as 0 or 1; absent means False."""
+        """Read a boolean, also one written as 0 or 1; absent means False."""
         value = self._fields.get(key)
         if value is None:
             return False
@@ -445,11 +445,11 @@ class Section:
         return bool(value)
 
     def section(self, key: str) -> Section:
-        """The object below ``key``; an empty section where there is none."""
+        """Return the object below ``key``; an empty section where there is none."""
         return Section(self._fields.get(key), self._name(key), self._complain)
 
     def sections(self, key: str) -> Iterator[Section]:
-        """The objects of the list below ``key``; none where there is no list."""
+        """Return the objects of the list below ``key``; none where there is no list."""
         value = self._fields.get(key)
         if value is None:
             return
@@ -548,7 +548,7 @@ class Distribution:
         return self.percentile(99)
 
     def percentile(self, q: float) -> Seconds:
-        """The q-th percentile by nearest rank: of n sorted values, number ``ceil(q / 100 * n)``.
+        """Return a percentile by nearest rank: of n sorted values, number ``ceil(q / 100 * n)``.
 
         It is always one of the measured values, never an interpolation between two.
 
