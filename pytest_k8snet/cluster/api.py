@@ -417,17 +417,13 @@ def _uid(item: Object) -> str:
     return str(metadata.get("uid") or metadata.get("name"))
 
 
-def pauses(
-    longest_seconds: float = _LONGEST_PAUSE_SECONDS,
-    *,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Callable[[], None]:
+def pauses(longest_seconds: float = _LONGEST_PAUSE_SECONDS) -> Callable[[], None]:
     """Make a function that sleeps, a little longer each time it is called."""
     pause = _FIRST_PAUSE_SECONDS
 
     def rest() -> None:
         nonlocal pause
-        sleep(pause)
+        time.sleep(pause)
         pause = min(pause * 1.5, longest_seconds)
 
     return rest

@@ -35,6 +35,8 @@ EXTERNAL_SECONDS = 120.0
 #: How long its controller may stay silent, or its last word a failure, before nothing is expected.
 _SILENCE_SECONDS = 30.0
 _ENDPOINTS_SECONDS = 30.0
+#: How many pods serve, spread over the nodes.
+_REPLICAS = 3
 _HTTPS_PORT = 443
 
 
@@ -207,7 +209,7 @@ class WebService:
         raise ClusterError(f"{self} has no port {self.port} any more")
 
 
-def begin_web_service(workspace: Workspace, *, replicas: int = 3) -> dict[str, Any]:
+def begin_web_service(workspace: Workspace) -> dict[str, Any]:
     """Ask for the Deployment and Service of :func:`make_web_service`, and wait for nothing.
 
     Returns:
@@ -215,7 +217,7 @@ def begin_web_service(workspace: Workspace, *, replicas: int = 3) -> dict[str, A
     """
     space, run_id, name = workspace.namespace, workspace.run_id, pods.WEB_NAME
     deployment = pods.web_deployment(
-        name, space, run_id, settings=workspace.settings, replicas=replicas
+        name, space, run_id, settings=workspace.settings, replicas=_REPLICAS
     )
     _create(workspace, collection("deployments", namespace=space, group="apps"), deployment)
     services = collection("services", namespace=space)
@@ -223,12 +225,11 @@ def begin_web_service(workspace: Workspace, *, replicas: int = 3) -> dict[str, A
     return deployment
 
 
-def make_web_service(workspace: Workspace, *, replicas: int = 3) -> WebService:
+def make_web_service(workspace: Workspace) -> WebService:
     """Make a Deployment of a small HTTP server and a Service before it, and wait until it serves.
 
     Args:
         workspace: what it belongs to, and is deleted with.
-        replicas: how many pods serve, spread over the nodes.
 
     Raises:
         PodError: a replica does not start, with the scheduler's or kubelet's reason.
@@ -237,19 +238,19 @@ def make_web_service(workspace: Workspace, *, replicas: int = 3) -> WebService:
     api, space, run_id = workspace.api, workspace.namespace, workspace.run_id
     name = pods.WEB_NAME
     deployments = collection("deployments", namespace=space, group="apps")
-    deployment = begin_web_service(workspace, replicas=replicas)
+    deployment = begin_web_service(workspace)
     replicas_made = wait_ready(
         api,
         space,
         labels=f"{pods.selector(run_id)},{pods.ROLE_LABEL}={name}",
-        count=replicas,
+        count=_REPLICAS,
         timeout_seconds=workspace.pod_timeout_seconds,
         maker=lambda: _replica_failure(api.get(object_path(deployments, name))),
     )
     template = deployment["spec"]["template"]
     distorting = (phrase for pod in replicas_made for phrase in compare(template, pod).distorting)
     return replace(
-        _serve(workspace, name, lambda ready: len(ready) >= replicas),
+        _serve(workspace, name, lambda ready: len(ready) >= _REPLICAS),
         distorted_by=_of_web_pods(distorting),
     )
 

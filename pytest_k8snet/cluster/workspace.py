@@ -392,7 +392,7 @@ _PREFIX = "k8snet-"
 _NAMES = re.compile(rf"{_PREFIX}.+|web(-.+)?")
 
 
-def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
+def sweep(api: Api, run_id: str) -> list[str]:
     """Delete everything of a run and wait until it is gone: what has its labels and its names.
 
     Works from the run's id alone, as it must after a killed run.
@@ -400,7 +400,6 @@ def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
     Args:
         api: the cluster.
         run_id: the run.
-        namespace: where to look, besides namespaces that the run made; None looks everywhere.
 
     Returns:
         what was deleted, as ``kind namespace/name``; empty when nothing was left.
@@ -408,14 +407,11 @@ def sweep(api: Api, run_id: str, *, namespace: str | None = None) -> list[str]:
     Raises:
         ClusterError: something is still there after the time allowed.
     """
-    own = _own_namespaces(api, run_id, namespace)
+    own = _own_namespaces(api, run_id)
     for name in own:
         end_namespace(api, name)
     deleted = [f"namespaces {name}" for name in own]
-    if namespace in own:
-        return deleted
-    places = {namespace} if namespace is not None else _places(api, run_id)
-    for place in sorted(places - set(own)):
+    for place in sorted(_places(api, run_id) - set(own)):
         makers = [
             object_path(collection(resource, namespace=place, group=group), name)
             for resource, group in _MAKERS
@@ -533,16 +529,11 @@ def delete_pods(api: Api, pods: list[tuple[str, str, str]]) -> None:
                 raise _undeletable([f"{space}/{name}" for name in left.values()])
 
 
-def _own_namespaces(api: Api, run_id: str, namespace: str | None) -> list[str]:
+def _own_namespaces(api: Api, run_id: str) -> list[str]:
     try:
         found = api.list(_NAMESPACES, labels=selector(run_id))
     except ForbiddenError:
-        if namespace is None:
-            return []
-        try:
-            found = [api.get(object_path(_NAMESPACES, namespace))]
-        except (ForbiddenError, NotFoundError):
-            return []
+        return []
     return sorted(
         item["metadata"]["name"]
         for item in found

@@ -99,23 +99,19 @@ class Link:
         return self.kind in _TUNNELS or (self.kind in _HARDWARE and self.link_type not in framed)
 
 
-def parse_route(
-    text: str, address: str, *, stderr: str = "", exit_code: int | None = None
-) -> Route:
+def parse_route(text: str, address: str) -> Route:
     """Read what ``ip -j route get ADDRESS`` printed, with or without ``fibmatch``.
 
     Args:
-        text: what ip printed.
+        text: what ip printed, or said of why it failed.
         address: the destination.
-        stderr: what ip said beside.
-        exit_code: of ip; None where it is not known.
 
     Raises:
         NoRouteError: there is no way to the address.
         ToolError: the output cannot be read.
         ToolMissingError: there is no ``ip``.
     """
-    for entry in _entries(text, stderr, exit_code, asked=f"the route to {address}"):
+    for entry in _entries(text, asked=f"the route to {address}"):
         kind = entry.text("type") or "unicast"
         if kind in _DEAD_TYPES:
             raise _no_route(address, f"a {kind} route")
@@ -199,7 +195,9 @@ def _counters(section: Section) -> Counters | None:
     )
 
 
-def _entries(text: str, stderr: str, exit_code: int | None, *, asked: str) -> list[Section]:
+def _entries(
+    text: str, stderr: str = "", exit_code: int | None = None, *, asked: str
+) -> list[Section]:
     missing = start_failure("ip", stderr, exit_code)
     if missing is not None:
         raise missing

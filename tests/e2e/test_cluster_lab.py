@@ -218,7 +218,7 @@ def test_a_web_service_in_a_pool_stands_beside_that_of_the_cluster(
 ) -> None:
     request = PodRequest(role="web-own", node="node2", pool=pool, serves_http=True)
     own = serve_from(workspace, request, served_in="IPIP-Always")
-    other = make_web_service(workspace, replicas=1)
+    other = make_web_service(workspace)
     assert own.name != other.name
     pods = f"{NAMESPACES}/{own.namespace}/pods"
     for web, start in ((own, "198.19.7."), (other, "10.244.")):
@@ -248,7 +248,7 @@ def left_of(api: Api, run_id: str) -> list[str]:
 def test_leaving_a_workspace_removes_everything_and_its_namespace(api: Api) -> None:
     with new_workspace(api) as workspace:
         workspace.ensure_pods([PodRequest(role="client", node="node1")])
-        make_web_service(workspace, replicas=1)
+        make_web_service(workspace)
         namespace = workspace.namespace
     with pytest.raises(NotFoundError):
         api.get(f"{NAMESPACES}/{namespace}")
@@ -267,7 +267,7 @@ def test_a_given_namespace_is_emptied_of_the_run_and_kept(api: Api) -> None:
     try:
         with new_workspace(api, namespace=name) as workspace:
             workspace.ensure_pods([PodRequest(role="client", node="node1")])
-            make_web_service(workspace, replicas=1)
+            make_web_service(workspace)
         left = [item["metadata"]["name"] for item in api.list(f"{NAMESPACES}/{name}/pods")]
         assert left == ["stranger"]
         assert api.list(f"{NAMESPACES}/{name}/services") == []
@@ -280,7 +280,7 @@ def test_what_a_killed_run_left_is_found_and_swept_by_its_label(api: Api) -> Non
     with other:
         (kept,) = other.ensure_pods([PodRequest(role="client", node="node2")])
         killed.ensure_pods([PodRequest(role="client", node="node1")])
-        make_web_service(killed, replicas=1)
+        make_web_service(killed)
         # No close: the run was killed here.
         left = left_of(api, killed.run_id)
         assert f"namespaces {killed.namespace}" in left

@@ -35,7 +35,7 @@ def test_a_neighbour_on_the_link_has_no_gateway() -> None:
 )
 def test_no_route_is_an_error_of_its_own(said: str) -> None:
     with pytest.raises(ip.NoRouteError) as caught:
-        ip.parse_route("", "10.9.0.3", stderr=said + "\n", exit_code=2)
+        ip.parse_route(said, "10.9.0.3")
     assert str(caught.value) == (
         "there is no route to 10.9.0.3\n"
         f"  found: {said}\n"
