@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -45,9 +46,14 @@ class Kubectl:
     def run(
         self, *words: str, stdin: str | None = None, timeout_seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        """Run it, whatever comes of it."""
+        """Run it, whatever comes of it.
+
+        Streams are SPDY's unless a test says otherwise: by WebSocket, client-go 1.32 throws away
+        ("Unknown stream id") what a command prints before kubectl has made ready to hear it.
+        """
         return subprocess.run(
             self.command(*words),
+            env={"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", **os.environ},
             input=stdin,
             capture_output=True,
             text=True,

@@ -85,7 +85,6 @@ def test_a_port_is_forwarded_and_a_pod_attached_to(kubectl: Kubectl) -> None:
         forwarding.communicate()
 
 
-@pytest.mark.usefixtures("protocol")
 def test_files_are_copied_both_ways(kubectl: Kubectl, tmp_path: Path) -> None:
     kubectl.apply(pod_object("p"))
     kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=10s")
@@ -103,7 +102,12 @@ def test_exec_with_a_terminal(kubectl: Kubectl) -> None:
     done = subprocess.run(
         # script gives kubectl a terminal of its own.
         ["script", "--quiet", "--return", "--command", command, os.devnull],
-        env={**os.environ, "KUBECONFIG": str(kubectl.kubeconfig), "TERM": "xterm"},
+        env={
+            **os.environ,
+            "KUBECONFIG": str(kubectl.kubeconfig),
+            "TERM": "xterm",
+            "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false",  # see Kubectl.run
+        },
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
