@@ -132,4 +132,4 @@ def test_one_of_somebody_elses_is_measured_as_it_is(pair: Pair) -> None:
 def test_a_plain_url_is_no_service(pair: Pair) -> None:
     began = time.monotonic()
     await_answers(replace(at(pair, "x"), url="http://127.0.0.1:9/"))
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 5

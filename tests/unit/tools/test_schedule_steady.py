@@ -172,7 +172,8 @@ def test_it_goes_on_until_answers_come_again_or_its_patience_ends(
     opening.cancel()
     attempts = parse(done.stdout, exchange)
     answered = [index for index, one in enumerate(attempts) if one.answered_seconds is not None]
-    # It goes on for 30 requests if nobody answers; a busy machine may lose any of the last.
-    assert len(attempts) >= 30 or recovers
+    # It goes on for 1.5 s if nobody answers, and else not for all of its 20 s; how many requests
+    # that is, and which of them are lost, is a busy machine's.
+    assert len(attempts) > 5
     assert bool(answered) is recovers
-    assert not recovers or answered[-1] > len(attempts) - 20
+    assert len(attempts) < 350
