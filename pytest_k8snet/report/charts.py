@@ -131,7 +131,7 @@ _WIDE = _Layout(
     width=1120, left=306, right=720, row=26, middle=13, heading_characters=48, narrow=False
 )
 _NARROW = _Layout(
-    width=340, left=20, right=318, row=46, middle=33, heading_characters=30, narrow=True
+    width=340, left=20, right=318, row=46, middle=33, heading_characters=38, narrow=True
 )
 _TOP, _GROUP = 14, 26
 

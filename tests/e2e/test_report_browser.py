@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ window.addEventListener("load", async () => {
   const out = document.createElement("script");
   out.type = "application/json"; out.id = "seen";
   out.textContent = encodeURIComponent(JSON.stringify(seen));
-  document.body.append(out);
+  // Of a page in a frame, the window's own page has what was seen.
+  window.parent.document.body.append(out);
 });
 </script>
 """
@@ -87,10 +89,18 @@ def chromium(profile: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def seen(tmp_path: Path, page: str, *arguments: str, axe: bool = False) -> dict[str, Any]:
+def framed(page: str, width: int) -> str:
+    """A page in a frame: no window of Chromium is narrower than 500 pixels."""
+    return f'<body><iframe width="{width}" height="900" srcdoc="{escape(page)}"></iframe>'
+
+
+def seen(
+    tmp_path: Path, page: str, *arguments: str, axe: bool = False, width: int | None = None
+) -> dict[str, Any]:
     audit = f"<script>{Path(AXE).read_text(encoding='utf-8')}</script>" if axe and AXE else ""
     probed = tmp_path / "probed.html"
-    probed.write_text(page.replace("<title", audit + PROBE + "<title", 1), encoding="utf-8")
+    page = page.replace("<title", audit + PROBE + "<title", 1)
+    probed.write_text(framed(page, width) if width is not None else page, encoding="utf-8")
     dom = chromium(tmp_path / "profile", "--dump-dom", *arguments, probed.as_uri())
     found = re.search(r'id="seen">(.*?)</script>', dom, flags=re.DOTALL)
     assert found is not None, dom[-2000:]
@@ -99,11 +109,12 @@ def seen(tmp_path: Path, page: str, *arguments: str, axe: bool = False) -> dict[
 
 
 @pytest.mark.parametrize("records", PAGES.values(), ids=PAGES.keys())
-@pytest.mark.parametrize("width", [400, 500])
 def test_the_verdict_is_first_and_nothing_runs_is_fetched_or_scrolls_sideways(
-    tmp_path: Path, records: list[dict[str, Any]], width: int
+    tmp_path: Path, records: list[dict[str, Any]]
 ) -> None:
-    check(seen(tmp_path, render_page(records), f"--window-size={width},1000"))
+    found = seen(tmp_path, render_page(records), width=400)
+    assert found["window"] == 400
+    check(found)
 
 
 def check(found: dict[str, Any]) -> None:
