@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_k8snet import lab
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.change.session import ChangeSettings
+from pytest_k8snet.change.decision import ChangeSettings
 from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.cluster.pods import PodSettings
 from pytest_k8snet.lab.spec import DEFAULT_LINK_RATE, LabSpec, study_nodes

@@ -14,12 +14,12 @@ from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import V1, ApiGroup, Installation, owners_of
 from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode, families_of
 from pytest_k8snet.change.addresses import masquerade
-from pytest_k8snet.change.decision import Decision, Strategy, decide
+from pytest_k8snet.change.decision import ChangeSettings, Decision, Strategy, decide
 from pytest_k8snet.change.journal import JournalStore
 from pytest_k8snet.change.lease import STATE_NAMESPACE, current_holder
 from pytest_k8snet.change.pools import plan_pools
 from pytest_k8snet.change.readiness import LONGEST_WINDOW_SECONDS, SHORTEST_WINDOW_SECONDS
-from pytest_k8snet.change.session import IN_PLACE_SECONDS, ChangeSettings
+from pytest_k8snet.change.session import IN_PLACE_SECONDS
 from pytest_k8snet.cluster import access
 from pytest_k8snet.cluster.access import LEVELS, Level
 from pytest_k8snet.cluster.nodes import Node, choose_nodes
@@ -330,7 +330,9 @@ def _attempt(
     """How a mode would be had; or in words why it cannot be."""
     pool = _editable_pool(installation) if strategy == "in-place" else ""
     try:
-        return decide(installation, strategy=strategy, mode=mode, nodes=nodes, pool_name=pool)
+        return decide(
+            installation, ChangeSettings(strategy=strategy, pool=pool), mode=mode, nodes=nodes
+        )
     except ModeUnavailableError as exc:
         return f"{exc.problem}: {exc.found}. {exc.remedy}" if exc.found else exc.problem
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.change.session import ChangeSettings
+from pytest_k8snet.change.decision import ChangeSettings
 from pytest_k8snet.cluster.api import connect
 from pytest_k8snet.cluster.kubeconfig import locate, secrets_and_names
 from pytest_k8snet.cluster.pods import PodSettings

@@ -54,6 +54,27 @@ Writer = Literal["nothing", "dedicated-pool", "ippool", "installation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeSettings:
+    """What the user allows, and how long it may take."""
+
+    strategy: Strategy = "none"
+    #: The pool that ``in-place`` flips.
+    pool: str = ""
+    #: Where pools of the run's own take their addresses from; None chooses a range.
+    cidr: IPv4Network | None = None
+    #: The user's word that the underlay routes pod addresses between all nodes, which no API shows.
+    underlay_routes_pods: bool = False
+    #: The user's word that objects may be changed in place which a GitOps controller or a package
+    #: manager keeps as they are.
+    despite_owners: bool = False
+    #: Whether ``in-place`` tries each mode in a pool of the run's own first.
+    prove_first: bool = True
+    timeout_seconds: float = 180.0
+    #: How long a mode must stay good; None: twice the time that it took to become good.
+    stability_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """How a mode is to be had.
 
@@ -78,33 +99,21 @@ class Decision:
 
 def decide(
     installation: Installation,
+    change: ChangeSettings,
     *,
-    strategy: Strategy,
     mode: CalicoMode,
     nodes: Sequence[Node],
-    pool_name: str = "",
     original_mode: CalicoMode | None = None,
-    underlay_routes_pods: bool = False,
-    despite_owners: bool = False,
-    prove_first: bool = True,
-    within: IPv4Network | None = None,
 ) -> Decision:
     """Decide how pods on these nodes can be in a mode.
 
     Args:
         installation: what the cluster runs.
-        strategy: what may be changed.
+        change: what may be changed.
         mode: the mode that is wanted.
         nodes: the nodes under test.
-        pool_name: the pool that ``in-place`` names.
-        original_mode: the mode that this pool was in before the run; None if it is in it still.
-        underlay_routes_pods: the user's word that the underlay routes pod addresses between all
-            nodes, which no API shows.
-        despite_owners: the user's word that an object may be changed in place which a GitOps
-            controller or a package manager keeps as it is.
-        prove_first: whether what an ``in-place`` change rests on is proven in a pool of the run's
-            own before.
-        within: the range for pools of the run's own; None chooses one.
+        original_mode: the mode that the pool to flip was in before the run; None if it is in it
+            still.
 
     Raises:
         ModeUnavailableError: the cluster cannot have it, or may not be changed so.
@@ -116,24 +125,24 @@ def decide(
     _require_family_not_off(installation, mode)
     _require_followed_felix(installation, mode)
     _require_routable_mode(installation, mode)
-    if strategy == "none":
+    if change.strategy == "none":
         return _use_existing(installation, mode, nodes)
     _require_known_backend(installation)
     _require_read(installation, mode)
-    if strategy == "dedicated":
-        return _add_pool(installation, mode, nodes, within)
-    pool = _named_pool(installation, pool_name, mode)
+    if change.strategy == "dedicated":
+        return _add_pool(installation, mode, nodes, change.cidr)
+    pool = _named_pool(installation, change.pool, mode)
     original = original_mode or pool.mode
     _require_known_ipam(installation, mode)
     _require_no_windows(installation, mode)
     _require_served(pool, nodes)
-    if not despite_owners:
+    if not change.despite_owners:
         _require_no_owner(installation, pool)
-    if not underlay_routes_pods:
+    if not change.underlay_routes_pods:
         _require_routed_pods(installation, pool, mode, original)
     _require_told(installation, mode, [pool.cidr], pool.block_size, concerned(installation, pool))
-    if prove_first:
-        _require_provable(installation, pool, mode, original, nodes, within)
+    if change.prove_first:
+        _require_provable(installation, pool, mode, original, nodes, change.cidr)
     return _edit_pool(installation, pool, mode)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Network
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ from pytest_k8snet.calico.path import (
     judge,
 )
 from pytest_k8snet.calico.routing import new_hops, with_pool
-from pytest_k8snet.change.decision import Decision, Strategy, concerned, decide
+from pytest_k8snet.change.decision import ChangeSettings, Decision, concerned, decide
 from pytest_k8snet.change.journal import Changes, Journal, JournalStore, OnChange, pool_name
 from pytest_k8snet.change.lease import Holder, Lock
 from pytest_k8snet.change.pools import create_pool, plan_pools, read_original, set_mode
@@ -67,26 +66,6 @@ if TYPE_CHECKING:
 #: The nodes of a recorded cluster (v3.33) took up to four, and what is lost meanwhile every pod of
 #: the pool loses.
 IN_PLACE_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeSettings:
-    """What the user allows, and how long it may take."""
-
-    strategy: Strategy = "none"
-    #: The pool that ``in-place`` flips.
-    pool: str = ""
-    #: Where pools of the run's own take their addresses from; None chooses a range.
-    cidr: IPv4Network | None = None
-    #: The user's word that the underlay routes pod addresses between all nodes.
-    underlay_routes_pods: bool = False
-    #: The user's word that objects may be changed which somebody else keeps as they are.
-    despite_owners: bool = False
-    #: Whether ``in-place`` tries each mode in a pool of the run's own first.
-    prove_first: bool = True
-    timeout_seconds: float = 180.0
-    #: How long a mode must stay good; None: twice the time that it took to become good.
-    stability_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,15 +181,10 @@ class CalicoSession:
         original = self._journal.original if self._journal is not None else None
         return decide(
             self.installation,
-            strategy=self.change.strategy,
+            self.change,
             mode=mode,
             nodes=self._nodes,
-            pool_name=self.change.pool,
             original_mode=original.mode if original is not None else None,
-            underlay_routes_pods=self.change.underlay_routes_pods,
-            despite_owners=self.change.despite_owners,
-            prove_first=self.change.prove_first,
-            within=self.change.cidr,
         )
 
     def _decision(self, mode: CalicoMode) -> Decision | None:
@@ -469,18 +443,13 @@ class CalicoSession:
         self, modes: Iterable[CalicoMode], decided: CalicoMode | None
     ) -> list[CalicoMode]:
         """Those that can be had beside each other: one may take another's routes."""
+        dedicated = replace(self.change, strategy="dedicated")
         together = self.installation if decided is None else with_pool(self.installation, decided)
         fit = []
         for mode in dict.fromkeys(modes):
             if mode is not decided:
                 try:
-                    decide(
-                        together,
-                        strategy="dedicated",
-                        mode=mode,
-                        nodes=self._nodes,
-                        within=self.change.cidr,
-                    )
+                    decide(together, dedicated, mode=mode, nodes=self._nodes)
                 except ModeUnavailableError as exc:
                     self._dedicated[mode] = exc
                     continue

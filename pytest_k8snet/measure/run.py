@@ -19,8 +19,9 @@ from pytest_k8snet.calico.kernel import TUNNEL_DEVICES, Shell
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.policies import PolicyEnd, suspects
 from pytest_k8snet.change.addresses import masquerade
+from pytest_k8snet.change.decision import ChangeSettings
 from pytest_k8snet.change.restore import sweep_dead_runs
-from pytest_k8snet.change.session import CalicoSession, ChangeSettings, PoolRef
+from pytest_k8snet.change.session import CalicoSession, PoolRef
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import (

@@ -15,8 +15,8 @@ from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.kernel import Shell
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.path import PathEnd, PathProof
-from pytest_k8snet.change.decision import Strategy
-from pytest_k8snet.change.session import CalicoSession, ChangeSettings, PoolRef
+from pytest_k8snet.change.decision import ChangeSettings, Strategy
+from pytest_k8snet.change.session import CalicoSession, PoolRef
 from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node, list_nodes

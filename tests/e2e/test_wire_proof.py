@@ -14,8 +14,8 @@ from calico_run import objects
 from user_runs import fault, finished, message, patched
 
 from pytest_k8snet.calico.modes import CalicoMode
+from pytest_k8snet.change.decision import ChangeSettings
 from pytest_k8snet.change.readiness import wait_until_good
-from pytest_k8snet.change.session import ChangeSettings
 from pytest_k8snet.cluster.api import Api, connect
 from pytest_k8snet.cluster.pods import PodSettings
 from pytest_k8snet.errors import NotConvergedError, PathError

@@ -22,9 +22,9 @@ from store_api import StoreApi
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.kernel import Shell
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.change.decision import Strategy
+from pytest_k8snet.change.decision import ChangeSettings, Strategy
 from pytest_k8snet.change.lease import LEASE_NAME
-from pytest_k8snet.change.session import CalicoSession, ChangeSettings, ProveHops
+from pytest_k8snet.change.session import CalicoSession, ProveHops
 from pytest_k8snet.cluster import pods
 from pytest_k8snet.cluster.nodes import Node
 

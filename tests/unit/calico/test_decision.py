@@ -9,7 +9,7 @@ from cluster_shapes import FAR, NODE1, NODE2, installation, pool
 from pytest_k8snet.calico.bgp import Bgp, BgpPeer
 from pytest_k8snet.calico.installation import FelixSetting, Version
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.change.decision import Decision, Strategy, decide
+from pytest_k8snet.change.decision import ChangeSettings, Decision, Strategy, decide
 from pytest_k8snet.cluster.nodes import Node
 from pytest_k8snet.errors import ModeUnavailableError, SettingsError
 
@@ -32,13 +32,15 @@ def decided(
 ) -> Decision:
     return decide(
         installation(nodes=every_node, **found),
-        strategy=strategy,
+        ChangeSettings(
+            strategy=strategy,
+            pool=pool_name,
+            underlay_routes_pods=underlay_routes_pods,
+            despite_owners=despite_owners,
+        ),
         mode=mode,
         nodes=nodes,
-        pool_name=pool_name,
         original_mode=original_mode,
-        underlay_routes_pods=underlay_routes_pods,
-        despite_owners=despite_owners,
     )
 
 

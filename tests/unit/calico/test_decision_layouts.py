@@ -25,7 +25,7 @@ from store_api import StoreApi
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import Installation, Version
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.change.decision import Strategy, decide
+from pytest_k8snet.change.decision import ChangeSettings, Strategy, decide
 from pytest_k8snet.errors import ModeUnavailableError
 
 NEVER = CalicoMode.NEVER
@@ -807,11 +807,9 @@ def asked(found: Installation, strategy: Strategy, mode: CalicoMode) -> tuple[st
     try:
         decision = decide(
             found,
-            strategy=strategy,
+            ChangeSettings(strategy=strategy, pool=name, underlay_routes_pods=True),
             mode=mode,
             nodes=found.nodes[:2],
-            pool_name=name,
-            underlay_routes_pods=True,
         )
     except ModeUnavailableError as error:
         return error.brief, ()
@@ -848,11 +846,13 @@ def test_a_users_word_does_not_make_an_unknown_ipam_known(mode: CalicoMode) -> N
     with pytest.raises(ModeUnavailableError, match="It is unknown whether VXLAN"):
         decide(
             inspect(api),
-            strategy="in-place",
+            ChangeSettings(
+                strategy="in-place",
+                pool=DEFAULT_POOL,
+                underlay_routes_pods=True,
+                despite_owners=True,
+                prove_first=False,
+            ),
             mode=mode,
             nodes=inspect(api).nodes[:2],
-            pool_name=DEFAULT_POOL,
-            underlay_routes_pods=True,
-            despite_owners=True,
-            prove_first=False,
         )

@@ -12,8 +12,8 @@ from store_api import StoreApi
 
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.change.decision import Strategy
-from pytest_k8snet.change.session import CalicoSession, ChangeSettings
+from pytest_k8snet.change.decision import ChangeSettings, Strategy
+from pytest_k8snet.change.session import CalicoSession
 from pytest_k8snet.cluster.nodes import list_nodes
 from pytest_k8snet.errors import ModeUnavailableError, SettingsError
 
