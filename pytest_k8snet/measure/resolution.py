@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_k8snet.errors import ToolError
@@ -15,21 +16,21 @@ from pytest_k8snet.measure.endpoints import Pair
 from pytest_k8snet.measure.gates import Gates
 from pytest_k8snet.units import Seconds
 from pytest_k8snet.verdict import Plan
-from pytest_k8snet.verdict.intervals import Interval, log_ratio_interval
-from pytest_k8snet.verdict.questions import (
-    SPACING_SECONDS,
-    least_margin,
-    pairs_needed,
-    plan_pairs,
-    resolution,
-    too_close,
+from pytest_k8snet.verdict.intervals import (
+    LEAST_DEVIATION,
+    Interval,
+    deviation,
+    log_ratio_interval,
 )
+from pytest_k8snet.verdict.questions import ASSUMED, SPACING_SECONDS, decided_at, pairs_needed
 
 #: Distances of limits from ratios that plans are proposed for, and the time that they may take.
 _DISTANCES = (0.05, 0.07, 0.10, 0.20)
 _WITHIN_SECONDS = 600.0
 #: Pairs of an A/A measurement; with sixteen, the spread is known to about a sixth.
 PAIRS = 16
+#: The chance to decide that a proposed plan has.
+DECIDED = 0.96
 #: A plan is proposed for a spread that is larger by this factor than the one that was measured.
 _CAUTION = 1.15
 
@@ -56,10 +57,6 @@ class Resolution:
     def sound(self) -> bool:
         """Whether the interval contains 1, as it does nine times out of ten on a sound cluster."""
         return self.interval.low <= 1.0 <= self.interval.high
-
-    def too_close(self, ratio: float, limit: float) -> bool:
-        """Tell whether a limit lies so near to a ratio that the plan will often not decide."""
-        return too_close(ratio, limit, self.spread)
 
     def propose(self, distance: float, within_seconds: float = _WITHIN_SECONDS) -> Plan | None:
         """Return a plan that tells a limit so far from the ratio, or None where none is enough.
@@ -148,8 +145,45 @@ def measure_resolution(gates: Gates, pair: Pair, *, pairs: int) -> Resolution:
         )
     return Resolution(
         label=pair.label,
-        spread=resolution([math.log(a / b) for a, b in taken]),
+        spread=spread_of([math.log(a / b) for a, b in taken]),
         interval=log_ratio_interval(taken, 0.05),
         pair_seconds=seconds / len(taken),
         plan=gates.plan,
+    )
+
+
+def spread_of(logarithms: Sequence[float]) -> float:
+    """Return the standard deviation of one pair's ratio, as a share of the ratio (0.04 is 4 %).
+
+    From pairs of the same against the same (an A/A measurement), it is the cluster's resolution:
+    a plan of 4 to 20 pairs decides nearly always when the ratio lies this far from the limit.
+    """
+    return math.expm1(max(deviation(logarithms), LEAST_DEVIATION))
+
+
+def plan_pairs(sd: float, margin: float, plan: Plan) -> int | None:
+    """Return the ``last`` of a plan that decides in 19 of 20 runs, or None if there is none.
+
+    Args:
+        sd: standard deviation of the logarithms of the pairs' ratios.
+        margin: distance of the ratio from the limit, as logarithms.
+        plan: whose other settings hold.
+    """
+    last = plan.first
+    for _ in range(8):
+        # More looks, stricter ones: 0.01 for up to 20, less with the root of their number.
+        level = plan.alpha / 5.0 * math.sqrt(20.0 / max(20, last))
+        wanted = pairs_needed(
+            sd * ASSUMED, margin, plan, off=plan.outlier_log, level=level, power=DECIDED
+        )
+        if wanted is None or wanted <= last:
+            return None if wanted is None else last
+        last = wanted
+    return last
+
+
+def least_margin(plan: Plan) -> float:
+    """Return the least distance from a limit, as a share, that a plan decides without any noise."""
+    return math.expm1(
+        decided_at(plan.last, LEAST_DEVIATION, plan, plan.outlier_log, plan.level, 0.5)
     )

@@ -12,17 +12,15 @@ from pytest_k8snet.verdict.gate import (
     NEW_CONNECTIONS,
     Bandwidth,
     Connections,
-    Judging,
     Latency,
     PairedRatio,
     PairShare,
     Percentile,
     Phase,
-    Progress,
 )
 from pytest_k8snet.verdict.plan import Plan
-from pytest_k8snet.verdict.resume import EarlierVerdicts
 from pytest_k8snet.verdict.sampling import Arm, Observation, SampleRequest
+from pytest_k8snet.verdict.settle import EarlierVerdicts, Judging, Progress
 from pytest_k8snet.verdict.verdict import Verdict, judge
 
 __all__ = [

@@ -6,88 +6,29 @@ packet, and that makes it sound to stop as soon as the answer is certain.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, NoReturn, Protocol, overload, runtime_checkable
 
-from pytest_k8snet.errors import SettingsError, ToolError
+from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.units import BitRate, Seconds
-from pytest_k8snet.verdict.claims import Claims
 from pytest_k8snet.verdict.levels import Level
 from pytest_k8snet.verdict.percentiles import Quantile
-from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
-    Finding,
     Mean,
     Question,
     Relation,
-    Round,
     Share,
     Unpaired,
     quantile_name,
 )
-from pytest_k8snet.verdict.resume import EarlierVerdicts, continued
-from pytest_k8snet.verdict.sampling import Arm, Hit, Observation, Sampling
+from pytest_k8snet.verdict.sampling import Arm, Sampling
+from pytest_k8snet.verdict.settle import Judging, settle, values
 from pytest_k8snet.verdict.verdict import (
     Claim,
-    Evidence,
     Verdict,
-    claim_text,
-    conclude,
-    figure_text,
-    lacks_proof,
     limit_text,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a claim is: after each round."""
-
-    claim: Claim
-    taken: int
-    most: int
-    finding: Finding | None
-
-    def __str__(self) -> str:
-        text = f"{claim_text(self.claim)}: {self.taken} of at most {self.most} "
-        text += self.claim.question.noun
-        if self.finding is not None:
-            interval, unit = self.finding.interval, self.claim.question.unit
-            text += f", [{figure_text(interval.low, unit)}, {figure_text(interval.high, unit)}]"
-        return text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judging:
-    """Under what terms claims are settled, and who hears of it.
-
-    Attributes:
-        plan: what may be spent, at what risk.
-        observer: told of each round.
-        recorder: told of each verdict.
-        claims: told of each gate and each comparison.
-        clock: seconds that only rise, for the time budget.
-        sleep: waits for so many seconds, between rounds.
-        earlier: the test's verdicts of an earlier session, to be continued.
-        watch: says what befell the cluster since it was last asked; asked between rounds only.
-        hints: asked for known causes where a verdict is no pass; given each arm's observations.
-    """
-
-    plan: Plan = field(default_factory=Plan)
-    observer: Callable[[Progress], None] | None = None
-    recorder: Callable[[Verdict], None] | None = None
-    claims: Claims = field(default_factory=Claims)
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    earlier: EarlierVerdicts | None = None
-    watch: Callable[[], str] | None = None
-    hints: Callable[[Verdict, Sequence[Sequence[Observation]]], Sequence[str]] | None = None
-
-    def sampling(self, *arms: Arm) -> Sampling:
-        """Return the rounds of these arms, none taken yet."""
-        return Sampling(arms, self.plan, clock=self.clock, sleep=self.sleep, watch=self.watch)
 
 
 @runtime_checkable
@@ -135,6 +76,15 @@ class NotANumber:
         )
 
     __radd__ = __add__
+
+    def __format__(self, specification: str) -> str:
+        return self._calculate() if specification else str(self)
+
+    def _calculate(self, *_others: object) -> Any:
+        self._refuse("is no number to calculate with: it is measured while it is compared")
+
+    __sub__ = __rsub__ = __mul__ = __rmul__ = __rtruediv__ = __floordiv__ = _calculate
+    __mod__ = __pow__ = __neg__ = __abs__ = __round__ = __int__ = _calculate
 
     def _refuse(self, why: str) -> NoReturn:
         raise TypeError(f"{self!r} {why}; write {self._example}")
@@ -610,7 +560,7 @@ class Percentile(Comparable):
             same_terms(self._judging, baseline._judging),
         )
 
-    def __sub__(self, baseline: Percentile) -> PercentileDifference:
+    def __sub__(self, baseline: Percentile) -> PercentileDifference:  # type: ignore[override]
         mine = self._quantile
         self._require_alike(baseline, f"subtract {baseline!r} from {self!r}: a difference")
         return PercentileDifference(
@@ -667,113 +617,7 @@ class PercentileDifference(Comparable):
         return f"{self._level.figure} {quantile_name(self._level.q)} of {text}"
 
 
-# -- Taking rounds until the claim is decided ------------------------------------------------------
-
-
-def settle(claim: Claim, sampling: Sampling, judging: Judging) -> Verdict:
-    """Take rounds until the claim is decided, and return the verdict.
-
-    Rounds that it already holds, from an earlier comparison, count from the start.
-
-    Raises:
-        SettingsError: the plan could never decide the claim, or the test has measured before in
-            this session; nothing was measured.
-    """
-    question, plan = claim.question, sampling.plan
-    judging.claims.refuse_rerun()
-    question.check(plan, claim.relation, claim.limit)
-    before = judging.earlier.take(claim, plan) if judging.earlier is not None else None
-    if before is not None and before.found != "inconclusive":
-        return _told(before, judging)
-    stopped, resumed = "", False
-    while True:
-        rounds = values(sampling.rounds, question.figure)
-        evidence = _evidence(sampling, rounds, stopped)
-        # More samples would be without proof as well.
-        stopped = stopped or lacks_proof(claim, evidence, plan)
-        if before is not None:
-            evidence = continued(before.evidence, evidence)
-        verdict = conclude(claim, evidence, plan)
-        used = evidence.rounds
-        spent = len(used) >= question.rounds_at_most(plan)
-        taken = sum(len(arms[0]) for arms in used) if question.noun == "requests" else len(used)
-        if judging.observer is not None and used:
-            judging.observer(
-                Progress(
-                    claim=claim, taken=taken, most=question.most(plan), finding=verdict.finding
-                )
-            )
-        if verdict.found != "inconclusive" or stopped or spent:
-            break
-        if not resumed:
-            sampling.resume()
-            resumed = True
-        stopped = sampling.take(
-            requests=question.requests(plan),
-            rounds_at_most=question.rounds_at_most(plan),
-            span_seconds=question.span_seconds(plan),
-        )
-    return _told(_with_hints(verdict, sampling, judging), judging)
-
-
-def _told(verdict: Verdict, judging: Judging) -> Verdict:
-    if judging.recorder is not None:
-        judging.recorder(verdict)
-    return verdict
-
-
-def values(rounds: Sequence[Sequence[Observation]], figure: str) -> tuple[Round, ...]:
-    """Return one figure of each observation, round by round.
-
-    Raises:
-        ToolError: the samples do not have it.
-    """
-    try:
-        return tuple(
-            tuple(tuple(observation.figures[figure]) for observation in observations)
-            for observations in rounds
-        )
-    except KeyError:
-        raise ToolError(
-            f"the samples have no {figure.replace('_', ' ')} to judge",
-            found="there are: " + ", ".join(rounds[0][0].figures),
-            remedy="loss and jitter are of UDP (udp=True), retransmits and a bandwidth's rtt of "
-            "TCP; tls of an https URL, a latency's rtt of the two ends of a pair",
-        ) from None
-
-
-def _with_hints(verdict: Verdict, sampling: Sampling, judging: Judging) -> Verdict:
-    if verdict.found == "pass" or judging.hints is None:
-        return verdict
-    hints = tuple(judging.hints(verdict, _by_arm(sampling)))
-    return replace(verdict, evidence=replace(verdict.evidence, hints=hints))
-
-
-def _by_arm(sampling: Sampling) -> list[list[Observation]]:
-    return [[taken[i] for taken in sampling.rounds] for i in range(len(sampling.arms))]
-
-
-def _evidence(sampling: Sampling, rounds: tuple[Round, ...], stopped: str) -> Evidence:
-    pairs = zip(sampling.arms, _by_arm(sampling), strict=True)
-    return Evidence(
-        rounds=rounds,
-        samples=tuple(
-            tuple(observation.sample_id for observation in taken) for taken in sampling.rounds
-        ),
-        discards=tuple(sampling.discards),
-        seed=sampling.seed,
-        stopped=stopped,
-        labels=tuple(arm.label for arm in sampling.arms),
-        notes=tuple(arm.describe(taken) if arm.describe else "" for arm, taken in pairs),
-        times=tuple(sampling.times),
-        proofs=tuple(tuple(one.proof for one in taken) for taken in sampling.rounds),
-        hits=tuple(
-            Hit(round=number, label=arm.label, cause=one.hit)
-            for number, taken in enumerate(sampling.rounds)
-            for arm, one in zip(sampling.arms, taken, strict=True)
-            if one.hit
-        ),
-    )
+# -- What two measurements have to share, and what they may not -----------------------------------
 
 
 def same_terms(left: Judging, right: Judging) -> Judging:

@@ -687,13 +687,12 @@ def check_limit(limit: float, quantity: str) -> None:
 
 # -- How much more would decide --------------------------------------------------------------------
 
-#: The chance to decide that the estimates aim at, and the one of a plan that is proposed.
+#: The chance to decide that the estimates aim at.
 POWER = 0.8
-DECIDED = 0.96
 #: More pairs than this are not worth naming: no plan may have them.
 MOST_NAMED = MOST_PAIRS
-#: What is always assumed of dependence is to be paid for as well.
-_ASSUMED = math.sqrt((1.0 + LEAST_CORRELATION) / (1.0 - LEAST_CORRELATION))
+#: What is always assumed of dependence is to be paid for as well: a factor of the spread.
+ASSUMED = math.sqrt((1.0 + LEAST_CORRELATION) / (1.0 - LEAST_CORRELATION))
 
 
 def pairs_needed(
@@ -719,46 +718,23 @@ def pairs_needed(
     error = max(sd, LEAST_DEVIATION)
     counts = range(2, MOST_NAMED)
     first = bisect_left(
-        counts, True, key=lambda n: _reach(n, error, plan, off, level, power) <= abs(margin)
+        counts, True, key=lambda n: decided_at(n, error, plan, off, level, power) <= abs(margin)
     )
     return counts[first] if first < len(counts) else None
 
 
-def _reach(n: int, sd: float, plan: Plan, off: float, level: float, power: float) -> float:
-    """Return the distance from a limit at which so many pairs decide with a chance of ``power``."""
+def decided_at(n: int, sd: float, plan: Plan, off: float, level: float, power: float) -> float:
+    """Return the distance from a limit at which so many pairs decide with a chance of ``power``.
+
+    The arguments are those of :func:`pairs_needed`.
+    """
     met = student_quantile(1.0 - level, n - 1) * sd / math.sqrt(n)
     if off:
         # One pair more, so far off: the mean moves, and the spread grows.
-        added = off * _ASSUMED / (n + 1)
+        added = off * ASSUMED / (n + 1)
         error = math.hypot(sd * math.sqrt((n - 1) / n / (n + 1)), added)
         met = max(met, off / (n + 1) + student_quantile(1.0 - plan.alpha, n) * error)
     return met + normal_quantile(power) * sd / math.sqrt(n)
-
-
-def least_margin(plan: Plan) -> float:
-    """Return the least distance from a limit, as a share, that a plan decides without any noise."""
-    return math.expm1(_reach(plan.last, LEAST_DEVIATION, plan, plan.outlier_log, plan.level, 0.5))
-
-
-def plan_pairs(sd: float, margin: float, plan: Plan) -> int | None:
-    """Return the ``last`` of a plan that decides in 19 of 20 runs, or None if there is none.
-
-    Args:
-        sd: standard deviation of the logarithms of the pairs' ratios.
-        margin: distance of the ratio from the limit, as logarithms.
-        plan: whose other settings hold.
-    """
-    last = plan.first
-    for _ in range(8):
-        # More looks, stricter ones: 0.01 for up to 20, less with the root of their number.
-        level = plan.alpha / 5.0 * math.sqrt(20.0 / max(20, last))
-        wanted = pairs_needed(
-            sd * _ASSUMED, margin, plan, off=plan.outlier_log, level=level, power=DECIDED
-        )
-        if wanted is None or wanted <= last:
-            return None if wanted is None else last
-        last = wanted
-    return last
 
 
 def requests_needed(
@@ -779,23 +755,3 @@ def requests_needed(
         power
     ) * math.sqrt(share * (1.0 - share))
     return math.ceil((spread / distance) ** 2)
-
-
-def resolution(logarithms: Sequence[float]) -> float:
-    """Return the standard deviation of one pair's ratio, as a share of the ratio (0.04 is 4 %).
-
-    From pairs of the same against the same (an A/A measurement), it is the cluster's resolution:
-    a plan of 4 to 20 pairs decides nearly always when the ratio lies this far from the limit.
-    """
-    return math.expm1(max(deviation(logarithms), LEAST_DEVIATION))
-
-
-def too_close(ratio: float, limit: float, spread: float) -> bool:
-    """Tell whether a limit lies so near to a ratio that a plan will often not decide.
-
-    Args:
-        ratio: what is expected.
-        limit: what it is compared with.
-        spread: of one pair's ratio, as a share of it.
-    """
-    return abs(math.log(ratio / limit)) < math.log1p(spread)

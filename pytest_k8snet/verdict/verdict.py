@@ -129,6 +129,14 @@ class Verdict:
 
     __hash__ = object.__hash__
 
+    def __and__(self, other: object) -> NoReturn:
+        raise TypeError(
+            "verdicts are combined by 'and', or by a second assert: "
+            f"write assert {claim_text(self.claim)}"
+        )
+
+    __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __and__
+
     @property
     def opposite(self) -> str:
         """The claim that holds where this one does not: ``pod-pod / node-node < 0.90``."""

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import replace
 
 import pytest
 
-from pytest_k8snet.measure.resolution import Resolution
+from pytest_k8snet.measure.resolution import Resolution, least_margin, spread_of
 from pytest_k8snet.verdict import Plan
 from pytest_k8snet.verdict.intervals import Interval
+from pytest_k8snet.verdict.questions import Mean
 
 
 def resolution(low: float = 0.98, high: float = 1.03) -> Resolution:
@@ -56,8 +59,20 @@ def test_a_ratio_that_is_not_one_is_pointed_out() -> None:
     assert "NOT 1, so something drifts or the arms differ" in str(skewed)
 
 
-@pytest.mark.parametrize(
-    ("limit", "close"), [(0.95, True), (0.93, True), (0.90, False), (0.99, True), (1.1, False)]
-)
-def test_a_limit_within_the_spread_is_too_close(limit: float, close: bool) -> None:
-    assert resolution().too_close(0.96, limit) is close
+def test_resolution_is_the_spread_of_one_pair() -> None:
+    rng = random.Random(1)
+    logs = [rng.gauss(0, 0.04) for _ in range(2000)]
+    assert spread_of(logs) == pytest.approx(0.04, abs=0.004)
+    assert spread_of([0.0] * 5) == pytest.approx(0.01005, abs=1e-5)
+
+
+def test_a_plan_decides_nothing_nearer_than_its_margin() -> None:
+    plan = Plan()
+    margin = math.log1p(least_margin(plan))
+    assert margin == pytest.approx(0.0579, abs=0.001)
+    at, below = (math.exp(one) for one in (1.05 * margin, 0.95 * margin))
+    question = Mean(figure="bandwidth", unit="", paired=True)
+    for ratio, state in ((at, "pass"), (below, "open")):
+        found = question.find([((ratio,), (1.0,))] * plan.last, plan, ">=", 1.0)
+        assert found is not None
+        assert found.state == state

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 import random
 
 import pytest
@@ -9,11 +8,8 @@ from pytest_k8snet.verdict.intervals import chance_overdispersion, overdispersio
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
     MOST_NAMED,
-    Mean,
-    least_margin,
     pairs_needed,
     requests_needed,
-    resolution,
 )
 
 PLAN = Plan()
@@ -35,17 +31,6 @@ def test_one_pair_far_off_is_to_be_survived_by_a_narrow_margin_only_after_many()
     assert (pairs(0.10, 0.07), pairs(0.10, 0.07, off)) == (23, 29)
 
 
-def test_a_plan_decides_nothing_nearer_than_its_margin() -> None:
-    margin = math.log1p(least_margin(PLAN))
-    assert margin == pytest.approx(0.0579, abs=0.001)
-    at, below = (math.exp(one) for one in (1.05 * margin, 0.95 * margin))
-    question = Mean(figure="bandwidth", unit="", paired=True)
-    for ratio, state in ((at, "pass"), (below, "open")):
-        found = question.find([((ratio,), (1.0,))] * PLAN.last, PLAN, ">=", 1.0)
-        assert found is not None
-        assert found.state == state
-
-
 def test_hopeless_margins_name_no_number() -> None:
     assert pairs(0.04, 0.001) is None
     assert pairs(0.04, 0.0) is None
@@ -62,13 +47,6 @@ def test_requests_needed_grow_towards_the_allowed_share() -> None:
     assert (requests_needed(0.06, 0.05, 0.025) or 0) > 3000
     assert requests_needed(0.0, 0.01, 0.025) is not None
     assert requests_needed(0.0101, 0.01, 0.025) is None
-
-
-def test_resolution_is_the_spread_of_one_pair() -> None:
-    rng = random.Random(1)
-    logs = [rng.gauss(0, 0.04) for _ in range(2000)]
-    assert resolution(logs) == pytest.approx(0.04, abs=0.004)
-    assert resolution([0.0] * 5) == pytest.approx(0.01005, abs=1e-5)
 
 
 @pytest.mark.parametrize(
