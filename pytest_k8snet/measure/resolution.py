@@ -119,7 +119,8 @@ class Resolution:
 
 
 def _settings(plan: Plan) -> str:
-    return f"last={plan.last} seconds={plan.seconds} span={plan.span_seconds:g}"
+    text = f"last={plan.last} seconds={plan.seconds} span={plan.span_seconds:g}"
+    return text if plan.outlier == Plan().outlier else f"{text} outlier={plan.outlier:g}"
 
 
 def measure_resolution(gates: Gates, pair: Pair, *, pairs: int) -> Resolution:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.verdict.distributions import exceedance_bounds, student_quantile_between
@@ -48,6 +48,8 @@ class Level(RoundFigure):
     With two arms it is the difference, the first one's figure less the second's. A round with many
     values (requests) is first reduced to its quantile ``q``.
     """
+
+    kind: ClassVar[str] = "level"
 
     @property
     def arm_unit(self) -> str:
@@ -154,14 +156,3 @@ class Level(RoundFigure):
         )
         side = "above" if floor else "below"
         return text + ("" if self.paired else f" (share({side}=...) asks for it)"), beyond
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the question as a JSON-safe dict."""
-        return {
-            "kind": "level",
-            "figure": self.figure,
-            "unit": self.unit,
-            "paired": self.paired,
-            "q": self.q,
-            "many": self.many,
-        }

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.verdict.distributions import (
@@ -171,11 +171,18 @@ class RoundFigure:
         many: whether there are many.
     """
 
+    #: What the question is called in a record.
+    kind: ClassVar[str]
+
     figure: str
     unit: str
     paired: bool = False
     q: float = 0.5
     many: bool = False
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the question as a JSON-safe dict."""
+        return {"kind": self.kind, **asdict(self)}
 
     @property
     def noun(self) -> str:
@@ -206,6 +213,8 @@ class Mean(RoundFigure):
     mean of the rounds' ratios of medians, which one lost SYN in a hundred requests cannot move.
     One arm's figure may be a share of a known rate: ``per`` bit/s.
     """
+
+    kind: ClassVar[str] = "mean"
 
     per: float = 1.0
 
@@ -316,18 +325,6 @@ class Mean(RoundFigure):
         # What else there is has no share to ask for.
         asked = self.paired or (self.figure == "bandwidth" and self.per == 1.0)
         return text + (f" ({gate} asks for it)" if asked else ""), apart
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the question as a JSON-safe dict."""
-        return {
-            "kind": "mean",
-            "figure": self.figure,
-            "unit": self.unit,
-            "paired": self.paired,
-            "q": self.q,
-            "many": self.many,
-            "per": self.per,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

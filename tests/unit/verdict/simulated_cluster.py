@@ -31,6 +31,11 @@ CORRELATION = 0.3
 SLOT_SECONDS = 6.0
 
 
+def wrong_at_most(runs: int, share: float = Plan().alpha) -> float:
+    """How many of so many verdicts may be wrong, where the chance of one is this share."""
+    return runs * share + 3 * math.sqrt(runs * share * (1 - share))
+
+
 class Clock:
     """Time that passes when it is told to."""
 

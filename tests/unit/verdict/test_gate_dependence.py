@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
-from simulated_cluster import SimulatedCluster, Spells, StallingServer
+from simulated_cluster import SimulatedCluster, Spells, StallingServer, wrong_at_most
 
 from pytest_k8snet import BitRate, ms
 from pytest_k8snet.verdict import Plan, Verdict, judge
 
 RUNS = 300
-ALPHA = Plan().alpha
-MOST = RUNS * ALPHA + 3 * math.sqrt(RUNS * ALPHA * (1 - ALPHA))
+MOST = wrong_at_most(RUNS)
 
 
 def plan(seed: int, text: str = "") -> Plan:
@@ -68,8 +67,8 @@ def test_spells_are_met_before_a_verdict_falls(text: str) -> None:
         return cluster.ratio(plan(seed, text)) >= 0.9 * math.exp(0.3 * math.log(0.8))
 
     states = outcomes(verdict(seed) for seed in range(RUNS))
-    assert states["pass"] <= 0.10 * RUNS + 3 * math.sqrt(0.09 * RUNS)
-    assert states["fail"] <= 0.10 * RUNS + 3 * math.sqrt(0.09 * RUNS)
+    assert states["pass"] <= wrong_at_most(RUNS, 0.10)
+    assert states["fail"] <= wrong_at_most(RUNS, 0.10)
 
 
 def test_what_spells_are_not_to_be_missed_takes_its_time() -> None:
@@ -126,7 +125,7 @@ def test_a_share_of_good_pairs_in_runs_is_not_passed_by_one_run() -> None:
         return cluster.ratio(plan(seed, "last=29")).share(above=0.8) >= 0.9
 
     states = outcomes(verdict(seed) for seed in range(RUNS))
-    assert states["pass"] <= 0.10 * RUNS + 3 * math.sqrt(0.09 * RUNS)
+    assert states["pass"] <= wrong_at_most(RUNS, 0.10)
 
 
 def test_cpu_time_lost_in_one_arm_flatters_nobody() -> None:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 from scipy import stats
-from simulated_cluster import EarlierRuns, earlier_runs, scripted
+from simulated_cluster import EarlierRuns, earlier_runs, scripted, wrong_at_most
 
 from pytest_k8snet.errors import Inconclusive, SettingsError
 from pytest_k8snet.units import Mbit
@@ -96,9 +96,7 @@ def test_at_the_limit_it_errs_no_more_often_than_the_plan_allows(
     runs = 400
     text = f"between={sd}" if known else ""
     states = [verdict_against(seed, sd, count, text).state for seed in range(runs)]
-    # 5 % each way, and three standard errors of this simulation.
-    most = runs * 0.05 + 3 * math.sqrt(runs * 0.05 * 0.95)
-    assert max(states.count("pass"), states.count("fail")) <= most
+    assert max(states.count("pass"), states.count("fail")) <= wrong_at_most(runs)
 
 
 def test_one_earlier_run_is_reported_and_decides_nothing() -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from simulated_cluster import Clock
+from simulated_cluster import Clock, wrong_at_most
 
 from pytest_k8snet import ms
 from pytest_k8snet.errors import SettingsError, ToolError
@@ -25,8 +25,7 @@ from pytest_k8snet.verdict import (
 )
 
 RUNS = 300
-ALPHA = Plan().alpha
-MOST = RUNS * ALPHA + 3 * math.sqrt(RUNS * ALPHA * (1 - ALPHA))
+MOST = wrong_at_most(RUNS)
 
 
 def flow(plan: str = "seed=1", /, **figures: Callable[[], float]) -> Bandwidth:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 import random
 
-from simulated_cluster import SimulatedCluster, scripted
+from simulated_cluster import Clock, SimulatedCluster, scripted
 
 from pytest_k8snet import Mbit
 from pytest_k8snet.verdict import Arm, Bandwidth, Judging, Observation, Plan, SampleRequest
@@ -108,21 +108,14 @@ def test_discards_depend_on_causes_and_never_on_figures() -> None:
     assert all(found == {(3, 0, "steal"), (4, 0, "pod moved")} for found in sets)
 
 
-class Clock:
-    """A clock that samples move forward."""
+def timed(clock: Clock, value: float) -> Arm:
+    """An arm whose samples take 10 s."""
 
-    def __init__(self) -> None:
-        self.now = 0.0
+    def take(turn: SampleRequest) -> Observation:
+        clock.sleep(10.0)
+        return Observation(figures={"bandwidth": (value,)})
 
-    def __call__(self) -> float:
-        return self.now
-
-    def arm(self, value: float, seconds: float) -> Arm:
-        def take(turn: SampleRequest) -> Observation:
-            self.now += seconds
-            return Observation(figures={"bandwidth": (value,)})
-
-        return Arm(label="timed", take=take)
+    return Arm(label="timed", take=take)
 
 
 def test_the_budget_ends_before_a_pair_that_would_not_fit() -> None:
@@ -130,7 +123,7 @@ def test_the_budget_ends_before_a_pair_that_would_not_fit() -> None:
     terms = Judging(
         plan=Plan(seed=1, span_seconds=0, warmup_pairs=0, budget_seconds=100), clock=clock
     )
-    ratio = Bandwidth(clock.arm(0.905, 10.0), terms) / Bandwidth(clock.arm(1.0, 10.0), terms)
+    ratio = Bandwidth(timed(clock, 0.905), terms) / Bandwidth(timed(clock, 1.0), terms)
     verdict = ratio >= 0.9
     assert verdict.state == "inconclusive"
     assert clock.now == 100.0
@@ -145,7 +138,7 @@ def test_a_warmup_counts_for_the_budget_and_not_for_the_verdict() -> None:
     terms = Judging(
         plan=Plan(seed=1, span_seconds=0, warmup_pairs=1, budget_seconds=90), clock=clock
     )
-    ratio = Bandwidth(clock.arm(0.905, 10.0), terms) / Bandwidth(clock.arm(1.0, 10.0), terms)
+    ratio = Bandwidth(timed(clock, 0.905), terms) / Bandwidth(timed(clock, 1.0), terms)
     verdict = ratio >= 0.9
     assert verdict.state == "inconclusive"
     assert (clock.now, len(verdict.evidence.rounds)) == (80.0, 3)
