@@ -39,3 +39,10 @@ def test_latencies_of_a_busy_client_are_taken_again(node: Endpoint, observer: No
     verdict = latency.total.p50 <= 2 * second
     assert verdict
     assert [discard.cause for discard in verdict.evidence.discards] == [CAUSE]
+
+
+def test_connections_of_a_busy_client_are_counted_again(node: Endpoint, observer: Notebook) -> None:
+    busy = replace(node, shell=RecordedTools(stats=[BUSY, BUSY]))
+    verdict = Gates(observer=observer, plan=QUICK).connections(busy, "http://127.0.0.1:80/") >= 10
+    assert verdict
+    assert [discard.cause for discard in verdict.evidence.discards] == [CAUSE]
