@@ -24,10 +24,11 @@ _CLOSER_SECONDS = 8
 _SCRIPT = """
 good=0; bad=0; code=0; said=
 end=$(( $(date +%s) + $3 ))
-while [ "$good" -lt "$2" ] && [ "$(date +%s)" -lt "$end" ]; do
+while :; do
   if last=$(curl -gkSs -o /dev/null -m 2 "$1" 2>&1); then good=$((good + 1))
   else code=$?; good=0; bad=$((bad + 1)); said=$last; fi
   case $code in 2 | 3 | 126 | 127) break ;; esac
+  [ "$good" -lt "$2" ] && [ "$(date +%s)" -lt "$end" ] || break
   sleep 0.05
 done
 echo "$good $bad $code" $said
