@@ -84,8 +84,8 @@ def first(count: int) -> Iterator[Figure]:
             green += "2 passed" in output
             asked += sum(one["requests"] for one in web)
             lost += sum(one["failed"] for one in web)
-            said = next((line for line in output.splitlines()[::-1] if " in " in line), "")
-            _say(f"first {number + 1}: lag {lag:.2f} s, {said.strip('= ')}")
+            bad = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+            _say(f"first {number + 1}: lag {lag:.2f} s, {'; '.join(bad) or 'green'}")
     name = f"first_test with kube-proxy {MOST_LAG_SECONDS:.0f} s late at most"
     yield Figure(name=name, measured=f"{green}/{count} green", promised="all", holds=green == count)
     yield Figure(

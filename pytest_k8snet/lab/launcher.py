@@ -15,6 +15,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import pickle
 import select
 import shutil
 import signal
@@ -27,7 +28,7 @@ from typing import Any, NoReturn
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import namespaces
-from pytest_k8snet.lab.spec import LabSpec, from_json
+from pytest_k8snet.lab.spec import LabSpec
 
 Message = dict[str, Any]
 
@@ -38,13 +39,14 @@ class _Stopped(BaseException):
 
 def main() -> int:
     """Read the request, run the lab to its end; the exit status is 0 when it was asked to end."""
-    request = json.loads(_read_line(0))
+    with open(0, "rb", buffering=0, closefd=False) as caller:
+        request = pickle.load(caller)
     directory = Path(request["directory"])
     try:
         extend_path()
         check()
         with _listen(request["port"]) as listener:
-            spec = from_json(request["spec"])
+            spec: LabSpec = request["spec"]
             reports, sender = os.pipe()
             keeper = os.fork()
             if keeper == 0:
@@ -193,16 +195,6 @@ def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w") as file:
         file.write(text)
-
-
-def _read_line(descriptor: int) -> bytes:
-    data = b""
-    while not data.endswith(b"\n"):
-        piece = os.read(descriptor, 65536)
-        if not piece:
-            break
-        data += piece
-    return data
 
 
 def _write_line(descriptor: int, message: Message) -> None:

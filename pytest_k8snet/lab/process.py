@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import select
 import shutil
 import subprocess
@@ -19,7 +20,6 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab import spec as spec_module
 from pytest_k8snet.lab.spec import LabSpec
 
 _LAST_LINES = 15
@@ -105,7 +105,7 @@ def start(spec: LabSpec, *, port: int = 0, timeout_seconds: float = 30) -> LabPr
         start_new_session=True,
     )
     try:
-        request = {"spec": spec_module.to_json(spec), "port": port, "directory": directory}
+        request = {"spec": spec, "port": port, "directory": directory}
         _send(child, request)
         ready = _receive(child, log, timeout_seconds)
         return LabProcess(child, log, ready)
@@ -120,7 +120,7 @@ def _send(child: subprocess.Popen[bytes], request: dict[str, Any]) -> None:
     assert child.stdin is not None
     # A child that is dead already tells its story on standard error.
     with contextlib.suppress(BrokenPipeError):
-        child.stdin.write(json.dumps(request).encode() + b"\n")
+        pickle.dump(request, child.stdin)
         child.stdin.flush()
 
 

@@ -214,7 +214,9 @@ _MASKS = (
 def _text(text: str) -> str:
     for pattern, put in _MASKS:
         text = pattern.sub(put, text)
-    return text
+    # What is wrong with limits comes in the order in which Go happens to walk a map.
+    head, forbidden, listed = text.partition(" is forbidden: [")
+    return head + forbidden + ", ".join(sorted(listed.strip("]").split(", ")))
 
 
 def comparable(value: Any) -> Any:

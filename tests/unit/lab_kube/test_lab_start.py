@@ -2,42 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import cli, launcher, namespaces
-from pytest_k8snet.lab import spec as spec_module
-from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, NodeSpec, study_nodes
-from pytest_k8snet.units import BitRate
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        LabSpec(nodes=study_nodes()),
-        LabSpec(nodes=study_nodes(1), link_rate=None),
-        LabSpec(
-            nodes=(
-                NodeSpec(
-                    name="a",
-                    address=IPv4Interface("10.0.0.1/28"),
-                    control_plane=True,
-                    layout="loopback",
-                ),
-            ),
-            cluster_cidr=IPv4Network("10.1.0.0/16"),
-            link_rate=BitRate(1e9),
-            load_balancer_range=(IPv4Address("10.0.0.5"), IPv4Address("10.0.0.6")),
-            calico=CalicoSpec(version="v3.33.0", install="operator", api_shape="C"),
-            faults=(("api-delay", "0.5"), ("forbid", "create:pods")),
-        ),
-    ],
-)
-def test_a_spec_survives_the_way_to_the_labs_process(spec: LabSpec) -> None:
-    assert spec_module.from_json(spec_module.to_json(spec)) == spec
 
 
 def test_all_missing_programs_are_named_with_their_packages_in_one_error(
