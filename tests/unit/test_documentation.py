@@ -380,7 +380,7 @@ def paths_named(text: str) -> set[str]:
 
 @pytest.mark.parametrize("name", ["docs/design.md", "CONTRIBUTING.md"])
 def test_every_file_that_a_contributor_is_sent_to_exists(name: str) -> None:
-    # A file of the package that was just named needs no folder: `calico/session.py -> pools.py`.
+    # A file of the package that was just named needs no folder: `change/session.py -> pools.py`.
     files = {path.name for path in (ROOT / "pytest_k8snet").rglob("*.py")}
     named = paths_named((ROOT / name).read_text())
     assert len(named) > 5
