@@ -104,6 +104,7 @@ class CalicoSession:
         on_change: called with each "change" record's own fields (what, object, state, ...).
         modes: the modes that this run will ask for; ``dedicated`` makes all their pools at once.
         prove_hops: proves what ``in-place`` would rest on, see there.
+        on_wait: called once with a line for people, if a run elsewhere has to be waited for.
 
     Attributes:
         installation: what the cluster runs, with the pools as they are now.
@@ -121,6 +122,7 @@ class CalicoSession:
         on_change: OnChange,
         modes: Iterable[CalicoMode] = tuple(CalicoMode),
         prove_hops: ProveHops | None = None,
+        on_wait: Callable[[str], None] = lambda why: None,
     ) -> None:
         self.change = change
         self.installation = installation
@@ -133,7 +135,7 @@ class CalicoSession:
         self._readiness = NodeReadiness(api, nodes=self._nodes, prober=self._prober)
         self._changes = Changes(on_change)
         self._holder = Holder.of_this_process(run_id)
-        self._lock = Lock(api, holder=self._holder)
+        self._lock = Lock(api, holder=self._holder, on_wait=on_wait)
         self._store = JournalStore(api)
         #: What this run has promised to restore; None before the first change.
         self._journal: Journal | None = None

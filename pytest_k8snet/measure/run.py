@@ -20,6 +20,7 @@ from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.policies import PolicyEnd, suspects
 from pytest_k8snet.change.addresses import masquerade
 from pytest_k8snet.change.decision import ChangeSettings
+from pytest_k8snet.change.lease import LEASE_SECONDS
 from pytest_k8snet.change.restore import sweep_dead_runs
 from pytest_k8snet.change.session import CalicoSession, PoolRef
 from pytest_k8snet.cluster.api import Api
@@ -516,11 +517,15 @@ class Run:
                 on_change=self._record_change,
                 modes=self.spec.modes,
                 prove_hops=self._prove_hops,
+                on_wait=lambda why: self._observer.started(why, LEASE_SECONDS),
             )
         )
         # Before anything is made in the cluster: what is made from here on is found and deleted
         # by `k8snet restore`, however the run ends.
-        self._calico.begin()
+        try:
+            self._calico.begin()
+        finally:
+            self._observer.finished()
         # Runs that change nothing hold no Lease, so beginning has not looked for them.
         with suppress(ForbiddenError):
             sweep_dead_runs(self.api)

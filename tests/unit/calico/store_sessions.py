@@ -70,6 +70,7 @@ def session(
     nodes: Sequence[Node] = (NODE1, NODE2),
     shells: Mapping[str, Shell] = MappingProxyType({}),
     prove_hops: ProveHops | None = None,
+    on_wait: Callable[[str], None] = lambda why: None,
     **change: Any,
 ) -> CalicoSession:
     change = {
@@ -88,6 +89,7 @@ def session(
         shells=shells,
         on_change=(told if told is not None else []).append,
         prove_hops=prove_hops,
+        on_wait=on_wait,
     )
 
 

@@ -268,6 +268,18 @@ def test_a_holder_elsewhere_that_does_not_renew_is_given_the_leases_time() -> No
     assert not api.store.list("leases.coordination.k8s.io")
 
 
+def test_a_run_that_waits_for_a_lease_says_so() -> None:
+    api = a_cluster("manifest-A")
+    held_elsewhere(api)._stop.set()
+    lease = api.get(LEASE)
+    lease["spec"]["leaseDurationSeconds"] = 1
+    api.replace(LEASE, lease)
+    told: list[str] = []
+    with session(api, on_wait=told.append) as calico:
+        calico.begin()
+    assert told == ["waiting for k8snet-far (x@y): if it is gone, its Lease runs out in 1 s"]
+
+
 def test_a_holder_that_measures_in_silence_keeps_the_lease_for_as_long() -> None:
     api = a_cluster("manifest-A")
     foreign = held_elsewhere(api)
