@@ -33,14 +33,15 @@ def slowed(spells: Spells) -> Callable[[float], float]:
     return lambda now: -0.3 * spells(now)
 
 
-@pytest.mark.parametrize(("rho", "most"), [(0.3, MOST), (0.6, MOST), (0.8, 0.10 * RUNS)])
+@pytest.mark.parametrize(("rho", "most"), [(0.6, MOST), (0.8, wrong_at_most(RUNS, 0.10))])
 @pytest.mark.parametrize("kind", ["ratio", "absolute"])
 def test_arms_that_resemble_their_own_past_keep_alpha(kind: str, rho: float, most: float) -> None:
+    # What widens the interval is tried: that one more far off is survived would hide it.
     def verdict(seed: int) -> Verdict:
         cluster = SimulatedCluster(random.Random(f"cluster {seed}"), ratio=0.9, noise=f"own {rho}")
         if kind == "ratio":
-            return cluster.ratio(plan(seed)) >= 0.9
-        return cluster.bandwidth(plan(seed)) >= BitRate(0.9 * 2.85e9)
+            return cluster.ratio(plan(seed, "outlier=0")) >= 0.9
+        return cluster.bandwidth(plan(seed, "outlier=0")) >= BitRate(0.9 * 2.85e9)
 
     states = outcomes(verdict(seed) for seed in range(RUNS))
     assert states["pass"] <= most
