@@ -56,8 +56,8 @@ def inspect(
     Args:
         api: the cluster.
         tolerations: what the run's pods tolerate, which says what nodes are usable.
-        own_pools: whether pools may be made, whose range must be nobody else's: else the addresses
-            of Services, which take the most requests, are left unread.
+        own_pools: whether pools may be made, whose range must be nobody else's: else who has which
+            addresses, which takes the most requests, is left unread.
         known: what was found before in the same run, whose networks nobody moves meanwhile.
 
     Raises:
@@ -83,18 +83,19 @@ def inspect(
         found = _with_operator(reader, found, operator, network, daemon)
     if calico := _readable_group(found):
         found = _with_felix(reader, found, calico, daemon, network)
-        found = _with_ipam(reader, found, calico)
+        found = _with_ipam(reader, found, calico, own_pools=own_pools and known is None)
         found = _with_bgp(reader, found, calico)
     if known is None:
-        services = _service_networks(reader) if own_pools else ()
-        found = replace(
-            found, service_networks=services, cluster_networks=_cluster_networks(reader)
-        )
+        if own_pools:
+            found = _with_occupied(reader, found)
+        found = replace(found, cluster_networks=_cluster_networks(reader))
     else:
         found = replace(
             found,
             service_networks=known.service_networks,
             cluster_networks=known.cluster_networks,
+            block_networks=known.block_networks,
+            occupied=known.occupied,
         )
     return replace(
         found,
@@ -539,7 +540,9 @@ def _with_felix(
     return replace(found, **facts)
 
 
-def _with_ipam(reader: _Reader, found: Installation, group: ApiGroup) -> Installation:
+def _with_ipam(
+    reader: _Reader, found: Installation, group: ApiGroup, *, own_pools: bool
+) -> Installation:
     # One object, whose kind has another name in each group.
     plural = "ipamconfigurations" if found.shape == "C" else "ipamconfigs"
     stored = V3 if found.shape == "C" else V1
@@ -555,11 +558,13 @@ def _with_ipam(reader: _Reader, found: Installation, group: ApiGroup) -> Install
             cooldown_seconds=int(spec.get("ipCooldownSeconds") or 0),
         )
     limited = limits is not None and limits.max_blocks_per_host > 0
-    if found.ipam != "unknown" and not limited:
+    if found.ipam != "unknown" and not limited and not own_pools:
         return replace(found, ipam_limits=limits)
     # There may be thousands.
     blocks = reader.list(calico_path(stored, "ipamblocks"), "IPAM blocks")
-    if limits is not None and blocks is not None:
+    cidrs = (_ipv4_network((block.get("spec") or {}).get("cidr")) for block in blocks or ())
+    found = replace(found, block_networks=tuple(one for one in cidrs if one is not None))
+    if limits is not None and blocks is not None and limited:
         limits = replace(limits, blocks=_blocks_of_nodes(blocks))
     ipam = found.ipam
     if ipam == "unknown" and (found.gives_no_pod_cidr or any(map(_has_pods, blocks or ()))):
@@ -603,7 +608,14 @@ def _with_bgp(reader: _Reader, found: Installation, group: ApiGroup) -> Installa
         statuses=statuses or (),
         nodes=found.nodes,
     )
-    return replace(found, bgp=bgp)
+    advertised = {
+        network: f"{key} of BGPConfiguration {configuration['metadata']['name']}"
+        for configuration in configurations or ()
+        for key in ("serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs")
+        for entry in (configuration.get("spec") or {}).get(key) or ()
+        if (network := _ipv4_network(entry.get("cidr"))) is not None
+    }
+    return replace(found, bgp=bgp, occupied=advertised)
 
 
 # -- Nodes, services and the network outside ------------------------------------------------------
@@ -647,7 +659,30 @@ def _cluster_networks(reader: _Reader) -> tuple[IPv4Network, ...]:
     return tuple(network for network in networks if network is not None)
 
 
-def _service_networks(reader: _Reader) -> tuple[IPv4Network, ...]:
+def _with_occupied(reader: _Reader, found: Installation) -> Installation:
+    """Read whose addresses there are beside those of pools and nodes."""
+    services = reader.list("/api/v1/services", "services") or ()
+    occupied = dict(found.occupied)
+    for service in services:
+        metadata, spec = service.get("metadata") or {}, service.get("spec") or {}
+        ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+        outside = [*(spec.get("externalIPs") or ()), *(one.get("ip") for one in ingress)]
+        for network in filter(None, map(_ipv4_network, outside)):
+            occupied[network] = f"Service {metadata.get('namespace')}/{metadata.get('name')}"
+    if calico := _readable_group(found):
+        # IPAM gives none of these to pods (``libcalico-go/lib/ipam/ipam.go``, v3.28:
+        # getReservedIPs), so that a pool within gives addresses to nobody.
+        reservations = reader.list(calico_path(calico, "ipreservations"), "IPReservations")
+        for one in reservations or ():
+            for cidr in (one.get("spec") or {}).get("reservedCIDRs") or ():
+                if (reserved := _ipv4_network(cidr)) is not None:
+                    occupied[reserved] = f"IPReservation {one['metadata']['name']}"
+    return replace(found, occupied=occupied, service_networks=_service_networks(reader, services))
+
+
+def _service_networks(
+    reader: _Reader, services: Iterable[Mapping[str, Any]]
+) -> tuple[IPv4Network, ...]:
     ranges = reader.list("/apis/networking.k8s.io/v1/servicecidrs", "ServiceCIDRs") or ()
     cidrs = [cidr for item in ranges for cidr in (item.get("spec") or {}).get("cidrs") or ()]
     if not cidrs:
@@ -658,7 +693,6 @@ def _service_networks(reader: _Reader) -> tuple[IPv4Network, ...]:
         )
         cidrs = [cidr for pod in servers or () for cidr in _service_range(pod)]
     if not cidrs:
-        services = reader.list("/api/v1/services", "services") or ()
         cidrs = [str((service.get("spec") or {}).get("clusterIP", "")) for service in services]
     networks = (_ipv4_network(cidr) for cidr in cidrs)
     return tuple(dict.fromkeys(network for network in networks if network is not None))

@@ -97,6 +97,10 @@ class Installation:
     cluster_networks: tuple[IPv4Network, ...] = ()
     #: Pieces of them that kube-controller-manager has given to nodes.
     node_networks: tuple[IPv4Network, ...] = ()
+    #: The IPAM blocks that exist, where pools may be made: a pool may be gone and they are not.
+    block_networks: tuple[IPv4Network, ...] = ()
+    #: What else has addresses, where pools may be made, and whose these are.
+    occupied: Mapping[IPv4Network, str] = field(default_factory=dict)
     #: What could not be read, and why.
     unknown: Mapping[str, str] = field(default_factory=dict)
 
@@ -130,6 +134,22 @@ class Installation:
         See ``ReplaceHostLocalIPAMPodCIDRs`` in ``cni-plugin/internal/pkg/utils/utils.go``, v3.28.
         """
         return bool(self.nodes) and not self.node_networks
+
+    @property
+    def without_calico(self) -> frozenset[str]:
+        """Ready nodes on which no calico-node runs: virtual ones, such as Fargate's.
+
+        It writes its node's addresses into annotations (``libcalico-go/lib/backend/k8s/resources/
+        node.go``, v3.28); one that is just joining has none yet, and is not ready.
+        """
+        bare = {
+            node.name
+            for node in self.nodes
+            if not any(key.startswith("projectcalico.org/") for key in node.annotations)
+        }
+        if len(bare) == len(self.nodes):
+            return frozenset()
+        return frozenset(node.name for node in self.nodes if node.name in bare and node.ready)
 
     @property
     def keeps_pools(self) -> bool:

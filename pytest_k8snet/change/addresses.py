@@ -32,22 +32,23 @@ def choose_networks(
     prefix: int,
     *,
     installation: Installation,
-    node_addresses: Iterable[str],
+    nodes: Iterable[Node],
 ) -> list[IPv4Network]:
     """Choose networks for the run's pools.
 
     Without a range that is a free piece of the cluster's own addresses for pods, as kube-proxy
     masquerades what comes from others; else of the range for benchmarks. In a range that is named,
-    other runs' pools are stepped around; anything else in it is refused, since it means that the
-    range is not free on this network.
+    other runs' pools are stepped around, and blocks that an older pool has left; anything else in
+    it is refused, since it means that the range is not free on this network.
 
     Raises:
         ModeUnavailableError: the range overlaps with pools, nodes or services, or is too small.
     """
-    occupants = list(_occupants(installation, node_addresses))
+    occupants = list(_occupants(installation, nodes))
     if within is None:
         taken = [network for _, network in occupants]
         taken += [*installation.node_networks, *(pool.cidr for pool in installation.pools)]
+        taken += installation.block_networks
         for range_ in installation.cluster_networks:
             if len(pieces := free_networks(range_, count, prefix, taken)) == count:
                 return pieces
@@ -61,11 +62,12 @@ def choose_networks(
                 "pytest -o k8snet_pool_cidr=CIDR.",
             )
     others = [pool.cidr for pool in installation.pools if pool.run_id]
+    others += installation.block_networks
     chosen = free_networks(within, count, prefix, others)
     if len(chosen) < count:
         raise ModeUnavailableError(
             f"The range {within} is too small for {count} pools",
-            found=f"each takes a /{prefix}; {len(chosen)} fit beside the pools of other runs",
+            found=f"each takes a /{prefix}; {len(chosen)} fit beside what is taken",
             remedy="Name a larger range: pytest -o k8snet_pool_cidr=CIDR.",
         )
     return chosen
@@ -126,17 +128,24 @@ def lies_in(text: str, network: IPv4Network) -> bool:
 
 
 def _occupants(
-    installation: Installation, node_addresses: Iterable[str]
+    installation: Installation, nodes: Iterable[Node]
 ) -> Iterator[tuple[str, IPv4Network]]:
     for pool in installation.pools:
         if not pool.run_id:
             yield f"IPPool {pool.name} ({pool.cidr})", pool.cidr
-    for address in node_addresses:
-        # A node that is just joining has none yet; one of IPv6 alone overlaps with nothing here.
-        with suppress(AddressValueError):
-            yield f"node address {address}", IPv4Network(IPv4Address(address))
+    for node in nodes:
+        for address in node.addresses:
+            # A node that is just joining has none; one of IPv6 alone overlaps with nothing here.
+            with suppress(AddressValueError):
+                yield f"node address {address}", IPv4Network(IPv4Address(address))
+        if node.interface is not None:
+            # Its router is there, and hosts outside the cluster: a pool would take its routes.
+            network = node.interface.network
+            yield f"the nodes' own network {network} ({node.name})", network
     for network in installation.service_networks:
         yield f"the service addresses {network}", network
+    for network, what in installation.occupied.items():
+        yield f"{network} of {what}", network
 
 
 # -- Who hears of them by BGP ----------------------------------------------------------------------
@@ -154,7 +163,7 @@ def own_networks(
                 len(CalicoMode),
                 pool_prefix_length(len(nodes)),
                 installation=installation,
-                node_addresses=[one for node in installation.nodes for one in node.addresses],
+                nodes=installation.nodes,
             )
     return [within or BENCHMARKING]
 

@@ -73,6 +73,11 @@ class ChangeSettings:
     #: How long a mode must stay good; None: twice the time that it took to become good.
     stability_seconds: float | None = None
 
+    @property
+    def makes_pools(self) -> bool:
+        """Whether pools of the run's own may be made, be it to try a mode in them only."""
+        return self.strategy == "dedicated" or (self.strategy == "in-place" and self.prove_first)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
@@ -149,7 +154,11 @@ def decide(
 def concerned(installation: Installation, pool: IPPool) -> list[Node]:
     """Return the nodes whose pods a change of the pool hits, also those not under test."""
     return [
-        node for node in installation.nodes if node.system == "linux" and pool.serves(node.labels)
+        node
+        for node in installation.nodes
+        if node.system == "linux"
+        and pool.serves(node.labels)
+        and node.name not in installation.without_calico
     ]
 
 
@@ -261,6 +270,11 @@ def _edit_pool(installation: Installation, pool: IPPool, mode: CalicoMode) -> De
             remedy="Test the mode with --k8snet-change=dedicated.",
         )
     notes = _side_effects(installation, after, mode)
+    if bare := installation.without_calico:
+        notes += (
+            f"left out: {_some(sorted(bare))}, where no annotation tells of a calico-node, so that "
+            f"pool {pool.name} has no pods there",
+        )
     unread = installation.unknown.get("TigeraStatus", "")
     if installation.install == "operator" and (installation.operator_degraded or unread):
         are = "are" if installation.operator_degraded else "may be"
@@ -390,10 +404,14 @@ def _require_calico_routing(installation: Installation) -> None:
 def _require_no_wireguard(installation: Installation, nodes: Sequence[Node]) -> None:
     key = "projectcalico.org/WireguardPublicKey"
     keyed = [node.name for node in nodes if node.annotations.get(key)]
-    if installation.wireguard and len(keyed) >= 2:
+    # Felix removes its key where WireGuard is off (``felix/wireguard/bootstrap.go``, v3.28:
+    # removeWireguardPublicKey), so that keys tell where nothing else does.
+    unread = "FelixConfigurations" in installation.unknown
+    if (installation.wireguard or unread) and len(keyed) >= 2:
         raise ModeUnavailableError(
             "WireGuard carries the pods' traffic between these nodes, whatever the pool's mode",
-            found=f"WireGuard is enabled and {', '.join(keyed)} have keys",
+            found=f"{', '.join(keyed)} have keys, and "
+            + ("WireGuard is enabled" if installation.wireguard else "whether it is on is unread"),
             remedy="Choose nodes without WireGuard, or disable it for the test.",
         )
 

@@ -237,7 +237,7 @@ def plan_pools(
         len(wanted),
         prefix,
         installation=installation,
-        node_addresses=[address for node in every_node for address in node.addresses],
+        nodes=every_node,
     )
     return {
         mode: pool_object(

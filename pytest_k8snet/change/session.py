@@ -329,7 +329,7 @@ class CalicoSession:
                 self._api, self._store, left, self._changes, last_holder=self._lock.last_holder
             )
         sweep_dead_runs(self._api)
-        self.installation = inspect(self._api)
+        self.installation = inspect(self._api, own_pools=self.change.makes_pools)
         return True
 
     def _refuse_others_changes(self) -> None:

@@ -490,7 +490,7 @@ class Run:
         self.installation = inspect(
             self.api,
             tolerations=self.spec.pods.tolerations,
-            own_pools=self.spec.change.strategy != "none",
+            own_pools=self.spec.change.makes_pools,
         )
         self._every_node = self._wanted_nodes()
         self._observer.hide("node", *(node.name for node in self._every_node))

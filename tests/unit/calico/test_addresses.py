@@ -5,7 +5,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
-from cluster_shapes import FAR, NETWORK, NODE1, NODE2, installation, pool
+from cluster_shapes import FAR, NETWORK, NODE1, NODE2, installation, node, pool
 
 from pytest_k8snet.calico.bgp import Bgp, BgpPeer
 from pytest_k8snet.calico.installation import IPPool, Version
@@ -25,18 +25,17 @@ from pytest_k8snet.errors import ModeUnavailableError
 
 def chosen(
     count: int = 5,
-    within: IPv4Network = NETWORK,
+    within: IPv4Network | None = NETWORK,
     node_count: int = 2,
-    pools: tuple[IPPool, ...] = (),
-    node_addresses: tuple[str, ...] = ("192.168.0.11",),
-    service_networks: tuple[IPv4Network, ...] = (IPv4Network("10.96.0.0/12"),),
+    nodes: tuple[Node, ...] = (NODE1,),
+    **found: Any,
 ) -> list[str]:
     networks = choose_networks(
         within,
         count,
         pool_prefix_length(node_count),
-        installation=installation(pools=pools, service_networks=service_networks),
-        node_addresses=node_addresses,
+        installation=installation(**{"pools": (), **found}),
+        nodes=nodes,
     )
     return [str(network) for network in networks]
 
@@ -63,7 +62,23 @@ def test_other_runs_pools_are_stepped_around() -> None:
             {"pools": (pool("mine", "198.19.0.0/16"),)},
             "it overlaps with IPPool mine (198.19.0.0/16)",
         ),
-        ({"node_addresses": ("198.18.7.7",)}, "it overlaps with node address 198.18.7.7"),
+        (
+            {"nodes": (Node(name="n", internal_ip="198.18.7.7"),)},
+            "it overlaps with node address 198.18.7.7",
+        ),
+        # What lies on a node's wire has no route by Calico: its router, and hosts beside it.
+        (
+            {"nodes": (node("n", "198.18.7.7/24"),), "within": IPv4Network("198.18.7.128/25")},
+            "it overlaps with the nodes' own network 198.18.7.0/24 (n)",
+        ),
+        (
+            {"nodes": (node("n", "198.18.7.7/32"),)},
+            "it overlaps with node address 198.18.7.7",
+        ),
+        (
+            {"occupied": {IPv4Network("198.18.9.9/32"): "Service web/shop"}},
+            "it overlaps with 198.18.9.9/32 of Service web/shop",
+        ),
         (
             {"service_networks": (IPv4Network("198.0.0.0/8"),)},
             "it overlaps with the service addresses 198.0.0.0/8",
@@ -79,9 +94,37 @@ def test_a_range_in_use_is_refused(occupant: dict[str, object], found: str) -> N
 
 @pytest.mark.parametrize("address", ["", "fd00::11"])
 def test_a_node_without_an_ipv4_address_occupies_nothing(address: str) -> None:
-    assert chosen(1, node_addresses=(address, "192.168.0.11")) == ["198.18.0.0/25"]
+    joining = Node(name="new", internal_ip=address)
+    assert chosen(1, nodes=(joining, NODE1)) == ["198.18.0.0/25"]
     with pytest.raises(ModeUnavailableError):
-        chosen(1, node_addresses=(address, "198.18.0.11"))
+        chosen(1, nodes=(joining, Node(name="n", internal_ip="198.18.0.11")))
+
+
+# A pool may go, or shrink, while its pods live on: their blocks and routes stay (v3.28.1
+# libcalico-go/lib/ipam/ipam.go: a block outlives its pool until its last address is released).
+BLOCK = IPv4Network("198.18.0.64/26")
+
+
+@pytest.mark.parametrize("within", [NETWORK, None])
+def test_blocks_that_exist_are_stepped_around(within: IPv4Network | None) -> None:
+    assert chosen(2, within=within, block_networks=(BLOCK,)) == ["198.18.0.128/25", "198.18.1.0/25"]
+
+
+@pytest.mark.parametrize(
+    "occupant",
+    [
+        {"nodes": (node("one", "10.0.0.11/24"), node("two", "10.0.0.12/24"))},
+        {"occupied": {IPv4Network("10.0.0.77/32"): "Service web/shop"}},
+        {"block_networks": (IPv4Network("10.0.0.64/26"), IPv4Network("10.0.0.192/26"))},
+    ],
+    ids=["the nodes' own network", "a load balancer's address", "blocks without a pool"],
+)
+def test_a_free_piece_of_the_clusters_addresses_is_nobodys(occupant: dict[str, Any]) -> None:
+    (found,) = chosen(1, within=None, cluster_networks=(IPv4Network("10.0.0.0/8"),), **occupant)
+    assert IPv4Network(found).subnet_of(IPv4Network("10.0.0.0/8"))
+    taken = [*occupant.get("occupied", ()), *occupant.get("block_networks", ())]
+    taken += [one.interface.network for one in occupant.get("nodes", ())]
+    assert not [one for one in taken if one.overlaps(IPv4Network(found))]
 
 
 @pytest.mark.parametrize("within", ["198.18.0.0/24", "198.18.0.0/26"])

@@ -26,7 +26,7 @@ from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import Installation, Version
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.change.decision import ChangeSettings, Strategy, decide
-from pytest_k8snet.errors import ModeUnavailableError
+from pytest_k8snet.errors import ForbiddenError, ModeUnavailableError
 
 NEVER = CalicoMode.NEVER
 VXLAN, VXLAN_CS = CalicoMode.VXLAN_ALWAYS, CalicoMode.VXLAN_CROSS_SUBNET
@@ -211,6 +211,36 @@ def reflecting(name: str) -> Change:
     return change
 
 
+def keyed_nodes(api: StoreApi) -> None:
+    for node in api.store.list("nodes"):
+        node["metadata"]["annotations"]["projectcalico.org/WireguardPublicKey"] = "a key"
+        api.store.update("nodes", node)
+
+
+def unreadable(plural: str) -> Change:
+    def change(api: StoreApi) -> None:
+        def refuse(method: str, path: str) -> None:
+            if plural in path:
+                raise ForbiddenError("not for you", status=403)
+
+        api.refuse = refuse
+
+    return change
+
+
+def bare_node(*, ready: bool) -> Change:
+    """node3 without annotations of Calico."""
+
+    def change(api: StoreApi) -> None:
+        node = api.store.get("nodes", "node3")
+        node["metadata"] |= {"annotations": {}, "resourceVersion": None}
+        node["status"]["conditions"] = [{"type": "Ready", "status": str(ready)}]
+        api.store.update("nodes", node)
+        api.store.update("nodes", node, subresource="status")
+
+    return change
+
+
 def accepts(cidr: str) -> dict[str, str]:
     return {"action": "Accept", "matchOperator": "In", "cidr": cidr}
 
@@ -241,6 +271,7 @@ def everything(reason: str) -> dict[tuple[Strategy, CalicoMode], str]:
     return {(strategy, mode): reason for strategy in strategies for mode in (NEVER, VXLAN, IPIP)}
 
 
+VXLAN_CS_POOL = {"pools": (raw_pool(mode=VXLAN_CS),)}
 VXLAN_POOL = {"pools": (raw_pool(mode=VXLAN),)}
 OPERATOR: dict[str, Any] = {"install": "operator", "shape": "B"}
 OWNED_POOL = {"pools": (raw_pool(mode=VXLAN_CS, labels=OWNED),)}
@@ -732,6 +763,34 @@ LAYOUTS: dict[str, Layout] = {
         "reject_disabled_pools",
         cluster={"pools": (raw_pool(mode=VXLAN, disableBGPExport=True),)},
         offers={("in-place", IPIP): "disableBGPExport", ("dedicated", IPIP): ""},
+    ),
+    # -- What no configuration tells, and nodes do ----------------------------------------------
+    "WireGuard, where Felix's configuration may not be read": Layout(
+        source="v3.28.1 felix/wireguard/bootstrap.go: removeWireguardPublicKey where it is off",
+        change=all_of(keyed_nodes, unreadable("felixconfigurations")),
+        facts={"wireguard": False},
+        offers=everything("node1, node2 have keys, and whether it is on is unread"),
+    ),
+    "keys where WireGuard is known to be off": Layout(
+        source="v3.28.1 felix/config/config_params.go: WireguardEnabled",
+        change=keyed_nodes,
+        offers={("none", NEVER): "", ("dedicated", VXLAN): ""},
+    ),
+    "a virtual node, which has no Calico": Layout(
+        source="v3.28.1 libcalico-go/lib/backend/k8s/resources/node.go: nodeBgpIpv4AddrAnnotation",
+        cluster=VXLAN_CS_POOL,
+        change=bare_node(ready=True),
+        # It counts as no other subnet, to which packets would go direct.
+        facts={"without_calico": {"node3"}},
+        offers={("in-place", NEVER): ""},
+        notes="left out: node3",
+    ),
+    "a node that is just joining": Layout(
+        source="v3.28.1 libcalico-go/lib/backend/k8s/resources/node.go: nodeBgpIpv4AddrAnnotation",
+        cluster=VXLAN_CS_POOL,
+        change=bare_node(ready=False),
+        facts={"without_calico": set()},
+        offers={("in-place", NEVER): "no pod of the run's can be put on node3"},
     ),
     # -- Pools of racks -------------------------------------------------------------------------
     "a pool for each rack": Layout(

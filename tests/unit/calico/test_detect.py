@@ -289,10 +289,59 @@ def test_service_addresses_are_learnt_from_services_where_nothing_else_tells() -
     assert inspect(api).service_networks == (IPv4Network("10.96.0.10/32"),)
 
 
+def test_whose_addresses_there_are_is_read_where_pools_may_be_made() -> None:
+    api = cluster()
+    serve(
+        api,
+        "crd.projectcalico.org/v1",
+        "bgpconfigurations",
+        [
+            {
+                "metadata": {"name": "default"},
+                "spec": {
+                    # v3.28.1 api/pkg/apis/projectcalico/v3/bgpconfig.go
+                    "serviceLoadBalancerIPs": [{"cidr": "10.9.0.0/24"}, {"cidr": "fd00::/64"}],
+                    "serviceExternalIPs": [{"cidr": "10.9.1.0/24"}],
+                    "serviceClusterIPs": [{"cidr": "10.96.0.0/12"}],
+                },
+            }
+        ],
+    )
+    reservation = {"metadata": {"name": "kept"}, "spec": {"reservedCIDRs": ["10.244.9.0/24"]}}
+    serve(api, "crd.projectcalico.org/v1", "ipreservations", [reservation])
+    blocks = [{"metadata": {"name": "b"}, "spec": {"cidr": "10.7.0.0/26"}}]
+    serve(api, "crd.projectcalico.org/v1", "ipamblocks", blocks)
+    service = {
+        "metadata": {"name": "shop"},
+        "spec": {
+            "type": "LoadBalancer",
+            "clusterIP": "10.96.0.11",
+            "externalIPs": ["10.8.0.1"],
+            "ports": [{"port": 80}],
+        },
+    }
+    service = api.create("/api/v1/namespaces/kube-system/services", service)
+    service["status"] = {"loadBalancer": {"ingress": [{"ip": "10.8.0.2"}, {"hostname": "lb.x"}]}}
+    api.store.update("services", service, subresource="status")
+    found = inspect(api)
+    assert {str(network): what for network, what in found.occupied.items()} == {
+        "10.9.0.0/24": "serviceLoadBalancerIPs of BGPConfiguration default",
+        "10.9.1.0/24": "serviceExternalIPs of BGPConfiguration default",
+        "10.96.0.0/12": "serviceClusterIPs of BGPConfiguration default",
+        "10.8.0.1/32": "Service kube-system/shop",
+        "10.8.0.2/32": "Service kube-system/shop",
+        "10.244.9.0/24": "IPReservation kept",
+    }
+    assert found.block_networks == (IPv4Network("10.7.0.0/26"),)
+    again = inspect(api, known=found)
+    assert (again.occupied, again.block_networks) == (found.occupied, found.block_networks)
+
+
 def test_a_run_that_makes_no_pools_does_not_ask_for_the_addresses_of_services() -> None:
     api = cluster()
     assert inspect(api, own_pools=False).service_networks == ()
-    assert not [path for _, path in api.requests if "service" in path]
+    asked = ("service", "ipreservations", "ipamblocks")
+    assert not [path for _, path in api.requests if any(one in path for one in asked)]
 
 
 def test_a_later_look_asks_for_nothing_that_stays_as_it_is() -> None:
