@@ -93,6 +93,7 @@ class Dot:
         ceiling: the most that is possible.
         text: the figure in words.
         note: more of it, where there is room.
+        gates: the promises on it.
         state: of the word: its colour.
     """
 
@@ -105,6 +106,7 @@ class Dot:
     note: str = ""
     word: str = ""
     state: str = ""
+    gates: tuple[GateResult, ...] = ()
 
     @property
     def words(self) -> str:
@@ -226,10 +228,11 @@ def _drawn_dots(
         grid.append(line(at, _TOP, at, y + 4, "base"))
         parts.append(label(at, y + 34, middle[1], anchor="middle", kind="muted"))
     elif axis:
-        parts.append(label(layout.right, y + 34, axis, anchor="end", kind="muted"))
+        # Above, where a low window does not cut it off.
+        parts.append(label(layout.right, _TOP - 4, axis, anchor="end", kind="muted"))
     return drawing(
         layout.width,
-        y + 40,
+        y + (40 if middle is not None else 26),
         [*grid, *parts],
         kind="k-narrow" if layout.narrow else "k-wide",
         name=name,
@@ -280,6 +283,31 @@ def bandwidth_chart(measurements: Sequence[Measurement], name: str) -> Markup:
     Returns:
         The chart; empty where nothing has a figure.
     """
+    ratios, others, rates, unit = _bandwidth_dots(measurements)
+    drawn = dot_chart(
+        _worst_first([*ratios, *others]),
+        name=name if ratios else f"{name}-ratio",
+        title="Bandwidth as a share of that between the nodes",
+        axis="% of the bandwidth between the nodes"
+        if not others
+        else "% of the nodes' or the earlier run's bandwidth",
+        scale=0.01,
+    )
+    return drawn + dot_chart(
+        _worst_first(rates), name=name, title="Goodput by mode", axis=unit.name, scale=unit.scale
+    )
+
+
+def drawn_promises(measurements: Sequence[Measurement]) -> list[GateResult]:
+    """Return the promises that the bandwidth chart draws."""
+    ratios, others, rates, _ = _bandwidth_dots(measurements)
+    return [gate for one in (*ratios, *others, *rates) for gate in one.gates]
+
+
+def _bandwidth_dots(
+    measurements: Sequence[Measurement],
+) -> tuple[list[Dot], list[Dot], list[Dot], Unit]:
+    """Return ratios to node-node, other ratios; rates (and their unit) where there is no ratio."""
     ordered = sorted(measurements, key=_by_mode)
     ratios = [
         _ratio_dot(one, one.rate, one.rate.ratio)
@@ -292,33 +320,19 @@ def bandwidth_chart(measurements: Sequence[Measurement], name: str) -> Markup:
         for gate in one.gates
         if gate.estimate is not None and _is_other_ratio(gate)
     ]
-    drawn = dot_chart(
-        _worst_first([*ratios, *others]),
-        name=name if ratios else f"{name}-ratio",
-        title="Bandwidth as a share of what the nodes reach",
-        axis="% of what the nodes reach" if not others else "%",
-        scale=0.01,
-    )
-    if ratios:
-        return drawn
     # Two pods on one node cross no wire: ten times the figure would squeeze all others.
     wired = [one for one in ordered if not one.key.is_local] or ordered
     means = [one.rate.mean for one in wired if one.rate is not None]
     unit = bit_unit(mean.value for mean in means if mean is not None)
-    return drawn + dot_chart(
-        _worst_first(
-            replace(
-                _dot(one, "bit/s", one.rate.mean, unit.number(one.rate.mean.value)),
-                ceiling=one.rate.ceiling,
-            )
-            for one in wired
-            if one.rate is not None and one.rate.mean is not None
-        ),
-        name=name,
-        title="Goodput by mode",
-        axis=unit.name,
-        scale=unit.scale,
-    )
+    rates = [
+        replace(
+            _dot(one, "bit/s", one.rate.mean, unit.number(one.rate.mean.value)),
+            ceiling=one.rate.ceiling,
+        )
+        for one in wired
+        if not ratios and one.rate is not None and one.rate.mean is not None
+    ]
+    return ratios, others, rates, unit
 
 
 def _by_mode(one: Measurement) -> tuple[object, ...]:
@@ -329,15 +343,18 @@ def _by_mode(one: Measurement) -> tuple[object, ...]:
 def _worst_first(dots: Iterable[Dot]) -> list[Dot]:
     """Return rows with those in trouble first, and with them the others of their group."""
     rows = list(dots)
-    ranks = {one.group: len(TROUBLE) for one in rows}
+    ranks: dict[str, tuple[int, float]] = {}
     for one in rows:
-        ranks[one.group] = min(ranks[one.group], _rank(one))
+        ranks[one.group] = min(ranks.get(one.group, _rank(one)), _rank(one))
     groups = list(ranks)
     return sorted(rows, key=lambda one: (ranks[one.group], groups.index(one.group), _rank(one)))
 
 
-def _rank(one: Dot) -> int:
-    return TROUBLE.index(one.state) if one.state in TROUBLE else len(TROUBLE)
+def _rank(one: Dot) -> tuple[int, float]:
+    """Return the order of promises, so that chart and sentences name them alike."""
+    state = TROUBLE.index(one.state) if one.state in TROUBLE else len(TROUBLE)
+    margins = [gate.margin for gate in one.gates if gate.margin is not None]
+    return state, min(margins, default=math.inf)
 
 
 def _ratio_dot(one: Measurement, rate: Rate, ratio: Estimate) -> Dot:
@@ -358,6 +375,7 @@ def _dot(one: Measurement, unit: str, figure: Estimate, text: str) -> Dot:
         text=text,
         word=WORDS[state] if gates else TEST_WORDS[state],
         state=state if gates or state != "pass" else "",
+        gates=tuple(gates),
     )
 
 
@@ -372,13 +390,14 @@ def _is_other_ratio(gate: GateResult) -> bool:
 def _other_ratio_dot(one: Measurement, gate: GateResult, estimate: float) -> Dot:
     of = words(gate.record.get("baseline"))
     return Dot(
-        heading=f"of {'before' if 'run' in of else of}: {one.key.row_text}",
+        heading=f"of {'the earlier run' if 'run' in of else of}: {one.key.row_text}",
         group=one.key.mode or _NO_MODE,
         figure=Estimate(estimate, gate.low, gate.high),
         limits=limits_of([gate]),
         text=percent(estimate),
         word=WORDS[gate.state],
         state=gate.state,
+        gates=(gate,),
     )
 
 

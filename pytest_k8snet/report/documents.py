@@ -11,6 +11,7 @@ import io
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -230,13 +231,32 @@ def who(summary: Summary) -> str:
 
 
 def ceilings_note(results: ToolResults) -> str:
-    """Return what the dashed marks of the chart mean, as far as it has any."""
-    kinds = {one.rate.ceiling_kind for one in results.measurements if one.rate is not None}
-    if "link" in kinds:
-        return "; grey tick: the most that fits on the link beside headers."
-    if "headers" in kinds:
-        return "; grey tick: the most that headers leave."
-    return ""
+    """Return what the other marks of the chart mean, as far as it has any."""
+    rates = [one for one in results.measurements if one.rate is not None]
+    judged = all(one.state for one in rates if one.key.scene != model.BASELINE_SCENE)
+    blue = "" if judged else "; blue dot: nothing was decided on it"
+    kinds = {one.rate.ceiling_kind for one in rates if one.rate is not None}
+    tick = "; grey tick: theoretical maximum" if kinds & {"link", "headers"} else ""
+    return f"{blue}{tick}."
+
+
+def beside_charts(summary: Summary) -> str:
+    """Return the promises that no chart of a rate draws; empty where there is no such chart."""
+    drawn = [
+        gate
+        for results in summary.tools
+        if results.rate
+        for gate in charts.drawn_promises(results.measurements)
+    ]
+    left = [one for one in summary.promises if all(one is not gate for gate in drawn)]
+    return sentences.beside_chart_text(left) if drawn else ""
+
+
+def counts_are_those_of_promises(summary: Summary) -> bool:
+    """Return whether each test made one promise, so that to count both says nothing more."""
+    outcomes = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
+    promised = Counter(outcomes.get(one.state, "") for one in summary.promises)
+    return promised == Counter(summary.counts) and not summary.coverage.unfinished
 
 
 def curves_by_telling(results: ToolResults) -> tuple[list[str], list[str]]:

@@ -5,7 +5,8 @@ They may contain foreign names: each drawing makes them safe in its own way. Pur
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from pytest_k8snet.report.format import (
@@ -48,6 +49,13 @@ _LAB_VERSION = "+k8snet-lab"
 # -- The answer -----------------------------------------------------------------------------------
 
 
+def title_text(summary: Summary) -> str:
+    """Return what a report is called: its headline, or that it is a rehearsal only."""
+    if on_lab(summary):
+        return "Rehearsal on the embedded lab: no real cluster was tested"
+    return headline(summary)
+
+
 def headline(summary: Summary) -> str:
     """Return what became of the run: ``Passed what was tested: 1 of 5 modes``."""
     word = OUTCOME_WORDS[summary.outcome]
@@ -59,7 +67,9 @@ def headline(summary: Summary) -> str:
 def _tested_share(summary: Summary) -> str:
     modes, skipped = summary.coverage.modes, summary.coverage.modes_skipped
     if skipped:
-        return f"{len(modes)} of {counted(len(modes) + len(skipped), 'mode')}"
+        share = f"{len(modes)} of {counted(len(modes) + len(skipped), 'mode')}"
+        in_use = "the one in use" if len(modes) == 1 else "all that are in use"
+        return f"{share}, {in_use}" if _tested_what_is_in_use(summary) else share
     tried = len(summary.tests) - summary.counts.get("skipped", 0)
     return f"{tried:,} of {counted(len(summary.tests) + summary.coverage.unfinished, 'test')}"
 
@@ -78,29 +88,29 @@ def answer_text(summary: Summary) -> str:
         if errors:
             answer += f" {counted(errors, 'more test')} could not measure, and prove nothing."
     elif summary.outcome == "failed" and errors:
+        cause = next(test.reason for test in summary.tests if test.outcome == "error")
         answer = (
-            f"Do not approve on this: {counted(errors, 'test')} met trouble and could not measure. "
-            "That proves nothing for or against the change: repair it and run again."
+            f"Do not approve on this: {counted(errors, 'test')} met trouble and could not measure"
+            f"{_because(cause)} That proves nothing for or against the change: repair it and run "
+            "again."
         )
     elif summary.outcome == "failed":
         answer = "Do not approve on this: something beside its tests went wrong."
     elif summary.outcome == "inconclusive":
         answer = (
-            "Do not approve yet: nothing speaks against the change, but "
-            f"{counted(summary.counts.get('inconclusive', 0), 'test')} could not decide. Measure "
-            "again, longer or when the machines are quieter."
+            f"Do not approve yet: {_undecided(summary)}. Measure again, longer or when the "
+            "machines are quieter."
         )
     elif summary.outcome == "cut":
-        answer = (
-            "Do not approve on this: the run ended before everything was measured. Run it again."
-        )
+        answer = f"Do not approve: {_cut_off(summary)} Run it again."
     elif summary.outcome == "running":
         answer = (
             f"Do not approve on this: written when the run began, {moment(summary.begun)}. If it "
             "does not run any more, it was killed before it measured anything."
         )
     else:
-        answer = "Do not approve on this: no test ran to its end, so it is evidence of nothing."
+        cause = next((test.reason for test in summary.tests), "")
+        answer = f"Do not approve: nothing was tested{_because(cause)}"
     if summary.restored is False:
         answer += " The cluster was NOT put back as it was."
     return answer
@@ -117,23 +127,86 @@ def _kept(summary: Summary) -> str:
     kept = [one for one in summary.promises if one.state == "pass"]
     if not kept:
         return "every test that ran passed"
-    spare = f" by {_distance(kept[0])}" if kept[0].spare is not None else ""
+    by = _nearest(kept, "the closest")
     if len(kept) == 1:
-        return f"the one promise was kept{f',{spare}' if spare else ''}"
-    all_ = "both promises were kept" if len(kept) == 2 else f"all {len(kept)} promises were kept"
-    return f"{all_}{f', the closest{spare}' if spare else ''}"
+        return f"the one promise was kept{by}"
+    return f"{'both' if len(kept) == 2 else f'all {len(kept)}'} promises were kept{by}"
+
+
+def _nearest(promises: Sequence[GateResult], which: str) -> str:
+    """Return by how much the first of each unit: points and milliseconds do not compare."""
+    first: dict[str, GateResult] = {}
+    for one in promises:
+        if one.spare is not None:
+            first.setdefault(one.unit, one)
+    if not first:
+        return ""
+    by = " and ".join(f"by {_distance(one)}" for one in first.values())
+    return f", {which} {by}" if len(promises) > len(first) else f", {by}"
+
+
+def _tested_what_is_in_use(summary: Summary) -> bool:
+    """Return whether all modes of the cluster's pools, as far as known, were tested."""
+    return summary.pool_modes is not None and {*summary.pool_modes} <= {*summary.coverage.modes}
 
 
 def _partly(summary: Summary) -> str:
     """Return whether what was not tested matters: a mode that no pool has does not, as it is."""
-    coverage = summary.coverage
-    in_use = {*summary.pool_modes} if summary.pool_modes is not None else None
-    if in_use is not None and in_use <= {*coverage.modes} and not coverage.missing_beside_modes:
+    coverage, in_use = summary.coverage, summary.pool_modes or ()
+    kept = _kept(summary)
+    if _tested_what_is_in_use(summary) and not coverage.missing_beside_modes:
+        one = len(in_use) == 1
+        others = len(coverage.modes_skipped)
         return (
-            f"Approve for {' and '.join(coverage.modes)} only: {_kept(summary)}, and no pool of "
-            "the cluster has another mode. If the change brings one, do not: it was not tested."
+            "Approve, unless the change switches the network mode: "
+            f"{'the only mode' if one else f'the {len(in_use)} modes'} that this cluster uses "
+            f"({', '.join(in_use)}) {'was' if one else 'were'} tested and passed; "
+            f"{counted(others, 'other was', 'others were')} not tested (not in use). "
+            f"{kept[0].upper()}{kept[1:]}."
         )
-    return f"Do not approve on this alone: {_untested(summary)}. Of what was, {_kept(summary)}."
+    missing = [mode for mode in in_use if mode not in coverage.modes]
+    if missing:
+        which = f"{_some(missing)}, which this cluster uses,"
+        were = "was" if len(missing) == 1 else "were"
+        return f"Do not approve: {which} {were} not tested. Of what was, {kept}."
+    return f"Do not approve on this alone: {_untested(summary)}. Of what was, {kept}."
+
+
+def _undecided(summary: Summary) -> str:
+    """Return how many promises were kept, and between what the nearest undecided figure lies."""
+    kept = sum(one.state == "pass" for one in summary.promises)
+    open_ = [one for one in summary.promises if one.state == "inconclusive"]
+    if not open_:
+        return f"{counted(summary.counts.get('inconclusive', 0), 'test')} could not decide"
+    told = f"{_finding(open_[0])}; {_promised(open_[0])}"
+    more = f", and {len(open_) - 1} more" if len(open_) > 1 else ""
+    return (
+        f"{kept} of {counted(kept + len(open_), 'promise')} kept, {len(open_)} undecided: "
+        f"{told}{more}"
+    )
+
+
+def _cut_off(summary: Summary) -> str:
+    """Return why a run ended, what it had seen by then, and what of its tests is not finished."""
+    coverage, tests = summary.coverage, len(summary.tests) + summary.coverage.unfinished
+    ended = "was interrupted" if summary.ended else "recorded no end (killed, or it still runs)"
+    told = f"the run {ended}"
+    if coverage.unfinished:
+        told += f", and {coverage.unfinished} of {counted(tests, 'test')} did not finish"
+    seen = unfinished_sentences(summary)
+    if not seen:
+        return f"{told}."
+    return f"{seen[0][0].lower()}{seen[0][1:]}. {told[0].upper()}{told[1:]}."
+
+
+def _because(reason: str) -> str:
+    """Return the first line of a reason, and what is to do about it where it says so."""
+    lines = [line.strip() for line in reason.strip().splitlines()]
+    if not lines:
+        return "."
+    to_do = next((line[6:].strip() for line in lines if line.startswith("to do:")), "")
+    told = f": {lines[0].rstrip('.')}."
+    return f"{told} To do: {to_do.rstrip('.')}." if to_do else told
 
 
 def _untested(summary: Summary) -> str:
@@ -154,11 +227,9 @@ def _missed_text(summary: Summary) -> str:
     missed, decided = _missed(summary), [x for x in summary.promises if x.state in ("pass", "fail")]
     if not missed:
         return f"{counted(summary.counts.get('failed', 0), 'test')} failed"
-    by = f" by {_distance(decided[0])}" if decided[0].spare is not None else ""
-    told = (
-        f"{missed} of {counted(len(decided), 'promise')} {'was' if missed == 1 else 'were'} missed"
-    )
-    return f"{told},{' the worst' if missed > 1 else ''}{by}" if by else told
+    which = "was" if missed == 1 else "were"
+    by = _nearest(decided[:missed], "the worst")
+    return f"{missed} of {counted(len(decided), 'promise')} {which} missed{by}"
 
 
 def reason_lines(summary: Summary) -> list[str]:
@@ -200,12 +271,25 @@ def not_tested_text(summary: Summary) -> str:
         f"{counted(count, 'test')} skipped: {reason}" for reason, count in coverage.skipped.items()
     ]
     if coverage.unfinished and summary.outcome not in ("running", "empty"):
-        found.append(f"{counted(coverage.unfinished, 'test')} not finished")
+        found.append(f"{counted(coverage.unfinished, 'test')} not finished{_begun(summary)}")
     if coverage.deselected:
         by = f" by {', '.join(coverage.by)}" if coverage.by else ""
         modes = f" (modes {', '.join(coverage.modes_left_out)})" if coverage.modes_left_out else ""
         found.append(f"{counted(coverage.deselected, 'test')} left out{by}{modes}")
     return "; ".join(found)
+
+
+def _begun(summary: Summary) -> str:
+    """Return how many of the unfinished tests had measured something, and in which modes."""
+    ended = {test.name for test in summary.tests}
+    begun = {words(x.get("test")): words(x.get("mode")) for x in summary.samples}
+    left = {name: mode for name, mode in begun.items() if name and name not in ended}
+    rest = summary.coverage.unfinished - len(left)
+    if not left or rest < 0:
+        return ""
+    modes = ", ".join(dict.fromkeys(mode for mode in left.values() if mode))
+    told = f"{len(left):,} had begun to measure{f' ({modes})' if modes else ''}"
+    return f": {told}, {rest:,} had no figure yet" if rest else f": {told}"
 
 
 # -- Which cluster --------------------------------------------------------------------------------
@@ -266,6 +350,15 @@ _PAIRS = {
     "node-pod": "nodes to pods",
     "same-node": "pods on one node",
 }
+_STATES = {"pass": "kept", "fail": "missed"}
+_LEAST = {">=": "at least ", ">": "more than ", "<=": "at most ", "<": "less than "}
+_BETWEEN = {
+    "pod-pod": "between pods",
+    "node-node": "between the nodes",
+    "pod-node": "from pods to nodes",
+    "node-pod": "from nodes to pods",
+    "same-node": "between pods on one node",
+}
 _CLIENTS = {"pod": "a pod", "node": "a node", "outside": "outside the cluster"}
 _TARGETS = {
     "clusterip": "the Service's cluster address",
@@ -274,20 +367,20 @@ _TARGETS = {
     "loadbalancer": "the load balancer",
 }
 _PHASES = {
-    "dns": "have the name resolved",
-    "connect": "are connected",
-    "tls": "have TLS set up",
-    "first_byte": "have the first byte",
-    "total": "are answered",
-    "rtt": "are back",
+    "dns": "name look-ups",
+    "connect": "connections",
+    "tls": "TLS handshakes",
+    "first_byte": "waits for the first byte",
+    "total": "requests",
+    "rtt": "pings",
 }
 
 
 def promise_sentence(gate: GateResult) -> str:
     """Return a promise and what came of it for a reader who knows no networking.
 
-    ``Pods in VXLAN-Always reach 96.4 % of what the nodes reach; 90 % was promised: kept with 6.4
-    percentage points to spare``
+    ``Pods in VXLAN-Always get 96.4 % of the bandwidth between the nodes; at least 90 % was
+    promised: kept by 6.4 percentage points``
     """
     return f"{_finding(gate)}; {_promised(gate)}: {_outcome(gate)}"
 
@@ -298,9 +391,8 @@ def _finding(gate: GateResult) -> str:
     who, figure = _who(gate.key), _figure(gate)
     of = words(gate.record.get("baseline"))
     if who and not gate.unit and gate.quantity.startswith("bandwidth") and of:
-        whole = "the nodes reach" if of == BASELINE_SCENE else _PAIRS.get(of, of) + " reach"
-        before = of not in _PAIRS and "run" in of
-        return f"{who} reach {figure} of what {'they reached before' if before else whole}"
+        whole = _BETWEEN.get(of, "of the earlier run" if "run" in of else f"of {of}")
+        return f"{who} get {figure.replace(' %', f' % of the bandwidth {whole}', 1)}"
     if who and gate.unit == "bit/s":
         return f"{who} carry {figure}"
     if gate.unit == "s" and (text := _requests(gate, figure)):
@@ -326,16 +418,15 @@ def _in_mode(key: Key) -> str:
 
 
 def _requests(gate: GateResult, figure: str) -> str:
-    """Return ``95 of 100 requests from a node to the Service's name are answered within 5 ms``."""
+    """Return ``95 % of the connections from a node to the Service's name took at most 5 ms``."""
     phase, _, statistic = gate.quantity.partition(" ")
-    share = {"p50": "Half of the", "median": "Half of the", "maximum": "All"}.get(statistic, "")
+    share = {"p50": "Half", "median": "Half", "maximum": "All"}.get(statistic, "")
     if statistic[:1] == "p" and statistic[1:].replace(".", "").isdigit() and not share:
-        share = f"{statistic[1:]} of 100"
-    done = _PHASES.get(phase)
-    if not share or done is None:
+        share = f"{statistic[1:]} %"
+    noun = _PHASES.get(phase)
+    if not share or noun is None:
         return ""
-    noun = "pings" if phase == "rtt" else "requests"
-    return f"{share} {noun}{_from_to(gate)} {done} within {figure}"
+    return f"{share} of the {noun}{_from_to(gate)} took at most {figure}"
 
 
 def _from_to(gate: GateResult) -> str:
@@ -349,9 +440,11 @@ def _from_to(gate: GateResult) -> str:
 
 
 def _figure(gate: GateResult) -> str:
+    figure = _amount(gate.estimate or 0.0, gate)
     if gate.state == "inconclusive" and gate.low is not None and gate.high is not None:
-        return f"between {_amount(gate.low, gate)} and {_amount(gate.high, gate)}"
-    return _amount(gate.estimate or 0.0, gate)
+        low, high = _amount(gate.low, gate), _amount(gate.high, gate)
+        return f"{figure} (could be anything from {low} to {high})"
+    return figure
 
 
 def _amount(value: float, gate: GateResult) -> str:
@@ -380,7 +473,7 @@ def _promised(gate: GateResult) -> str:
     if gate.limit is None:
         return "nothing was promised"
     limit = limit_text(gate, as_percent=True).partition(" ")[2]
-    return f"{'at most ' if gate.relation[:1] == '<' else ''}{limit} was promised"
+    return f"{_LEAST.get(gate.relation, '')}{limit} was promised"
 
 
 def _outcome(gate: GateResult) -> str:
@@ -391,11 +484,11 @@ def _outcome(gate: GateResult) -> str:
     if gate.spare is None:
         return "kept" if gate.state == "pass" else "missed"
     distance = _distance(gate)
-    return f"kept with {distance} to spare" if gate.state == "pass" else f"missed by {distance}"
+    return f"{'kept' if gate.state == 'pass' else 'missed'} by {distance}"
 
 
 def unfinished_sentences(summary: Summary) -> list[str]:
-    """Return what tests that never ended had measured: figures that nothing was decided on."""
+    """Return what tests that never ended had measured, the lowest ratio first; undecided it is."""
     ended = {test.name for test in summary.tests}
     found = []
     for one in (one for tool in summary.tools for one in tool.measurements):
@@ -403,11 +496,47 @@ def unfinished_sentences(summary: Summary) -> list[str]:
         if not samples or one.gates or one.key.scene == BASELINE_SCENE:
             continue
         ratio = one.rate.ratio if one.rate is not None else None
-        what = f"{_who(one.key) or one.key.text} so far"
-        if ratio is not None and one.key.scene in _PAIRS:
-            what = f"{what} reach {ratio.value * 100:,.1f} % of what the nodes reach"
-        found.append(f"{what} ({counted(len(samples), 'sample')}); its test did not end")
-    return found
+        who = _who(one.key) or one.key.text
+        count = counted(len(samples), "sample")
+        if ratio is None or one.key.scene not in _PAIRS:
+            found.append((math.inf, f"{who}, from {count} only: not finished"))
+            continue
+        promised = _promised_of_the_same({words(x.get("test")) for x in samples}, summary)
+        share = f"{ratio.value * 100:,.1f} % of the bandwidth between the nodes"
+        told = f"{who} had {share}{promised}, from {count} only: not finished"
+        found.append((ratio.value, told))
+    return [told for _, told in sorted(found, key=lambda one: one[0])]
+
+
+def _promised_of_the_same(names: Collection[str], summary: Summary) -> str:
+    """Return what a test promised in another mode: an unfinished one's own limit is not known."""
+    functions = {name.partition("[")[0] for name in names}
+    limits = {
+        limit_text(one, as_percent=True).partition(" ")[2]
+        for one in summary.promises
+        if one.test.partition("[")[0] in functions
+        and one.limit is not None
+        and one.record.get("baseline") == BASELINE_SCENE
+    }
+    return f" ({limits.pop()} was promised of other modes)" if len(limits) == 1 else ""
+
+
+def more_text(more: int) -> str:
+    """Return where the promises stand that are not told in a sentence."""
+    return f"{more:,} more in the table Promises, none worse than these"
+
+
+def beside_chart_text(promises: Sequence[GateResult]) -> str:
+    """Return the promises that the chart above does not draw, so that the two counts meet."""
+    if not promises:
+        return ""
+    told = "; ".join(
+        f"{_finding(one)}, {_promised(one).removesuffix(' was promised')} promised: "
+        f"{_STATES.get(one.state, _outcome(one))}"
+        for one in promises[:3]
+    )
+    more = len(promises) - 3
+    return f"Not in this chart: {told}{f'; {more} more in the table Promises' if more > 0 else ''}"
 
 
 # -- The facts of a run ---------------------------------------------------------------------------
@@ -416,7 +545,9 @@ def unfinished_sentences(summary: Summary) -> list[str]:
 def compared_text(summary: Summary) -> str:
     """Return what the figures are compared with."""
     bases = _baselines(summary)
-    limits = sorted({limit_text(gate) for gate in summary.promises if gate.limit is not None})
+    limits = sorted(
+        {limit_text(gate, as_percent=True) for gate in summary.promises if gate.limit is not None}
+    )
     found = []
     if bases:
         found.append("node-node on the same nodes: " + ", ".join(bases))

@@ -170,14 +170,17 @@ def _facts(summary: Summary, width: int) -> list[str]:
         "put back": sentences.restored_text(summary),
     }
     shown = summary.promises[:_MOST_SENTENCES]
-    told = [_wrapped(sentences.promise_sentence(one), width) for one in shown]
-    told += [
-        _wrapped(f"Not finished: {one}", width) for one in sentences.unfinished_sentences(summary)
+    told = [
+        _wrapped(one, width)
+        for one in (
+            *sentences.unfinished_sentences(summary),
+            *map(sentences.promise_sentence, shown),
+        )
     ]
     more = len(summary.promises) - len(shown)
     return [
         *(line for lines in told for line in lines),
-        *([f"{more} more in the table"] if more else []),
+        *([sentences.more_text(more)] if more else []),
         *([""] if told else []),
         f"{sentences.headline(summary)}: {sentences.counts_text(summary)}",
         *_wrapped(f"  {sentences.answer_text(summary)}", width),

@@ -160,8 +160,8 @@ def test_the_first_screen_answers_the_readers_questions() -> None:
         "Worst: failed acceptance/test_study.py::test_overlay_gate[VXLAN-Always]",
         "assert FAIL: pod-pod / node-node >= 0.90",
         "CHG-1234",
-        "FAIL Pods in VXLAN-Always reach 34.4 % of what the nodes reach; 90 % was promised: missed "
-        "by 55.6 percentage points",
+        "FAIL Pods in VXLAN-Always get 34.4 % of the bandwidth between the nodes; at least 90 % "
+        "was promised: missed by 55.6 percentage points",
         "real cluster, https://192.168.0.10:6443, Kubernetes v1.29.4, Calico v3.28.0, 3 nodes "
         "(measured on node1, node2)",
         "Not tested 1 test skipped: no two nodes lie in different subnets",
@@ -393,7 +393,7 @@ def test_the_chart_has_what_was_missed_first_also_against_an_earlier_run() -> No
     (described,) = re.findall(r'<desc id="chart-iperf3-d">(.*?)</desc>', render_page(made.records))
     rows = described.split("; ")
     assert rows[0] == (
-        "of before: pod-pod, same-subnet [VXLAN-Always] 93.9 %, promised ≥ 97 %, FAIL"
+        "of the earlier run: pod-pod, same-subnet [VXLAN-Always] 93.9 %, promised ≥ 97 %, FAIL"
     )
     assert [row.partition("[")[2].partition("]")[0] for row in rows] == [
         *("VXLAN-Always", "VXLAN-Always", "Never")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import unescape
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pytest_k8snet.report.model import GateResult
 from pytest_k8snet.report.sentences import (
     answer_text,
     cluster_text,
+    not_tested_text,
     promise_sentence,
     unfinished_sentences,
 )
@@ -37,9 +39,11 @@ def run(
             state = {"passed": "pass", "failed": "fail"}.get(outcome, outcome)
             value = {"pass": 0.958, "fail": 0.344}.get(state, 0.904)
             pairs = made.pairs(name, "pod-pod", mode, 1)
-            made.verdict(name, state, mode=mode, estimate=value, samples=pairs)
+            ends = {"low": value - 0.011, "high": value + 0.011}
+            made.verdict(name, state, mode=mode, estimate=value, samples=pairs, **ends)
+        reason = "why\n  found: that\n  to do: this"
         made.add(
-            "test", test=name, outcome=outcome, phase="call", seconds=1.0, reason="why", mode=mode
+            "test", test=name, outcome=outcome, phase="call", seconds=1.0, reason=reason, mode=mode
         )
     return made
 
@@ -74,12 +78,19 @@ KEPT = "the one promise was kept, by 5.8 percentage points"
         ),
         (
             lambda: ended(run(PASSED, SKIPPED, pools=[VXLAN])),
-            f"Approve for VXLAN-Always only: {KEPT}, and no pool of the cluster has another mode. "
-            "If the change brings one, do not: it was not tested.",
+            "Approve, unless the change switches the network mode: the only mode that this cluster "
+            "uses (VXLAN-Always) was tested and passed; 1 other was not tested (not in use). The "
+            "one promise was kept, by 5.8 percentage points.",
+        ),
+        (
+            lambda: ended(run(PASSED, (IPIP, "passed"), ("Never", "skipped"), pools=[IPIP, VXLAN])),
+            "Approve, unless the change switches the network mode: the 2 modes that this cluster "
+            "uses (IPIP-Always, VXLAN-Always) were tested and passed; 1 other was not",
         ),
         (
             lambda: ended(run(PASSED, SKIPPED, pools=[IPIP, VXLAN])),
-            f"Do not approve on this alone: 1 of 2 modes was not tested. Of what was, {KEPT}.",
+            "Do not approve: IPIP-Always, which this cluster uses, was not tested. Of what was, "
+            f"{KEPT}.",
         ),
         (
             lambda: ended(run(PASSED, SKIPPED)),
@@ -101,14 +112,29 @@ KEPT = "the one promise was kept, by 5.8 percentage points"
             lambda: ended(run(FAILED, (VXLAN, "failed")), 1),
             "Do not approve: 2 of 2 promises were missed, the worst by 55.6 percentage points.",
         ),
-        (lambda: ended(run(PASSED, ERROR), 1), "Do not approve on this: 1 test met trouble"),
+        (
+            lambda: ended(run(PASSED, ERROR), 1),
+            "Do not approve on this: 1 test met trouble and could not measure: why. To do: this. "
+            "That proves nothing",
+        ),
         (lambda: ended(run(PASSED), 1), "Do not approve on this: something beside its tests"),
         (
             lambda: ended(run(PASSED, UNDECIDED), 1),
-            "Do not approve yet: nothing speaks against the change, but 1 test could not decide.",
+            "Do not approve yet: 1 of 2 promises kept, 1 undecided: Pods in IPIP-Always get 90.4 "
+            "% of the bandwidth between the nodes (could be anything from 89.3 % to 91.5 %); at "
+            "least 90 % was promised. Measure again",
         ),
-        (lambda: run(PASSED, selected=2), "Do not approve on this: the run ended before"),
-        (lambda: ended(run(SKIPPED)), "Do not approve on this: no test ran to its end"),
+        (
+            lambda: run(PASSED, selected=5),
+            "Do not approve: the run recorded no end (killed, or it still runs), and 4 of 5 tests "
+            "did not finish. Run it again.",
+        ),
+        (
+            lambda: ended(run(PASSED, selected=5), 2),
+            "Do not approve: the run was interrupted, and 4 of 5 tests did not finish.",
+        ),
+        (lambda: ended(run(SKIPPED)), "Do not approve: nothing was tested: why. To do: this."),
+        (lambda: ended(run()), "Do not approve: nothing was tested."),
         (
             lambda: ended(run(PASSED), 0, restored=False),
             "Do not approve on this: something beside its tests went wrong. The cluster was NOT "
@@ -135,17 +161,19 @@ LATENCY = {"quantity": "connect p95", "unit": "s", "scene": "node-clusterip", "r
 @pytest.mark.parametrize(
     ("content", "ending"),
     [
-        ({"estimate": 0.958}, "95.8 % of what the nodes reach; 90 % was promised: kept with 5.8"),
-        ({"estimate": 0.9004}, "90.04 % of what the nodes reach; 90 % was promised: kept with "
-         "0.04 percentage points to spare"),
-        ({"estimate": 0.9, "limit": 0.875}, "90.0 % of what the nodes reach; 87.5 % was promised:"
-         " kept with 2.5"),
-        ({"estimate": 0.0012, "limit": 0.005, **LATENCY}, "1.2 ms; at most 5 ms was promised: kept "
-         "with 3.8 ms to spare"),
+        ({"estimate": 0.958}, "get 95.8 % of the bandwidth between the nodes; at least 90 % was "
+         "promised: kept by 5.8"),
+        ({"estimate": 0.9004}, "get 90.04 % of the bandwidth between the nodes; at least 90 % was "
+         "promised: kept by 0.04 percentage points"),
+        ({"estimate": 0.9, "limit": 0.875}, "get 90.0 % of the bandwidth between the nodes; at "
+         "least 87.5 % was promised: kept by 2.5"),
+        ({"estimate": 0.0012, "limit": 0.005, **LATENCY}, "95 % of the connections from a node to "
+         "the Service's cluster address took at most 1.2 ms; at most 5 ms was promised: kept "
+         "by 3.8 ms"),
         ({"estimate": 0.0062, "limit": 0.005, "state": "fail", **LATENCY}, "6.2 ms; at most 5 ms "
          "was promised: missed by 1.2 ms"),
         ({"estimate": 8e8, "limit": 9e8, "unit": "bit/s", "quantity": "bandwidth", "baseline": None,
-          "state": "fail"}, "800 Mbit/s; 900 Mbit/s was promised: missed by 100 Mbit/s"),
+          "state": "fail"}, "800 Mbit/s; at least 900 Mbit/s was promised: missed by 100 Mbit/s"),
     ],
 )  # fmt: skip
 def test_a_distance_is_the_difference_of_the_two_figures_that_stand_there(
@@ -177,10 +205,52 @@ def test_what_was_measured_in_a_test_that_did_not_end_is_told() -> None:
     made.iperf3("t.py::cut", "node-node", None)
     made.curl("t.py::cut", "pod-dns")
     bandwidth, latency = unfinished_sentences(summarise(made.records))
-    assert bandwidth.startswith("Pods in IPIP-Always so far reach 34.")
-    assert bandwidth.endswith(" % of what the nodes reach (1 sample); its test did not end")
-    assert latency == "pod-dns so far (1 sample); its test did not end"
+    assert bandwidth.startswith("Pods in IPIP-Always had 34.")
+    assert bandwidth.endswith(
+        " % of the bandwidth between the nodes, from 1 sample only: not finished"
+    )
+    assert latency == "pod-dns, from 1 sample only: not finished"
     assert unfinished_sentences(summarise(ended(run(PASSED)).records)) == []
-    assert f"Not finished: {bandwidth}" in text_report(summarise(made.records), 140)
-    assert "- Not finished: pod-dns so far (1 sample)" in markdown(made.records)
+    assert bandwidth in text_report(summarise(made.records), 140)
+    assert f"- {latency}" in markdown(made.records)
     assert f"NOT FINISHED</span> <bdi>{bandwidth}" in render_page(made.records)
+
+
+def test_what_was_seen_before_a_run_was_cut_off_comes_first_with_what_others_promised() -> None:
+    made = run(PASSED, selected=4)
+    made.iperf3(f"t.py::t[{IPIP}]", "pod-pod", IPIP, gbit=0.98)
+    summary = summarise(made.records)
+    answer = answer_text(summary)
+    assert answer.startswith("Do not approve: pods in IPIP-Always had 34.")
+    assert (
+        " % of the bandwidth between the nodes (90 % was promised of other modes), from 1 sample "
+        "only: not finished. The run recorded no end (killed, or it still runs), and 3 of 4 tests "
+        "did not finish. Run it again."
+    ) in answer
+    assert (
+        "3 tests not finished: 1 had begun to measure (IPIP-Always), 2 had no figure yet"
+    ) in not_tested_text(summary)
+
+
+def test_promises_that_the_chart_does_not_draw_are_named_below_it() -> None:
+    made = run(PASSED)
+    latency = {"estimate": 0.0012, "limit": 0.005, **LATENCY}
+    made.verdict("t.py::quick", "pass", mode=None, **latency)
+    told = (
+        "Not in this chart: 95 % of the connections from a node to the Service's cluster address "
+        "took at most 1.2 ms, at most 5 ms promised: kept"
+    )
+    assert f"{told}</bdi>" in unescape(render_page(made.records))
+    assert "Not in this chart" not in render_page(run(PASSED).records)
+    assert answer_text(summarise(ended(made).records)).endswith(
+        "both promises were kept, by 5.8 percentage points and by 3.8 ms."
+    )
+
+
+def test_a_rehearsal_is_called_one_before_it_passed() -> None:
+    made = ended(run(PASSED, lab=True))
+    page = render_page(made.records)
+    title = "Rehearsal on the embedded lab: no real cluster was tested"
+    assert f"<h1>{title}</h1>" in page
+    assert "Passed, on the embedded lab only: 1 passed" in page
+    assert markdown(made.records).startswith(f"## {title}")
