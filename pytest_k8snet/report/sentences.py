@@ -6,7 +6,7 @@ They may contain foreign names: each drawing makes them safe in its own way. Pur
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pytest_k8snet.report.format import (
@@ -23,6 +23,7 @@ from pytest_k8snet.report.model import (
     GateResult,
     Key,
     Summary,
+    differences_of,
     distortions,
 )
 from pytest_k8snet.report.records import mapping, objects, usable, words
@@ -262,7 +263,7 @@ def worst_trouble(summary: Summary) -> FinishedTest | None:
 
 
 def not_tested_text(summary: Summary) -> str:
-    """Return what was not tested, and why; empty where everything that was collected was."""
+    """Return what was not tested, and why: modes, tests, nodes and pairs across subnets."""
     coverage = summary.coverage
     found = []
     if coverage.modes_skipped:
@@ -276,7 +277,20 @@ def not_tested_text(summary: Summary) -> str:
         by = f" by {', '.join(coverage.by)}" if coverage.by else ""
         modes = f" (modes {', '.join(coverage.modes_left_out)})" if coverage.modes_left_out else ""
         found.append(f"{counted(coverage.deselected, 'test')} left out{by}{modes}")
-    return "; ".join(found)
+    return "; ".join([*found, *_places_not_measured(summary)])
+
+
+def _places_not_measured(summary: Summary) -> Iterator[str]:
+    """Yield the nodes and the placement that no sample was taken of, where any was."""
+    tested = _nodes_measured(summary)
+    nodes = objects(mapping(summary.facts).get("nodes"))
+    left = [name for node in nodes if (name := words(node.get("name"))) not in tested]
+    if tested and left:
+        yield f"{'node' if len(left) == 1 else 'nodes'} {_some(left)}"
+    subnets = {words(node.get("subnet")) for node in nodes} - {"", "unknown"}
+    if tested and subnets and all(x.get("placement") != "cross-subnet" for x in summary.samples):
+        why = " (the nodes lie in one)" if len(subnets) == 1 else ""
+        yield f"pairs across subnets{why}"
 
 
 def _begun(summary: Summary) -> str:
@@ -330,15 +344,18 @@ def _cluster_fact(summary: Summary, name: str) -> str:
 
 
 def _nodes_text(summary: Summary) -> str:
-    names = [words(node.get("name")) for node in objects(mapping(summary.facts).get("nodes"))]
-    tested = dict.fromkeys(
+    text = counted(len(objects(mapping(summary.facts).get("nodes"))), "node")
+    tested = _nodes_measured(summary)
+    return f"{text} (measured on {', '.join(tested)})" if tested else text
+
+
+def _nodes_measured(summary: Summary) -> list[str]:
+    found = dict.fromkeys(
         words(mapping(sample.get(end)).get("node"))
         for sample in summary.samples
         for end in ("client", "server")
     )
-    between = ", ".join(name for name in tested if name)
-    text = counted(len(names), "node")
-    return f"{text} (measured on {between})" if between else text
+    return [name for name in found if name]
 
 
 # -- One sentence per promise ---------------------------------------------------------------------
@@ -543,20 +560,32 @@ def beside_chart_text(promises: Sequence[GateResult]) -> str:
 
 
 def compared_text(summary: Summary) -> str:
-    """Return what the figures are compared with."""
+    """Return what the figures are compared with: an earlier run, the limits, the nodes' own."""
+    if not summary.samples:
+        return "nothing: there is no figure"
     bases = _baselines(summary)
     limits = sorted(
         {limit_text(gate, as_percent=True) for gate in summary.promises if gate.limit is not None}
     )
-    found = []
+    found = [_earlier_run(summary)]
     if bases:
         found.append("node-node on the same nodes: " + ", ".join(bases))
     if limits:
         many = f"; {len(limits) - 6} more" if len(limits) > 6 else ""
         found.append("limits " + ", ".join(limits[:6]) + many)
-    if summary.baseline is not None:
-        found.append(f"baseline run {summary.baseline.get('source')}")
-    return "; ".join(found) or "nothing: the tests hold their own limits"
+    return "; ".join(found)
+
+
+def _earlier_run(summary: Summary) -> str:
+    """Return which run is the earlier one, and which Calico each had."""
+    now = _cluster_fact(summary, "calico_version")
+    measured = f"; measured now: Calico {now}" if now else ""
+    if summary.baseline is None:
+        return f"no earlier run was given, the limits only{measured}"
+    then = {one.fact: one.before for one in differences_of(summary.baseline)}
+    calico = then.get("calico_version", now)
+    was = f" (Calico {calico})" if calico else ""
+    return f"earlier run {summary.baseline.get('source')}{was}{measured}"
 
 
 def _baselines(summary: Summary) -> list[str]:
@@ -592,12 +621,13 @@ def measured_text(summary: Summary) -> str:
     if summary.gates:
         found += f"; {counted(len(summary.gates), 'verdict')}"
         found += f", {counted(summary.discarded, 'sample')} discarded" if summary.discarded else ""
-    plan = summary.run.get("plan") if summary.gates else None
-    if isinstance(plan, dict) and plan:
-        found += f"; plan {written(plan)}"
-    elif isinstance(plan, str) and plan:
-        found += f"; plan {plan}"
     return found
+
+
+def plan_text(summary: Summary) -> str:
+    """Return the plan of the run's gates; empty where it has none."""
+    plan = summary.run.get("plan") if summary.gates else None
+    return written(plan) if isinstance(plan, dict) else words(plan)
 
 
 def changed_text(summary: Summary) -> str:

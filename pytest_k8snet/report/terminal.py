@@ -163,6 +163,7 @@ def _facts(summary: Summary, width: int) -> list[str]:
         "cluster": sentences.cluster_text(summary),
         "untested": sentences.not_tested_text(summary),
         "measured": sentences.measured_text(summary),
+        "plan": sentences.plan_text(summary),
         "path": sentences.path_text(summary),
         "altered": sentences.distorted_text(summary),
         "changed": sentences.changed_text(summary),

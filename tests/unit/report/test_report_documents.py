@@ -164,10 +164,11 @@ def test_the_first_screen_answers_the_readers_questions() -> None:
         "was promised: missed by 55.6 percentage points",
         "real cluster, https://192.168.0.10:6443, Kubernetes v1.29.4, Calico v3.28.0, 3 nodes "
         "(measured on node1, node2)",
-        "Not tested 1 test skipped: no two nodes lie in different subnets",
-        "node-node on the same nodes: same-subnet",
+        "Not tested 1 test skipped: no two nodes lie in different subnets; node master; pairs "
+        "across subnets (the nodes lie in one)",
         "49 samples by iperf3",
-        "plan first=4 last=20 seconds=5 alpha=0.05",
+        "Compared with no earlier run was given, the limits only; measured now: Calico v3.28.0; "
+        "node-node on the same nodes: same-subnet",
         "created IPPool k8snet-never",
         "Switch cost 3 of 82 requests lost in 2 switches, longest gap 620 ms (making the run's own "
         "pools)",

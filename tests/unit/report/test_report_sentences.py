@@ -11,9 +11,11 @@ from study_records import Study
 
 from pytest_k8snet.report.documents import markdown, render_page
 from pytest_k8snet.report.model import GateResult
+from pytest_k8snet.report.runs import Baseline
 from pytest_k8snet.report.sentences import (
     answer_text,
     cluster_text,
+    compared_text,
     not_tested_text,
     promise_sentence,
     unfinished_sentences,
@@ -230,6 +232,30 @@ def test_what_was_seen_before_a_run_was_cut_off_comes_first_with_what_others_pro
     assert (
         "3 tests not finished: 1 had begun to measure (IPIP-Always), 2 had no figure yet"
     ) in not_tested_text(summary)
+
+
+def test_what_no_sample_was_taken_of_is_not_tested_also_in_a_pass() -> None:
+    made = ended(run(PASSED))
+    one_subnet = "node master; pairs across subnets (the nodes lie in one)"
+    assert not_tested_text(summarise(made.records)) == one_subnet
+    for node in made.records[1]["nodes"][:1]:
+        node["subnet"] = "10.0.0.0/24"
+    assert not_tested_text(summarise(made.records)) == "node master; pairs across subnets"
+    made.iperf3("t", "pod-pod", VXLAN, nodes=("master", "node1"), placement="cross-subnet")
+    assert not_tested_text(summarise(made.records)) == ""
+    assert not_tested_text(summarise(ended(run()).records)) == ""
+
+
+def test_a_reader_sees_whether_a_figure_is_of_before_the_change_or_after_it() -> None:
+    made = ended(run(PASSED))
+    alone = "no earlier run was given, the limits only; measured now: Calico v3.28.0; node-node"
+    assert compared_text(summarise(made.records)).startswith(alone)
+    earlier = ended(run(PASSED))
+    earlier.records[1]["cluster"]["calico_version"] = "v3.27.2"
+    made.add(**Baseline("before.jsonl", earlier.records).to_record(made.records[1]))
+    both = "earlier run before.jsonl (Calico v3.27.2); measured now: Calico v3.28.0; node-node"
+    assert compared_text(summarise(made.records)).startswith(both)
+    assert compared_text(summarise(ended(run(SKIPPED)).records)) == "nothing: there is no figure"
 
 
 def test_promises_that_the_chart_does_not_draw_are_named_below_it() -> None:
