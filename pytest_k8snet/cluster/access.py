@@ -112,6 +112,7 @@ def _facts(calico: str, stored: str) -> list[Permission]:
         *_several("list", "networkpolicies", group="networking.k8s.io", optional=True),
         *_several("list", "caliconodestatuses", group=calico, **fact),
         *_several("list", "ipamblocks", group=stored, **fact),
+        *_several("list", "ipreservations", group=calico, **fact),
         # One kind, of another name in each group.
         *_several(
             "list",
