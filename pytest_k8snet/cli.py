@@ -42,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except K8sNetError as exc:
-        print(f"k8snet: {_shown(exc.told)}", file=sys.stderr)
+        from pytest_k8snet.report.redaction import Redactor
+
+        # A credential plugin's own words may be in it, or those of a login page.
+        told = Redactor(environ=os.environ).text(exc.told)
+        print(f"k8snet: {_shown(told)}", file=sys.stderr)
         return TROUBLE
     except BrokenPipeError:
         # Nobody reads on (`| head`): as others do, end quietly, by the status of SIGPIPE.

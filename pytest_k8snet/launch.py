@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.change.decision import ChangeSettings
@@ -101,10 +100,6 @@ def redactor_of(settings: Settings) -> Redactor:
         paths = locate(settings.kubeconfig, os.environ)
     secrets, names = secrets_and_names(paths)
     redactor.learn_secrets(*secrets)
-    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        for name in (variable, variable.lower()):
-            if password := urlsplit(os.environ.get(name, "")).password:
-                redactor.learn_secrets(password, unquote(password))
     if settings.redact and not settings.lab:
         for url in names.pop("server"):
             redactor.learn_server(url)

@@ -520,6 +520,12 @@ def server_of(config: Kubeconfig, environ: Mapping[str, str]) -> Server:
             found="certificate-authority and insecure-skip-tls-verify",
             remedy="leave one of them, as kubectl wants it",
         )
+    if "@" in config.server:
+        raise KubeconfigError(
+            f"the server's URL of {cluster} holds a login, which would be shown with it",
+            found=f"a user before @{config.server.rpartition('@')[2]}",
+            remedy="write it as username and password, or as token, of the user's entry",
+        )
     proxy = proxy_for(config.server, proxy_url=cluster.text("proxy-url"), environ=environ)
     if proxy and config.server.startswith("http:") and config.user.text("as"):
         raise KubeconfigError(

@@ -358,6 +358,9 @@ def _read_credential(output: bytes, version: str) -> Login:
     if answer.get("apiVersion") != version:
         raise ValueError(f"it speaks {answer.get('apiVersion')}, and {version} was asked for")
     status = answer.get("status") or {}
+    for name in ("token", "clientCertificateData", "clientKeyData"):
+        if not isinstance(status.get(name, ""), str):
+            raise ValueError(f"its {name} is no text")
     token = str(status.get("token") or "")
     certificate = str(status.get("clientCertificateData") or "").encode()
     key = str(status.get("clientKeyData") or "").encode()

@@ -31,6 +31,7 @@ from pytest_k8snet.cluster.api_errors import (
     refused_upgrade,
 )
 from pytest_k8snet.cluster.credentials import Credentials, Login
+from pytest_k8snet.cluster.kubeconfig import passwords_in
 from pytest_k8snet.errors import ConnectError, K8sNetError, KubeconfigError
 
 if TYPE_CHECKING:
@@ -121,8 +122,9 @@ class Server:
     @property
     def shown_proxy(self) -> str:
         """The proxy's URL without its password, for messages."""
-        parts = urlsplit(self.proxy)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        # Not by urlsplit: what cannot be parsed is shown as well.
+        scheme, separator, rest = self.proxy.rpartition("://")
+        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 class HttpClient:
@@ -401,8 +403,7 @@ class HttpClient:
         found = {word for name, value in login.headers for word in value.split()[1:]} | {
             login.key.decode("ascii", "replace").strip()
         }
-        password = unquote(urlsplit(self._server.proxy).password or "")
-        return {secret for secret in (*found, password) if secret}
+        return {secret for secret in (*found, *passwords_in(self._server.proxy)) if secret}
 
     def close(self) -> None:
         """Close the idle connections; new ones are opened when needed."""

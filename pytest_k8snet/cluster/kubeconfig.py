@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pytest_k8snet.errors import KubeconfigError
 
@@ -314,9 +315,19 @@ def secrets_and_names(paths: tuple[Path, ...]) -> tuple[set[str], dict[str, set[
                     secrets |= _secrets_in(fields)
                 elif kind == "cluster" and isinstance(fields, dict):
                     servers.add(str(fields.get("server") or ""))
-                    password = urlsplit(str(fields.get("proxy-url") or "")).password
-                    secrets |= {unquote(password), password} if password else set()
+                    for url in (fields.get("server"), fields.get("proxy-url")):
+                        secrets |= passwords_in(str(url or ""))
     return secrets, names
+
+
+#: A login in a URL, also in one that nothing can parse, or that lacks its scheme.
+_LOGIN = re.compile(r"(?:[a-z][a-z0-9+.-]*://)?[^\s:/@]*:([^\s]+)@[^\s@]+", re.IGNORECASE)
+
+
+def passwords_in(url: str) -> set[str]:
+    """Return the password in a URL, as it is written and as it is meant; empty without one."""
+    found = _LOGIN.fullmatch(url)
+    return {found[1], unquote(found[1])} if found else set()
 
 
 def _secrets_in(value: object) -> set[str]:

@@ -6,32 +6,59 @@ redacted report can be read: ``node-1`` is one node. Pure.
 
 from __future__ import annotations
 
+import json
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+from pytest_k8snet.cluster.kubeconfig import passwords_in
 from pytest_k8snet.report.records import Record, mapping, objects, words
 
 SECRET = "[secret]"
 
-#: Variables of the environment whose values are secrets, by their names.
-_SECRET_NAMES = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY", re.I)
+#: Variables of the environment whose values are secrets, by their names. PWD and OLDPWD are
+#: folders, and SSH_AUTH_SOCK is a socket.
+_SECRET_NAMES = re.compile(
+    r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|WEBHOOK|API_?KEY"
+    r"|(?:^|_)(?:PASS|SSHPASS|PAT|KEY|AUTH|SIG|SIGNATURE)$|_PWD$|KEY_ID$|PRIVATE_?KEY|ACCESS_?KEY",
+    re.IGNORECASE,
+)
 #: A shorter value is no secret, and would be found in innocent words.
 _SHORTEST_SECRET = 6
-#: Secrets that are known by their form: PEM keys, JSON Web Tokens, what follows "Bearer" or stands
-#: for a user and password in headers and URLs, cookies.
+#: What stands before a value in text, JSON, YAML, or a list of arguments as Python prints it.
+_IS = r"[\"']?\s*[=:]\s*[\"']?"
+_NEXT = r"[\"']?(?:=|,?[ \t]+)[\"']?"
+_NAMED = (
+    r"(?:token|password|passwd|passphrase|secret|(?:api|access|private|secret|signing)[_-]?key"
+    r"|access[_-]?key[_-]?id|key-data|sshpass|signature)"
+)
+_WORD = r"[^\s\"',;&]+"
+#: Secrets that are known by their form: PEM keys, tokens, what follows "Bearer" or stands for a
+#: user and password in headers, URLs and arguments, cookies.
 _FORMS = re.compile(
     r"(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))"
-    r"|(?P<jwt>\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+    r"|(?P<token>\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|\bgh[opusr]_\w{20,}|\bgithub_pat_\w{20,}"
+    r"|\bglpat-[\w-]{16,}|\bxox[a-z]-[\w-]{10,}|\bAKIA[0-9A-Z]{16}|\bk8s-aws-v1\.[\w+/=-]{16,})"
+    # Attributes may follow, as those of Digest.
+    rf"|(?P<header>\b(?:Proxy-)?Authorization{_IS}(?:(?:Bearer|Basic|Negotiate)[ \t]+)?)"
+    rf"(?:[A-Za-z][\w-]*[ \t]+)?(?:\w+=\"[^\"]*\"|{_WORD})(?:,?[ \t]*\w+=(?:\"[^\"]*\"|{_WORD}))*"
+    rf"|(?P<cookies>\b(?:Set-)?Cookie:\s*){_WORD}(?:;\s*{_WORD})*"
     r"|(?P<before>\b(?:Bearer|Basic|Negotiate)\s+(?=[\w+/=.~-]{16})"
-    r"|\b(?:Proxy-)?Authorization:\s*(?:(?:Bearer|Basic|Negotiate)\s+)?"
-    r"|\b(?:Set-)?Cookie:\s*|\bX-[\w-]*(?:Token|Key|Secret)[\w-]*:\s*"
-    r"|\bsshpass\s+-p\s*"
-    r"|\b[\w-]*(?:token|password|passwd|secret|api_?key)[\"']?\s*[=:]\s*[\"']?)(?P<after>[^\s\"',;]+)"
-    r"|(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<login>[^\s/@\"']+)@",
+    rf"|\bX-[\w-]*(?:Token|Key|Secret|Auth)[\w-]*{_IS}"
+    rf"|\bsshpass[\"']?,?\s*[\"']?-p[\"',\s]*"
+    rf"|(?<![\w-])(?:-u|-U|--user|--proxy-user){_NEXT}[^\s:\"',/]+:(?!//)"
+    rf"|(?<![\w-])--[\w-]*{_NAMED}{_NEXT}"
+    r"|[?&](?:key|sig|auth)="
+    r"|(?:\b|_)(?:pass|pwd|pat)=(?=[^\s/]{8})"
+    rf"|\b[\w-]*{_NAMED}{_IS})"
+    rf"(?:(?<=\")[^\"\n]+|(?<=')[^'\n]+|{_WORD})"
+    r"|(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<login>[^\s/\"']+)@",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -71,6 +98,8 @@ class Redactor:
             for name, value in (environ or {}).items()
             if _SECRET_NAMES.search(name) and len(value) >= _SHORTEST_SECRET
         }
+        for value in (environ or {}).values():
+            self.learn_secrets(*passwords_in(value))
         self._words: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         self._pattern: re.Pattern[str] | None = None
@@ -97,8 +126,9 @@ class Redactor:
             self._pattern = None
 
     def learn_server(self, url: str) -> None:
-        """Hide a server's host."""
-        self.learn("server", *filter(None, [urlsplit(url).hostname]))
+        """Hide a server's host; whoever connects by a URL that is none says so."""
+        with suppress(ValueError):
+            self.learn("server", *filter(None, [urlsplit(url).hostname]))
 
     def learn_record(self, record: Mapping[str, Any]) -> None:
         """Hide what a record names: the user and host of a run, its cluster and its nodes."""
@@ -136,7 +166,8 @@ class Redactor:
         known = {*self._secrets, *(one for ask in self.sources for one in ask())}
         for secret in sorted(known, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, SECRET)
+                for spelling in _spellings(secret):
+                    text = text.replace(spelling, SECRET)
         text = _FORMS.sub(_hidden, text)
         return self._compiled().sub(self._replaced, text) if self.names else text
 
@@ -229,7 +260,22 @@ def _is_address(text: str) -> bool:
 def _hidden(match: re.Match[str]) -> str:
     if match["scheme"]:
         return f"{match['scheme']}{SECRET}@"
-    return f"{match['before'] or ''}{SECRET}"
+    return f"{match['header'] or match['cookies'] or match['before'] or ''}{SECRET}"
+
+
+@lru_cache(maxsize=256)
+def _spellings(secret: str) -> tuple[str, ...]:
+    """Return how a secret may be written: as it is, in JSON, in a URL, in a Secret's data."""
+    return tuple(
+        dict.fromkeys(
+            (
+                secret,
+                json.dumps(secret)[1:-1],
+                quote(secret, safe=""),
+                b64encode(secret.encode()).decode(),
+            )
+        )
+    )
 
 
 def _hosts_of(prefix: Sequence[str]) -> list[str]:

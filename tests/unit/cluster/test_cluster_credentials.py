@@ -244,6 +244,11 @@ def test_a_session_that_ends_during_a_run_is_told_as_such(
             '{"token": "s3cret", "expirationTimestamp": "soon"}}',
             "its expirationTimestamp is 'soon'",
         ),
+        (
+            f'{{"kind": "ExecCredential", "apiVersion": "{V1}", "status": '
+            '{"token": ["s3cret"]}}',
+            "its token is no text",
+        ),
     ],
 )
 def test_an_answer_that_is_no_credential_is_explained_without_its_secrets(

@@ -14,7 +14,7 @@ from aiohttp import web
 from scripted_server import TOKEN, ScriptedServer, default_authority, success
 
 from pytest_k8snet.cluster.api import connect
-from pytest_k8snet.cluster.kubeconfig import FIELDS
+from pytest_k8snet.cluster.kubeconfig import FIELDS, secrets_and_names
 from pytest_k8snet.errors import KubeconfigError
 
 pytest_plugins = ["scripted_server_fixtures"]
@@ -236,6 +236,11 @@ def test_groups_without_a_user_are_refused(
             {"user": {"token": "t", "as": "a", "as-user-extra": {"k": "v"}}},
             'as-user-extra "k" of user',
         ),
+        (
+            {"cluster": {"server": "https://jane:canary@api:6443"}},
+            'the server\'s URL of cluster "scripted" of .* holds a login',
+        ),
+        ({"cluster": {"proxy-url": "http://u:canary@[::1"}}, "the proxy that proxy-url of the"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_any_request(
@@ -244,7 +249,25 @@ def test_what_cannot_be_meant_is_refused_before_any_request(
     with pytest.raises(KubeconfigError, match=problem) as caught:
         connect(kubeconfig=server.kubeconfig(tmp_path, **changes))
     assert caught.value.remedy
+    assert "canary" not in str(caught.value)
     assert server.seen == []
+
+
+def test_what_no_report_may_hold_is_known_also_of_a_kubeconfig_that_cannot_be_used(
+    tmp_path: Path,
+) -> None:
+    env = [{"name": "KEY", "value": "of-the-plugin"}]
+    user = {"exec": {"command": "login", "env": env}, "password": ["wrong", "type"]}
+    cluster = {"server": "https://a:p%40ss@api:x", "proxy-url": "http://u:of-the-proxy@[::1"}
+    path = tmp_path / "config"
+    entries = {
+        "users": [{"name": "u", "user": user}],
+        "clusters": [{"name": "c", "cluster": cluster}],
+    }
+    path.write_text(yaml.safe_dump(entries))
+    secrets, names = secrets_and_names((path,))
+    assert secrets == {"of-the-plugin", "wrong", "type", "p%40ss", "p@ss", "of-the-proxy"}
+    assert names["cluster"] == {"c"}
 
 
 def test_paths_count_from_the_file_that_names_them(

@@ -30,6 +30,32 @@ CANARY = "canary-0123456789abcdef"
         f"password={CANARY}",
         f'{{"client_secret": "{CANARY}"}}',
         f"sshpass -p {CANARY} ssh bastion",
+        f"sshpass -p'{CANARY}' ssh bastion",
+        f"['sshpass', '-p', '{CANARY}', 'ssh']",
+        f"SSHPASS={CANARY}",
+        f"curl -u admin:{CANARY} http://web/",
+        f"['curl', '--proxy-user', 'admin:{CANARY}']",
+        f"curl --user=admin:{CANARY}",
+        f"--token {CANARY}",
+        f"['--password', '{CANARY}']",
+        f"password='two words {CANARY}'",
+        f"passphrase: {CANARY}",
+        f"AWS_SECRET_ACCESS_KEY={CANARY}",
+        f"private_key={CANARY}",
+        f"api-key: {CANARY}",
+        f"client-key-data: {CANARY}",
+        f"Authorization: Token {CANARY}",
+        f'Authorization: Digest username="a", realm="b", response="{CANARY}"',
+        f"Authorization: AWS4-HMAC-SHA256 Credential=a/b, Signature={CANARY}",
+        f"{{'authorization': '{CANARY}'}}",
+        f"Cookie: lang=en; session={CANARY}",
+        f'"X-Api-Key": "{CANARY}"',
+        f"https://store/?X-Amz-Signature={CANARY}",
+        f"https://store/?a=b&sig={CANARY}",
+        f"http://u:p@{CANARY}@proxy/",
+        "ghp_canary456789012345678901234567890123",
+        "glpat-canary45678901234567",
+        "k8s-aws-v1.canaryHR0cHM6Ly9zdHMu",
         f"-----BEGIN EC PRIVATE KEY-----\n{CANARY}\n-----END EC PRIVATE KEY-----",
         f"-----BEGIN PRIVATE KEY-----\n{CANARY} and cut off",
         "token eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ",
@@ -52,6 +78,11 @@ def test_what_has_the_form_of_a_secret_is_hidden_whoever_wrote_it(text: str) -> 
         "https://server:6443/api/v1",
         '"cookie":\t"abcdefghijklmnopqrstuvwxyz"',
         "imagePullSecrets: registry",
+        "iperf3 -c 10.0.0.1 -u -b 10M -p 5201",
+        "3 gates: pass=2 fail=1",
+        "any proxy that drops the Authorization header",
+        "http://web/?email=a@b.example",
+        "/home/alice/token/x --user alice",
     ],
 )
 def test_what_only_speaks_of_secrets_stays(text: str) -> None:
@@ -69,6 +100,40 @@ def test_values_that_are_known_to_be_secret_are_hidden_everywhere() -> None:
     assert record == {"raw": f"{SECRET} /home/alice x", "deep": [{SECRET: SECRET}]}
     renewed[0] = "of-the-second-hour"
     assert redactor.text("of-the-second-hour") == SECRET
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("SIGNING_KEY", "GITHUB_PAT", "DB_PASS", "MY_PWD", "NPM_AUTH", "SLACK_WEBHOOK"),
+        *("SSHPASS", "PGPASSWORD", "AWS_ACCESS_KEY_ID", "KEY_PASSPHRASE"),
+    ],
+)
+def test_variables_are_secret_by_their_names(name: str) -> None:
+    assert Redactor(environ={name: CANARY}).text(f"x {CANARY}") == f"x {SECRET}"
+
+
+@pytest.mark.parametrize(
+    "name", ["PATH", "PWD", "OLDPWD", "SSH_AUTH_SOCK", "KEYBOARD", "XAUTHORITY"]
+)
+def test_folders_and_sockets_are_no_secrets(name: str) -> None:
+    assert Redactor(environ={name: "/run/user/1"}).text("in /run/user/1") == "in /run/user/1"
+
+
+def test_a_password_in_the_url_of_any_variable_is_a_secret() -> None:
+    redactor = Redactor(environ={"DATABASE": f"postgres://u:{CANARY}%21@db/x"})
+    assert redactor.text(f"{CANARY}! {CANARY}%21 u db") == f"{SECRET} {SECRET} u db"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['canary "0/1+2"', 'canary \\"0/1+2\\"', "canary%20%220%2F1%2B2%22", "Y2FuYXJ5ICIwLzErMiI="],
+    ids=["as it is", "in JSON", "in a URL", "in a Secret"],
+)
+def test_a_known_secret_is_hidden_however_it_is_written(written: str) -> None:
+    redactor = Redactor()
+    redactor.learn_secrets('canary "0/1+2"')
+    assert redactor.text(f"<{written}>") == f"<{SECRET}>"
 
 
 def site() -> Redactor:
