@@ -483,10 +483,13 @@ def _distorting(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[s
         yield f"init container {one.get('name')} ({one.get('image')}) {how}"
     before, now = _ours(was), _ours(spec)
     limit = _quantity(now, "limits", "cpu")
-    if limit and limit != _quantity(before, "limits", "cpu"):
+    if limit and not _same(limit, _quantity(before, "limits", "cpu")):
         ranger = _metadata(made, "annotations").get(_LIMIT_RANGER, "")
         why = "by a LimitRange" if "cpu limit" in ranger else "by admission"
         yield f"its CPU is limited to {limit} {why}"
+    # Of all containers together (KEP-2837, Kubernetes 1.34); none is asked for.
+    if limit := _quantity(spec, "limits", "cpu"):
+        yield f"the CPU of all its containers is limited to {limit} by admission"
     for key, value in sorted(_metadata(made, "annotations").items()):
         if key not in _metadata(asked, "annotations") and key.startswith(_DISTORTING_ANNOTATIONS):
             yield f"annotation {key}: {value}"
@@ -514,7 +517,9 @@ def _other(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[str]:
         found = _quantity(now, kind, name)
         wanted = _quantity(before, kind, name)
         # The API server itself takes a limit for the request that is missing.
-        if found and found != wanted and found != _quantity(before, "limits", name):
+        if found and not any(
+            _same(found, one) for one in (wanted, _quantity(before, "limits", name))
+        ):
             yield f"{kind}.{name}: {found} instead of {wanted or 'none'}"
     names = [str(one.get("name")) for one in now.get("env") or []]
     asked_names = {one.get("name") for one in before.get("env") or []}
@@ -528,6 +533,16 @@ def _ours(spec: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _quantity(container: Mapping[str, Any], kind: str, name: str) -> str:
     return str(((container.get("resources") or {}).get(kind) or {}).get(name) or "")
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two quantities are one: the API server writes 1000m as 1, and 1024Mi as 1Gi."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    try:
+        return bool(parse_quantity(one) == parse_quantity(other))
+    except ValueError:
+        return one == other
 
 
 def _metadata(item: Mapping[str, Any], name: str) -> Mapping[str, str]:

@@ -149,7 +149,9 @@ def error_of(
             status=status,
             reason=reason,
             found=message,
-            remedy=("" if is_status else _LOAD_BALANCER)
+            # The API server itself says 429 in plain text (``apiserver/pkg/server/filters/
+            # maxinflight.go``, Kubernetes 1.34: tooManyRequests).
+            remedy=("" if is_status or status == 429 else _LOAD_BALANCER)
             + "see whether the control plane is healthy: `kubectl get --raw /readyz?verbose`",
             retry_after_seconds=_retry_after(headers or {}),
         )
@@ -188,7 +190,10 @@ def refused_upgrade(
         found += f": {message}"
     if location:
         found += f", to {location}"
-    if status == 400 and (not is_status or "pgrade request required" in message):
+    # Kubernetes' own words for a request that has lost its headers on the way (``apimachinery/pkg/
+    # util/httpstream/wsstream`` and ``spdy``, Kubernetes 1.34).
+    stripped = "pgrade request required" in message or "unable to upgrade" in message
+    if status == 400 and (not is_status or stripped):
         remedy = (
             "something between takes the Upgrade header out of the request: a proxy, load balancer "
             "or gateway in front of the API server must let WebSocket upgrades pass"
@@ -198,7 +203,7 @@ def refused_upgrade(
             "this looks like a login or portal page: a gateway in front of the API server must "
             "pass requests and WebSocket upgrades on; check the server's URL in the kubeconfig"
         )
-    elif not is_status and status < 500 and status != 401:
+    elif not is_status and status < 500 and status not in (401, 429):
         remedy = (
             "the answer is no Kubernetes object: a proxy, gateway or firewall in front of the API "
             "server gave it, and must let WebSocket upgrades pass"

@@ -64,6 +64,10 @@ def test_what_every_api_server_adds_is_no_change() -> None:
             {"container": {"resources": {"limits": {"cpu": "1"}}}},
             "its CPU is limited to 1 by admission",
         ),
+        (
+            {"pod": {"resources": {"limits": {"cpu": "500m"}}}},
+            "the CPU of all its containers is limited to 500m",
+        ),
         ({"annotations": {"kubernetes.io/egress-bandwidth": "10M"}}, "egress-bandwidth: 10M"),
         # Calico 3.30: felix/.. QoS controls by pod annotation.
         ({"annotations": {"qos.projectcalico.org/ingressBandwidth": "1G"}}, "ingressBandwidth"),
@@ -126,6 +130,22 @@ def test_limits_that_the_user_has_named_are_no_change() -> None:
     made = changed(settings=settings)
     # The API server takes limits for requests that are missing.
     made["spec"]["containers"][0]["resources"]["requests"] = {"cpu": "4", "memory": "1Gi"}
+    assert compare(asked(settings), made) == Admitted()
+
+
+def test_a_quantity_is_the_same_however_it_is_written() -> None:
+    # apimachinery/pkg/api/resource/quantity.go: an API server writes the canonical form.
+    settings = PodSettings(
+        image="i",
+        web_image="w",
+        limits={"cpu": "4000m", "memory": "1024Mi"},
+        requests={"cpu": "0.5", "memory": "512Mi"},
+    )
+    made = changed(settings=settings)
+    made["spec"]["containers"][0]["resources"] = {
+        "limits": {"cpu": "4", "memory": "1Gi"},
+        "requests": {"cpu": "500m", "memory": "512Mi"},
+    }
     assert compare(asked(settings), made) == Admitted()
 
 

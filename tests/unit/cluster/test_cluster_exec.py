@@ -245,6 +245,12 @@ FOREIGN = "the answer is no Kubernetes object"
             GATEWAY,
         ),
         (
+            status(400, "BadRequest", "unable to upgrade: missing upgrade headers in request"),
+            "HTTP 400 Bad Request to the upgrade request: unable to upgrade: missing upgrade "
+            "headers in request",
+            GATEWAY,
+        ),
+        (
             web.Response(status=400, text="<html>400 Bad request</html>"),
             "HTTP 400 Bad Request to the upgrade request: <html>400 Bad request</html>",
             GATEWAY,
@@ -315,6 +321,21 @@ def test_a_handshake_is_repeated_while_the_kubelet_is_away(
         return await server._exec(request, server.script)
 
     server.on(f"GET {POD}/exec", away, away, exec_now)
+    assert api.exec("x", "a", ["true"]).exit_code == 0
+
+
+def test_a_busy_api_server_is_asked_again_though_it_says_so_in_plain_text(
+    server: ScriptedServer, api: Api
+) -> None:
+    # apiserver/pkg/server/filters/maxinflight.go, Kubernetes 1.34: tooManyRequests.
+    server.script = greet
+    busy = web.Response(status=429, text="Too many requests, please try again later.")
+
+    async def exec_now(request: web.BaseRequest) -> web.StreamResponse:
+        assert server.script is not None
+        return await server._exec(request, server.script)
+
+    server.on(f"GET {POD}/exec", busy, exec_now)
     assert api.exec("x", "a", ["true"]).exit_code == 0
 
 
