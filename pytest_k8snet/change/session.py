@@ -60,7 +60,7 @@ from pytest_k8snet.tools.tool import Payload
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
-    from pytest_k8snet.cluster.nodes import Node
+    from pytest_k8snet.cluster.nodes import Node, Toleration
 
 #: How long a pool of the cluster's own may be without its mode before it is put back, in seconds.
 #: The nodes of a recorded cluster (v3.33) took up to four, and what is lost meanwhile every pod of
@@ -105,6 +105,7 @@ class CalicoSession:
         modes: the modes that this run will ask for; ``dedicated`` makes all their pools at once.
         prove_hops: proves what ``in-place`` would rest on, see there.
         on_wait: called once with a line for people, if a run elsewhere has to be waited for.
+        tolerations: what the run's pods tolerate, which says on what nodes they can be.
 
     Attributes:
         installation: what the cluster runs, with the pools as they are now.
@@ -123,6 +124,7 @@ class CalicoSession:
         modes: Iterable[CalicoMode] = tuple(CalicoMode),
         prove_hops: ProveHops | None = None,
         on_wait: Callable[[str], None] = lambda why: None,
+        tolerations: Sequence[Toleration] = (),
     ) -> None:
         self.change = change
         self.installation = installation
@@ -151,6 +153,7 @@ class CalicoSession:
         #: Not all of these came up.
         self._late: NotConvergedError | None = None
         self._prove_hops = prove_hops
+        self._tolerations = tuple(tolerations)
         self._rehearsed = change.strategy != "in-place" or not change.prove_first
         #: The modes that the pool is not flipped to, and why: what was tried did not work.
         self._failed: dict[CalicoMode, K8sNetError] = {}
@@ -329,7 +332,9 @@ class CalicoSession:
                 self._api, self._store, left, self._changes, last_holder=self._lock.last_holder
             )
         sweep_dead_runs(self._api)
-        self.installation = inspect(self._api, own_pools=self.change.makes_pools)
+        self.installation = inspect(
+            self._api, tolerations=self._tolerations, own_pools=self.change.makes_pools
+        )
         return True
 
     def _refuse_others_changes(self) -> None:

@@ -517,6 +517,7 @@ class Run:
                 on_change=self._record_change,
                 modes=self.spec.modes,
                 prove_hops=self._prove_hops,
+                tolerations=self.spec.pods.tolerations,
                 on_wait=lambda why: self._observer.started(why, LEASE_SECONDS),
             )
         )

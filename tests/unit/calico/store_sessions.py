@@ -26,7 +26,7 @@ from pytest_k8snet.change.decision import ChangeSettings, Strategy
 from pytest_k8snet.change.lease import LEASE_NAME
 from pytest_k8snet.change.session import CalicoSession, ProveHops
 from pytest_k8snet.cluster import pods
-from pytest_k8snet.cluster.nodes import Node
+from pytest_k8snet.cluster.nodes import Node, Toleration
 
 NEVER = CalicoMode.NEVER
 VXLAN, VXLAN_CS = CalicoMode.VXLAN_ALWAYS, CalicoMode.VXLAN_CROSS_SUBNET
@@ -71,6 +71,7 @@ def session(
     shells: Mapping[str, Shell] = MappingProxyType({}),
     prove_hops: ProveHops | None = None,
     on_wait: Callable[[str], None] = lambda why: None,
+    tolerations: Sequence[Toleration] = (),
     **change: Any,
 ) -> CalicoSession:
     change = {
@@ -82,7 +83,7 @@ def session(
     }
     return CalicoSession(
         api,
-        installation=inspect(api),
+        installation=inspect(api, tolerations=tolerations),
         nodes=nodes,
         run_id="k8snet-abc123",
         change=ChangeSettings(strategy=strategy, pool=DEFAULT_POOL, **change),
@@ -90,6 +91,7 @@ def session(
         on_change=(told if told is not None else []).append,
         prove_hops=prove_hops,
         on_wait=on_wait,
+        tolerations=tolerations,
     )
 
 

@@ -24,7 +24,7 @@ from store_sessions import (
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.change.restore import restore_cluster
 from pytest_k8snet.change.session import PoolRef
-from pytest_k8snet.cluster.nodes import Node
+from pytest_k8snet.cluster.nodes import Node, Toleration
 from pytest_k8snet.errors import ForbiddenError, ModeUnavailableError, NotConvergedError, PodError
 
 
@@ -84,6 +84,22 @@ def test_a_family_that_the_fabric_drops_never_reaches_the_pool(dropped: str) -> 
         # Another family may work all the same.
         assert calico.enter(NEVER).mode is NEVER
     assert objects(api) == before
+
+
+def test_a_node_whose_taint_is_tolerated_can_be_tried() -> None:
+    api, trials = a_cluster("manifest-A"), Trials()
+    node = api.store.get("nodes", "node3")
+    node["spec"]["taints"] = [{"key": "dedicated", "value": "net", "effect": "NoSchedule"}]
+    api.store.update("nodes", node)
+    with session(
+        api,
+        "in-place",
+        prove_first=True,
+        prove_hops=trials,
+        tolerations=[Toleration.parse("dedicated=net:NoSchedule")],
+    ) as calico:
+        assert calico.enter(NEVER).mode is NEVER
+    assert trials.hops[NEVER] == ["node1 node3", "node2 node3"]
 
 
 def test_a_pod_that_cannot_be_made_proves_nothing() -> None:
