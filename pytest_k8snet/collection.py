@@ -86,6 +86,8 @@ def _argument_names(mark: pytest.Mark) -> Sequence[str]:
 _RERUNS = ("reruns", "force_reruns", "retries", "force_flaky", "stepwise")
 #: The marks by which they do so for single tests.
 _MARKS = ("flaky", "rerun", "retry", "repeat")
+#: Most tests that the record of a run names; those that never ran are told by it.
+_MOST_NAMED = 200
 
 
 def identity(item: pytest.Item) -> object:
@@ -184,6 +186,7 @@ def _selection(session: pytest.Session) -> dict[str, Any]:
     return {
         "selected": len(session.items),
         "deselected": len(left_out),
+        "tests": [item.nodeid for item in session.items[:_MOST_NAMED]],
         "modes": modes,
         "modes_left_out": [mode for mode in _modes_of(left_out) if mode not in modes],
         "by": [text for text in _filters(config) if text] if left_out else [],

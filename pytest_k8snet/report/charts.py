@@ -6,6 +6,7 @@ Pure. No HTML is made here; the templates place the drawings.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -135,7 +136,7 @@ _WIDE = _Layout(
 _NARROW = _Layout(
     width=340, left=20, right=318, row=46, middle=33, heading_characters=38, narrow=True
 )
-_TOP, _GROUP = 14, 26
+_TOP, _GROUP, _BETWEEN = 14, 26, 10
 
 
 def dot_chart(
@@ -202,11 +203,13 @@ def _drawn_dots(
     parts: list[Markup] = []
     y = float(_TOP)
     group = ""
-    # Where each group has one row, its name stands in that row.
-    joined = not layout.narrow and len({one.group for one in dots}) == len(dots) and dots[0].group
+    rows = Counter(one.group for one in dots)
     for one in dots:
-        if joined:
+        # The name of a group of one row stands in that row.
+        if not layout.narrow and rows[one.group] == 1 and one.group:
             place = f"{one.group}: " if one.group != _NO_MODE else ""
+            y += _BETWEEN if group else 0
+            group = ""
             one = replace(one, heading=place + one.heading)
         elif one.group != group:
             group = one.group

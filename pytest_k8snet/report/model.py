@@ -389,6 +389,7 @@ class Coverage:
         deselected: how many tests were left out.
         by: the options that left them out.
         unfinished: how many selected tests have no outcome.
+        unfinished_names: which, as far as the run has recorded its selection.
     """
 
     modes: tuple[str, ...]
@@ -399,6 +400,7 @@ class Coverage:
     deselected: int
     by: tuple[str, ...]
     unfinished: int
+    unfinished_names: tuple[str, ...]
 
     @property
     def whole(self) -> bool:

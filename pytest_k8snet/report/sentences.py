@@ -41,6 +41,8 @@ OUTCOME_WORDS: Mapping[str, str] = {
 _COUNT_ORDER = ("failed", "error", "inconclusive", "passed", "skipped")
 #: What comes first of several troubles: a missed promise says more than none that could be tested.
 _TROUBLES = ("failed", "error", "inconclusive")
+#: Most unfinished tests that are named.
+_MOST_NAMED = 6
 #: Objects of Calico's IPAM, which go with the pool that they are cut from.
 _BLOCKS = ("ipamblocks/", "blockaffinities/", "ipamhandles/")
 #: What the Kubernetes version of the embedded lab ends with.
@@ -294,16 +296,19 @@ def _places_not_measured(summary: Summary) -> Iterator[str]:
 
 
 def _begun(summary: Summary) -> str:
-    """Return how many of the unfinished tests had measured something, and in which modes."""
-    ended = {test.name for test in summary.tests}
-    begun = {words(x.get("test")): words(x.get("mode")) for x in summary.samples}
-    left = {name: mode for name, mode in begun.items() if name and name not in ended}
-    rest = summary.coverage.unfinished - len(left)
-    if not left or rest < 0:
+    """Return which tests are unfinished, where that is known, and which had measured something."""
+    coverage, ended = summary.coverage, {test.name for test in summary.tests}
+    begun = {words(x.get("test")) for x in summary.samples} - ended - {""}
+    named = list(coverage.unfinished_names) or sorted(begun)
+    told = [
+        name.rpartition("::")[2] + (" (had begun to measure)" if name in begun else "")
+        for name in sorted(named, key=lambda name: name not in begun)
+    ]
+    if not told:
         return ""
-    modes = ", ".join(dict.fromkeys(mode for mode in left.values() if mode))
-    told = f"{len(left):,} had begun to measure{f' ({modes})' if modes else ''}"
-    return f": {told}, {rest:,} had no figure yet" if rest else f": {told}"
+    more = coverage.unfinished - len(told[:_MOST_NAMED])
+    rest = f" and {more:,} more" if more > 0 else ""
+    return f": {', '.join(told[:_MOST_NAMED])}{rest}"
 
 
 # -- Which cluster --------------------------------------------------------------------------------
@@ -582,8 +587,9 @@ def _earlier_run(summary: Summary) -> str:
     measured = f"; measured now: Calico {now}" if now else ""
     if summary.baseline is None:
         return f"no earlier run was given, the limits only{measured}"
+    # Without a single difference, the facts of the earlier run may be unknown.
     then = {one.fact: one.before for one in differences_of(summary.baseline)}
-    calico = then.get("calico_version", now)
+    calico = then.get("calico_version", now) if then else ""
     was = f" (Calico {calico})" if calico else ""
     return f"earlier run {summary.baseline.get('source')}{was}{measured}"
 

@@ -551,6 +551,7 @@ def _coverage(
     known = [*MODES, *sorted((tested | selected) - set(MODES))]
     skipped = [test for test in tests if test.outcome == "skipped"]
     count = whole(selection.get("selected"))
+    named, ended = map(words, _list(selection.get("tests"))), {test.name for test in tests}
     return Coverage(
         modes=tuple(mode for mode in known if mode and mode in tested),
         modes_skipped=tuple(mode for mode in known if mode and mode in selected - tested),
@@ -560,6 +561,7 @@ def _coverage(
         deselected=whole(selection.get("deselected")) or 0,
         by=tuple(words(one) for one in _list(selection.get("by"))),
         unfinished=max(0, count - len(tests)) if count is not None else 0,
+        unfinished_names=tuple(name for name in named if name not in ended),
     )
 
 

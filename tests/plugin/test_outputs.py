@@ -45,7 +45,7 @@ def drawn(folder: Path) -> dict[str, str]:
             {"test_a": "import pytest\ndef test_x(): pytest.exit('stopped by hand')"},
             [],
             "Cut off before its end",
-            "1 not finished",
+            "1 test not finished: test_x",
         ),
         (
             {"conftest": "def pytest_runtest_setup(item): raise SystemExit(3)", "test_a": ""},

@@ -36,7 +36,8 @@ def of_pytest() -> list[dict[str, Any]]:
         )
     ]
     promised = [_promise(compared[0], [])]
-    selection = {"selected": 1, "deselected": 2, "modes": [], "modes_left_out": [], "by": ["-k x"]}
+    selection = {"selected": 1, "deselected": 2, "tests": ["t"], "modes": [], "by": ["-k x"]}
+    selection["modes_left_out"] = []
     return [
         {**head, "kind": "run", "tool_version": "1", "selection": selection},
         {**head, "kind": "test", "test": "t", "outcome": "passed", "promises": promised},

@@ -219,7 +219,8 @@ def test_what_was_measured_in_a_test_that_did_not_end_is_told() -> None:
 
 
 def test_what_was_seen_before_a_run_was_cut_off_comes_first_with_what_others_promised() -> None:
-    made = run(PASSED, selected=4)
+    names = [f"t.py::t[{mode}]" for mode in (VXLAN, "Never", IPIP)]
+    made = run(PASSED, selected=4, tests=names)
     made.iperf3(f"t.py::t[{IPIP}]", "pod-pod", IPIP, gbit=0.98)
     summary = summarise(made.records)
     answer = answer_text(summary)
@@ -230,7 +231,7 @@ def test_what_was_seen_before_a_run_was_cut_off_comes_first_with_what_others_pro
         "did not finish. Run it again."
     ) in answer
     assert (
-        "3 tests not finished: 1 had begun to measure (IPIP-Always), 2 had no figure yet"
+        "3 tests not finished: t[IPIP-Always] (had begun to measure), t[Never] and 1 more"
     ) in not_tested_text(summary)
 
 
@@ -252,6 +253,9 @@ def test_a_reader_sees_whether_a_figure_is_of_before_the_change_or_after_it() ->
     assert compared_text(summarise(made.records)).startswith(alone)
     earlier = ended(run(PASSED))
     earlier.records[1]["cluster"]["calico_version"] = "v3.27.2"
+    unknown = Baseline("before.jsonl", earlier.records).to_record(None)
+    told = compared_text(summarise([*made.records, {**made.records[0], **unknown}]))
+    assert told.startswith("earlier run before.jsonl; measured now: Calico v3.28.0; node-node")
     made.add(**Baseline("before.jsonl", earlier.records).to_record(made.records[1]))
     both = "earlier run before.jsonl (Calico v3.27.2); measured now: Calico v3.28.0; node-node"
     assert compared_text(summarise(made.records)).startswith(both)
