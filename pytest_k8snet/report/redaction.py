@@ -49,15 +49,16 @@ _FORMS = re.compile(
     rf"(?:[A-Za-z][\w-]*[ \t]+)?(?:\w+=\"[^\"]*\"|{_WORD})(?:,?[ \t]*\w+=(?:\"[^\"]*\"|{_WORD}))*"
     rf"|(?P<cookies>\b(?:Set-)?Cookie:\s*){_WORD}(?:;\s*{_WORD})*"
     r"|(?P<before>\b(?:Bearer|Basic|Negotiate)\s+(?=[\w+/=.~-]{16})"
-    rf"|\bX-[\w-]*(?:Token|Key|Secret|Auth)[\w-]*{_IS}"
+    rf"|\bX-[\w-]{{0,40}}(?:Token|Key|Secret|Auth)[\w-]{{0,40}}{_IS}"
     rf"|\bsshpass[\"']?,?\s*[\"']?-p[\"',\s]*"
     rf"|(?<![\w-])(?:-u|-U|--user|--proxy-user){_NEXT}[^\s:\"',/]+:(?!//)"
-    rf"|(?<![\w-])--[\w-]*{_NAMED}{_NEXT}"
+    rf"|(?<![\w-])--[\w-]{{0,40}}{_NAMED}{_NEXT}"
     r"|[?&](?:key|sig|auth)="
     r"|(?:\b|_)(?:pass|pwd|pat)=(?=[^\s/]{8})"
-    rf"|\b[\w-]*{_NAMED}{_IS})"
-    rf"(?:(?<=\")[^\"\n]+|(?<=')[^'\n]+|{_WORD})"
-    r"|(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<login>[^\s/\"']+)@",
+    rf"|{_NAMED}{_IS})"
+    # What opens a JSON object or list is no value.
+    rf"(?:(?<=\")[^\"\n]+|(?<=')[^'\n]+|(?![\[{{]){_WORD})"
+    r"|(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)(?P<login>[^\s/\"']+)@",
     re.IGNORECASE | re.DOTALL,
 )
 
