@@ -190,16 +190,17 @@ def _undecided(summary: Summary) -> str:
 
 
 def _cut_off(summary: Summary) -> str:
-    """Return why a run ended, what it had seen by then, and what of its tests is not finished."""
+    """Return why a run ended, what of its tests is not finished, and what it had seen by then."""
     coverage, tests = summary.coverage, len(summary.tests) + summary.coverage.unfinished
     ended = "was interrupted" if summary.ended else "recorded no end (killed, or it still runs)"
     told = f"the run {ended}"
     if coverage.unfinished:
-        told += f", and {coverage.unfinished} of {counted(tests, 'test')} did not finish"
+        told += (
+            f", and {coverage.unfinished} of {counted(tests, 'test')} did not finish: no figure is "
+            "sure"
+        )
     seen = unfinished_sentences(summary)
-    if not seen:
-        return f"{told}."
-    return f"{seen[0][0].lower()}{seen[0][1:]}. {told[0].upper()}{told[1:]}."
+    return f"{told}. Seen by then: {seen[0][0].lower()}{seen[0][1:]}." if seen else f"{told}."
 
 
 def _because(reason: str) -> str:
