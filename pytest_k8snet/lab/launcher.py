@@ -2,7 +2,7 @@
 
 Three processes in a row, each killed by the kernel when the one before it ends::
 
-    launcher (host's namespaces) -> keeper (the lab's namespaces) -> pid 1: the lab itself
+    launcher (host's namespaces) -> keeper -> pid 1 of the namespaces -> the lab itself
 
 It speaks one line of JSON each way. On standard input comes the request; as long as that pipe
 stays open the lab lives, so the lab ends with whoever started it, however that one ended. On
@@ -85,7 +85,7 @@ def _listen(port: int) -> socket.socket:
 
 
 def _keep(spec: LabSpec, listener: socket.socket, sender: int) -> NoReturn:
-    """Make the namespaces, fork the lab as pid 1 in them, and wait for it."""
+    """Make the namespaces, fork their pid 1, and wait for it."""
     parent = os.getppid()
     status = 1
     try:
@@ -109,7 +109,7 @@ def _keep(spec: LabSpec, listener: socket.socket, sender: int) -> NoReturn:
 
 
 def _live(spec: LabSpec, listener: socket.socket, sender: int, alive: int) -> NoReturn:
-    """Pid 1 of the lab."""
+    """Pid 1 of the lab's namespaces, and the lab as its child."""
     status = 1
     try:
         namespaces.die_with_parent(signal.SIGKILL)
@@ -117,6 +117,10 @@ def _live(spec: LabSpec, listener: socket.socket, sender: int, alive: int) -> No
         if select.select([alive], [], [], 0)[0]:
             os._exit(status)
         os.close(alive)
+        if lab := os.fork():
+            for descriptor in (sender, listener.fileno()):
+                os.close(descriptor)
+            _reap(lab)
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.dup2(2, 1)
@@ -132,6 +136,19 @@ def _live(spec: LabSpec, listener: socket.socket, sender: int, alive: int) -> No
     finally:
         sys.stderr.flush()
         os._exit(status)
+
+
+def _reap(lab: int) -> NoReturn:
+    """Take up the end of every process whose parent has gone, until the lab has ended.
+
+    A command in a container outlives the exec that was cut off. Its end, where nobody takes it up,
+    keeps the container's pid namespace from going, and so the pod, for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        pid, status = os.wait()
+        if pid == lab:
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
 def _attend(keeper: int, reports: int, directory: Path) -> int:

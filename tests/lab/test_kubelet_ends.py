@@ -161,6 +161,18 @@ class TestEnd:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
+    def test_probes_that_are_cut_off_keep_no_pod(self, kubectl: Kubectl) -> None:
+        # Both the helper that entered the container and the command are killed, in either order.
+        probe = {"exec": {"command": ["sleep", "600"]}, "periodSeconds": 1, "failureThreshold": 1}
+        names = "pqrstuvw"
+        for name in names:
+            spec = pod_object(name, container={"livenessProbe": probe})
+            spec["spec"]["terminationGracePeriodSeconds"] = 1
+            kubectl.apply(spec)
+        for name in names:
+            until(kubectl, name, lambda pod: pod["status"]["containerStatuses"][0]["restartCount"])
+        kubectl("delete", "pod", *names)
+
     def test_a_container_that_hears_sigterm_ends_in_time(self, kubectl: Kubectl) -> None:
         command = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"]
         start_pod(kubectl, pod_object("p", command, terminationGracePeriodSeconds=30))
