@@ -513,3 +513,17 @@ def test_workflows_call_scripts_and_targets_that_exist() -> None:
     assert {name for name in scripts if not os.access(ROOT / name, os.X_OK)} == set()
     made = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"lint", "test", "docs"} <= targets <= made
+
+
+@pytest.mark.skipif(not (ROOT / ".github").exists(), reason="an sdist has no workflows")
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/workflows/*.yml")), ids=lambda p: p.stem)
+def test_workflows_pin_what_they_run_and_may_write_nothing_by_default(path: Path) -> None:
+    text = path.read_text()
+    used = re.findall(r"uses: (.*)", text)
+    pinned = r"[\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+"
+    assert [one for one in used if not re.fullmatch(pinned, one)] == []
+    # A checkout leaves no token for the steps behind it.
+    assert text.count("actions/checkout@") == text.count("persist-credentials: false")
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert all("timeout-minutes" in job for job in workflow["jobs"].values())
