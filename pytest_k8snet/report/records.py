@@ -9,7 +9,6 @@ import errno
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -358,7 +357,6 @@ def read_runs(path: Path) -> list[Results]:
                     continue
                 except ResultsError as exc:
                     raise _damaged(path, number, exc.found) from None
-                _rename(record)
                 if not runs or record["run"] != runs[-1][0]["run"]:
                     if record["kind"] != "run":
                         raise _damaged(path, number, "a run does not begin with its 'run' record")
@@ -380,18 +378,6 @@ def read_runs(path: Path) -> list[Results]:
         Results(path=path, records=records, runs=names[: index + 1], cut_line=cuts[index])
         for index, records in enumerate(runs)
     ]
-
-
-#: curl's cumulative times in 0.1, which are called by curl's own names since.
-_EARLIER = re.compile(r"^(?=(?:connect|appconnect|starttransfer)_)")
-
-
-def _rename(record: Record) -> None:
-    """Give figures of an earlier version the names that they have now."""
-    if record["kind"] == "sample" and record["tool"] == "curl":
-        for part in ("figures", "distribution"):
-            if isinstance(found := record.get(part), dict):
-                record[part] = {_EARLIER.sub("time_", name): item for name, item in found.items()}
 
 
 def _lines(file: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -23,19 +23,6 @@ def written(path: Path, records: list[Record]) -> Path:
     return path
 
 
-def test_times_that_an_earlier_version_named_otherwise_are_read_as_what_they_are(
-    tmp_path: Path,
-) -> None:
-    records = study()
-    sample = next(one for one in records if one.get("tool") == "curl")
-    sample["figures"] = {"connect_mean_seconds": 0.003, "total_mean_seconds": 0.004}
-    sample["distribution"] = {"starttransfer_seconds": [0.003], "tcp_seconds": [0.001]}
-    records = records[: records.index(sample) + 1]
-    found = read(written(tmp_path / "r.jsonl", records)).records[-1]
-    assert found["figures"] == {"time_connect_mean_seconds": 0.003, "total_mean_seconds": 0.004}
-    assert found["distribution"] == {"time_starttransfer_seconds": [0.003], "tcp_seconds": [0.001]}
-
-
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     records = study()
     results = read(written(tmp_path / "r.jsonl", records))
