@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+_AND_PAGE = "also write an HTML page with charts"
+
 #: What a shell completes where a file is asked for, in the words of shtab.
 _FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "fish": "(__fish_complete_path)"}
 
@@ -69,7 +71,11 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
             line itself.
     """
     parser = argparse.ArgumentParser(
-        prog="k8snet", description="Network SLOs on Kubernetes clusters with Calico."
+        prog="k8snet",
+        description="Network SLOs on Kubernetes clusters with Calico.",
+        epilog="Begin with: k8snet init suite --run --lab\nDocumentation: "
+        "https://pytest-k8snet.github.io/pytest-k8snet/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"pytest-k8snet {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -84,13 +90,15 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
         dest="at_once",
         help="run it at once; the exit status is pytest's",
     )
-    init.add_argument("--lab", action="store_true", help="on the embedded lab")
+    init.add_argument(
+        "--lab", action="store_true", help="on the embedded lab, which needs no cluster (Linux)"
+    )
     _add_cluster(init)
     init.set_defaults(run=_init)
 
     commands.add_parser(
         "lab",
-        help="start the embedded lab (k8snet lab --help)",
+        help="start the embedded lab: a cluster with Calico on this machine",
         add_help=False,
         parents=[lab] if lab else [],
     )
@@ -100,7 +108,9 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
     )
     _add_cluster(doctor)
     doctor.add_argument(
-        "--namespace", help="existing namespace for the pods, as of k8snet_namespace"
+        "--namespace",
+        metavar="NAME",
+        help="existing namespace for the pods, as of k8snet_namespace",
     )
     doctor.add_argument(
         "--resolution",
@@ -133,13 +143,15 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
 
     report = _command(commands, "report", "draw the HTML report of a results file again")
     _add_file(report, "results", help="the file of --k8snet-results")
-    _add_file(report, "-o", "--output", required=True, help="the HTML file to write")
+    _add_file(
+        report, "-o", "--output", metavar="FILE", required=True, help="the HTML file to write"
+    )
     _add_redact(report)
     report.set_defaults(run=_report)
 
     judge = _command(commands, "judge", "repeat the verdicts of a results file offline")
     _add_file(judge, "results", help="the file of --k8snet-results")
-    _add_file(judge, "--limits", help="other limits: a TOML file, claim = limit")
+    _add_file(judge, "--limits", metavar="FILE", help="other limits: a TOML file, claim = limit")
     _add_output(judge)
     judge.set_defaults(run=_judge)
 
@@ -153,20 +165,21 @@ def _parser(lab: argparse.ArgumentParser | None = None) -> argparse.ArgumentPars
 
     history = _command(commands, "history", "show each figure of several runs over time")
     _add_file(history, "results", nargs="+", help="files of --k8snet-results, or folders of them")
-    _add_file(history, "-o", "--output", help="also write an HTML page with charts")
+    _add_file(history, "-o", "--output", metavar="FILE", help=_AND_PAGE)
     history.set_defaults(run=_history)
 
     compare = _command(commands, "compare", "compare two runs, without a cluster")
     _add_file(compare, "before", help="the results file of the earlier run")
     _add_file(compare, "after", help="the results file of the later run")
-    _add_file(compare, "-o", "--output", help="also write an HTML page with charts")
+    _add_file(compare, "-o", "--output", metavar="FILE", help=_AND_PAGE)
     compare.set_defaults(run=_compare)
 
     completion = _command(commands, "completion", "print what completes this command in a shell")
     completion.add_argument(
         "shell",
         choices=tuple(_FILES),
-        help='for bash and zsh: run it at each login: eval "$(k8snet completion bash)"',
+        help='bash: eval "$(k8snet completion bash)" in ~/.bashrc; zsh: as _k8snet in a folder of '
+        "fpath; fish: as ~/.config/fish/completions/k8snet.fish",
     )
     completion.set_defaults(run=_completion)
     return parser
@@ -181,8 +194,15 @@ def _command(commands: Any, name: str, purpose: str) -> argparse.ArgumentParser:
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
-    _add_file(parser, "--kubeconfig", help="default: KUBECONFIG, ~/.kube/config, or in-cluster")
-    parser.add_argument("--context", help="default: the kubeconfig's current context")
+    _add_file(
+        parser,
+        "--kubeconfig",
+        metavar="FILE",
+        help="kubeconfig of the cluster (default: KUBECONFIG, ~/.kube/config, or in-cluster)",
+    )
+    parser.add_argument(
+        "--context", metavar="NAME", help="context of the kubeconfig (default: its current one)"
+    )
 
 
 def _add_redact(parser: argparse.ArgumentParser) -> None:

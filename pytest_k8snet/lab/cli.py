@@ -78,12 +78,13 @@ def parser() -> argparse.ArgumentParser:
     )
     defaults = CalicoSpec()
     add = made.add_argument
-    add("--nodes", type=_reader(int), default=4, metavar="N", help="how many nodes (default: 4)")
+    add("--nodes", type=_reader(_whole), default=4, metavar="N", help="how many nodes (default: 4)")
     add(
         "--rate",
         type=_reader(_rate),
         default=DEFAULT_LINK_RATE,
-        help="rate of each node's link: 300M (default), 1G, unlimited",
+        metavar="RATE",
+        help="rate of each node's link, in bit/s: 300M (default), 1G, unlimited",
     )
     add(
         "--calico-version",
@@ -96,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
         "--calico-install",
         choices=("manifest", "operator"),
         default=defaults.install,
-        help="how Calico was installed",
+        help="how Calico was installed (default: manifest)",
     )
     add(
         "--api-shape",
@@ -109,18 +110,26 @@ def parser() -> argparse.ArgumentParser:
         "--backend",
         choices=("bird", "vxlan"),
         default=defaults.backend,
-        help="what programs routes beside Felix",
+        help="what programs routes beside Felix (default: bird)",
     )
-    add("--ipip", choices=_MODES, default=defaults.ipip_mode, help="ipipMode of the default pool")
     add(
-        "--vxlan", choices=_MODES, default=defaults.vxlan_mode, help="vxlanMode of the default pool"
+        "--ipip",
+        choices=_MODES,
+        default=defaults.ipip_mode,
+        help=f"ipipMode of the default pool (default: {defaults.ipip_mode})",
+    )
+    add(
+        "--vxlan",
+        choices=_MODES,
+        default=defaults.vxlan_mode,
+        help=f"vxlanMode of the default pool (default: {defaults.vxlan_mode})",
     )
     add(
         "--ipip-driver",
         choices=("auto", "kernel", "tun"),
         default="auto",
-        help="who makes tunl0: the kernel's ipip driver, a forwarder on /dev/net/tun, or (auto) "
-        "the first that this machine has",
+        help="who makes tunl0: the kernel's ipip driver, a forwarder on /dev/net/tun, or "
+        "(auto, the default) the first that this machine has",
     )
     add(
         "--layout",
@@ -171,7 +180,13 @@ def parser() -> argparse.ArgumentParser:
         help="a folder of programs that every pod finds in its PATH; an image of a program's name "
         "runs it",
     )
-    add("--port", type=_reader(int), default=0, help="port of the API (default: any free one)")
+    add(
+        "--port",
+        type=_reader(_whole),
+        default=0,
+        metavar="N",
+        help="port of the API (default: any free one)",
+    )
     add("--kubeconfig", type=Path, metavar="FILE", help="write the kubeconfig here, too")
     return made  # fmt: skip
 
@@ -186,6 +201,12 @@ def _reader(read: Callable[[str], _T]) -> Callable[[str], _T]:
             raise argparse.ArgumentTypeError(str(exc)) from None
 
     return convert
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{text!r} is no whole number")
+    return int(text)
 
 
 def _rate(text: str) -> BitRate | None:
@@ -318,11 +339,9 @@ def _how_to_use(lab: LabProcess, kubeconfig: Path) -> str:
         f"  export KUBECONFIG={shlex.quote(str(kubeconfig.absolute()))}\n"
         f"  export K8SNET_OUTSIDE={shlex.quote(outside)}\n"
         "  kubectl get nodes -o wide\n"
-        "  pytest --k8snet-change=dedicated conftest_examples/calico_study\n"
+        "  k8snet init suite --run\n"
         "\n"
-        "The client outside the cluster, which K8SNET_OUTSIDE leads to:\n"
-        "\n"
-        f"  {outside} curl http://192.168.0.240/\n"
+        "Behind K8SNET_OUTSIDE a command runs outside the cluster: $K8SNET_OUTSIDE ip route\n"
         "\n"
         "Ctrl-C ends it."
     )

@@ -58,7 +58,7 @@ def test_forbidden_namespaces_name_the_kernels_settings() -> None:
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (["--nodes", "many"], "argument --nodes: invalid literal for int()"),
+        (["--nodes", "many"], "argument --nodes: 'many' is no whole number"),
         (["--rate", "fast"], "argument --rate: not a bit rate: 'fast'"),
         (["--fault", "delay"], "argument --fault: 'delay' is not of the form NAME=VALUE"),
         (["--api-shape", "D"], "argument --api-shape: invalid choice: 'D'"),
