@@ -91,9 +91,15 @@ def start(spec: LabSpec, *, port: int = 0, timeout_seconds: float = 30) -> LabPr
         timeout_seconds: how long it may take to come up.
 
     Raises:
-        LabError: programs or packages are missing, namespaces are forbidden, the port is taken,
-            or it did not come up in time.
+        LabError: this is no Linux, programs or packages are missing, namespaces are forbidden,
+            the port is taken, or it did not come up in time.
     """
+    if sys.platform != "linux":
+        raise LabError(
+            "the lab needs Linux: its nodes are network namespaces",
+            found=f"this is {sys.platform}",
+            remedy="start it in a Linux machine or container; clusters can be measured from here",
+        )
     directory = tempfile.mkdtemp(prefix="k8snet-lab-")
     log = tempfile.TemporaryFile()  # noqa: SIM115 -- lives as long as the LabProcess
     child = subprocess.Popen(

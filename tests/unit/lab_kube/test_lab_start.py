@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_k8snet.cli import main
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import cli, launcher, namespaces
 
@@ -23,6 +24,19 @@ def test_all_missing_programs_are_named_with_their_packages_in_one_error(
     assert caught.value.remedy == (
         "apt-get install curl hostname iperf3 iproute2 mount nftables procps util-linux"
     )
+
+
+def test_elsewhere_than_on_linux_nothing_is_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # There is no macOS here to run it on.
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert main(["lab"]) == 2
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "k8snet: the lab needs Linux: its nodes are network namespaces",
+        "  found: this is darwin",
+        "  to do: start it in a Linux machine or container; clusters can be measured from here",
+    ]
 
 
 def test_missing_python_packages_lead_to_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
