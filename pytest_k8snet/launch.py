@@ -166,6 +166,15 @@ def _run_spec(
     )
 
 
+class Interrupted(KeyboardInterrupt):
+    """A run was told to end by a signal.
+
+    A class of its own: where a plain KeyboardInterrupt crosses code that Python runs from a string
+    (as dataclasses do), Python ends the process by SIGINT at its exit although pytest has caught
+    it, and the exit status would be another (``run_eval_code_obj`` in CPython's pythonrun.c).
+    """
+
+
 @contextmanager
 def _signals_interrupt() -> Generator[None]:
     """Make SIGTERM and SIGHUP end the run as Ctrl-C does: pytest itself would skip every teardown.
@@ -180,7 +189,7 @@ def _signals_interrupt() -> Generator[None]:
         # A second signal must not cut the restoring short.
         for number in previous:
             signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt(f"signal {signal.Signals(signum).name}")
+        raise Interrupted(f"signal {signal.Signals(signum).name}")
 
     previous = {
         number: signal.signal(number, interrupt)

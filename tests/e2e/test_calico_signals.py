@@ -28,4 +28,7 @@ def test_a_signal_puts_the_cluster_back_at_once(
     before = objects(cluster.api)
     status, output = stopped(cluster, tmp_path, change, sign, point_of(seconds, point, SIGNALS))
     assert objects(cluster.api) == before, output
-    assert status == 2 or was_faster(output, point, SIGNALS), output
+    # Ctrl-C in code that Python runs from a string (a dataclass being made): Python ends itself by
+    # SIGINT at its exit, of any pytest run (run_eval_code_obj in CPython's pythonrun.c).
+    interrupted = {2, -signal.SIGINT} if sign == signal.SIGINT else {2}
+    assert status in interrupted or was_faster(output, point, SIGNALS), output
