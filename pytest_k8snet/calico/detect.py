@@ -72,6 +72,8 @@ def inspect(
     operator = (
         reader.get(INSTALLATION_PATH, "Installation") if "operator.tigera.io" in served else None
     )
+    overlay = reader.get(_OVERLAY_PATH, "Installation") if operator is not None else None
+    operator = operator and _overlaid(operator, overlay or {})
     network = ((operator or {}).get("spec") or {}).get("calicoNetwork") or {}
     found = Installation(shape=shape, group=group, unfinished_migration=_unfinished(phases))
     found = _with_pools(reader, found)
@@ -80,7 +82,7 @@ def inspect(
     if operator is None:
         found = _with_manifests(reader, found, daemon)
     else:
-        found = _with_operator(reader, found, operator, network, daemon)
+        found = _with_operator(reader, found, operator, overlay or {}, daemon)
     if calico := _readable_group(found):
         found = _with_felix(reader, found, calico, daemon, network)
         found = _with_ipam(reader, found, calico, own_pools=own_pools and known is None)
@@ -88,7 +90,7 @@ def inspect(
     if known is None:
         if own_pools:
             found = _with_occupied(reader, found)
-        found = replace(found, cluster_networks=_cluster_networks(reader))
+        found = replace(found, cluster_networks=_cluster_networks(reader, found.nodes))
     else:
         found = replace(
             found,
@@ -126,10 +128,12 @@ class _Reader:
             self._remember(topic, exc)
             return None
 
-    def list(self, path: str, topic: str, *, labels: str = "") -> list[dict[str, Any]] | None:
+    def list(
+        self, path: str, topic: str, *, labels: str = "", fields: str = ""
+    ) -> list[dict[str, Any]] | None:
         """A collection; empty if the resource is not served, None if it could not be read."""
         try:
-            return self._api.list(path, labels=labels)
+            return self._api.list(path, labels=labels, fields=fields)
         except NotFoundError:
             return []
         except (ApiError, ConnectError) as exc:
@@ -199,7 +203,7 @@ def _api_shape(
     service = reader.get(
         "/apis/apiregistration.k8s.io/v1/apiservices/v3.projectcalico.org", "APIService"
     )
-    migrated = bool(phases) and not _unfinished(phases)
+    migrated = bool(phases) and not _unfinished(phases) and told != V1
     aggregated = (service.get("spec") or {}).get("service") if service else not migrated
     if aggregated:
         return "B", V3
@@ -323,14 +327,27 @@ def _with_manifests(reader: _Reader, found: Installation, daemon: _Daemon) -> In
     )
 
 
+#: What is set here wins over the other one (``OverrideInstallationSpec``, tigera/operator v1.40).
+_OVERLAY_PATH = f"{INSTALLATION_PATH.rpartition('/')[0]}/overlay"
+
+
+def _overlaid(operator: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """The operator's Installation as it goes by it."""
+    spec, over = operator.get("spec") or {}, overlay.get("spec") or {}
+    network = {**(spec.get("calicoNetwork") or {}), **(over.get("calicoNetwork") or {})}
+    return {**operator, "spec": {**spec, **over, "calicoNetwork": network}}
+
+
 def _with_operator(
     reader: _Reader,
     found: Installation,
     operator: Mapping[str, Any],
-    network: Mapping[str, Any],
+    overlay: Mapping[str, Any],
     daemon: _Daemon,
 ) -> Installation:
     status = operator.get("status") or {}
+    network = operator["spec"]["calicoNetwork"]
+    overlaid = ((overlay.get("spec") or {}).get("calicoNetwork") or {}).get("ipPools")
     cni = (operator.get("spec") or {}).get("cni") or {}
     text = str(status.get("calicoVersion") or "")
     variant = str((operator.get("spec") or {}).get("variant") or status.get("variant") or "Calico")
@@ -341,7 +358,11 @@ def _with_operator(
         known = _versions(text, "")
     else:
         known = {}
-    backends: dict[str, Backend] = {"Enabled": "bird", "Disabled": "vxlan"}
+    # The operator fills the field in (``pkg/controller/installation``: by the CNI plugin).
+    ipam = str((cni.get("ipam") or {}).get("type") or "Calico")
+    # Without BGP, host-local IPAM leaves the routes to a cloud (``pkg/render/node.go``, v1.40).
+    alone: Backend = "none" if ipam == "HostLocal" or daemon.backend == "none" else "vxlan"
+    backends: dict[str, Backend] = {"Enabled": "bird", "Disabled": alone}
     # The operator shows the defaults that it filled in under status.computed.
     computed = (status.get("computed") or {}).get("calicoNetwork") or {}
     entries = network.get("ipPools")
@@ -359,11 +380,13 @@ def _with_operator(
         ),
         datastore=daemon.datastore,
         cni=str(cni.get("type") or "Calico"),
-        # The operator fills the field in (``pkg/controller/installation``: by the CNI plugin).
-        ipam=str((cni.get("ipam") or {}).get("type") or "Calico"),
+        ipam=ipam,
         mtu_bytes=int(network["mtu"]) if network.get("mtu") else None,
         operator_pools={cidr: entry for cidr, entry in pools.items() if cidr is not None},
-        operator_owners=owners_of(operator),
+        operator_owners=(
+            *owners_of(operator),
+            *(["the Installation overlay, which sets ipPools"] if overlaid else ()),
+        ),
         operator_degraded=_degraded(reader),
         api_server_ready=_api_server_ready(reader),
     )
@@ -422,8 +445,9 @@ class _Daemon:
 
     @property
     def datastore(self) -> str:
-        """``kubernetes`` or ``etcdv3``."""
-        return self.environment.get("DATASTORE_TYPE", "kubernetes")
+        """``kubernetes`` or ``etcdv3`` (``libcalico-go/lib/apiconfig/load.go``, v3.28)."""
+        etcd = "ETCD_ENDPOINTS" in {*self.environment, *self.unread}
+        return self.environment.get("DATASTORE_TYPE", "etcdv3" if etcd else "kubernetes")
 
 
 def _read_daemon(reader: _Reader, known: Installation | None) -> _Daemon:
@@ -452,9 +476,10 @@ def _read_daemon(reader: _Reader, known: Installation | None) -> _Daemon:
     data: Mapping[str, str] = (config or {}).get("data") or {}
     entries = {str(entry.get("name")): entry for entry in container.get("env") or ()}
     values = {name: _value(entry, data) for name, entry in entries.items()}
+    values = {**_sourced(reader, namespace, container), **values}
     unread = frozenset(name for name, value in values.items() if value is None)
     for name in sorted(unread):
-        if name.upper().startswith(("FELIX_", "CALICO_", "USE_POD")):
+        if name.upper().startswith(("FELIX_", "CALICO_", "USE_POD", "DATASTORE_")):
             reader.unknown.setdefault(f"{name} of {DAEMON_TOPIC}", "its value is kept elsewhere")
     environment = {name: value for name, value in values.items() if value}
     mtu = data.get("veth_mtu", "0")
@@ -463,7 +488,7 @@ def _read_daemon(reader: _Reader, known: Installation | None) -> _Daemon:
         environment=environment,
         unread=unread,
         running=_runs(daemon),
-        image_tag=image.rpartition(":")[2] if ":" in image else "",
+        image_tag=image.partition("@")[0].rpartition("/")[2].partition(":")[2],
         enterprise="/cnx-node" in image,
         vpp=vpp,
         ipam=_ipam(_network_config(spec, data), environment),
@@ -487,6 +512,26 @@ def _value(entry: Mapping[str, Any], config: Mapping[str, str]) -> str | None:
         found = config.get(str(reference.get("key")))
         return "" if found is None and reference.get("optional") else found
     return None if reference or source.get("secretKeyRef") else ""
+
+
+#: By which every manifest gives calico-node the address of the API server, and nothing else
+#: (``manifests/calico.yaml``).
+_ENDPOINT_OF_API = "kubernetes-services-endpoint"
+
+
+def _sourced(reader: _Reader, namespace: str, container: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that a container has from whole ConfigMaps."""
+    found: dict[str, str] = {}
+    for source in container.get("envFrom") or ():
+        name = (source.get("configMapRef") or {}).get("name")
+        topic = f"FELIX_ variables of {name or 'a Secret'}"
+        if name and name != _ENDPOINT_OF_API:
+            path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
+            data = (reader.get(path, topic) or {}).get("data") or {}
+            found |= {f"{source.get('prefix') or ''}{key}": value for key, value in data.items()}
+        elif not name:
+            reader.unknown.setdefault(topic, "secrets are not read")
+    return found
 
 
 def _network_config(spec: Mapping[str, Any], data: Mapping[str, str]) -> str:
@@ -641,7 +686,7 @@ def _with_nodes(
     )
 
 
-def _cluster_networks(reader: _Reader) -> tuple[IPv4Network, ...]:
+def _cluster_networks(reader: _Reader, nodes: Sequence[Node]) -> tuple[IPv4Network, ...]:
     """The addresses of pods, as kube-proxy is told: what lies outside, it masquerades.
 
     It does so where it tells pods by their addresses, its default (``pkg/proxy/iptables/
@@ -653,10 +698,27 @@ def _cluster_networks(reader: _Reader) -> tuple[IPv4Network, ...]:
     for line in text.splitlines():
         key, _, value = line.partition(":")
         told[key.strip()] = value.strip().strip("'\"")
+    if config is None:
+        told = _proxy_arguments(reader, nodes)
     if told.get("detectLocalMode") not in (None, "", "ClusterCIDR"):
         return ()
     networks = (_ipv4_network(cidr) for cidr in told.get("clusterCIDR", "").split(","))
     return tuple(network for network in networks if network is not None)
+
+
+def _proxy_arguments(reader: _Reader, nodes: Sequence[Node]) -> dict[str, str]:
+    """What kube-proxy is told by arguments, as in RKE2, kOps, GKE and AKS; of one node."""
+    node = next((one.name for one in nodes if one.system == "linux"), "")
+    path = "/api/v1/namespaces/kube-system/pods"
+    pods = reader.list(path, "kube-proxy", fields=f"spec.nodeName={node}") if node else ()
+    flags = {
+        flag: value
+        for pod in pods or ()
+        if str(pod["metadata"]["name"]).startswith("kube-proxy")
+        for flag, _, value in (word.partition("=") for word in _arguments(pod))
+    }
+    names = {"clusterCIDR": "--cluster-cidr", "detectLocalMode": "--detect-local-mode"}
+    return {name: flags.get(flag, "") for name, flag in names.items()}
 
 
 def _with_occupied(reader: _Reader, found: Installation) -> Installation:
@@ -699,10 +761,14 @@ def _service_networks(
 
 
 def _service_range(pod: Mapping[str, Any]) -> Iterable[str]:
+    for word in _arguments(pod):
+        if word.startswith("--service-cluster-ip-range="):
+            yield from word.partition("=")[2].split(",")
+
+
+def _arguments(pod: Mapping[str, Any]) -> Iterable[str]:
     for container in (pod.get("spec") or {}).get("containers") or ():
-        for word in [*(container.get("command") or ()), *(container.get("args") or ())]:
-            if str(word).startswith("--service-cluster-ip-range="):
-                yield from str(word).partition("=")[2].split(",")
+        yield from map(str, [*(container.get("command") or ()), *(container.get("args") or ())])
 
 
 def _ipv4_network(text: object) -> IPv4Network | None:

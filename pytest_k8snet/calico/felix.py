@@ -11,7 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from pytest_k8snet.calico.installation import DAEMON_TOPIC, DEFAULT_VNI, FelixSetting
+from pytest_k8snet.calico.installation import (
+    CLUSTER_ROUTES,
+    DAEMON_TOPIC,
+    DEFAULT_VNI,
+    FelixSetting,
+)
 from pytest_k8snet.calico.modes import Family
 from pytest_k8snet.calico.selectors import SelectorError, selects
 from pytest_k8snet.tools.capture import VXLAN_PORT
@@ -71,7 +76,8 @@ class Felix:
             "felix_trouble": dict(self._troubles()),
         }
         dataplane = self._dataplane()
-        if dataplane and not network.get("linuxDataplane"):
+        # The operator fills its default in, and Felix obeys its own configuration.
+        if dataplane == "eBPF" or (dataplane and not network.get("linuxDataplane")):
             facts["dataplane"] = dataplane
         return facts
 
@@ -81,7 +87,9 @@ class Felix:
         for name, value in self.environment.items():
             # Felix reads its variables in any case (``felix/config/env_var_loader.go``, v3.31).
             if name.upper() == variable and value:
-                return (FelixSetting(value=value, where=f"{variable} of {DAEMON_TOPIC}"),)
+                # A word that unsets what any FelixConfiguration says (``config_params.go``:772).
+                found = FelixSetting(value=value, where=f"{variable} of {DAEMON_TOPIC}")
+                return () if value.lower() == "none" else (found,)
         return tuple(
             FelixSetting(
                 value=_as_text(config["spec"][key]),
@@ -117,17 +125,26 @@ class Felix:
         """The value that the nodes have; ``_troubles`` tells where they differ."""
         settings = self._of_each_node(key).values() if self.nodes else self.settings(key)
         texts = {one.value if one else str(default) for one in settings}
-        return int(texts.pop()) if len(texts) == 1 and min(texts).isdecimal() else default
+        try:
+            # Felix reads hexadecimal numbers as well (``IntParam`` in ``param_types.go``).
+            return int(texts.pop(), 0) if len(texts) == 1 else default
+        except ValueError:
+            return default
 
     def _troubles(self) -> Iterator[tuple[Family, str]]:
         """What of Felix's settings is not followed here, per family that it breaks."""
-        for key in ("vxlanPort", "vxlanVNI"):
+        alike: tuple[tuple[str, Family, str], ...] = (
+            ("vxlanPort", "vxlan", "so they cannot hear"),
+            ("vxlanVNI", "vxlan", "so they cannot hear"),
+            ("programClusterRoutes", "none", "so routes come and go with the node"),
+        )
+        for key, family, why in alike:
             values = {
                 name: one.value if one else "" for name, one in self._of_each_node(key).items()
             }
             if len(set(values.values())) > 1:
                 told = ", ".join(f"{name} {value or 'default'}" for name, value in values.items())
-                yield "vxlan", f"the nodes differ in Felix's {key}, so they cannot hear: {told}"
+                yield family, f"the nodes differ in Felix's {key}, {why}: {told}"
         for key, (family, wrong) in _UNFOLLOWED.items():
             for setting in self.settings(key):
                 if wrong(setting):
@@ -135,12 +152,13 @@ class Felix:
 
     def _cluster_routes(self, network: Mapping[str, Any]) -> str:
         """``programClusterRoutes``, as set here or by the operator; empty where unset."""
-        settings = self.settings("programClusterRoutes")
-        if settings:
-            return settings[0].value
-        return {"Felix": "Enabled", "BIRD": "Disabled", "FelixIPIPOnly": "EnabledIPIPOnly"}.get(
-            str(network.get("clusterRoutingMode")), ""
-        )
+        for one in self.settings("programClusterRoutes"):
+            # In any case, as Felix reads it (``OneofListParam`` in ``param_types.go``, v3.31).
+            known = {name.lower(): name for name in CLUSTER_ROUTES}
+            return known.get(one.value.lower(), one.value)
+        told = str(network.get("clusterRoutingMode") or "")
+        modes = {"Felix": "Enabled", "BIRD": "Disabled", "FelixIPIPOnly": "EnabledIPIPOnly"}
+        return modes.get(told, told)
 
     def _dataplane(self) -> str:
         """The dataplane, where it is not the default."""

@@ -293,7 +293,8 @@ class FelixSetting:
     @property
     def off(self) -> bool:
         """Whether the value switches something off."""
-        return self.value.lower() in ("false", "0", "no", "off", "disabled")
+        # ``BoolParam`` in ``felix/config/param_types.go``, v3.31; what it does not know is no "on".
+        return self.value.lower() in ("false", "0", "no", "n", "f", "off", "disabled")
 
 
 # -- IPPools --------------------------------------------------------------------------------------
@@ -369,9 +370,26 @@ class IPPool:
         return int((self.raw.get("spec") or {}).get("blockSize") or 26)
 
     @property
+    def closed(self) -> str:
+        """Why a pod that names this pool gets no address from it; empty if it does.
+
+        See ``filterIPPool`` in ``libcalico-go/lib/clientv3/client.go``, v3.32.
+        """
+        if self.disabled:
+            return "disabled: true"
+        if "Workload" not in self.allowed_uses:
+            return f"allowedUses: {self.allowed_uses}"
+        if self.raw.get("metadata", {}).get("deletionTimestamp"):
+            return "it is being deleted"
+        for one in (self.raw.get("status") or {}).get("conditions") or ():
+            if one.get("type") == "Allocatable" and one.get("status") == "False":
+                return f"Allocatable is False: {one.get('reason')}"
+        return ""
+
+    @property
     def offers_pod_addresses(self) -> bool:
         """Whether a pod that names this pool gets an address from it."""
-        return not self.disabled and "Workload" in self.allowed_uses
+        return not self.closed
 
 
 def labels_of(raw: Mapping[str, Any]) -> dict[str, str]:
@@ -416,6 +434,8 @@ def pool_of(address: str, pools: Iterable[IPPool]) -> IPPool | None:
 _MARKS = (
     ("argocd.argoproj.io/tracking-id", "Argo CD"),
     ("argocd.argoproj.io/instance", "Argo CD"),
+    # Argo CD's own mark before v3, as long as nobody configures another, and that of charts.
+    ("app.kubernetes.io/instance", "Argo CD or a Helm chart"),
     ("kustomize.toolkit.fluxcd.io/name", "Flux"),
     ("helm.toolkit.fluxcd.io/name", "Flux"),
     ("meta.helm.sh/release-name", "Helm"),
@@ -459,11 +479,16 @@ def _owners(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     manager = marks.get(_MANAGED_BY, "")
     if manager and manager not in _OF_CALICO:
         yield manager, f"{_MANAGED_BY}: {manager}"
+    for one in (raw.get("metadata") or {}).get("ownerReferences") or ():
+        yield f"{one.get('kind')} {one.get('name')}", "ownerReferences"
     for entry in (raw.get("metadata") or {}).get("managedFields") or ():
         name = str(entry.get("manager") or "")
-        for pattern, owner in _MANAGERS:
-            if re.fullmatch(pattern, name):
-                yield owner, f"field manager {name}"
+        known = (owner for pattern, owner in _MANAGERS if re.fullmatch(pattern, name))
+        # Who applies declares: what others write there is taken back at the next time.
+        applies = entry.get("operation") == "Apply" and name not in ("kubectl", "")
+        owner = next(known, name if applies and "f:spec" in (entry.get("fieldsV1") or {}) else "")
+        if owner:
+            yield owner, f"field manager {name}"
 
 
 # -- Calico's versions, and what came with them ----------------------------------------------------
@@ -497,6 +522,8 @@ FELIX_CLUSTER_ROUTES = Version(3, 31)
 BIRD_MAY_LEAVE_ROUTES = Version(3, 32)
 #: Felix programs IPIP routes unless it is configured not to.
 FELIX_OWNS_IPIP = Version(3, 33)
+#: The values of ``programClusterRoutes``, of which v3.31 and v3.32 know the first two.
+CLUSTER_ROUTES = ("Enabled", "Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly")
 
 
 # -- The names of objects in the API ---------------------------------------------------------------

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.pods import Pod
 
+_ADMIN_GROUP = "policy.networking.k8s.io"
+
 Direction: TypeAlias = Literal["Ingress", "Egress"]
 
 #: The profile that lets everything through; host endpoints that Calico makes itself have it
@@ -75,6 +77,7 @@ def suspects(
     for end in (*ends, *_behind(reader, url, [one.namespace for one in ends if one.is_pod])):
         if end.is_pod:
             found |= dict.fromkeys(_of_kubernetes(reader, end))
+            found |= dict.fromkeys(_of_administrators(reader, end))
         if group is not None:
             found |= dict.fromkeys(_of_calico(reader, group, end))
     return [*found, *reader.unread]
@@ -98,6 +101,13 @@ class _Reader:
                 if getattr(exc, "status", None) != 404:
                     self.unread.append(f"{what} could not be read: {exc.problem}")
         return self._lists[key]
+
+    def serves(self, group: str) -> bool:
+        """Whether the API server knows an API group; True where it does not say."""
+        try:
+            return group in {one.get("name") for one in self._api.get("/apis").get("groups") or ()}
+        except K8sNetError:
+            return True
 
     def labels_of_namespace(self, name: str) -> dict[str, str]:
         """The labels of a namespace; those that Kubernetes gives it where they are not told."""
@@ -179,6 +189,31 @@ def _of_kubernetes(reader: _Reader, end: PolicyEnd) -> Iterator[str]:
         yield f"NetworkPolicy {end.namespace}/{name} ({end.direction})"
 
 
+#: Policies of a cluster's administrators: the first two from Calico v3.29 and v3.30 on, the last
+#: from v3.33 (``libcalico-go/lib/backend/k8s/resources``).
+_ADMINISTRATORS = (
+    ("v1alpha1", "AdminNetworkPolicy", "adminnetworkpolicies"),
+    ("v1alpha1", "BaselineAdminNetworkPolicy", "baselineadminnetworkpolicies"),
+    ("v1alpha2", "ClusterNetworkPolicy", "clusternetworkpolicies"),
+)
+
+
+def _of_administrators(reader: _Reader, end: PolicyEnd) -> Iterator[str]:
+    for version, kind, plural in _ADMINISTRATORS if reader.serves(_ADMIN_GROUP) else ():
+        path = collection(plural, group=_ADMIN_GROUP, version=version)
+        for raw in reader.list(path, f"{plural}.{_ADMIN_GROUP}"):
+            spec = raw.get("spec") or {}
+            subject = spec.get("subject") or {}
+            pods = subject.get("pods")
+            spaces = pods.get("namespaceSelector") if pods else subject.get("namespaces")
+            if (
+                any(one.get("action") == "Deny" for one in spec.get(end.direction.lower()) or ())
+                and _matches((pods or {}).get("podSelector") or {}, end.labels)
+                and _matches(spaces or {}, reader.labels_of_namespace(end.namespace))
+            ):
+                yield f"{kind} {raw['metadata']['name']} ({end.direction})"
+
+
 def _matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Whether a LabelSelector of Kubernetes selects these labels."""
     wanted = selector.get("matchLabels") or {}
@@ -252,7 +287,10 @@ def _of_host(
 def _closing(kind: str, raw: Mapping[str, Any], direction: Direction) -> Iterator[str]:
     """A policy of Calico's, where it does not let everything through in a direction."""
     spec = raw.get("spec") or {}
-    types = spec.get("types") or ["Ingress", *(["Egress"] if spec.get("egress") else [])]
+    # As Calico fills it in (``defaultPolicyTypesField`` in ``libcalico-go/lib/clientv3``, v3.28).
+    defaults = ["Egress"] if spec.get("egress") else []
+    defaults += ["Ingress"] if spec.get("ingress") or not defaults else []
+    types = spec.get("types") or defaults
     first: Mapping[str, Any] = next(iter(spec.get(direction.lower()) or ()), {})
     open_ = first.get("action") == "Allow" and not set(first) - {"action", "metadata"}
     if direction in types and not open_:

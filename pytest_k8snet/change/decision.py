@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_k8snet.calico.detect import IPAM_TOPICS
 from pytest_k8snet.calico.installation import (
     BIRD_MAY_LEAVE_ROUTES,
+    CLUSTER_ROUTES,
     DAEMON_NAMESPACES,
     DAEMON_TOPIC,
     FELIX_CLUSTER_ROUTES,
@@ -124,7 +125,7 @@ def decide(
         ModeUnavailableError: the cluster cannot have it, or may not be changed so.
         SettingsError: there is no pool of that name.
     """
-    _require_calico_routing(installation)
+    _require_calico_routing(installation, nodes)
     _require_no_wireguard(installation, nodes)
     _require_finished_migration(installation)
     _require_family_not_off(installation, mode)
@@ -139,7 +140,7 @@ def decide(
     pool = _named_pool(installation, change.pool, mode)
     original = original_mode or pool.mode
     _require_known_ipam(installation, mode)
-    _require_no_windows(installation, mode)
+    _require_no_windows(installation, pool, mode, original)
     _require_served(pool, nodes)
     if not change.despite_owners:
         _require_no_owner(installation, pool)
@@ -215,6 +216,12 @@ def _add_pool(
     nodes: Sequence[Node],
     within: IPv4Network | None,
 ) -> Decision:
+    if installation.pools_unread:
+        raise ModeUnavailableError(
+            "It is unknown which pools there are, so nothing is changed",
+            found=installation.pools_unread,
+            remedy="Permit list on ippools.",
+        )
     _require_calico_ipam(installation, nodes)
     networks = own_networks(installation, nodes, within)
     _require_told(installation, mode, networks, BLOCK_SIZE, nodes)
@@ -372,7 +379,7 @@ def _named_pool(installation: Installation, name: str, mode: CalicoMode) -> IPPo
     if not pool.offers_pod_addresses:
         raise ModeUnavailableError(
             f"IPPool {name} gives no addresses to pods",
-            found="disabled: true" if pool.disabled else f"allowedUses: {pool.allowed_uses}",
+            found=pool.closed,
             remedy="Name another pool in --k8snet-change=in-place:POOL.",
         )
     if pool.both_families:
@@ -388,8 +395,10 @@ def _named_pool(installation: Installation, name: str, mode: CalicoMode) -> IPPo
 # -- Preconditions: what makes a mode impossible, whatever may be changed -------------------------
 
 
-def _require_calico_routing(installation: Installation) -> None:
+def _require_calico_routing(installation: Installation, nodes: Sequence[Node]) -> None:
     reason = installation.not_routing
+    if bare := [one.name for one in nodes if one.name in installation.without_calico]:
+        reason = reason or f"no annotation of {', '.join(bare)} tells of a calico-node there"
     if installation.shape is None:
         unknown = installation.unknown.get("APIService")
         reason = unknown or "no Calico API group is served"
@@ -558,8 +567,17 @@ def _require_read(installation: Installation, mode: CalicoMode) -> None:
                 found=f"{topic}: {installation.unknown[topic]}",
                 remedy=f"Permit {permission} (docs/rbac.yaml: k8snet-measure).",
             )
+    told = {installation.felix_cluster_routes, installation.bgp.programs_routes} - {""}
+    if told and (installation.version is None or told - {*CLUSTER_ROUTES}):
+        # Before v3.33 an encapsulation that appears may withdraw routes, and values are added.
+        raise ModeUnavailableError(
+            f"It is unknown who programs the routes of {mode}, so nothing is changed",
+            found=f"programClusterRoutes {' and '.join(sorted(told))} of Calico "
+            f"{installation.version_text or 'of unknown version'}",
+            remedy="Permit get on clusterinformations, or test without --k8snet-change.",
+        )
     for topic, why in installation.unknown.items():
-        if topic.upper().startswith(("FELIX_", "CALICO_API_GROUP")):
+        if topic.upper().startswith(("FELIX_", "CALICO_API_GROUP", "DATASTORE_TYPE")):
             raise ModeUnavailableError(
                 "It is unknown what calico-node is configured to, so nothing is changed",
                 found=f"{topic}: {why}",
@@ -620,6 +638,13 @@ def _require_calico_ipam(installation: Installation, nodes: Sequence[Node]) -> N
                 f"{', '.join(full)} have as many" if full else f"that of {unread[0]} is unknown"
             )
             remedy = "Raise the limit for the test, or go without --k8snet-change."
+    lacking = [one.name for one in nodes if one.interface is None and ":" in one.address]
+    if not reason and installation.ipv6_pools and not installation.pools:
+        # The CNI plugin is then told to assign none (``assign_ipv4``; tigera/operator v1.40,
+        # ``pkg/render/node.go``).
+        reason = f"all pools are of IPv6: {', '.join(installation.ipv6_pools)}"
+    elif not reason and lacking:
+        reason = f"{', '.join(lacking)} have no IPv4 address"
     if not reason and installation.ipam == "unknown":
         reason = (
             "neither calico-config nor an IPAM block with pods tells which plugin gives them: "
@@ -689,9 +714,16 @@ def _require_equal_entry(pool: IPPool, entry: Mapping[str, Any]) -> None:
         "nodeSelector": pool.node_selector,
         "disableBGPExport": bool(spec.get("disableBGPExport", False)),
         "disableNewAllocations": pool.disabled,
+        "allowedUses": list(pool.allowed_uses),
+        "assignmentMode": spec.get("assignmentMode") or "Automatic",
     }
-    # The operator's default; the others are filled in from the pool's own.
-    defaults = {**has, "encapsulation": CalicoMode.IPIP_ALWAYS.encapsulation}
+    # The operator's defaults; the others are filled in from the pool's own.
+    defaults = {
+        **has,
+        "encapsulation": CalicoMode.IPIP_ALWAYS.encapsulation,
+        "allowedUses": ["Workload", "Tunnel"],
+        "assignmentMode": "Automatic",
+    }
     for name, value in has.items():
         wanted = entry.get(name, defaults[name])
         if wanted != value:
@@ -746,11 +778,21 @@ def _require_provable(
         )
 
 
-def _require_no_windows(installation: Installation, mode: CalicoMode) -> None:
-    windows = [node for node in installation.nodes if node.system == "windows"]
-    if mode.family == "ipip" and windows:
+def _require_no_windows(
+    installation: Installation, pool: IPPool, mode: CalicoMode, original: CalicoMode
+) -> None:
+    """Refuse a flip that Windows nodes do not follow.
+
+    They have neither IPIP nor CrossSubnet, and a network that is made for overlay or for BGP (
+    ``CALICO_NETWORKING_BACKEND`` is ``vxlan`` or ``windows-bgp`` there; tigera/operator v1.40,
+    ``pkg/controller/installation/validation.go`` and ``pkg/render/windows.go``).
+    """
+    windows = [
+        node for node in installation.nodes if node.system == "windows" and pool.serves(node.labels)
+    ]
+    if windows and mode is not original:
         raise ModeUnavailableError(
-            f"{mode} would cut off the pods on Windows nodes, where Calico has no IPIP",
+            f"{mode} would cut off the pods on Windows nodes, which do not follow a pool's mode",
             found=", ".join(node.name for node in windows),
             remedy="Test it with --k8snet-change=dedicated, which touches no other pods.",
         )

@@ -48,6 +48,7 @@ from pytest_k8snet.change.addresses import (
 from pytest_k8snet.change.decision import Decision, refused
 from pytest_k8snet.change.journal import Changes, OriginalPool, pool_name
 from pytest_k8snet.cluster.api import pauses
+from pytest_k8snet.cluster.http import FIELD_MANAGER
 from pytest_k8snet.cluster.pods import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -689,16 +690,44 @@ def entry_change(
     )
 
 
-def _last_writer(raw: Mapping[str, Any], field: str) -> str:
-    """Who wrote a field of the spec last, where the API server keeps a record of that."""
+def written_by_others(raw: Mapping[str, Any], original: Mapping[str, Any]) -> str:
+    """Say who wrote the mode of a pool, if that is known and was no run.
+
+    The API server keeps for each field who gave it its value: a journal that claims a mode which
+    somebody else wrote is overtaken, or forged.
+
+    Args:
+        raw: the pool as it is, of a server that keeps such a record by itself.
+        original: the mode fields that it had.
+    """
+    spec = raw.get("spec") or {}
+    for field in ("ipipMode", "vxlanMode"):
+        if (spec.get(field) or "Never") != (original.get(field) or "Never"):
+            newest = _newest_entry(raw, field)
+            if newest is not None and newest.get("manager") != FIELD_MANAGER:
+                return (
+                    f"IPPool {raw['metadata']['name']} got its {field} {spec.get(field)} from "
+                    f"{_last_writer(raw, field)}, and from no run"
+                )
+    return ""
+
+
+def _newest_entry(raw: Mapping[str, Any], field: str) -> Mapping[str, Any] | None:
     entries = [
         one
         for one in raw["metadata"].get("managedFields") or ()
         if f'"f:{field}"' in json.dumps(one.get("fieldsV1"))
     ]
-    if not entries:
+    # Times are of whole seconds: of one second, what a run wrote counts as the last.
+    entries.sort(key=lambda one: (str(one.get("time", "")), one.get("manager") == FIELD_MANAGER))
+    return entries[-1] if entries else None
+
+
+def _last_writer(raw: Mapping[str, Any], field: str) -> str:
+    """Who wrote a field of the spec last, where the API server keeps a record of that."""
+    newest = _newest_entry(raw, field)
+    if newest is None:
         return "somebody (the API server does not say who)"
-    newest = max(entries, key=lambda one: str(one.get("time", "")))
     return f"{newest.get('manager')!r} at {newest.get('time')}"
 
 

@@ -46,6 +46,7 @@ from pytest_k8snet.change.pools import (
     v3_is_cut_off,
     write_installation_entry,
     write_mode_fields,
+    written_by_others,
 )
 from pytest_k8snet.change.readiness import NodeReadiness
 from pytest_k8snet.cluster.api import pauses
@@ -533,7 +534,9 @@ def _change_of_pool(api: Api, journal: Journal, original: OriginalPool) -> str:
         ours = _our_modes(journal, original)
         if not is_in_mode(raw.get("spec") or {}, ours):
             return pool_change(raw, ours)
-        return _identity(f"IPPool {original.name}", raw, uid)
+        # Beneath an aggregated API server, it is that server which has written.
+        others = written_by_others(raw, original.spec) if journal.shape != "B" else ""
+        return others or _identity(f"IPPool {original.name}", raw, uid)
     return ""
 
 

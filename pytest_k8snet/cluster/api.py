@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -573,10 +574,12 @@ def proxy_for(server: str, *, proxy_url: str, environ: Mapping[str, str]) -> str
     if not proxy:
         parts = urlsplit(server)
         source = f"{parts.scheme}_proxy".upper()
-        proxy = environ.get(source.lower()) or environ.get(source) or ""
-        no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+        # In this order (``golang.org/x/net/http/httpproxy``: getEnvAny).
+        proxy = environ.get(source) or environ.get(source.lower()) or ""
+        no_proxy = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
         host = (parts.hostname or "").lower()
-        if host == "localhost" or _is_loopback(host) or _bypassed(host, parts.port, no_proxy):
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if host == "localhost" or _is_loopback(host) or _bypassed(host, port, no_proxy):
             return ""
         if proxy and "://" not in proxy:
             proxy = f"http://{proxy}"
@@ -602,19 +605,21 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _bypassed(host: str, port: int | None, no_proxy: str) -> bool:
+def _bypassed(host: str, port: int, no_proxy: str) -> bool:
     for entry in (part.strip().lower() for part in no_proxy.split(",")):
         if entry == "*":
             return True
-        name, _, wanted_port = entry.partition(":") if entry.count(":") == 1 else (entry, "", "")
-        if not name or (wanted_port and wanted_port != str(port or "")):
-            continue
-        name = name.removeprefix("*")
-        if host == name.lstrip(".") or host.endswith("." + name.lstrip(".")):
-            return True
-        try:
-            if ip_address(host) in ip_network(name, strict=False):
+        with suppress(ValueError):
+            if ip_address(host) in ip_network(entry, strict=False):
                 return True
-        except ValueError:
-            continue
+        with suppress(ValueError):
+            parts = urlsplit(f"//{entry}")
+            name, wanted = (parts.hostname or "").removeprefix("*"), parts.port
+            # With a dot in front a name means what is below it, and not itself.
+            if (
+                name
+                and wanted in (None, port)
+                and (host == name or host.endswith(f".{name.lstrip('.')}"))
+            ):
+                return True
     return False

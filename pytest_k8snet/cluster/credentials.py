@@ -134,7 +134,16 @@ class Credentials:
     def _renew(self) -> None:
         login = self._load()
         now = self._clock()
-        self._login = replace(login, headers=login.headers + self._identity)
+        login = replace(login, headers=login.headers + self._identity)
+        for name, value in login.headers:
+            # Whoever sends it would quote it in an exception.
+            if not value.isprintable():
+                raise KubeconfigError(
+                    f"the {name} of this user cannot be sent",
+                    found="a line break or another control character in it",
+                    remedy="take it out of the kubeconfig, or of what its plugin gives",
+                )
+        self._login = login
         self._due = now + REREAD_SECONDS if self._changeable else float("inf")
         if login.expires is not None:
             self._due = min(

@@ -67,6 +67,10 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _JITTER_SECONDS = 0.1, 2.0, 0.1
 #: 429 and 503 come before the request had any effect.
 _SURELY_UNDONE = frozenset({429, 503})
 
+#: What the API server keeps as the manager of the fields that are written here: it takes the first
+#: word of the user agent (``endpoints/handlers/create.go`` of k8s.io/apiserver v0.34).
+FIELD_MANAGER = "pytest-k8snet"
+
 #: Newest first. They differ only for commands with stdin, which are not used here.
 CHANNEL_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 
@@ -160,7 +164,7 @@ class HttpClient:
         self.ping_seconds = ping_seconds
         self._server = server
         self._credentials = credentials
-        self._user_agent = f"pytest-k8snet/{version('pytest-k8snet')}"
+        self._user_agent = f"{FIELD_MANAGER}/{version('pytest-k8snet')}"
         # The connections of the client certificate in use.
         self._pools: PoolManager | None = None
         self._pools_of: tuple[bytes, bytes] = (b"", b"")
@@ -227,7 +231,7 @@ class HttpClient:
             if data is not None:
                 headers["content-type"] = content_type
             for name, value in login.headers:
-                headers.add(name, value)
+                headers.add(name, _on_the_wire(value))
             try:
                 response = self._connections(login).request(
                     method,
@@ -269,7 +273,7 @@ class HttpClient:
         headers = urllib3.HTTPHeaderDict(accept="application/json")
         headers["user-agent"] = self._user_agent
         for name, value in login.headers:
-            headers.add(name, value)
+            headers.add(name, _on_the_wire(value))
         limit = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds + self.read_seconds)
         try:
             response = self._connections(login).request(
@@ -526,6 +530,11 @@ def _pause(state: RetryCallState) -> float:
 
 def _error(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome is not None else None
+
+
+def _on_the_wire(value: str) -> str:
+    """A header's value such that it is sent as UTF-8, as client-go and WebSockets do."""
+    return value.encode().decode("latin-1")
 
 
 def _with_query(path: str, query: Query) -> str:

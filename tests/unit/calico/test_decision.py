@@ -394,16 +394,6 @@ def test_row_11_ipip_on_an_ipv6_pool_is_refused() -> None:
     assert "IPIP does not carry IPv6" in error.problem
 
 
-def test_row_11_ipip_in_place_is_refused_where_a_node_runs_windows() -> None:
-    windows = replace(FAR, system="windows", schedulable=False)
-    every_node = (NODE1, NODE2, windows)
-    error = refusal(IPIP, "in-place", every_node=every_node)
-    assert "would cut off the pods on Windows nodes" in error.problem
-    assert error.found == "node3"
-    assert decided(IPIP, "dedicated", every_node=every_node).writer == "dedicated-pool"
-    assert decided(VXLAN, "in-place", every_node=every_node).writer == "ippool"
-
-
 # Row 12: direct paths that the fabric may not carry.
 
 

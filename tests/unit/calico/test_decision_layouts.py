@@ -94,6 +94,23 @@ def kept_elsewhere(name: str) -> Change:
     return change
 
 
+def from_whole(kind: str, name: str, **data: str) -> Change:
+    """calico-node with an environment from a whole ConfigMap (that is there) or Secret."""
+
+    def change(api: StoreApi) -> None:
+        path = f"{DAEMONS}/kube-system/daemonsets"
+        daemon = calico_node_daemon("bird", "v3.28.1")
+        container = daemon["spec"]["template"]["spec"]["containers"][0]
+        container["envFrom"] = [{"prefix": "FELIX_", kind: {"name": name}}]
+        api.delete(f"{path}/calico-node")
+        api.create(path, daemon)
+        if data:
+            place = "/api/v1/namespaces/kube-system/configmaps"
+            api.create(place, {"metadata": {"name": name}, "data": data})
+
+    return change
+
+
 def installer(**env: str) -> Change:
     """calico-node whose init container install-cni has an environment."""
 
@@ -211,6 +228,68 @@ def reflecting(name: str) -> Change:
     return change
 
 
+def unversioned(api: StoreApi) -> None:
+    """A cluster whose version nobody knows: the image is named by its digest."""
+    information(calicoVersion="")(api)
+    environment(image="quay.io/calico/node@sha256:" + "12" * 32, CALICO_NETWORKING_BACKEND="vxlan")(
+        api
+    )
+
+
+def overlaid(**network: Any) -> Change:
+    """An Installation, and another one that overrides it."""
+
+    def change(api: StoreApi) -> None:
+        operated(encapsulation="VXLANCrossSubnet")(api)
+        body = {"metadata": {"name": "overlay"}, "spec": {"calicoNetwork": network}}
+        api.create("/apis/operator.tigera.io/v1/installations", body)
+
+    return change
+
+
+def windows_node(api: StoreApi) -> None:
+    """node3 runs Windows."""
+    node = api.store.get("nodes", "node3")
+    node["metadata"]["labels"]["kubernetes.io/os"] = "windows"
+    api.store.update("nodes", node)
+
+
+def six_alone(api: StoreApi) -> None:
+    """Nodes without IPv4 addresses."""
+    for node in api.store.list("nodes"):
+        node["metadata"]["annotations"] = {"projectcalico.org/IPv6Address": "fd00::1/64"}
+        node["status"]["addresses"] = [{"type": "InternalIP", "address": "fd00::1"}]
+        node["metadata"]["resourceVersion"] = None
+        api.store.update("nodes", node)
+        api.store.update("nodes", node, subresource="status")
+
+
+def marked_pool(**marks: Any) -> Change:
+    """The default pool with metadata that the store does not keep."""
+
+    def change(api: StoreApi) -> None:
+        listed = api.list
+
+        def list_marked(path: str, **query: str) -> list[dict[str, Any]]:
+            return [
+                {**one, "metadata": {**one["metadata"], **marks}}
+                if one["metadata"]["name"] == DEFAULT_POOL
+                else one
+                for one in listed(path, **query)
+            ]
+
+        api.list = list_marked  # type: ignore[method-assign]
+
+    return change
+
+
+def written_by(manager: str, operation: str, *fields: str) -> Change:
+    """The default pool with fields of a manager's."""
+    own = {"f:spec": {f"f:{one}": {} for one in fields}} if fields else {"f:metadata": {}}
+    entry = {"manager": manager, "operation": operation, "fieldsV1": own}
+    return marked_pool(managedFields=[entry])
+
+
 def keyed_nodes(api: StoreApi) -> None:
     for node in api.store.list("nodes"):
         node["metadata"]["annotations"]["projectcalico.org/WireguardPublicKey"] = "a key"
@@ -228,11 +307,11 @@ def unreadable(plural: str) -> Change:
     return change
 
 
-def bare_node(*, ready: bool) -> Change:
-    """node3 without annotations of Calico."""
+def bare_node(*, ready: bool, name: str = "node3") -> Change:
+    """A node without annotations of Calico."""
 
     def change(api: StoreApi) -> None:
-        node = api.store.get("nodes", "node3")
+        node = api.store.get("nodes", name)
         node["metadata"] |= {"annotations": {}, "resourceVersion": None}
         node["status"]["conditions"] = [{"type": "Ready", "status": str(ready)}]
         api.store.update("nodes", node)
@@ -606,6 +685,41 @@ LAYOUTS: dict[str, Layout] = {
             ("dedicated", IPIP): "",
         },
     ),
+    "Felix's routes, of a version that nobody knows": Layout(
+        source="v3.31.2 felix/dataplane/linux/int_dataplane.go: newNoEncapManager",
+        cluster={"backend": "vxlan"},
+        change=all_of(unversioned, felix(programClusterRoutes="Enabled")),
+        facts={"version_text": "", "version": None},
+        offers={("dedicated", VXLAN): "programClusterRoutes Enabled of Calico of unknown version"},
+    ),
+    "Felix's routes by a variable in lower case": Layout(
+        source="v3.31.2 felix/config/param_types.go: OneofListParam",
+        cluster={"version": "v3.31.2"},
+        change=environment(FELIX_PROGRAMCLUSTERROUTES="enabled", CALICO_NETWORKING_BACKEND="vxlan"),
+        facts={"felix_cluster_routes": "Enabled"},
+        offers={("dedicated", VXLAN): "would take the routes from pools", ("none", NEVER): ""},
+    ),
+    "Felix's routes on one node alone": Layout(
+        source="v3.31.2 felix/config/config_params.go: DatastorePerHost",
+        cluster={"backend": "vxlan", "version": "v3.31.2"},
+        change=felix("node.node1", programClusterRoutes="Enabled"),
+        offers={("none", NEVER): "the nodes differ in Felix's programClusterRoutes"},
+    ),
+    "a value for the routes that came later": Layout(
+        source="v3.33 has four where v3.32 has two: design/cluster-route-programming/DESIGN.md",
+        cluster={"version": "v3.34.0", **VXLAN_POOL},
+        change=felix(programClusterRoutes="EnabledVXLANOnly"),
+        offers={
+            ("none", VXLAN): "",
+            ("dedicated", VXLAN): "programClusterRoutes EnabledVXLANOnly of Calico v3.34.0",
+        },
+    ),
+    "a mode of the operator's for the routes that came later": Layout(
+        source="operator v1.44 api/v1/installation_types.go: FelixIPIPOnly is new there",
+        cluster={**OPERATOR, **OWNED_POOL, "version": "v3.34.0"},
+        change=operated(encapsulation="VXLANCrossSubnet", clusterRoutingMode="FelixOnly"),
+        offers={("dedicated", VXLAN): "programClusterRoutes FelixOnly of Calico v3.34.0"},
+    ),
     "BIRD leaves the routes to a Felix that does not take them": Layout(
         source="v3.32.0 confd/pkg/backends/calico/bgp_processor.go: programClusterRoutes",
         cluster={"version": "v3.32.0", **VXLAN_POOL},
@@ -764,6 +878,156 @@ LAYOUTS: dict[str, Layout] = {
         cluster={"pools": (raw_pool(mode=VXLAN, disableBGPExport=True),)},
         offers={("in-place", IPIP): "disableBGPExport", ("dedicated", IPIP): ""},
     ),
+    # -- What is set where few look ------------------------------------------------------------
+    "etcd as the datastore, as its manifest has it": Layout(
+        source="v3.28.1 manifests/calico-etcd.yaml has no DATASTORE_TYPE; "
+        "libcalico-go/lib/apiconfig/load.go: applyConfigDefaults",
+        change=environment(ETCD_ENDPOINTS="https://10.0.0.1:2379"),
+        offers=everything("its datastore is etcdv3"),
+    ),
+    "etcd endpoints that are kept elsewhere": Layout(
+        source="v3.28.1 libcalico-go/lib/apiconfig/load.go: applyConfigDefaults",
+        change=kept_elsewhere("ETCD_ENDPOINTS"),
+        offers=everything("its datastore is etcdv3"),
+    ),
+    "etcd endpoints that nobody uses": Layout(
+        source="v3.28.1 libcalico-go/lib/apiconfig/load.go: applyConfigDefaults",
+        change=environment(ETCD_ENDPOINTS="https://10.0.0.1:2379", DATASTORE_TYPE="kubernetes"),
+        offers={("dedicated", VXLAN): ""},
+    ),
+    "a datastore that is named in a Secret": Layout(
+        source="v3.28.1 libcalico-go/lib/apiconfig/load.go: applyConfigDefaults",
+        change=kept_elsewhere("DATASTORE_TYPE"),
+        offers={("none", NEVER): "", ("dedicated", VXLAN): "DATASTORE_TYPE of DaemonSet"},
+    ),
+    "an environment from a whole ConfigMap": Layout(
+        source="kubernetes/api core/v1 EnvFromSource: prefix",
+        change=from_whole("configMapRef", "tuning", VXLANENABLED="false"),
+        offers={("dedicated", VXLAN): "Felix is configured to keep VXLAN off"},
+    ),
+    "an environment from a ConfigMap that may not be read": Layout(
+        source="kubernetes/api core/v1 EnvFromSource",
+        change=all_of(from_whole("configMapRef", "tuning"), unreadable("configmaps/tuning")),
+        offers={("none", NEVER): "", ("dedicated", IPIP): "FELIX_ variables of tuning: not perm"},
+    ),
+    "an environment from a Secret": Layout(
+        source="kubernetes/api core/v1 EnvFromSource",
+        change=from_whole("secretRef", "tuning"),
+        offers={("dedicated", IPIP): "FELIX_ variables of a Secret: secrets are not read"},
+    ),
+    "the ConfigMap that every manifest names": Layout(
+        source="master manifests/calico.yaml: kubernetes-services-endpoint",
+        change=all_of(
+            from_whole("configMapRef", "kubernetes-services-endpoint"),
+            unreadable("kubernetes-services-endpoint"),
+        ),
+        offers={("dedicated", VXLAN): ""},
+    ),
+    "VXLAN off by a word of Felix's own": Layout(
+        source="v3.31.2 felix/config/param_types.go: BoolPtrParam",
+        change=environment(FELIX_VXLANENABLED="F"),
+        offers={("dedicated", VXLAN): "FELIX_VXLANENABLED of DaemonSet calico-node is F"},
+    ),
+    "a word that unsets what is configured": Layout(
+        source="v3.31.2 felix/config/config_params.go:772",
+        change=all_of(
+            environment(FELIX_VXLANENABLED="none", FELIX_WIREGUARDENABLED="None"),
+            felix(vxlanEnabled=False, wireguardEnabled=True),
+        ),
+        facts={"vxlan_enabled": (), "wireguard": False},
+        offers={("dedicated", VXLAN): ""},
+    ),
+    "a VNI in hexadecimal": Layout(
+        source="v3.31.2 felix/config/param_types.go: IntParam, ParseInt of base 0",
+        change=environment(FELIX_VXLANVNI="0x2000"),
+        facts={"vxlan_vni": 8192},
+        offers={("dedicated", VXLAN): ""},
+    ),
+    "eBPF by Felix's word beside the operator's default": Layout(
+        source="operator v1.40 pkg/controller/installation/defaults.go: LinuxDataplane",
+        cluster={**OPERATOR, **OWNED_POOL},
+        change=all_of(
+            operated(encapsulation="VXLANCrossSubnet", linuxDataplane="Iptables"),
+            felix(bpfEnabled=True),
+        ),
+        facts={"dataplane": "eBPF"},
+        offers={("none", VXLAN_CS): ""},
+    ),
+    "Calico without BGP and with host-local IPAM, as in AKS with kubenet": Layout(
+        source="operator v1.40 pkg/render/node.go: CALICO_NETWORKING_BACKEND",
+        cluster={**OPERATOR, "pools": (raw_pool(labels=OWNED),)},
+        change=operated(
+            spec={"cni": {"type": "Calico", "ipam": {"type": "HostLocal"}}}, bgp="Disabled"
+        ),
+        facts={"backend": "none"},
+        offers=everything("CALICO_NETWORKING_BACKEND is none"),
+    ),
+    "an Installation with an overlay": Layout(
+        source="operator v1.40 pkg/controller/utils/merge.go: OverrideInstallationSpec",
+        cluster={**OPERATOR, **OWNED_POOL},
+        change=overlaid(bgp="Disabled", linuxDataplane="BPF", mtu=1400),
+        facts={"backend": "vxlan", "dataplane": "eBPF", "mtu_bytes": 1400},
+        offers={("in-place", VXLAN): "", ("dedicated", IPIP): "BGP is disabled"},
+    ),
+    "pools in an overlay": Layout(
+        source="operator v1.40 pkg/controller/utils/merge.go: OverrideInstallationSpec",
+        cluster={**OPERATOR, **OWNED_POOL},
+        change=overlaid(ipPools=[{"cidr": "10.244.0.0/16", "encapsulation": "VXLANCrossSubnet"}]),
+        offers={
+            ("in-place", VXLAN): "the Installation overlay, which sets ipPools",
+            ("dedicated", VXLAN): "",
+        },
+    ),
+    # -- Where pods get no address of a pool ---------------------------------------------------
+    "pools of IPv6 alone": Layout(
+        source="operator v1.40 pkg/render/node.go: assign_ipv4",
+        cluster={"pools": (raw_pool("six", "fd00:10::/48", None, blockSize=122),)},
+        offers={("dedicated", VXLAN): "all pools are of IPv6: six", ("none", NEVER): "No pool"},
+    ),
+    "nodes of IPv6 alone": Layout(
+        source="v3.28.1 felix/calc/l3_route_resolver.go: a node without an IPv4 address",
+        change=six_alone,
+        offers={("dedicated", VXLAN): "node1, node2 have no IPv4 address"},
+    ),
+    "a node under test that has no Calico": Layout(
+        source="v3.28.1 libcalico-go/lib/backend/k8s/resources/node.go: nodeBgpIpv4AddrAnnotation",
+        change=bare_node(ready=True, name="node2"),
+        offers=everything("no annotation of node2 tells of a calico-node there"),
+    ),
+    "pools that may not be listed": Layout(
+        source="which addresses are free is known by the pools alone",
+        change=unreadable("ippools"),
+        offers={("dedicated", VXLAN): "It is unknown which pools there are"},
+    ),
+    "a pool that is being deleted": Layout(
+        source="v3.32.0 libcalico-go/lib/clientv3/client.go: filterIPPool",
+        cluster={"pools": (raw_pool("a", "10.7.0.0/16", IPIP), raw_pool(mode=VXLAN))},
+        change=marked_pool(deletionTimestamp="2026-03-01T10:00:00Z"),
+        offers={
+            ("none", VXLAN): "No pool of this cluster is in mode VXLAN-Always",
+            ("none", IPIP): "",
+            ("in-place", IPIP): "it is being deleted",
+        },
+    ),
+    # -- Windows -------------------------------------------------------------------------------
+    "a Windows node in the pool": Layout(
+        source="operator v1.40 pkg/controller/installation/validation.go: VXLAN and None alone",
+        cluster=VXLAN_POOL,
+        change=windows_node,
+        offers={
+            ("in-place", IPIP): "node3",
+            ("in-place", VXLAN_CS): "cut off the pods on Windows nodes",
+            ("in-place", NEVER): "which do not follow a pool's mode",
+            ("in-place", VXLAN): "",
+            ("dedicated", VXLAN_CS): "",
+        },
+    ),
+    "a Windows node outside of the pool": Layout(
+        source="operator v1.40 pkg/controller/installation/validation.go: VXLAN and None alone",
+        cluster={"pools": (raw_pool(mode=VXLAN, nodeSelector="kubernetes.io/os != 'windows'"),)},
+        change=windows_node,
+        offers={("in-place", VXLAN_CS): ""},
+    ),
     # -- What no configuration tells, and nodes do ----------------------------------------------
     "WireGuard, where Felix's configuration may not be read": Layout(
         source="v3.28.1 felix/wireguard/bootstrap.go: removeWireguardPublicKey where it is off",
@@ -828,6 +1092,49 @@ LAYOUTS: dict[str, Layout] = {
         source="operator v1.34 pkg/controller/ippool/pool_controller.go:253",
         cluster={**OPERATOR, "pools": (raw_pool(mode=VXLAN),)},
         change=operated(encapsulation="VXLAN", natOutgoing="Enabled"),
+        offers={("in-place", IPIP): ""},
+    ),
+    "an unlabelled pool with a field of v3.31 that its entry lacks": Layout(
+        source="operator v1.40 pkg/controller/ippool/pool_controller.go: FromProjectCalico",
+        cluster={**OPERATOR, "pools": (raw_pool(mode=VXLAN, assignmentMode="Manual"),)},
+        change=operated(encapsulation="VXLAN"),
+        offers={("in-place", IPIP): "assignmentMode is Manual, in the Installation Automatic"},
+    ),
+    "an unlabelled pool with other uses than its entry": Layout(
+        source="operator v1.40 pkg/controller/ippool/pool_controller.go: FromProjectCalico",
+        cluster={**OPERATOR, "pools": (raw_pool(mode=VXLAN, allowedUses=["Workload"]),)},
+        change=operated(encapsulation="VXLAN"),
+        offers={
+            ("in-place", IPIP): "allowedUses is ['Workload'], in the Installation ['Workload',"
+        },
+    ),
+    "a pool of Argo CD's by its older mark": Layout(
+        source="argo-cd docs/user-guide/resource_tracking.md: app.kubernetes.io/instance before v3",
+        cluster={"pools": (raw_pool(mode=VXLAN, labels={"app.kubernetes.io/instance": "net"}),)},
+        offers={("in-place", IPIP): "Argo CD or a Helm chart (app.kubernetes.io/instance: net)"},
+    ),
+    "a pool that another object owns": Layout(
+        source="kubernetes/apimachinery meta/v1 OwnerReference",
+        cluster=VXLAN_POOL,
+        change=marked_pool(ownerReferences=[{"kind": "Object", "name": "net", "uid": "1"}]),
+        offers={("in-place", IPIP): "Object net (ownerReferences)", ("dedicated", IPIP): ""},
+    ),
+    "a pool that a controller applies which nobody knows": Layout(
+        source="kubernetes.io/docs/reference/using-api/server-side-apply: managers",
+        cluster=VXLAN_POOL,
+        change=written_by("gardener-resource-manager", "Apply", "vxlanMode"),
+        offers={("in-place", IPIP): "gardener-resource-manager (field manager gardener-res"},
+    ),
+    "a pool that a person applied": Layout(
+        source="kubernetes.io/docs/reference/using-api/server-side-apply: kubectl",
+        cluster=VXLAN_POOL,
+        change=written_by("kubectl", "Apply", "vxlanMode"),
+        offers={("in-place", IPIP): ""},
+    ),
+    "a pool to which somebody applies labels": Layout(
+        source="kubernetes.io/docs/reference/using-api/server-side-apply: ownership by field",
+        cluster=VXLAN_POOL,
+        change=written_by("labeller", "Apply"),
         offers={("in-place", IPIP): ""},
     ),
     "a pool of Argo CD's": Layout(

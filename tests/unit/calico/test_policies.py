@@ -106,6 +106,12 @@ def test_network_policies_of_the_pods_namespace(raw: dict[str, Any], said: list[
             ["GlobalNetworkPolicy not-system (Ingress)"],
         ),
         (policy("egress", selector="all()", types=["Egress"]), []),
+        # libcalico-go/lib/clientv3/globalnetworkpolicy.go (v3.28): defaultPolicyTypesField.
+        (policy("out", selector="all()", egress=[{"action": "Deny"}]), []),
+        (
+            policy("in", selector="all()", ingress=[{"action": "Deny"}]),
+            ["GlobalNetworkPolicy in (Ingress)"],
+        ),
         (policy("allow", ingress=[{"action": "Allow"}], types=["Ingress"]), []),
         (
             policy("some", ingress=[{"action": "Allow", "protocol": "TCP"}], types=["Ingress"]),
@@ -118,6 +124,48 @@ def test_network_policies_of_the_pods_namespace(raw: dict[str, Any], said: list[
 )
 def test_global_network_policies_that_select_the_pod(raw: dict[str, Any], said: list[str]) -> None:
     assert named((V1, "globalnetworkpolicies", raw), ends=(POD,)) == said
+
+
+# policy.networking.k8s.io, as network-policy-api v0.1.5 has it; Calico enforces it from v3.29 on
+# (libcalico-go/lib/backend/k8s/resources/kubeadminnetworkpolicy.go).
+
+ADMIN = "policy.networking.k8s.io/v1alpha1"
+SERVERS = {"matchLabels": {"k8snet/role": "server"}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"subject": {"namespaces": {}}}, True),
+        ({"subject": {"pods": {"namespaceSelector": {}, "podSelector": SERVERS}}}, True),
+        ({"subject": {"namespaces": {"matchLabels": {"kubernetes.io/metadata.name": "x"}}}}, False),
+        (
+            {"subject": {"pods": {"podSelector": {"matchLabels": {"k8snet/role": "client"}}}}},
+            False,
+        ),
+        ({"subject": {"namespaces": {}}, "ingress": [{"action": "Allow"}]}, False),
+        ({"subject": {"namespaces": {}}, "ingress": None, "egress": [{"action": "Deny"}]}, False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("group", "plural", "kind"),
+    [
+        (ADMIN, "adminnetworkpolicies", "AdminNetworkPolicy"),
+        (ADMIN, "baselineadminnetworkpolicies", "BaselineAdminNetworkPolicy"),
+        (
+            "policy.networking.k8s.io/v1alpha2",
+            "clusternetworkpolicies",
+            "ClusterNetworkPolicy",
+        ),
+    ],
+)
+def test_policies_of_the_clusters_administrators(
+    group: str, plural: str, kind: str, spec: dict[str, Any], said: bool
+) -> None:
+    raw = policy("closed", **{"ingress": [{"action": "Deny"}], **spec})
+    wanted = [f"{kind} closed (Ingress)"] if said else []
+    assert named((group, plural, raw), ends=(POD,)) == wanted
+    assert named((group, plural, raw), ends=(NODE,)) == []
 
 
 def test_calicos_own_policies_of_the_namespace() -> None:

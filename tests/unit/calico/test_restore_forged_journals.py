@@ -198,25 +198,82 @@ def test_a_label_alone_makes_nothing_a_runs_own(collection: str, name: str, stay
 
 
 def change_mode(api: StoreApi, ipip: str, vxlan: str, manager: str = "") -> None:
-    fields: Json = {"spec": {"ipipMode": ipip, "vxlanMode": vxlan}}
-    api.patch(POOL, fields)
+    api.patch(POOL, {"spec": {"ipipMode": ipip, "vxlanMode": vxlan}})
     if manager:
-        entry = {
-            "manager": manager,
-            "operation": "Update",
-            "time": "2026-03-01T10:00:00Z",
-            "fieldsV1": {"f:spec": {"f:ipipMode": {}, "f:vxlanMode": {}}},
-        }
-        read = api.get
+        keep(api, written(manager))
 
-        def get(path: str, **query: str) -> Json:
-            found = read(path, **query)
-            if path == POOL:
-                found["metadata"]["managedFields"] = [entry]
-            return found
 
-        # The store keeps no managed fields, as the server does.
-        api.get = get  # type: ignore[method-assign]
+def written(
+    manager: str, *fields: str, at: str = "2026-03-01T10:00:00Z", operation: str = "Update"
+) -> Json:
+    """What the server keeps of who wrote fields; both of the mode where none is named."""
+    own = {f"f:{one}": {} for one in fields or ("ipipMode", "vxlanMode")}
+    return {"manager": manager, "operation": operation, "time": at, "fieldsV1": {"f:spec": own}}
+
+
+def keep(api: StoreApi, *entries: Json) -> None:
+    """Have a server that keeps who wrote the pool's fields; the store does not."""
+    read = api.get
+
+    def get(path: str, **query: str) -> Json:
+        found = read(path, **query)
+        if path == POOL:
+            found["metadata"]["managedFields"] = [*entries]
+        return found
+
+    api.get = get  # type: ignore[method-assign]
+
+
+LATER = "2026-03-01T11:00:00Z"
+
+
+# k8s.io/apimachinery v0.34, util/managedfields: an update owns what it has changed; who applies
+# owns what it names, beside others.
+@pytest.mark.parametrize(
+    ("entries", "who"),
+    [
+        # What the run wrote in a recorded cluster was written by Calico before.
+        ([written("Go-http-client", "cidr", "ipipMode"), written("pytest-k8snet")], ""),
+        ([written("calico-node", "ipipMode"), written("pytest-k8snet", "vxlanMode")], ""),
+        ([written("pytest-k8snet"), written("kubectl-edit", "natOutgoing", at=LATER)], ""),
+        ([written("kubectl-edit", at=LATER), written("pytest-k8snet", at=LATER)], ""),
+        ([], ""),
+        ([written("kubectl-edit")], "'kubectl-edit' at 2026-03-01T10:00:00Z"),
+        ([written("calico-node", at="")], "'calico-node' at "),
+        (
+            [written("pytest-k8snet"), written("kubectl", at=LATER, operation="Apply")],
+            f"'kubectl' at {LATER}",
+        ),
+    ],
+)
+def test_a_mode_that_somebody_else_wrote_is_theirs_though_a_run_wrote_the_same(
+    entries: list[Json], who: str
+) -> None:
+    api = a_cluster("manifest-A")
+    leave_changed(api, "in-place")
+    keep(api, *entries)
+    if not who:
+        restore_cluster(api)
+        assert raw_spec(api)["vxlanMode"] == "CrossSubnet"
+        return
+    before = lasting(api)
+    with pytest.raises(RestoreError) as caught:
+        restore_cluster(api)
+    assert f"got its vxlanMode Always from {who}, and from no run" in caught.value.found
+    assert lasting(api) == before
+    restore_cluster(api, force=True)
+    assert raw_spec(api)["vxlanMode"] == "CrossSubnet"
+
+
+def test_a_forged_journal_with_the_right_id_claims_a_mode_that_no_run_wrote() -> None:
+    api = a_production_cluster()
+    keep(api, written("Go-http-client"))
+    forge(api, with_original(uid=api.get(POOL)["metadata"]["uid"]))
+    before = lasting(api)
+    with pytest.raises(RestoreError) as caught:
+        restore_cluster(api)
+    assert "got its ipipMode Never from 'Go-http-client'" in caught.value.found
+    assert lasting(api) == before
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,18 @@ PROXY = "http://proxy.corp:3128"
         ("https://apicorp:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "corp"}, PROXY),
         ("https://10.1.2.3:6443", {"HTTPS_PROXY": PROXY, "no_proxy": "10.0.0.0/8"}, None),
         ("https://11.1.2.3:6443", {"HTTPS_PROXY": PROXY, "no_proxy": "10.0.0.0/8"}, PROXY),
+        # golang.org/x/net v0.43 http/httpproxy/proxy.go: getEnvAny, config.init, canonicalAddr.
+        ("https://api.corp", {"HTTPS_PROXY": PROXY, "https_proxy": "http://other:1"}, PROXY),
+        ("https://api.corp", {"HTTPS_PROXY": PROXY, "NO_PROXY": "x", "no_proxy": "*"}, PROXY),
+        ("https://corp:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": ".corp"}, PROXY),
+        ("https://corp:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "*.corp"}, PROXY),
+        ("https://api.corp:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "*.CORP"}, None),
+        ("https://api.corp", {"HTTPS_PROXY": PROXY, "NO_PROXY": "api.corp:443"}, None),
+        ("https://[fd00::1]:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "[fd00::1]:6443"}, None),
+        ("https://[fd00::1]:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "[fd00::1]"}, None),
+        ("https://[fd00::1]:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "fd00::/8"}, None),
+        ("https://api.corp:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "api.corp:port"}, PROXY),
+        ("https://api.corp", {"ALL_PROXY": PROXY}, None),
     ],
 )
 def test_the_environment_chooses(server: str, environ: dict[str, str], proxy: str | None) -> None:

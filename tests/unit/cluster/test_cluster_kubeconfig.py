@@ -174,7 +174,7 @@ def test_impersonation_is_complete_on_requests_and_on_exec(
         "token": TOKEN,
         "as": "system:serviceaccount:ci:net",
         "as-uid": "0815",
-        "as-groups": ["netops", "viewers"],
+        "as-groups": ["netöps \u0142", "viewers"],
         "as-user-extra": {"100%": ["sure"], "Example.com/Reason": ["a", "b"]},
     }
     api = connect(kubeconfig=server.kubeconfig(tmp_path, user=user))
@@ -192,12 +192,29 @@ def test_impersonation_is_complete_on_requests_and_on_exec(
         ] == [
             ("Impersonate-User", "system:serviceaccount:ci:net"),
             ("Impersonate-Uid", "0815"),
-            ("Impersonate-Group", "netops"),
+            ("Impersonate-Group", "netöps \u0142"),
             ("Impersonate-Group", "viewers"),
             ("Impersonate-Extra-100%25", "sure"),
             ("Impersonate-Extra-Example.com%2FReason", "a"),
             ("Impersonate-Extra-Example.com%2FReason", "b"),
         ]
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"token": f"{TOKEN}\n"},
+        {"token": TOKEN, "as": "me\r\nImpersonate-Group: system:masters"},
+        {"token": TOKEN, "as": "me", "as-user-extra": {"scopes": ["a\x00b"]}},
+    ],
+)
+def test_a_header_of_several_lines_is_refused_and_quoted_by_nobody(
+    server: ScriptedServer, tmp_path: Path, user: dict[str, object]
+) -> None:
+    with pytest.raises(KubeconfigError, match="of this user cannot be sent") as caught:
+        connect(kubeconfig=server.kubeconfig(tmp_path, user=user))
+    assert TOKEN not in str(caught.value)
+    assert server.seen == []
 
 
 @pytest.mark.parametrize("key", ["as-groups", "as-uid", "as-user-extra"])
