@@ -380,11 +380,12 @@ OPT_OUT_ANNOTATIONS: Mapping[str, str] = {
 }
 
 #: Annotations that limit, redirect or replace a pod's network: Kubernetes' bandwidth plugin,
-#: Calico's QoS controls, Istio's ambient mode, Multus.
+#: Calico's QoS controls, pools and fixed addresses, Istio's ambient mode, Multus.
 _DISTORTING_ANNOTATIONS = (
     "kubernetes.io/ingress-bandwidth",
     "kubernetes.io/egress-bandwidth",
     "qos.projectcalico.org/",
+    "cni.projectcalico.org/ip",
     "ambient.istio.io/redirection",
     "k8s.v1.cni.cncf.io/networks",
     "v1.multus-cni.io/default-network",

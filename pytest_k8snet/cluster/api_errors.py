@@ -249,6 +249,9 @@ def _forbidden(reason: str, message: str, target: Target, user: str) -> Forbidde
 
 def admission_remedy(message: str) -> str:
     """Say what can be done about an object that admission refuses, in Kubernetes' own words."""
+    if "admission webhook" in message or "ValidatingAdmissionPolicy" in message:
+        # Its text is its author's, and may name what Kubernetes' own admission is about.
+        return "ask the owner of the admission policy for an exception for this run's namespace"
     if "PodSecurity" in message:
         return (
             "use a namespace whose label pod-security.kubernetes.io/enforce allows it "

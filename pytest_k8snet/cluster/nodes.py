@@ -176,7 +176,7 @@ def read_node(node: Mapping[str, Any], tolerations: Sequence[Toleration] = ()) -
     labels = dict(metadata.get("labels") or {})
     annotations = dict(metadata.get("annotations") or {})
     not_ready = _not_ready(status.get("conditions") or [])
-    system = labels.get("kubernetes.io/os", "linux")
+    system = labels.get("kubernetes.io/os") or info.get("operatingSystem") or "linux"
     foreign = "" if system == "linux" else f"runs {system}"
     repelled = _repelled(node.get("spec") or {}, (*CONTROL_PLANE, *tolerations))
     return Node(

@@ -298,15 +298,24 @@ def web_deployment(
     }
 
 
-def web_service(name: str, namespace: str, run_id: str) -> dict[str, Any]:
-    """Make a Service of type LoadBalancer, which has a cluster IP and a node port as well."""
+def web_service(name: str, namespace: str, run_id: str, *, ipv4: bool = False) -> dict[str, Any]:
+    """Make a Service of type LoadBalancer, which has a cluster IP and a node port as well.
+
+    Args:
+        name: its name.
+        namespace: its namespace.
+        run_id: the run it belongs to.
+        ipv4: whether it must be of IPv4; else it is of the cluster's first family.
+    """
     labels = run_labels(run_id, name)
+    families = {"ipFamilies": ["IPv4"]} if ipv4 else {}
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {
             "type": "LoadBalancer",
+            **families,
             "selector": labels,
             "ports": [{"name": "http", "port": 80, "targetPort": WEB_PORT, "protocol": "TCP"}],
         },
@@ -738,7 +747,8 @@ def _time_of_event(event: Mapping[str, Any]) -> datetime:
     for text in texts:
         with suppress(ValueError):
             if text:
-                return datetime.fromisoformat(str(text))
+                found = datetime.fromisoformat(str(text))
+                return found if found.tzinfo else found.replace(tzinfo=UTC)
     return datetime.min.replace(tzinfo=UTC)
 
 

@@ -183,7 +183,8 @@ class WebService:
             address
             for piece in slices
             for endpoint in piece.get("endpoints") or []
-            if (endpoint.get("conditions") or {}).get("ready", True)
+            # Unknown counts as ready (``EndpointConditions`` of discovery.k8s.io/v1).
+            if (endpoint.get("conditions") or {}).get("ready") is not False
             for address in endpoint.get("addresses") or []
         }
 
@@ -269,7 +270,13 @@ def serve_from(workspace: Workspace, request: PodRequest, *, served_in: str = ""
     """
     (pod,) = workspace.ensure_pods([request])
     return replace(
-        _serve(workspace, request.role, lambda ready: ready == {pod.address}),
+        # The modes are those of IPv4 pools, whichever family of a dual stack is its first.
+        _serve(
+            workspace,
+            request.role,
+            lambda ready: ready == {pod.address},
+            ipv4=":" not in pod.address,
+        ),
         distorted_by=_of_web_pods(pod.admitted.distorting),
         replica=pod,
         served_in=served_in,
@@ -280,11 +287,13 @@ def _of_web_pods(distorting: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"web pods: {phrase}" for phrase in dict.fromkeys(distorting))
 
 
-def _serve(workspace: Workspace, name: str, served: Callable[[set[str]], bool]) -> WebService:
+def _serve(
+    workspace: Workspace, name: str, served: Callable[[set[str]], bool], *, ipv4: bool = False
+) -> WebService:
     """Make a Service of a run's pods of one role, and wait for its endpoints."""
     space = workspace.namespace
     services = collection("services", namespace=space)
-    _create(workspace, services, pods.web_service(name, space, workspace.run_id))
+    _create(workspace, services, pods.web_service(name, space, workspace.run_id, ipv4=ipv4))
     service = WebService(namespace=space, name=name, own=True, _api=workspace.api)
     _wait_endpoints(service, served)
     return service

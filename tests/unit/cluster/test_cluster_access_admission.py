@@ -71,6 +71,8 @@ def test_what_every_api_server_adds_is_no_change() -> None:
         ({"annotations": {"kubernetes.io/egress-bandwidth": "10M"}}, "egress-bandwidth: 10M"),
         # Calico 3.30: felix/.. QoS controls by pod annotation.
         ({"annotations": {"qos.projectcalico.org/ingressBandwidth": "1G"}}, "ingressBandwidth"),
+        # cni-plugin/pkg/k8s/k8s.go (v3.28).
+        ({"annotations": {"cni.projectcalico.org/ipAddrs": '["10.244.0.9"]'}}, "10.244.0.9"),
         ({"annotations": {"ambient.istio.io/redirection": "enabled"}}, "ambient.istio.io"),
         ({"annotations": {"v1.multus-cni.io/default-network": "macvlan"}}, "default-network"),
         ({"pod": {"runtimeClassName": "gvisor"}}, "the runtime class gvisor"),
@@ -197,6 +199,15 @@ def test_what_a_user_sets_for_pods_is_on_all_of_them() -> None:
         (
             'pods "a" is forbidden: no PriorityClass with name nope was found',
             "-o k8snet_priority_class=",
+        ),
+        (
+            'admission webhook "validate.kyverno.svc-fail" denied the request: resource Pod/x/a '
+            "was blocked due to the following policies: require-quota: label PodSecurity",
+            "ask the owner of the admission policy",
+        ),
+        (
+            "ValidatingAdmissionPolicy 'quota' with binding 'all' denied request: per Pod",
+            "ask the owner of the admission policy",
         ),
     ],
 )

@@ -25,7 +25,7 @@ def test_events_are_asked_for_by_kind_name_and_uid_and_told_in_the_order_of_time
         event("last", series={"lastObservedTime": "2026-11-30T07:47:32.500000Z"}, eventTime="x"),
         event("second", eventTime="2026-11-30T07:47:30.720288Z", lastTimestamp=None),
         event("first", lastTimestamp="2026-11-30T07:47:30Z"),
-        event("third", metadata={"creationTimestamp": "2026-11-30T07:47:31Z"}),
+        event("third", metadata={"creationTimestamp": "2026-11-30T07:47:31"}),
         event("of unknown time", eventTime="yesterday"),
     ]
     server.on("GET /api/v1/namespaces/x/events", {"items": items})

@@ -147,6 +147,9 @@ def test_a_node_of_another_system_is_passed_over_and_says_why() -> None:
     system = "kubernetes.io/os"
     foreign = node("a1", labels={system: "windows"}, spec={"unschedulable": True})
     assert foreign.trouble == "runs windows; cordoned"
+    # A label may be taken away; the kubelet tells it as well (core/v1 NodeSystemInfo).
+    info = {"nodeInfo": {"operatingSystem": "windows"}}
+    assert read_node({"metadata": {"name": "a0"}, "status": info}).system == "windows"
     nodes = [node("a2", labels={system: "windows"}), *study(), node("z", labels={system: "linux"})]
     assert [one.name for one in usable_nodes(nodes)] == ["master", "node1", "node2", "node3", "z"]
     with pytest.raises(NodesError, match='the node "a2" cannot be used: runs windows'):

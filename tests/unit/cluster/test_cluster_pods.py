@@ -141,6 +141,9 @@ def test_the_web_service_selects_its_own_replicas() -> None:
     assert container["args"] == ["netexec", "--http-port=8080"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert service["spec"]["type"] == "LoadBalancer"
+    assert "ipFamilies" not in service["spec"]
+    # In a mode it is of IPv4, also where that is the second family (core/v1 ServiceSpec).
+    assert pods.web_service("web", "x", "r", ipv4=True)["spec"]["ipFamilies"] == ["IPv4"]
 
 
 def pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
