@@ -25,13 +25,13 @@ SECRET = "[secret]"
 #: folders, and SSH_AUTH_SOCK is a socket.
 _SECRET_NAMES = re.compile(
     r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|WEBHOOK|API_?KEY"
-    r"|(?:^|_)(?:PASS|SSHPASS|PAT|KEY|AUTH|SIG|SIGNATURE)$|_PWD$|KEY_ID$|PRIVATE_?KEY|ACCESS_?KEY",
+    r"|(?:^|_)(?:PASS|SSHPASS|PAT|KEY|AUTH|AUTH_CONFIG|SIG|SIGNATURE)$|_PWD$|KEY_ID$|PRIVATE_?KEY|ACCESS_?KEY",
     re.IGNORECASE,
 )
 #: A shorter value is no secret, and would be found in innocent words.
 _SHORTEST_SECRET = 6
 #: What stands before a value in text, JSON, YAML, or a list of arguments as Python prints it.
-_IS = r"[\"']?\s*[=:]\s*[\"']?"
+_IS = r"[\"']?\s*[=:]\s*(?:[>|][+-]?\s+)?[\"']?"
 _NEXT = r"[\"']?(?:=|,?[ \t]+)[\"']?"
 _NAMED = (
     r"(?:token|password|passwd|passphrase|secret|(?:api|access|private|secret|signing)[_-]?key"
@@ -43,7 +43,9 @@ _WORD = r"[^\s\"',;&]+"
 _FORMS = re.compile(
     r"(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))"
     r"|(?P<token>\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|\bgh[opusr]_\w{20,}|\bgithub_pat_\w{20,}"
-    r"|\bglpat-[\w-]{16,}|\bxox[a-z]-[\w-]{10,}|\bAKIA[0-9A-Z]{16}|\bk8s-aws-v1\.[\w+/=-]{16,})"
+    r"|\bglpat-[\w-]{16,}|\bxox[a-z]-[\w-]{10,}|\bA[KS]IA[0-9A-Z]{16}|\bk8s-aws-v1\.[\w+/=-]{16,}"
+    r"|\bya29\.[\w-]{20,}|\bhv[bs]\.[\w-]{20,}|\bnpm_\w{30,}"
+    r"|(?<=\bhooks\.slack\.com/services/)[\w/]+)"
     # Attributes may follow, as those of Digest.
     rf"|(?P<header>\b(?:Proxy-)?Authorization{_IS}(?:(?:Bearer|Basic|Negotiate)[ \t]+)?)"
     rf"(?:[A-Za-z][\w-]*[ \t]+)?(?:\w+=\"[^\"]*\"|{_WORD})(?:,?[ \t]*\w+=(?:\"[^\"]*\"|{_WORD}))*"
@@ -54,6 +56,8 @@ _FORMS = re.compile(
     rf"|(?<![\w-])(?:-u|-U|--user|--proxy-user){_NEXT}[^\s:\"',/]+:(?!//)"
     rf"|(?<![\w-])--[\w-]{{0,40}}{_NAMED}{_NEXT}"
     r"|[?&](?:key|sig|auth)="
+    # Of a Secret, and of a Docker configuration.
+    rf"|\btls\.key{_IS}(?=[\w+/=]{{16}})|[\"']auth{_IS}(?=[\w+/=]{{8}})"
     r"|(?:\b|_)(?:pass|pwd|pat)=(?=[^\s/]{8})"
     rf"|{_NAMED}{_IS})"
     # What opens a JSON object or list is no value.

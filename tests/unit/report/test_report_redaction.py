@@ -56,6 +56,13 @@ CANARY = "canary-0123456789abcdef"
         "ghp_canary456789012345678901234567890123",
         "glpat-canary45678901234567",
         "k8s-aws-v1.canaryHR0cHM6Ly9zdHMu",
+        "ya29.canary78901234567890_and-more",
+        "hvs.canaryABCDEFGHIJKLMNOPQRSTU",
+        "npm_canary6789012345678901234567890123456",
+        "https://hooks.slack.com/services/T00/B00/canary",
+        f"token: >-\n  {CANARY}",
+        f'{{"auths": {{"registry": {{"auth": "{CANARY}"}}}}}}',
+        f"tls.key: {CANARY}",
         f"-----BEGIN EC PRIVATE KEY-----\n{CANARY}\n-----END EC PRIVATE KEY-----",
         f"-----BEGIN PRIVATE KEY-----\n{CANARY} and cut off",
         "token eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ",
@@ -82,6 +89,7 @@ def test_what_has_the_form_of_a_secret_is_hidden_whoever_wrote_it(text: str) -> 
         "iperf3 -c 10.0.0.1 -u -b 10M -p 5201",
         "3 gates: pass=2 fail=1",
         "any proxy that drops the Authorization header",
+        "tls.key: no such file or directory",
         "http://web/?email=a@b.example",
         "/home/alice/token/x --user alice",
     ],
@@ -97,7 +105,7 @@ def test_long_output_is_read_in_one_go(part: str) -> None:
 
 
 def test_values_that_are_known_to_be_secret_are_hidden_everywhere() -> None:
-    redactor = Redactor(environ={"DEPLOY_TOKEN": CANARY, "HOME": "/home/alice", "A_SECRET": "x"})
+    redactor = Redactor(environ={"DOCKER_AUTH_CONFIG": CANARY, "HOME": "/home/alice", "A_SECRET": "x"})
     redactor.learn_secrets("from-the-kubeconfig")
     renewed = ["of-the-first-hour"]
     redactor.sources.append(lambda: renewed)
