@@ -57,7 +57,7 @@ _FORMS = re.compile(
     rf"|(?<![\w-])--[\w-]{{0,40}}{_NAMED}{_NEXT}"
     r"|[?&](?:key|sig|auth)="
     # Of a Secret, and of a Docker configuration.
-    rf"|\btls\.key{_IS}(?=[\w+/=]{{16}})|[\"']auth{_IS}(?=[\w+/=]{{8}})"
+    rf"|\btls\.key{_IS}(?=[\w+/=-]{{16}})|[\"']auth{_IS}(?=[\w+/=-]{{8}})"
     r"|(?:\b|_)(?:pass|pwd|pat)=(?=[^\s/]{8})"
     rf"|{_NAMED}{_IS})"
     # What opens a JSON object or list is no value.

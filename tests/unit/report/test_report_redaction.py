@@ -105,7 +105,9 @@ def test_long_output_is_read_in_one_go(part: str) -> None:
 
 
 def test_values_that_are_known_to_be_secret_are_hidden_everywhere() -> None:
-    redactor = Redactor(environ={"DOCKER_AUTH_CONFIG": CANARY, "HOME": "/home/alice", "A_SECRET": "x"})
+    redactor = Redactor(
+        environ={"DOCKER_AUTH_CONFIG": CANARY, "HOME": "/home/alice", "A_SECRET": "x"}
+    )
     redactor.learn_secrets("from-the-kubeconfig")
     renewed = ["of-the-first-hour"]
     redactor.sources.append(lambda: renewed)
