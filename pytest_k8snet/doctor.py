@@ -170,13 +170,14 @@ def _calico(installation: Installation) -> Iterator[str]:
             "the wire prove paths"
         )
     yield f"API shape {installation.shape}: pools are written through {installation.group}"
-    mtu = installation.shown(installation.mtu_source, "auto")
+    mtu = installation.mtu_source
     yield f"pod MTU {'derived from the host and what is enabled' if mtu == 'auto' else mtu}"
     unread = any(topic.startswith("IPPools") for topic in installation.unknown)
     enabled = "unknown" if unread else ", ".join(sorted(installation.encapsulations()))
     yield f"enabled: {enabled or 'no encapsulation'}"
     for pool in installation.pools:
         owner = "the operator's" if installation.operator_reverts(pool) else "nobody reconciles it"
+        owner = "who reconciles it is unknown" if installation.owner_unknown else owner
         kept = installation.operator_owners if owner == "the operator's" else owners_of(pool.raw)
         marks = [owner, *(f"kept by {one}" for one in kept)]
         marks += ["disabled"] if pool.disabled else []

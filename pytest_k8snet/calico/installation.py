@@ -128,6 +128,11 @@ class Installation:
         )
 
     @property
+    def owner_unknown(self) -> bool:
+        """Whether it cannot be told if the operator would undo a direct edit of a pool."""
+        return self.install == "unknown" or (self.install == "operator" and self.version is None)
+
+    @property
     def gives_no_pod_cidr(self) -> bool:
         """Whether the nodes have no range of their own, without which there is no host-local IPAM.
 
@@ -226,7 +231,7 @@ class Installation:
         """Whether it is known which MTU new pods get, be it explicit or derived from the host."""
         if self.mtu_bytes is not None:
             return True
-        unread = self.unknown.keys() & {"calico-config", "Installation", "FelixConfigurations"}
+        unread = self.unread or "calico-config" in self.unknown
         return not (self.mtu_settings or unread or self.backend == "unknown")
 
     @property
@@ -235,7 +240,9 @@ class Installation:
         if self.mtu_bytes is not None:
             return str(self.mtu_bytes)
         settings = ", ".join(f"{one.where} is {one.value}" for one in self.mtu_settings)
-        return f"as Felix is configured: {settings}" if settings else "auto"
+        if settings:
+            return f"as Felix is configured: {settings}"
+        return "auto" if self.mtu_known else "unknown"
 
     @property
     def unread(self) -> bool:
@@ -259,12 +266,13 @@ class Installation:
             "backend": self.backend,
             "dataplane": self.shown(self.dataplane, "iptables"),
             "ipam": self.ipam,
-            "product": self.product,
-            "vxlan_vni": self.vxlan_vni,
+            "product": self.product if self.version_text else "unknown",
+            "vxlan_vni": self.shown(self.vxlan_vni, DEFAULT_VNI),
             "wireguard": self.shown(self.wireguard, False),
-            "mtu": self.mtu_bytes or self.shown(self.mtu_source, "auto"),
+            "mtu": self.mtu_bytes or self.mtu_source,
             "provider": self.provider or "unknown",
-            "pools": ", ".join(f"{pool.name} {pool.cidr} {pool.mode}" for pool in self.pools),
+            "pools": ", ".join(f"{pool.name} {pool.cidr} {pool.mode}" for pool in self.pools)
+            or ("unknown" if self.pools_unread else ""),
             "pool_modes": sorted({str(pool.mode) for pool in self.pools}),
             **{f"unknown: {topic}": reason for topic, reason in sorted(self.unknown.items())},
         }

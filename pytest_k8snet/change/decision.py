@@ -290,9 +290,7 @@ def _edit_pool(installation: Installation, pool: IPPool, mode: CalicoMode) -> De
             found=installation.operator_degraded or unread,
             remedy="Bring TigeraStatus 'ippools' back to Available first, and permit get on it.",
         )
-    if installation.install == "unknown" or (
-        installation.install == "operator" and installation.version is None
-    ):
+    if installation.owner_unknown:
         raise ModeUnavailableError(
             f"It is unknown who owns pool {pool.name}, so it is not changed",
             found="; ".join(f"{topic}: {why}" for topic, why in installation.unknown.items())

@@ -19,7 +19,7 @@ from store_api import StoreApi
 from store_sessions import a_cluster
 
 from pytest_k8snet.calico.detect import inspect
-from pytest_k8snet.calico.installation import FelixSetting
+from pytest_k8snet.calico.installation import V1, FelixSetting
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.doctor import _calico
 from pytest_k8snet.errors import ForbiddenError
@@ -549,3 +549,94 @@ def test_without_any_right_nothing_is_told_as_if_it_had_been_read() -> None:
     assert "dataplane unknown" in told
     assert "pod MTU unknown" in told
     assert "enabled: unknown" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "denied", "unknown"),
+    [
+        ("manifest-A", "felixconfigurations", {"vxlan_vni", "dataplane", "wireguard", "mtu"}),
+        ("manifest-A", "daemonsets", {"vxlan_vni", "dataplane", "wireguard", "mtu", "backend"}),
+        ("operator-B", "daemonsets", {"vxlan_vni", "dataplane", "wireguard", "mtu"}),
+        ("manifest-A", "configmaps/calico-config", {"mtu"}),
+        ("manifest-A", "ippools", {"pools"}),
+        ("operator-B", "installations", {"install", "mtu", "dataplane", "vxlan_vni", "wireguard"}),
+    ],
+)
+def test_a_fact_that_rests_on_what_was_not_read_is_unknown(
+    kind: str, denied: str, unknown: set[str]
+) -> None:
+    api = a_cluster(kind)
+
+    def refuse(method: str, path: str) -> None:
+        if denied in path:
+            raise ForbiddenError("not for you", status=403)
+
+    api.refuse = refuse
+    facts = inspect(api).facts()
+    assert {name for name, value in facts.items() if value == "unknown"} == unknown | {"provider"}
+
+
+def test_whose_a_pool_is_is_unknown_where_the_operator_is() -> None:
+    found = inspect(a_cluster("operator-B"))
+    assert "(the operator's)" in "\n".join(_calico(found))
+    for unknown in (replace(found, install="unknown"), replace(found, version=None)):
+        assert "(who reconciles it is unknown)" in "\n".join(_calico(unknown))
+
+
+RKE2 = ["--cluster-cidr=10.42.0.0/16", "--healthz-bind-address=127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "networks"),
+    [
+        # rke2 pkg/podexecutor/staticpod.go; kops nodeup/pkg/model/kube_proxy.go; AKS' DaemonSet.
+        ("kube-proxy-node1", {"args": RKE2}, ("10.42.0.0/16",)),
+        (
+            "kube-proxy-x7k2p",
+            {"command": ["kube-proxy", "--cluster-cidr=10.42.0.0/16,fd00::/48"]},
+            ("10.42.0.0/16",),
+        ),
+        ("kube-proxy", {"command": [*RKE2, "--detect-local-mode=BridgeInterface"]}, ()),
+        ("coredns", {"args": RKE2}, ()),
+        ("kube-proxy", {"args": ["--config=/var/lib/kube-proxy/config.conf"]}, ()),
+    ],
+)
+def test_the_addresses_of_pods_are_told_by_arguments_of_kube_proxy_as_well(
+    name: str, words: dict[str, list[str]], networks: tuple[str, ...]
+) -> None:
+    api = cluster()
+    spec = {"nodeName": "node1", "containers": [{"name": "kube-proxy", "image": "x", **words}]}
+    api.store.create("pods", {"metadata": {"name": name}, "spec": spec}, "kube-system")
+    assert tuple(map(str, inspect(api).cluster_networks)) == networks
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("quay.io/calico/node:v3.30.1", "v3.30.1"),
+        ("registry:5000/calico/node:v3.30.1@sha256:" + "0" * 64, "v3.30.1"),
+        ("registry:5000/calico/node", ""),
+        ("calico/node@sha256:" + "12" * 32, ""),
+    ],
+)
+def test_a_tag_is_a_version_and_neither_a_port_nor_a_digest_is(image: str, version: str) -> None:
+    api = cluster(version="")
+    daemon = calico_node_daemon("bird", "v0")
+    daemon["spec"]["template"]["spec"]["containers"][0]["image"] = image
+    api.delete(f"{DAEMONS}/calico-node")
+    api.create(DAEMONS, daemon)
+    assert inspect(api).version_text == version
+
+
+def test_calico_nodes_own_word_for_the_group_wins_over_a_finished_migration() -> None:
+    # libcalico-go/lib/backend/k8s/discovery.go (v3.32): what is configured explicitly.
+    api = cluster(shape="B")
+    migration = {"metadata": {"name": "m"}, "status": {"phase": "Complete"}}
+    serve(api, "migration.projectcalico.org/v1", "datastoremigrations", [migration])
+    api.delete(f"{DAEMONS}/calico-node")
+    api.create(DAEMONS, calico_node_daemon("bird", "v3.32.0", CALICO_API_GROUP=V1))
+    get = api.get
+    api.get = lambda path, **query: (  # type: ignore[method-assign]
+        {"spec": {}} if "apiservices" in path else get(path, **query)
+    )
+    assert (inspect(api).shape, inspect(api).group) == ("A", V1)
