@@ -137,7 +137,14 @@ class Api:
             ("timeoutSeconds", str(seconds)),
         ]
         for line in self._client.lines(path, query, seconds=seconds):
-            event = json.loads(line)
+            try:
+                event = json.loads(line)
+            except ValueError:
+                raise ConnectError(
+                    f"a watch of {self.host}{path} broke off in the middle of an event",
+                    found=line[:200].decode("utf-8", "replace"),
+                    remedy="see what stands between here and the API server",
+                ) from None
             kind, item = event.get("type"), event.get("object") or {}
             if kind not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
                 message = str(item.get("message") or "the watch has ended")

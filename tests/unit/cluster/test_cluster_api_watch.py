@@ -64,6 +64,8 @@ def test_changes_are_seen_as_they_come_and_a_watch_goes_on_where_the_last_one_en
     [
         status(410, "Expired", "too old resource version: 7 (12)"),
         events(("ERROR", {"kind": "Status", "code": 410, "message": "too old"})),
+        # A proxy's word in the middle of a stream.
+        web.Response(text='{"type": "ADDED", "obj\n<html>gateway timeout</html>'),
     ],
 )
 def test_a_version_that_is_too_old_begins_anew(
