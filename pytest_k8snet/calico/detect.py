@@ -707,7 +707,7 @@ def _cluster_networks(reader: _Reader, nodes: Sequence[Node]) -> tuple[IPv4Netwo
 
 
 def _proxy_arguments(reader: _Reader, nodes: Sequence[Node]) -> dict[str, str]:
-    """What kube-proxy is told by arguments, as in RKE2, kOps, GKE and AKS; of one node."""
+    """What kube-proxy is told by arguments, as in RKE2, kOps, GKE and Azure; of one node."""
     node = next((one.name for one in nodes if one.system == "linux"), "")
     path = "/api/v1/namespaces/kube-system/pods"
     pods = reader.list(path, "kube-proxy", fields=f"spec.nodeName={node}") if node else ()

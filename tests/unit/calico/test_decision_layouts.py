@@ -953,7 +953,7 @@ LAYOUTS: dict[str, Layout] = {
         facts={"dataplane": "eBPF"},
         offers={("none", VXLAN_CS): ""},
     ),
-    "Calico without BGP and with host-local IPAM, as in AKS with kubenet": Layout(
+    "Calico without BGP and with host-local IPAM, as in Azure with kubenet": Layout(
         source="operator v1.40 pkg/render/node.go: CALICO_NETWORKING_BACKEND",
         cluster={**OPERATOR, "pools": (raw_pool(labels=OWNED),)},
         change=operated(
