@@ -522,6 +522,8 @@ class Version:
 
 #: The operator manages its pools continuously from here on, and reverts direct edits.
 OPERATOR_OWNS_POOLS = Version(3, 28)
+#: ``IPPool.spec.disableBGPExport`` exists; before, the API server drops it.
+KEPT_FROM_BGP = Version(3, 21)
 #: ``IPPool.spec.assignmentMode`` exists.
 MANUAL_ASSIGNMENT = Version(3, 30)
 #: ``FelixConfiguration.spec.programClusterRoutes`` exists.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_network
 from typing import TYPE_CHECKING
 
-from pytest_k8snet.calico.installation import Installation
+from pytest_k8snet.calico.installation import KEPT_FROM_BGP, Installation
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.routing import programmers
 from pytest_k8snet.errors import ModeUnavailableError
@@ -173,7 +173,10 @@ def exported(
 ) -> tuple[str, ...]:
     """Say to whom BGP tells the addresses of a pool of the run's own."""
     # Where Felix programs the routes, the pool is not exported: nobody needs to learn it by BGP.
-    if installation.backend != "bird" or "BIRD" not in programmers(installation, mode):
+    version = installation.version
+    can_be_kept = version is not None and version >= KEPT_FROM_BGP
+    ours = can_be_kept and "BIRD" not in programmers(installation, mode)
+    if installation.backend != "bird" or ours:
         return ()
     told = []
     for peer in installation.bgp.peers_outside:
@@ -186,7 +189,8 @@ def exported(
     return (
         f"BGP tells the addresses of pools in mode {mode} to routers outside the cluster: "
         f"BGPPeer {', '.join(told)}; to keep them from it, give these peers "
-        "a BGPFilter that rejects the range of k8snet_pool_cidr, or test VXLAN modes only",
+        "a BGPFilter that rejects the range of k8snet_pool_cidr"
+        + (", or test VXLAN modes only" if can_be_kept else ""),
     )
 
 

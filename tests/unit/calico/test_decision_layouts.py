@@ -765,6 +765,14 @@ LAYOUTS: dict[str, Layout] = {
         # Calico passes over a filter that does not exist.
         notes="outside the cluster: BGPPeer tor (192.168.0.1); to keep them",
     ),
+    "a router that hears of pools in VXLAN as well, before v3.21": Layout(
+        source="v3.21.0 release notes: disableBGPExport is new",
+        cluster={"version": "v3.20.6"},
+        change=served("bgppeers", {"peerIP": "192.168.0.1"}, name="tor"),
+        offers={("dedicated", VXLAN): ""},
+        notes="of pools in mode VXLAN-Always to routers outside the cluster: BGPPeer tor",
+        unsaid="or test VXLAN modes only",
+    ),
     "a router that a filter keeps the run's own pools from": Layout(
         source=FILTERS,
         change=peered(
