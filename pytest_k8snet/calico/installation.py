@@ -520,6 +520,8 @@ class Version:
         return f"v{self.major}.{self.minor}.{self.patch}"
 
 
+#: Felix sets up what pools need by itself (``felix/calc/encapsulation_resolver.go``).
+FOLLOWS_POOLS = Version(3, 23)
 #: The operator manages its pools continuously from here on, and reverts direct edits.
 OPERATOR_OWNS_POOLS = Version(3, 28)
 #: ``IPPool.spec.disableBGPExport`` exists; before, the API server drops it.

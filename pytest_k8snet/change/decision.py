@@ -17,6 +17,7 @@ from pytest_k8snet.calico.installation import (
     DAEMON_NAMESPACES,
     DAEMON_TOPIC,
     FELIX_CLUSTER_ROUTES,
+    FOLLOWS_POOLS,
     V1,
     ApiGroup,
     FelixSetting,
@@ -135,6 +136,7 @@ def decide(
         return _use_existing(installation, mode, nodes)
     _require_known_backend(installation)
     _require_read(installation, mode)
+    _require_family_on(installation, mode)
     if change.strategy == "dedicated":
         return _add_pool(installation, mode, nodes, change.cidr)
     pool = _named_pool(installation, change.pool, mode)
@@ -445,6 +447,26 @@ def _require_family_not_off(installation: Installation, mode: CalicoMode) -> Non
                 found=f"{setting.where} is {setting.value}",
                 remedy="Remove that setting, so that Felix follows the pools.",
             )
+
+
+def _require_family_on(installation: Installation, mode: CalicoMode) -> None:
+    """Refuse what an older Felix sets up only where its own configuration says so.
+
+    Whoever makes such a pool by calicoctl or Calico's API server has that switched on as well, for
+    good (``libcalico-go/lib/clientv3/ippool.go``, v3.22: maybeEnableIPIP, maybeEnableVXLAN).
+    """
+    switches = {"vxlan": installation.vxlan_enabled, "ipip": installation.ipip_enabled}
+    version = installation.version
+    if version is None or version >= FOLLOWS_POOLS or mode.family not in switches:
+        return
+    if not switches[mode.family]:
+        raise ModeUnavailableError(
+            f"{mode} would be a black hole, or leave Felix changed for good: before v3.23 it has "
+            f"{mode.family.upper()} only where its configuration says so",
+            found=f"Calico {installation.version_text}, and no {mode.family}Enabled",
+            remedy=f"Set {mode.family}Enabled: true in FelixConfiguration default, or test the "
+            "modes that pools have already.",
+        )
 
 
 def _require_followed_felix(installation: Installation, mode: CalicoMode) -> None:

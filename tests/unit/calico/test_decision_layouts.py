@@ -651,6 +651,25 @@ LAYOUTS: dict[str, Layout] = {
         change=felix(routeSource="CalicoIPAM"),
         offers={("none", VXLAN): "", ("in-place", IPIP): ""},
     ),
+    "a Felix that does not follow pools": Layout(
+        source="v3.22.4 felix/config/config_params.go: VXLANEnabled false, IpInIpEnabled false; "
+        "libcalico-go/lib/clientv3/ippool.go: maybeEnableVXLAN",
+        cluster={"version": "v3.22.4", "pools": (raw_pool(mode=IPIP),)},
+        change=felix(ipipEnabled=True),
+        offers={
+            ("none", IPIP): "",
+            ("dedicated", IPIP_CS): "",
+            ("dedicated", NEVER): "",
+            ("dedicated", VXLAN): "before v3.23 it has VXLAN only where its configuration says so",
+            ("in-place", VXLAN): "Calico v3.22.4, and no vxlanEnabled",
+            ("in-place", NEVER): "",
+        },
+    ),
+    "the first Felix that follows them": Layout(
+        source="v3.23.0 felix/calc/encapsulation_resolver.go",
+        cluster={"version": "v3.23.0"},
+        offers={("dedicated", VXLAN): "", ("dedicated", IPIP): ""},
+    ),
     # -- Who programs the routes ---------------------------------------------------------------
     "v3.31 without BGP, Felix programs routes": Layout(
         source="v3.31.2 felix/dataplane/linux/int_dataplane.go: newNoEncapManager",
@@ -768,7 +787,9 @@ LAYOUTS: dict[str, Layout] = {
     "a router that hears of pools in VXLAN as well, before v3.21": Layout(
         source="v3.21.0 release notes: disableBGPExport is new",
         cluster={"version": "v3.20.6"},
-        change=served("bgppeers", {"peerIP": "192.168.0.1"}, name="tor"),
+        change=all_of(
+            felix(vxlanEnabled=True), served("bgppeers", {"peerIP": "192.168.0.1"}, name="tor")
+        ),
         offers={("dedicated", VXLAN): ""},
         notes="of pools in mode VXLAN-Always to routers outside the cluster: BGPPeer tor",
         unsaid="or test VXLAN modes only",
