@@ -285,7 +285,9 @@ def marked_pool(**marks: Any) -> Change:
 
 def written_by(manager: str, operation: str, *fields: str) -> Change:
     """The default pool with fields of a manager's."""
-    own = {"f:spec": {f"f:{one}": {} for one in fields}} if fields else {"f:metadata": {}}
+    own: dict[str, Any] = (
+        {"f:spec": {f"f:{one}": {} for one in fields}} if fields else {"f:metadata": {}}
+    )
     entry = {"manager": manager, "operation": operation, "fieldsV1": own}
     return marked_pool(managedFields=[entry])
 

@@ -207,7 +207,7 @@ def written(
     manager: str, *fields: str, at: str = "2026-03-01T10:00:00Z", operation: str = "Update"
 ) -> Json:
     """What the server keeps of who wrote fields; both of the mode where none is named."""
-    own = {f"f:{one}": {} for one in fields or ("ipipMode", "vxlanMode")}
+    own: Json = {f"f:{one}": {} for one in fields or ("ipipMode", "vxlanMode")}
     return {"manager": manager, "operation": operation, "time": at, "fieldsV1": {"f:spec": own}}
 
 
