@@ -7,6 +7,7 @@ heavy is imported until a hook needs it.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -179,12 +180,17 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Fail a test that has claimed nothing with its gates, or has passed over a verdict."""
-    with (
-        noting() as item.stash[_NOTED],
-        comparing() as item.stash[_COMPARED],
-        _claims_looked_at(item),
-    ):
-        return (yield)
+    item.stash[_PARTS] = []
+    item.stash[_RUNS] = True
+    try:
+        with (
+            noting() as item.stash[_NOTED],
+            comparing() as item.stash[_COMPARED],
+            _claims_looked_at(item),
+        ):
+            return (yield)
+    finally:
+        item.stash[_RUNS] = False
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around those that turn one outcome into another
@@ -194,7 +200,8 @@ def pytest_runtest_makereport(
     """Tell failures, errors and undecided measurements apart, and record them."""
     raised = call.excinfo.value if call.excinfo is not None else None
     report = yield
-    _mark(report, raised or _swallowed(item, report), item)
+    _mark(report, _cause(item, report, raised), item)
+    _no_better_than_parts(item, report)
     _note_outcome(item, report)
     if RECORDER in item.config.stash:
         from pytest_k8snet.report import hooks
@@ -279,6 +286,14 @@ _TOLD: pytest.StashKey[_Told] = pytest.StashKey()
 _OUTCOMES: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 #: Verdicts that missed their target, by test.
 _MISSED: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+#: Whether a test is running: reports that are made meanwhile are of its parts (subtests).
+_RUNS: pytest.StashKey[bool] = pytest.StashKey()
+#: The outcomes of its parts that did not pass.
+_PARTS: pytest.StashKey[list[str]] = pytest.StashKey()
+#: What a test with several outcomes is: the first of these.
+_WORST = ("error", "failed", "inconclusive")
+#: How many failures pytest-check counted, told or not.
+_FAILED_CHECKS = re.compile(r"^Failed Checks: (\d+)$", re.MULTILINE)
 #: Errors of ours that were made while a test ran, whoever caught them.
 _NOTED: pytest.StashKey[list[Exception]] = pytest.StashKey()
 #: Comparisons of figures that were made while a test ran.
@@ -349,24 +364,55 @@ def _expected(item: pytest.Item, error: BaseException) -> bool:
     return any(isinstance(error, kind) for kind in kinds if kind not in (Exception, BaseException))
 
 
-def _swallowed(item: pytest.Item, report: pytest.TestReport) -> Exception | None:
-    """What was raised in a test that came to its end and failed all the same.
+def _cause(
+    item: pytest.Item, report: pytest.TestReport, raised: BaseException | None
+) -> BaseException | None:
+    """Return what makes a phase what it is: trouble, then a missed target, then what is undecided.
 
-    Plugins for soft assertions catch whatever is raised, and make a FAILED of it afterwards.
-    Trouble comes before a missed target, and that before an undecided measurement.
+    Plugins for soft assertions catch what is raised, and make a FAILED of it afterwards. Some catch
+    assertions alone, so that what is raised may hide those that were missed before. An error that
+    the test itself caught and expected is not told in the report.
     """
     if report.when != "call":
-        return None
-    noted, item.stash[_NOTED] = item.stash.get(_NOTED, []), []
+        return raised
+    noted = item.stash.get(_NOTED, [])
+    caught = [error for error in noted if error is not raised and _left_our_code(error)]
+    noted.clear()
     expected = hasattr(report, "wasxfail")
     if report.outcome != "failed" and not expected:
-        return None
-    caught = [error for error in noted if _left_our_code(error)]
-    trouble = [error for error in caught if isinstance(error, K8sNetError)]
-    if trouble:
-        return trouble[0]
-    alone = expected or len(caught) == report.longreprtext.count("FAILURE: ")
-    return caught[0] if caught and alone else None
+        return raised
+    text = report.longreprtext
+    counted = _FAILED_CHECKS.search(text)
+    failures = int(counted[1]) if counted else 0
+    if text and failures == text.count("FAILURE: "):
+        caught = [error for error in caught if str(error) in text or repr(error) in text]
+    for error in (raised, *caught):
+        if isinstance(error, K8sNetError):
+            return error
+    if raised is not None and not isinstance(raised, Inconclusive):
+        return raised
+    missed = failures > len(caught) or (raised is None and failures < len(caught))
+    if not item.stash.get(_RUNS, False):
+        missed = missed or "failed" in item.stash.get(_PARTS, [])
+    return None if missed and not expected else raised or next(iter(caught), None)
+
+
+def _no_better_than_parts(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Let a test with subtests be what the worst of them is: pytest knows FAILED alone."""
+    if report.when != "call":
+        return
+    parts = item.stash.get(_PARTS, [])
+    if item.stash.get(_RUNS, False):
+        parts += [_outcome(report)] if report.failed else []
+        return
+    own = [_outcome(report)] if report.failed else []
+    worst = min(parts + own, key=_WORST.index, default="failed")
+    if worst == "failed" or report.skipped:
+        return
+    if report.passed:
+        report.outcome = "failed"
+        report.longrepr = f"subtests that did not pass: {len(parts)}"
+    setattr(report, _ATTRIBUTE, worst)
 
 
 def _left_our_code(error: Exception) -> bool:

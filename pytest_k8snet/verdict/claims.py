@@ -99,8 +99,7 @@ class Claims:
         return next((verdict for verdict, _ in self._verdicts if verdict.state == "fail"), None)
 
     def passed_over(self) -> Verdict | None:
-        """Return the first verdict whose truth was taken and is no pass, if there is one."""
-        for verdict, _ in self._verdicts:
-            if verdict.asked and verdict.state in ("fail", "inconclusive"):
-                return verdict
-        return None
+        """Return a verdict whose truth was taken and is no pass: a miss before an undecided one."""
+        asked = [verdict for verdict, _ in self._verdicts if verdict.asked]
+        wanted = (one for state in ("fail", "inconclusive") for one in asked if one.state == state)
+        return next(wanted, None)

@@ -212,7 +212,11 @@ def test_soft_assertions_make_no_failure_of_trouble(pytester: pytest.Pytester) -
             with check: raise Inconclusive("undecided")
 
         def test_missed():
+            with check: assert 1 == 2
             with check: raise Inconclusive("undecided")
+
+        def test_missed_and_expected():
+            with pytest.raises(ConnectError): raise ConnectError("as it should be", found="it")
             with check: assert 1 == 2
 
         def test_good():
@@ -237,12 +241,84 @@ def test_soft_assertions_make_no_failure_of_trouble(pytester: pytest.Pytester) -
             "*::test_trouble ERROR*",
             "*::test_undecided INCONCLUSIVE*",
             "*::test_missed FAILED*",
+            "*::test_missed_and_expected FAILED*",
             "*::test_good PASSED*",
             "*::test_trouble_in_xfail ERROR*",
             "*::test_undecided_in_xfail INCONCLUSIVE*",
             "*::test_missed_in_xfail XFAIL*",
             "*ConnectError: the API server is gone",
             "*to do: see the VPN",
+        ]
+    )
+
+
+def test_what_missed_its_target_is_failed_whatever_else_is_undecided(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile("""
+        from pytest_check import check
+
+        def test_soft(ratio):
+            with check: assert 1 == 2
+            with check: assert ratio >= 0.951
+
+        def test_undecided(ratio):
+            with check: assert ratio >= 0.951
+
+        def test_gates(ratio):
+            undecided, missed = ratio >= 0.951, ratio >= 0.99
+            try: assert undecided
+            except Exception: pass
+            try: assert missed
+            except AssertionError: pass
+    """)
+    result = pytester.runpytest_inprocess("-v")
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_soft FAILED*",
+            "*::test_undecided INCONCLUSIVE*",
+            "*::test_gates FAILED*",
+            "*FAIL: pod-pod / node-node >= 0.99*",
+            "*2 failed*1 inconclusive*",
+        ]
+    )
+
+
+def test_a_test_is_what_the_worst_of_its_subtests_is(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("_pytest.subtests")
+    pytester.makepyfile("""
+        from pytest_k8snet.errors import ConnectError, Inconclusive
+
+        def test_trouble(subtests):
+            with subtests.test("a"): assert 1 == 2
+            with subtests.test("b"): raise ConnectError("the API server is gone")
+
+        def test_undecided(subtests):
+            with subtests.test("a"): raise Inconclusive("undecided")
+            with subtests.test("b"): pass
+
+        def test_missed(subtests):
+            with subtests.test("a"): assert 1 == 2
+            raise Inconclusive("undecided")
+
+        def test_trouble_that_was_expected(subtests):
+            with subtests.test("a"):
+                try: raise ConnectError("of no importance")
+                except ConnectError: pass
+    """)
+    result = pytester.runpytest_inprocess("-v")
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_trouble*SUBFAILED*",
+            "*::test_trouble*ERROR*",
+            "*::test_trouble ERROR*",
+            "*::test_undecided INCONCLUSIVE*",
+            "*::test_undecided INCONCLUSIVE*",
+            "*::test_missed*SUBFAILED*",
+            "*::test_missed FAILED*",
+            "*::test_trouble_that_was_expected PASSED*",
+            "*3 failed, 1 passed, 2 errors, 2 subtests passed, 2 inconclusive*",
         ]
     )
 
