@@ -17,11 +17,8 @@ from typing import Literal
 from pytest_k8snet.errors import ToolError, quote
 from pytest_k8snet.tools.tool import start_failure
 
-#
-# What Calico puts on the wire is told apart: an IPv4 packet by itself, in VXLAN (RFC 7348), or
-# in another IPv4 packet (IPIP, RFC 2003). All else in a file is passed over.
-
-#: What an IPv4 packet is carried in.
+#: What an IPv4 packet is carried in: nothing, VXLAN (RFC 7348), or another IPv4 packet (IPIP, RFC
+#: 2003). All else in a file is passed over.
 Carrier = Literal["none", "vxlan", "ipip"]
 
 #: Linux's VXLAN devices had 8472 before IANA gave it a port; Calico uses IANA's.
@@ -66,7 +63,7 @@ class Packet:
 
 
 def packets(capture: bytes, *, vxlan_port: int = VXLAN_PORT) -> list[Packet]:
-    """Yield the TCP segments of a capture file, in order.
+    """Return the TCP segments of a capture file, in order.
 
     Segments whose headers were not captured in full, fragments, and other protocols are passed
     over.
@@ -201,7 +198,7 @@ def _uint16(frame: bytes, at: int) -> int:
     return int(struct.unpack_from(">H", frame, at)[0])
 
 
-# -- tcpdump in a pod: what to capture, how to start and end it, and what it wrote. Pure ----------
+# -- tcpdump in a pod ------------------------------------------------------------------------------
 
 #: The capabilities that it needs: to capture, and to stay root, from which many builds switch to
 #: a user of their own, who could then not be told to end.

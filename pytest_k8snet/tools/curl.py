@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypedDict, overload
 
-from pytest_k8snet.errors import SettingsError, ToolError
+from pytest_k8snet.errors import ToolError
 from pytest_k8snet.tools.curl_errors import (
     BAD_URL_EXITS,
     EXIT_MEANINGS,
@@ -25,6 +25,7 @@ from pytest_k8snet.tools.curl_errors import (
     not_curl,
 )
 from pytest_k8snet.tools.tool import (
+    Check,
     Column,
     Distribution,
     Measured,
@@ -35,6 +36,7 @@ from pytest_k8snet.tools.tool import (
     Result,
     Section,
     Tool,
+    option_words,
     under_timeout,
     words_of,
 )
@@ -55,6 +57,7 @@ ACCEPTED = range(200, 400)
 _TIMED_OUT = 28
 #: Every line of ``%{json}`` has these, from 7.70 on.
 _ALWAYS = ("http_code", "time_total", "num_connects")
+_check = Check("curl")
 
 
 class ScheduledKeywords(TypedDict, total=False):
@@ -117,10 +120,7 @@ class CurlOptions:
             f"no URL: {self.url!r}",
             "write it whole, e.g. http://10.96.0.20:80/; percent-encode spaces",
         )
-        _check(
-            isinstance(self.requests, int) and 1 <= self.requests <= _MOST_REQUESTS,
-            f"requests={self.requests!r} is no whole number from 1 to {_MOST_REQUESTS}",
-        )
+        _check.whole("requests", self.requests, 1, _MOST_REQUESTS)
         _check(_METHOD.fullmatch(self.method), f"no HTTP method: {self.method!r}")
         for name, lines in (("headers", self.headers), ("resolve", self.resolve)):
             _check(
@@ -141,8 +141,7 @@ class CurlOptions:
                 "write host:port:address",
             )
         for name in ("connect_timeout_seconds", "max_time_seconds"):
-            seconds = getattr(self, name)
-            _check(0.001 <= seconds <= 3600, f"{name}={seconds!r} is not from 0.001 to 3600")
+            _check.within(name, getattr(self, name), 0.001, 3600)
         limit = self.time_limit_seconds
         _check(limit is None or limit >= 1, f"time_limit_seconds={limit!r} is less than 1")
 
@@ -172,22 +171,21 @@ def request_words(options: CurlOptions) -> list[str]:
     words = ["--http1.1", "-H", _OWN_HEADER]
     # A proxy named by the environment would be measured in the service's place.
     words += ["--noproxy", "*"]
-    words += ["--connect-timeout", f"{options.connect_timeout_seconds:g}"]
-    words += ["-m", f"{options.max_time_seconds:g}"]
-    if options.method == "HEAD":
-        words.append("--head")
-    elif options.method != "GET":
-        words += ["-X", options.method]
-    for header in options.headers:
-        words += ["-H", header]
-    for entry in options.resolve:
-        words += ["--resolve", entry]
-    if options.insecure:
-        words.append("-k")
-    if options.follow_redirects:
-        words.append("-L")
-    if options.ipv6 is not None:
-        words.append("-6" if options.ipv6 else "-4")
+    method = options.method
+    words += option_words(
+        {
+            "--connect-timeout": f"{options.connect_timeout_seconds:g}",
+            "-m": f"{options.max_time_seconds:g}",
+            "--head": method == "HEAD",
+            "-X": method if method not in ("GET", "HEAD") else None,
+            "-H": list(options.headers),
+            "--resolve": list(options.resolve),
+            "-k": options.insecure,
+            "-L": options.follow_redirects,
+            "-6": options.ipv6 is True,
+            "-4": options.ipv6 is False,
+        }
+    )
     return words
 
 
@@ -212,16 +210,6 @@ def names_host(url: str) -> bool:
     except OSError:
         return True
     return False
-
-
-def _without_globs(url: str) -> str:
-    """Escape what curl would expand; the fragment makes room for the counter."""
-    return re.sub(r"([\[\]{}])", r"\\\1", url.split("#", 1)[0])
-
-
-def _check(sound: object, problem: str, remedy: str = "see what CurlOptions takes") -> None:
-    if not sound:
-        raise SettingsError(f"curl cannot be run like this: {problem}", remedy=remedy)
 
 
 # -- One request that curl made: its phases, its outcome, its connection --------------------------
@@ -613,17 +601,10 @@ class Curl(CurlTool[CurlOptions, CurlSamples]):
 
     def argv(self, options: CurlOptions) -> tuple[str, ...]:
         """Return the command line: one process, one line of JSON per request."""
-        words = [
-            "curl",
-            "-q",
-            "-sS",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{json}\\n",
-            *request_words(options),
-        ]
-        words.append(f"{_without_globs(options.url)}#[1-{options.requests}]")
+        words = ["curl", "-q", "-sS", "-o", "/dev/null", "-w", "%{json}\\n"]
+        # What curl would expand is escaped; the fragment makes room for the counter.
+        url = re.sub(r"([\[\]{}])", r"\\\1", options.url.split("#", 1)[0])
+        words += [*request_words(options), f"{url}#[1-{options.requests}]"]
         return under_timeout(options.timeout_seconds, *words)
 
     def usual_seconds(self, options: CurlOptions) -> float:
@@ -650,14 +631,10 @@ class Curl(CurlTool[CurlOptions, CurlSamples]):
         return Measured(figures=result.figures(), distribution=result.distribution())
 
     def payload(self, result: CurlSamples) -> Payload | None:
-        """Return the bodies of the answers; None where there was none."""
-        return payload_of(result)
-
-
-def payload_of(samples: CurlSamples) -> Payload | None:
-    """Return the bodies of all answers; None where nothing was answered."""
-    answered = samples.succeeded
-    return Payload(to_client_bytes=sum(one.size_bytes for one in answered)) if answered else None
+        """Return the bodies of all answers; None where nothing was answered."""
+        answered = result.succeeded
+        size_bytes = sum(one.size_bytes for one in answered)
+        return Payload(to_client_bytes=size_bytes) if answered else None
 
 
 def parse(
@@ -686,7 +663,8 @@ def parse(
             do not raise: they are counted in the result.
         ToolMissingError: curl is not installed where it was to run.
     """
-    trouble = Trouble(expected_requests=expected_requests, stderr=stderr, exit_code=exit_code)
+    output = Output(stdout=text, stderr=stderr, exit_code=exit_code)
+    trouble = Trouble(output=output, expected_requests=expected_requests)
     lines = [line for line in text.split("\n") if line.strip()]
     if not lines:
         raise trouble.no_lines()
@@ -735,13 +713,14 @@ def _outcomes(rows: Sequence[Section], trouble: Trouble) -> list[tuple[int | Non
     said = trouble.messages
     unanswered = [index for index, row in enumerate(rows) if not row.count("http_code")]
     last = len(rows) - 1
-    if not said and trouble.exit_code and (last == 0 or last in unanswered):
+    status = trouble.output.exit_code
+    if not said and status and (last == 0 or last in unanswered):
         # The process ends with the last request's status.
-        said = [(None, "")] * (len(unanswered) - 1) + [(trouble.exit_code, "")]
+        said = [(None, "")] * (len(unanswered) - 1) + [(status, "")]
         unanswered = unanswered or [last]
     if last == 0 and said:
         return said[-1:]
-    if len(said) > len(unanswered) or (trouble.exit_code and last not in unanswered):
+    if len(said) > len(unanswered) or (status and last not in unanswered):
         raise TooOld(
             "this curl does not tell which of the requests failed",
             found=trouble.found,

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from pytest_k8snet.errors import CurlError, K8sNetError, quote
-from pytest_k8snet.tools.tool import printable, start_failure, was_killed
+from pytest_k8snet.tools.tool import Output, printable, start_failure
 
 # ruff: noqa: N818 -- the base class carries the word Error, and the module name says whose they are
 
@@ -81,27 +81,27 @@ class AllFailed(RequestsFailed):
 class Trouble:
     """Makes the error for output that cannot be used."""
 
+    output: Output
     expected_requests: int | None = None
-    stderr: str = ""
-    exit_code: int | None = None
 
     @property
     def messages(self) -> list[tuple[int | None, str]]:
         """The exit status and text of each failed transfer that curl named on stderr, in order."""
-        return [(int(code), message) for code, message in _MESSAGE.findall(self.stderr)]
+        return [(int(code), message) for code, message in _MESSAGE.findall(self.output.stderr)]
 
     @property
     def found(self) -> str:
         """What the process said besides its output."""
-        status = "" if self.exit_code is None else f"exit status {self.exit_code}"
-        return "; ".join(part for part in (self.stderr.strip(), status) if part)
+        code = self.output.exit_code
+        status = "" if code is None else f"exit status {code}"
+        return "; ".join(filter(None, (self.output.stderr.strip(), status)))
 
     def no_lines(self) -> K8sNetError:
         """There is no output at all."""
-        missing = start_failure("curl", self.stderr, self.exit_code)
+        missing = start_failure("curl", self.output.stderr, self.output.exit_code)
         if missing is not None:
             return missing
-        codes = {code for code, _ in self.messages} | {self.exit_code}
+        codes = {code for code, _ in self.messages} | {self.output.exit_code}
         if codes & BAD_URL_EXITS:
             return self.bad_url("")
         if codes & _BAD_OPTION_EXITS:
@@ -111,7 +111,7 @@ class Trouble:
                 remedy="check the option against `curl --help all` where it runs; "
                 "curl 7.75 or later is wanted",
             )
-        if was_killed(self.exit_code):
+        if self.output.killed:
             return self.cut_off(0)
         return MissingOutput(
             "curl printed no measurement",
@@ -133,14 +133,10 @@ class Trouble:
     def cut_off(self, rows: int, tail: str = "") -> CutOff:
         """Make the error of output that ends after so many whole lines."""
         of = "" if self.expected_requests is None else f" of {self.expected_requests}"
-        parts = []
-        if was_killed(self.exit_code):
-            parts.append(f"stopped from outside, exit status {self.exit_code}")
-        if tail:
-            parts.append(f"it ends with: {printable(tail)[-_QUOTE_LIMIT:]}")
+        quoted = f"it ends with: {printable(tail)[-_QUOTE_LIMIT:]}" if tail else ""
         return CutOff(
             f"curl's output is cut off after {rows}{of} requests",
-            found="; ".join(parts) or self.found,
+            found="; ".join(filter(None, (self.output.killed, quoted))) or self.found,
             remedy="if its time limit ended it, ask for fewer requests or raise "
             "time_limit_seconds; else look for an eviction or a lost exec stream",
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 #: The offload flags that matter to tunnelled and plain TCP, in ethtool's words.
@@ -79,13 +79,8 @@ class Device:
 
     def to_record(self) -> dict[str, Any]:
         """Return what is known of it but its name, JSON-safe."""
-        return _known(
-            driver=self.driver,
-            mtu_bytes=self.mtu_bytes,
-            speed_bits_per_second=self.speed_bits_per_second,
-            qdisc=self.qdisc,
-            offload={name: "on" if on else "off" for name, on in self.offload.items()},
-        )
+        offload = {name: "on" if on else "off" for name, on in self.offload.items()}
+        return _known(self, name="", offload=offload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +97,10 @@ class Machine:
         congestion_control: TCP's default.
         tcp_rmem: smallest, default and largest receive buffer, in bytes.
         tcp_wmem: the same of the send buffer.
-        load_1_minute: the load average.
-        softnet_dropped: packets that the CPUs had no room for, since boot.
         nic: the device by which it reaches other nodes.
         tunnels: those of Calico's tunnel devices that there are, by name.
+        load_1_minute: the load average.
+        softnet_dropped: packets that the CPUs had no room for, since boot.
     """
 
     kernel: str = ""
@@ -116,10 +111,10 @@ class Machine:
     congestion_control: str = ""
     tcp_rmem: str = ""
     tcp_wmem: str = ""
-    load_1_minute: float | None = None
-    softnet_dropped: int | None = None
     nic: Device | None = None
     tunnels: Mapping[str, Device] = field(default_factory=dict)
+    load_1_minute: float | None = None
+    softnet_dropped: int | None = None
 
     @property
     def kernel_version(self) -> tuple[int, int] | None:
@@ -129,19 +124,15 @@ class Machine:
 
     def to_record(self) -> dict[str, Any]:
         """Return what is known, JSON-safe; the kernel is the Node object's to tell."""
-        return _known(
-            cpu_model=self.cpu_model,
-            cpu_count=self.cpu_count,
-            platform=self.platform,
-            governor=self.governor,
-            congestion_control=self.congestion_control,
-            tcp_rmem=self.tcp_rmem,
-            tcp_wmem=self.tcp_wmem,
-            nic={"name": self.nic.name, **self.nic.to_record()} if self.nic is not None else None,
-            tunnels={name: one.to_record() for name, one in self.tunnels.items()},
-            load_1_minute=self.load_1_minute,
-            softnet_dropped=self.softnet_dropped,
-        )
+        nic = {"name": self.nic.name, **self.nic.to_record()} if self.nic is not None else None
+        tunnels = {name: one.to_record() for name, one in self.tunnels.items()}
+        return _known(self, kernel="", nic=nic, tunnels=tunnels)
+
+
+def _known(told: Device | Machine, **instead: object) -> dict[str, Any]:
+    """Return the fields of which something is known, some of them in another form."""
+    parts = {one.name: getattr(told, one.name) for one in fields(told)} | instead
+    return {name: value for name, value in parts.items() if value not in (None, "", {})}
 
 
 def argv(address: str, tunnels: Sequence[str]) -> list[str]:
@@ -152,6 +143,10 @@ def argv(address: str, tunnels: Sequence[str]) -> list[str]:
         tunnels: the names of tunnel devices that may be there.
     """
     return ["sh", "-c", _SCRIPT, "k8snet", address, *tunnels]
+
+
+#: Facts that are told as they stand.
+_TEXTS = ("kernel", "cpu_model", "governor", "congestion_control", "tcp_rmem", "tcp_wmem")
 
 
 def parse(text: str) -> Machine:
@@ -166,19 +161,15 @@ def parse(text: str) -> Machine:
         if (name := heading.removeprefix("link ")) != heading and body
     }
     platform = f"{facts.get('maker', '')} {facts.get('product', '')}".strip()
+    load = re.match(r"\d+\.\d+", facts.get("load", ""))
     return Machine(
-        kernel=facts.get("kernel", ""),
-        cpu_model=facts.get("cpu_model", ""),
-        cpu_count=_whole(facts.get("cpu_count", "")),
+        **{name: facts.get(name, "") for name in _TEXTS},
+        cpu_count=int(count) if (count := facts.get("cpu_count", "")).isdecimal() else None,
         platform=platform or ("virtual" if "virtual" in facts else ""),
-        governor=facts.get("governor", ""),
-        congestion_control=facts.get("congestion_control", ""),
-        tcp_rmem=facts.get("tcp_rmem", ""),
-        tcp_wmem=facts.get("tcp_wmem", ""),
-        load_1_minute=_load(facts.get("load", "")),
-        softnet_dropped=_dropped(facts.get("dropped", "")),
         nic=devices.pop(nic, None),
         tunnels=devices,
+        load_1_minute=float(load[0]) if load else None,
+        softnet_dropped=_dropped(facts.get("dropped", "")),
     )
 
 
@@ -206,21 +197,8 @@ def _device(name: str, sections: Mapping[str, str]) -> Device:
     )
 
 
-def _whole(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _load(text: str) -> float | None:
-    found = re.match(r"\d+\.\d+", text)
-    return float(found[0]) if found else None
-
-
 def _dropped(text: str) -> int | None:
     counts = text.split()
     if not counts or not all(re.fullmatch(r"[0-9a-f]{1,8}", count) for count in counts):
         return None
     return sum(int(count, 16) for count in counts)
-
-
-def _known(**facts: Any) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if value not in (None, "", {})}

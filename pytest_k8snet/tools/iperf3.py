@@ -12,7 +12,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TypedDict
 
-from pytest_k8snet.errors import Iperf3Error, SettingsError
+from pytest_k8snet.errors import Iperf3Error, ToolError
 from pytest_k8snet.tools.iperf3_errors import (
     BadOption,
     Garbage,
@@ -24,7 +24,6 @@ from pytest_k8snet.tools.iperf3_errors import (
 )
 from pytest_k8snet.tools.iperf3_result import (
     Direction,
-    Ending,
     Flow,
     Iperf3Result,
     cut_off,
@@ -36,19 +35,22 @@ from pytest_k8snet.tools.iperf3_result import (
     read_streams,
 )
 from pytest_k8snet.tools.tool import (
+    Check,
     Column,
     Measured,
     Output,
     Payload,
     Section,
     ServedTool,
+    option_words,
     start_failure,
     under_timeout,
     words_of,
 )
 from pytest_k8snet.units import BitRate
 
-#: Fits every encapsulation that Calico has on a 1280-byte path or more, so nothing fragments.
+#: Fits every encapsulation that Calico has on a 1280-byte path or more, so nothing fragments;
+#: iperf3's own default is the path's MSS, which differs by mode.
 _UDP_LENGTH_BYTES = 1200
 #: iperf3's own default for UDP, made visible in the command.
 _UDP_BITRATE = BitRate(1e6)
@@ -56,6 +58,7 @@ _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 #: A blocked UDP test says so only after 30 to 32 seconds.
 _UDP_BUDGET_SECONDS = 40.0
 _TCP_BUDGET_SECONDS = 15.0
+_check = Check("iperf3")
 
 
 class Iperf3Keywords(TypedDict, total=False):
@@ -129,14 +132,16 @@ class Iperf3Options:
             re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z.:%_-]*|::[0-9A-Fa-f:.]*", self.server),
             f"no address or name of a server: {self.server!r}",
         )
-        _check_whole("port", self.port, 1, 65535)
-        _check_whole("seconds", self.seconds, 1, 86400)
+        _check.whole("port", self.port, 1, 65535)
+        _check.whole("seconds", self.seconds, 1, 86400)
         # 3.17 and older refuse more.
-        _check_whole("omit_seconds", self.omit_seconds, 0, 60)
-        _check_whole("streams", self.streams, 1, 128)
-        _check_whole("length_bytes", self.length_bytes, 16, 65507 if self.udp else 1 << 20)
-        _check_whole("window_bytes", self.window_bytes, 1, 512 << 20)
-        _check_whole("mss_bytes", self.mss_bytes, 88, 9216)
+        _check.whole("omit_seconds", self.omit_seconds, 0, 60)
+        _check.whole("streams", self.streams, 1, 128)
+        _check.whole(
+            "length_bytes", self.length_bytes, 16, 65507 if self.udp else 1 << 20, or_none=True
+        )
+        _check.whole("window_bytes", self.window_bytes, 1, 512 << 20, or_none=True)
+        _check.whole("mss_bytes", self.mss_bytes, 88, 9216, or_none=True)
         _check(
             not (self.reverse and self.bidirectional),
             "reverse and bidirectional exclude each other",
@@ -163,47 +168,14 @@ class Iperf3Options:
         if isinstance(self.dscp, str):
             _check(re.fullmatch(r"[A-Za-z]+[0-9]*", self.dscp), f"no DSCP: {self.dscp!r}")
         else:
-            _check_whole("dscp", self.dscp, 0, 63)
-        _check(
-            0.1 <= self.connect_timeout_seconds <= 600,
-            f"connect_timeout_seconds={self.connect_timeout_seconds!r} is not from 0.1 to 600",
-        )
+            _check.whole("dscp", self.dscp, 0, 63, or_none=True)
+        _check.within("connect_timeout_seconds", self.connect_timeout_seconds, 0.1, 600)
 
     @property
     def timeout_seconds(self) -> float:
         """The longest that a sound run can take, in seconds; ``timeout`` ends it then."""
         budget = _UDP_BUDGET_SECONDS if self.udp else _TCP_BUDGET_SECONDS
         return self.seconds + self.omit_seconds + self.connect_timeout_seconds + budget
-
-    @property
-    def wire_bitrate(self) -> BitRate | None:
-        """What ``-b`` is given; None leaves TCP unlimited."""
-        return self.bitrate if self.bitrate is not None or not self.udp else _UDP_BITRATE
-
-    @property
-    def wire_length_bytes(self) -> int | None:
-        """What ``-l`` is given.
-
-        iperf3's UDP default is the path's MSS, which differs by mode and would fragment where
-        the two ends see different MTUs.
-        """
-        if self.length_bytes is not None or not self.udp:
-            return self.length_bytes
-        return _UDP_LENGTH_BYTES
-
-
-def _check(
-    sound: object, problem: str, remedy: str = "see Iperf3Options for what it can be"
-) -> None:
-    if not sound:
-        raise SettingsError(f"iperf3 cannot be run like this: {problem}", remedy=remedy)
-
-
-def _check_whole(name: str, value: object, low: int, high: int) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        _check(False, f"{name}={value!r} is no whole number from {low} to {high}")
 
 
 # -- The command lines of iperf3's two ends, and what the server's start left to read -------------
@@ -290,36 +262,34 @@ class Iperf3(ServedTool[Iperf3Options, Iperf3Result]):
 
     def argv(self, options: Iperf3Options) -> tuple[str, ...]:
         """Return the client's command line, under a time limit of its own."""
-        # The server's output says as whom it saw the client.
-        argv = ["iperf3", "-c", options.server, "-p", str(options.port), "-J"]
-        argv += ["--get-server-output"]
-        argv += ["-t", str(options.seconds), "-i", f"{options.interval_seconds:g}"]
-        argv += ["--connect-timeout", f"{options.connect_timeout_seconds * 1000:.0f}"]
-        if options.omit_seconds:
-            argv += ["-O", str(options.omit_seconds)]
-        if options.streams > 1:
-            argv += ["-P", str(options.streams)]
-        if options.reverse:
-            argv.append("-R")
-        if options.bidirectional:
-            argv.append("--bidir")
+        rate, length = options.bitrate, options.length_bytes
         if options.udp:
-            argv.append("-u")
-        if options.wire_bitrate is not None:
-            argv += ["-b", f"{float(options.wire_bitrate):.0f}"]
-        if options.wire_length_bytes is not None:
-            argv += ["-l", str(options.wire_length_bytes)]
-        if options.window_bytes is not None:
-            argv += ["-w", str(options.window_bytes)]
-        if options.congestion is not None:
-            argv += ["-C", options.congestion]
-        if options.mss_bytes is not None:
-            argv += ["-M", str(options.mss_bytes)]
-        if options.dscp is not None:
-            argv += ["--dscp", str(options.dscp)]
-        if options.ipv6 is not None:
-            argv.append("-6" if options.ipv6 else "-4")
-        return under_timeout(options.timeout_seconds, *argv)
+            rate = _UDP_BITRATE if rate is None else rate
+            length = _UDP_LENGTH_BYTES if length is None else length
+        words = {
+            "-c": options.server,
+            "-p": options.port,
+            "-J": True,
+            # It says as whom the server saw the client.
+            "--get-server-output": True,
+            "-t": options.seconds,
+            "-i": f"{options.interval_seconds:g}",
+            "--connect-timeout": f"{options.connect_timeout_seconds * 1000:.0f}",
+            "-O": options.omit_seconds or None,
+            "-P": options.streams if options.streams > 1 else None,
+            "-R": options.reverse,
+            "--bidir": options.bidirectional,
+            "-u": options.udp,
+            "-b": None if rate is None else f"{float(rate):.0f}",
+            "-l": length,
+            "-w": options.window_bytes,
+            "-C": options.congestion,
+            "-M": options.mss_bytes,
+            "--dscp": options.dscp,
+            "-6": options.ipv6 is True,
+            "-4": options.ipv6 is False,
+        }
+        return under_timeout(options.timeout_seconds, "iperf3", *option_words(words))
 
     def variant(self, command: Sequence[str]) -> str:
         """Return what sets a test apart from one TCP stream, client to server, as fast as it goes.
@@ -378,11 +348,9 @@ class Iperf3(ServedTool[Iperf3Options, Iperf3Result]):
         Raises:
             SettingsError: the port is none.
         """
-        if not 1 <= port <= 65535:
-            raise SettingsError(
-                f"iperf3's server cannot be run like this: port={port!r}",
-                remedy="give a port from 1 to 65535",
-            )
+        Check("iperf3's server")(
+            1 <= port <= 65535, f"port={port!r}", "give a port from 1 to 65535"
+        )
         return ("sh", "-c", _SERVER_SCRIPT, "iperf3-server", str(port), str(_IDLE_SECONDS))
 
     def check_server(self, output: Output, port: int) -> None:
@@ -424,7 +392,7 @@ def probe_argv(server: str, port: int) -> tuple[str, ...]:
     return under_timeout(_PROBE_SECONDS, *argv, "--connect-timeout", "2000")
 
 
-def _server_error(output: Output, port: int) -> Iperf3Error:
+def _server_error(output: Output, port: int) -> ToolError:
     said = (output.stderr.strip() or output.stdout.strip())[:1000]
     found = said or f"exit status {output.exit_code}, and no word"
     if output.exit_code == _EXIT_IN_USE:
@@ -433,17 +401,14 @@ def _server_error(output: Output, port: int) -> Iperf3Error:
             found=found,
             remedy="choose another port, or end what listens on this one",
         )
-    if output.exit_code == _EXIT_NOT_LISTENING:
-        return ServerNotReady(
-            f"the iperf3 server did not begin to listen on port {port}",
-            found=found,
-            remedy="run `iperf3 -s -1 -p PORT` by hand in the same place to see why",
-        )
-    error = error_of(messages_on_stderr(output.stderr) or [found])
-    if isinstance(error, (PortInUse, BadOption)):
-        return error
+    problem = f"the iperf3 server did not begin to listen on port {port}"
+    if output.exit_code != _EXIT_NOT_LISTENING:
+        error = error_of(messages_on_stderr(output.stderr) or [found])
+        if isinstance(error, (PortInUse, BadOption)):
+            return error
+        problem = f"the iperf3 server could not be started on port {port}"
     return ServerNotReady(
-        f"the iperf3 server could not be started on port {port}",
+        problem,
         found=found,
         remedy="run `iperf3 -s -1 -p PORT` by hand in the same place to see why",
     )
@@ -476,11 +441,11 @@ def parse(
         Iperf3Error: there is no figure; the subclass and the text say what happened.
         ToolMissingError: iperf3 is not installed where it was to run.
     """
-    ending = Ending(stderr=stderr, exit_code=exit_code)
-    document = Section(read_document(text, ending), "", not_iperf3)
+    output = Output(stdout=text, stderr=stderr, exit_code=exit_code)
+    document = Section(read_document(output), "", not_iperf3)
     start, end = document.section("start"), document.section("end")
     if not end:
-        raise cut_off("the test has a beginning and no end", ending)
+        raise cut_off("the test has a beginning and no end", output)
     test = start.section("test_start")
     direction = _direction(test, end)
     version = _version(start.text("version"))

@@ -6,12 +6,11 @@ on stdout what another says on stderr, with the same words, so a message alone d
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from pytest_k8snet.errors import Iperf3Error
+from pytest_k8snet.errors import Iperf3Error, ToolError
 from pytest_k8snet.tools import tool
+from pytest_k8snet.tools.tool import Kind, kind_of
 
 # ruff: noqa: N818 -- the base class carries the word Error, and the module name says whose they are
 
@@ -92,81 +91,73 @@ class Empty(Iperf3Error):
     """iperf3 printed nothing at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    pattern: str
-    error: type[Iperf3Error]
-    problem: str
-    remedy: str
-
-
 #: The first pattern that fits a message wins, so the special ones come before the general.
 _KINDS = (
-    _Kind(
+    Kind(
         r"^interrupt\b|the client has terminated",
         Interrupted,
         "iperf3 was interrupted before its test ended",
         "if its time limit ended it, look for a server or path that stopped answering; "
         "else find out who sent the signal",
     ),
-    _Kind(
+    Kind(
         r"server is busy running a test",
         Busy,
         "the iperf3 server is busy with another client",
         "give each measurement a server of its own; no other run may use this port",
     ),
-    _Kind(
+    Kind(
         r"larger than server limit|exceeds the server's maximum",
         ServerLimit,
         "the iperf3 server does not allow this bit rate or duration",
         "ask for less, or start the server without --server-bitrate-limit "
         "and --server-max-duration",
     ),
-    _Kind(
+    Kind(
         r"stream(?: socket)?: Resource temporarily unavailable",
         UdpBlocked,
         "UDP datagrams do not reach the iperf3 server, though its TCP control connection works",
         "check NetworkPolicies and firewalls for UDP on this port",
     ),
-    _Kind(
+    Kind(
         r"(?:read from|write to) stream socket: Connection refused",
         UdpBlocked,
         "UDP datagrams to the iperf3 server are rejected, though its TCP control connection works",
         "check NetworkPolicies and firewalls for UDP on this port",
     ),
-    _Kind(
+    Kind(
         r"Connection refused|send control message: Bad file descriptor",
         Refused,
         "the iperf3 server refused the connection",
         "check that a server listens on this port, and that no NetworkPolicy or firewall "
         "rejects with a reset",
     ),
-    _Kind(
+    Kind(
         r"unable to connect.*(?:timed out|Operation now in progress)",
         TimedOut,
         "the iperf3 server did not answer the connection attempt",
         "check routes, NetworkPolicies and firewalls between the two ends: the packets "
         "are dropped without a word",
     ),
-    _Kind(
+    Kind(
         r"(?:read from|write to) stream socket: (?:Connection|Operation) timed out|idle timeout",
         CutOff,
         "the iperf3 test stalled: its peer or the path stopped answering",
         "check whether the server pod was stopped or moved, and the path's routes and MTU",
     ),
-    _Kind(
+    Kind(
         r"(?:Connection|Operation) timed out",
         TimedOut,
         "the iperf3 server did not answer the connection attempt",
         "check routes, NetworkPolicies and firewalls between the two ends",
     ),
-    _Kind(
+    Kind(
         r"No route to host|(?:Network|Host) is unreachable|Network unreachable",
         Unreachable,
         "the iperf3 server cannot be reached",
         "check the routes on the client's side; an ICMP reject by a policy looks the same",
     ),
-    _Kind(
+    Kind(
         r"Name or service not known|Temporary failure in name resolution|Name does not resolve"
         r"|No address associated with hostname|nodename nor servname|Unknown host"
         r"|unable to connect.*: Try again|Address family for hostname not supported",
@@ -174,20 +165,20 @@ _KINDS = (
         "the name of the iperf3 server cannot be resolved",
         "check the name and the DNS service, or give the server's address",
     ),
-    _Kind(
+    Kind(
         r"unable to create a new stream: (?:Read-only file system|Permission denied"
         r"|No such file or directory|No space left)",
         NoScratchSpace,
         "iperf3 cannot write the temporary file that each of its streams needs",
         "mount an emptyDir at /tmp, or set TMPDIR to a writable directory in the container",
     ),
-    _Kind(
+    Kind(
         r"Address already in use",
         PortInUse,
         "the port is in use",
         "choose another port, or end what listens on this one",
     ),
-    _Kind(
+    Kind(
         r"unable to set (?:TCP_CONGESTION|TCP/SCTP MSS|TCP MSS|TCP_NODELAY|socket buffer|TOS|IP)"
         r"|Protocol not supported|parameter error|unrecognized option|invalid option"
         r"|requires an argument|^Usage:|bad TOS|some option you are trying to set",
@@ -196,7 +187,7 @@ _KINDS = (
         "check the option against `iperf3 --help` and the kernel (e.g. "
         "net.ipv4.tcp_available_congestion_control) where it runs",
     ),
-    _Kind(
+    Kind(
         r"control socket has closed|Connection reset by peer|the server has terminated"
         r"|Broken pipe|unable to (?:receive|send) (?:control message|results|parameters|cookie)",
         ServerDied,
@@ -207,7 +198,7 @@ _KINDS = (
 )
 
 
-def error_of(messages: Iterable[str], *, note: str = "") -> Iperf3Error:
+def error_of(messages: Iterable[str], *, note: str = "") -> ToolError:
     """Make the error that iperf3's own messages speak of.
 
     Args:
@@ -216,20 +207,11 @@ def error_of(messages: Iterable[str], *, note: str = "") -> Iperf3Error:
     """
     said = list(dict.fromkeys(message.removeprefix("SERVER ERROR - ") for message in messages))
     found = "; ".join(said) + (f" ({note})" if note else "")
-    kind = _kind_of(said)
-    if kind is not None:
-        return kind.error(kind.problem, found=found, remedy=kind.remedy)
+    kinds = (kind_of(message.removeprefix("error - "), _KINDS) for message in said)
+    if (kind := next(filter(None, kinds), None)) is not None:
+        return kind.made(found)
     return Iperf3Error(
         "iperf3 reports an error",
         found=found,
         remedy="run the command by hand in the same place to see more",
     )
-
-
-def _kind_of(messages: Sequence[str]) -> _Kind | None:
-    for message in messages:
-        text = message.removeprefix("error - ")
-        for kind in _KINDS:
-            if re.search(kind.pattern, text, re.IGNORECASE):
-                return kind
-    return None

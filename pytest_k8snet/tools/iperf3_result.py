@@ -23,7 +23,7 @@ from pytest_k8snet.tools.iperf3_errors import (
     TooOld,
     error_of,
 )
-from pytest_k8snet.tools.tool import Section, printable, start_failure, was_killed
+from pytest_k8snet.tools.tool import Output, Section, printable, start_failure
 from pytest_k8snet.units import BitRate, Ratio, Seconds
 
 Direction = Literal["forward", "reverse", "bidirectional"]
@@ -304,12 +304,15 @@ def _tcp_figures(
 ) -> Flow:
     """Add TCP's own: retransmits of the sender, round-trip times of its streams."""
     retransmits = _retransmits(sent, *(item.section("sender") for item in streams))
-    ratio = _retransmit_ratio(retransmits, flow.bytes_sent, mss_bytes)
-    if ratio is not None and ratio > 1:
-        retransmits = ratio = None
-    minimum = _round_trips(streams, "min_rtt")
-    mean = _round_trips(streams, "mean_rtt")
-    maximum = _round_trips(streams, "max_rtt")
+    ratio = None
+    if retransmits is not None and flow.bytes_sent and mss_bytes:
+        ratio = Ratio(retransmits / max(1.0, flow.bytes_sent / mss_bytes))
+        if ratio > 1:
+            retransmits = ratio = None
+    minimum, mean, maximum = (
+        [rtt for item in streams if (rtt := _round_trip(item.section("sender"), key)) is not None]
+        for key in ("min_rtt", "mean_rtt", "max_rtt")
+    )
     return replace(
         flow,
         retransmits=retransmits,
@@ -370,14 +373,6 @@ def _is_on(item: Section, direction: str) -> bool:
     return end.flag("sender") == (direction == "bidirectional")
 
 
-def _retransmit_ratio(
-    retransmits: int | None, bytes_sent: int | None, mss_bytes: int | None
-) -> Ratio | None:
-    if retransmits is None or not bytes_sent or not mss_bytes:
-        return None
-    return Ratio(retransmits / max(1.0, bytes_sent / mss_bytes))
-
-
 def _count(section: Section, key: str) -> int | None:
     """Return a count; None where it is less than nothing, written as 32 bits without a sign."""
     count = section.count(key)
@@ -390,13 +385,8 @@ def _retransmits(total: Section, *parts: Section) -> int | None:
     return None if None in known else _count(total, "retransmits")
 
 
-def _round_trips(streams: Iterable[Section], key: str) -> list[float]:
-    """One figure per stream in seconds; 0 means that the stream's sender did not measure it."""
-    values = [_round_trip(item.section("sender"), key) for item in streams]
-    return [value for value in values if value is not None]
-
-
 def _round_trip(section: Section, key: str) -> float | None:
+    """Return seconds; None for 0, which means that the stream's sender did not measure it."""
     microseconds = section.number(key)
     known = microseconds is not None and 0 < microseconds < _WRAP // 2
     return microseconds * _MICROSECOND if microseconds is not None and known else None
@@ -485,34 +475,19 @@ def not_iperf3(problem: str) -> Garbage:
 # -- From what iperf3 printed to one document: plain -J, --json-stream, or why there is none -------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How the process ended, besides what it printed on stdout."""
-
-    stderr: str = ""
-    exit_code: int | None = None
-
-    @property
-    def note(self) -> str:
-        """One phrase on the exit status where it says something."""
-        if was_killed(self.exit_code):
-            return f"stopped from outside, exit status {self.exit_code}"
-        return ""
-
-
-def read_document(text: str, ending: Ending) -> dict[str, Any]:
+def read_document(output: Output) -> dict[str, Any]:
     """Read iperf3's one document: ``start``, ``intervals``, ``end``.
 
     Raises:
         Iperf3Error: there is none, or it speaks of an error.
         ToolMissingError: iperf3 is not installed.
     """
-    parts = _decode(text, ending)
+    parts = _decode(output)
     said = [message for part in parts for message in _errors_in(part)]
-    said += messages_on_stderr(ending.stderr)
+    said += messages_on_stderr(output.stderr)
     if said:
-        raise error_of(said, note=ending.note)
-    return _one(parts, ending)
+        raise error_of(said, note=output.killed)
+    return _one(parts, output)
 
 
 _STDERR_MESSAGE = re.compile(
@@ -529,12 +504,13 @@ def messages_on_stderr(stderr: str) -> list[str]:
     return found
 
 
-def _decode(text: str, ending: Ending) -> list[dict[str, Any]]:
+def _decode(output: Output) -> list[dict[str, Any]]:
     """Return the JSON objects in iperf3's output.
 
     Lines of text before, between and behind them (a warning, a shell's own words) are passed over,
     unless they are iperf3's word of an error.
     """
+    text = output.stdout
     decoder = json.JSONDecoder(object_pairs_hook=_keep_repeated)
     parts: list[dict[str, Any]] = []
     beside: list[str] = []
@@ -548,12 +524,12 @@ def _decode(text: str, ending: Ending) -> list[dict[str, Any]]:
             part, position = decoder.raw_decode(text, begin.end())
         # RecursionError: nested too deeply; ValueError: also a number of too many digits.
         except (ValueError, RecursionError) as exc:
-            raise _undecodable(text, exc, ending) from None
+            raise _undecodable(output, exc) from None
         parts.append(part)
     if not parts:
-        raise _no_document(text.strip(), ending)
+        raise _no_document(output)
     if said := messages_on_stderr("\n".join(beside)):
-        raise error_of(said, note=ending.note)
+        raise error_of(said, note=output.killed)
     return parts
 
 
@@ -576,7 +552,7 @@ def _errors_in(part: dict[str, Any]) -> list[str]:
     return [printable(error) if isinstance(error, str) else repr(error) for error in errors]
 
 
-def _one(parts: list[dict[str, Any]], ending: Ending) -> dict[str, Any]:
+def _one(parts: list[dict[str, Any]], output: Output) -> dict[str, Any]:
     documents = [part for part in parts if "event" not in part]
     if len(documents) == 1:
         return documents[0]
@@ -588,7 +564,7 @@ def _one(parts: list[dict[str, Any]], ending: Ending) -> dict[str, Any]:
         )
     events = [(part["event"], part.get("data")) for part in parts]
     if not any(name == "end" for name, _ in events):
-        raise cut_off("its event stream has no end event", ending)
+        raise cut_off("its event stream has no end event", output)
     return {
         "start": next((data for name, data in events if name == "start"), None),
         "intervals": [data for name, data in events if name == "interval"],
@@ -596,49 +572,49 @@ def _one(parts: list[dict[str, Any]], ending: Ending) -> dict[str, Any]:
     }
 
 
-def _no_document(text: str, ending: Ending) -> K8sNetError:
-    missing = start_failure("iperf3", ending.stderr, ending.exit_code)
+def _no_document(output: Output) -> K8sNetError:
+    missing = start_failure("iperf3", output.stderr, output.exit_code)
     if missing is not None:
         return missing
-    said = messages_on_stderr(ending.stderr)
+    text, said = output.stdout.strip(), messages_on_stderr(output.stderr)
     if text.startswith(("Usage:", "iperf3: ")) and not said:
         said = messages_on_stderr(text) or [text.split("\n", 1)[0]]
     if said:
-        return error_of(said, note=ending.note)
+        return error_of(said, note=output.killed)
     if text:
         return _garbage("text that is no JSON", text)
-    if was_killed(ending.exit_code):
+    if output.killed:
         return Interrupted(
             "iperf3 was stopped before it printed anything",
-            found=ending.note,
+            found=output.killed,
             remedy="it most often hangs on a server that accepts connections and does not "
             "answer: check that the server's process runs, and the path's MTU",
         )
-    status = "" if ending.exit_code is None else f", exit status {ending.exit_code}"
+    status = "" if output.exit_code is None else f", exit status {output.exit_code}"
     return Empty(
         "iperf3 printed nothing",
-        found=ending.stderr.strip() or f"empty stdout and stderr{status}",
+        found=output.stderr.strip() or f"empty stdout and stderr{status}",
         remedy="a server prints nothing when its idle timeout ends it; a client that was "
         "killed prints nothing either",
     )
 
 
-def _undecodable(text: str, exc: Exception, ending: Ending) -> K8sNetError:
-    said = messages_on_stderr(ending.stderr)
-    if said:
-        return error_of(said, note=ending.note)
+def _undecodable(output: Output, exc: Exception) -> K8sNetError:
+    text = output.stdout
+    if said := messages_on_stderr(output.stderr):
+        return error_of(said, note=output.killed)
     if "\nUsage: iperf3" in text:
         return BadOption("iperf3 printed its usage", found=text, remedy="check the options")
     if isinstance(exc, json.JSONDecodeError) and (
         exc.pos >= len(text) - _CUT_DISTANCE or exc.msg.startswith("Unterminated string")
     ):
-        return cut_off("the JSON ends in the middle", ending, tail=text[-120:])
+        return cut_off("the JSON ends in the middle", output, tail=text[-120:])
     return _garbage(f"JSON that cannot be read ({exc or type(exc).__name__})", text)
 
 
-def cut_off(how: str, ending: Ending, *, tail: str = "") -> K8sNetError:
+def cut_off(how: str, output: Output, *, tail: str = "") -> K8sNetError:
     """Make the error for output that stops before its end."""
-    found = "; ".join(part for part in (how, ending.note) if part)
+    found = "; ".join(filter(None, (how, output.killed)))
     if tail:
         found += f"; it ends with: {tail}"
     return CutOff(

@@ -1,6 +1,6 @@
 """ping: ICMP echo requests at a fixed interval, their round-trip times, and how many were lost.
 
-The ping of iputils and that of busybox are understood. Requests are sent when they are due,
+The pings of iputils, busybox and GNU inetutils are understood. Requests are sent when they are due,
 whatever became of those before, so a stall is seen in full. Pure: command line out, figures in.
 """
 
@@ -14,18 +14,20 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypedDict
 
-from pytest_k8snet.errors import SettingsError, ToolError, quote
+from pytest_k8snet.errors import ToolError, quote
 from pytest_k8snet.tools.tool import (
+    Check,
     Column,
     Distribution,
+    Kind,
     Measured,
     Output,
     Payload,
     Tool,
+    kind_of,
     printable,
     start_failure,
     under_timeout,
-    was_killed,
     words_of,
 )
 from pytest_k8snet.units import Ratio, Seconds
@@ -34,6 +36,7 @@ from pytest_k8snet.units import Ratio, Seconds
 _SIZE_BYTES = 56
 #: Options of the command line that a value follows.
 _VALUED = frozenset({"-c", "-i", "-s", "-W"})
+_check = Check("ping")
 
 # ruff: noqa: N818 -- the base class carries the word Error, and the module name says whose they are
 
@@ -88,7 +91,7 @@ class PingOptions:
         address: the IP address to ping.
         count: how many echo requests.
         interval_seconds: from one to the next; without root, iputils allows 0.002 and more (0.2
-            before 2021).
+            before 2021), inetutils 0.2 and more.
         size_bytes: payload of each, without the ICMP header of 8 bytes; more than the path MTU
             leaves goes in fragments.
         wait_seconds: how long the last requests may take to be answered.
@@ -104,28 +107,21 @@ class PingOptions:
     wait_seconds: int = 2
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[0-9A-Fa-f:][0-9A-Fa-f:.%a-z]*", self.address):
-            _refuse(f"no IP address: {self.address!r}", "write e.g. 10.244.1.3")
+        _check(
+            re.fullmatch(r"[0-9A-Fa-f:][0-9A-Fa-f:.%a-z]*", self.address),
+            f"no IP address: {self.address!r}",
+            "write e.g. 10.244.1.3",
+        )
         # Sequence numbers have 16 bits. Below 16 bytes, ping has no room for its clock.
-        for name, low, high in (
-            ("count", 1, 10_000),
-            ("size_bytes", 16, 65_507),
-            ("wait_seconds", 1, 60),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                _refuse(f"{name}={value!r} is no whole number from {low} to {high}")
-        if not 0.002 <= self.interval_seconds <= 60:
-            _refuse(f"interval_seconds={self.interval_seconds!r} is not from 0.002 to 60")
+        _check.whole("count", self.count, 1, 10_000)
+        _check.whole("size_bytes", self.size_bytes, 16, 65_507)
+        _check.whole("wait_seconds", self.wait_seconds, 1, 60)
+        _check.within("interval_seconds", self.interval_seconds, 0.002, 60)
 
     @property
     def sending_seconds(self) -> float:
         """From the first request to the last."""
         return (self.count - 1) * self.interval_seconds
-
-
-def _refuse(problem: str, remedy: str = "see what PingOptions takes") -> None:
-    raise SettingsError(f"ping cannot be run like this: {problem}", remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -252,9 +248,9 @@ class Ping(Tool[PingOptions, PingResult]):
             raise _no_statistics(output)
         sent = int(statistics["sent"])
         answered: dict[int, Seconds] = {}
+        first = 0 if _COUNTS_FROM_0.search(output.stdout) else 1
         for match in _ANSWER.finditer(output.stdout):
-            # iputils counts from 1, busybox from 0.
-            number = int(match["number"]) - (match["name"] == "icmp_seq")
+            number = int(match["number"]) - first
             if 0 <= number < sent:
                 answered.setdefault(number, Seconds(float(match["ms"]) / 1000))
         if sent == 0 or int(statistics["received"]) != len(answered):
@@ -288,39 +284,47 @@ _STATISTICS = re.compile(
     r"(?:, \+?(?P<duplicates>\d+) duplicates)?",
     re.ASCII,
 )
+#: The heading of busybox and inetutils; iputils has no colon.
+_COUNTS_FROM_0 = re.compile(r"^PING .*\): \d+ data bytes", re.MULTILINE | re.ASCII)
 _ANSWER = re.compile(
-    r"^\d+ bytes from \S+ (?P<name>icmp_seq|seq)=(?P<number>\d+) .*\btime=(?P<ms>\d+(?:\.\d+)?) ms",
+    r"^\d+ bytes from .+? (?:icmp_)?seq=(?P<number>\d+) .*\btime=(?P<ms>\d+(?:\.\d+)?) ms",
     re.MULTILINE | re.ASCII,
 )
-_ICMP_ERROR = re.compile(r"^From \S+ icmp_seq=\d+ (.+)$", re.MULTILINE | re.ASCII)
+_ICMP_ERROR = re.compile(r"^From .+? icmp_seq=\d+ (.+)$", re.MULTILINE | re.ASCII)
 _OWN_ERROR = re.compile(r"^ping: (local error: .+|send\w*: .+)$", re.MULTILINE)
 
 
-def _no_statistics(output: Output) -> PingError:
+_KINDS = (
+    Kind(
+        r"socket.*(?:not permitted|denied)|are you root|cap_net_raw|Lacking privilege",
+        NotPermitted,
+        "ping may open no socket for ICMP where it ran",
+        "let the pod's group send pings by its securityContext: sysctls "
+        'net.ipv4.ping_group_range = "0 65535", which is a safe sysctl; on a node, for '
+        'host-network pods: sysctl -w net.ipv4.ping_group_range="0 2147483647"; or add the '
+        "capability NET_RAW (busybox and inetutils take nothing else)",
+    ),
+    Kind(
+        r"^ping: (?:invalid|unrecognized|cannot flood|option value)",
+        BadOption,
+        "ping does not accept an option",
+        "check it against `ping --help` where it runs; inetutils, and iputils before 2021, allow "
+        "an interval below 0.2 s to root alone",
+    ),
+    Kind(
+        r"unreachable|No route to host|resolution|not known|bad address|unknown host",
+        Unreachable,
+        "ping has no way to the address",
+        "check the address and the routes on the client's side",
+    ),
+)
+
+
+def _no_statistics(output: Output) -> ToolError:
     said = printable(output.stderr.strip())
-    if re.search(r"socket.*(?:not permitted|denied)|are you root|cap_net_raw", said):
-        return NotPermitted(
-            "ping may open no socket for ICMP where it ran",
-            found=said,
-            remedy="let the pod's group send pings by its securityContext: sysctls "
-            'net.ipv4.ping_group_range = "0 65535", which is a safe sysctl; on a node, for '
-            'host-network pods: sysctl -w net.ipv4.ping_group_range="0 2147483647"; or add the '
-            "capability NET_RAW (busybox takes nothing else)",
-        )
-    if re.search(r"^ping: (?:invalid|unrecognized|cannot flood)", said):
-        return BadOption(
-            "ping does not accept an option",
-            found=quote(said, 300),
-            remedy="check it against `ping -h` where it runs; before 2021, iputils allows an "
-            "interval below 0.2 s to root alone",
-        )
-    if re.search(r"unreachable|No route to host|resolution|not known|bad address", said):
-        return Unreachable(
-            "ping has no way to the address",
-            found=said,
-            remedy="check the address and the routes on the client's side",
-        )
-    if was_killed(output.exit_code):
+    if (kind := kind_of(said, _KINDS)) is not None:
+        return kind.made(quote(said, 300))
+    if output.killed:
         return CutOff(
             "ping was stopped before its end",
             found=f"exit status {output.exit_code}; {quote(output.stdout[-200:], 200)}",
@@ -329,5 +333,5 @@ def _no_statistics(output: Output) -> PingError:
     return Garbage(
         "ping's output has no statistics",
         found=said or quote(printable(output.stdout), 300) or f"exit status {output.exit_code}",
-        remedy="check that the image's ping is that of iputils or busybox",
+        remedy="check that the image's ping is that of iputils, busybox or inetutils",
     )

@@ -14,16 +14,16 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pytest_k8snet.errors import CurlError, SettingsError
 from pytest_k8snet.tools.curl import (
+    Curl,
     CurlOptions,
     CurlRequest,
     CurlSamples,
     CurlTool,
-    payload_of,
     read_request,
     request_words,
 )
@@ -237,13 +237,9 @@ class ScheduledCurl(CurlTool[Schedule, ScheduledSamples]):
 
     def argv(self, options: Schedule) -> tuple[str, ...]:
         """Return the command line: one shell script, one line per slot on stdout at its end."""
-        write_out = " ".join(f"%{{{name}}}" for name in _FIELDS)
-        due = " ".join(str(round(seconds * 1000)) for seconds in options.due_seconds)
-        request = ["curl", "-q", "-s", "-g", "-o", "/dev/null", "-w", write_out]
-        request += [*request_words(options.options), options.options.url]
-        return under_timeout(
-            options.timeout_seconds, "sh", "-c", _SCRIPT, "k8snet-schedule", due, *request
-        )
+        request = _curl(options.options, " ".join(f"%{{{name}}}" for name in _FIELDS))
+        script = (_SCRIPT, "k8snet-schedule", _milliseconds(options.due_seconds), *request)
+        return under_timeout(options.timeout_seconds, "sh", "-c", *script)
 
     def usual_seconds(self, options: Schedule) -> float:
         """Return when the last request is due."""
@@ -262,11 +258,7 @@ class ScheduledCurl(CurlTool[Schedule, ScheduledSamples]):
             CurlError: the output says nothing; the subclass and the text say why.
             ToolMissingError: sh, timeout or curl is not installed where it was to run.
         """
-        trouble = Trouble(
-            expected_requests=len(options.due_seconds),
-            stderr=output.stderr,
-            exit_code=output.exit_code,
-        )
+        trouble = Trouble(output=output, expected_requests=len(options.due_seconds))
         lines = [line for line in output.stdout.split("\n") if line.strip()]
         if not lines:
             raise trouble.no_lines()
@@ -298,7 +290,16 @@ class ScheduledCurl(CurlTool[Schedule, ScheduledSamples]):
 
     def payload(self, result: ScheduledSamples) -> Payload | None:
         """Return that something was answered; of what size is not told here."""
-        return payload_of(result.samples())
+        return Curl().payload(result.samples())
+
+
+def _curl(options: CurlOptions, write_out: str) -> list[str]:
+    words = ["curl", "-q", "-s", "-g", "-o", "/dev/null", "-w", write_out]
+    return [*words, *request_words(options), options.url]
+
+
+def _milliseconds(instants_seconds: Iterable[float]) -> str:
+    return " ".join(str(round(seconds * 1000)) for seconds in instants_seconds)
 
 
 def _request(words: Sequence[str], code: int, options: CurlOptions) -> CurlRequest | None:
@@ -455,9 +456,8 @@ class Attempt:
 
 def start_argv(exchange: SteadyExchange) -> tuple[str, ...]:
     """Return the command that starts the client and leaves it running."""
-    due = " ".join(str(round(seconds * 1000)) for seconds in exchange.lap())
     laps = max(1, round(_LONGEST_SECONDS / exchange.lap_seconds))
-    numbers = [str(round(exchange.lap_seconds * 1000)), str(laps)]
+    numbers = [_milliseconds([exchange.lap_seconds]), str(laps)]
     numbers += [
         str(max(1, round(seconds * exchange.per_second)))
         for seconds in (
@@ -467,8 +467,8 @@ def start_argv(exchange: SteadyExchange) -> tuple[str, ...]:
             exchange.give_up_seconds / 2,
         )
     ]
-    request = ["curl", "-q", "-s", "-g", "-o", "/dev/null", "-w", "%{http_code} %{time_total}"]
-    request += [*request_words(exchange.options), exchange.url]
+    request = _curl(exchange.options, "%{http_code} %{time_total}")
+    due = _milliseconds(exchange.lap())
     client = (_CLIENT, "k8snet-steady", exchange.file, due, *numbers, *request)
     return under_timeout(_GRACE_SECONDS, "sh", "-c", _START, "k8snet-start", *client)
 

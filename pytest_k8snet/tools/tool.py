@@ -44,6 +44,12 @@ class Output:
     stderr: str = ""
     exit_code: int | None = 0
 
+    @property
+    def killed(self) -> str:
+        """That it was stopped from outside, most often by its time limit; empty if it was not."""
+        stopped = self.exit_code in _KILLED
+        return f"stopped from outside, exit status {self.exit_code}" if stopped else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
@@ -74,15 +80,13 @@ class Measured:
 
     def to_record(self, run_seconds: float) -> dict[str, Any]:
         """Return those parts of a sample's record; the run's time where nothing else is known."""
-        parts: dict[str, Any] = {
+        parts = {
             "seconds": run_seconds if self.seconds is None else self.seconds,
             "figures": self.figures,
+            "series": self.series,
+            "distribution": self.distribution,
         }
-        if self.series is not None:
-            parts["series"] = self.series
-        if self.distribution is not None:
-            parts["distribution"] = self.distribution
-        return parts
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +230,33 @@ def refuse_unknown(what: str, known: Iterable[str], given: Iterable[str]) -> Non
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Insists on what a program can be run with; each way raises ``SettingsError``."""
+
+    program: str
+
+    def __call__(self, sound: object, problem: str, remedy: str = "") -> None:
+        """Insist that something holds."""
+        if not sound:
+            raise SettingsError(
+                f"{self.program} cannot be run like this: {problem}",
+                remedy=remedy or f"see what {self.program.capitalize()}Options takes",
+            )
+
+    def whole(
+        self, name: str, value: object, low: int, high: int, *, or_none: bool = False
+    ) -> None:
+        """Insist on a whole number within bounds."""
+        whole = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        problem = f"{name}={value!r} is no whole number from {low} to {high}"
+        self(whole or (or_none and value is None), problem)
+
+    def within(self, name: str, value: float, low: float, high: float) -> None:
+        """Insist on a number within bounds."""
+        self(low <= value <= high, f"{name}={value!r} is not from {low:g} to {high:g}")
+
+
 # -- How a program ended, as far as every tool shares it -------------------------------------------
 
 #: ``timeout`` itself (124), SIGKILL and SIGTERM as a shell (128 + n) and as Python (-n) count them.
@@ -253,11 +284,6 @@ _START_FAILURES = (
     ),
 )
 _NOT_FOUND = r"not found|no such file or directory"
-
-
-def was_killed(exit_code: int | None) -> bool:
-    """Whether a program was stopped from outside, most often by its time limit."""
-    return exit_code in _KILLED
 
 
 def under_timeout(seconds: float, *argv: str) -> tuple[str, ...]:
@@ -313,6 +339,38 @@ def not_runnable(there: str, said: str, *, found: str) -> ToolNotRunnableError |
         if re.search(pattern, said, re.IGNORECASE):
             return ToolNotRunnableError(f"{there}, but {problem}", found=found, remedy=remedy)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of failure, told by what a program says; the first that fits wins."""
+
+    pattern: str
+    error: type[ToolError]
+    problem: str
+    remedy: str
+
+    def made(self, found: str) -> ToolError:
+        """Return the error."""
+        return self.error(self.problem, found=found, remedy=self.remedy)
+
+
+def kind_of(said: str, kinds: Iterable[Kind]) -> Kind | None:
+    """Return the kind of failure that a message tells of, or None."""
+    return next((one for one in kinds if re.search(one.pattern, said, re.IGNORECASE)), None)
+
+
+def option_words(options: Mapping[str, object]) -> Iterator[str]:
+    """Yield options of a command line with their values; True has none, None and False are not.
+
+    A list gives its option once for each value.
+    """
+    for option, value in options.items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if one is True:
+                yield option
+            elif one is not None and one is not False:
+                yield from (option, str(one))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,16 +450,10 @@ class Section:
 
     def number(self, key: str) -> float | None:
         """Read a finite number that is not negative, or None where there is none."""
-        value = self._fields.get(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self._complain(f"{self._name(key)} is no number: {value!r:.80}")
-        if value > _LARGEST:
-            raise self._complain(f"{self._name(key)} is too large to be true")
-        if math.isnan(value) or value < 0:
+        value = self._read(key, (int, float), "no number")
+        if value is not None and (math.isnan(value) or value < 0):
             raise self._complain(f"{self._name(key)} cannot be {value!r:.80}")
-        return float(value)
+        return None if value is None else float(value)
 
     def required_number(self, key: str) -> float:
         """Like :meth:`number`, but absence is an error as well."""
@@ -410,39 +462,29 @@ class Section:
             raise self._complain(f"{self._name(key)} is missing")
         return value
 
-    def integer(self, key: str) -> int | None:
-        """Read a whole number of any sign, or None where there is none."""
-        value = self._fields.get(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self._complain(f"{self._name(key)} is no whole number: {value!r:.80}")
-        if value > _LARGEST:
-            raise self._complain(f"{self._name(key)} is too large to be true")
-        return value
-
     def count(self, key: str) -> int | None:
         """Read a count; None where it is absent or negative: tools write -1 for "cannot tell"."""
-        value = self.integer(key)
+        value: int | None = self._read(key, (int,), "no whole number")
         return None if value is None or value < 0 else value
 
     def text(self, key: str) -> str | None:
         """Read a string, or None where there is none."""
-        value = self._fields.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise self._complain(f"{self._name(key)} is no text: {value!r:.80}")
-        return printable(value)
+        value = self._read(key, (str,), "no text")
+        return None if value is None else printable(value)
 
     def flag(self, key: str) -> bool:
         """Read a boolean, also one written as 0 or 1; absent means False."""
+        return bool(self._read(key, (bool, int), "neither true nor false"))
+
+    def _read(self, key: str, kinds: tuple[type, ...], what_else: str) -> Any:
         value = self._fields.get(key)
         if value is None:
-            return False
-        if not isinstance(value, (bool, int)):
-            raise self._complain(f"{self._name(key)} is neither true nor false: {value!r:.80}")
-        return bool(value)
+            return None
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise self._complain(f"{self._name(key)} is {what_else}: {value!r:.80}")
+        if isinstance(value, int | float) and value > _LARGEST:
+            raise self._complain(f"{self._name(key)} is too large to be true")
+        return value
 
     def section(self, key: str) -> Section:
         """Return the object below ``key``; an empty section where there is none."""

@@ -88,6 +88,7 @@ def test_a_udp_test_may_take_as_long_as_a_blocked_one_needs() -> None:
         ({"seconds": 0}, "seconds=0 is no whole number from 1 to 86400"),
         ({"seconds": 1.5}, "seconds=1.5 is no whole number from 1 to 86400"),
         ({"omit_seconds": 61}, "omit_seconds=61 is no whole number from 0 to 60"),
+        ({"seconds": None}, "seconds=None is no whole number from 1 to 86400"),
         ({"streams": 129}, "streams=129 is no whole number from 1 to 128"),
         ({"mss_bytes": 20}, "mss_bytes=20 is no whole number from 88 to 9216"),
         (
@@ -179,6 +180,7 @@ def test_the_characters_of_a_url_mean_themselves(url: str, word: str) -> None:
         ({"url": "http://"}, "no URL: 'http://'"),
         ({"url": "http://h/a b"}, "no URL: 'http://h/a b'"),
         ({"url": "http://h/\n-o /etc/x"}, "no URL: 'http://h/\\n-o /etc/x'"),
+        ({"requests": True}, "requests=True is no whole number from 1 to 10000"),
         ({"requests": 0}, "requests=0 is no whole number from 1 to 10000"),
         ({"requests": 10_001}, "requests=10001 is no whole number from 1 to 10000"),
         ({"method": "get it"}, "no HTTP method: 'get it'"),
