@@ -22,7 +22,7 @@ from pytest_k8snet.tools import variant_of
 from pytest_k8snet.tools.tool import Column
 from pytest_k8snet.units import BitRate
 from pytest_k8snet.verdict.distributions import normal_quantile, student_quantile
-from pytest_k8snet.verdict.questions import welch_interval
+from pytest_k8snet.verdict.intervals import welch_interval
 
 #: Worst first: what a cell, a test or a run with several verdicts is called by.
 STATES = ("error", "fail", "inconclusive", "pass", "monitor", "")

@@ -12,23 +12,21 @@ from typing import Any, ClassVar, NoReturn, Protocol, overload, runtime_checkabl
 
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.units import BitRate, Seconds
-from pytest_k8snet.verdict.levels import Level
 from pytest_k8snet.verdict.percentiles import Quantile
 from pytest_k8snet.verdict.questions import (
+    NEW_CONNECTIONS,
+    Level,
     Mean,
     Question,
     Relation,
+    RoundMean,
     Share,
     Unpaired,
     quantile_name,
 )
 from pytest_k8snet.verdict.sampling import Arm, Sampling
 from pytest_k8snet.verdict.settle import Judging, settle, values
-from pytest_k8snet.verdict.verdict import (
-    Claim,
-    Verdict,
-    limit_text,
-)
+from pytest_k8snet.verdict.verdict import Claim, Verdict, limit_text
 
 
 @runtime_checkable
@@ -93,10 +91,26 @@ class NotANumber:
 class Comparable(NotANumber):
     """Compares with ``>= <= > <``, and measures while it does."""
 
-    def __init__(self, sampling: Sampling, judging: Judging) -> None:
+    def __init__(
+        self,
+        question: Question,
+        subject: str,
+        sampling: Sampling,
+        judging: Judging,
+        *,
+        baseline: str | None = None,
+    ) -> None:
+        self._question = question
+        self._subject = subject
         self._sampling = sampling
         self._judging = judging
         self._verdicts: list[Verdict] = []
+        if len(sampling.arms) == 2:
+            first, second = sampling.arms
+            # Measured otherwise, it is not what tables call by its scene.
+            alike = first.variant == second.variant and first.nodes == second.nodes
+            baseline = second.scene if second.scene and alike else second.label
+        self._baseline = baseline
 
     def __ge__(self, limit: float) -> Verdict:
         return self._settle(">=", limit)
@@ -111,7 +125,7 @@ class Comparable(NotANumber):
         return self._settle("<", limit)
 
     def __repr__(self) -> str:
-        return self._subject()
+        return self._subject
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -134,34 +148,19 @@ class Comparable(NotANumber):
                 return verdict.text.splitlines()
         return None
 
-    def _question(self) -> Question:
-        raise NotImplementedError
-
-    def _subject(self) -> str:
-        raise NotImplementedError
-
-    def _baseline(self) -> str | None:
-        if len(self._sampling.arms) == 1:
-            return None
-        measured, baseline = self._sampling.arms
-        # Measured otherwise, it is not what tables call by its scene.
-        alike = measured.variant == baseline.variant and measured.nodes == baseline.nodes
-        return baseline.scene if baseline.scene and alike else baseline.label
-
     def _settle(self, relation: Relation, limit: float) -> Verdict:
-        question = self._question()
         arms = self._sampling.arms
         _refuse_itself(arms)
-        _refuse_lacking(arms, question)
+        _refuse_lacking(arms, self._question)
         claim = Claim(
-            question=question,
-            subject=self._subject(),
+            question=self._question,
+            subject=self._subject,
             relation=relation,
-            limit=self._checked(limit, question),
+            limit=self._checked(limit, self._question),
             context=arms[0].context,
             scene=arms[0].scene,
             mode=arms[0].mode,
-            baseline=self._baseline(),
+            baseline=self._baseline,
             placement=arms[0].placement,
             tool=arms[0].tool,
             variant=arms[0].variant,
@@ -172,7 +171,7 @@ class Comparable(NotANumber):
         return verdict
 
     def _checked(self, limit: object, question: Question) -> float:
-        """Return the limit in base units, if it has the question's unit."""
+        """Return a limit in base units, if it has the question's unit."""
         wanted = {"bit/s": BitRate, "s": Seconds, "": float}[question.unit]
         foreign = isinstance(limit, bool) or not isinstance(limit, (int, float))
         if wanted is float:
@@ -187,14 +186,82 @@ class Comparable(NotANumber):
         return float(limit)  # type: ignore[arg-type]
 
 
-#: The figure of samples that count connections.
-NEW_CONNECTIONS = "new connections per second"
+class Averaged(Comparable):
+    """What is judged by a mean over connections or pairs, which can be counted as well."""
+
+    def __init__(
+        self, question: RoundMean, subject: str, sampling: Sampling, judging: Judging
+    ) -> None:
+        super().__init__(question, subject, sampling, judging)
+        self._mean = question
+
+    def share(self, *, above: float | None = None, below: float | None = None) -> PairShare:
+        """Return the share of connections or pairs with at least ``above`` (or at most ``below``).
+
+        A mean hides a slow connection in ten; ``bandwidth(p).share(above=500 * Mbit) >= 0.9`` and
+        ``ratio.share(above=0.8) >= 0.9`` do not. They need a plan with ``last=29`` or more.
+        """
+        threshold = above if below is None else below
+        if threshold is None or (above is not None and below is not None):
+            raise SettingsError(
+                "share() needs one threshold",
+                found=f"above={above}, below={below}",
+                remedy="write share(above=0.8) or share(below=1.5)",
+            )
+        share = Share(
+            of=self._mean,
+            threshold=self._checked(threshold, self._mean),
+            above=above is not None,
+        )
+        side = "above" if share.above else "below"
+        unit = self._mean.unit
+        told = limit_text(share.threshold, unit) if unit else f"{share.threshold:g}"
+        subject = f"share of {share.noun} with {self!r} {side} {told}"
+        return PairShare(share, subject, self._sampling, self._judging)
+
+
+class PairShare(Comparable):
+    """A share of pairs beyond a threshold; compares with plain numbers between 0 and 1."""
+
+    _example = "assert ratio.share(above=0.80) >= 0.9"
+
+
+class PairedRatio(Averaged):
+    """A ratio of two measurements, taken in pairs; compares with plain numbers.
+
+    The estimate is the geometric mean of the pairs' ratios.
+    """
+
+    _example = "assert ratio >= 0.90 (or <=, or ratio.share(above=0.90) >= 0.9)"
+
+    def __init__(self, mean: Mean, measured: Comparable, baseline: Comparable) -> None:
+        sampling, judging = _paired(measured, baseline)
+        text = " / ".join(arm.label for arm in sampling.arms)
+        if mean.many:
+            text = f"{mean.figure} {quantile_name(mean.q)} of {text}"
+        elif mean.figure != "bandwidth":
+            text = f"{mean.figure} of {text}"
+        super().__init__(mean, text, sampling, judging)
+
+    def pairs(self, count: int) -> tuple[tuple[float, float], ...]:
+        """Take pairs without a claim, until there are ``count`` or no more can be had.
+
+        For calibration, such as how much a cluster's own noise lets it resolve.
+        """
+        mean, sampling = self._mean, self._sampling
+        requests = mean.requests(sampling.plan)
+        sampling.resume()
+        while len(sampling.rounds) < count:
+            if sampling.take(requests=requests, rounds_at_most=count, span_seconds=0.0):
+                break
+        taken = map(mean.arms, values(sampling.rounds, mean.figure))
+        return tuple((measured, baseline) for measured, baseline in taken)
 
 
 # -- Bandwidth -------------------------------------------------------------------------------------
 
 
-class Bandwidth(Comparable):
+class Bandwidth(Averaged):
     """A bandwidth that is measured while it is compared.
 
     Compares with a bit rate (``>= 500 * Mbit``), or divides by another bandwidth. Two that are
@@ -204,7 +271,9 @@ class Bandwidth(Comparable):
     _example = "assert bandwidth(pods) >= 500 * Mbit, or bandwidth(pods) / bandwidth(nodes) >= 0.90"
 
     def __init__(self, arm: Arm, judging: Judging) -> None:
-        super().__init__(judging.sampling(arm), judging)
+        question = Mean(figure="bandwidth", unit="bit/s")
+        super().__init__(question, f"bandwidth of {arm.label}", judging.sampling(arm), judging)
+        self._arm = arm
         # The parts of a sum are known already, and so is that they were compared.
         if not arm.of:
             judging.claims.made(arm, repr(self), self._example)
@@ -214,8 +283,7 @@ class Bandwidth(Comparable):
         if not isinstance(other, Bandwidth):
             super().__add__(other)
         assert isinstance(other, Bandwidth)
-        arm = self._sampling.arms[0].at_once(other._sampling.arms[0])
-        return Bandwidth(arm, same_terms(self._judging, other._judging))
+        return Bandwidth(self._arm.at_once(other._arm), same_terms(self._judging, other._judging))
 
     def __radd__(self, other: object) -> Bandwidth:
         # What sum() begins with.
@@ -231,28 +299,27 @@ class Bandwidth(Comparable):
         self, baseline: Bandwidth | BitRate | Reference
     ) -> PairedRatio | RateShare | UnpairedRatio:
         if isinstance(baseline, BitRate):
-            return RateShare(self._sampling, self._judging, baseline)
+            if baseline <= 0:
+                raise SettingsError(
+                    "a bandwidth is no share of a rate that is not positive", found=str(baseline)
+                )
+            mean = Mean(figure="bandwidth", unit="", per=float(baseline))
+            return RateShare(mean, f"{self!r} / {baseline}", self._sampling, self._judging)
         if isinstance(baseline, Reference):
             self._refuse_sum("no earlier run to be compared with", "divide each part by it")
-            return UnpairedRatio(self._sampling.arms[0], self._judging, baseline)
+            return UnpairedRatio(
+                Unpaired(figure="bandwidth", before=baseline.values_of(self._arm, "bandwidth")),
+                f"{self._arm.label} / baseline run",
+                self._judging.sampling(self._arm),
+                self._judging,
+                baseline=f"baseline run {baseline.source}",
+            )
         if not isinstance(baseline, Bandwidth):
             raise TypeError(
                 f"cannot divide {self!r} by {baseline!r}: divide it by another bandwidth or a "
                 "bit rate, or compare it with a bit rate as in >= 500 * Mbit"
             )
-        return PairedRatio(
-            Mean(figure="bandwidth", unit="", paired=True),
-            (self._sampling.arms[0], baseline._sampling.arms[0]),
-            same_terms(self._judging, baseline._judging),
-        )
-
-    def share(self, *, above: BitRate | None = None, below: BitRate | None = None) -> PairShare:
-        """Return the share of connections with at least ``above`` (or at most ``below``).
-
-        A mean hides a slow connection in ten; ``bandwidth(p).share(above=500 * Mbit) >= 0.9`` does
-        not. It needs a plan with ``last=29`` or more.
-        """
-        return PairShare(self, self._question(), above, below)
+        return PairedRatio(Mean(figure="bandwidth", unit="", paired=True), self, baseline)
 
     @property
     def loss(self) -> FlowFigure:
@@ -274,41 +341,33 @@ class Bandwidth(Comparable):
         """TCP's own round-trip time under load, the mean of each of the same samples."""
         return self._beside("rtt", "s")
 
-    def _refuse_sum(self, lacks: str, remedy: str) -> None:
-        if self._sampling.arms[0].of:
-            raise SettingsError(f"a sum of bandwidths has {lacks}", found=repr(self), remedy=remedy)
-
     def _beside(self, figure: str, unit: str) -> FlowFigure:
         self._refuse_sum(f"no {figure.replace('_', ' ')} of its own", "ask one pair for it")
-        return FlowFigure(Level(figure=figure, unit=unit), self._sampling, self._judging)
+        level = Level(figure=figure, unit=unit)
+        subject = f"{level.quantity} of {self._arm.label}"
+        return FlowFigure(level, subject, self._sampling, self._judging)
 
-    def _question(self) -> Mean:
-        return Mean(figure="bandwidth", unit="bit/s", paired=False)
-
-    def _subject(self) -> str:
-        return f"bandwidth of {self._sampling.arms[0].label}"
+    def _refuse_sum(self, lacks: str, remedy: str) -> None:
+        if self._arm.of:
+            raise SettingsError(f"a sum of bandwidths has {lacks}", found=repr(self), remedy=remedy)
 
 
-class FlowFigure(Comparable):
+class FlowFigure(Averaged):
     """What a bandwidth's samples have beside it; compares with a plain number or a duration."""
 
     _example = "assert bandwidth(pods, udp=True, bitrate=50 * Mbit).loss <= 0.001"
 
-    def __init__(self, level: Level, sampling: Sampling, judging: Judging) -> None:
-        super().__init__(sampling, judging)
-        self._level = level
 
-    def share(
-        self, *, above: float | Seconds | None = None, below: float | Seconds | None = None
-    ) -> PairShare:
-        """Return the share of connections with at most ``below`` (or at least ``above``)."""
-        return PairShare(self, self._level, above, below)
+class RateShare(Comparable):
+    """A bandwidth as a share of a known rate, such as the link's; compares with plain numbers."""
 
-    def _question(self) -> Level:
-        return self._level
+    _example = "assert bandwidth(pods) / (10 * Gbit) >= 0.9"
 
-    def _subject(self) -> str:
-        return f"{self._level.quantity} of {self._sampling.arms[0].label}"
+
+class UnpairedRatio(Comparable):
+    """A measurement relative to earlier runs; compares with plain numbers."""
+
+    _example = "assert bandwidth(pods) / baseline >= 0.95"
 
 
 class Connections(Comparable):
@@ -320,7 +379,12 @@ class Connections(Comparable):
     _example = "assert connections(pod, url) >= 200"
 
     def __init__(self, arm: Arm, judging: Judging) -> None:
-        super().__init__(judging.sampling(arm), judging)
+        super().__init__(
+            Mean(figure=NEW_CONNECTIONS, unit=""),
+            f"{NEW_CONNECTIONS} of {arm.label}",
+            judging.sampling(arm),
+            judging,
+        )
         judging.claims.made(arm, repr(self), self._example)
 
     def __truediv__(self, baseline: Connections) -> PairedRatio:
@@ -329,135 +393,7 @@ class Connections(Comparable):
                 f"cannot divide {self!r} by {baseline!r}: write "
                 "assert connections(pod, url) / connections(node, url) >= 0.8"
             )
-        return PairedRatio(
-            replace(self._question(), paired=True),
-            (self._sampling.arms[0], baseline._sampling.arms[0]),
-            same_terms(self._judging, baseline._judging),
-        )
-
-    def _question(self) -> Mean:
-        return Mean(figure=NEW_CONNECTIONS, unit="", paired=False)
-
-    def _subject(self) -> str:
-        return f"{NEW_CONNECTIONS} of {self._sampling.arms[0].label}"
-
-
-class RateShare(Comparable):
-    """A bandwidth as a share of a known rate, such as the link's; compares with plain numbers."""
-
-    _example = "assert bandwidth(pods) / (10 * Gbit) >= 0.9"
-
-    def __init__(self, sampling: Sampling, judging: Judging, rate: BitRate) -> None:
-        super().__init__(sampling, judging)
-        if rate <= 0:
-            raise SettingsError(
-                "a bandwidth is no share of a rate that is not positive", found=str(rate)
-            )
-        self._rate = rate
-
-    def _question(self) -> Question:
-        return Mean(figure="bandwidth", unit="", paired=False, per=float(self._rate))
-
-    def _subject(self) -> str:
-        return f"bandwidth of {self._sampling.arms[0].label} / {self._rate}"
-
-
-class PairedRatio(Comparable):
-    """A ratio of two measurements, taken in pairs; compares with plain numbers.
-
-    The estimate is the geometric mean of the pairs' ratios.
-    """
-
-    _example = "assert ratio >= 0.90 (or <=, or ratio.share(above=0.90) >= 0.9)"
-
-    def __init__(self, mean: Mean, arms: tuple[Arm, Arm], judging: Judging) -> None:
-        super().__init__(judging.sampling(*_told_apart(*arms)), judging)
-        self._mean = mean
-
-    def share(self, *, above: float | None = None, below: float | None = None) -> PairShare:
-        """Return the share of pairs whose ratio is at least ``above`` (or at most ``below``).
-
-        A mean hides a slow connection in ten; ``ratio.share(above=0.8) >= 0.9`` does not. It needs
-        29 pairs or more for 0.9, so a plan with ``last=29`` or more.
-        """
-        return PairShare(self, self._mean, above, below)
-
-    def pairs(self, count: int) -> tuple[tuple[float, float], ...]:
-        """Take pairs without a claim, until there are ``count`` or no more can be had.
-
-        For calibration, such as how much a cluster's own noise lets it resolve.
-        """
-        mean, sampling = self._mean, self._sampling
-        requests = mean.requests(sampling.plan)
-        sampling.resume()
-        while len(sampling.rounds) < count:
-            if sampling.take(requests=requests, rounds_at_most=count, span_seconds=0.0):
-                break
-        return tuple(mean.reduced(arms) for arms in values(sampling.rounds, mean.figure))
-
-    def _question(self) -> Question:
-        return self._mean
-
-    def _subject(self) -> str:
-        text = " / ".join(arm.label for arm in self._sampling.arms)
-        mean = self._mean
-        if mean.many:
-            return f"{mean.figure} {quantile_name(mean.q)} of {text}"
-        return text if mean.figure == "bandwidth" else f"{mean.figure} of {text}"
-
-
-class PairShare(Comparable):
-    """A share of pairs beyond a threshold; compares with plain numbers between 0 and 1."""
-
-    _example = "assert ratio.share(above=0.80) >= 0.9"
-
-    def __init__(
-        self, ratio: Comparable, of: Mean | Level, above: float | None, below: float | None
-    ) -> None:
-        super().__init__(ratio._sampling, ratio._judging)
-        if (above is None) == (below is None):
-            raise SettingsError(
-                "share() needs one threshold",
-                found=f"above={above}, below={below}",
-                remedy="write share(above=0.8) or share(below=1.5)",
-            )
-        threshold = above if above is not None else below
-        assert threshold is not None
-        self._share = Share(of=of, threshold=float(threshold), above=above is not None)
-        self._of = repr(ratio)
-
-    def _question(self) -> Question:
-        return self._share
-
-    def _subject(self) -> str:
-        side = "above" if self._share.above else "below"
-        noun = self._share.noun
-        unit, threshold = self._share.of.unit, f"{self._share.threshold:g}"
-        if unit:
-            threshold = limit_text(self._share.threshold, unit)
-        return f"share of {noun} with {self._of} {side} {threshold}"
-
-
-class UnpairedRatio(Comparable):
-    """A measurement relative to earlier runs; compares with plain numbers."""
-
-    _example = "assert bandwidth(pods) / baseline >= 0.95"
-
-    def __init__(self, arm: Arm, judging: Judging, reference: Reference) -> None:
-        super().__init__(judging.sampling(arm), judging)
-        self._source = reference.source
-        self._question_asked = Unpaired(
-            figure="bandwidth", before=reference.values_of(arm, "bandwidth")
-        )
-
-    def _question(self) -> Question:
-        return self._question_asked
-
-    def _subject(self) -> str:
-        return f"{self._sampling.arms[0].label} / baseline run"
-
-    def _baseline(self) -> str:
-        return f"baseline run {self._source}"
+        return PairedRatio(Mean(figure=NEW_CONNECTIONS, unit="", paired=True), self, baseline)
 
 
 # -- Latency ---------------------------------------------------------------------------------------
@@ -526,7 +462,8 @@ class Phase(NotANumber):
                 found=f"percentile({percent:g})",
                 remedy="no finite number of requests can judge the slowest of all",
             )
-        return Percentile(self._figure, percent / 100, self._sampling, self._judging)
+        quantile = Quantile(figure=self._figure, q=percent / 100)
+        return Percentile(quantile, self._sampling, self._judging)
 
     def __truediv__(self, baseline: Phase) -> PairedRatio:
         if not isinstance(baseline, Phase):
@@ -547,26 +484,27 @@ class Percentile(Comparable):
 
     _example = "assert latency(pod, url).connect.p95 <= 5 * ms"
 
-    def __init__(self, figure: str, q: float, sampling: Sampling, judging: Judging) -> None:
-        super().__init__(sampling, judging)
-        self._quantile = Quantile(figure=figure, q=q)
+    def __init__(self, quantile: Quantile, sampling: Sampling, judging: Judging) -> None:
+        self._arm = sampling.arms[0]
+        super().__init__(quantile, f"{quantile.quantity} of {self._arm.label}", sampling, judging)
+        self._quantile = quantile
 
     def __truediv__(self, baseline: Percentile) -> PairedRatio:
         mine = self._quantile
         self._require_alike(baseline, f"divide {self!r} by {baseline!r}: a ratio")
-        return PairedRatio(
-            Mean(figure=mine.figure, unit="", paired=True, q=mine.q, many=True),
-            (self._sampling.arms[0], baseline._sampling.arms[0]),
-            same_terms(self._judging, baseline._judging),
-        )
+        mean = Mean(figure=mine.figure, unit="", paired=True, q=mine.q, many=True)
+        return PairedRatio(mean, self, baseline)
 
     def __sub__(self, baseline: Percentile) -> PercentileDifference:  # type: ignore[override]
         mine = self._quantile
         self._require_alike(baseline, f"subtract {baseline!r} from {self!r}: a difference")
+        sampling, judging = _paired(self, baseline)
+        text = " - ".join(arm.label for arm in sampling.arms)
         return PercentileDifference(
             Level(figure=mine.figure, unit="s", paired=True, q=mine.q, many=True),
-            (self._sampling.arms[0], baseline._sampling.arms[0]),
-            same_terms(self._judging, baseline._judging),
+            f"{mine.quantity} of {text}",
+            sampling,
+            judging,
         )
 
     def _require_alike(self, baseline: object, what: str) -> None:
@@ -581,7 +519,7 @@ class Percentile(Comparable):
         Raises:
             SettingsError: none can, so no answer and a slow answer would look alike.
         """
-        checked, longest = super()._checked(limit, question), self._sampling.arms[0].longest_seconds
+        checked, longest = super()._checked(limit, question), self._arm.longest_seconds
         if checked > longest:
             raise SettingsError(
                 f"a limit above the request's time limit cannot be judged: {self!r}",
@@ -589,12 +527,6 @@ class Percentile(Comparable):
                 remedy=f"give the requests more time: latency(..., max_time_seconds={checked:g})",
             )
         return checked
-
-    def _question(self) -> Question:
-        return self._quantile
-
-    def _subject(self) -> str:
-        return f"{self._quantile.quantity} of {self._sampling.arms[0].label}"
 
 
 class PercentileDifference(Comparable):
@@ -604,17 +536,6 @@ class PercentileDifference(Comparable):
     """
 
     _example = "assert latency(pod, url).connect.p95 - latency(node, url).connect.p95 <= 2 * ms"
-
-    def __init__(self, level: Level, arms: tuple[Arm, Arm], judging: Judging) -> None:
-        super().__init__(judging.sampling(*_told_apart(*arms)), judging)
-        self._level = level
-
-    def _question(self) -> Level:
-        return self._level
-
-    def _subject(self) -> str:
-        text = " - ".join(arm.label for arm in self._sampling.arms)
-        return f"{self._level.figure} {quantile_name(self._level.q)} of {text}"
 
 
 # -- What two measurements have to share, and what they may not -----------------------------------
@@ -633,6 +554,12 @@ def same_terms(left: Judging, right: Judging) -> Judging:
             remedy="give both the same plan",
         )
     return left
+
+
+def _paired(measured: Comparable, baseline: Comparable) -> tuple[Sampling, Judging]:
+    judging = same_terms(measured._judging, baseline._judging)
+    arms = _told_apart(measured._sampling.arms[0], baseline._sampling.arms[0])
+    return judging.sampling(*arms), judging
 
 
 def _told_apart(numerator: Arm, baseline: Arm) -> tuple[Arm, Arm]:

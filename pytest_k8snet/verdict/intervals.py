@@ -10,11 +10,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from pytest_k8snet.verdict.distributions import (
     fewest_to_reject,
     most_to_accept,
     normal_quantile,
+    student_quantile,
     student_quantile_between,
 )
 from pytest_k8snet.verdict.sequential import CountLevels
@@ -38,6 +40,11 @@ class Interval:
     low: float
     high: float
 
+    @classmethod
+    def of_logarithms(cls, mean: float, reach: float) -> Interval:
+        """Return the geometric mean and its bounds, from the logarithms' mean and its reach."""
+        return cls(estimate=math.exp(mean), low=math.exp(mean - reach), high=math.exp(mean + reach))
+
 
 def deviation(values: Sequence[float]) -> float:
     """Return the sample standard deviation (n - 1 in the denominator); 0 for fewer than two."""
@@ -57,14 +64,29 @@ def log_mean_interval(logarithms: Sequence[float], level: float) -> Interval:
         logarithms: two or more, in the order they came.
         level: one-sided.
     """
-    n = len(logarithms)
+    return Interval.of_logarithms(fmean(logarithms), mean_reach(logarithms, level))
+
+
+def mean_interval(values: Sequence[float], level: float, least: float) -> Interval:
+    """Return the arithmetic mean and its t-interval, as :func:`log_mean_interval` does.
+
+    Args:
+        values: two or more, in the order they came.
+        level: one-sided.
+        least: the least standard deviation that is believed.
+    """
+    mean, reach = fmean(values), mean_reach(values, level, least)
+    return Interval(estimate=mean, low=mean - reach, high=mean + reach)
+
+
+def mean_reach(values: Sequence[float], level: float, least: float = LEAST_DEVIATION) -> float:
+    """Return how far each bound of the mean's t-interval lies from it."""
+    n = len(values)
     if n < 2:
         raise ValueError(f"an interval needs two values or more, not {n}")
-    mean = math.fsum(logarithms) / n
-    reach = mean_error(logarithms) * student_quantile_between(1.0 - level, freedom(logarithms))
-    return Interval(
-        estimate=math.exp(mean), low=math.exp(mean - reach), high=math.exp(mean + reach)
-    )
+    # Of as many independent values.
+    freedom = max(1.0, n / variance_inflation(lag_correlation(values), n) - 1.0)
+    return mean_error(values, least) * student_quantile_between(1.0 - level, freedom)
 
 
 def mean_error(values: Sequence[float], least: float = LEAST_DEVIATION) -> float:
@@ -79,12 +101,6 @@ def mean_error(values: Sequence[float], least: float = LEAST_DEVIATION) -> float
     # Values that resemble their neighbours also spread less around their own mean.
     spread = max(deviation(values), least) * math.sqrt((n - 1) / (n - inflation))
     return spread * math.sqrt(inflation / n)
-
-
-def freedom(values: Sequence[float]) -> float:
-    """Return the degrees of freedom of that error, 1 or more: of as many independent values."""
-    n = len(values)
-    return max(1.0, n / variance_inflation(lag_correlation(values), n) - 1.0)
 
 
 def lag_correlation(values: Sequence[float], *, floor: float = LEAST_CORRELATION) -> float:
@@ -118,6 +134,24 @@ def variance_inflation(correlation: float, n: int) -> float:
     return min(factor, n - 0.5)
 
 
+def welch_interval(now: Sequence[float], before: Sequence[float], level: float) -> Interval:
+    """Return the ratio of two groups' geometric means; each bound errs with chance ``level``.
+
+    Args:
+        now: logarithms, two or more.
+        before: logarithms, two or more.
+        level: one-sided.
+    """
+    parts = [max(deviation(group), LEAST_DEVIATION) ** 2 / len(group) for group in (now, before)]
+    squared = math.fsum(parts)
+    freedom = squared**2 / math.fsum(
+        part**2 / (len(group) - 1) for part, group in zip(parts, (now, before), strict=True)
+    )
+    centre = fmean(now) - fmean(before)
+    reach = student_quantile(1.0 - level, max(1, math.floor(freedom))) * math.sqrt(squared)
+    return Interval.of_logarithms(centre, reach)
+
+
 def log_ratio_interval(pairs: Sequence[tuple[float, float]], level: float) -> Interval:
     """Return the geometric mean of the pairs' ratios (first over second) and its t-interval."""
     return log_mean_interval([math.log(a / b) for a, b in pairs], level)
@@ -133,9 +167,9 @@ def quantile_interval(
     values: Sequence[float],
     q: float,
     levels: CountLevels,
-    crowding: float = 1.0,
+    inflation: float = 1.0,
     *,
-    acquits: bool = True,
+    may_pass: bool = True,
 ) -> Interval:
     """Return the sample quantile with its exact order-statistic bounds.
 
@@ -147,17 +181,17 @@ def quantile_interval(
         values: one per request.
         q: the quantile, between 0 and 1.
         levels: the risk of each bound.
-        crowding: how many values say as much as one independent value does.
-        acquits: whether enough was watched for the values to bound the quantile from above.
+        inflation: how many values say as much as one independent value does.
+        may_pass: whether enough was watched for the values to bound the quantile from above.
     """
     ordered, n = sorted(values), len(values)
-    independent = max(1, int(n / crowding))
-    allowed = math.floor(most_to_accept(independent, 1.0 - q, levels.few) * crowding)
-    rejected = math.ceil(fewest_to_reject(independent, 1.0 - q, levels.many) * crowding)
+    independent = max(1, int(n / inflation))
+    allowed = math.floor(most_to_accept(independent, 1.0 - q, levels.few) * inflation)
+    rejected = math.ceil(fewest_to_reject(independent, 1.0 - q, levels.many) * inflation)
     return Interval(
         estimate=sample_quantile(ordered, q),
         low=ordered[n - rejected] if rejected <= n else 0.0,
-        high=ordered[n - 1 - allowed] if acquits and allowed >= 0 else math.inf,
+        high=ordered[n - 1 - allowed] if may_pass and allowed >= 0 else math.inf,
     )
 
 

@@ -3,10 +3,10 @@
 "p99 <= L" is "at most 1 % of the requests exceed L": exceedances are counted and judged by the
 exact binomial distribution: no interpolation, no assumption on the shape.
 
-Slow requests come in stalls, and a stall that was not met acquits. So a pass needs time before it
-needs requests: the plan watches for so long that a stall of 2 s in the allowed share is met with
-95 %, and only then may it pass. It may fail earlier. Within that time the round is the unit: where
-slow requests crowd in few rounds, they count for as many as they tell.
+Slow requests come in stalls, and a stall that was not met leaves no trace. So a pass needs time
+before it needs requests: the plan watches for so long that a stall of 2 s in the allowed share is
+met with 95 %, and only then may it pass. It may fail earlier. Within that time the round is the
+unit: where slow requests crowd in few rounds, they count for as many as they tell.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.verdict.intervals import (
@@ -26,6 +26,7 @@ from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
     FEWEST_REQUESTS,
     Finding,
+    Question,
     Relation,
     Round,
     check_limit,
@@ -48,12 +49,14 @@ _DOUBLINGS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quantile:
+class Quantile(Question):
     """Is a percentile of the requests on this side of the limit?
 
     Requests without a good answer exceed every limit; those that the client never sent in time are
     no requests.
     """
+
+    kind: ClassVar[str] = "quantile"
 
     figure: str
     q: float
@@ -63,11 +66,6 @@ class Quantile:
     def quantity(self) -> str:
         """What is judged, in words."""
         return f"{self.figure} {quantile_name(self.q)}"
-
-    @property
-    def arm_unit(self) -> str:
-        """Unit of one request's figure."""
-        return self.unit
 
     @property
     def noun(self) -> str:
@@ -146,15 +144,15 @@ class Quantile:
             many=count_levels(self.share, tuple(size * look for look in looks), plan.alpha).many,
         )
         over = [sum(v >= limit if relation == "<" else v > limit for v in part) for part in used]
-        crowding = overdispersion(over, [len(part) for part in used])
-        interval = quantile_interval(values, self.q, levels, crowding, acquits=whole)
+        inflation = overdispersion(over, [len(part) for part in used])
+        interval = quantile_interval(values, self.q, levels, inflation, may_pass=whole)
         state, needed = clears(interval, relation, limit), None
         if state == "open":
             needed = requests_needed(sum(over) / n, self.share, levels.few)
-            needed = max(n + 1, math.ceil(needed * crowding)) if needed is not None else None
+            needed = max(n + 1, math.ceil(needed * inflation)) if needed is not None else None
         bursts = (
             f"slow requests come in bursts: {max(over)} of {sum(over)} in one of {len(over)} "
-            f"rounds; {crowding:.1f} requests tell as much as one independent one would"
+            f"rounds; {inflation:.1f} requests tell as much as one independent one would"
         )
         return Finding(
             state=state,
@@ -163,7 +161,7 @@ class Quantile:
             high_level=levels.few,
             n=n,
             needed=needed,
-            warnings=(bursts,) if crowding > chance_overdispersion(len(used)) else (),
+            warnings=(bursts,) if inflation > chance_overdispersion(len(used)) else (),
             counts=(
                 ("over the limit", sum(over)),
                 ("without a good answer", sum(math.isinf(value) for value in values)),
@@ -180,10 +178,6 @@ class Quantile:
             f"the requests covered {covered:.0f} s: stalls longer than {stall:.2g} s could fill "
             f"{self.share:.2g} of the time unseen (span=... in the plan watches longer)"
         )
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the question as a JSON-safe dict."""
-        return {"kind": "quantile", "figure": self.figure, "q": self.q, "unit": self.unit}
 
 
 def _lower(q: float, requests: int, alpha: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from pytest_k8snet.errors import SettingsError
@@ -24,6 +24,36 @@ MOST_PAIRS = 120
 FIRST_FOR_SPELLS, LAST_FOR_SPELLS = 12, 30
 #: More chances of error than this are not worth the name of a verdict.
 LARGEST_ALPHA = 0.25
+
+
+_PROOF = ("mode", "yes", "no")
+
+
+def _seconds(text: str) -> float:
+    return float(Seconds.parse(text))
+
+
+def _whole_seconds(text: str) -> int:
+    seconds = _seconds(text)
+    if seconds != int(seconds):
+        raise ValueError("iperf3 counts whole seconds")
+    return int(seconds)
+
+
+def _yes_or_no(text: str) -> bool:
+    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError("write yes or no")
+    return words[text.lower()]
+
+
+def _setting(default: Any, read: Callable[[str], Any], *, short: str = "") -> Any:
+    """Make a field that is read from text, in which it may have a shorter name."""
+
+    def optional(text: str) -> Any:
+        return None if default is None and text in ("", "none") else read(text)
+
+    return field(default=default, metadata={"read": optional, "short": short})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,29 +89,29 @@ class Plan:
         monitor: report the verdict, but let nothing fail.
     """
 
-    first: int = 4
-    last: int = 20
-    seconds: int = 5
-    omit_seconds: int = 1
-    alpha: float = 0.05
-    budget_seconds: float | None = None
-    span_seconds: float | None = None
-    spell_seconds: float | None = None
-    outlier: float = 0.35
-    between_runs: float | None = None
-    seed: int | None = None
-    warmup_pairs: int = 1
-    requests: int | None = None
-    requests_per_second: float = 20.0
-    most_steal: float = 0.10
-    least_idle: float = 0.20
-    require_proof: str = "mode"
-    monitor: bool = False
+    first: int = _setting(4, int)
+    last: int = _setting(20, int)
+    seconds: int = _setting(5, _whole_seconds)
+    omit_seconds: int = _setting(1, _whole_seconds, short="omit")
+    alpha: float = _setting(0.05, float)
+    budget_seconds: float | None = _setting(None, _seconds, short="budget")
+    span_seconds: float | None = _setting(None, _seconds, short="span")
+    spell_seconds: float | None = _setting(None, _seconds, short="spell")
+    outlier: float = _setting(0.35, float)
+    between_runs: float | None = _setting(None, float, short="between")
+    seed: int | None = _setting(None, int)
+    warmup_pairs: int = _setting(1, int, short="warmup")
+    requests: int | None = _setting(None, int)
+    requests_per_second: float = _setting(20.0, float, short="rate")
+    most_steal: float = _setting(0.10, float, short="steal")
+    least_idle: float = _setting(0.20, float, short="idle")
+    require_proof: str = _setting("mode", str, short="proof")
+    monitor: bool = _setting(False, _yes_or_no)
 
     def __post_init__(self) -> None:
         for name, holds, need in self._rules():
             if not holds:
-                shown = _LONG.get(name, name)
+                shown = _SHORT[name]
                 raise SettingsError(
                     f"the plan cannot work: {shown} must be {need}",
                     found=f"{shown}={getattr(self, name)} in the plan {self}",
@@ -142,19 +172,20 @@ class Plan:
             SettingsError: an unknown name, a value that cannot be read, or no workable plan.
         """
         changes: dict[str, Any] = {}
+        readers = {one.name: one.metadata["read"] for one in fields(cls)}
         for word in re.split(r"[,\s]+", text.strip()):
             if not word:
                 continue
             name, equals, value = word.partition("=")
-            shown, name = name, _SHORT.get(name, name)
-            if not equals or name not in _READERS:
+            shown, name = name, _NAMED.get(name, name)
+            if not equals or name not in readers:
                 raise SettingsError(
                     f"the plan has no setting {word!r}",
                     found=f"{text!r}",
-                    remedy="write name=value with the names " + ", ".join(_names()),
+                    remedy="write name=value with the names " + ", ".join(_NAMED),
                 )
             try:
-                changes[name] = _READERS[name](value)
+                changes[name] = readers[name](value)
             except ValueError as error:
                 raise SettingsError(
                     f"the plan's {shown} cannot be {value!r}", found=str(error) or repr(text)
@@ -171,11 +202,12 @@ class Plan:
         Raises:
             SettingsError: an unknown field, or no workable plan.
         """
-        unknown = sorted(set(changes) - {field.name for field in fields(self)})
+        names = [one.name for one in fields(self)]
+        unknown = sorted(set(changes) - set(names))
         if unknown:
             raise SettingsError(
                 f"the plan has no field {unknown[0]!r}",
-                remedy="the fields are " + ", ".join(_READERS),
+                remedy="the fields are " + ", ".join(names),
             )
         return replace(self, **changes)
 
@@ -191,7 +223,7 @@ class Plan:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Plan:
         """Return the plan that :meth:`to_record` stored; unknown names are left out."""
-        known = {field.name for field in fields(cls)}
+        known = {one.name for one in fields(cls)}
         # Nothing had to be survived before plans could say so.
         recorded = {"outlier": 0.0, **record}
         return cls(**{name: value for name, value in recorded.items() if name in known})
@@ -221,66 +253,11 @@ class Plan:
         return text + (", monitored only" if self.monitor else "")
 
 
+#: What a user may write -> the field, and the other way round.
+_NAMED = {one.metadata["short"] or one.name: one.name for one in fields(Plan)}
+_SHORT = {name: short for short, name in _NAMED.items()}
+
+
 def written(record: Mapping[str, Any]) -> str:
     """Return a recorded plan as a user would write it: ``first=4 last=20 omit=1``."""
-    return " ".join(f"{_LONG.get(name, name)}={value}" for name, value in record.items())
-
-
-def _names() -> list[str]:
-    return [_LONG.get(name, name) for name in _READERS]
-
-
-_PROOF = ("mode", "yes", "no")
-
-
-def _optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    return lambda text: None if text in ("", "none") else read(text)
-
-
-def _yes_or_no(text: str) -> bool:
-    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-    if text.lower() not in words:
-        raise ValueError("write yes or no")
-    return words[text.lower()]
-
-
-def _whole_seconds(text: str) -> int:
-    seconds = float(Seconds.parse(text))
-    if seconds != int(seconds):
-        raise ValueError("iperf3 counts whole seconds")
-    return int(seconds)
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "first": int,
-    "last": int,
-    "seconds": _whole_seconds,
-    "omit_seconds": _whole_seconds,
-    "alpha": float,
-    "budget_seconds": _optional(lambda text: float(Seconds.parse(text))),
-    "span_seconds": _optional(lambda text: float(Seconds.parse(text))),
-    "spell_seconds": _optional(lambda text: float(Seconds.parse(text))),
-    "outlier": float,
-    "between_runs": _optional(float),
-    "seed": _optional(int),
-    "warmup_pairs": int,
-    "requests": _optional(int),
-    "requests_per_second": float,
-    "most_steal": float,
-    "least_idle": float,
-    "require_proof": str,
-    "monitor": _yes_or_no,
-}
-_SHORT = {
-    "omit": "omit_seconds",
-    "budget": "budget_seconds",
-    "span": "span_seconds",
-    "spell": "spell_seconds",
-    "between": "between_runs",
-    "warmup": "warmup_pairs",
-    "rate": "requests_per_second",
-    "steal": "most_steal",
-    "idle": "least_idle",
-    "proof": "require_proof",
-}
-_LONG = {name: short for short, name in _SHORT.items()}
+    return " ".join(f"{_SHORT.get(name, name)}={value}" for name, value in record.items())

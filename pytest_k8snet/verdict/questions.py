@@ -1,46 +1,70 @@
-"""Questions on means and shares, as pure functions of the values in the order they came.
+"""What is asked of a gate's rounds: means, differences, shares. Pure functions of their values.
 
-Those on percentiles are in :mod:`~pytest_k8snet.verdict.percentiles`.
-
-A question knows which looks its plan allows, the interval at a look, and whether that interval
-clears a limit. The same question over the same values gives the same finding, in the run and
-offline from a stored record.
+Percentiles are in :mod:`~pytest_k8snet.verdict.percentiles`. A question knows which looks its plan
+allows, the interval at a look, and whether that interval clears a limit. The same question over
+the same values gives the same finding, in the run and offline from a stored record.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
+from typing import Any, ClassVar, Literal
 
 from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.verdict.distributions import (
     exceedance_bounds,
     normal_quantile,
     student_quantile,
-    student_quantile_between,
 )
 from pytest_k8snet.verdict.intervals import (
     LEAST_CORRELATION,
     LEAST_DEVIATION,
     Interval,
     deviation,
-    freedom,
     lag_correlation,
     log_mean_interval,
     mean_error,
+    mean_interval,
+    mean_reach,
     sample_quantile,
     two_groups,
     variance_inflation,
+    welch_interval,
 )
 from pytest_k8snet.verdict.plan import MOST_PAIRS, Plan
-from pytest_k8snet.verdict.sequential import CountLevels, count_levels, fewest_trials
+from pytest_k8snet.verdict.sequential import count_levels, fewest_trials
 
 Relation = Literal[">=", "<=", ">", "<"]
 #: One pair or round: the values of each arm, numerator first.
 Round = tuple[tuple[float, ...], ...]
+
+#: The figure of samples that count connections.
+NEW_CONNECTIONS = "new connections per second"
+#: Fewest requests of one arm in one round.
+FEWEST_REQUESTS = 20
+#: From one pair to the next, in seconds, unless the plan names a span. Noise that a pair of
+#: samples of 5 s shares with the next at a correlation of 0.6 is down to 0.03 by then.
+SPACING_SECONDS = 40.0
+#: From one pair to the next where bad ones are counted: twenty of them, of a minute each in the
+#: share that is allowed, must not all fall between two pairs.
+COUNTED_SPACING_SECONDS = 90.0
+#: From one pair to the next in lengths of the spells that must not be missed: nearly independent.
+SPELLS_APART = 3.0
+#: Neighbours that correlate more than this leave a verdict open, once there are a few.
+STRONG_CORRELATION = 0.5
+_FEWEST_CORRELATED = 6
+#: The chance that more than the share that a pass names went unseen.
+UNSEEN_RISK = 0.05
+#: What lies further than this from the middle of all is told of.
+_APART = 0.10
+#: Least standard deviation that is believed of figures that may be zero, as a share of the limit:
+#: a few connections without any loss must not claim certainty.
+_LEAST_OF_LIMIT = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,48 +99,67 @@ class Finding:
     doubt: str = ""
 
 
-class Question(Protocol):
-    """What the engine and the offline judge ask of a question."""
+class Question(ABC):
+    """What is asked of the rounds. By itself: one figure of each pair or connection.
+
+    Attributes:
+        kind: what it is called in a record.
+        figure: name of the figure among an observation's figures.
+        unit: of estimate and limit: empty, ``s`` or ``bit/s``.
+    """
+
+    __slots__ = ()
+
+    kind: ClassVar[str]
+    figure: str
+    unit: str
 
     @property
-    def figure(self) -> str:
-        """Name of the figure among an observation's figures."""
-
-    @property
-    def unit(self) -> str:
-        """Unit of estimate and limit: empty, ``s`` or ``bit/s``."""
-
-    @property
-    def arm_unit(self) -> str:
-        """Unit of one arm's figure."""
-
-    @property
+    @abstractmethod
     def quantity(self) -> str:
         """What is judged, in words: ``bandwidth ratio``, ``connect p95``."""
 
     @property
+    def arm_unit(self) -> str:
+        """Unit of one arm's figure."""
+        return self.unit
+
+    @property
     def noun(self) -> str:
         """What is counted: pairs, connections or requests."""
+        return "connections"
 
+    @abstractmethod
     def check(self, plan: Plan, relation: Relation, limit: float) -> None:
-        """Refuse a plan that could never decide this.
+        """Refuse a limit that can be neither kept nor missed, and a plan that could never decide.
 
         Raises:
             SettingsError: with what the plan would need.
         """
 
     def requests(self, plan: Plan) -> int:
-        """Requests of one arm in one round; 0 for bandwidth."""
-
-    def most(self, plan: Plan) -> int:
-        """Pairs, connections or requests at most."""
+        """Requests of one arm in one round; 0 for connections."""
+        return 0
 
     def rounds_at_most(self, plan: Plan) -> int:
         """Pairs or rounds at most."""
+        return plan.last
+
+    def most(self, plan: Plan) -> int:
+        """Pairs, connections or requests at most."""
+        return self.rounds_at_most(plan)
 
     def span_seconds(self, plan: Plan) -> float:
-        """Time over which these rounds are spread."""
+        """Time over which the rounds are spread."""
+        return self._spread(plan, SPACING_SECONDS)
 
+    def _spread(self, plan: Plan, spacing_seconds: float) -> float:
+        if plan.span_seconds is not None:
+            return plan.span_seconds
+        spacing_seconds = max(spacing_seconds, SPELLS_APART * (plan.spell_seconds or 0.0))
+        return spacing_seconds * self.rounds_at_most(plan)
+
+    @abstractmethod
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
     ) -> Finding | None:
@@ -124,6 +167,7 @@ class Question(Protocol):
 
     def to_record(self) -> dict[str, Any]:
         """Return the question as a JSON-safe dict."""
+        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
 
 
 def clears(interval: Interval, relation: Relation, limit: float) -> Literal["pass", "fail", "open"]:
@@ -138,41 +182,18 @@ def clears(interval: Interval, relation: Relation, limit: float) -> Literal["pas
     return "pass" if high < limit else "fail" if low >= limit else "open"
 
 
-# -- Means of connections and of pairs' ratios -----------------------------------------------------
-
-#: Fewest requests of one arm in one round.
-FEWEST_REQUESTS = 20
-#: From one pair to the next, in seconds, unless the plan names a span. Noise that a pair of
-#: samples of 5 s shares with the next at a correlation of 0.6 is down to 0.03 by then.
-SPACING_SECONDS = 40.0
-#: From one pair to the next where bad ones are counted: twenty of them, of a minute each in the
-#: share that is allowed, must not all fall between two pairs.
-COUNTED_SPACING_SECONDS = 90.0
-#: From one pair to the next in lengths of the spells that must not be missed: nearly independent.
-SPELLS_APART = 3.0
-#: Neighbours that correlate more than this leave a verdict open, once there are a few.
-STRONG_CORRELATION = 0.5
-_FEWEST_CORRELATED = 6
-#: The chance that more than the share that a pass names went unseen.
-UNSEEN_RISK = 0.05
-#: What lies further than this from the middle of all is told of.
-_APART = 0.10
+# -- Means of connections, of pairs' ratios and of their differences -------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundFigure:
-    """One figure for each round: of a connection, of a pair, or of a pair's many requests.
+class RoundMean(Question):
+    """Is the mean of one figure for each round on this side of the limit?
 
     Attributes:
-        figure: its name in an observation.
-        unit: its unit.
         paired: whether two arms are compared.
         q: the quantile that many values (requests) of a round are reduced to.
         many: whether there are many.
     """
-
-    #: What the question is called in a record.
-    kind: ClassVar[str]
 
     figure: str
     unit: str
@@ -180,32 +201,121 @@ class RoundFigure:
     q: float = 0.5
     many: bool = False
 
-    def to_record(self) -> dict[str, Any]:
-        """Return the question as a JSON-safe dict."""
-        return {"kind": self.kind, **asdict(self)}
-
     @property
     def noun(self) -> str:
         """What is counted."""
-        return "pairs" if self.paired else "connections"
+        if self.paired:
+            return "pairs"
+        return "samples" if self.figure == NEW_CONNECTIONS else "connections"
 
     def requests(self, plan: Plan) -> int:
-        """Requests of one arm in one round; 0 for connections."""
-        return requests_of_quantile(self.q) if self.many else 0
+        """Return enough requests for ten on the quantile's rare side."""
+        if not self.many:
+            return 0
+        return max(FEWEST_REQUESTS, math.ceil(10 / min(self.q, 1.0 - self.q) - 1e-9))
 
-    def most(self, plan: Plan) -> int:
-        """Pairs or connections at most."""
-        return plan.last
+    @property
+    def _reduced(self) -> str:
+        return f"{self.figure} {quantile_name(self.q)}" if self.many else self.figure
 
-    rounds_at_most = most
+    def arms(self, arms: Round) -> list[float]:
+        """Return each arm's figure of a round.
 
-    def span_seconds(self, plan: Plan) -> float:
-        """Time over which they are spread."""
-        return span_of(plan, plan.last)
+        Raises:
+            ToolError: one is none that can be judged.
+        """
+        found = [sample_quantile(values, self.q) if values else math.nan for values in arms]
+        if not all(map(self._can_be, found)):
+            raise ToolError(
+                f"a sample has no {self.quantity} to judge",
+                found=", ".join(map(str, found))
+                + (" (inf: too many requests got no good answer)" if self.many else ""),
+                remedy="look at the recorded sample for why nothing came through",
+            )
+        return found
+
+    @abstractmethod
+    def figures(self, rounds: Sequence[Round]) -> list[float]:
+        """Return one figure for each round: its ratio or difference, or its one figure."""
+
+    # Whether an arm's figure can be judged; what it is on the scale on which noise adds, where
+    # means are taken; the mean of such values with its bounds, as figures.
+
+    @abstractmethod
+    def _can_be(self, figure: float) -> bool: ...
+
+    @abstractmethod
+    def _scaled(self, figure: float) -> float: ...
+
+    @abstractmethod
+    def _interval(self, values: Sequence[float], least: float, level: float) -> Interval: ...
+
+    # The least deviation that is believed, and how far off the plan's outlier is; which share of
+    # bad samples the mean may hide, and how many were seen; how much one round varies, as a share,
+    # and what else to know of the values.
+
+    @abstractmethod
+    def _allowances(
+        self, values: Sequence[float], plan: Plan, limit: float
+    ) -> tuple[float, float]: ...
+
+    @abstractmethod
+    def _unseen(
+        self, values: Sequence[float], relation: Relation, limit: float
+    ) -> tuple[str, int]: ...
+
+    @abstractmethod
+    def _told(self, values: Sequence[float]) -> tuple[float | None, list[str]]: ...
+
+    def find(
+        self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
+    ) -> Finding | None:
+        """Look at the interval of the mean."""
+        n = min(len(rounds), plan.last)
+        if n < plan.first:
+            return None
+        values = [self._scaled(figure) for figure in self.figures(rounds[:n])]
+        least, off = self._allowances(values, plan, limit)
+        interval = self._interval(values, least, plan.level)
+        state = clears(interval, relation, limit)
+        doubt = dependence(values, self.noun)
+        fragile = ""
+        if state != "open" and off:
+            # At alpha, not at the level of a look: what is asked is whether the figure would still
+            # be told from the limit, not a second time whether it is.
+            side = 1.0 if (state == "fail") == (relation in (">=", ">")) else -1.0
+            one_more = [*values, fmean(values) + side * off]
+            if clears(self._interval(one_more, least, plan.alpha), relation, limit) != state:
+                worse = "worse" if state == "pass" else "better"
+                fragile = (
+                    f"one more {self.noun[:-1]}, {plan.outlier * 100:g} % {worse} than the rest, "
+                    "would undo it"
+                )
+        if doubt or fragile:
+            state = "open"
+        needed, error = None, mean_error(values, least) * math.sqrt(n)
+        if state == "open" and error > 0.0:
+            margin = fmean(values) - self._scaled(limit)
+            needed = pairs_needed(1.0, margin / error, plan, off=off / error)
+        unseen, seen = self._unseen(values, relation, limit)
+        spread, warnings = self._told(values)
+        return Finding(
+            state=state,
+            interval=interval,
+            low_level=plan.level,
+            high_level=plan.level,
+            n=n,
+            fragile=fragile,
+            needed=max(needed, n + 1) if needed is not None else None,
+            spread=spread,
+            warnings=(*((unseen,) if seen else ()), *warnings),
+            unseen="" if seen else unseen,
+            doubt=doubt,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mean(RoundFigure):
+class Mean(RoundMean):
     """Is the geometric mean of connections, or of pairs' ratios, on this side of the limit?
 
     With two arms it is a ratio, the numerator's figure over the baseline's. A round with many
@@ -223,8 +333,7 @@ class Mean(RoundFigure):
         """What is judged, in words."""
         if self.per != 1.0:
             return f"{self.figure} as a share of the rate"
-        name = f"{self.figure} {quantile_name(self.q)}" if self.many else self.figure
-        return f"{name} ratio" if self.paired else name
+        return f"{self._reduced} ratio" if self.paired else self._reduced
 
     @property
     def arm_unit(self) -> str:
@@ -235,83 +344,28 @@ class Mean(RoundFigure):
         """Refuse a limit that no logarithm can reach."""
         check_limit(limit, self.quantity)
 
+    def _can_be(self, figure: float) -> bool:
+        return 0.0 < figure < math.inf
+
     def figures(self, rounds: Sequence[Round]) -> list[float]:
         """Return one positive figure for each round: its ratio, or its one figure."""
-        return [a / b for a, b in map(self.reduced, rounds)]
+        each = map(self.arms, rounds)
+        return [arms[0] / (arms[1] if self.paired else self.per) for arms in each]
 
-    def logarithms(self, rounds: Sequence[Round]) -> list[float]:
-        """Return one logarithm for each round: of its ratio, or of its one figure."""
-        return [math.log(one) for one in self.figures(rounds)]
+    def _scaled(self, figure: float) -> float:
+        return math.log(figure)
 
-    def reduced(self, arms: Round) -> tuple[float, float]:
-        """Return the round's figure of numerator and baseline; of one arm, with a baseline of 1.
+    def _interval(self, values: Sequence[float], least: float, level: float) -> Interval:
+        return log_mean_interval(values, level)
 
-        Raises:
-            ToolError: a figure is zero or infinite, so no ratio can be formed.
-        """
-        figures = [sample_quantile(values, self.q) for values in arms]
-        if not all(0.0 < figure < math.inf for figure in figures):
-            raise ToolError(
-                f"a sample has no {self.quantity} to judge",
-                found=", ".join(str(figure) for figure in figures)
-                + (" (inf: too many requests got no good answer)" if self.many else ""),
-                remedy="look at the recorded sample for why nothing came through",
-            )
-        return figures[0], figures[1] if self.paired else self.per
+    def _allowances(self, values: Sequence[float], plan: Plan, limit: float) -> tuple[float, float]:
+        return LEAST_DEVIATION, plan.outlier_log
 
-    def find(
-        self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
-    ) -> Finding | None:
-        """Look at the interval of the mean."""
-        n = min(len(rounds), plan.last)
-        if n < plan.first:
-            return None
-        logarithms = self.logarithms(rounds[:n])
-        interval = log_mean_interval(logarithms, plan.level)
-        state = clears(interval, relation, limit)
-        doubt = dependence(logarithms, self.noun)
-        fragile = undone_by_one(
-            state,
-            relation,
-            limit,
-            plan,
-            self.noun,
-            lambda off: with_one_more(logarithms, off, plan),
-        )
-        if doubt or fragile:
-            state = "open"
-        needed = None
-        if state == "open":
-            margin = math.log(interval.estimate / limit)
-            error = mean_error(logarithms) * math.sqrt(n)
-            needed = pairs_needed(error, margin, plan, off=plan.outlier_log)
-        unseen, apart = self._unseen(logarithms, relation)
-        warnings = [unseen] if apart else []
-        if groups := two_groups(logarithms):
-            warnings.append(
-                f"two groups: {groups[0]} and {groups[1]} of {n} {self.noun} lie apart by more "
-                "than half of all spread; their mean describes neither (see .share(above=...))"
-            )
-        return Finding(
-            state=state,
-            interval=interval,
-            low_level=plan.level,
-            high_level=plan.level,
-            n=n,
-            fragile=fragile,
-            needed=max(needed, n + 1) if needed is not None else None,
-            spread=math.expm1(deviation(logarithms)),
-            warnings=tuple(warnings),
-            unseen="" if apart else unseen,
-            doubt=doubt,
-        )
-
-    def _unseen(self, logarithms: Sequence[float], relation: Relation) -> tuple[str, int]:
-        """Say which share of bad samples the mean may hide, and return how many were seen."""
-        n, middle = len(logarithms), sample_quantile(logarithms, 0.5)
+    def _unseen(self, values: Sequence[float], relation: Relation, limit: float) -> tuple[str, int]:
+        n, middle = len(values), sample_quantile(values, 0.5)
         floor = relation in (">=", ">")
         edge = middle + (math.log1p(-_APART) if floor else math.log1p(_APART))
-        apart = sum(x < edge if floor else x > edge for x in logarithms)
+        apart = sum(x < edge if floor else x > edge for x in values)
         share = exceedance_bounds(apart, n, UNSEEN_RISK)[1]
         threshold = f"{math.exp(edge):.3g}"
         if not self.paired and self.per == 1.0:
@@ -326,9 +380,82 @@ class Mean(RoundFigure):
         asked = self.paired or (self.figure == "bandwidth" and self.per == 1.0)
         return text + (f" ({gate} asks for it)" if asked else ""), apart
 
+    def _told(self, values: Sequence[float]) -> tuple[float, list[str]]:
+        groups = two_groups(values)
+        warnings = (
+            [
+                f"two groups: {groups[0]} and {groups[1]} of {len(values)} {self.noun} lie apart "
+                "by more than half of all spread; their mean describes neither (see "
+                ".share(above=...))"
+            ]
+            if groups
+            else []
+        )
+        return math.expm1(deviation(values)), warnings
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unpaired:
+class Level(RoundMean):
+    """Is the arithmetic mean of a figure, or of pairs' differences, on this side of the limit?
+
+    Of figures that may be zero (loss, jitter, retransmits) and so have no logarithm, nor has the
+    difference of two percentiles: with two arms it is the first one's figure less the second's.
+    """
+
+    kind: ClassVar[str] = "level"
+
+    @property
+    def quantity(self) -> str:
+        """What is judged, in words."""
+        name = self._reduced.replace("_", " ")
+        return f"{name} difference" if self.paired else name
+
+    def check(self, plan: Plan, relation: Relation, limit: float) -> None:
+        """Refuse a limit that no figure can keep, or that none can miss."""
+        if not self.paired:
+            check_limit(limit, self.quantity)
+        elif not math.isfinite(limit):
+            raise SettingsError(
+                f"a limit for {self.quantity} must be a number", found=f"limit {limit}"
+            )
+
+    def _can_be(self, figure: float) -> bool:
+        return math.isfinite(figure)
+
+    def figures(self, rounds: Sequence[Round]) -> list[float]:
+        """Return one figure for each round: its difference, or its one figure."""
+        each = map(self.arms, rounds)
+        return [arms[0] - (arms[1] if self.paired else 0.0) for arms in each]
+
+    def _scaled(self, figure: float) -> float:
+        return figure
+
+    def _interval(self, values: Sequence[float], least: float, level: float) -> Interval:
+        found = mean_interval(values, level, least)
+        return found if self.paired else replace(found, low=max(0.0, found.low))
+
+    def _allowances(self, values: Sequence[float], plan: Plan, limit: float) -> tuple[float, float]:
+        least = max(_LEAST_OF_LIMIT * abs(limit), LEAST_DEVIATION * max(map(abs, values)))
+        # A figure may be zero, so its outlier is a share of the limit where that is larger.
+        return least, plan.outlier * max(abs(limit), abs(fmean(values)))
+
+    def _unseen(self, values: Sequence[float], relation: Relation, limit: float) -> tuple[str, int]:
+        floor = relation in (">=", ">")
+        beyond = sum(one < limit if floor else one > limit for one in values)
+        share = exceedance_bounds(beyond, len(values), UNSEEN_RISK)[1]
+        text = (
+            f"{beyond} of {len(values)} {self.noun} lay beyond the limit; a share of up to "
+            f"{share * 100:.0f} % could have gone unseen"
+        )
+        side = "above" if floor else "below"
+        return text + ("" if self.paired else f" (share({side}=...) asks for it)"), beyond
+
+    def _told(self, values: Sequence[float]) -> tuple[None, list[str]]:
+        return None, []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpaired(Question):
     """Is the geometric mean of connections, relative to that of earlier runs, on this side?
 
     Minutes or weeks lie between the runs, so nothing that disturbs them all can cancel out, and
@@ -339,21 +466,22 @@ class Unpaired:
         before: the connections' figures of each earlier run.
     """
 
+    kind: ClassVar[str] = "unpaired"
+
     figure: str
     before: tuple[tuple[float, ...], ...]
     unit: str = ""
-    arm_unit: str = "bit/s"
+
+    @property
+    def arm_unit(self) -> str:
+        """Unit of a connection's figure."""
+        return "bit/s"
 
     @property
     def quantity(self) -> str:
         """What is judged, in words."""
         several = "s" if len(self.before) > 1 else ""
         return f"{self.figure} ratio to the baseline run{several}"
-
-    @property
-    def noun(self) -> str:
-        """What is counted."""
-        return "connections"
 
     def check(self, plan: Plan, relation: Relation, limit: float) -> None:
         """Refuse earlier runs without figures, and a limit that no ratio can reach."""
@@ -369,19 +497,9 @@ class Unpaired:
                 remedy="the run before the change has to take at least two samples of it",
             )
 
-    def requests(self, plan: Plan) -> int:
-        """Connections have none."""
-        return 0
-
-    def most(self, plan: Plan) -> int:
-        """Connections at most: no more than the first look where none can decide."""
+    def rounds_at_most(self, plan: Plan) -> int:
+        """Return the connections at most: no more than the first look where none can decide."""
         return plan.first if self._alone(plan) else plan.last
-
-    rounds_at_most = most
-
-    def span_seconds(self, plan: Plan) -> float:
-        """Time over which the connections are spread."""
-        return span_of(plan, self.most(plan))
 
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
@@ -390,28 +508,23 @@ class Unpaired:
         n = min(len(rounds), plan.last)
         if n < plan.first:
             return None
-        logarithms = Mean(figure=self.figure, unit="bit/s", paired=False).logarithms(rounds[:n])
-        earlier = [math.fsum(map(math.log, run)) / len(run) for run in self.before]
-        centre = math.fsum(logarithms) / n - math.fsum(earlier) / len(earlier)
-        within = mean_error(logarithms) * student_quantile_between(
-            1.0 - plan.level, freedom(logarithms)
-        )
+        now = Mean(figure=self.figure, unit="bit/s").figures(rounds[:n])
+        logarithms = list(map(math.log, now))
+        earlier = [fmean(map(math.log, run)) for run in self.before]
+        doubt = ""
         if self._alone(plan):
             interval = welch_interval(logarithms, list(map(math.log, self.before[0])), plan.level)
-        else:
-            reach = math.hypot(within, self._between(earlier, plan))
-            interval = Interval(
-                estimate=math.exp(centre),
-                low=math.exp(centre - reach),
-                high=math.exp(centre + reach),
+            doubt = (
+                "one earlier run cannot show how much runs differ when nothing was changed: give "
+                "several (--k8snet-baseline=a.jsonl,b.jsonl,c.jsonl), or their spread if it is "
+                "known (between=0.03 in the plan)"
             )
-        doubt = (
-            "one earlier run cannot show how much runs differ when nothing was changed: give "
-            "several (--k8snet-baseline=a.jsonl,b.jsonl,c.jsonl), or their spread if it is known "
-            "(between=0.03 in the plan)"
-            if self._alone(plan)
-            else ""
-        )
+        else:
+            within = mean_reach(logarithms, plan.level)
+            interval = Interval.of_logarithms(
+                fmean(logarithms) - fmean(earlier),
+                math.hypot(within, self._between(earlier, plan)),
+            )
         return Finding(
             state="open" if doubt else clears(interval, relation, limit),
             interval=interval,
@@ -444,63 +557,31 @@ class Unpaired:
 
     def to_record(self) -> dict[str, Any]:
         """Return the question as a JSON-safe dict."""
-        return {
-            "kind": "unpaired",
-            "figure": self.figure,
-            "before": [list(run) for run in self.before],
-        }
-
-
-def welch_interval(now: Sequence[float], before: Sequence[float], level: float) -> Interval:
-    """Return the ratio of two groups' geometric means; each bound errs with chance ``level``.
-
-    Args:
-        now: logarithms, two or more.
-        before: logarithms, two or more.
-        level: one-sided.
-    """
-    parts = [max(deviation(group), LEAST_DEVIATION) ** 2 / len(group) for group in (now, before)]
-    squared = math.fsum(parts)
-    freedom = squared**2 / math.fsum(
-        part**2 / (len(group) - 1) for part, group in zip(parts, (now, before), strict=True)
-    )
-    centre = math.fsum(now) / len(now) - math.fsum(before) / len(before)
-    reach = student_quantile(1.0 - level, max(1, math.floor(freedom))) * math.sqrt(squared)
-    return Interval(
-        estimate=math.exp(centre), low=math.exp(centre - reach), high=math.exp(centre + reach)
-    )
+        before = [list(run) for run in self.before]
+        return {"kind": self.kind, "figure": self.figure, "before": before}
 
 
 # -- Counts: shares of pairs -----------------------------------------------------------------------
 
 
-class Counted(Question, Protocol):
-    """A question whose rounds have one figure each."""
-
-    def figures(self, rounds: Sequence[Round]) -> list[float]:
-        """Return one figure for each round."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Share(Question):
     """Is the share of pairs (or connections) beyond a threshold on this side of the limit?
 
     A mean hides a slow connection in ten; this counts them.
     """
 
-    of: Counted
+    kind: ClassVar[str] = "share"
+
+    of: RoundMean
     threshold: float
     above: bool
+    unit: str = ""
 
     @property
-    def figure(self) -> str:
+    def figure(self) -> str:  # type: ignore[override]  # nobody assigns it
         """Name of the figure among an observation's figures."""
         return self.of.figure
-
-    @property
-    def unit(self) -> str:
-        """A share has none."""
-        return ""
 
     @property
     def arm_unit(self) -> str:
@@ -541,15 +622,9 @@ class Share:
         """Requests of one arm in one round; 0 for bandwidth."""
         return self.of.requests(plan)
 
-    def most(self, plan: Plan) -> int:
-        """Pairs or connections at most."""
-        return plan.last
-
-    rounds_at_most = most
-
     def span_seconds(self, plan: Plan) -> float:
         """Time over which the pairs are spread: longer than for a mean, to meet rare spells."""
-        return span_of(plan, plan.last, COUNTED_SPACING_SECONDS)
+        return self._spread(plan, COUNTED_SPACING_SECONDS)
 
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
@@ -561,7 +636,8 @@ class Share:
         edge, figures = self.threshold, self.of.figures(rounds[:n])
         kept = [(x >= edge) if self.above else (x <= edge) for x in figures]
         good = sum(kept)
-        levels = self._levels(plan, limit)
+        looks = tuple(range(plan.first, plan.last + 1))
+        levels = count_levels(round(1.0 - limit, 12), looks, plan.alpha)
         # Bad ones in a row count for as many as they tell.
         runs = variance_inflation(lag_correlation([float(one) for one in kept], floor=0.0), n)
         independent, bad = max(1, math.floor(n / runs)), (n - good) / runs
@@ -583,69 +659,10 @@ class Share:
             counts=(("above" if self.above else "below", good),),
         )
 
-    @staticmethod
-    def _levels(plan: Plan, limit: float) -> CountLevels:
-        looks = tuple(range(plan.first, plan.last + 1))
-        return count_levels(round(1.0 - limit, 12), looks, plan.alpha)
-
     def to_record(self) -> dict[str, Any]:
         """Return the question as a JSON-safe dict."""
-        record = {"kind": "share", "threshold": self.threshold, "above": self.above}
+        record = {"kind": self.kind, "threshold": self.threshold, "above": self.above}
         return {**record, "of": self.of.to_record()}
-
-
-def span_of(plan: Plan, pairs: int, spacing_seconds: float = SPACING_SECONDS) -> float:
-    """Return the time over which so many pairs are spread.
-
-    Args:
-        plan: may name a span, or spells that must not be missed.
-        pairs: at most.
-        spacing_seconds: from one to the next, where the plan says neither.
-    """
-    if plan.span_seconds is not None:
-        return plan.span_seconds
-    return max(spacing_seconds, SPELLS_APART * (plan.spell_seconds or 0.0)) * pairs
-
-
-def with_one_more(logarithms: Sequence[float], off: float, plan: Plan) -> Interval:
-    """Return the interval with one more value so far from the mean, ``off`` times the outlier.
-
-    At ``alpha``, not at the level of a look: what is asked is whether the figure would still be
-    told from the limit, not a second time whether it is.
-    """
-    mean = math.fsum(logarithms) / len(logarithms)
-    return log_mean_interval([*logarithms, mean + off * plan.outlier_log], plan.alpha)
-
-
-def undone_by_one(
-    state: Literal["pass", "fail", "open"],
-    relation: Relation,
-    limit: float,
-    plan: Plan,
-    noun: str,
-    with_one: Callable[[float], Interval],
-) -> str:
-    """Say that one more sample far off would undo what the interval shows, or nothing.
-
-    A few samples that met nothing bad look like those of a network without it, with next to no
-    spread. One more, as far off as the plan says and against the verdict, shows how much rests on
-    that: a wide margin survives it after a few, a narrow one takes many.
-
-    Args:
-        state: what the interval shows.
-        relation: to the limit.
-        limit: in the figure's unit.
-        plan: how far off the sample is.
-        noun: what is counted, in the plural.
-        with_one: the interval with one more sample, off by -1 or 1 times the plan's outlier.
-    """
-    if state == "open" or not plan.outlier:
-        return ""
-    upwards = (state == "fail") == (relation in (">=", ">"))
-    if clears(with_one(1.0 if upwards else -1.0), relation, limit) == state:
-        return ""
-    side = "worse" if state == "pass" else "better"
-    return f"one more {noun[:-1]}, {plan.outlier * 100:g} % {side} than the rest, would undo it"
 
 
 def dependence(values: Sequence[float], noun: str) -> str:
@@ -658,11 +675,6 @@ def dependence(values: Sequence[float], noun: str) -> str:
         f"{n} {noun} tell about as much as a few; spread them over a longer time (span=... in the "
         "plan)"
     )
-
-
-def requests_of_quantile(q: float) -> int:
-    """Return the requests of one arm in one round: enough for ten on the quantile's rare side."""
-    return max(FEWEST_REQUESTS, math.ceil(10 / min(q, 1.0 - q) - 1e-9))
 
 
 def quantile_name(q: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 import re
@@ -163,8 +162,8 @@ class Sampling:
         plan: what may be spent.
         clock: seconds that only rise.
         sleep: waits for so many seconds.
-        watch: asked after each round; says what befell the cluster since it was last asked, in
-            which case the round does not count.
+        watch: asked after each round; returns cluster events since it was last asked, in which
+            case the round does not count.
     """
 
     def __init__(
@@ -188,7 +187,7 @@ class Sampling:
         self._longest_seconds = 0.0
 
     def resume(self) -> None:
-        """Begin to take rounds, now or again: what befell the cluster before is no cause."""
+        """Begin to take rounds, now or again: earlier events of the cluster are no cause."""
         if self._watch is not None:
             self._watch()
 
@@ -206,7 +205,8 @@ class Sampling:
                 self._turns(number, 0, min(requests, _WARMUP_REQUESTS), warmup=True)
         number = len(self.rounds)
         wait_seconds = self._wait_seconds(number, span_seconds / rounds_at_most)
-        for attempt in itertools.count():
+        attempt = 0
+        while True:
             reason = self._refusal(requests, rounds_at_most, wait_seconds)
             if reason:
                 return reason
@@ -227,7 +227,7 @@ class Sampling:
                 Discard(number=number, attempt=attempt, label=label, cause=cause, samples=ids)
                 for label, cause in causes
             )
-        raise AssertionError("unreachable: the count of attempts has no end")
+            attempt += 1
 
     def _wait_seconds(self, number: int, spacing_seconds: float) -> float:
         """Return how long to wait for the next round's time; 0 where rounds take longer."""
@@ -261,8 +261,8 @@ class Sampling:
             if name in last and first[name] != last[name]
         ]
         causes += [(self.arms[0].label, cause) for cause in _apart(observations)]
-        if self._watch is not None and (befell := self._watch()):
-            causes.append((self.arms[0].label, befell))
+        if self._watch is not None and (events := self._watch()):
+            causes.append((self.arms[0].label, events))
         return causes
 
     def _turns(
@@ -292,9 +292,9 @@ class Sampling:
 
     def _refusal(self, requests: int, rounds_at_most: int, wait_seconds: float) -> str:
         """Say why the next round must not be taken, or nothing."""
-        discarded = discarded_rounds(self.discards)
         # Even if every further round were good, the share would stay too large.
-        if _too_many(discarded, rounds_at_most):
+        if too_many_discards(self.discards, rounds_at_most):
+            discarded = discarded_rounds(self.discards)
             causes, more = summed_up(sorted({discard.cause for discard in self.discards}))
             return (
                 f"{discarded} of {len(self.rounds) + discarded} rounds had to be discarded: "
@@ -326,11 +326,8 @@ def discarded_rounds(discards: Iterable[Discard]) -> int:
 
 def too_many_discards(discards: Iterable[Discard], rounds: int) -> bool:
     """Tell whether more was discarded than a verdict on so many good rounds may bear."""
-    return _too_many(discarded_rounds(discards), rounds)
-
-
-def _too_many(discarded: int, good: int) -> bool:
-    return discarded > MOST_DISCARDED * (good + discarded)
+    discarded = discarded_rounds(discards)
+    return discarded > MOST_DISCARDED * (rounds + discarded)
 
 
 def _apart(observations: Sequence[Observation]) -> Iterator[str]:

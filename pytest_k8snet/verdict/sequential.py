@@ -201,7 +201,7 @@ def _level(chance: Callable[[float], float], looks: Sequence[int], alpha: float)
 
 
 def _chance_few(share: float, looks: Sequence[int], level: float) -> float:
-    """Return the chance that at some look the events are few enough to acquit."""
+    """Return the chance that at some look the events are few enough to accept."""
     allowed = [most_to_accept(n, share, level) for n in looks]
     spent, alive = 0.0, [1.0]
     for step, most in zip(_steps(looks), allowed, strict=True):
@@ -213,10 +213,10 @@ def _chance_few(share: float, looks: Sequence[int], level: float) -> float:
 
 
 def _chance_many(share: float, looks: Sequence[int], level: float) -> float:
-    """Return the chance that at some look the events are many enough to damn."""
-    damning = [fewest_to_reject(n, share, level) for n in looks]
+    """Return the chance that at some look the events are many enough to reject."""
+    rejecting = [fewest_to_reject(n, share, level) for n in looks]
     alive = [1.0]
-    for step, fewest in zip(_steps(looks), damning, strict=True):
+    for step, fewest in zip(_steps(looks), rejecting, strict=True):
         alive = _add(alive, step, share, fewest - 1)
     return max(0.0, 1.0 - sum(alive))
 

@@ -59,13 +59,13 @@ class Judging:
         clock: seconds that only rise, for the time budget.
         sleep: waits for so many seconds, between rounds.
         earlier: the test's verdicts of an earlier session, to be continued.
-        watch: says what befell the cluster since it was last asked; asked between rounds only.
+        watch: returns cluster events since it was last asked; asked between rounds only.
         hints: asked for known causes where a verdict is no pass; given each arm's observations.
     """
 
     plan: Plan = field(default_factory=Plan)
     observer: Callable[[Progress], None] | None = None
-    recorder: Callable[[Verdict], None] | None = None
+    recorder: Callable[[Verdict], None] = lambda verdict: None
     claims: Claims = field(default_factory=Claims)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -92,7 +92,8 @@ def settle(claim: Claim, sampling: Sampling, judging: Judging) -> Verdict:
     question.check(plan, claim.relation, claim.limit)
     before = judging.earlier.take(claim, plan) if judging.earlier is not None else None
     if before is not None and before.found != "inconclusive":
-        return _told(before, judging)
+        judging.recorder(before)
+        return before
     stopped, resumed = "", False
     while True:
         rounds = values(sampling.rounds, question.figure)
@@ -121,12 +122,10 @@ def settle(claim: Claim, sampling: Sampling, judging: Judging) -> Verdict:
             rounds_at_most=question.rounds_at_most(plan),
             span_seconds=question.span_seconds(plan),
         )
-    return _told(_with_hints(verdict, sampling, judging), judging)
-
-
-def _told(verdict: Verdict, judging: Judging) -> Verdict:
-    if judging.recorder is not None:
-        judging.recorder(verdict)
+    if verdict.found != "pass" and judging.hints is not None:
+        hints = tuple(judging.hints(verdict, _by_arm(sampling)))
+        verdict = replace(verdict, evidence=replace(verdict.evidence, hints=hints))
+    judging.recorder(verdict)
     return verdict
 
 
@@ -148,13 +147,6 @@ def values(rounds: Sequence[Sequence[Observation]], figure: str) -> tuple[Round,
             remedy="loss and jitter are of UDP (udp=True), retransmits and a bandwidth's rtt of "
             "TCP; tls of an https URL, a latency's rtt of the two ends of a pair",
         ) from None
-
-
-def _with_hints(verdict: Verdict, sampling: Sampling, judging: Judging) -> Verdict:
-    if verdict.found == "pass" or judging.hints is None:
-        return verdict
-    hints = tuple(judging.hints(verdict, _by_arm(sampling)))
-    return replace(verdict, evidence=replace(verdict.evidence, hints=hints))
 
 
 def _by_arm(sampling: Sampling) -> list[list[Observation]]:
@@ -251,12 +243,22 @@ class EarlierVerdicts:
 def continued(before: Evidence, now: Evidence) -> Evidence:
     """Return both sessions' evidence as one, the earlier rounds first."""
     rounds = len(before.rounds)
+    # The round that was tried last may have been left without a good attempt.
+    tried = len({one.attempt for one in before.discards if one.number == rounds})
     begin = before.times[-1][1] if before.times else 0.0
     return replace(
         now,
         rounds=before.rounds + now.rounds,
         samples=before.samples + now.samples,
-        discards=before.discards + now.discards,
+        discards=before.discards
+        + tuple(
+            replace(
+                one,
+                number=rounds + one.number,
+                attempt=one.attempt + (0 if one.number else tried),
+            )
+            for one in now.discards
+        ),
         times=before.times + tuple((begin + start, begin + end) for start, end in now.times),
         proofs=before.proofs + now.proofs,
         hits=before.hits + tuple(replace(hit, round=hit.round + rounds) for hit in now.hits),

@@ -9,21 +9,23 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NoReturn
 
 from pytest_k8snet.errors import Inconclusive, ResultsError
 from pytest_k8snet.units import BitRate, Seconds
 from pytest_k8snet.verdict.intervals import sample_quantile
-from pytest_k8snet.verdict.levels import Level
 from pytest_k8snet.verdict.percentiles import Quantile
 from pytest_k8snet.verdict.plan import Plan
 from pytest_k8snet.verdict.questions import (
+    NEW_CONNECTIONS,
     Finding,
+    Level,
     Mean,
     Question,
     Relation,
     Round,
+    RoundMean,
     Share,
     Unpaired,
 )
@@ -101,7 +103,6 @@ class Verdict:
     """The outcome of a claim. In an assert it is True or False, or raises when undecided.
 
     Attributes:
-        state: ``pass``, ``fail``, ``inconclusive``, or ``monitor`` for a limit only reported.
         found: the state as if nothing were only reported.
         finding: the last look, or None when no look was reached.
         reason: why it is inconclusive, or empty.
@@ -110,7 +111,6 @@ class Verdict:
     claim: Claim
     evidence: Evidence
     plan: Plan
-    state: State
     found: Literal["pass", "fail", "inconclusive"]
     finding: Finding | None
     reason: str
@@ -136,6 +136,11 @@ class Verdict:
         )
 
     __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __and__
+
+    @property
+    def state(self) -> State:
+        """``pass``, ``fail``, ``inconclusive``, or ``monitor`` for a limit only reported."""
+        return "monitor" if self.plan.monitor else self.found
 
     @property
     def opposite(self) -> str:
@@ -182,7 +187,55 @@ class Verdict:
 
     def to_record(self) -> dict[str, Any]:
         """Return the verdict as a JSON-safe dict, enough to judge it again."""
-        return verdict_record(self)
+        claim, evidence, finding = self.claim, self.evidence, self.finding
+        interval = finding.interval if finding else None
+        return {
+            "kind": "verdict",
+            "claim": claim_text(claim),
+            "subject": claim.subject,
+            "quantity": claim.question.quantity,
+            "unit": claim.question.unit,
+            "context": claim.context,
+            "scene": claim.scene,
+            "mode": claim.mode,
+            "baseline": claim.baseline,
+            "placement": claim.placement,
+            "tool": claim.tool,
+            "variant": claim.variant,
+            "state": self.state,
+            "found": self.found,
+            "estimate": _finite(interval.estimate) if interval else None,
+            "low": _finite(interval.low) if interval else None,
+            "high": _finite(interval.high) if interval else None,
+            "relation": claim.relation,
+            "limit": claim.limit,
+            "margin": _margin(self),
+            "n": finding.n if finding else 0,
+            "noun": claim.question.noun,
+            "needed": finding.needed if finding else None,
+            "levels": [finding.low_level, finding.high_level] if finding else None,
+            "counts": dict(finding.counts) if finding else {},
+            "warnings": list(finding.warnings) if finding else [],
+            "unseen": finding.unseen if finding else "",
+            "watched_seconds": round(evidence.watched_seconds, 2) if evidence.times else None,
+            "times": [list(one) for one in evidence.times],
+            "hits": [[one.round, one.label, one.cause] for one in evidence.hits],
+            "proofs": [list(each) for each in evidence.proofs],
+            "reason": self.reason,
+            "stopped": evidence.stopped,
+            "discarded": [
+                {**asdict(one), "samples": list(one.samples)} for one in evidence.discards
+            ],
+            "plan": self.plan.to_record(),
+            "seed": evidence.seed,
+            "question": claim.question.to_record(),
+            "samples": [list(ids) for ids in evidence.samples],
+            "values": [_values(arms) for arms in evidence.rounds],
+            "labels": list(evidence.labels),
+            "notes": list(evidence.notes),
+            "hints": list(evidence.hints),
+            "text": self.text,
+        }
 
 
 def conclude(claim: Claim, evidence: Evidence, plan: Plan) -> Verdict:
@@ -200,7 +253,6 @@ def conclude(claim: Claim, evidence: Evidence, plan: Plan) -> Verdict:
         claim=claim,
         evidence=evidence,
         plan=plan,
-        state="monitor" if plan.monitor else found,
         found=found,
         finding=finding,
         reason=reason,
@@ -285,7 +337,10 @@ def _decided_by_hits(claim: Claim, evidence: Evidence, plan: Plan, finding: Find
     )
 
 
-# -- Records: written, and judged again offline ----------------------------------------------------
+# -- Judged again offline, from records ------------------------------------------------------------
+
+#: What a record has of a claim under the same name.
+_CLAIMED = ("subject", "relation", "context", "scene", "mode", "baseline")
 
 
 def judge(record: Mapping[str, Any], *, limit: float | None = None) -> Verdict:
@@ -305,29 +360,16 @@ def judge(record: Mapping[str, Any], *, limit: float | None = None) -> Verdict:
     try:
         claim = Claim(
             question=_question(record["question"]),
-            subject=record["subject"],
-            relation=record["relation"],
             limit=float(record["limit"] if limit is None else limit),
-            context=record["context"],
-            scene=record["scene"],
-            mode=record["mode"],
-            baseline=record["baseline"],
-            placement=record.get("placement", ""),
-            tool=record.get("tool", ""),
-            variant=record.get("variant", ""),
+            **{name: record[name] for name in _CLAIMED},
+            **{name: record.get(name, "") for name in ("placement", "tool", "variant")},
         )
         evidence = Evidence(
             rounds=tuple(_round(values) for values in record["values"]),
             samples=tuple(tuple(ids) for ids in record["samples"]),
             discards=tuple(
-                Discard(
-                    number=d["number"],
-                    attempt=d["attempt"],
-                    label=d["label"],
-                    cause=d["cause"],
-                    samples=tuple(d.get("samples", ())),
-                )
-                for d in record["discarded"]
+                Discard(**{**one, "samples": tuple(one.get("samples", ()))})
+                for one in record["discarded"]
             ),
             seed=record["seed"],
             stopped=record["stopped"],
@@ -357,84 +399,19 @@ def judge(record: Mapping[str, Any], *, limit: float | None = None) -> Verdict:
     return replace(verdict, evidence=replace(evidence, hints=hints))
 
 
-def verdict_record(verdict: Verdict) -> dict[str, Any]:
-    """Return the fields of a ``verdict`` record that judging knows."""
-    claim, evidence, finding = verdict.claim, verdict.evidence, verdict.finding
-    interval = finding.interval if finding else None
-    return {
-        "kind": "verdict",
-        "claim": claim_text(claim),
-        "subject": claim.subject,
-        "quantity": claim.question.quantity,
-        "unit": claim.question.unit,
-        "context": claim.context,
-        "scene": claim.scene,
-        "mode": claim.mode,
-        "baseline": claim.baseline,
-        "placement": claim.placement,
-        "tool": claim.tool,
-        "variant": claim.variant,
-        "state": verdict.state,
-        "found": verdict.found,
-        "estimate": _finite(interval.estimate) if interval else None,
-        "low": _finite(interval.low) if interval else None,
-        "high": _finite(interval.high) if interval else None,
-        "relation": claim.relation,
-        "limit": claim.limit,
-        "margin": _margin(verdict),
-        "n": finding.n if finding else 0,
-        "noun": claim.question.noun,
-        "needed": finding.needed if finding else None,
-        "levels": [finding.low_level, finding.high_level] if finding else None,
-        "counts": dict(finding.counts) if finding else {},
-        "warnings": list(finding.warnings) if finding else [],
-        "unseen": finding.unseen if finding else "",
-        "watched_seconds": round(evidence.watched_seconds, 2) if evidence.times else None,
-        "times": [list(one) for one in evidence.times],
-        "hits": [[one.round, one.label, one.cause] for one in evidence.hits],
-        "proofs": [list(each) for each in evidence.proofs],
-        "reason": verdict.reason,
-        "stopped": evidence.stopped,
-        "discarded": [
-            {
-                "number": d.number,
-                "attempt": d.attempt,
-                "label": d.label,
-                "cause": d.cause,
-                "samples": list(d.samples),
-            }
-            for d in evidence.discards
-        ],
-        "plan": verdict.plan.to_record(),
-        "seed": evidence.seed,
-        "question": claim.question.to_record(),
-        "samples": [list(ids) for ids in evidence.samples],
-        "values": [_values(arms) for arms in evidence.rounds],
-        "labels": list(evidence.labels),
-        "notes": list(evidence.notes),
-        "hints": list(evidence.hints),
-        "text": verdict.text,
-    }
-
-
 def _question(record: Mapping[str, Any]) -> Question:
     fields = dict(record)
     kind = fields.pop("kind")
-    if kind == "mean":
-        return Mean(**fields)
-    if kind == "quantile":
-        return Quantile(**fields)
-    if kind == "unpaired":
-        return Unpaired(
-            figure=fields["figure"], before=tuple(tuple(run) for run in fields["before"])
-        )
-    if kind == "level":
-        return Level(**fields)
-    if kind == "share":
-        of = _question(fields.pop("of"))
-        if isinstance(of, Mean | Level):
-            return Share(of=of, **fields)
-    raise ValueError(f"no question of the kind {kind!r}")
+    for usual in (Mean, Level, Quantile):
+        if kind == usual.kind:
+            return usual(**fields)
+    if kind == Unpaired.kind:
+        before = tuple(tuple(run) for run in fields["before"])
+        return Unpaired(figure=fields["figure"], before=before)
+    of = _question(fields.pop("of"))
+    if kind != Share.kind or not isinstance(of, RoundMean):
+        raise ValueError(f"no question of the kind {kind!r}")
+    return Share(of=of, **fields)
 
 
 def _round(arms: Sequence[Any]) -> Round:
@@ -531,9 +508,9 @@ def figure_text(value: float, unit: str, *, digits: int = 3) -> str:
 def _interval_line(verdict: Verdict) -> str:
     question, finding, plan = verdict.claim.question, verdict.finding, verdict.plan
     evidence = verdict.evidence
-    discarded = discarded_rounds(verdict.evidence.discards)
+    discarded = discarded_rounds(evidence.discards)
     if finding is None:
-        taken = len(verdict.evidence.rounds)
+        taken = len(evidence.rounds)
         return f"{taken} {'pairs' if question.noun == 'pairs' else 'rounds'}, {discarded} discarded"
     unit, interval = question.unit, finding.interval
     text = (
@@ -544,7 +521,7 @@ def _interval_line(verdict: Verdict) -> str:
     requests = question.requests(plan)
     if requests and question.noun == "pairs":
         text += f" x {requests} requests"
-    elif not requests:
+    elif not requests and question.figure != NEW_CONNECTIONS:
         text += f" x {plan.seconds} s"
     text += "".join(f", {count} {name}" for name, count in finding.counts)
     text += f", {discarded} discarded"
@@ -580,29 +557,32 @@ def _sample_lines(verdict: Verdict) -> list[str]:
     if not evidence.rounds:
         return []
     if question.noun == "requests":
-        return _request_lines(evidence.rounds, evidence.notes[0])
-    arms = [[_middle(arms[i]) for arms in evidence.rounds] for i in range(len(evidence.rounds[0]))]
+        requests = [value for arms in evidence.rounds for value in arms[0]]
+        if not requests:
+            return []
+        figures = [(f"p{q * 100:g}", sample_quantile(requests, q)) for q in (0.5, 0.9, 0.95, 0.99)]
+        figures.append(("max", max(requests)))
+        text = ", ".join(f"{name} {figure_text(value, 's')}" for name, value in figures)
+        return [f"all {len(requests)}: {text}{_beside(evidence.notes[0])}"]
+    arms = [
+        [sample_quantile(values, 0.5) for values in arm]
+        for arm in zip(*evidence.rounds, strict=True)
+    ]
     scale, name = _scale([value for values in arms for value in values], question.arm_unit)
     decimals = 0 if max(map(max, arms)) / scale >= 100 else 2
-    width = max(len(label) for label in evidence.labels)
+    style = f".{decimals}f" if name else ".3g"
+    width = max(map(len, evidence.labels))
     lines = []
     for label, values, note in zip(evidence.labels, arms, evidence.notes, strict=True):
-        style = f".{decimals}f" if name else ".3g"
-        shown = " ".join(_shown([f"{value / scale:{style}}" for value in values]))
-        lines.append(f"{label:<{width}} {shown} {name}".rstrip() + (f"   {note}" if note else ""))
+        shown = [f"{value / scale:{style}}" for value in values]
+        if len(shown) > _MOST_SHOWN:
+            shown[_MOST_SHOWN // 2 : -_MOST_SHOWN // 2] = ["..."]
+        lines.append(f"{label:<{width}} {' '.join(shown)} {name}".rstrip() + _beside(note))
     return lines
 
 
-def _request_lines(rounds: Sequence[Round], note: str) -> list[str]:
-    values = [value for arms in rounds for value in arms[0]]
-    figures = [(f"p{q * 100:g}", sample_quantile(values, q)) for q in (0.5, 0.9, 0.95, 0.99)]
-    figures.append(("max", max(values)))
-    text = ", ".join(f"{name} {figure_text(value, 's')}" for name, value in figures)
-    return [f"all {len(values)}: {text}" + (f"   {note}" if note else "")]
-
-
-def _middle(values: Sequence[float]) -> float:
-    return values[0] if len(values) == 1 else sample_quantile(values, 0.5)
+def _beside(note: str) -> str:
+    return f"   {note}" if note else ""
 
 
 def _hit_lines(verdict: Verdict) -> list[str]:
@@ -627,15 +607,8 @@ def _discard_lines(verdict: Verdict) -> list[str]:
     return told + ([f"discarded: {more} more, see the record"] if more else [])
 
 
-def _shown(texts: list[str]) -> list[str]:
-    if len(texts) <= _MOST_SHOWN:
-        return texts
-    half = _MOST_SHOWN // 2
-    return [*texts[:half], "...", *texts[-half:]]
-
-
 def _scale(values: Sequence[float], unit: str) -> tuple[float, str]:
     """Return the scale in which the largest value has a digit before the point."""
-    largest = max((value for value in values if math.isfinite(value)), default=0.0)
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     scales = _SCALES[unit]
     return next((pair for pair in scales if largest >= pair[0]), scales[-1])

@@ -12,9 +12,12 @@ from simulated_cluster import SimulatedCluster, scripted
 from pytest_k8snet import BitRate, Gbit, Inconclusive, Mbit, ms
 from pytest_k8snet.errors import SettingsError, ToolError
 from pytest_k8snet.verdict import (
+    NEW_CONNECTIONS,
     Arm,
     Bandwidth,
+    Connections,
     Judging,
+    Latency,
     Observation,
     PairedRatio,
     Plan,
@@ -23,6 +26,7 @@ from pytest_k8snet.verdict import (
     Verdict,
     judge,
 )
+from pytest_k8snet.verdict.verdict import limit_text
 
 NO_WARMUP = Plan(warmup_pairs=0, seed=1, span_seconds=0, outlier=0)
 
@@ -344,6 +348,44 @@ def test_a_share_of_connections_counts_those_above_a_bit_rate() -> None:
     verdict = bandwidth.share(above=500 * Mbit) >= 0.9
     assert verdict
     assert "share of connections with bandwidth of scripted above 500 Mbit/s" in verdict.text
+
+
+def test_a_threshold_without_its_unit_is_refused() -> None:
+    bandwidth = Bandwidth(scripted(0.98e9), Judging(plan=NO_WARMUP))
+    # It would be 500 bit/s, which every connection keeps.
+    with pytest.raises(TypeError, match=r"cannot compare bandwidth \(bandwidth of .+\) with 500: "):
+        bandwidth.share(above=500)
+    with pytest.raises(TypeError, match="cannot compare jitter"):
+        bandwidth.jitter.share(below=1)
+    with pytest.raises(TypeError, match="cannot compare bandwidth ratio"):
+        ratio_of(1e9, 1e9).share(above=500 * Mbit)
+
+
+def test_samples_that_count_connections_have_no_length_in_seconds() -> None:
+    def take(turn: SampleRequest) -> Observation:
+        return Observation(figures={NEW_CONNECTIONS: (300.0,)})
+
+    gate = Connections(Arm(label="pod", take=take), Judging(plan=NO_WARMUP))
+    told = (gate >= 200).text
+    assert "(5 % risk each side), 4 samples, 0 discarded" in told
+    assert "0 of 4 samples lay more than 10 % below the rest" in told
+
+
+def test_rounds_without_a_value_are_no_verdict() -> None:
+    def latency(label: str) -> Latency:
+        arm = Arm(label=label, take=lambda turn: Observation(figures={"connect": ()}))
+        return Latency(arm, terms)
+
+    terms = Judging(plan=NO_WARMUP)
+    with pytest.raises(ToolError, match="a sample has no connect p50 ratio to judge"):
+        assert latency("pod").connect / latency("node").connect <= 1.2
+    verdict = latency("pod").connect.p50 <= 5 * ms
+    assert verdict.state == "inconclusive"
+    assert "undecided: nothing was measured up to the plan's first look" in verdict.text
+
+
+def test_a_limit_below_zero_has_the_scale_of_its_size() -> None:
+    assert limit_text(-0.002, "s") == "-2 ms"
 
 
 def test_estimate_and_interval_can_be_read_in_their_unit() -> None:

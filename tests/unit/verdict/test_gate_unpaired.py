@@ -19,7 +19,7 @@ from pytest_k8snet.verdict import (
     Verdict,
     judge,
 )
-from pytest_k8snet.verdict.questions import welch_interval
+from pytest_k8snet.verdict.intervals import welch_interval
 
 #: Three runs that differ by about 1 %.
 EARLIER = EarlierRuns((2.86e9, 2.84e9), (2.83e9, 2.83e9), (2.87e9,))

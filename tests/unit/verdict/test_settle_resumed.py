@@ -11,6 +11,9 @@ from simulated_cluster import SimulatedCluster, wrong_at_most
 
 from pytest_k8snet.errors import SettingsError
 from pytest_k8snet.verdict import EarlierVerdicts, Plan, Verdict, judge
+from pytest_k8snet.verdict.sampling import Discard, discarded_rounds
+from pytest_k8snet.verdict.settle import continued
+from pytest_k8snet.verdict.verdict import Evidence
 
 # 20 pairs of 2 x 6 s in a session, 80 at most.
 PLAN = Plan.parse("seed=1 warmup=0 last=80 span=0 budget=240")
@@ -67,6 +70,25 @@ def test_a_gate_that_the_earlier_session_does_not_have_is_measured() -> None:
     cluster = SimulatedCluster(random.Random(1), ratio=1.0)
     other = cluster.ratio(PLAN) >= 0.8
     assert len(session(cluster, other).evidence.rounds) < 20
+
+
+def test_rounds_that_either_session_discarded_are_counted() -> None:
+    def evidence(rounds: int, *tries: tuple[int, int]) -> Evidence:
+        return Evidence(
+            rounds=(((1e9,),),) * rounds,
+            samples=(("a",),) * rounds,
+            discards=tuple(
+                Discard(number=number, attempt=attempt, label="pod-pod", cause="steal")
+                for number, attempt in tries
+            ),
+            seed=1,
+            stopped="",
+            labels=("pod-pod",),
+            notes=("",),
+        )
+
+    both = continued(evidence(2, (0, 0), (2, 0), (2, 1)), evidence(2, (0, 0), (1, 0)))
+    assert discarded_rounds(both.discards) == 5
 
 
 def test_resumed_until_the_last_pair_a_gate_errs_no_more_often_than_alpha() -> None:
