@@ -182,14 +182,15 @@ def describe(session: pytest.Session, redactor: Redactor) -> Recorder:
 def _selection(session: pytest.Session) -> dict[str, Any]:
     """Say what of the collected tests runs, and what of them is left out and by which option."""
     config, left_out = session.config, session.config.stash.get(DESELECTED, [])
-    modes = _modes_of(session.items)
+    modes, lf = _modes_of(session.items), _last_failed(config)
     return {
         "selected": len(session.items),
         "deselected": len(left_out),
         "tests": [item.nodeid for item in session.items[:_MOST_NAMED]],
         "modes": modes,
         "modes_left_out": [mode for mode in _modes_of(left_out) if mode not in modes],
-        "by": [text for text in _filters(config) if text] if left_out else [],
+        # By --last-failed, files without a failed test are not even collected.
+        "by": [text for text in _filters(config) if text] if left_out or lf else [],
     }
 
 
@@ -205,7 +206,13 @@ def _filters(config: pytest.Config) -> Iterator[str]:
         value = config.getoption(name, None)
         if value:
             yield f"{flag} {' '.join(value) if isinstance(value, list) else value}"
-    yield "--last-failed" if config.getoption("lf", None) else ""
+    yield "--last-failed" if _last_failed(config) else ""
+
+
+def _last_failed(config: pytest.Config) -> bool:
+    """Tell whether only tests run that failed before; without any, pytest runs all."""
+    cache = getattr(config, "cache", None)
+    return bool(config.getoption("lf", None) and cache and cache.get("cache/lastfailed", {}))
 
 
 def _wanted(item: pytest.Item, asked: tuple[CalicoMode, ...]) -> bool:

@@ -213,7 +213,8 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> Generator[None]:
-    """Let JUnit and pytest-html count an infrastructure error as one."""
+    """Let JUnit and pytest-html count an infrastructure error as one; record what workers ran."""
+    _record_of_worker(report)
     with _shown_as_error(report):
         return (yield)
 
@@ -515,6 +516,23 @@ def _status(
         # A plain word is red of itself; the short summary of pytest 8.2 would print a tuple.
         return "error", "E", "ERROR"
     return None
+
+
+def _record_of_worker(report: pytest.TestReport) -> None:
+    """Record what became of a test in a worker of pytest-xdist: the files are this process's."""
+    config = getattr(getattr(report, "node", None), "config", None)
+    if config is None or RECORDER not in config.stash:
+        return
+    if report.when == "call" or not report.passed:
+        from pytest_k8snet import settings
+        from pytest_k8snet.launch import redactor_of
+        from pytest_k8snet.report import hooks
+
+        recorder = config.stash[RECORDER]
+        if all(one["kind"] != "test" for one in recorder.records):
+            # What is to stay in the house is told after a collection, and here is none.
+            recorder.redactor = redactor_of(settings.of(config))
+        hooks.record_phase(recorder, report, _outcome(report))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pytest_k8snet.report.format import (
     in_unit,
     limit_text,
     percent,
-    ratio_text,
+    promise_text,
     time_unit,
     visible,
     visible_line,
@@ -39,6 +39,7 @@ from pytest_k8snet.report.model import (
 )
 from pytest_k8snet.report.records import words
 from pytest_k8snet.report.summary import curve_of
+from pytest_k8snet.report.tables import before_and_now, ratio_texts
 
 #: Colours where no style sheet is applied; the style sheet knows the same classes.
 COLOURS = {
@@ -110,10 +111,15 @@ class Dot:
     gates: tuple[GateResult, ...] = ()
 
     @property
+    def promised(self) -> str:
+        """The limits in words; empty where there is none."""
+        return f"promised {', '.join(one.text for one in self.limits)}" if self.limits else ""
+
+    @property
     def words(self) -> str:
         """The row in words, for who cannot see it."""
         group = f" [{self.group}]" if self.group else ""
-        parts = [self.text, *(one.text for one in self.limits), self.note, self.word]
+        parts = [self.text, self.promised, self.note, self.word]
         return f"{self.heading}{group} {', '.join(part for part in parts if part)}"
 
 
@@ -262,10 +268,10 @@ def _dot_row(one: Dot, y: float, layout: _Layout, x: Scale) -> list[Markup]:
     if layout.narrow:
         parts.append(label(layout.right, y + 17, one.text, anchor="end", weight="600"))
         return parts
-    told = ", ".join(limit.text for limit in one.limits[:2]) or one.note
-    parts.append(label(layout.right + 68, middle + 4, one.text, anchor="end", weight="600"))
-    parts.append(label(layout.right + 80, middle + 4, told, kind="muted", limit=30))
-    parts.append(label(layout.right + 236, middle + 4, one.word, kind=kind, weight="600", limit=26))
+    told = one.promised or one.note
+    parts.append(label(layout.right + 80, middle + 4, one.text, anchor="end", weight="600"))
+    parts.append(label(layout.right + 92, middle + 4, told, kind="muted", limit=26))
+    parts.append(label(layout.right + 244, middle + 4, one.word, kind=kind, weight="600", limit=24))
     return parts
 
 
@@ -329,7 +335,7 @@ def _bandwidth_dots(
     unit = bit_unit(mean.value for mean in means if mean is not None)
     rates = [
         replace(
-            _dot(one, "bit/s", one.rate.mean, unit.number(one.rate.mean.value)),
+            _dot(one, "bit/s", one.rate.mean, unit.text(one.rate.mean.value)),
             ceiling=one.rate.ceiling,
         )
         for one in wired
@@ -362,7 +368,7 @@ def _rank(one: Dot) -> tuple[int, float]:
 
 def _ratio_dot(one: Measurement, rate: Rate, ratio: Estimate) -> Dot:
     note = bit_unit([rate.mean.value]).text(rate.mean.value) if rate.mean is not None else ""
-    drawn = replace(_dot(one, "", ratio, percent(ratio.value)), note=note)
+    drawn = replace(_dot(one, "", ratio, ratio_texts(one)[0]), note=note)
     return replace(drawn, ceiling=rate.ceiling_ratio)
 
 
@@ -397,7 +403,7 @@ def _other_ratio_dot(one: Measurement, gate: GateResult, estimate: float) -> Dot
         group=one.key.mode or _NO_MODE,
         figure=Estimate(estimate, gate.low, gate.high),
         limits=limits_of([gate]),
-        text=percent(estimate),
+        text=promise_text(gate).figure,
         word=WORDS[gate.state],
         state=gate.state,
         gates=(gate,),
@@ -415,12 +421,12 @@ def _drawn(one: Measurement, *, unit: str) -> list[GateResult]:
     ]
 
 
-def limits_of(gates: Sequence[GateResult], *, as_percent: bool = True) -> tuple[Limit, ...]:
+def limits_of(gates: Sequence[GateResult], unit: Unit | None = None) -> tuple[Limit, ...]:
     """Return what was promised of a figure, the worst first; each limit once."""
     found = {
         (gate.relation, gate.limit): Limit(
             value=gate.limit,
-            text=f"promised {limit_text(gate, as_percent=as_percent)}",
+            text=limit_text(gate, unit),
             missed=gate.state == "fail",
         )
         for gate in reversed(gates)
@@ -435,6 +441,7 @@ def before_chart(comparisons: Sequence[Comparison]) -> Markup:
         [_before_dot(one, one.ratio) for one in comparisons if one.ratio is not None],
         name="chart-before",
         title="Now relative to the baseline run",
+        scale=0.01,
         middle=(1.0, "as before"),
     )
 
@@ -443,8 +450,8 @@ def _before_dot(one: Comparison, ratio: Estimate) -> Dot:
     return Dot(
         heading=one.key.text if one.unit == "bit/s" else f"{one.key.text}, {one.quantity}",
         figure=ratio,
-        text=ratio_text(ratio.value),
-        note=f"{in_unit(one.before.value, one.unit)} → {in_unit(one.now.value, one.unit)}",
+        text=percent(ratio.value),
+        note=" → ".join(before_and_now(one)),
     )
 
 
@@ -677,7 +684,7 @@ def label(
     limit: int = 60,
 ) -> Markup:
     """Write one line of text; foreign text is made safe and cut."""
-    shown = visible_line(content, limit)
+    shown = clipped(visible_line(content), limit)
     fill = COLOURS.get(kind, COLOURS["ink"])
     look = {"text_anchor": anchor, "fill": fill, "class_": f"f-{kind}", "font_weight": weight}
     return element("text", shown, x=x, y=y, **look)

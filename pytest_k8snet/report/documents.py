@@ -136,9 +136,7 @@ def overview(summary: Summary) -> str:
     """Return one line for a title or a mail's subject."""
     ticket = mapping(summary.run.get("ticket")).get("id")
     start = f"{ticket}: " if ticket else ""
-    where = ", embedded lab" if sentences.on_lab(summary) else ""
-    tests = format.counted(len(summary.tests), "test")
-    return f"{start}{sentences.headline(summary)} ({tests}{where})"
+    return f"{start}{sentences.title_text(summary)} ({sentences.counts_text(summary)})"
 
 
 class RawBudget:

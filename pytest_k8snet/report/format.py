@@ -32,7 +32,10 @@ class Unit:
 
     def number(self, value: float | None) -> str:
         """Return the figure without its unit."""
-        return NONE if value is None else significant(value / self.scale)
+        if value is None:
+            return NONE
+        shown = value / self.scale
+        return _fixed(shown, _decimals(shown) if self.name != "%" else _percent_decimals(shown))
 
     def text(self, value: float | None) -> str:
         """Return the figure with its unit."""
@@ -40,6 +43,7 @@ class Unit:
 
 
 MILLISECONDS = Unit(1e-3, "ms")
+PERCENT = Unit(0.01, "%")
 
 
 def bit_unit(values: Iterable[float]) -> Unit:
@@ -53,12 +57,12 @@ def time_unit(values: Iterable[float]) -> Unit:
 
 
 def unit_of(symbol: str, values: Iterable[float]) -> Unit:
-    """Return the unit for figures whose base unit is ``bit/s``, ``s`` or nothing."""
+    """Return the unit for figures whose base unit is ``bit/s`` or ``s``; per cent for none."""
     if symbol == "bit/s":
         return bit_unit(values)
     if symbol == "s":
         return time_unit(values)
-    return Unit(1.0, symbol)
+    return Unit(1.0, symbol) if symbol else PERCENT
 
 
 def _unit(table: tuple[tuple[float, str], ...], values: Iterable[float]) -> Unit:
@@ -71,15 +75,20 @@ def _unit(table: tuple[tuple[float, str], ...], values: Iterable[float]) -> Unit
 
 def significant(value: float) -> str:
     """Return three significant digits, never in scientific notation."""
-    if not math.isfinite(value):
-        return str(value)
+    return _fixed(value, _decimals(value))
+
+
+def _decimals(value: float) -> int:
     size = abs(value)
-    decimals = 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.9995 else 3
-    return f"{value:,.{decimals}f}".replace("-", _MINUS)
+    return 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.9995 else 3
+
+
+def _fixed(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}".replace("-", _MINUS) if math.isfinite(value) else str(value)
 
 
 def in_unit(value: float | None, symbol: str) -> str:
-    """Return a figure in its own best unit (of ``bit/s``, ``s``), or a ratio."""
+    """Return a figure in its own best unit (of ``bit/s``, ``s``); in per cent without one."""
     if value is None:
         return NONE
     if not math.isfinite(value):
@@ -88,28 +97,31 @@ def in_unit(value: float | None, symbol: str) -> str:
         return str(BitRate(value))
     if symbol == "s":
         return str(Seconds(value)).replace("us", "µs")
-    return f"{ratio_text(value)} {symbol}".strip()
-
-
-def ratio_text(value: float | None) -> str:
-    """Return a ratio with three decimals."""
-    return NONE if value is None else f"{value:.3f}".replace("-", _MINUS)
+    return f"{significant(value)} {symbol}" if symbol else percent(value)
 
 
 def percent(share: float | None) -> str:
     """Return a share as per cent: 0.618 is 61.8 %."""
     if share is None or not math.isfinite(share):
         return NONE
-    value = share * 100
-    decimals = 1 if 0.05 <= abs(value) < 1000 else 3 if value and abs(value) < 0.05 else 0
-    return f"{value:.{decimals}f} %".replace("-", _MINUS)
+    return PERCENT.text(share)
+
+
+def _percent_decimals(value: float) -> int:
+    size = abs(value)
+    return 1 if 0.05 <= size < 1000 else 3 if 0 < size < 0.05 else 0
 
 
 def estimate_text(estimate: Estimate | None) -> str:
-    """Return a ratio with its interval: ``0.997 [0.990, 1.004]``."""
+    """Return a ratio with its interval: ``99.7 % [99.0, 100.4]``."""
     if estimate is None:
         return NONE
-    return f"{ratio_text(estimate.value)} {interval_text(estimate, ratio_text)}".strip()
+    return f"{percent(estimate.value)} {share_interval(estimate)}".strip()
+
+
+def share_interval(estimate: Estimate | None) -> str:
+    """Return the interval of a ratio in per cent, ``[99.0, 100.4]``; empty where there is none."""
+    return interval_text(estimate, PERCENT.number)
 
 
 def interval_text(estimate: Estimate | None, number: Callable[[float | None], str]) -> str:
@@ -157,43 +169,107 @@ def moment(time: object) -> str:
 # -- Figures of promises --------------------------------------------------------------------------
 
 
-def measured_figure(gate: GateResult) -> str:
-    """Return a verdict's estimate with its interval."""
-    estimate, interval = figure_texts(gate)
-    return f"{estimate} {interval}".strip()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromiseText:
+    """The figures of one promise, in one unit, and so exact that figure and limit differ.
+
+    Attributes:
+        figure: ``96.5 %``, ``1.20 ms``; or that there is none.
+        spoken: the same in a sentence: ``1.2 ms``.
+        interval: ``[94.5, 98.7]``; empty where it has none.
+        ends: both ends of it with their unit, where it has both.
+        limit: ``90 %``; empty where there is none.
+        apart: how far figure and limit are apart as they are shown: ``6.5 percentage points``;
+            empty where it is not known.
+        margin: the same in few characters, positive on the good side: ``+6.5 points``.
+    """
+
+    figure: str
+    spoken: str
+    interval: str
+    ends: tuple[str, str] | None
+    limit: str
+    apart: str
+    margin: str
+
+    @property
+    def measured(self) -> str:
+        """The figure with its interval."""
+        return f"{self.figure} {self.interval}".strip()
 
 
-def figure_texts(gate: GateResult) -> tuple[str, str]:
-    """Return a verdict's estimate, and its interval in the same unit (empty where it has none)."""
-    if gate.estimate is None:
-        return "no figure", ""
-    unit = unit_of(gate.unit, [gate.estimate])
-    number = unit.number if gate.unit else ratio_text
-    estimate = unit.text(gate.estimate) if gate.unit else ratio_text(gate.estimate)
-    if gate.low is None and gate.high is None:
-        return estimate, ""
-    return estimate, f"[{number(gate.low)}, {number(gate.high)}]"
+def promise_text(gate: GateResult, unit: Unit | None = None) -> PromiseText:
+    """Return a promise's figures in one unit: the limit's, unless another is given."""
+    unit = unit or _promise_unit(gate)
+    estimate, limit = gate.estimate, gate.limit
+    shown = None if estimate is None else estimate / unit.scale
+    asked = None if limit is None else limit / unit.scale
+    decimals = _telling(shown, asked, unit)
+
+    def number(value: float | None) -> str:
+        return NONE if value is None else _fixed(value / unit.scale, decimals)
+
+    def named(value: float) -> str:
+        text = number(value) if unit is PERCENT else _without_zeros(number(value))
+        return f"{text} {unit.name}".rstrip()
+
+    has_interval = estimate is not None and not (gate.low is None and gate.high is None)
+    whole = has_interval and gate.low is not None and gate.high is not None
+    apart = asked_text = ""
+    if asked is not None:
+        asked_text = f"{_without_zeros(_fixed(asked, 6))} {unit.name}".rstrip()
+    if shown is not None and asked is not None:
+        distance = abs(round(shown, decimals) - asked)
+        if unit is PERCENT:
+            apart = _fixed(distance, decimals)
+        else:
+            least = min(decimals, max(1, _decimals(distance)))
+            enough = next((n for n in range(least, decimals) if round(distance, n)), decimals)
+            apart = _without_zeros(_fixed(distance, enough))
+    sign = "+" if (gate.spare or 0.0) >= 0 else _MINUS
+    return PromiseText(
+        figure="no figure" if estimate is None else f"{number(estimate)} {unit.name}".rstrip(),
+        spoken="no figure" if estimate is None else named(estimate),
+        interval=f"[{number(gate.low)}, {number(gate.high)}]" if has_interval else "",
+        ends=(named(gate.low or 0.0), named(gate.high or 0.0)) if whole else None,
+        limit=asked_text,
+        apart=f"{apart} {'percentage points' if unit is PERCENT else unit.name}" if apart else "",
+        margin=f"{sign}{apart} {'points' if unit is PERCENT else unit.name}" if apart else NONE,
+    )
 
 
-def limit_text(gate: GateResult, *, as_percent: bool = False) -> str:
-    """Return ``≥ 0.900``, ``≤ 5 ms``; of a ratio ``≥ 90 %`` where that is asked for."""
-    if gate.limit is None:
-        return "none"
-    relation = RELATIONS.get(gate.relation, gate.relation)
-    shown = in_unit(gate.limit, gate.unit)
-    if as_percent and not gate.unit:
-        shown = f"{gate.limit * 100:.6g} %"
-    return f"{relation} {shown}".strip()
+#: A figure that is a smaller part of the limit's unit is written in its own.
+_LEAST_PART = 0.01
 
 
-def margin_text(gate: GateResult) -> str:
-    """Return how far figure and limit are apart, in their unit, positive on the good side."""
-    if gate.spare is None:
-        return NONE
-    apart = abs(gate.spare)
-    digits = next((digits for digits in (3, 4, 5) if round(apart, digits)), 3)
-    text = in_unit(apart, gate.unit) if gate.unit else f"{apart:.{digits}f}"
-    return f"{'+' if gate.spare >= 0 else _MINUS}{text}"
+def _promise_unit(gate: GateResult) -> Unit:
+    figure = gate.estimate or 0.0
+    unit = unit_of(gate.unit, [figure if gate.limit is None else gate.limit])
+    return unit_of(gate.unit, [figure]) if 0 < abs(figure) < unit.scale * _LEAST_PART else unit
+
+
+def _telling(shown: float | None, asked: float | None, unit: Unit) -> int:
+    """Return as many decimals as tell a figure from its limit."""
+    size = abs(shown or 0.0)
+    least = max(1, _percent_decimals(size)) if unit is PERCENT else _decimals(size)
+    if shown is None or asked is None or not math.isfinite(shown):
+        return least
+    return next((n for n in range(least, 7) if round(shown - asked, n)), least)
+
+
+def _without_zeros(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def claim_text(gate: GateResult) -> str:
+    """Return a claim with its limit in the unit of its figures: ``pod-pod / node-node ≥ 90 %``."""
+    return gate.subject if gate.limit is None else f"{gate.subject} {limit_text(gate)}"
+
+
+def limit_text(gate: GateResult, unit: Unit | None = None) -> str:
+    """Return ``≥ 90 %``, ``≤ 5 ms``."""
+    limit = promise_text(gate, unit).limit
+    return f"{RELATIONS.get(gate.relation, gate.relation)} {limit}".strip() if limit else "none"
 
 
 def pass_notes(gate: GateResult) -> list[str]:

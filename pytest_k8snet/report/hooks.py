@@ -72,17 +72,11 @@ def attach(
     if report.when != "call" and outcome == "passed":
         return
     taken = recorder.take()
-    promised = promises(compared, taken, passed=outcome == "passed")
-    recorder.record(
-        "test",
-        test=item.nodeid,
-        outcome=outcome if outcome in ("error", "inconclusive") else report.outcome,
-        phase=report.when,
-        seconds=report.duration,
-        reason=reason_of(report),
-        **({"mode": mode} if (mode := _mode(item)) else {}),
-        **({"promises": promised} if promised else {}),
-    )
+    mode = _mode(item)
+    # What a switch cost is measured once, and asked by every test in the mode.
+    known = [*(one for one in recorder.records if one["kind"] == "switch"), *taken]
+    promised = promises(compared, known, passed=outcome == "passed", mode=mode)
+    record_phase(recorder, report, outcome, mode=mode, promises=promised)
     # On the item: JUnit reads the properties of the tear-down's report, which copies them.
     item.user_properties.extend(properties(taken))
     if item.config.pluginmanager.hasplugin("html"):
@@ -97,6 +91,31 @@ def attach(
                 "extension": None,
             }
             report.extras = [*getattr(report, "extras", []), extra]  # type: ignore[attr-defined]
+
+
+def record_phase(
+    recorder: Recorder, report: pytest.TestReport, outcome: str, **content: object
+) -> None:
+    """Record what became of one phase of a test; empty content is left out."""
+    why = _expected_failure(report)
+    recorder.record(
+        "test",
+        test=report.nodeid,
+        outcome=outcome if outcome in ("error", "inconclusive") else report.outcome,
+        phase=report.when,
+        seconds=report.duration,
+        reason=reason_of(report),
+        **({} if why is None else {"xfail": why}),
+        **{name: value for name, value in content.items() if value},
+    )
+
+
+def _expected_failure(report: pytest.TestReport) -> str | None:
+    """Return why a test was expected to fail that did; None for all others."""
+    why = getattr(report, "wasxfail", None)
+    if why is None or not report.skipped or "[NOTRUN]" in why:
+        return None
+    return str(why).removeprefix("reason: ")
 
 
 def _mode(item: pytest.Item) -> str:

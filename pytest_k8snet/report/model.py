@@ -60,6 +60,8 @@ SCENES = (
 PLACEMENTS = ("same-subnet", "cross-subnet", "same-node", "")
 MODES = ("Never", "VXLAN-CrossSubnet", "VXLAN-Always", "IPIP-CrossSubnet", "IPIP-Always", "")
 BASELINE_SCENE = "node-node"
+#: Stands for a pair where a figure is of what a change of Calico cost.
+SWITCH_SCENE = "switch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Key:
     @property
     def text(self) -> str:
         """Return row and mode in one line."""
-        return f"{self.row_text} [{self.mode}]" if self.mode else self.row_text
+        return f"{self.row_text} [{self.mode}]".lstrip() if self.mode else self.row_text
 
 
 def key_of(record: Mapping[str, Any]) -> Key:
@@ -169,6 +171,12 @@ class GateResult:
     path: str
     record: Record
     plain: bool = False
+
+    @property
+    def subject(self) -> str:
+        """Return what the claim is about, without its limit, which is told in another unit."""
+        own = words(self.record.get("subject"))
+        return own or self.claim.rpartition(f" {self.relation} ")[0] or self.claim
 
     @property
     def spare(self) -> float | None:
@@ -343,6 +351,11 @@ class ToolResults:
         return [sample for one in self.measurements for sample in one.samples]
 
     @property
+    def keys(self) -> list[Key]:
+        """Return what was measured."""
+        return [one.key for one in self.measurements]
+
+    @property
     def modes(self) -> list[str]:
         """Return the modes measured: what has none first, as the others are compared with it."""
         modes = {one.key.mode: _rank(MODES, one.key.mode) for one in self.measurements}
@@ -367,13 +380,19 @@ class Mesh:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedTest:
-    """One test: its worst outcome over set-up, call and teardown; and the mode that it is in."""
+    """One test: its worst outcome over set-up, call and teardown; and the mode that it is in.
+
+    ``xfail`` is why it was expected to fail, where it did; ``is_file`` where a whole file could not
+    be collected.
+    """
 
     name: str
     outcome: str
     seconds: float
     reason: str
     mode: str = ""
+    xfail: str | None = None
+    is_file: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,6 +404,7 @@ class Coverage:
         modes_skipped: those of the selected tests that were not.
         modes_left_out: those that were collected and deselected.
         skipped: how many tests were skipped for each reason.
+        expected: how many failed as expected, for each reason.
         skipped_beside_modes: how many of them are of no mode, or of one that was tested otherwise.
         deselected: how many tests were left out.
         by: the options that left them out.
@@ -396,6 +416,7 @@ class Coverage:
     modes_skipped: tuple[str, ...]
     modes_left_out: tuple[str, ...]
     skipped: Mapping[str, int]
+    expected: Mapping[str, int]
     skipped_beside_modes: int
     deselected: int
     by: tuple[str, ...]
@@ -405,12 +426,12 @@ class Coverage:
     @property
     def whole(self) -> bool:
         """Return whether everything that was selected was tested."""
-        return not (self.skipped or self.modes_skipped or self.unfinished)
+        return not (self.skipped or self.expected or self.modes_skipped or self.unfinished)
 
     @property
     def missing_beside_modes(self) -> bool:
         """Return whether anything was not tested that is not of a mode left out as a whole."""
-        return bool(self.skipped_beside_modes or self.unfinished)
+        return bool(self.skipped_beside_modes or self.expected or self.unfinished)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from pytest_k8snet.report.model import BASELINE_SCENE, Key, key_of
+from pytest_k8snet.report.model import BASELINE_SCENE, SWITCH_SCENE, Key, key_of
 from pytest_k8snet.report.records import Record, mapping, real, usable, words
 from pytest_k8snet.units import BitRate, Comparison, Ratio, Seconds
 from pytest_k8snet.verdict.verdict import limit_text
@@ -24,21 +24,23 @@ _CLAIM_LIMIT = 160
 
 
 def promises(
-    comparisons: Iterable[Comparison], records: Sequence[Record], *, passed: bool
+    comparisons: Iterable[Comparison], records: Sequence[Record], *, passed: bool, mode: str = ""
 ) -> list[dict[str, Any]]:
     """Return what a test promised by asserts on figures, and what came of each.
 
     Args:
         comparisons: of figures, while the test ran.
-        records: those made while it ran.
+        records: those made while it ran, and those of the run's switches.
         passed: whether it passed; a comparison that does not hold was no claim then.
+        mode: that it ran in; empty for none.
 
     Returns:
         JSON-safe, in the order of the asserts; of one assert that ran several times, each.
     """
     samples = [one for one in records if one["kind"] == "sample" and usable(one)]
+    switches = [_switch(one) for one in records if one["kind"] == "switch"]
     return [
-        _promise(one, samples)
+        _promise(one, samples, switches, mode)
         for one in comparisons
         if (one.holds or not passed) and _asserted(one.file, one.line) and _is_limit(one)
     ]
@@ -51,12 +53,22 @@ def _is_limit(one: Comparison) -> bool:
     return math.isfinite(one.left) and math.isfinite(one.right) and (not zero or low[0] == "<")
 
 
-def _promise(one: Comparison, samples: Sequence[Record]) -> dict[str, Any]:
+def _switch(record: Record) -> Record:
+    """Return what a switch cost as if it were a sample, without an id as it is none."""
+    gap = real(record.get("longest_gap_seconds"))
+    figures = {} if gap is None else {"longest_gap_seconds": gap}
+    return {"scene": SWITCH_SCENE, "mode": record.get("mode"), "tool": "", "figures": figures}
+
+
+def _promise(
+    one: Comparison, samples: Sequence[Record], switches: Sequence[Record] = (), mode: str = ""
+) -> dict[str, Any]:
     value, relation, limit = one.left, one.relation, one.right
-    found = _found(value, samples)
-    if not found and _found(limit, samples):
+    known = [*switches, *samples]
+    found = _found(value, known)
+    if not found and _found(limit, known):
         value, relation, limit = limit, _REFLECTED[relation], value
-        found = _found(value, samples)
+        found = _found(value, known)
     used = [sample for sample, _ in found] or _only_place(samples)
     place: Mapping[str, Any] = used[0] if used else {}
     share = (value - limit) / abs(limit) if limit else None
@@ -75,9 +87,10 @@ def _promise(one: Comparison, samples: Sequence[Record]) -> dict[str, Any]:
         "state": "pass" if one.holds else "fail",
         "scene": place.get("scene", ""),
         "placement": place.get("placement", ""),
-        "mode": place.get("mode"),
+        # Making pools leads to several modes at once, and a computed figure is of the test's.
+        "mode": place.get("mode") if "id" in place else mode or place.get("mode"),
         "baseline": found[1][0].get("scene") if len(found) > 1 else None,
-        "samples": [sample["id"] for sample in used],
+        "samples": [sample["id"] for sample in used if "id" in sample],
         "line": one.line,
     }
 

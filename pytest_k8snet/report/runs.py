@@ -9,7 +9,7 @@ error, never a pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,10 @@ from pytest_k8snet.errors import ResultsError
 from pytest_k8snet.report.charts import Dot, before_chart, dot_chart, limits_of
 from pytest_k8snet.report.documents import render_trend
 from pytest_k8snet.report.format import (
+    Unit,
     counted,
     interval_text,
-    limit_text,
     moment,
-    ratio_text,
     unit_of,
     visible_line,
 )
@@ -210,13 +209,17 @@ class Series:
         """What it is of: ``pod-pod, same-subnet [VXLAN-Always]: bandwidth / node-node``."""
         return f"{self.key.text}: {self.quantity}"
 
+    @property
+    def drawn_in(self) -> Unit:
+        """One unit for all its figures and limits."""
+        return unit_of(self.unit, [point.figure.value for point in self.points])
+
     def table(self) -> Table:
         """Return a row per run."""
-        unit = unit_of(self.unit, [point.figure.value for point in self.points])
-        number = unit.number if self.unit else ratio_text
+        unit = self.drawn_in
         return Table(
             kind="history",
-            title=f"{self.title}{f', {unit.name}' if unit.name else ''}",
+            title=f"{self.title}, {unit.name}",
             first="begun",
             columns=(
                 Column(heading="run"),
@@ -229,8 +232,8 @@ class Series:
                     heading=moment(point.time),
                     cells=(
                         Cell(text=point.run),
-                        Cell(text=_with_interval(point.figure, number)),
-                        Cell(text=", ".join(dict.fromkeys(map(limit_text, point.promises)))),
+                        Cell(text=_with_interval(point.figure, unit)),
+                        Cell(text=", ".join(one.text for one in limits_of(point.promises, unit))),
                         Cell(text=point.word),
                     ),
                 )
@@ -240,15 +243,14 @@ class Series:
 
     def chart(self, name: str) -> Markup:
         """Draw a row per run: what changes over time moves sideways."""
-        unit = unit_of(self.unit, [point.figure.value for point in self.points])
-        number = unit.number if self.unit else ratio_text
+        unit = self.drawn_in
         return dot_chart(
             [
                 Dot(
                     heading=f"{moment(point.time)} {point.run}",
                     figure=point.figure,
-                    limits=limits_of(point.promises, as_percent=False),
-                    text=number(point.figure.value),
+                    limits=limits_of(point.promises, unit),
+                    text=unit.text(point.figure.value),
                     word=point.word,
                     state=worst_state(one.state for one in point.promises),
                 )
@@ -261,8 +263,8 @@ class Series:
         )
 
 
-def _with_interval(figure: Estimate, number: Callable[[float | None], str]) -> str:
-    return f"{number(figure.value)} {interval_text(figure, number)}".strip()
+def _with_interval(figure: Estimate, unit: Unit) -> str:
+    return f"{unit.number(figure.value)} {interval_text(figure, unit.number)}".strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

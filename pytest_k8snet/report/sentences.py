@@ -6,7 +6,7 @@ They may contain foreign names: each drawing makes them safe in its own way. Pur
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pytest_k8snet.report.format import (
@@ -14,10 +14,14 @@ from pytest_k8snet.report.format import (
     in_unit,
     limit_text,
     moment,
+    percent,
+    promise_text,
     unit_of,
 )
 from pytest_k8snet.report.model import (
     BASELINE_SCENE,
+    MODES,
+    SWITCH_SCENE,
     ChangedObject,
     FinishedTest,
     GateResult,
@@ -26,7 +30,7 @@ from pytest_k8snet.report.model import (
     differences_of,
     distortions,
 )
-from pytest_k8snet.report.records import mapping, objects, usable, words
+from pytest_k8snet.report.records import Record, mapping, objects, usable, words
 from pytest_k8snet.verdict.plan import written
 
 OUTCOME_WORDS: Mapping[str, str] = {
@@ -38,6 +42,8 @@ OUTCOME_WORDS: Mapping[str, str] = {
     "running": "Running, no result yet",
     "empty": "Nothing was tested",
 }
+#: What a report of the embedded lab is called: no word of it may be taken for a cluster's.
+REHEARSAL = "Rehearsal on the embedded lab: no real cluster was tested"
 _COUNT_ORDER = ("failed", "error", "inconclusive", "passed", "skipped")
 #: What comes first of several troubles: a missed promise says more than none that could be tested.
 _TROUBLES = ("failed", "error", "inconclusive")
@@ -53,18 +59,37 @@ _LAB_VERSION = "+k8snet-lab"
 
 
 def title_text(summary: Summary) -> str:
-    """Return what a report is called: its headline, or that it is a rehearsal only."""
-    if on_lab(summary):
-        return "Rehearsal on the embedded lab: no real cluster was tested"
-    return headline(summary)
+    """Return what became of the run, in the words that every drawing begins with."""
+    return REHEARSAL if on_lab(summary) else _outcome_text(summary)
 
 
-def headline(summary: Summary) -> str:
-    """Return what became of the run: ``Passed what was tested: 1 of 5 modes``."""
+def _outcome_text(summary: Summary) -> str:
+    """Return ``Passed what was tested: 1 of 5 modes``."""
     word = OUTCOME_WORDS[summary.outcome]
     if summary.outcome == "partly":
-        word = f"{word}: {_tested_share(summary)}"
-    return f"{word}, on the embedded lab only" if on_lab(summary) else word
+        return f"{word}: {_tested_share(summary)}"
+    if summary.outcome == "passed" and not _measured(summary):
+        return f"{word}, nothing was measured"
+    return word
+
+
+def look(summary: Summary) -> str:
+    """Return the outcome whose colours the banner has: no green where nothing real was measured."""
+    plain = title_text(summary) == OUTCOME_WORDS["passed"]
+    return "partly" if summary.outcome == "passed" and not plain else summary.outcome
+
+
+def result_text(summary: Summary) -> str:
+    """Return the counts of tests; of a rehearsal also what became of it."""
+    counts = counts_text(summary)
+    if not on_lab(summary):
+        return f"Tests: {counts}"
+    word = _outcome_text(summary)
+    return f"Rehearsal: {word[0].lower()}{word[1:]} ({counts})"
+
+
+def _measured(summary: Summary) -> bool:
+    return bool(summary.counted or summary.promises or summary.switches)
 
 
 def _tested_share(summary: Summary) -> str:
@@ -74,22 +99,23 @@ def _tested_share(summary: Summary) -> str:
         in_use = "the one in use" if len(modes) == 1 else "all that are in use"
         return f"{share}, {in_use}" if _tested_what_is_in_use(summary) else share
     tried = len(summary.tests) - summary.counts.get("skipped", 0)
-    return f"{tried:,} of {counted(len(summary.tests) + summary.coverage.unfinished, 'test')}"
+    return f"{tried:,} of {counted(_asked(summary), 'test')}"
+
+
+def _asked(summary: Summary) -> int:
+    return len(summary.tests) + summary.coverage.unfinished
 
 
 def answer_text(summary: Summary) -> str:
     """Return whether the change may be approved on this run, and why; the answer comes first."""
     errors = summary.counts.get("error", 0)
-    if summary.outcome in ("passed", "partly") and on_lab(summary):
-        answer = f"Approve nothing on this: {_kept(summary)}, but on no real cluster."
-    elif summary.outcome == "passed":
-        answer = f"Approve, as far as {_extent(summary)}: {_kept(summary)}."
-    elif summary.outcome == "partly":
-        answer = _partly(summary)
+    if summary.outcome in ("passed", "partly"):
+        answer = _of_passed(summary)
     elif summary.outcome == "failed" and (summary.counts.get("failed") or _missed(summary)):
-        answer = f"Do not approve: {_missed_text(summary)}."
+        answer = f"Do not approve: {_missed_text(summary)}.{_unfinished_text(summary)}"
         if errors:
-            answer += f" {counted(errors, 'more test')} could not measure, and prove nothing."
+            prove = "proves" if errors == 1 else "prove"
+            answer += f" {counted(errors, 'more test')} could not measure, and {prove} nothing."
     elif summary.outcome == "failed" and errors:
         cause = next(test.reason for test in summary.tests if test.outcome == "error")
         answer = (
@@ -102,10 +128,10 @@ def answer_text(summary: Summary) -> str:
     elif summary.outcome == "inconclusive":
         answer = (
             f"Do not approve yet: {_undecided(summary)}. Measure again, longer or when the "
-            "machines are quieter."
+            f"machines are quieter.{_unfinished_text(summary)}"
         )
     elif summary.outcome == "cut":
-        answer = f"Do not approve: {_cut_off(summary)} Run it again."
+        answer = _cut_off(summary)
     elif summary.outcome == "running":
         answer = (
             f"Do not approve on this: written when the run began, {moment(summary.begun)}. If it "
@@ -119,11 +145,68 @@ def answer_text(summary: Summary) -> str:
     return answer
 
 
+def _of_passed(summary: Summary) -> str:
+    """Return the answer where no test failed: on what of the cluster it rests, and on what not."""
+    coverage, kept = summary.coverage, _kept(summary)
+    if _missed(summary):
+        # pytest calls that no failure.
+        expected = f"{_missed_text(summary)}, as its test expects (xfail)"
+        return f"Do not approve on this: {expected}."
+    if on_lab(summary):
+        return f"Approve nothing on this: {kept}, but on no real cluster."
+    if not _measured(summary):
+        return f"Do not approve on this: {kept}, but no figure of the network was measured."
+    in_use = _tested_what_is_in_use(summary)
+    missing = [mode for mode in summary.pool_modes or () if mode not in coverage.modes]
+    if missing and coverage.modes and not in_use:
+        were = "was" if len(missing) == 1 else "were"
+        which = f"{_some(missing)}, which this cluster uses, {were} not tested"
+        return f"Do not approve: {which}. Of what was, {kept}."
+    if summary.outcome == "partly" and (not in_use or coverage.missing_beside_modes):
+        return f"Do not approve on this alone: {_untested(summary)}. Of what was, {kept}."
+    others = {*coverage.modes_skipped, *coverage.modes_left_out}
+    if not (in_use and others):
+        return f"Approve, as far as {_extent(summary)}: {kept}."
+    return _answer_by_mode(summary, len(others), kept)
+
+
+def _answer_by_mode(summary: Summary, others: int, kept: str) -> str:
+    """Return the answer where only modes in use were tested: does the change switch the mode?"""
+    now = summary.pool_modes or ()
+    extent, names = _extent(summary), _some(now)
+    tested = "that mode was tested" if len(now) == 1 else "those modes were tested"
+    then = _earlier_modes(summary)
+    if {*then.split(", ")} == {*now}:
+        how = f"the change left the network mode as it was ({names})"
+        return f"Approve, as far as {extent}: {how}, {tested}, and {kept}."
+    if then:
+        how = f"the change switched the network mode from {then} to {names}"
+        return f"Approve, as far as {extent}: {how}, {tested}, and {kept}."
+    left = "the 1 other mode was" if others == 1 else f"the {others} other modes were"
+    lead = f"Approve, as far as {extent}," if summary.coverage.by else "Approve"
+    return (
+        f"{lead} if the answer to one question is no: does the change switch the network mode "
+        f"(Calico's encapsulation, now {names})? {tested[0].upper()}{tested[1:]}, "
+        f"and {kept}. If yes, do not approve: {left} not tested."
+    )
+
+
+def _earlier_modes(summary: Summary) -> str:
+    """Return the modes of the pools in the earlier run; empty where that is not known."""
+    differences = summary.baseline and differences_of(summary.baseline)
+    if not differences:
+        return ""
+    then = {one.fact: one.before for one in differences}
+    modes = then.get("pool_modes", ", ".join(summary.pool_modes or ()))
+    return modes if {*modes.split(", ")} <= {*MODES} else ""
+
+
 def _extent(summary: Summary) -> str:
-    if not summary.coverage.deselected:
-        return "the network goes"
-    asked = len(summary.tests)
-    return f"these {asked:,} of {asked + summary.coverage.deselected:,} tests go"
+    coverage, asked = summary.coverage, len(summary.tests)
+    if coverage.deselected:
+        return f"these {asked:,} of {asked + coverage.deselected:,} tests go"
+    # What --last-failed leaves out is never collected, and cannot be counted.
+    return f"these {counted(asked, 'test')} go" if coverage.by else "the network goes"
 
 
 def _kept(summary: Summary) -> str:
@@ -144,35 +227,22 @@ def _nearest(promises: Sequence[GateResult], which: str) -> str:
             first.setdefault(one.unit, one)
     if not first:
         return ""
-    by = " and ".join(f"by {_distance(one)}" for one in first.values())
+    by = " and ".join(f"by {promise_text(one).apart}" for one in first.values())
     return f", {which} {by}" if len(promises) > len(first) else f", {by}"
 
 
 def _tested_what_is_in_use(summary: Summary) -> bool:
     """Return whether all modes of the cluster's pools, as far as known, were tested."""
-    return summary.pool_modes is not None and {*summary.pool_modes} <= {*summary.coverage.modes}
+    in_use, tested = summary.pool_modes, {*summary.coverage.modes}
+    if in_use is not None and len(in_use) == 1 and any(map(_in_no_mode, summary.samples)):
+        # Pods of no particular mode are in the one that there is.
+        tested |= {*in_use}
+    return in_use is not None and {*in_use} <= tested
 
 
-def _partly(summary: Summary) -> str:
-    """Return whether what was not tested matters: a mode that no pool has does not, as it is."""
-    coverage, in_use = summary.coverage, summary.pool_modes or ()
-    kept = _kept(summary)
-    if _tested_what_is_in_use(summary) and not coverage.missing_beside_modes:
-        one = len(in_use) == 1
-        others = len(coverage.modes_skipped)
-        return (
-            "Approve, unless the change switches the network mode: "
-            f"{'the only mode' if one else f'the {len(in_use)} modes'} that this cluster uses "
-            f"({', '.join(in_use)}) {'was' if one else 'were'} tested and passed; "
-            f"{counted(others, 'other was', 'others were')} not tested (not in use). "
-            f"{kept[0].upper()}{kept[1:]}."
-        )
-    missing = [mode for mode in in_use if mode not in coverage.modes]
-    if missing:
-        which = f"{_some(missing)}, which this cluster uses,"
-        were = "was" if len(missing) == 1 else "were"
-        return f"Do not approve: {which} {were} not tested. Of what was, {kept}."
-    return f"Do not approve on this alone: {_untested(summary)}. Of what was, {kept}."
+def _in_no_mode(sample: Record) -> bool:
+    ends = (mapping(sample.get("client")), mapping(sample.get("server")))
+    return usable(sample) and not sample.get("mode") and all(x.get("kind") == "pod" for x in ends)
 
 
 def _undecided(summary: Summary) -> str:
@@ -190,17 +260,20 @@ def _undecided(summary: Summary) -> str:
 
 
 def _cut_off(summary: Summary) -> str:
-    """Return why a run ended, what of its tests is not finished, and what it had seen by then."""
-    coverage, tests = summary.coverage, len(summary.tests) + summary.coverage.unfinished
-    ended = "was interrupted" if summary.ended else "recorded no end (killed, or it still runs)"
-    told = f"the run {ended}"
-    if coverage.unfinished:
-        told += (
-            f", and {coverage.unfinished} of {counted(tests, 'test')} did not finish: no figure is "
-            "sure"
-        )
-    seen = unfinished_sentences(summary)
-    return f"{told}. Seen by then: {seen[0][0].lower()}{seen[0][1:]}." if seen else f"{told}."
+    """Return that nothing is known of the whole, and how far the run came."""
+    done = len(summary.tests)
+    ended = "it was interrupted" if summary.ended else "it was killed, or still runs"
+    left = summary.coverage.unfinished
+    far = f"{done} of {counted(done + left, 'test')}" if left else counted(done, "test")
+    return (
+        "Do not approve: the result is not known, and neither is by how much. The run stopped "
+        f"after {far} ({ended}): run it again."
+    )
+
+
+def _unfinished_text(summary: Summary) -> str:
+    left = summary.coverage.unfinished
+    return f" {left:,} of {counted(_asked(summary), 'test')} did not run to an end." if left else ""
 
 
 def _because(reason: str) -> str:
@@ -218,9 +291,12 @@ def _untested(summary: Summary) -> str:
     if skipped:
         were = "was" if len(skipped) == 1 else "were"
         return f"{len(skipped)} of {counted(len(modes) + len(skipped), 'mode')} {were} not tested"
+    expected = sum(test.xfail is not None for test in summary.tests)
+    if expected:
+        return f"{expected:,} of {counted(_asked(summary), 'test')} failed as expected (xfail)"
     left = summary.counts.get("skipped", 0) + summary.coverage.unfinished
-    tests = counted(len(summary.tests) + summary.coverage.unfinished, "test")
-    return f"{left:,} of {tests} {'was' if left == 1 else 'were'} not run"
+    were = "was" if left == 1 else "were"
+    return f"{left:,} of {counted(_asked(summary), 'test')} {were} not run"
 
 
 def _missed(summary: Summary) -> int:
@@ -228,12 +304,18 @@ def _missed(summary: Summary) -> int:
 
 
 def _missed_text(summary: Summary) -> str:
-    missed, decided = _missed(summary), [x for x in summary.promises if x.state in ("pass", "fail")]
+    missed = [one for one in summary.promises if one.state == "fail"]
+    failed = {test.name for test in summary.tests if test.outcome == "failed"}
     if not missed:
-        return f"{counted(summary.counts.get('failed', 0), 'test')} failed"
-    which = "was" if missed == 1 else "were"
-    by = _nearest(decided[:missed], "the worst")
-    return f"{missed} of {counted(len(decided), 'promise')} {which} missed{by}"
+        return f"{counted(len(failed), 'test')} failed"
+    decided = len(missed) + sum(one.state == "pass" for one in summary.promises)
+    told = f"{len(missed)} of {counted(decided, 'promise')} {'was' if len(missed) == 1 else 'were'}"
+    told += f" missed{_nearest(missed, 'the worst')}"
+    if open_ := sum(one.state == "inconclusive" for one in summary.promises):
+        told += f"; {open_} more {'is' if open_ == 1 else 'are'} undecided"
+    if others := len(failed - {one.test for one in missed}):
+        told += f"; {counted(others, 'more test')} failed"
+    return told
 
 
 def reason_lines(summary: Summary) -> list[str]:
@@ -243,13 +325,17 @@ def reason_lines(summary: Summary) -> list[str]:
 
 def counts_text(summary: Summary) -> str:
     """Return ``1 failed, 2 inconclusive, 10 passed, 3 skipped``."""
+    expected = sum(test.xfail is not None for test in summary.tests)
+    counts = {**summary.counts, "skipped": summary.counts.get("skipped", 0) - expected}
     found = [
-        counted(summary.counts[outcome], "error")
+        counted(counts[outcome], "error")
         if outcome == "error"
-        else f"{summary.counts[outcome]:,} {outcome}"
+        else f"{counts[outcome]:,} {outcome}"
         for outcome in _COUNT_ORDER
-        if summary.counts.get(outcome)
+        if counts.get(outcome)
     ]
+    if expected:
+        found.append(f"{expected:,} failed as expected")
     if summary.coverage.unfinished and summary.outcome not in ("running", "empty"):
         found.append(f"{summary.coverage.unfinished:,} not finished")
     return ", ".join(found) or "no test finished"
@@ -274,10 +360,16 @@ def not_tested_text(summary: Summary) -> str:
     found += [
         f"{counted(count, 'test')} skipped: {reason}" for reason, count in coverage.skipped.items()
     ]
+    found += [
+        f"{counted(count, 'test')} failed as expected (xfail{f': {why}' if why else ''})"
+        for why, count in coverage.expected.items()
+    ]
     if coverage.unfinished and summary.outcome not in ("running", "empty"):
         found.append(f"{counted(coverage.unfinished, 'test')} not finished{_begun(summary)}")
+    by = f" by {', '.join(coverage.by)}" if coverage.by else ""
+    if by and not coverage.deselected:
+        found.append(f"what was left out{by}")
     if coverage.deselected:
-        by = f" by {', '.join(coverage.by)}" if coverage.by else ""
         modes = f" (modes {', '.join(coverage.modes_left_out)})" if coverage.modes_left_out else ""
         found.append(f"{counted(coverage.deselected, 'test')} left out{by}{modes}")
     return "; ".join([*found, *_places_not_measured(summary)])
@@ -382,6 +474,10 @@ _BETWEEN = {
     "node-pod": "from nodes to pods",
     "same-node": "between pods on one node",
 }
+_PLACES = {
+    "same-subnet": "on nodes in one IP subnet",
+    "cross-subnet": "on nodes in different IP subnets, with a router between",
+}
 _CLIENTS = {"pod": "a pod", "node": "a node", "outside": "outside the cluster"}
 _TARGETS = {
     "clusterip": "the Service's cluster address",
@@ -410,7 +506,7 @@ def promise_sentence(gate: GateResult) -> str:
 
 def _finding(gate: GateResult) -> str:
     if gate.estimate is None:
-        return f"{gate.claim}: no figure"
+        return f"{gate.subject}{_in_mode(gate.key)}: no figure"
     who, figure = _who(gate.key), _figure(gate)
     of = words(gate.record.get("baseline"))
     if who and not gate.unit and gate.quantity.startswith("bandwidth") and of:
@@ -420,9 +516,12 @@ def _finding(gate: GateResult) -> str:
         return f"{who} carry {figure}"
     if gate.unit == "s" and (text := _requests(gate, figure)):
         return text
+    if gate.key.scene == SWITCH_SCENE and gate.unit == "s":
+        to = f" to {gate.key.mode}" if gate.key.mode else ""
+        return f"Switching{to} left pods beside the test without an answer for at most {figure}"
     if who and gate.quantity and not gate.unit and not of:
         return f"The {gate.quantity} of {who[0].lower()}{who[1:]} is {figure}"
-    return f"{gate.claim}{_in_mode(gate.key)}: {figure}"
+    return f"{gate.subject}{_in_mode(gate.key)}: {figure}"
 
 
 def _who(key: Key) -> str:
@@ -431,7 +530,8 @@ def _who(key: Key) -> str:
         return ""
     mode = _in_mode(key) if key.scene != BASELINE_SCENE else ""
     across = " across subnets" if key.placement == "cross-subnet" else ""
-    return f"{pair[0].upper()}{pair[1:]}{mode}{across}"
+    variant = f" ({key.variant})" if key.variant else ""
+    return f"{pair[0].upper()}{pair[1:]}{mode}{across}{variant}"
 
 
 def _in_mode(key: Key) -> str:
@@ -449,54 +549,46 @@ def _requests(gate: GateResult, figure: str) -> str:
     noun = _PHASES.get(phase)
     if not share or noun is None:
         return ""
-    return f"{share} of the {noun}{_from_to(gate)} took at most {figure}"
+    return f"{share} of the {noun}{_from_to(gate.key)} took at most {figure}"
 
 
-def _from_to(gate: GateResult) -> str:
-    client, _, target = gate.key.scene.partition("-")
-    mode = _in_mode(gate.key)
-    if pair := _PAIRS.get(gate.key.scene):
+def _from_to(key: Key) -> str:
+    client, _, target = key.scene.partition("-")
+    mode = _in_mode(key)
+    if pair := _PAIRS.get(key.scene):
         return f" between {pair}{mode}"
     if client not in _CLIENTS:
         return ""
     return f" from {_CLIENTS[client]}{mode} to {_TARGETS.get(target, target)}"
 
 
+def terms_text(keys: Iterable[Key]) -> str:
+    """Return what the terms of a drawing mean: scenes, placements and modes that it has."""
+    known = list(keys)
+    terms = {
+        **{key.scene: _BETWEEN.get(key.scene) or _from_to(replace(key, mode="")) for key in known},
+        **{key.placement: _PLACES.get(key.placement, "") for key in known},
+    }
+    told = [f"{term}: {meaning.strip()}" for term, meaning in terms.items() if meaning]
+    if any(key.mode for key in known):
+        told.append(
+            "Never, VXLAN-..., IPIP-...: the network mode, that is whether packets of pods travel "
+            "inside other packets (a tunnel): never, always, or between subnets only (CrossSubnet)"
+        )
+    return "; ".join(["Nodes are the cluster's machines, pods run on them", *told]) if told else ""
+
+
 def _figure(gate: GateResult) -> str:
-    figure = _amount(gate.estimate or 0.0, gate)
-    if gate.state == "inconclusive" and gate.low is not None and gate.high is not None:
-        low, high = _amount(gate.low, gate), _amount(gate.high, gate)
-        return f"{figure} (could be anything from {low} to {high})"
-    return figure
-
-
-def _amount(value: float, gate: GateResult) -> str:
-    if gate.unit:
-        return in_unit(value, gate.unit)
-    return f"{value * 100:,.{_digits(value, gate)}f} %"
-
-
-def _digits(value: float, gate: GateResult) -> int:
-    """Return as many decimals of a percentage as tell the figure from its limit."""
-    return next((n for n in (1, 2, 3) if round((value - (gate.limit or 0.0)) * 100, n)), 1)
-
-
-def _distance(gate: GateResult) -> str:
-    """Return how far the figure is from its limit: the difference of the two as they are shown."""
-    if gate.estimate is None or gate.limit is None:
-        return "an unknown distance"
-    if gate.unit:
-        return in_unit(abs(gate.estimate - gate.limit), gate.unit)
-    digits = _digits(gate.estimate, gate)
-    distance = abs(round(gate.estimate * 100, digits) - gate.limit * 100)
-    return f"{distance:,.{digits}f} percentage points"
+    texts = promise_text(gate)
+    if gate.state == "inconclusive" and texts.ends is not None:
+        return f"{texts.spoken} (could be anything from {texts.ends[0]} to {texts.ends[1]})"
+    return texts.spoken
 
 
 def _promised(gate: GateResult) -> str:
     if gate.limit is None:
         return "nothing was promised"
-    limit = limit_text(gate, as_percent=True).partition(" ")[2]
-    return f"{_LEAST.get(gate.relation, '')}{limit} was promised"
+    return f"{_LEAST.get(gate.relation, '')}{promise_text(gate).limit} was promised"
 
 
 def _outcome(gate: GateResult) -> str:
@@ -504,10 +596,9 @@ def _outcome(gate: GateResult) -> str:
         return "too close or too noisy to decide"
     if gate.state == "monitor":
         return "only watched"
-    if gate.spare is None:
-        return "kept" if gate.state == "pass" else "missed"
-    distance = _distance(gate)
-    return f"{'kept' if gate.state == 'pass' else 'missed'} by {distance}"
+    apart = promise_text(gate).apart
+    word = "kept" if gate.state == "pass" else "missed"
+    return f"{word} by {apart}" if apart else word
 
 
 def unfinished_sentences(summary: Summary) -> list[str]:
@@ -525,7 +616,7 @@ def unfinished_sentences(summary: Summary) -> list[str]:
             found.append((math.inf, f"{who}, from {count} only: not finished"))
             continue
         promised = _promised_of_the_same({words(x.get("test")) for x in samples}, summary)
-        share = f"{ratio.value * 100:,.1f} % of the bandwidth between the nodes"
+        share = f"{percent(ratio.value)} of the bandwidth between the nodes"
         told = f"{who} had {share}{promised}, from {count} only: not finished"
         found.append((ratio.value, told))
     return [told for _, told in sorted(found, key=lambda one: one[0])]
@@ -535,7 +626,7 @@ def _promised_of_the_same(names: Collection[str], summary: Summary) -> str:
     """Return what a test promised in another mode: an unfinished one's own limit is not known."""
     functions = {name.partition("[")[0] for name in names}
     limits = {
-        limit_text(one, as_percent=True).partition(" ")[2]
+        promise_text(one).limit
         for one in summary.promises
         if one.test.partition("[")[0] in functions
         and one.limit is not None
@@ -570,9 +661,7 @@ def compared_text(summary: Summary) -> str:
     if not summary.samples:
         return "nothing: there is no figure"
     bases = _baselines(summary)
-    limits = sorted(
-        {limit_text(gate, as_percent=True) for gate in summary.promises if gate.limit is not None}
-    )
+    limits = sorted({limit_text(gate) for gate in summary.promises if gate.limit is not None})
     found = [_earlier_run(summary)]
     if bases:
         found.append("node-node on the same nodes: " + ", ".join(bases))

@@ -526,7 +526,7 @@ def _tests(records: Iterable[Record]) -> tuple[FinishedTest, ...]:
         found.setdefault(words(record["test"]), []).append(record)
     tests = []
     for name, phases in found.items():
-        worst = min(phases, key=lambda one: OUTCOMES.index(one["outcome"]))
+        worst = min(_that_count(phases), key=lambda one: OUTCOMES.index(one["outcome"]))
         tests.append(
             FinishedTest(
                 name=name,
@@ -534,22 +534,47 @@ def _tests(records: Iterable[Record]) -> tuple[FinishedTest, ...]:
                 seconds=sum(real(one.get("seconds")) or 0.0 for one in phases),
                 reason=words(worst.get("reason")),
                 mode=next((words(one["mode"]) for one in phases if one.get("mode")), ""),
+                xfail=words(worst["xfail"]) if "xfail" in worst else None,
+                is_file=worst.get("phase") == "collect",
             )
         )
     return tuple(tests)
+
+
+_PHASES = ("setup", "call", "teardown")
+
+
+def _that_count(phases: Sequence[Record]) -> list[Record]:
+    """Return the last attempt of a test that was run again, and what it missed in earlier ones.
+
+    Trouble that a later attempt did not meet says nothing; a missed promise stays one.
+    """
+    kept: list[Record] = []
+    before = -1
+    for one in phases:
+        kept.append(one)
+        if (phase := words(one.get("phase"))) not in _PHASES:
+            continue
+        at = _PHASES.index(phase)
+        # Set-up is recorded where it failed only: no call follows it then.
+        if at <= before or (before == 0 and at == 1):
+            kept = [*(other for other in kept[:-1] if other["outcome"] == "failed"), one]
+        before = at
+    return kept
 
 
 def _coverage(
     selection: Mapping[str, Any], tests: Sequence[FinishedTest], samples: Iterable[Record]
 ) -> Coverage:
     """Return what was tested of what was selected; older runs tell no selection."""
-    tried = [test for test in tests if test.outcome != "skipped"]
+    tried = [test for test in tests if test.outcome != "skipped" or test.xfail is not None]
     tested = {test.mode for test in tried} | {words(one.get("mode")) for one in samples}
     selected = {words(mode) for mode in _list(selection.get("modes"))} | {
         test.mode for test in tests
     }
     known = [*MODES, *sorted((tested | selected) - set(MODES))]
-    skipped = [test for test in tests if test.outcome == "skipped"]
+    skipped = [test for test in tests if test.outcome == "skipped" and test.xfail is None]
+    expected = [test.xfail for test in tests if test.xfail is not None]
     count = whole(selection.get("selected"))
     named, ended = map(words, _list(selection.get("tests"))), {test.name for test in tests}
     return Coverage(
@@ -557,10 +582,11 @@ def _coverage(
         modes_skipped=tuple(mode for mode in known if mode and mode in selected - tested),
         modes_left_out=tuple(words(mode) for mode in _list(selection.get("modes_left_out"))),
         skipped=Counter(_why_skipped(test) for test in skipped),
+        expected=Counter(expected),
         skipped_beside_modes=sum(not test.mode or test.mode in tested for test in skipped),
         deselected=whole(selection.get("deselected")) or 0,
         by=tuple(words(one) for one in _list(selection.get("by"))),
-        unfinished=max(0, count - len(tests)) if count is not None else 0,
+        unfinished=max(0, count - sum(not test.is_file for test in tests)) if count else 0,
         unfinished_names=tuple(name for name in named if name not in ended),
     )
 
@@ -616,7 +642,7 @@ def _outcome(
     if "inconclusive" in outcomes:
         return "inconclusive"
     if "passed" not in outcomes:
-        return "empty"
+        return "failed" if any(test.xfail is not None for test in tests) else "empty"
     if end["exit_status"] not in (0, None):
         # Anything else that pytest counts as a failure (a hook, a plugin) is one here.
         return "failed"

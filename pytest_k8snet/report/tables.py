@@ -5,7 +5,7 @@ Three kinds: a rate as scenes by modes, the figures of a tool by scene, and the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_k8snet.report.format import (
@@ -15,15 +15,13 @@ from pytest_k8snet.report.format import (
     bit_unit,
     counted,
     estimate_text,
-    figure_texts,
-    in_unit,
     interval_text,
     limit_text,
-    margin_text,
-    measured_figure,
     percent,
-    ratio_text,
+    promise_text,
+    share_interval,
     significant,
+    unit_of,
 )
 from pytest_k8snet.report.model import (
     BASELINE_SCENE,
@@ -37,7 +35,7 @@ from pytest_k8snet.report.model import (
     statistic,
     worst_first,
 )
-from pytest_k8snet.report.records import Record
+from pytest_k8snet.report.records import Record, words
 from pytest_k8snet.tools.tool import Column as ToolColumn
 
 
@@ -72,7 +70,7 @@ class Cell:
         text: a figure or a word; every drawing shows it.
         interval: of the figure, in the same unit.
         count: the samples and errors that the figure rests on.
-        ratio: to node-node, as ``0.998``.
+        ratio: to node-node, as ``99.8 %``.
         ratio_interval: of the ratio.
         verdicts: of gates.
         outcome: of the tests, where no gate has a verdict.
@@ -100,8 +98,8 @@ class Row:
 
     Attributes:
         heading: its scene or claim.
-        place: mode of a claim where the table has no column for it, and placement where it is made
-            for several.
+        place: mode of a claim where the table has no column for it, and what else tells it from
+            others of the same words.
         detail: more about the row, e.g. a URL.
         cells: one per column; None where nothing was measured.
         gate: whose verdict the row is.
@@ -148,9 +146,9 @@ def tool_tables(results: ToolResults) -> list[Table]:
 def promises_table(promises: Iterable[GateResult]) -> Table:
     """Return every promise, of gates and of plain asserts, worst first."""
     ordered = worst_first(promises)
-    placements: dict[tuple[str, str], set[str]] = {}
+    alike: dict[tuple[str, str, str], list[GateResult]] = {}
     for gate in ordered:
-        placements.setdefault(_claim_of(gate), set()).add(gate.key.placement)
+        alike.setdefault(_row_of(gate), []).append(gate)
     return Table(
         kind="verdicts",
         title="Promises, the worst first",
@@ -159,36 +157,57 @@ def promises_table(promises: Iterable[GateResult]) -> Table:
             Column(heading="verdict"),
             Column(heading="scene and mode", spare=True),
             Column(heading="measured", numeric=True),
-            Column(heading="limit", numeric=True, spare=True),
+            Column(heading="limit", numeric=True),
             Column(heading="margin", numeric=True),
             Column(heading="n", numeric=True),
             Column(heading="path", spare=True),
         ),
-        rows=tuple(_gate_row(gate, placements[_claim_of(gate)]) for gate in ordered),
+        rows=tuple(_gate_row(gate, alike[_row_of(gate)]) for gate in ordered),
     )
 
 
-def _claim_of(gate: GateResult) -> tuple[str, str]:
-    return gate.claim, gate.key.mode
+def _row_of(gate: GateResult) -> tuple[str, str, str]:
+    return gate.subject, gate.key.mode, limit_text(gate)
 
 
-def _gate_row(gate: GateResult, placements: Collection[str]) -> Row:
-    count = f"+{gate.discarded} discarded" if gate.discarded else ""
-    placed = gate.key.placement if len(placements) > 1 else ""
+def _gate_row(gate: GateResult, alike: Sequence[GateResult]) -> Row:
+    texts, told_apart = promise_text(gate), _told_apart(gate, alike)
     return Row(
-        heading=gate.claim,
-        place=", ".join(filter(None, [gate.key.mode, placed])),
+        heading=gate.subject,
+        place=", ".join(filter(None, [gate.key.mode, *told_apart])),
+        detail=", ".join(filter(None, told_apart)),
         cells=(
             Cell(text=WORDS[gate.state], state=gate.state, is_state=True),
             Cell(text=gate.key.text),
-            Cell(text=measured_figure(gate)),
+            Cell(text=texts.measured),
             Cell(text=limit_text(gate)),
-            Cell(text=margin_text(gate)),
-            Cell(text=f"{gate.count:,}", count=count),
+            Cell(text=texts.margin),
+            Cell(
+                text=f"{gate.count:,}",
+                count=f"+{gate.discarded} discarded" if gate.discarded else "",
+            ),
             Cell(path=gate.path),
         ),
         gate=gate,
     )
+
+
+def _told_apart(gate: GateResult, alike: Sequence[GateResult]) -> tuple[str, ...]:
+    """Return what tells a promise from others of the same words, limit and mode."""
+    found: dict[int, tuple[str, ...]] = {id(one): () for one in alike}
+    for part in _PARTS:
+        if len({*found.values()}) < len(alike) and len({*map(part, alike)}) > 1:
+            found = {id(one): (*found[id(one)], part(one)) for one in alike}
+    return found[id(gate)]
+
+
+#: Placement, variant, nodes, and what the test is called with.
+_PARTS: tuple[Callable[[GateResult], str], ...] = (
+    lambda gate: gate.key.placement,
+    lambda gate: gate.key.variant,
+    lambda gate: words(gate.record.get("context")).rpartition(", ")[2],
+    lambda gate: gate.test.partition("[")[2].rstrip("]"),
+)
 
 
 def comparisons_table(comparisons: Iterable[Comparison]) -> Table:
@@ -203,8 +222,7 @@ def comparisons_table(comparisons: Iterable[Comparison]) -> Table:
             Row(
                 heading=f"{one.key.text}, {one.quantity}",
                 cells=(
-                    Cell(text=in_unit(one.before.value, one.unit)),
-                    Cell(text=in_unit(one.now.value, one.unit)),
+                    *(Cell(text=text) for text in before_and_now(one)),
                     Cell(text=estimate_text(one.ratio)),
                     Cell(text=f"{one.count_before} / {one.count_now}"),
                 ),
@@ -212,6 +230,12 @@ def comparisons_table(comparisons: Iterable[Comparison]) -> Table:
             for one in comparisons
         ),
     )
+
+
+def before_and_now(one: Comparison) -> tuple[str, str]:
+    """Return both figures in one unit."""
+    unit = unit_of(one.unit, [one.before.value, one.now.value])
+    return unit.text(one.before.value), unit.text(one.now.value)
 
 
 # -- A rate: scenes down, modes across ------------------------------------------------------------
@@ -242,14 +266,15 @@ def _by_mode(results: ToolResults) -> Table:
 def _rate_cell(one: Measurement | None, unit: Unit) -> Cell | None:
     if one is None or one.rate is None:
         return None
-    mean, ratio = one.rate.mean, one.rate.ratio
+    mean = one.rate.mean
+    ratio, ratio_interval = ratio_texts(one)
     return Cell(
         text=unit.number(mean.value) if mean is not None else "no figure",
         interval=interval_text(mean, unit.number),
         count=f"n = {len(one.rate.values):,}"
         + (f", {counted(one.errors, 'error')}" if one.errors else ""),
-        ratio=ratio_text(ratio.value) if ratio is not None else "",
-        ratio_interval=interval_text(ratio, ratio_text),
+        ratio=ratio,
+        ratio_interval=ratio_interval,
         verdicts=_cell_verdicts(one),
         outcome=one.outcome_beside_gates,
         state=one.state,
@@ -258,28 +283,39 @@ def _rate_cell(one: Measurement | None, unit: Unit) -> Cell | None:
     )
 
 
+def ratio_texts(one: Measurement) -> tuple[str, str]:
+    """Return a rate's ratio to node-node with its interval, as exact as a promise on it needs."""
+    ratio = one.rate.ratio if one.rate is not None else None
+    if ratio is None:
+        return "", ""
+    for gate in one.gates:
+        if not gate.unit and gate.estimate == ratio.value:
+            return promise_text(gate).figure, promise_text(gate).interval
+    return percent(ratio.value), share_interval(ratio)
+
+
 def _cell_verdicts(one: Measurement) -> tuple[CellVerdict, ...]:
     return tuple(
         CellVerdict(
             state=gate.state,
             text=_promised(gate) if gate.plain else _on_what(gate, one),
-            margin=margin_text(gate),
+            margin=promise_text(gate).margin,
         )
         for gate in one.gates
     )
 
 
 def _promised(gate: GateResult) -> str:
-    """Name what a test promised of a figure itself: ``0.964, promised ≥ 0.900``."""
+    """Name what a test promised of a figure itself: ``96.4 %, promised ≥ 90 %``."""
     name = "" if gate.record.get("baseline") == BASELINE_SCENE else f"{gate.quantity} "
-    return f"{name}{figure_texts(gate)[0]}, promised {limit_text(gate)}"
+    return f"{name}{promise_text(gate).figure}, promised {limit_text(gate)}"
 
 
 def _on_what(gate: GateResult, one: Measurement) -> str:
     """Name what a verdict is on, with its figure, as far as the cell does not show that already."""
     if gate.record.get("baseline") == BASELINE_SCENE:
         return limit_text(gate)
-    figure = f" {figure_texts(gate)[0]}" if one.rate is None else ""
+    figure = f" {promise_text(gate).figure}" if one.rate is None else ""
     return f"{gate.quantity}{figure} {limit_text(gate)}"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_k8snet.report import sentences
 from pytest_k8snet.report.format import (
+    claim_text,
     clipped,
     columns,
     padded,
@@ -27,7 +28,7 @@ _GAP = "  "
 _HEADING_WIDTH = 44
 _CELL_WIDTH = 44
 #: What the columns beside a claim take.
-_GATE_COLUMNS = 56
+_GATE_COLUMNS = 64
 _NARROWEST = 60
 
 _BAD, _DOUBT, _GOOD = ({colour: True, "bold": True} for colour in ("red", "yellow", "green"))
@@ -44,10 +45,12 @@ _COLOURS: dict[str, dict[str, bool]] = {
     "Nothing was tested": _DOUBT,
     "NO": _BAD,
     "EMBEDDED LAB": _DOUBT,
+    sentences.REHEARSAL: _DOUBT,
 }
 _OUTCOMES = "|".join(map(re.escape, sentences.OUTCOME_WORDS.values()))
 _COLOURED = re.compile(
     rf"(\b(?:PASS|FAIL|ERROR|INCONCLUSIVE|EMBEDDED LAB)\b|^(?:{_OUTCOMES})(?=[:,])"
+    rf"|^{sentences.REHEARSAL}"
     r"|(?<=put back  )NO\b)"
 )
 #: Most promises that are told in a sentence below the tables.
@@ -71,7 +74,7 @@ def summary(terminalreporter: pytest.TerminalReporter, records: Sequence[Record]
 def notes_of_passes(gates: Iterable[GateResult]) -> list[str]:
     """Return what gates that passed warn of and do not show, each with what was claimed."""
     return [
-        f"{gate.claim}{f' [{gate.key.mode}]' if gate.key.mode else ''}: {note}"
+        f"{claim_text(gate)}{f' [{gate.key.mode}]' if gate.key.mode else ''}: {note}"
         for gate in gates
         for note in pass_notes(gate)
     ]
@@ -183,11 +186,18 @@ def _facts(summary: Summary, width: int) -> list[str]:
         *(line for lines in told for line in lines),
         *([sentences.more_text(more)] if more else []),
         *([""] if told else []),
-        f"{sentences.headline(summary)}: {sentences.counts_text(summary)}",
+        *_result(summary),
         *_wrapped(f"  {sentences.answer_text(summary)}", width),
         *(f"  {line}" for line in sentences.reason_lines(summary)),
         *(f"  {name:8}  {visible_line(text, 600)}" for name, text in facts.items() if text),
     ]
+
+
+def _result(summary: Summary) -> list[str]:
+    title = sentences.title_text(summary)
+    if sentences.on_lab(summary):
+        return [title, f"  {sentences.result_text(summary)}"]
+    return [f"{title}: {sentences.counts_text(summary)}"]
 
 
 def _wrapped(sentence: str, width: int) -> list[str]:

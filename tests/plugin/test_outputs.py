@@ -118,6 +118,84 @@ def test_workers_do_not_write_what_their_controller_writes(
     assert runs == 1
 
 
+@pytest.mark.parametrize(
+    ("files", "arguments", "told", "hidden"),
+    [
+        (
+            {"test_a": "import pytest\n@pytest.mark.xfail(reason='bug 12')\n"
+             "def test_x(): assert 0\ndef test_y(): pass"},
+            [],
+            "1 passed, 1 failed as expected|1 test failed as expected (xfail: bug 12)",
+            "skipped",
+        ),
+        (
+            {"test_a": "import pytest\n@pytest.mark.xfail(run=False)\ndef test_x(): assert 0\n"
+             "def test_y(): pass"},
+            [],
+            "1 passed, 1 skipped",
+            "as expected",
+        ),
+        (
+            {"test_a": "import pytest\n@pytest.mark.xfail(strict=True)\ndef test_x(): pass"},
+            [],
+            "Not passed|1 failed",
+            "as expected",
+        ),
+        (
+            {"test_a": "def test_x(): assert 0\ndef test_y(): pass", "test_b": "def test_z(): 1"},
+            ["-x"],
+            "Not passed|1 failed, 2 not finished|2 of 3 tests did not run to an end",
+            "",
+        ),
+        (
+            {"test_a": "import nowhere", "test_b": "def test_z(): pass"},
+            ["--continue-on-collection-errors"],
+            "Not passed|1 error, 1 passed",
+            "not finished",
+        ),
+        (
+            {"test_a": "def test_x(): pass\ndef test_y(): assert 0"},
+            ["-n1"],
+            "Not passed|1 failed, 1 passed",
+            "Nothing was tested",
+        ),
+        (
+            {"test_a": "import pytest\n@pytest.mark.skipif(True, reason='not <b>here</b>')\n"
+             "def test_x(): pass\ndef test_y(): pass"},
+            [],
+            "Passed what was tested: 1 of 2 tests|1 test skipped: not &lt;b&gt;here&lt;/b&gt;",
+            "<b>",
+        ),
+    ],
+    ids=["xfail", "not-run", "xpass", "first", "collection", "workers", "skipif"],
+)  # fmt: skip
+def test_what_became_of_a_run_is_told_as_pytest_has_it(
+    pytester: pytest.Pytester,
+    folder: Path,
+    files: dict[str, str],
+    arguments: list[str],
+    told: str,
+    hidden: str,
+) -> None:
+    for name, source in files.items():
+        (folder / f"{name}.py").write_text(source, encoding="utf-8")
+    pytester.runpytest_subprocess(*OUTPUTS, *arguments)
+    texts = drawn(folder)
+    for text in (texts["s.md"].replace("\\", ""), texts["again.html"]):
+        assert [one for one in told.split("|") if one not in text] == []
+        assert not hidden or hidden not in text
+
+
+def test_what_last_failed_leaves_out_is_said_though_nobody_counts_it(
+    pytester: pytest.Pytester, folder: Path
+) -> None:
+    pytester.makepyfile(test_a="def test_x(): pass", test_b="import os\ndef test_y(): os.stat('b')")
+    pytester.runpytest_subprocess("-p", "cacheprovider")
+    (folder / "b").touch()
+    pytester.runpytest_subprocess(*OUTPUTS, "-p", "cacheprovider", "--lf")
+    assert "what was left out by \\--last-failed" in drawn(folder)["s.md"]
+
+
 def test_what_was_left_out_and_what_was_skipped_is_said(
     pytester: pytest.Pytester, folder: Path
 ) -> None:

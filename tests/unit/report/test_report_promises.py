@@ -11,6 +11,7 @@ from study_records import Study
 from pytest_k8snet.report.documents import markdown, render_page
 from pytest_k8snet.report.promises import promises
 from pytest_k8snet.report.records import Record
+from pytest_k8snet.report.sentences import promise_sentence
 from pytest_k8snet.report.summary import summarise
 from pytest_k8snet.report.terminal import text_report
 from pytest_k8snet.units import BitRate, Ratio, Seconds, comparing
@@ -40,7 +41,7 @@ FIGURES = {
 
 
 def promised(
-    source: str, name: str = "test_written.py", samples: list[Record] = SAMPLES
+    source: str, name: str = "test_written.py", samples: list[Record] = SAMPLES, mode: str = ""
 ) -> list[dict[str, Any]]:
     """Run the body of a test, and return what it promised."""
     text = "def test():\n" + "".join(f"    {line}\n" for line in source.splitlines())
@@ -53,7 +54,7 @@ def promised(
             scope["test"]()
         except AssertionError:
             passed = False
-    return promises(compared, samples, passed=passed)
+    return promises(compared, samples, passed=passed, mode=mode)
 
 
 RATIO = "bandwidth ratio"
@@ -121,6 +122,32 @@ def test_the_same_promise_on_pairs_that_lie_otherwise_is_not_the_same_claim() ->
     assert claims[1] == "pod-pod, cross-subnet / node-node >= 0.90"
 
 
+SWITCHES = [
+    {"kind": "switch", "what": "making pools", "mode": "Never", "longest_gap_seconds": 0.62},
+    {"kind": "switch", "what": "unknown", "mode": "IPIP-Always", "longest_gap_seconds": None},
+]
+
+
+@pytest.mark.parametrize("mode", ["Never", "VXLAN-Always"])
+@pytest.mark.parametrize("source", ["assert gap <= 2 * s", "assert 2 * s >= gap"])
+def test_what_a_switch_cost_is_promised_of_the_mode_that_it_led_to(source: str, mode: str) -> None:
+    FIGURES.update(gap=Seconds(0.62), s=Seconds(1.0))
+    (one,) = promised(source, f"test_{abs(hash(source))}.py", [*SWITCHES, *SAMPLES], mode)
+    keys = ("claim", "scene", "mode", "samples", "limit", "relation")
+    claim = "longest gap of switch <= 2 s"
+    assert [one[key] for key in keys] == [claim, "switch", mode, [], 2.0, "<="]
+    made = Study()
+    made.begin()
+    made.add("test", test=f"t[{mode}]", outcome="passed", phase="call", promises=[one], mode=mode)
+    summary = summarise(made.records)
+    assert promise_sentence(summary.promises[0]) == (
+        f"Switching to {mode} left pods beside the test without an answer for at most 0.62 s; at "
+        "most 2 s was promised: kept by 1.38 s"
+    )
+    assert f"longest gap of switch [{mode}]" in "\n".join(text_report(summary, 120))
+    assert f"switch [{mode}]" in render_page(made.records)
+
+
 def test_a_computed_figure_is_of_the_one_place_that_was_measured() -> None:
     (one,) = promised("assert (pod + node) / 2 >= 90 * Mbit", "test_mean.py", SAMPLES[:2])
     assert (one["scene"], one["mode"], one["samples"]) == (
@@ -165,14 +192,14 @@ def test_a_failed_plain_assert_is_not_hidden_behind_a_gate_in_the_same_cell() ->
     assert summary.promises[0].margin == pytest.approx(-0.649, abs=1e-3)
     lines = text_report(summary, 120)
     at = next(index for index, line in enumerate(lines) if line.startswith("pod-pod"))
-    assert "FAIL 0.344, promised ≥ 0.980" in lines[at + 1]
-    assert "PASS ≥ 0.200" in lines[at + 2]
+    assert "FAIL 34.4 %, promised ≥ 98 %" in lines[at + 1]
+    assert "PASS ≥ 20 %" in lines[at + 2]
     sentence = (
         "Pods in VXLAN-Always get 34.4 % of the bandwidth between the nodes; at least 98 % was "
         "promised: missed by 63.6 percentage points"
     )
     assert sentence in " ".join(" ".join(lines).split())
-    assert "FAIL 0.344, promised ≥ 0.980, PASS ≥ 0.200" in markdown(made.records).replace("\\", "")
+    assert "FAIL 34.4 %, promised ≥ 98 %, PASS ≥ 20 %" in markdown(made.records).replace("\\", "")
     assert 'class="k-cell k-cell-fail"' in render_page(made.records)
 
 
@@ -190,14 +217,26 @@ def test_a_failed_test_without_a_limit_shows_beside_a_gate_that_passed() -> None
     assert "in a failed test" in lines[at + 2]
 
 
-def test_a_promise_that_is_made_for_several_placements_names_each() -> None:
+@pytest.mark.parametrize(
+    ("sample", "verdict", "told"),
+    [
+        ("placement", "", ["same-subnet", "cross-subnet"]),
+        ("variant", "", ["", "4 streams"]),
+        ("", "context", ["node1 -> node2", "node2 -> node1"]),
+        ("", "", ["1", "2"]),
+    ],
+)
+def test_promises_of_the_same_words_name_what_tells_them_apart(
+    sample: str, verdict: str, told: list[str]
+) -> None:
     made = Study()
     made.begin()
-    for placement in ("same-subnet", "cross-subnet"):
-        pod = made.iperf3(f"t[{placement}]", "pod-pod", "Never", placement=placement)
-        made.verdict(f"t[{placement}]", "pass", mode="Never", estimate=0.96, samples=[[pod]])
-    claims = [line for line in text_report(summarise(made.records), 140) if ">= 0.90" in line]
-    assert [line.partition("]")[0] for line in claims] == [
-        "pod-pod / node-node >= 0.90 [Never, same-subnet",
-        "pod-pod / node-node >= 0.90 [Never, cross-subnet",
-    ]
+    for number, part in enumerate(told, start=1):
+        own = {sample: part} if sample else {}
+        pod = made.iperf3(f"t[{number}]", "pod-pod", "Never", **own)
+        said = {verdict: f"pool mode Never, {part}"} if verdict else {}
+        made.verdict(f"t[{number}]", "pass", mode="Never", estimate=0.96, samples=[[pod]], **said)
+    lines = text_report(summarise(made.records), 140)
+    claims = [line for line in lines if line.startswith("pod-pod / node-node [")]
+    places = [line.partition("[Never")[2].partition("]")[0] for line in claims]
+    assert [place.removeprefix(", ") for place in places] == told

@@ -105,7 +105,7 @@ def test_an_extra_holds_figures_and_raw_output_until_its_share_is_spent() -> Non
     made.verdict("t", "pass", estimate=0.95, low=0.92, high=0.98)
     share = RawBudget(40, 300_000)
     first = render_test(made.records, share)
-    assert "0.950 [0.920, 0.980], limit ≥ 0.900" in first
+    assert "95.0 % [92.0, 98.0], limit ≥ 90 %" in first
     assert "tcp_mss_default" in first
     share.take("x" * 400_000)
     while share.take("x" * 400_000) is not None:

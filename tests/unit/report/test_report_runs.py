@@ -59,12 +59,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_figure_is_followed_over_all_runs_of_all_files_by_time(folder: Path) -> None:
     lines = history([folder]).text().splitlines()
-    at = lines.index("pod-pod, same-subnet [VXLAN-Always]: bandwidth / node-node")
+    at = lines.index("pod-pod, same-subnet [VXLAN-Always]: bandwidth / node-node, %")
     rows = [re.split(" {2,}", line) for line in lines[at + 3 : at + 6]]
     assert rows == [
-        ["2026-11-01 01:00:00 UTC", "k8snet-000001", "0.960 [0.950, 0.970]", "≥ 0.900", "PASS"],
-        ["2026-11-02 01:00:00 UTC", "k8snet-000002", "0.930 [0.920, 0.940]", "≥ 0.900", "PASS"],
-        ["2026-11-03 01:00:00 UTC", "k8snet-000003", "0.880 [0.870, 0.890]", "≥ 0.900", "FAIL"],
+        ["2026-11-01 01:00:00 UTC", "k8snet-000001", "96.0 [95.0, 97.0]", "≥ 90 %", "PASS"],
+        ["2026-11-02 01:00:00 UTC", "k8snet-000002", "93.0 [92.0, 94.0]", "≥ 90 %", "PASS"],
+        ["2026-11-03 01:00:00 UTC", "k8snet-000003", "88.0 [87.0, 89.0]", "≥ 90 %", "FAIL"],
     ]
     assert any(line.startswith("node-clusterip: median total") for line in lines)
 

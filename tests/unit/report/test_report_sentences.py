@@ -10,14 +10,17 @@ import pytest
 from study_records import Study
 
 from pytest_k8snet.report.documents import markdown, render_page
+from pytest_k8snet.report.format import NONE, limit_text, promise_text
 from pytest_k8snet.report.model import GateResult
 from pytest_k8snet.report.runs import Baseline
 from pytest_k8snet.report.sentences import (
     answer_text,
     cluster_text,
     compared_text,
+    counts_text,
     not_tested_text,
     promise_sentence,
+    title_text,
     unfinished_sentences,
 )
 from pytest_k8snet.report.summary import summarise
@@ -80,14 +83,15 @@ KEPT = "the one promise was kept, by 5.8 percentage points"
         ),
         (
             lambda: ended(run(PASSED, SKIPPED, pools=[VXLAN])),
-            "Approve, unless the change switches the network mode: the only mode that this cluster "
-            "uses (VXLAN-Always) was tested and passed; 1 other was not tested (not in use). The "
-            "one promise was kept, by 5.8 percentage points.",
+            "Approve if the answer to one question is no: does the change switch the network mode "
+            "(Calico's encapsulation, now VXLAN-Always)? That mode was tested, and the one promise "
+            "was kept, by 5.8 percentage points. If yes, do not approve: the 1 other mode was not "
+            "tested.",
         ),
         (
             lambda: ended(run(PASSED, (IPIP, "passed"), ("Never", "skipped"), pools=[IPIP, VXLAN])),
-            "Approve, unless the change switches the network mode: the 2 modes that this cluster "
-            "uses (IPIP-Always, VXLAN-Always) were tested and passed; 1 other was not",
+            "Approve if the answer to one question is no: does the change switch the network mode "
+            "(Calico's encapsulation, now IPIP-Always, VXLAN-Always)? Those modes were tested, and",
         ),
         (
             lambda: ended(run(PASSED, SKIPPED, pools=[IPIP, VXLAN])),
@@ -128,13 +132,27 @@ KEPT = "the one promise was kept, by 5.8 percentage points"
         ),
         (
             lambda: run(PASSED, selected=5),
-            "Do not approve: the run recorded no end (killed, or it still runs), and 4 of 5 tests "
-            "did not finish: no figure is sure. Run it again.",
+            "Do not approve: the result is not known, and neither is by how much. The run stopped "
+            "after 1 of 5 tests (it was killed, or still runs): run it again.",
         ),
         (
             lambda: ended(run(PASSED, selected=5), 2),
-            "Do not approve: the run was interrupted, and 4 of 5 tests did not finish: no figure "
-            "is sure.",
+            "Do not approve: the result is not known, and neither is by how much. The run stopped "
+            "after 1 of 5 tests (it was interrupted): run it again.",
+        ),
+        (
+            lambda: ended(run(FAILED, selected=5), 1),
+            "Do not approve: 1 of 1 promise was missed, by 55.6 percentage points. 4 of 5 tests "
+            "did not run to an end.",
+        ),
+        (
+            lambda: ended(run(UNDECIDED, selected=5), 1),
+            "Do not approve yet: 0 of 1 promise kept, 1 undecided: Pods in IPIP-Always get 90.4 %",
+        ),
+        (
+            lambda: ended(run(PASSED, FAILED, ("Never", "failed"), UNDECIDED)),
+            "Do not approve: 2 of 3 promises were missed, the worst by 55.6 percentage points; 1 "
+            "more is undecided.",
         ),
         (lambda: ended(run(SKIPPED)), "Do not approve: nothing was tested: why. To do: this."),
         (lambda: ended(run()), "Do not approve: nothing was tested."),
@@ -219,19 +237,17 @@ def test_what_was_measured_in_a_test_that_did_not_end_is_told() -> None:
     assert f"NOT FINISHED</span> <bdi>{bandwidth}" in render_page(made.records)
 
 
-def test_of_a_run_that_was_cut_off_no_figure_is_sure_but_what_was_seen_is_told() -> None:
+def test_of_a_run_that_was_cut_off_what_was_seen_is_told_as_unfinished() -> None:
     names = [f"t.py::t[{mode}]" for mode in (VXLAN, "Never", IPIP)]
     made = run(PASSED, selected=4, tests=names)
     made.iperf3(f"t.py::t[{IPIP}]", "pod-pod", IPIP, gbit=0.98)
     summary = summarise(made.records)
-    answer = answer_text(summary)
-    assert answer.startswith(
-        "Do not approve: the run recorded no end (killed, or it still runs), and 3 of 4 tests did "
-        "not finish: no figure is sure. Seen by then: pods in IPIP-Always had 34."
-    )
-    assert answer.endswith(
+    assert "34." not in answer_text(summary)
+    (seen,) = unfinished_sentences(summary)
+    assert seen.startswith("Pods in IPIP-Always had 34.")
+    assert seen.endswith(
         " % of the bandwidth between the nodes (90 % was promised of other modes), from 1 sample "
-        "only: not finished. Run it again."
+        "only: not finished"
     )
     assert (
         "3 tests not finished: t[IPIP-Always] (had begun to measure), t[Never] and 1 more"
@@ -280,10 +296,120 @@ def test_promises_that_the_chart_does_not_draw_are_named_below_it() -> None:
     )
 
 
-def test_a_rehearsal_is_called_one_before_it_passed() -> None:
-    made = ended(run(PASSED, lab=True))
-    page = render_page(made.records)
-    title = "Rehearsal on the embedded lab: no real cluster was tested"
-    assert f"<h1>{title}</h1>" in page
-    assert "Passed, on the embedded lab only: 1 passed" in page
-    assert markdown(made.records).startswith(f"## {title}")
+@pytest.mark.parametrize("outcome", ["passed", "failed", "inconclusive", "error", "skipped"])
+def test_every_drawing_of_a_rehearsal_begins_with_that_it_is_one(outcome: str) -> None:
+    made = ended(run((VXLAN, outcome), lab=True))
+    page, first = render_page(made.records), "Rehearsal on the embedded lab: no real cluster was"
+    assert f"<h1>{first}" in page
+    assert f"<title>CHG-1234: {first}" in page
+    assert markdown(made.records).startswith(f"## {first}")
+    lines = text_report(summarise(made.records), 100)
+    words = {"Passed", "Not passed", "Inconclusive", "Nothing was tested"}
+    assert [line for line in lines if line.startswith(first)]
+    assert not [line for line in lines if line.startswith(tuple(words))]
+    assert any(line.startswith("  Rehearsal: ") for line in lines)
+
+
+def test_a_run_that_measured_nothing_is_not_called_passed() -> None:
+    made = Study()
+    made.begin(selection={"selected": 1})
+    made.add("test", test="t.py::t", outcome="passed", phase="call", seconds=1.0, reason="")
+    ended(made)
+    summary = summarise(made.records)
+    assert title_text(summary) == "Passed, nothing was measured"
+    assert answer_text(summary).startswith("Do not approve on this: every test that ran passed, ")
+    assert '<div class="k-banner k-out-partly">' in render_page(made.records)
+
+
+def test_a_mode_in_use_that_was_left_out_is_no_approval() -> None:
+    left_out = {"selected": 1, "deselected": 1, "by": ["-k x"], "modes_left_out": [IPIP]}
+    made = ended(run(PASSED, pools=[IPIP], **left_out))
+    assert answer_text(summarise(made.records)) == (
+        "Do not approve: IPIP-Always, which this cluster uses, was not tested. Of what was, the "
+        "one promise was kept, by 5.8 percentage points."
+    )
+    in_use = ended(run(PASSED, pools=[VXLAN], **left_out))
+    assert answer_text(summarise(in_use.records)).startswith(
+        "Approve, as far as these 1 of 2 tests go, if the answer to one question is no: does the"
+    )
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        (["VXLAN-Always"], "Approve, as far as the network goes: the change left the network mode "
+         "as it was (VXLAN-Always), that mode was tested, and the one promise was kept"),
+        (["IPIP-Always"], "Approve, as far as the network goes: the change switched the network "
+         "mode from IPIP-Always to VXLAN-Always, that mode was tested, and"),
+        (["unknown"], "Approve if the answer to one question is no: does the change switch"),
+        ([], "Approve if the answer to one question is no: does the change switch"),
+    ],
+)  # fmt: skip
+def test_whether_the_mode_was_switched_is_said_where_an_earlier_run_knows_it(
+    then: list[str], said: str
+) -> None:
+    earlier, made = ended(run(PASSED, pools=then)), run(PASSED, SKIPPED, pools=[VXLAN])
+    earlier.records[1]["cluster"]["calico_version"] = "v3.27.2"
+    made.add(**Baseline("before.jsonl", earlier.records).to_record(made.records[1]))
+    assert answer_text(summarise(ended(made).records)).startswith(said)
+
+
+def test_a_promise_that_is_missed_as_expected_is_told_and_is_no_approval() -> None:
+    made = run(PASSED, FAILED)
+    made.records[-1] |= {"outcome": "skipped", "xfail": "bug 12"}
+    summary = summarise(ended(made).records)
+    assert summary.outcome == "partly"
+    assert answer_text(summary) == (
+        "Do not approve on this: 1 of 2 promises was missed, by 55.6 percentage points, as its "
+        "test expects (xfail)."
+    )
+    assert counts_text(summary) == "1 passed, 1 failed as expected"
+    assert "1 test failed as expected (xfail: bug 12)" in not_tested_text(summary)
+    alone = run(FAILED)
+    alone.records[-1] |= {"outcome": "skipped", "xfail": ""}
+    assert title_text(summarise(ended(alone, 10).records)) == "Not passed"
+
+
+def test_what_a_layman_cannot_know_is_explained_below_the_chart() -> None:
+    page = unescape(render_page(ended(run(PASSED)).records))
+    assert (
+        "Nodes are the cluster's machines, pods run on them; node-node: between the nodes; "
+        "pod-pod: between pods; same-subnet: on nodes in one IP subnet; Never, VXLAN-..., IPIP-...:"
+    ) in page
+
+
+SECONDS = {"quantity": "connect p95", "unit": "s", "relation": "<=", "state": "pass"}
+RATE = {"quantity": "bandwidth", "unit": "bit/s", "baseline": None}
+
+
+@pytest.mark.parametrize(
+    ("content", "figure", "limit", "margin"),
+    [
+        ({"estimate": 0.965, "limit": 0.9}, "96.5 %", "≥ 90 %", "+6.5 points"),
+        ({"estimate": 0.8999, "limit": 0.9}, "89.99 %", "≥ 90 %", "\u22120.01 points"),
+        ({"estimate": 0.0, "limit": 0.9}, "0.0 %", "≥ 90 %", "\u221290.0 points"),
+        ({"estimate": 0.9, "limit": 0.9}, "90.0 %", "≥ 90 %", "+0.0 points"),
+        ({"estimate": None, "limit": 0.9}, "no figure", "≥ 90 %", NONE),
+        ({"estimate": 0.5, "limit": None}, "50.0 %", "none", NONE),
+        ({"estimate": 12.5, "limit": 9.8}, "1,250.0 %", "≥ 980 %", "+270.0 points"),
+        ({"estimate": 0.00002, "limit": 0.001, "relation": "<="}, "0.002 %", "≤ 0.1 %",
+         "+0.098 points"),
+        ({"estimate": 189e-6, "limit": 0.5, **SECONDS}, "0.189 ms", "≤ 500 ms", "+499.8 ms"),
+        ({"estimate": 1.31e-3, "limit": 20e-6, **SECONDS}, "1,310 µs", "≤ 20 µs",
+         "\u22121,290 µs"),
+        ({"estimate": 4.9996e-3, "limit": 5e-3, **SECONDS}, "4.9996 ms", "≤ 5 ms", "+0.0004 ms"),
+        ({"estimate": 9.4e9, "limit": 9e8, **RATE}, "9,400 Mbit/s", "≥ 900 Mbit/s",
+         "+8,500 Mbit/s"),
+        ({"estimate": 2e5, "limit": 1e9, **RATE}, "200 kbit/s", "≥ 1,000,000 kbit/s",
+         "\u2212999,800 kbit/s"),
+    ],
+)  # fmt: skip
+def test_one_promise_has_one_unit_and_figure_and_limit_differ(
+    content: dict[str, Any], figure: str, limit: str, margin: str
+) -> None:
+    one = gate(**content)
+    told = promise_text(one)
+    assert (told.figure, limit_text(one), told.margin) == (figure, limit, margin)
+    if told.apart:
+        assert f"{figure}" in promise_sentence(one)
+        assert limit.partition(" ")[2] in promise_sentence(one)

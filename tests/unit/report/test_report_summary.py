@@ -339,3 +339,35 @@ def test_of_a_contradicted_path_the_first_disagreement_is_told() -> None:
     told = path_text(summarise(records))
     assert "CONTRADICTED for 1: tunl0 sent nothing (and 1 more)" in told
     assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("phases", "outcome"),
+    [
+        ([("setup", "error"), ("call", "passed")], "passed"),
+        ([("call", "inconclusive"), ("call", "passed")], "passed"),
+        ([("call", "failed"), ("call", "passed")], "failed"),
+        ([("call", "passed"), ("teardown", "error")], "error"),
+        ([("call", "passed"), ("teardown", "error"), ("call", "passed")], "passed"),
+        ([("setup", "error"), ("setup", "error")], "error"),
+        ([("setup", "error"), ("teardown", "error")], "error"),
+        ([("call", "error"), ("call", "skipped")], "skipped"),
+    ],
+)
+def test_of_a_test_that_was_run_again_trouble_is_forgotten_and_a_missed_promise_is_not(
+    phases: list[tuple[str, str]], outcome: str
+) -> None:
+    made = Study()
+    made.begin()
+    for phase, what in phases:
+        made.test("t", what, phase=phase)
+    assert [test.outcome for test in summarise(made.records).tests] == [outcome]
+
+
+def test_a_file_that_could_not_be_collected_hides_no_test_that_did_not_finish() -> None:
+    made = Study()
+    made.begin(selection={"selected": 2})
+    made.test("test_broken.py", "error", phase="collect")
+    made.test("test_a.py::test_one", "passed")
+    made.end(1)
+    assert summarise(made.records).coverage.unfinished == 1

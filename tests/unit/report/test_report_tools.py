@@ -197,7 +197,7 @@ def test_any_tool_that_measures_a_rate_is_drawn_by_mode_with_its_ratio_and_its_s
     lines = text_report(summarise(made.records), 120)
     assert lines[0] == ("Throughput by blast in Mbit/s: mean, and its ratio to node-node")
     assert lines[3].split() == ["node-node,", "same-subnet", "200", NONE]
-    assert lines[4].split() == ["pod-pod,", "same-subnet", NONE, "100", "(0.500)"]
+    assert lines[4].split() == ["pod-pod,", "same-subnet", NONE, "100", "(50.0", "%)"]
     page = render_page(made.records)
     assert 'id="chart-blast-t"' in page
     assert "pod-pod, same-subnet [IPIP-Always] 50.0 %, 100 Mbit/s" in page
