@@ -295,7 +295,7 @@ def bandwidth_chart(measurements: Sequence[Measurement], name: str) -> Markup:
     ratios, others, rates, unit = _bandwidth_dots(measurements)
     drawn = dot_chart(
         _worst_first([*ratios, *others]),
-        name=name if ratios else f"{name}-ratio",
+        name=name if ratios else f"{name}-other",
         title="Bandwidth as a share of that between the nodes",
         axis="% of the bandwidth between the nodes"
         if not others
@@ -303,7 +303,11 @@ def bandwidth_chart(measurements: Sequence[Measurement], name: str) -> Markup:
         scale=0.01,
     )
     return drawn + dot_chart(
-        _worst_first(rates), name=name, title="Goodput by mode", axis=unit.name, scale=unit.scale
+        _worst_first(rates),
+        name=f"{name}-rate" if ratios else name,
+        title="Goodput by mode",
+        axis=f"{unit.name}, where there is no ratio" if ratios else unit.name,
+        scale=unit.scale,
     )
 
 
@@ -316,7 +320,7 @@ def drawn_promises(measurements: Sequence[Measurement]) -> list[GateResult]:
 def _bandwidth_dots(
     measurements: Sequence[Measurement],
 ) -> tuple[list[Dot], list[Dot], list[Dot], Unit]:
-    """Return ratios to node-node, other ratios; rates (and their unit) where there is no ratio."""
+    """Return ratios to node-node, other ratios; the rates that have none, and their unit."""
     ordered = sorted(measurements, key=_by_mode)
     ratios = [
         _ratio_dot(one, one.rate, one.rate.ratio)
@@ -339,7 +343,9 @@ def _bandwidth_dots(
             ceiling=one.rate.ceiling,
         )
         for one in wired
-        if not ratios and one.rate is not None and one.rate.mean is not None
+        if one.rate is not None and one.rate.mean is not None and one.rate.ratio is None
+        # Beside ratios, only what went wrong: a rate of zero has no ratio.
+        if not ratios or one.state in TROUBLE or one.rate.mean.value <= 0
     ]
     return ratios, others, rates, unit
 

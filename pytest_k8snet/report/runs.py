@@ -42,6 +42,7 @@ from pytest_k8snet.report.model import (
 )
 from pytest_k8snet.report.recorder import Recorder
 from pytest_k8snet.report.records import Record, Results, read, read_runs
+from pytest_k8snet.report.sentences import on_lab
 from pytest_k8snet.report.summary import comparable, summarise, thinned
 from pytest_k8snet.report.tables import Cell, Column, Row, Table, comparisons_table
 from pytest_k8snet.report.terminal import table_lines
@@ -335,7 +336,8 @@ def _points(results: Results) -> list[tuple[tuple[Key, str, str], Point]]:
             promises = tuple(
                 gate for gate in one.gates if gate.record.get("baseline") == BASELINE_SCENE
             )
-        point = Point(time=summary.begun, run=results.runs[-1], figure=figure, promises=promises)
+        run = f"{results.runs[-1]}{' on the lab' if on_lab(summary) else ''}"
+        point = Point(time=summary.begun, run=run, figure=figure, promises=promises)
         found.append((what, point))
     return found
 
@@ -363,7 +365,11 @@ class Compared:
 
     @property
     def _title(self) -> str:
-        return f"before: {self.before.which}; after: {self.after.which}"
+        before, after = (
+            f"{one.which}{' on the embedded lab' if on_lab(summarise(one.records)) else ''}"
+            for one in (self.before, self.after)
+        )
+        return f"before: {before}; after: {after}"
 
     def _tables(self) -> list[Table]:
         tables = [comparisons_table(summarise(self.records).comparisons)]

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from pytest_k8snet.report.format import (
     counted,
+    estimate_text,
     in_unit,
     limit_text,
     moment,
@@ -23,6 +24,7 @@ from pytest_k8snet.report.model import (
     MODES,
     SWITCH_SCENE,
     ChangedObject,
+    Comparison,
     FinishedTest,
     GateResult,
     Key,
@@ -681,7 +683,22 @@ def _earlier_run(summary: Summary) -> str:
     then = {one.fact: one.before for one in differences_of(summary.baseline)}
     calico = then.get("calico_version", now) if then else ""
     was = f" (Calico {calico})" if calico else ""
-    return f"earlier run {summary.baseline.get('source')}{was}{measured}"
+    changed = _most_changed(summary.comparisons)
+    return f"earlier run {summary.baseline.get('source')}{was}{measured}{changed}"
+
+
+def _most_changed(comparisons: Iterable[Comparison]) -> str:
+    """Return the figure that differs most from the earlier run's, of those that chance is not."""
+    found = [
+        (abs(math.log(ratio.value)), one, ratio)
+        for one in comparisons
+        if (ratio := one.ratio) is not None and ratio.low is not None and ratio.high is not None
+        if not ratio.low <= 1 <= ratio.high
+    ]
+    if not found:
+        return ""
+    _, one, ratio = max(found, key=lambda each: each[0])
+    return f"; most changed: {one.key.text}, {one.quantity}: {estimate_text(ratio)} of then"
 
 
 def _baselines(summary: Summary) -> list[str]:
