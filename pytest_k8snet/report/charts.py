@@ -41,32 +41,9 @@ from pytest_k8snet.report.records import words
 from pytest_k8snet.report.summary import curve_of
 from pytest_k8snet.report.tables import before_and_now, ratio_texts
 
-#: Colours where no style sheet is applied; the style sheet knows the same classes.
-COLOURS = {
-    "ink": "#1b1f24",
-    "muted": "#59626e",
-    "grid": "#e3e7ec",
-    "axis": "#9aa3ae",
-    "bar": "#4a7ba8",
-    "band": "#d5dae1",
-    "base": "#59626e",
-    "limit": "#a3281f",
-    "kept": "#1b1f24",
-    "pass": "#17693f",
-    "fail": "#a3281f",
-    "error": "#a3281f",
-    "inconclusive": "#7d5200",
-}
-#: One look per line of a chart: colour and dash, so that neither alone has to tell them apart.
-LINES = (
-    ("line1", "#2d5f8f", ""),
-    ("line2", "#8a4b08", "6 3"),
-    ("line3", "#17693f", "2 3"),
-    ("line4", "#6b3fa0", "8 3 2 3"),
-    ("line5", "#59626e", "12 4"),
-    ("line6", "#a3281f", "4 2"),
-)
-FONT_SIZE = 12
+#: The dash of each line of a chart, whose colours the style sheet knows as line1 and so on: neither
+#: alone has to tell them apart.
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "12 4", "4 2")
 _NO_MODE = "no mode"
 #: Most rows whose figures a drawing's text alternative names; the table beside it has them all.
 _MOST_WORDS = 24
@@ -264,7 +241,7 @@ def _dot_row(one: Dot, y: float, layout: _Layout, x: Scale) -> list[Markup]:
     if one.figure.low is not None and one.figure.high is not None:
         parts.append(interval(x(one.figure.low), x(one.figure.high), middle))
     parts.append(dot(x(one.figure.value), middle, one.state if one.state in _DOTS else "bar"))
-    kind = one.state if one.state in COLOURS else "muted"
+    kind = one.state if one.state in _DOTS else "muted"
     if layout.narrow:
         parts.append(label(layout.right, y + 17, one.text, anchor="end", weight="600"))
         return parts
@@ -485,7 +462,7 @@ def latency_chart(results: ToolResults, source: str) -> Markup:
         _Curve(one.key.text, values)
         for one in results.measurements
         if (values := values_of(one.samples, source))
-    ][: len(LINES)]
+    ][: len(DASHES)]
     if not curves:
         return Markup("")
     name = results.curves[source]
@@ -621,8 +598,8 @@ def series_chart(values: Sequence[float]) -> Markup:
     points = [(x(index), y(value)) for index, value in enumerate(shown)]
     return element(
         "svg",
-        polyline(base, stroke=COLOURS["grid"], class_="s-grid"),
-        polyline(points, **_stroke("bar", COLOURS["bar"], 1.5)),
+        polyline(base, **_stroke("grid")),
+        polyline(points, **_stroke("bar", 1.5)),
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {_SERIES_WIDTH} {_SERIES_HEIGHT}",
         width=_SERIES_WIDTH,
@@ -691,8 +668,7 @@ def label(
 ) -> Markup:
     """Write one line of text; foreign text is made safe and cut."""
     shown = clipped(visible_line(content), limit)
-    fill = COLOURS.get(kind, COLOURS["ink"])
-    look = {"text_anchor": anchor, "fill": fill, "class_": f"f-{kind}", "font_weight": weight}
+    look = {"text_anchor": anchor, "class_": f"f-{kind}", "font_weight": weight}
     return element("text", shown, x=x, y=y, **look)
 
 
@@ -700,20 +676,19 @@ def line(
     x1: float, y1: float, x2: float, y2: float, kind: str, width: float = 1.0, dash: str = ""
 ) -> Markup:
     """Draw a straight line."""
-    look = _stroke(kind, COLOURS[kind], width, dash)
-    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **look)
+    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **_stroke(kind, width, dash))
 
 
 def dot(x: float, y: float, kind: str) -> Markup:
     """Fill a dot."""
-    return element("circle", cx=x, cy=y, r=4.5, fill=COLOURS[kind], class_=f"f-{kind}")
+    return element("circle", cx=x, cy=y, r=4.5, class_=f"f-{kind}")
 
 
 def interval(x1: float, x2: float, y: float) -> Markup:
     """Draw an interval with a cap at either end."""
     left, right, top = number(x1), number(x2), number(y - 4)
     path = f"M{left} {top}v8M{left} {number(y)}H{right}M{right} {top}v8"
-    return element("path", d=path, fill="none", **_stroke("ink", COLOURS["ink"], 1.5))
+    return element("path", d=path, fill="none", **_stroke("ink", 1.5))
 
 
 def polyline(points: Iterable[tuple[float, float]], **look: object) -> Markup:
@@ -723,17 +698,11 @@ def polyline(points: Iterable[tuple[float, float]], **look: object) -> Markup:
 
 
 def _line_look(index: int, width: float) -> dict[str, object]:
-    name, colour, dash = LINES[index]
-    return _stroke(name, colour, width, dash)
+    return _stroke(f"line{index + 1}", width, DASHES[index])
 
 
-def _stroke(kind: str, colour: str, width: float, dash: str = "") -> dict[str, object]:
-    return {
-        "stroke": colour,
-        "stroke_width": width,
-        "stroke_dasharray": dash or None,
-        "class_": f"s-{kind}",
-    }
+def _stroke(kind: str, width: float = 1.0, dash: str = "") -> dict[str, object]:
+    return {"stroke_width": width, "stroke_dasharray": dash or None, "class_": f"s-{kind}"}
 
 
 def drawing(
@@ -770,7 +739,7 @@ def drawing(
         role="img",
         aria_labelledby=f"{name}-t {name}-d",
         font_family="system-ui, sans-serif",
-        font_size=FONT_SIZE,
+        font_size=12,
     )
 
 

@@ -448,22 +448,6 @@ class ChangedObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SwitchCost:
-    """What one change of Calico cost two pods that are not under test; figures None if unknown.
-
-    ``recovered`` is False where they had not, for as long as they were watched.
-    """
-
-    what: str
-    requests: int | None
-    lost: int | None
-    longest_gap_seconds: float | None
-    seconds: float | None
-    recovered: bool
-    error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """One figure before (baseline file) and now."""
 
@@ -554,6 +538,7 @@ class Summary:
         gates: every verdict, in the order they were reached.
         promises: those of gates and of plain asserts, the worst first.
         tools: what each tool measured, in the order of reports.
+        switches: the records of what changes cost pods that are not under test.
         restored: whether everything changed was restored; None where nothing was changed.
         pool_modes: the modes of the cluster's own pools; None where they are not known.
         drift: facts that changed while the run measured.
@@ -571,7 +556,7 @@ class Summary:
     gates: tuple[GateResult, ...]
     tools: tuple[ToolResults, ...]
     changes: tuple[ChangedObject, ...]
-    switches: tuple[SwitchCost, ...]
+    switches: tuple[Record, ...]
     restored: bool | None
     facts: Record | None
     pool_modes: tuple[str, ...] | None

@@ -32,7 +32,7 @@ from pytest_k8snet.report.model import (
     differences_of,
     distortions,
 )
-from pytest_k8snet.report.records import Record, mapping, objects, usable, words
+from pytest_k8snet.report.records import Record, mapping, objects, real, usable, whole, words
 from pytest_k8snet.verdict.plan import written
 
 OUTCOME_WORDS: Mapping[str, str] = {
@@ -793,23 +793,24 @@ def _some(names: Sequence[str]) -> str:
 
 def cost_text(summary: Summary) -> str:
     """Return what the changes cost two pods not under test; empty where none was watched."""
-    if not summary.switches:
-        return ""
-    known = [one for one in summary.switches if one.longest_gap_seconds is not None]
-    cut_off = [one.what for one in summary.switches if not one.recovered]
-    unknown = len(summary.switches) - len(known) - len(cut_off)
-    found = [f"NOT RECOVERED after {what}" for what in cut_off]
-    if known:
-        lost = sum(one.lost or 0 for one in known)
-        requests = sum(one.requests or 0 for one in known)
-        worst = max(known, key=lambda one: one.longest_gap_seconds or 0.0)
-        over = f" in {counted(len(known), 'switch', 'switches')}" if len(known) > 1 else ""
-        found.append(f"{lost:,} of {counted(requests, 'request')} lost{over}")
-        found.append(f"longest gap {in_unit(worst.longest_gap_seconds, 's')} ({worst.what})")
-    if unknown:
-        found.append(
-            f"NOT KNOWN for {unknown} of {counted(len(summary.switches), 'switch', 'switches')}"
+    total = len(summary.switches)
+    gaps = [
+        (gap, one)
+        for one in summary.switches
+        if (gap := real(one.get("longest_gap_seconds"))) is not None
+    ]
+    open_ = [words(one["what"]) for one in summary.switches if one.get("recovered") is False]
+    found = [f"NOT RECOVERED after {what}" for what in open_]
+    if gaps:
+        lost, requests = (
+            sum(whole(one.get(name)) or 0 for _, one in gaps) for name in ("lost", "requests")
         )
+        longest, worst = max(gaps, key=lambda each: each[0])
+        over = f" in {counted(len(gaps), 'switch', 'switches')}" if len(gaps) > 1 else ""
+        found.append(f"{lost:,} of {counted(requests, 'request')} lost{over}")
+        found.append(f"longest gap {in_unit(longest, 's')} ({words(worst['what'])})")
+    if unknown := total - len(gaps) - len(open_):
+        found.append(f"NOT KNOWN for {unknown} of {counted(total, 'switch', 'switches')}")
     return ", ".join(found)
 
 

@@ -33,7 +33,6 @@ from pytest_k8snet.report.model import (
     Rate,
     State,
     Summary,
-    SwitchCost,
     ToolResults,
     differences_between,
     key_of,
@@ -115,7 +114,7 @@ def summarise(records: Sequence[Record]) -> Summary:
         tests=tests,
         tools=tools,
         changes=changes,
-        switches=_switches(kinds.get("switch", [])),
+        switches=tuple(kinds.get("switch", [])),
         restored=restored,
         facts=now,
         pool_modes=_pool_modes(now),
@@ -379,35 +378,46 @@ def _gate_result(verdict: Record, samples: Mapping[str, Record]) -> GateResult:
     scene, mode = words(verdict.get("scene")), words(verdict.get("mode"))
     keys = [key for one in used if (key := key_of(one)).scene == scene and key.mode == mode]
     own = keys[0] if keys else None
-    limit, estimate = real(verdict.get("limit")), real(verdict.get("estimate"))
-    relation = words(verdict.get("relation"))
     quantity = words(verdict.get("quantity"))
     discarded = objects(verdict.get("discarded"))
-    return GateResult(
-        claim=words(verdict.get("claim")),
-        test=words(verdict.get("test")),
-        key=Key(
-            scene,
-            own.placement if own else words(verdict.get("placement")),
-            mode,
-            used[0]["tool"] if used else words(verdict.get("tool")) or _tool_of(quantity),
-            # Of both directions the slower one counts, which is a figure of its own.
-            words(verdict.get("variant", own.variant if own else "")),
-        ),
+    key = Key(
+        scene,
+        own.placement if own else words(verdict.get("placement")),
+        mode,
+        used[0]["tool"] if used else words(verdict.get("tool")) or _tool_of(quantity),
+        # Of both directions the slower one counts, which is a figure of its own.
+        words(verdict.get("variant", own.variant if own else "")),
+    )
+    found = _promised(verdict, words(verdict.get("test")), used, key)
+    return replace(
+        found,
         keys=frozenset(keys),
-        quantity=quantity,
-        unit=words(verdict.get("unit")),
-        state=cast(State, verdict["state"]),
+        count=int(real(verdict.get("n")) or 0),
+        discarded=len({(one.get("number"), one.get("attempt")) for one in discarded}),
+    )
+
+
+def _promised(record: Record, test: str, used: Sequence[Record], key: Key) -> GateResult:
+    limit, estimate = real(record.get("limit")), real(record.get("estimate"))
+    relation = words(record.get("relation"))
+    return GateResult(
+        claim=words(record.get("claim")),
+        test=test,
+        key=key,
+        keys=frozenset(key_of(one) for one in used[:1]),
+        quantity=words(record.get("quantity")),
+        unit=words(record.get("unit")),
+        state=cast(State, record.get("state")),
         estimate=estimate,
-        low=real(verdict.get("low")),
-        high=real(verdict.get("high")),
+        low=real(record.get("low")),
+        high=real(record.get("high")),
         relation=relation,
         limit=limit,
         margin=_margin(estimate, relation, limit),
-        count=int(real(verdict.get("n")) or 0),
-        discarded=len({(one.get("number"), one.get("attempt")) for one in discarded}),
+        count=1,
+        discarded=0,
         path=path_counts(used).state,
-        record=verdict,
+        record=record,
     )
 
 
@@ -494,26 +504,9 @@ def _promises(tests: Iterable[Record], samples: Iterable[Record]) -> list[GateRe
 
 def _promise(test: str, promise: Mapping[str, Any], samples: Mapping[str, Record]) -> GateResult:
     used = [samples[name] for name in _sample_ids(promise) if name in samples]
-    return GateResult(
-        claim=words(promise.get("claim")),
-        test=test,
-        key=key_of(used[0]) if used else replace(key_of(promise), tool=""),
-        keys=frozenset(key_of(one) for one in used[:1]),
-        quantity=words(promise.get("quantity")),
-        unit=words(promise.get("unit")),
-        state="pass" if promise.get("state") == "pass" else "fail",
-        estimate=real(promise.get("estimate")),
-        low=None,
-        high=None,
-        relation=words(promise.get("relation")),
-        limit=real(promise.get("limit")),
-        margin=real(promise.get("margin")),
-        count=1,
-        discarded=0,
-        path=path_counts(used).state,
-        record=dict(promise),
-        plain=True,
-    )
+    key = key_of(used[0]) if used else replace(key_of(promise), tool="")
+    state: State = "pass" if promise.get("state") == "pass" else "fail"
+    return replace(_promised(dict(promise), test, used, key), state=state, plain=True)
 
 
 # -- Tests ----------------------------------------------------------------------------------------
@@ -687,22 +680,6 @@ def all_restored(changes: Sequence[ChangedObject], end: Record | None) -> bool |
     if isinstance(said, bool):
         return said
     return True if changes else None
-
-
-def _switches(records: Iterable[Record]) -> tuple[SwitchCost, ...]:
-    """Return one entry per switch that was watched, in order."""
-    return tuple(
-        SwitchCost(
-            what=words(record["what"]),
-            requests=whole(record.get("requests")),
-            lost=whole(record.get("lost")),
-            longest_gap_seconds=real(record.get("longest_gap_seconds")),
-            seconds=real(record.get("seconds")),
-            recovered=record.get("recovered") is not False,
-            error=words(record.get("error")),
-        )
-        for record in records
-    )
 
 
 # -- Before and now: figures that two runs can be compared by -------------------------------------
