@@ -123,7 +123,7 @@ def answer_text(summary: Summary) -> str:
         answer = (
             f"Do not approve on this: {counted(errors, 'test')} met trouble and could not measure"
             f"{_because(cause)} That proves nothing for or against the change: repair it and run "
-            "again."
+            f"again.{_unfinished_text(summary)}"
         )
     elif summary.outcome == "failed":
         answer = "Do not approve on this: something beside its tests went wrong."
@@ -214,7 +214,8 @@ def _extent(summary: Summary) -> str:
 def _kept(summary: Summary) -> str:
     kept = [one for one in summary.promises if one.state == "pass"]
     if not kept:
-        return "every test that ran passed"
+        limit = ", though none put a limit on a figure" if _measured(summary) else ""
+        return f"every test that ran passed{limit}"
     by = _nearest(kept, "the closest")
     if len(kept) == 1:
         return f"the one promise was kept{by}"

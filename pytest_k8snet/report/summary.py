@@ -121,7 +121,7 @@ def summarise(records: Sequence[Record]) -> Summary:
         drift=differences_between(facts[-1], after[-1]) if facts and after else (),
         baseline=baseline,
         comparisons=_comparisons(baseline, tools) if baseline else (),
-        counted=Counter(sample["tool"] for sample in samples if usable(sample)),
+        counted=Counter(words(sample["tool"]) for sample in samples if usable(sample)),
         discarded=sum(1 for sample in samples if sample.get("discarded")),
         path=path_counts(samples),
         begun=begun,
@@ -143,7 +143,7 @@ def _tools(
     """Return what each tool measured: in the registry's order, then those that it does not have."""
     by_tool: dict[str, list[Record]] = {}
     for sample in samples:
-        by_tool.setdefault(sample["tool"], []).append(sample)
+        by_tool.setdefault(words(sample["tool"]), []).append(sample)
     order = [*(name for name in TOOLS if name in by_tool), *sorted(set(by_tool) - set(TOOLS))]
     return tuple(_results(name, by_tool[name], gates, outcome_of, link_rate) for name in order)
 
@@ -384,7 +384,7 @@ def _gate_result(verdict: Record, samples: Mapping[str, Record]) -> GateResult:
         scene,
         own.placement if own else words(verdict.get("placement")),
         mode,
-        used[0]["tool"] if used else words(verdict.get("tool")) or _tool_of(quantity),
+        words(used[0]["tool"]) if used else words(verdict.get("tool")) or _tool_of(quantity),
         # Of both directions the slower one counts, which is a figure of its own.
         words(verdict.get("variant", own.variant if own else "")),
     )
