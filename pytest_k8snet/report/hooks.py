@@ -17,7 +17,6 @@ from typing import Any, Literal
 import pytest
 
 from pytest_k8snet import __version__
-from pytest_k8snet.errors import ResultsError
 from pytest_k8snet.report.documents import (
     RawBudget,
     markdown,
@@ -30,7 +29,7 @@ from pytest_k8snet.report.format import NAME_LIMIT, visible_line
 from pytest_k8snet.report.model import flat, key_of
 from pytest_k8snet.report.promises import promises
 from pytest_k8snet.report.recorder import Progress, Recorder, new_run_id
-from pytest_k8snet.report.records import Record, mapping, numbers, words
+from pytest_k8snet.report.records import Record, cannot, mapping, numbers, words
 from pytest_k8snet.report.summary import counting_samples, summarise
 from pytest_k8snet.units import Comparison
 
@@ -265,11 +264,7 @@ def _write(path: Path, text: str, *, mode: Literal["w", "a"] = "w") -> None:
         with path.open(mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as exc:
-        raise ResultsError(
-            f"{path} cannot be written",
-            found=exc.strerror or str(exc),
-            remedy="check path and rights",
-        ) from None
+        raise cannot("written", path, exc) from None
 
 
 # -- Our part of pytest-html's page ---------------------------------------------------------------

@@ -147,9 +147,6 @@ class GateResult:
             left that says which.
         keys: those of its samples: of two directions, each is a figure of its own.
         plain: whether a test compared the figure itself: without an interval, on few samples.
-        margin: how far the estimate lies from the limit, as a share of the limit, by which
-            promises of different units are put in order; positive on the good side. None where it
-            cannot be said.
         path: the worst state of the path proofs of its samples; empty where none has one.
     """
 
@@ -165,7 +162,6 @@ class GateResult:
     high: float | None
     relation: str
     limit: float | None
-    margin: float | None
     count: int
     discarded: int
     path: str
@@ -185,6 +181,11 @@ class GateResult:
             return None
         apart = self.estimate - self.limit
         return -apart if self.relation.startswith("<") else apart
+
+    @property
+    def margin(self) -> float | None:
+        """Return the same as a share of the limit, by which promises of all units have an order."""
+        return self.spare / abs(self.limit) if self.spare is not None and self.limit else None
 
 
 def worst_first(gates: Iterable[GateResult]) -> list[GateResult]:
@@ -349,11 +350,6 @@ class ToolResults:
     def samples(self) -> list[Record]:
         """Return every sample of the tool."""
         return [sample for one in self.measurements for sample in one.samples]
-
-    @property
-    def keys(self) -> list[Key]:
-        """Return what was measured."""
-        return [one.key for one in self.measurements]
 
     @property
     def modes(self) -> list[str]:

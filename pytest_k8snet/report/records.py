@@ -239,7 +239,7 @@ class ResultsWriter:
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as exc:
-            raise _cannot("written", path, exc) from None
+            raise cannot("written", path, exc) from None
         try:
             self._begin()
         except BaseException:
@@ -283,7 +283,7 @@ class ResultsWriter:
         except OSError as exc:
             # A pipe or terminal has no disk to wait for.
             if exc.errno != errno.EINVAL:
-                raise _cannot("written", self.path, exc) from None
+                raise cannot("written", self.path, exc) from None
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -367,7 +367,7 @@ def read_runs(path: Path) -> list[Results]:
                     raise _damaged(path, *cut)
                 runs[-1].append(record)
     except OSError as exc:
-        raise _cannot("read", path, exc) from None
+        raise cannot("read", path, exc) from None
     if not runs:
         raise ResultsError(
             f"{path} holds no results", found=cut[1] if cut else "no line at all", remedy=_REMEDY
@@ -406,7 +406,8 @@ def _damaged(path: Path, number: int, found: str) -> ResultsError:
     )
 
 
-def _cannot(verb: str, path: Path, exc: OSError) -> ResultsError:
+def cannot(verb: str, path: Path, exc: OSError) -> ResultsError:
+    """Return the error of a file that cannot be ``read`` or ``written``."""
     return ResultsError(
         f"{path} cannot be {verb}", found=exc.strerror or str(exc), remedy="check path and rights"
     )

@@ -558,8 +558,8 @@ def _requests(gate: GateResult, figure: str) -> str:
 def _from_to(key: Key) -> str:
     client, _, target = key.scene.partition("-")
     mode = _in_mode(key)
-    if pair := _PAIRS.get(key.scene):
-        return f" between {pair}{mode}"
+    if between := _BETWEEN.get(key.scene):
+        return f" {between}{mode}"
     if client not in _CLIENTS:
         return ""
     return f" from {_CLIENTS[client]}{mode} to {_TARGETS.get(target, target)}"
@@ -569,7 +569,7 @@ def terms_text(keys: Iterable[Key]) -> str:
     """Return what the terms of a drawing mean: scenes, placements and modes that it has."""
     known = list(keys)
     terms = {
-        **{key.scene: _BETWEEN.get(key.scene) or _from_to(replace(key, mode="")) for key in known},
+        **{key.scene: _from_to(replace(key, mode="")) for key in known},
         **{key.placement: _PLACES.get(key.placement, "") for key in known},
     }
     told = [f"{term}: {meaning.strip()}" for term, meaning in terms.items() if meaning]

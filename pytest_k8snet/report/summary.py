@@ -398,8 +398,6 @@ def _gate_result(verdict: Record, samples: Mapping[str, Record]) -> GateResult:
 
 
 def _promised(record: Record, test: str, used: Sequence[Record], key: Key) -> GateResult:
-    limit, estimate = real(record.get("limit")), real(record.get("estimate"))
-    relation = words(record.get("relation"))
     return GateResult(
         claim=words(record.get("claim")),
         test=test,
@@ -408,12 +406,11 @@ def _promised(record: Record, test: str, used: Sequence[Record], key: Key) -> Ga
         quantity=words(record.get("quantity")),
         unit=words(record.get("unit")),
         state=cast(State, record.get("state")),
-        estimate=estimate,
+        estimate=real(record.get("estimate")),
         low=real(record.get("low")),
         high=real(record.get("high")),
-        relation=relation,
-        limit=limit,
-        margin=_margin(estimate, relation, limit),
+        relation=words(record.get("relation")),
+        limit=real(record.get("limit")),
         count=1,
         discarded=0,
         path=path_counts(used).state,
@@ -459,14 +456,6 @@ def counting_samples(records: Iterable[Record]) -> Iterator[Record]:
 
 def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
-
-
-def _margin(estimate: float | None, relation: str, limit: float | None) -> float | None:
-    """Return how far on the good side of its limit an estimate lies, as a share of the limit."""
-    if estimate is None or not limit:
-        return None
-    share = (estimate - limit) / abs(limit)
-    return -share if relation.startswith("<") else share
 
 
 def _sample_ids(verdict: Mapping[str, Any]) -> list[str]:
