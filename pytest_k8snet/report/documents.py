@@ -22,7 +22,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pytest_k8snet.report import charts, format, model, sentences, tables
+from pytest_k8snet.report import answer, charts, format, model, sentences, tables
 from pytest_k8snet.report import records as fields
 from pytest_k8snet.report.format import NAME_LIMIT, visible, visible_line
 from pytest_k8snet.report.model import (
@@ -101,8 +101,8 @@ def render_trend(
 def markdown(records: Sequence[Record]) -> str:
     """Return the summary of one run for a ticket's text field (``--k8snet-summary``)."""
     summary = summarise(records)
-    trouble = sentences.worst_trouble(summary)
-    told = trouble.reason if trouble is not None else "\n".join(sentences.reason_lines(summary))
+    trouble = answer.worst_trouble(summary)
+    told = trouble.reason if trouble is not None else "\n".join(answer.reason_lines(summary))
     reason = visible(told.strip(), 900)
     # A fence longer than any run of backticks in the text cannot be closed by it.
     longest = max((len(run) for run in re.findall(r"`+", reason)), default=0)
@@ -136,7 +136,7 @@ def overview(summary: Summary) -> str:
     """Return one line for a title or a mail's subject."""
     ticket = mapping(summary.run.get("ticket")).get("id")
     start = f"{ticket}: " if ticket else ""
-    return f"{start}{sentences.title_text(summary)} ({sentences.counts_text(summary)})"
+    return f"{start}{answer.title_text(summary)} ({answer.counts_text(summary)})"
 
 
 class RawBudget:
@@ -183,6 +183,7 @@ def _environment(*, autoescape: bool) -> Environment:
     )
     environment.globals |= {"charts": charts, "fields": fields, "model": model}
     environment.globals |= {"tables": tables, "text": format, "say": sentences}
+    environment.globals |= {"answer": answer}
     environment.globals |= {"show": sys.modules[__name__]}
     environment.filters |= {"line": _line, "cut": _cut, "heading": _heading, "num": num}
     return environment

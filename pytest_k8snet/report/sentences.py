@@ -6,7 +6,7 @@ They may contain foreign names: each drawing makes them safe in its own way. Pur
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from pytest_k8snet.report.format import (
@@ -14,397 +14,28 @@ from pytest_k8snet.report.format import (
     estimate_text,
     in_unit,
     limit_text,
-    moment,
     percent,
     promise_text,
     unit_of,
 )
 from pytest_k8snet.report.model import (
     BASELINE_SCENE,
-    MODES,
     SWITCH_SCENE,
     ChangedObject,
     Comparison,
-    FinishedTest,
     GateResult,
     Key,
     Summary,
     differences_of,
     distortions,
 )
-from pytest_k8snet.report.records import Record, mapping, objects, real, usable, whole, words
+from pytest_k8snet.report.records import mapping, objects, real, usable, whole, words
 from pytest_k8snet.verdict.plan import written
 
-OUTCOME_WORDS: Mapping[str, str] = {
-    "passed": "Passed",
-    "partly": "Passed what was tested",
-    "failed": "Not passed",
-    "inconclusive": "Inconclusive",
-    "cut": "Cut off before its end",
-    "running": "Running, no result yet",
-    "empty": "Nothing was tested",
-}
-#: What a report of the embedded lab is called: no word of it may be taken for a cluster's.
-REHEARSAL = "Rehearsal on the embedded lab: no real cluster was tested"
-_COUNT_ORDER = ("failed", "error", "inconclusive", "passed", "skipped")
-#: What comes first of several troubles: a missed promise says more than none that could be tested.
-_TROUBLES = ("failed", "error", "inconclusive")
-#: Most unfinished tests that are named.
-_MOST_NAMED = 6
 #: Objects of Calico's IPAM, which go with the pool that they are cut from.
 _BLOCKS = ("ipamblocks/", "blockaffinities/", "ipamhandles/")
 #: What the Kubernetes version of the embedded lab ends with.
 _LAB_VERSION = "+k8snet-lab"
-
-
-# -- The answer -----------------------------------------------------------------------------------
-
-
-def title_text(summary: Summary) -> str:
-    """Return what became of the run, in the words that every drawing begins with."""
-    return REHEARSAL if on_lab(summary) else _outcome_text(summary)
-
-
-def _outcome_text(summary: Summary) -> str:
-    """Return ``Passed what was tested: 1 of 5 modes``."""
-    word = OUTCOME_WORDS[summary.outcome]
-    if summary.outcome == "partly":
-        return f"{word}: {_tested_share(summary)}"
-    if summary.outcome == "passed" and not _measured(summary):
-        return f"{word}, nothing was measured"
-    return word
-
-
-def look(summary: Summary) -> str:
-    """Return the outcome whose colours the banner has: no green where nothing real was measured."""
-    plain = title_text(summary) == OUTCOME_WORDS["passed"]
-    return "partly" if summary.outcome == "passed" and not plain else summary.outcome
-
-
-def result_text(summary: Summary) -> str:
-    """Return the counts of tests; of a rehearsal also what became of it."""
-    counts = counts_text(summary)
-    if not on_lab(summary):
-        return f"Tests: {counts}"
-    word = _outcome_text(summary)
-    return f"Rehearsal: {word[0].lower()}{word[1:]} ({counts})"
-
-
-def _measured(summary: Summary) -> bool:
-    return bool(summary.counted or summary.promises or summary.switches)
-
-
-def _tested_share(summary: Summary) -> str:
-    modes, skipped = summary.coverage.modes, summary.coverage.modes_skipped
-    if skipped:
-        share = f"{len(modes)} of {counted(len(modes) + len(skipped), 'mode')}"
-        in_use = "the one in use" if len(modes) == 1 else "all that are in use"
-        return f"{share}, {in_use}" if _tested_what_is_in_use(summary) else share
-    tried = len(summary.tests) - summary.counts.get("skipped", 0)
-    return f"{tried:,} of {counted(_asked(summary), 'test')}"
-
-
-def _asked(summary: Summary) -> int:
-    return len(summary.tests) + summary.coverage.unfinished
-
-
-def answer_text(summary: Summary) -> str:
-    """Return whether the change may be approved on this run, and why; the answer comes first."""
-    errors = summary.counts.get("error", 0)
-    if summary.outcome in ("passed", "partly"):
-        answer = _of_passed(summary)
-    elif summary.outcome == "failed" and (summary.counts.get("failed") or _missed(summary)):
-        answer = f"Do not approve: {_missed_text(summary)}.{_unfinished_text(summary)}"
-        if errors:
-            prove = "proves" if errors == 1 else "prove"
-            answer += f" {counted(errors, 'more test')} could not measure, and {prove} nothing."
-    elif summary.outcome == "failed" and errors:
-        cause = next(test.reason for test in summary.tests if test.outcome == "error")
-        answer = (
-            f"Do not approve on this: {counted(errors, 'test')} met trouble and could not measure"
-            f"{_because(cause)} That proves nothing for or against the change: repair it and run "
-            f"again.{_unfinished_text(summary)}"
-        )
-    elif summary.outcome == "failed":
-        answer = "Do not approve on this: something beside its tests went wrong."
-    elif summary.outcome == "inconclusive":
-        answer = (
-            f"Do not approve yet: {_undecided(summary)}. Measure again, longer or when the "
-            f"machines are quieter.{_unfinished_text(summary)}"
-        )
-    elif summary.outcome == "cut":
-        answer = _cut_off(summary)
-    elif summary.outcome == "running":
-        answer = (
-            f"Do not approve on this: written when the run began, {moment(summary.begun)}. If it "
-            "does not run any more, it was killed before it measured anything."
-        )
-    else:
-        cause = next((test.reason for test in summary.tests), "")
-        answer = f"Do not approve: nothing was tested{_because(cause)}"
-    if summary.restored is False:
-        answer += " The cluster was NOT put back as it was."
-    return answer
-
-
-def _of_passed(summary: Summary) -> str:
-    """Return the answer where no test failed: on what of the cluster it rests, and on what not."""
-    coverage, kept = summary.coverage, _kept(summary)
-    if _missed(summary):
-        # pytest calls that no failure.
-        expected = f"{_missed_text(summary)}, as its test expects (xfail)"
-        return f"Do not approve on this: {expected}."
-    if on_lab(summary):
-        return f"Approve nothing on this: {kept}, but on no real cluster."
-    if not _measured(summary):
-        return f"Do not approve on this: {kept}, but no figure of the network was measured."
-    in_use = _tested_what_is_in_use(summary)
-    missing = [mode for mode in summary.pool_modes or () if mode not in coverage.modes]
-    if missing and coverage.modes and not in_use:
-        were = "was" if len(missing) == 1 else "were"
-        which = f"{_some(missing)}, which this cluster uses, {were} not tested"
-        return f"Do not approve: {which}. Of what was, {kept}."
-    if summary.outcome == "partly" and (not in_use or coverage.missing_beside_modes):
-        return f"Do not approve on this alone: {_untested(summary)}. Of what was, {kept}."
-    others = {*coverage.modes_skipped, *coverage.modes_left_out}
-    if not (in_use and others):
-        return f"Approve, as far as {_extent(summary)}: {kept}."
-    return _answer_by_mode(summary, len(others), kept)
-
-
-def _answer_by_mode(summary: Summary, others: int, kept: str) -> str:
-    """Return the answer where only modes in use were tested: does the change switch the mode?"""
-    now = summary.pool_modes or ()
-    extent, names = _extent(summary), _some(now)
-    tested = "that mode was tested" if len(now) == 1 else "those modes were tested"
-    then = _earlier_modes(summary)
-    if {*then.split(", ")} == {*now}:
-        how = f"the change left the network mode as it was ({names})"
-        return f"Approve, as far as {extent}: {how}, {tested}, and {kept}."
-    if then:
-        how = f"the change switched the network mode from {then} to {names}"
-        return f"Approve, as far as {extent}: {how}, {tested}, and {kept}."
-    left = "the 1 other mode was" if others == 1 else f"the {others} other modes were"
-    lead = f"Approve, as far as {extent}," if summary.coverage.by else "Approve"
-    return (
-        f"{lead} if the answer to one question is no: does the change switch the network mode "
-        f"(Calico's encapsulation, now {names})? {tested[0].upper()}{tested[1:]}, "
-        f"and {kept}. If yes, do not approve: {left} not tested."
-    )
-
-
-def _earlier_modes(summary: Summary) -> str:
-    """Return the modes of the pools in the earlier run; empty where that is not known."""
-    differences = summary.baseline and differences_of(summary.baseline)
-    if not differences:
-        return ""
-    then = {one.fact: one.before for one in differences}
-    modes = then.get("pool_modes", ", ".join(summary.pool_modes or ()))
-    return modes if {*modes.split(", ")} <= {*MODES} else ""
-
-
-def _extent(summary: Summary) -> str:
-    coverage, asked = summary.coverage, len(summary.tests)
-    if coverage.deselected:
-        return f"these {asked:,} of {asked + coverage.deselected:,} tests go"
-    # What --last-failed leaves out is never collected, and cannot be counted.
-    return f"these {counted(asked, 'test')} go" if coverage.by else "the network goes"
-
-
-def _kept(summary: Summary) -> str:
-    kept = [one for one in summary.promises if one.state == "pass"]
-    if not kept:
-        limit = ", though none put a limit on a figure" if _measured(summary) else ""
-        return f"every test that ran passed{limit}"
-    by = _nearest(kept, "the closest")
-    if len(kept) == 1:
-        return f"the one promise was kept{by}"
-    return f"{'both' if len(kept) == 2 else f'all {len(kept)}'} promises were kept{by}"
-
-
-def _nearest(promises: Sequence[GateResult], which: str) -> str:
-    """Return by how much the first of each unit: points and milliseconds do not compare."""
-    first: dict[str, GateResult] = {}
-    for one in promises:
-        if one.spare is not None:
-            first.setdefault(one.unit, one)
-    if not first:
-        return ""
-    by = " and ".join(f"by {promise_text(one).apart}" for one in first.values())
-    return f", {which} {by}" if len(promises) > len(first) else f", {by}"
-
-
-def _tested_what_is_in_use(summary: Summary) -> bool:
-    """Return whether all modes of the cluster's pools, as far as known, were tested."""
-    in_use, tested = summary.pool_modes, {*summary.coverage.modes}
-    if in_use is not None and len(in_use) == 1 and any(map(_in_no_mode, summary.samples)):
-        # Pods of no particular mode are in the one that there is.
-        tested |= {*in_use}
-    return in_use is not None and {*in_use} <= tested
-
-
-def _in_no_mode(sample: Record) -> bool:
-    ends = (mapping(sample.get("client")), mapping(sample.get("server")))
-    return usable(sample) and not sample.get("mode") and all(x.get("kind") == "pod" for x in ends)
-
-
-def _undecided(summary: Summary) -> str:
-    """Return how many promises were kept, and between what the nearest undecided figure lies."""
-    kept = sum(one.state == "pass" for one in summary.promises)
-    open_ = [one for one in summary.promises if one.state == "inconclusive"]
-    if not open_:
-        return f"{counted(summary.counts.get('inconclusive', 0), 'test')} could not decide"
-    told = f"{_finding(open_[0])}; {_promised(open_[0])}"
-    more = f", and {len(open_) - 1} more" if len(open_) > 1 else ""
-    return (
-        f"{kept} of {counted(kept + len(open_), 'promise')} kept, {len(open_)} undecided: "
-        f"{told}{more}"
-    )
-
-
-def _cut_off(summary: Summary) -> str:
-    """Return that nothing is known of the whole, and how far the run came."""
-    done = len(summary.tests)
-    ended = "it was interrupted" if summary.ended else "it was killed, or still runs"
-    left = summary.coverage.unfinished
-    far = f"{done} of {counted(done + left, 'test')}" if left else counted(done, "test")
-    return (
-        "Do not approve: the result is not known, and neither is by how much. The run stopped "
-        f"after {far} ({ended}): run it again."
-    )
-
-
-def _unfinished_text(summary: Summary) -> str:
-    left = summary.coverage.unfinished
-    return f" {left:,} of {counted(_asked(summary), 'test')} did not run to an end." if left else ""
-
-
-def _because(reason: str) -> str:
-    """Return the first line of a reason, and what is to do about it where it says so."""
-    lines = [line.strip() for line in reason.strip().splitlines()]
-    if not lines:
-        return "."
-    to_do = next((line[6:].strip() for line in lines if line.startswith("to do:")), "")
-    told = f": {lines[0].rstrip('.')}."
-    return f"{told} To do: {to_do.rstrip('.')}." if to_do else told
-
-
-def _untested(summary: Summary) -> str:
-    modes, skipped = summary.coverage.modes, summary.coverage.modes_skipped
-    if skipped:
-        were = "was" if len(skipped) == 1 else "were"
-        return f"{len(skipped)} of {counted(len(modes) + len(skipped), 'mode')} {were} not tested"
-    expected = sum(test.xfail is not None for test in summary.tests)
-    if expected:
-        return f"{expected:,} of {counted(_asked(summary), 'test')} failed as expected (xfail)"
-    left = summary.counts.get("skipped", 0) + summary.coverage.unfinished
-    were = "was" if left == 1 else "were"
-    return f"{left:,} of {counted(_asked(summary), 'test')} {were} not run"
-
-
-def _missed(summary: Summary) -> int:
-    return sum(one.state == "fail" for one in summary.promises)
-
-
-def _missed_text(summary: Summary) -> str:
-    missed = [one for one in summary.promises if one.state == "fail"]
-    failed = {test.name for test in summary.tests if test.outcome == "failed"}
-    if not missed:
-        return f"{counted(len(failed), 'test')} failed"
-    decided = len(missed) + sum(one.state == "pass" for one in summary.promises)
-    told = f"{len(missed)} of {counted(decided, 'promise')} {'was' if len(missed) == 1 else 'were'}"
-    told += f" missed{_nearest(missed, 'the worst')}"
-    if open_ := sum(one.state == "inconclusive" for one in summary.promises):
-        told += f"; {open_} more {'is' if open_ == 1 else 'are'} undecided"
-    if others := len(failed - {one.test for one in missed}):
-        told += f"; {counted(others, 'more test')} failed"
-    return told
-
-
-def reason_lines(summary: Summary) -> list[str]:
-    """Return why a run ended before its time, as far as pytest has said it."""
-    return [line for line in summary.reason.splitlines() if line.strip()]
-
-
-def counts_text(summary: Summary) -> str:
-    """Return ``1 failed, 2 inconclusive, 10 passed, 3 skipped``."""
-    expected = sum(test.xfail is not None for test in summary.tests)
-    counts = {**summary.counts, "skipped": summary.counts.get("skipped", 0) - expected}
-    found = [
-        counted(counts[outcome], "error")
-        if outcome == "error"
-        else f"{counts[outcome]:,} {outcome}"
-        for outcome in _COUNT_ORDER
-        if counts.get(outcome)
-    ]
-    if expected:
-        found.append(f"{expected:,} failed as expected")
-    if summary.coverage.unfinished and summary.outcome not in ("running", "empty"):
-        found.append(f"{summary.coverage.unfinished:,} not finished")
-    return ", ".join(found) or "no test finished"
-
-
-def worst_trouble(summary: Summary) -> FinishedTest | None:
-    """Return the test that missed its promise by most, else one in trouble; None if all is well."""
-    order = {one.test: rank for rank, one in reversed([*enumerate(summary.promises)])}
-    return min(
-        (test for test in summary.tests if test.outcome in _TROUBLES),
-        key=lambda test: (_TROUBLES.index(test.outcome), order.get(test.name, len(order))),
-        default=None,
-    )
-
-
-def not_tested_text(summary: Summary) -> str:
-    """Return what was not tested, and why: modes, tests, nodes and pairs across subnets."""
-    coverage = summary.coverage
-    found = []
-    if coverage.modes_skipped:
-        found.append("modes " + ", ".join(coverage.modes_skipped))
-    found += [
-        f"{counted(count, 'test')} skipped: {reason}" for reason, count in coverage.skipped.items()
-    ]
-    found += [
-        f"{counted(count, 'test')} failed as expected (xfail{f': {why}' if why else ''})"
-        for why, count in coverage.expected.items()
-    ]
-    if coverage.unfinished and summary.outcome not in ("running", "empty"):
-        found.append(f"{counted(coverage.unfinished, 'test')} not finished{_begun(summary)}")
-    by = f" by {', '.join(coverage.by)}" if coverage.by else ""
-    if by and not coverage.deselected:
-        found.append(f"what was left out{by}")
-    if coverage.deselected:
-        modes = f" (modes {', '.join(coverage.modes_left_out)})" if coverage.modes_left_out else ""
-        found.append(f"{counted(coverage.deselected, 'test')} left out{by}{modes}")
-    return "; ".join([*found, *_places_not_measured(summary)])
-
-
-def _places_not_measured(summary: Summary) -> Iterator[str]:
-    """Yield the nodes and the placement that no sample was taken of, where any was."""
-    tested = _nodes_measured(summary)
-    nodes = objects(mapping(summary.facts).get("nodes"))
-    left = [name for node in nodes if (name := words(node.get("name"))) not in tested]
-    if tested and left:
-        yield f"{'node' if len(left) == 1 else 'nodes'} {_some(left)}"
-    subnets = {words(node.get("subnet")) for node in nodes} - {"", "unknown"}
-    if tested and subnets and all(x.get("placement") != "cross-subnet" for x in summary.samples):
-        why = " (the nodes lie in one)" if len(subnets) == 1 else ""
-        yield f"pairs across subnets{why}"
-
-
-def _begun(summary: Summary) -> str:
-    """Return which tests are unfinished, where that is known, and which had measured something."""
-    coverage, ended = summary.coverage, {test.name for test in summary.tests}
-    begun = {words(x.get("test")) for x in summary.samples} - ended - {""}
-    named = list(coverage.unfinished_names) or sorted(begun)
-    told = [
-        name.rpartition("::")[2] + (" (had begun to measure)" if name in begun else "")
-        for name in sorted(named, key=lambda name: name not in begun)
-    ]
-    if not told:
-        return ""
-    more = coverage.unfinished - len(told[:_MOST_NAMED])
-    rest = f" and {more:,} more" if more > 0 else ""
-    return f": {', '.join(told[:_MOST_NAMED])}{rest}"
 
 
 # -- Which cluster --------------------------------------------------------------------------------
@@ -446,11 +77,12 @@ def _cluster_fact(summary: Summary, name: str) -> str:
 
 def _nodes_text(summary: Summary) -> str:
     text = counted(len(objects(mapping(summary.facts).get("nodes"))), "node")
-    tested = _nodes_measured(summary)
+    tested = nodes_measured(summary)
     return f"{text} (measured on {', '.join(tested)})" if tested else text
 
 
-def _nodes_measured(summary: Summary) -> list[str]:
+def nodes_measured(summary: Summary) -> list[str]:
+    """Return the nodes that a sample is of."""
     found = dict.fromkeys(
         words(mapping(sample.get(end)).get("node"))
         for sample in summary.samples
@@ -504,10 +136,11 @@ def promise_sentence(gate: GateResult) -> str:
     ``Pods in VXLAN-Always get 96.4 % of the bandwidth between the nodes; at least 90 % was
     promised: kept by 6.4 percentage points``
     """
-    return f"{_finding(gate)}; {_promised(gate)}: {_outcome(gate)}"
+    return f"{finding(gate)}; {promised_text(gate)}: {_outcome(gate)}"
 
 
-def _finding(gate: GateResult) -> str:
+def finding(gate: GateResult) -> str:
+    """Return what was measured of a promise: ``Pods in VXLAN-Always get 96.4 % of ...``."""
     if gate.estimate is None:
         return f"{gate.subject}{_in_mode(gate.key)}: no figure"
     who, figure = _who(gate.key), _figure(gate)
@@ -588,7 +221,8 @@ def _figure(gate: GateResult) -> str:
     return texts.spoken
 
 
-def _promised(gate: GateResult) -> str:
+def promised_text(gate: GateResult) -> str:
+    """Return ``at least 90 % was promised``."""
     if gate.limit is None:
         return "nothing was promised"
     return f"{_LEAST.get(gate.relation, '')}{promise_text(gate).limit} was promised"
@@ -648,7 +282,7 @@ def beside_chart_text(promises: Sequence[GateResult]) -> str:
     if not promises:
         return ""
     told = "; ".join(
-        f"{_finding(one)}, {_promised(one).removesuffix(' was promised')} promised: "
+        f"{finding(one)}, {promised_text(one).removesuffix(' was promised')} promised: "
         f"{_STATES.get(one.state, _outcome(one))}"
         for one in promises[:3]
     )
@@ -781,14 +415,15 @@ def restored_text(summary: Summary) -> str:
         return "there was nothing to put back"
     changes, blocks = changes_and_blocks(summary)
     left = [change.object for change in summary.changes if change.state != "restored"]
-    names = _some([change.object for change in changes] if summary.restored else left)
+    names = first_few([change.object for change in changes] if summary.restored else left)
     if summary.restored:
         told = f"yes, all of it ({counted(len(changes), 'object')})"
         return f"{told}{f': {names}' if names else ''}{_released(blocks)}"
     return f"NO: {names or 'the run says so'}. Run: k8snet restore"
 
 
-def _some(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
+    """Return names in a row; of many, how many more there are."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

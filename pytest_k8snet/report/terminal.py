@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from pytest_k8snet.report import sentences
+from pytest_k8snet.report import answer, sentences
 from pytest_k8snet.report.format import (
     claim_text,
     clipped,
@@ -45,12 +45,12 @@ _COLOURS: dict[str, dict[str, bool]] = {
     "Nothing was tested": _DOUBT,
     "NO": _BAD,
     "EMBEDDED LAB": _DOUBT,
-    sentences.REHEARSAL: _DOUBT,
+    answer.REHEARSAL: _DOUBT,
 }
-_OUTCOMES = "|".join(map(re.escape, sentences.OUTCOME_WORDS.values()))
+_OUTCOMES = "|".join(map(re.escape, answer.OUTCOME_WORDS.values()))
 _COLOURED = re.compile(
     rf"(\b(?:PASS|FAIL|ERROR|INCONCLUSIVE|EMBEDDED LAB)\b|^(?:{_OUTCOMES})(?=[:,])"
-    rf"|^{sentences.REHEARSAL}"
+    rf"|^{answer.REHEARSAL}"
     r"|(?<=put back  )NO\b)"
 )
 #: Most promises that are told in a sentence below the tables.
@@ -164,7 +164,7 @@ def _groups(widths: Sequence[int], room: int) -> list[list[int]]:
 def _facts(summary: Summary, width: int) -> list[str]:
     facts = {
         "cluster": sentences.cluster_text(summary),
-        "untested": sentences.not_tested_text(summary),
+        "untested": answer.not_tested_text(summary),
         "measured": sentences.measured_text(summary),
         "plan": sentences.plan_text(summary),
         "path": sentences.path_text(summary),
@@ -187,17 +187,17 @@ def _facts(summary: Summary, width: int) -> list[str]:
         *([sentences.more_text(more)] if more else []),
         *([""] if told else []),
         *_result(summary),
-        *_wrapped(f"  {sentences.answer_text(summary)}", width),
-        *(f"  {line}" for line in sentences.reason_lines(summary)),
+        *_wrapped(f"  {answer.answer_text(summary)}", width),
+        *(f"  {line}" for line in answer.reason_lines(summary)),
         *(f"  {name:8}  {visible_line(text, 600)}" for name, text in facts.items() if text),
     ]
 
 
 def _result(summary: Summary) -> list[str]:
-    title = sentences.title_text(summary)
+    title = answer.title_text(summary)
     if sentences.on_lab(summary):
-        return [title, f"  {sentences.result_text(summary)}"]
-    return [f"{title}: {sentences.counts_text(summary)}"]
+        return [title, f"  {answer.result_text(summary)}"]
+    return [f"{title}: {answer.counts_text(summary)}"]
 
 
 def _wrapped(sentence: str, width: int) -> list[str]:

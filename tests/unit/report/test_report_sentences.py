@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 from study_records import Study
 
+from pytest_k8snet.report.answer import (
+    answer_text,
+    counts_text,
+    not_tested_text,
+    title_text,
+)
 from pytest_k8snet.report.documents import markdown, render_page
 from pytest_k8snet.report.format import NONE, limit_text, promise_text
 from pytest_k8snet.report.model import GateResult
 from pytest_k8snet.report.runs import Baseline
 from pytest_k8snet.report.sentences import (
-    answer_text,
     cluster_text,
     compared_text,
-    counts_text,
-    not_tested_text,
     promise_sentence,
-    title_text,
     unfinished_sentences,
 )
 from pytest_k8snet.report.summary import summarise
