@@ -126,7 +126,7 @@ def test_workers_do_not_write_what_their_controller_writes(
              "def test_x(): assert 0\ndef test_y(): pass"},
             [],
             "1 passed, 1 failed as expected|1 test failed as expected (xfail: bug 12)",
-            "skipped",
+            "1 skipped",
         ),
         (
             {"test_a": "import pytest\n@pytest.mark.xfail(run=False)\ndef test_x(): assert 0\n"
@@ -193,7 +193,7 @@ def test_what_last_failed_leaves_out_is_said_though_nobody_counts_it(
     pytester.runpytest_subprocess("-p", "cacheprovider")
     (folder / "b").touch()
     pytester.runpytest_subprocess(*OUTPUTS, "-p", "cacheprovider", "--lf")
-    assert "what was left out by \\--last-failed" in drawn(folder)["s.md"]
+    assert "what was left out by --last-failed" in drawn(folder)["s.md"]
 
 
 def test_what_was_left_out_and_what_was_skipped_is_said(

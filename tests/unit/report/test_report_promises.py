@@ -122,7 +122,7 @@ def test_the_same_promise_on_pairs_that_lie_otherwise_is_not_the_same_claim() ->
     assert claims[1] == "pod-pod, cross-subnet / node-node >= 0.90"
 
 
-SWITCHES = [
+SWITCHES: list[Record] = [
     {"kind": "switch", "what": "making pools", "mode": "Never", "longest_gap_seconds": 0.62},
     {"kind": "switch", "what": "unknown", "mode": "IPIP-Always", "longest_gap_seconds": None},
 ]
@@ -232,7 +232,7 @@ def test_promises_of_the_same_words_name_what_tells_them_apart(
     made = Study()
     made.begin()
     for number, part in enumerate(told, start=1):
-        own = {sample: part} if sample else {}
+        own: Any = {sample: part} if sample else {}
         pod = made.iperf3(f"t[{number}]", "pod-pod", "Never", **own)
         said = {verdict: f"pool mode Never, {part}"} if verdict else {}
         made.verdict(f"t[{number}]", "pass", mode="Never", estimate=0.96, samples=[[pod]], **said)

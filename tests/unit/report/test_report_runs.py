@@ -101,9 +101,9 @@ def test_two_runs_are_compared_with_an_honest_interval_and_what_differs(tmp_path
     text = compare(before, after).text()
     assert text.startswith("before: run k8snet-000001 of 2026-11-01")
     (row,) = re.findall(r"pod-pod, same-subnet \[VXLAN-Always\], bandwidth +(.*)", text)
-    ratio, low, high = map(float, re.findall(r"0\.\d{3}", row))
-    assert low < ratio < high < 1
-    assert ratio == pytest.approx(0.88 / 0.96, abs=0.02)
+    ratio, low, high = map(float, re.findall(r"\b\d\d\.\d(?= %|,|\])", row))
+    assert low < ratio < high < 100
+    assert ratio == pytest.approx(88 / 0.96, abs=2)
     assert "node node2: kernel  6.1.0-21-amd64  6.12.1-amd64" in text
     assert "not paired: the interval of a ratio is Welch's" in text
 

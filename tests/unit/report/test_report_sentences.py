@@ -324,7 +324,7 @@ def test_a_run_that_measured_nothing_is_not_called_passed() -> None:
 
 
 def test_a_mode_in_use_that_was_left_out_is_no_approval() -> None:
-    left_out = {"selected": 1, "deselected": 1, "by": ["-k x"], "modes_left_out": [IPIP]}
+    left_out: Any = {"selected": 1, "deselected": 1, "by": ["-k x"], "modes_left_out": [IPIP]}
     made = ended(run(PASSED, pools=[IPIP], **left_out))
     assert answer_text(summarise(made.records)) == (
         "Do not approve: IPIP-Always, which this cluster uses, was not tested. Of what was, the "
