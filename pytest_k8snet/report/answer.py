@@ -68,8 +68,7 @@ def result_text(summary: Summary) -> str:
     counts = counts_text(summary)
     if not on_lab(summary):
         return f"Tests: {counts}"
-    word = _outcome_text(summary)
-    return f"Rehearsal: {word[0].lower()}{word[1:]} ({counts})"
+    return f"Rehearsal: {_outcome_text(summary)} ({counts})"
 
 
 def _measured(summary: Summary) -> bool:

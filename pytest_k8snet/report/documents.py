@@ -136,7 +136,8 @@ def overview(summary: Summary) -> str:
     """Return one line for a title or a mail's subject."""
     ticket = mapping(summary.run.get("ticket")).get("id")
     start = f"{ticket}: " if ticket else ""
-    return f"{start}{answer.title_text(summary)} ({answer.counts_text(summary)})"
+    tests = format.counted(len(summary.tests), "test")
+    return f"{start}{answer.title_text(summary)} ({tests})"
 
 
 class RawBudget:

@@ -171,7 +171,7 @@ def test_trouble_with_the_watching_pods_is_told_to_who_asks_and_to_nobody_else(
             *("--k8snet-change=dedicated", "--k8snet-modes=VXLAN-Always"),
             *("-o", "k8snet_web_image=registry.invalid/web:1"),
         )
-    assert "Rehearsal: not passed (1 error, 1 passed)" in output, output
+    assert "Rehearsal: Not passed (1 error, 1 passed)" in output, output
     said = message(output, "test_switch_is_gentle[VXLAN-Always]")
     assert "PodError: " in said
     assert "registry.invalid/web:1" in said

@@ -185,7 +185,7 @@ def test_an_api_server_that_is_lost_is_waited_for_once_and_the_rest_is_restored_
     assert "Restored the changes of k8snet-" in restored.stdout
 
     assert "Traceback" not in output
-    assert "Rehearsal: not passed (6 errors" in output
+    assert "Rehearsal: Not passed (6 errors" in output
     cut = message(output, "test_cut[VXLAN-Always]")
     assert cut.startswith('ConnectionLostError: the exec stream of "timeout -k 2 ')
     assert "while: iperf3 pod-pod node1 -> node2" in cut
