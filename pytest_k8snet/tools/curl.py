@@ -25,6 +25,7 @@ from pytest_k8snet.tools.curl_errors import (
     not_curl,
 )
 from pytest_k8snet.tools.tool import (
+    UNREADABLE,
     Check,
     Column,
     Distribution,
@@ -692,8 +693,7 @@ def _row(lines: Sequence[str], index: int, trouble: Trouble) -> Section:
     line = lines[index].strip()
     try:
         fields: Any = json.loads(line)
-    # RecursionError: nested too deeply; ValueError: also a number of too many digits.
-    except (ValueError, RecursionError):
+    except UNREADABLE:
         if index == len(lines) - 1 and line.startswith("{") and not line.endswith("}"):
             raise trouble.cut_off(index, line) from None
         fields = None

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from pytest_k8snet.errors import CurlError, K8sNetError, quote
-from pytest_k8snet.tools.tool import Output, printable, start_failure
+from pytest_k8snet.tools.tool import Output, as_written_by, printable, start_failure
 
 # ruff: noqa: N818 -- the base class carries the word Error, and the module name says whose they are
 
@@ -168,14 +168,7 @@ class Trouble:
         )
 
 
-def not_curl(problem: str) -> Garbage:
-    """Make the error for a line whose fields are not curl's."""
-    return Garbage(
-        "curl's JSON is not as curl writes it",
-        found=problem,
-        remedy="check that this is the unchanged output of -w '%{json}\\n'; "
-        "if it is, report it with its version",
-    )
+not_curl = as_written_by("curl", Garbage, "-w '%{json}\\n'")
 
 
 def _line(line: str, number: int) -> str:

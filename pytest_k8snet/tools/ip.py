@@ -10,7 +10,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pytest_k8snet.errors import K8sNetError, ToolError, quote
-from pytest_k8snet.tools.tool import Section, printable, start_failure
+from pytest_k8snet.tools.tool import UNREADABLE, Section, printable, start_failure
 
 #: Route types that drop a packet instead of sending it.
 _DEAD_TYPES = frozenset({"blackhole", "unreachable", "prohibit"})
@@ -203,8 +203,7 @@ def _entries(
         raise missing
     try:
         entries: Any = json.loads(text)
-    # RecursionError: nested too deeply; ValueError: also a number of too many digits.
-    except (ValueError, RecursionError):
+    except UNREADABLE:
         raise _no_json(text, stderr, exit_code, asked) from None
     if not isinstance(entries, list) or not all(isinstance(one, Mapping) for one in entries):
         raise _not_ip("it is no list of objects")

@@ -23,7 +23,14 @@ from pytest_k8snet.tools.iperf3_errors import (
     TooOld,
     error_of,
 )
-from pytest_k8snet.tools.tool import Output, Section, printable, start_failure
+from pytest_k8snet.tools.tool import (
+    UNREADABLE,
+    Output,
+    Section,
+    as_written_by,
+    printable,
+    start_failure,
+)
 from pytest_k8snet.units import BitRate, Ratio, Seconds
 
 Direction = Literal["forward", "reverse", "bidirectional"]
@@ -462,14 +469,7 @@ def _interval(item: Section, total: Section) -> Iperf3Interval:
     )
 
 
-def not_iperf3(problem: str) -> Garbage:
-    """Make the error for a document whose fields are not iperf3's."""
-    return Garbage(
-        "iperf3's JSON is not as iperf3 writes it",
-        found=problem,
-        remedy="check that this is the unchanged output of iperf3 -J; "
-        "if it is, report it with its version",
-    )
+not_iperf3 = as_written_by("iperf3", Garbage, "iperf3 -J")
 
 
 # -- From what iperf3 printed to one document: plain -J, --json-stream, or why there is none -------
@@ -522,8 +522,7 @@ def _decode(output: Output) -> list[dict[str, Any]]:
             break
         try:
             part, position = decoder.raw_decode(text, begin.end())
-        # RecursionError: nested too deeply; ValueError: also a number of too many digits.
-        except (ValueError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise _undecodable(output, exc) from None
         parts.append(part)
     if not parts:

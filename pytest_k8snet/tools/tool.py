@@ -422,6 +422,20 @@ Complaint = Callable[[str], K8sNetError]
 _LARGEST = 10**18
 
 
+#: What reading JSON raises: it is none, has a number of too many digits, is nested too deeply.
+UNREADABLE = (ValueError, RecursionError)
+
+
+def as_written_by(program: str, error: type[ToolError], command: str) -> Complaint:
+    """Make the errors of JSON whose fields are not a program's, as its command should print it."""
+    return lambda problem: error(
+        f"{program}'s JSON is not as {program} writes it",
+        found=problem,
+        remedy=f"check that this is the unchanged output of {command}; if it is, report it with "
+        "its version",
+    )
+
+
 class Section:
     """One object within a tool's JSON.
 

@@ -6,6 +6,7 @@ Tails are summed outwards from their largest term, so that they keep their relat
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import lru_cache
 from statistics import NormalDist
@@ -55,24 +56,12 @@ def exceedance_bounds(k: int, n: int, level: float) -> tuple[float, float]:
 
 def most_to_accept(n: int, p: float, level: float) -> int:
     """Return the largest k whose upper bound is at most p; -1 when even k = 0 is too many."""
-    return _first(lambda k: binomial_cdf(k, n, p) > level, n) - 1
+    return bisect_left(range(n + 1), True, key=lambda k: binomial_cdf(k, n, p) > level) - 1
 
 
 def fewest_to_reject(n: int, p: float, level: float) -> int:
     """Return the smallest k whose lower bound is above p; n + 1 when there is none."""
-    return _first(lambda k: binomial_tail(k, n, p) < level, n)
-
-
-def _first(true_from_here: Callable[[int], bool], n: int) -> int:
-    """Return the smallest k in 0..n at which a monotone condition holds, n + 1 if nowhere."""
-    low, high = 0, n + 1
-    while low < high:
-        middle = (low + high) // 2
-        if true_from_here(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return bisect_left(range(n + 1), True, key=lambda k: binomial_tail(k, n, p) < level)
 
 
 def _lower_sum(k: int, n: int, p: float) -> float:
@@ -85,8 +74,7 @@ def _lower_sum(k: int, n: int, p: float) -> float:
     return min(1.0, total)
 
 
-def _root(rising: Callable[[float], float]) -> float:
-    low, high = 0.0, 1.0
+def _root(rising: Callable[[float], float], low: float = 0.0, high: float = 1.0) -> float:
     while True:
         middle = (low + high) / 2
         if not low < middle < high:
@@ -165,11 +153,4 @@ def _upper_quantile(tail: float, dof: int) -> float:
     low, high = 0.0, 1.0
     while _tail(high, dof) > tail:
         low, high = high, high * 2
-    while True:
-        middle = (low + high) / 2
-        if not low < middle < high:
-            return middle
-        if _tail(middle, dof) > tail:
-            low = middle
-        else:
-            high = middle
+    return _root(lambda t: tail - _tail(t, dof), low, high)
