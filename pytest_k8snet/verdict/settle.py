@@ -98,10 +98,10 @@ def settle(claim: Claim, sampling: Sampling, judging: Judging) -> Verdict:
     while True:
         rounds = values(sampling.rounds, question.figure)
         evidence = _evidence(sampling, rounds, stopped)
-        # More samples would be without proof as well.
-        stopped = stopped or lacks_proof(claim, evidence, plan)
         if before is not None:
             evidence = continued(before.evidence, evidence)
+        # More samples would be without proof as well, and would not give it to those before.
+        stopped = stopped or lacks_proof(claim, evidence, plan)
         verdict = conclude(claim, evidence, plan)
         used = evidence.rounds
         spent = len(used) >= question.rounds_at_most(plan)

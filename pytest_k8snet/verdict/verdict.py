@@ -415,12 +415,11 @@ def _question(record: Mapping[str, Any]) -> Question:
 
 
 def _round(arms: Sequence[Any]) -> Round:
-    return tuple(
-        tuple(math.inf if value is None else float(value) for value in values)
-        if isinstance(values, list)
-        else (math.inf if values is None else float(values),)
-        for values in arms
-    )
+    each = [values if isinstance(values, list) else [values] for values in arms]
+    found = tuple(tuple(math.inf if one is None else float(one) for one in arm) for arm in each)
+    if any(math.isnan(one) for arm in found for one in arm):
+        raise ValueError("a value that is no number")
+    return found
 
 
 def _values(arms: Round) -> list[Any]:

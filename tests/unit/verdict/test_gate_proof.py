@@ -11,6 +11,7 @@ from pytest_k8snet import Mbit
 from pytest_k8snet.verdict import (
     Arm,
     Bandwidth,
+    EarlierVerdicts,
     Judging,
     Observation,
     Plan,
@@ -23,7 +24,11 @@ PLAN = Plan(warmup_pairs=0, seed=1, span_seconds=0, outlier=0)
 
 
 def verdict(
-    *states: str, mode: str | None = "VXLAN-Always", plan: Plan = PLAN, base: str = "proven"
+    *states: str,
+    mode: str | None = "VXLAN-Always",
+    plan: Plan = PLAN,
+    base: str = "proven",
+    earlier: EarlierVerdicts | None = None,
 ) -> Verdict:
     """A ratio whose samples have these states of proof, the last one for all that follow."""
 
@@ -34,7 +39,7 @@ def verdict(
 
         return Arm(label=scene, take=take, scene=scene, mode=mode)
 
-    terms = Judging(plan=plan)
+    terms = Judging(plan=plan, earlier=earlier)
     pods, nodes = arm("pod-pod", 0.97e9, states), arm("node-node", 1e9, [base])
     return Bandwidth(pods, terms) / Bandwidth(nodes, terms) >= 0.9
 
@@ -52,6 +57,13 @@ def test_where_a_mode_is_claimed_its_paths_have_to_be_proven(
         "VXLAN-Always (require_proof=no in the plan judges it all the same)" in found.text
     )
     assert judge(json.loads(json.dumps(found.to_record()))).to_record() == found.to_record()
+
+
+def test_samples_without_proof_are_not_gone_on_with() -> None:
+    before = verdict("missing")
+    again = verdict("proven", earlier=EarlierVerdicts([before.to_record()], "before.jsonl"))
+    assert again.evidence.rounds == before.evidence.rounds
+    assert again.reason.startswith("the path is not proven for 1 of 2 samples")
 
 
 def test_the_baselines_path_has_to_be_proven_as_well() -> None:

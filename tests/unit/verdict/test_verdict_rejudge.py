@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Sequence
 
@@ -166,6 +167,14 @@ def test_a_crippled_record_is_refused_with_what_it_lacks() -> None:
         "  found: KeyError: 'values', in the verdict on 'pod-pod / node-node >= 0.90'\n"
         "  to do: use a results file of this version, as it was written"
     )
+
+
+def test_a_value_that_is_no_number_keeps_no_limit() -> None:
+    record = a_percentile_with_lost_requests().to_record()
+    record["values"][0][0] = [math.nan] * 20
+    with pytest.raises(ResultsError, match="cannot be judged again") as caught:
+        judge(record)
+    assert "ValueError: a value that is no number" in caught.value.found
 
 
 @pytest.mark.parametrize("question", [{"kind": "guess"}, {"kind": "mean", "colour": 1}])
