@@ -16,6 +16,9 @@ HEAVY = {
     *(f"pytest_k8snet.{part}" for part in ("tools", "verdict", "settings")),
 }
 
+#: What the extra "lab" brings.
+EXTRA = ("aiohttp", "cryptography", "jsonpatch", "jsonpointer")
+
 
 def loaded_by(script: str) -> set[str]:
     done = subprocess.run(
@@ -44,6 +47,18 @@ def test_a_run_that_measures_nothing_starts_nothing(
     modules = loaded_by(f"import pytest\npytest.main({['-p', 'no:html', *args]!r})")
     started = {"kubernetes", "aiohttp", "pytest_k8snet.lab", "pytest_k8snet.cluster"}
     assert modules & started == set()
+
+
+@pytest.mark.parametrize(
+    "args", [["lab", "--help"], ["completion", "bash"], ["completion", "zsh"], ["images"]]
+)
+def test_what_needs_no_lab_needs_no_package_of_its_extra(args: list[str]) -> None:
+    absent = "".join(f"sys.modules[{name!r}] = None\n" for name in EXTRA)
+    script = f"import sys\n{absent}from pytest_k8snet.cli import main\nsys.exit(main({args!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_our_modules_are_not_compiled_anew_in_every_run(pytester: pytest.Pytester) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jsonpatch
-from jsonpointer import JsonPointerException
-
 from pytest_k8snet.lab.api import status
 from pytest_k8snet.lab.api.objects import Object, clone
 from pytest_k8snet.lab.api.resources import Resource
@@ -83,6 +80,10 @@ def _json_patch(obj: Object, patch: Any) -> Object:
                 f"error decoding patch: json: cannot unmarshal {json_type(operation)} into Go value"
                 " of type handlers.jsonPatchOp"
             )
+    # Of the extra "lab": what lists the lab's options and faults has to do without.
+    import jsonpatch
+    from jsonpointer import JsonPointerException
+
     try:
         result = jsonpatch.JsonPatch(patch).apply(obj, in_place=False)
     except (
