@@ -94,6 +94,11 @@ _CLUSTER_ROLES: tuple[tuple[Any, ...], ...] = (
         ),
         _on(["selfsubjectreviews"], ["create"], "authentication.k8s.io"),
     ),
+    (
+        "system:auth-delegator",
+        _on(["tokenreviews"], ["create"], "authentication.k8s.io"),
+        _on(["subjectaccessreviews"], ["create"], "authorization.k8s.io"),
+    ),
     ("system:discovery", _at([*_DISCOVERY, "/readyz", "/version", "/version/"])),
     ("system:public-info-viewer", _at(_HEALTH)),
     (

@@ -8,6 +8,8 @@ from pytest_k8snet.lab.api.objects import Object
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.apiserver.access import Access, User
 from pytest_k8snet.lab.faults import ApiFaults
+from pytest_k8snet.lab.kube.system import objects
+from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
 RBAC = "rbac.authorization.k8s.io"
 
@@ -67,6 +69,21 @@ def test_a_cluster_role_holds_everywhere_or_in_the_namespace_it_is_bound_in(stor
     assert not may(store, "list", "pods", namespace="")
     bind(store, "reader", JANE)
     assert may(store, "list", "pods", namespace="")
+
+
+def test_every_cluster_has_the_role_of_those_who_ask_who_others_are(store: Store) -> None:
+    # kubernetes v1.34, plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go
+    for resource, made in objects(LabSpec(nodes=study_nodes())):
+        if resource == f"clusterroles.{RBAC}":
+            store.create(resource, made)
+    bind(store, "system:auth-delegator", JANE)
+    access = Access(store, ApiFaults(store), User("jane", ()))
+    for group, reviews in (
+        ("authentication", "tokenreviews"),
+        ("authorization", "subjectaccessreviews"),
+    ):
+        assert access.allows("create", f"{group}.k8s.io", reviews, "", "")
+        assert not access.allows("delete", f"{group}.k8s.io", reviews, "", "")
 
 
 def test_a_role_holds_in_its_own_namespace(store: Store) -> None:
