@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Filtered: TypeAlias = Literal["accepted", "rejected", "unknown"]
 #: Routes that leave a node, its own or another's, or that come in.
 _Flow: TypeAlias = Literal["own", "relayed", "received"]
+#: How many of a pool's blocks a rule is about.
+_Blocks: TypeAlias = Literal["all", "some", "none", "unknown"]
 
 _REFLECTOR = "projectcalico.org/RouteReflectorClusterID"
 
@@ -66,11 +68,9 @@ class Bgp:
             ),
             {},
         )
-        known = (
-            None
-            if filters is None
-            else {str(one["metadata"]["name"]): one.get("spec") or {} for one in filters}
-        )
+        known = None
+        if filters is not None:
+            known = {str(one["metadata"]["name"]): one.get("spec") or {} for one in filters}
         found = (BgpPeer.of(peer, filters=known, nodes=nodes) for peer in peers)
         return cls(
             mesh=spec.get("nodeToNodeMeshEnabled") is not False,
@@ -85,7 +85,9 @@ class Bgp:
         """The peers that are routers outside the cluster."""
         return tuple(peer for peer in self.peers if peer.address)
 
-    def untold(self, network: IPv4Network, block_size: int, nodes: Iterable[Node]) -> Untold | None:
+    def unadvertised(
+        self, network: IPv4Network, block_size: int, nodes: Iterable[Node]
+    ) -> Unadvertised | None:
         """Say why nodes may not learn each other's blocks of a pool; None if nothing keeps them.
 
         Args:
@@ -103,10 +105,10 @@ class Bgp:
                 continue
             if not sessions:
                 why = "is a route reflector" if self.mesh else "has no mesh"
-                return Untold(f"{node.name} {why}, and no BGPPeer is for it", known=True)
+                return Unadvertised(f"{node.name} {why}, and no BGPPeer is for it", known=True)
             known = "unknown" not in found
             told = ", ".join(f"{peer.filter_names} of BGPPeer {peer}" for peer in sessions)
-            return Untold(
+            return Unadvertised(
                 f"{told} {'rejects' if known else 'may reject'} routes of {network}, and "
                 f"{node.name} has no other session",
                 known=known,
@@ -115,7 +117,7 @@ class Bgp:
 
 
 @dataclass(frozen=True, slots=True)
-class Untold:
+class Unadvertised:
     """Why nodes may not learn of a pool's blocks, and whether that is known."""
 
     reason: str
@@ -129,13 +131,13 @@ class BgpPeer:
     Attributes:
         address: of a router outside of the cluster; empty where its peers are nodes.
         nodes: the nodes that have a session by it, at either end.
-        filters: its filters by name, in order; None for one that was not read.
+        filters: its filters by name with their ``spec``, in order; None for one that was not read.
     """
 
     name: str
     address: str = ""
     nodes: frozenset[str] = frozenset()
-    filters: tuple[tuple[str, BgpFilter | None], ...] = ()
+    filters: tuple[tuple[str, Mapping[str, Any] | None], ...] = ()
 
     @classmethod
     def of(
@@ -165,7 +167,7 @@ class BgpPeer:
             # Calico adds the reverse of a peering between nodes by itself.
             nodes=frozenset(near) | frozenset(far),
             filters=tuple(
-                (one, BgpFilter.of(filters[one]) if filters is not None else None)
+                (one, None if filters is None else filters[one])
                 for one in named
                 # Calico passes over one that does not exist.
                 if filters is None or one in filters
@@ -185,25 +187,25 @@ class BgpPeer:
         flows: tuple[_Flow, ...] = ("own", "received") if self.address else _FLOWS
         return _worst(self._passes(flow, network, block_size) for flow in flows)
 
-    def tells(self, network: IPv4Network, block_size: int) -> Filtered:
-        """Return whether a node tells this peer of its blocks of a pool."""
+    def advertises(self, network: IPv4Network, block_size: int) -> Filtered:
+        """Return whether a node advertises its blocks of a pool to this peer."""
         return self._passes("own", network, block_size)
 
     def _passes(self, flow: _Flow, network: IPv4Network, block_size: int) -> Filtered:
         perhaps: set[str] = set()
-        for _, one in self.filters:
-            if one is None:
+        for _, spec in self.filters:
+            if spec is None:
                 return "unknown"
-            for rule in one.received if flow == "received" else one.sent:
-                matched = rule.matches(flow, network, block_size)
+            for rule in spec.get("importV4" if flow == "received" else "exportV4") or ():
+                matched, action = _matched(rule, flow, network, block_size), str(rule.get("action"))
                 if matched == "none":
                     continue
-                if rule.action == "Reject" and matched != "unknown":
+                if action == "Reject" and matched != "unknown":
                     # Also where only some blocks match: pods in these would be cut off.
                     return "unknown" if "Accept" in perhaps else "rejected"
-                if rule.action == "Accept" and matched == "all":
+                if action == "Accept" and matched == "all":
                     return "accepted" if perhaps <= {"Accept"} else "unknown"
-                perhaps.add(rule.action)
+                perhaps.add(action)
         return "accepted" if perhaps <= {"Accept"} else "unknown"
 
 
@@ -215,74 +217,45 @@ def _worst(found: Iterable[Filtered]) -> Filtered:
     return "rejected" if "rejected" in seen else "unknown" if "unknown" in seen else "accepted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BgpFilter:
-    """The rules of a BGPFilter for IPv4, in order: of routes that are sent, and received."""
-
-    sent: tuple[FilterRule, ...] = ()
-    received: tuple[FilterRule, ...] = ()
-
-    @classmethod
-    def of(cls, spec: Mapping[str, Any]) -> BgpFilter:
-        """Read ``spec`` of an API object."""
-        sent, received = (
-            tuple(FilterRule(raw) for raw in spec.get(key) or ())
-            for key in ("exportV4", "importV4")
-        )
-        return cls(sent=sent, received=received)
-
-
 #: What of a rule is understood here: the rest is about what a route has gathered on its way.
 _UNDERSTOOD = {"cidr", "matchOperator", "prefixLength", "source", "action", "operations"}
 
 
-@dataclass(frozen=True, slots=True)
-class FilterRule:
-    """One rule, as the API has it."""
+def _matched(
+    rule: Mapping[str, Any], flow: _Flow, network: IPv4Network, block_size: int
+) -> _Blocks:
+    """Which of a pool's blocks a rule is about."""
+    blocks = _of_cidr(rule, network, block_size)
+    source = rule.get("source")
+    if blocks == "none" or (source == "RemotePeers" and flow == "own"):
+        return "none"
+    set_ = {key for key, value in rule.items() if value not in (None, "", [], {})}
+    if set_ - _UNDERSTOOD or source not in (None, "", "RemotePeers"):
+        return "unknown"
+    return blocks if rule.get("action") in ("Accept", "Reject") else "unknown"
 
-    raw: Mapping[str, Any]
 
-    @property
-    def action(self) -> str:
-        """``Accept``, ``Reject``, or what else is written there."""
-        return str(self.raw.get("action"))
-
-    def matches(
-        self, flow: _Flow, network: IPv4Network, block_size: int
-    ) -> Literal["all", "some", "none", "unknown"]:
-        """Return which of a pool's blocks the rule is about."""
-        blocks = self._of_cidr(network, block_size)
-        source = self.raw.get("source")
-        if blocks == "none" or (source == "RemotePeers" and flow == "own"):
-            return "none"
-        set_ = {key for key, value in self.raw.items() if value not in (None, "", [], {})}
-        if set_ - _UNDERSTOOD or source not in (None, "", "RemotePeers"):
-            return "unknown"
-        return blocks if self.action in ("Accept", "Reject") else "unknown"
-
-    def _of_cidr(
-        self, network: IPv4Network, block_size: int
-    ) -> Literal["all", "some", "none", "unknown"]:
-        operator, lengths = self.raw.get("matchOperator"), self.raw.get("prefixLength")
-        if not self.raw.get("cidr") and not operator:
-            return "all"
-        try:
-            cidr = IPv4Network(str(self.raw.get("cidr")), strict=False)
-            lowest = max(cidr.prefixlen, int((lengths or {}).get("min") or 0))
-            highest = int(32 if (most := (lengths or {}).get("max")) is None else most)
-        except (ValueError, TypeError, AttributeError):
-            return "unknown"
-        if operator in ("In", "NotIn"):
-            within = network.overlaps(cidr) and lowest <= block_size <= highest
-            every = within and network.subnet_of(cidr)
-        elif operator in ("Equal", "NotEqual") and not lengths:
-            within = cidr.subnet_of(network) and cidr.prefixlen == block_size
-            every = within and cidr == network
-        else:
-            return "unknown"
-        if str(operator).startswith("Not"):
-            within, every = not every, not within
-        return "all" if every else "some" if within else "none"
+def _of_cidr(rule: Mapping[str, Any], network: IPv4Network, block_size: int) -> _Blocks:
+    operator, lengths = rule.get("matchOperator"), rule.get("prefixLength")
+    if not rule.get("cidr") and not operator:
+        return "all"
+    try:
+        cidr = IPv4Network(str(rule.get("cidr")), strict=False)
+        lowest = max(cidr.prefixlen, int((lengths or {}).get("min") or 0))
+        highest = int(32 if (most := (lengths or {}).get("max")) is None else most)
+    except (ValueError, TypeError, AttributeError):
+        return "unknown"
+    if operator in ("In", "NotIn"):
+        within = network.overlaps(cidr) and lowest <= block_size <= highest
+        every = within and network.subnet_of(cidr)
+    elif operator in ("Equal", "NotEqual") and not lengths:
+        within = cidr.subnet_of(network) and cidr.prefixlen == block_size
+        every = within and cidr == network
+    else:
+        return "unknown"
+    if str(operator).startswith("Not"):
+        within, every = not every, not within
+    return "all" if every else "some" if within else "none"
 
 
 def _sessions_down(statuses: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -79,19 +79,27 @@ def judge_exchange(exchange: Exchange, pools: Iterable[IPPool]) -> WireFinding:
                 continue  # `missing` says why
             seen = [one for one in capture.packets if _belongs(one, exchange, to_server=to_server)]
             said = f"on the wire, {node.name} {verbs[node.name]}"
-            mismatches += _mismatches(seen, said, sender.node, receiver.node, pools)
-            if exchange.vni is not None:
-                mismatches += _foreign(seen, said, exchange.vni)
-            gaps += _gaps(seen, capture, exchange, node, (sender.node, receiver.node))
+            device = exchange.devices[node.name]
+            mismatches += _mismatches(seen, said, sender.node, receiver.node, pools, exchange.vni)
+            if sender.node.name == receiver.node.name:
+                if lost := capture.dropped:
+                    gaps.append(
+                        f"{device} of {node.name}: {lost} packets were dropped by the capture"
+                    )
+            elif not seen:
+                way = f"{sender.node.name} -> {receiver.node.name}"
+                gaps.append(f"{device} of {node.name} saw no payload of {way}")
+            # Replies to a node may go to its tunnel's address: what was seen decides.
+            address = seen[0].destination if seen else receiver.address
             sightings.append(
                 {
                     "node": node.name,
-                    "device": exchange.devices[node.name],
+                    "device": device,
                     "from": sender.node.name,
                     "to": receiver.node.name,
-                    "expected": _promise(seen, receiver, sender.node, pools),
+                    "expected": path_to(address, sender.node, receiver.node, pools),
                     "packets": len(seen),
-                    "seen": dict(Counter(_shape(one) for one in seen)),
+                    "seen": dict(Counter(map(_shape, seen))),
                     "dropped": capture.dropped,
                 }
             )
@@ -114,45 +122,23 @@ def _belongs(packet: Packet, exchange: Exchange, *, to_server: bool) -> bool:
 
 
 def _mismatches(
-    seen: Iterable[Packet], said: str, sender: Node, receiver: Node, pools: tuple[IPPool, ...]
+    seen: Iterable[Packet],
+    said: str,
+    sender: Node,
+    receiver: Node,
+    pools: Iterable[IPPool],
+    vni: int | None,
 ) -> Iterator[str]:
     for packet in seen:
-        found = f"{said} {packet.source} -> {packet.destination} {_shape(packet)}"
+        found = f"{said} {packet.source} -> {packet.destination}"
         path = path_to(packet.destination, sender, receiver, pools)
         outer = "" if path == "direct" else receiver.address
         if sender.name == receiver.name:
-            yield f"{found}, though both ends are on that node"
+            yield f"{found} {_shape(packet)}, though both ends are on that node"
         elif (packet.carrier, packet.outer_destination) != (_CARRIERS[path], outer):
-            yield f"{found}, expected {_words(_CARRIERS[path], outer)}"
-
-
-def _foreign(seen: Iterable[Packet], said: str, vni: int) -> Iterator[str]:
-    for packet in seen:
-        if packet.carrier == "vxlan" and packet.vni != vni:
-            yield (
-                f"{said} {packet.source} -> {packet.destination} in VXLAN of VNI {packet.vni}, "
-                f"and Calico's is {vni}"
-            )
-
-
-def _gaps(
-    seen: list[Packet], capture: Capture, exchange: Exchange, node: Node, way: tuple[Node, Node]
-) -> Iterator[str]:
-    sender, receiver = way
-    device = exchange.devices[node.name]
-    if sender.name == receiver.name:
-        if capture.dropped:
-            yield f"{device} of {node.name}: {capture.dropped} packets were dropped by the capture"
-    elif not seen:
-        yield f"{device} of {node.name} saw no payload of {sender.name} -> {receiver.name}"
-
-
-def _promise(
-    seen: list[Packet], receiver: PathEnd, sender: Node, pools: tuple[IPPool, ...]
-) -> Path:
-    # Replies to a node may go to its tunnel's address: what was seen decides.
-    address = seen[0].destination if seen else receiver.address
-    return path_to(address, sender, receiver.node, pools)
+            yield f"{found} {_shape(packet)}, expected {_words(_CARRIERS[path], outer)}"
+        if packet.carrier == "vxlan" and vni is not None and packet.vni != vni:
+            yield f"{found} in VXLAN of VNI {packet.vni}, and Calico's is {vni}"
 
 
 def _shape(packet: Packet) -> str:

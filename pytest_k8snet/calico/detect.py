@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico.bgp import Bgp
@@ -27,6 +27,8 @@ from pytest_k8snet.calico.installation import (
     IPPool,
     Version,
     calico_path,
+    ipv4_network,
+    ipv4_networks,
     owners_of,
 )
 from pytest_k8snet.calico.modes import CalicoMode
@@ -64,7 +66,11 @@ def inspect(
         ConnectError: the API server does not answer at all.
         UnauthorizedError: the credentials are not accepted.
     """
-    served = _served_api_groups(api)
+    #: By name, each with its preferred version: ``apps/v1``.
+    served = {
+        str(group.get("name")): str((group.get("preferredVersion") or {}).get("groupVersion"))
+        for group in api.get("/apis").get("groups") or ()
+    }
     reader = _Reader(api)
     phases = _migration_phases(reader, served)
     daemon = _read_daemon(reader, known)
@@ -80,11 +86,21 @@ def inspect(
     found = _with_nodes(reader, found, tolerations)
     found = _with_information(reader, found, daemon)
     if operator is None:
-        found = _with_manifests(reader, found, daemon)
+        found = replace(
+            found,
+            install="unknown" if "Installation" in reader.unknown else "manifest",
+            backend=daemon.backend,
+            dataplane="VPP" if daemon.vpp else "iptables",
+            datastore=daemon.datastore,
+            ipam=daemon.ipam,
+            mtu_bytes=daemon.mtu_bytes,
+        )
     else:
         found = _with_operator(reader, found, operator, overlay or {}, daemon)
     if calico := _readable_group(found):
-        found = _with_felix(reader, found, calico, daemon, network)
+        configs = reader.list(calico_path(calico, "felixconfigurations"), "FelixConfigurations")
+        felix = Felix(configs=configs or (), environment=daemon.environment, nodes=found.nodes)
+        found = felix.configure(found, network, vpp=daemon.vpp)
         found = _with_ipam(reader, found, calico, own_pools=own_pools and known is None)
         found = _with_bgp(reader, found, calico)
     if known is None:
@@ -153,14 +169,6 @@ class _Reader:
 # -- Which API groups serve Calico's objects, and which of them is the store ----------------------
 
 _FINISHED = ("Converged", "Complete")
-
-
-def _served_api_groups(api: Api) -> dict[str, str]:
-    """The API groups by name, each with its preferred version: ``apps/v1``."""
-    return {
-        str(group.get("name")): str((group.get("preferredVersion") or {}).get("groupVersion"))
-        for group in api.get("/apis").get("groups") or ()
-    }
 
 
 def _migration_phases(reader: _Reader, served: Mapping[str, str]) -> dict[str, str]:
@@ -315,18 +323,6 @@ def _other_cni(reader: _Reader, nodes: Sequence[Node]) -> str:
     return ""
 
 
-def _with_manifests(reader: _Reader, found: Installation, daemon: _Daemon) -> Installation:
-    return replace(
-        found,
-        install="unknown" if "Installation" in reader.unknown else "manifest",
-        backend=daemon.backend,
-        dataplane="VPP" if daemon.vpp else "iptables",
-        datastore=daemon.datastore,
-        ipam=daemon.ipam,
-        mtu_bytes=daemon.mtu_bytes,
-    )
-
-
 #: What is set here wins over the other one (``OverrideInstallationSpec``, tigera/operator v1.40).
 _OVERLAY_PATH = f"{INSTALLATION_PATH.rpartition('/')[0]}/overlay"
 
@@ -367,7 +363,7 @@ def _with_operator(
     computed = (status.get("computed") or {}).get("calicoNetwork") or {}
     entries = network.get("ipPools")
     pools = {
-        _ipv4_network(entry.get("cidr")): entry
+        ipv4_network(entry.get("cidr")): entry
         for entry in (computed.get("ipPools") or () if entries is None else entries)
     }
     return replace(
@@ -483,23 +479,18 @@ def _read_daemon(reader: _Reader, known: Installation | None) -> _Daemon:
             reader.unknown.setdefault(f"{name} of {DAEMON_TOPIC}", "its value is kept elsewhere")
     environment = {name: value for name, value in values.items() if value}
     mtu = data.get("veth_mtu", "0")
-    image = str(container.get("image", ""))
+    image, status = str(container.get("image", "")), daemon.get("status") or {}
     return _Daemon(
         environment=environment,
         unread=unread,
-        running=_runs(daemon),
+        # One that has just been made says nothing yet of how many pods it has.
+        running=status.get("desiredNumberScheduled") != 0 or not status.get("observedGeneration"),
         image_tag=image.partition("@")[0].rpartition("/")[2].partition(":")[2],
         enterprise="/cnx-node" in image,
         vpp=vpp,
         ipam=_ipam(_network_config(spec, data), environment),
         mtu_bytes=int(mtu) if mtu.isdigit() and int(mtu) > 0 else None,
     )
-
-
-def _runs(daemon: Mapping[str, Any]) -> bool:
-    """Whether a DaemonSet has any pod; one that has just been made says nothing of that yet."""
-    status = daemon.get("status") or {}
-    return status.get("desiredNumberScheduled") != 0 or not status.get("observedGeneration")
 
 
 def _value(entry: Mapping[str, Any], config: Mapping[str, str]) -> str | None:
@@ -567,22 +558,7 @@ def _ipam(network_config: str, environment: Mapping[str, str]) -> str:
     return "Calico" if "calico-ipam" in kinds else "unknown"
 
 
-# -- Felix, IPAM and BGP --------------------------------------------------------------------------
-
-
-def _with_felix(
-    reader: _Reader,
-    found: Installation,
-    group: ApiGroup,
-    daemon: _Daemon,
-    network: Mapping[str, Any],
-) -> Installation:
-    configs = reader.list(calico_path(group, "felixconfigurations"), "FelixConfigurations") or []
-    felix = Felix(configs=configs, environment=daemon.environment, nodes=found.nodes)
-    facts = felix.facts(network)
-    if daemon.vpp:
-        facts.pop("dataplane", None)
-    return replace(found, **facts)
+# -- IPAM and BGP ---------------------------------------------------------------------------------
 
 
 def _with_ipam(
@@ -607,12 +583,15 @@ def _with_ipam(
         return replace(found, ipam_limits=limits)
     # There may be thousands.
     blocks = reader.list(calico_path(stored, "ipamblocks"), "IPAM blocks")
-    cidrs = (_ipv4_network((block.get("spec") or {}).get("cidr")) for block in blocks or ())
-    found = replace(found, block_networks=tuple(one for one in cidrs if one is not None))
+    cidrs = ((block.get("spec") or {}).get("cidr") for block in blocks or ())
+    found = replace(found, block_networks=ipv4_networks(cidrs))
     if limits is not None and blocks is not None and limited:
         limits = replace(limits, blocks=_blocks_of_nodes(blocks))
     ipam = found.ipam
-    if ipam == "unknown" and (found.gives_no_pod_cidr or any(map(_has_pods, blocks or ()))):
+    # There is no host-local IPAM where the nodes have no range of their own (``cni-plugin/internal/
+    # pkg/utils/utils.go``, v3.28: ReplaceHostLocalIPAMPodCIDRs).
+    ranged = found.node_networks or not found.nodes
+    if ipam == "unknown" and (not ranged or any(map(_has_pods, blocks or ()))):
         ipam = "Calico"
     if ipam == "unknown" and not {*_IPAM_SOURCES} & reader.unknown.keys():
         reader.unknown[IPAM_TOPIC] = "the CNI configuration is a file on the nodes, as it seems"
@@ -625,7 +604,7 @@ def _blocks_of_nodes(blocks: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     for block in blocks:
         spec = block.get("spec") or {}
         kind, _, node = str(spec.get("affinity") or "").partition(":")
-        if kind == "host" and _ipv4_network(spec.get("cidr")) is not None:
+        if kind == "host" and ipv4_network(spec.get("cidr")) is not None:
             found[node] = found.get(node, 0) + 1
     return found
 
@@ -658,7 +637,7 @@ def _with_bgp(reader: _Reader, found: Installation, group: ApiGroup) -> Installa
         for configuration in configurations or ()
         for key in ("serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs")
         for entry in (configuration.get("spec") or {}).get(key) or ()
-        if (network := _ipv4_network(entry.get("cidr"))) is not None
+        if (network := ipv4_network(entry.get("cidr"))) is not None
     }
     return replace(found, bgp=bgp, occupied=advertised)
 
@@ -673,16 +652,12 @@ def _with_nodes(
     providers = {
         str((node.get("spec") or {}).get("providerID", "")).partition("://")[0] for node in nodes
     } - {""}
-    given = [
-        _ipv4_network(cidr)
-        for node in nodes
-        for cidr in (node.get("spec") or {}).get("podCIDRs") or ()
-    ]
+    given = [cidr for node in nodes for cidr in (node.get("spec") or {}).get("podCIDRs") or ()]
     return replace(
         found,
         provider=",".join(sorted(providers)),
         nodes=tuple(read_nodes(nodes, tolerations)),
-        node_networks=tuple(network for network in given if network is not None),
+        node_networks=ipv4_networks(given),
     )
 
 
@@ -702,8 +677,7 @@ def _cluster_networks(reader: _Reader, nodes: Sequence[Node]) -> tuple[IPv4Netwo
         told = _proxy_arguments(reader, nodes)
     if told.get("detectLocalMode") not in (None, "", "ClusterCIDR"):
         return ()
-    networks = (_ipv4_network(cidr) for cidr in told.get("clusterCIDR", "").split(","))
-    return tuple(network for network in networks if network is not None)
+    return ipv4_networks(told.get("clusterCIDR", "").split(","))
 
 
 def _proxy_arguments(reader: _Reader, nodes: Sequence[Node]) -> dict[str, str]:
@@ -729,16 +703,15 @@ def _with_occupied(reader: _Reader, found: Installation) -> Installation:
         metadata, spec = service.get("metadata") or {}, service.get("spec") or {}
         ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
         outside = [*(spec.get("externalIPs") or ()), *(one.get("ip") for one in ingress)]
-        for network in filter(None, map(_ipv4_network, outside)):
-            occupied[network] = f"Service {metadata.get('namespace')}/{metadata.get('name')}"
+        what = f"Service {metadata.get('namespace')}/{metadata.get('name')}"
+        occupied |= dict.fromkeys(ipv4_networks(outside), what)
     if calico := _readable_group(found):
         # IPAM gives none of these to pods (``libcalico-go/lib/ipam/ipam.go``, v3.28:
         # getReservedIPs), so that a pool within gives addresses to nobody.
         reservations = reader.list(calico_path(calico, "ipreservations"), "IPReservations")
         for one in reservations or ():
-            for cidr in (one.get("spec") or {}).get("reservedCIDRs") or ():
-                if (reserved := _ipv4_network(cidr)) is not None:
-                    occupied[reserved] = f"IPReservation {one['metadata']['name']}"
+            reserved = ipv4_networks((one.get("spec") or {}).get("reservedCIDRs") or ())
+            occupied |= dict.fromkeys(reserved, f"IPReservation {one['metadata']['name']}")
     return replace(found, occupied=occupied, service_networks=_service_networks(reader, services))
 
 
@@ -756,8 +729,7 @@ def _service_networks(
         cidrs = [cidr for pod in servers or () for cidr in _service_range(pod)]
     if not cidrs:
         cidrs = [str((service.get("spec") or {}).get("clusterIP", "")) for service in services]
-    networks = (_ipv4_network(cidr) for cidr in cidrs)
-    return tuple(dict.fromkeys(network for network in networks if network is not None))
+    return tuple(dict.fromkeys(ipv4_networks(cidrs)))
 
 
 def _service_range(pod: Mapping[str, Any]) -> Iterable[str]:
@@ -769,11 +741,3 @@ def _service_range(pod: Mapping[str, Any]) -> Iterable[str]:
 def _arguments(pod: Mapping[str, Any]) -> Iterable[str]:
     for container in (pod.get("spec") or {}).get("containers") or ():
         yield from map(str, [*(container.get("command") or ()), *(container.get("args") or ())])
-
-
-def _ipv4_network(text: object) -> IPv4Network | None:
-    try:
-        network = ip_network(str(text), strict=False)
-    except ValueError:
-        return None
-    return network if isinstance(network, IPv4Network) else None

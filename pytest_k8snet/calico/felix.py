@@ -8,14 +8,15 @@ Pure. Felix takes each setting from the first of these that has it (``SourcesInD
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico.installation import (
     CLUSTER_ROUTES,
     DAEMON_TOPIC,
     DEFAULT_VNI,
     FelixSetting,
+    Installation,
 )
 from pytest_k8snet.calico.modes import Family
 from pytest_k8snet.calico.selectors import SelectorError, selects
@@ -32,21 +33,6 @@ _MTUS = (
 )
 
 
-class FelixFacts(TypedDict, total=False):
-    """The fields of an Installation that Felix's settings decide."""
-
-    vxlan_enabled: tuple[FelixSetting, ...]
-    ipip_enabled: tuple[FelixSetting, ...]
-    vxlan_port: int
-    vxlan_vni: int
-    felix_cluster_routes: str
-    wireguard: bool
-    wireguard_v6: bool
-    mtu_settings: tuple[FelixSetting, ...]
-    dataplane: str
-    felix_trouble: Mapping[Family, str]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Felix:
     """Felix's explicit settings, wherever they are."""
@@ -55,31 +41,35 @@ class Felix:
     environment: Mapping[str, str] = field(default_factory=dict)
     nodes: Sequence[Node] = ()
 
-    def facts(self, network: Mapping[str, Any]) -> FelixFacts:
-        """Return what follows for an Installation.
+    def configure(
+        self, found: Installation, network: Mapping[str, Any], *, vpp: bool
+    ) -> Installation:
+        """Return an Installation with what Felix's settings decide.
 
         Args:
+            found: what is known of it without them.
             network: ``spec.calicoNetwork`` of the operator's Installation; empty without one.
+            vpp: whether VPP forwards in Linux's place, whatever Felix is configured to.
         """
-        facts: FelixFacts = {
-            "vxlan_enabled": self.settings("vxlanEnabled"),
-            "ipip_enabled": self.settings("ipipEnabled"),
-            "felix_cluster_routes": self._cluster_routes(network),
-            "wireguard": self._on("wireguardEnabled"),
-            "wireguard_v6": self._on("wireguardEnabledV6"),
-            # Manifests write a 0 where Felix is to derive it.
-            "mtu_settings": tuple(
-                one for key in _MTUS for one in self.settings(key) if one.value != "0"
-            ),
-            "vxlan_port": self._number("vxlanPort", VXLAN_PORT),
-            "vxlan_vni": self._number("vxlanVNI", DEFAULT_VNI),
-            "felix_trouble": dict(self._troubles()),
-        }
         dataplane = self._dataplane()
         # The operator fills its default in, and Felix obeys its own configuration.
-        if dataplane == "eBPF" or (dataplane and not network.get("linuxDataplane")):
-            facts["dataplane"] = dataplane
-        return facts
+        own = dataplane == "eBPF" or (dataplane and not network.get("linuxDataplane"))
+        return replace(
+            found,
+            vxlan_enabled=self.settings("vxlanEnabled"),
+            ipip_enabled=self.settings("ipipEnabled"),
+            felix_cluster_routes=self._cluster_routes(network),
+            wireguard=self._on("wireguardEnabled"),
+            wireguard_v6=self._on("wireguardEnabledV6"),
+            # Manifests write a 0 where Felix is to derive it.
+            mtu_settings=tuple(
+                one for key in _MTUS for one in self.settings(key) if one.value != "0"
+            ),
+            vxlan_port=self._number("vxlanPort", VXLAN_PORT),
+            vxlan_vni=self._number("vxlanVNI", DEFAULT_VNI),
+            felix_trouble=dict(self._troubles()),
+            dataplane=dataplane if own and not vpp else found.dataplane,
+        )
 
     def settings(self, key: str) -> tuple[FelixSetting, ...]:
         """Return all values of a setting; the environment wins over every FelixConfiguration."""
@@ -100,7 +90,6 @@ class Felix:
         )
 
     def _on(self, key: str) -> bool:
-        """Whether something is switched on anywhere."""
         return any(not one.off for one in self.settings(key))
 
     def _of_each_node(self, key: str) -> dict[str, FelixSetting | None]:
@@ -170,15 +159,11 @@ class Felix:
         return "nftables" if any(mode.value == "Enabled" for mode in modes) else ""
 
 
-def _no_cali(setting: FelixSetting) -> bool:
-    return "cali" not in setting.value.split(",")
-
-
 #: Settings under which routes or devices are not what proofs look for, and the family that it
 #: concerns; "none" stands for all.
 _UNFOLLOWED: Mapping[str, tuple[Family, Callable[[FelixSetting], bool]]] = {
     # The pods' own devices are told by their name.
-    "interfacePrefix": ("none", _no_cali),
+    "interfacePrefix": ("none", lambda setting: "cali" not in setting.value.split(",")),
     # Felix then programs no routes.
     "routeSyncDisabled": ("none", lambda setting: not setting.off),
     # Felix's routes then lead to pods that run, and not to blocks (``felix/calc/

@@ -133,14 +133,6 @@ class Installation:
         return self.install == "unknown" or (self.install == "operator" and self.version is None)
 
     @property
-    def gives_no_pod_cidr(self) -> bool:
-        """Whether the nodes have no range of their own, without which there is no host-local IPAM.
-
-        See ``ReplaceHostLocalIPAMPodCIDRs`` in ``cni-plugin/internal/pkg/utils/utils.go``, v3.28.
-        """
-        return bool(self.nodes) and not self.node_networks
-
-    @property
     def without_calico(self) -> frozenset[str]:
         """Ready nodes on which no calico-node runs: virtual ones, such as Fargate's.
 
@@ -166,11 +158,14 @@ class Installation:
 
         Felix looks at every pool for this, also at disabled ones.
         """
-        enabled: set[Family] = set(families_of(pool.mode for pool in self.pools))
-        for family, settings in (("vxlan", self.vxlan_enabled), ("ipip", self.ipip_enabled)):
-            if any(not setting.off for setting in settings):
-                enabled.add(family)  # type: ignore[arg-type]  # the literals above
-        return frozenset(enabled)
+        return families_of(pool.mode for pool in self.pools) | {
+            family for family, found in self.explicit.items() if not all(one.off for one in found)
+        }
+
+    @property
+    def explicit(self) -> dict[Family, tuple[FelixSetting, ...]]:
+        """Felix's own switches of encapsulations, by which it does not follow the pools."""
+        return {"vxlan": self.vxlan_enabled, "ipip": self.ipip_enabled}
 
     @property
     def pools_unread(self) -> str:
@@ -197,25 +192,15 @@ class Installation:
             return "CALICO_NETWORKING_BACKEND is none: Calico enforces policy only"
         return ""
 
-    @property
-    def mtu_overhead_bytes(self) -> int:
-        """By how much the MTU of pods that are made now is below the host's.
+    def mtu_overhead_bytes(self, *more: CalicoMode) -> int:
+        """Return by how much the MTU of new pods is below the host's, with pools of more modes.
 
-        0 as well where it is set explicitly: what the modes enable does not change it then.
+        0 as well where it is set explicitly, which nobody here follows: what the modes enable does
+        not change it then.
         """
         if self.mtu_bytes is not None or self.mtu_settings:
             return 0
-        return -pod_mtu_bytes(0, self.encapsulations())
-
-    def mtu_loss_bytes(self, mode: CalicoMode) -> int:
-        """Return by how much the MTU of new pods shrinks, everywhere, with a pool of this mode.
-
-        0 as well where Felix has settings of its own, since nobody here follows those.
-        """
-        if self.mtu_bytes is not None or self.mtu_settings:
-            return 0
-        then = pod_mtu_bytes(0, self.encapsulations() | families_of([mode]))
-        return -then - self.mtu_overhead_bytes
+        return -pod_mtu_bytes(0, self.encapsulations() | families_of(more))
 
     def encapsulations(self) -> frozenset[Encapsulation]:
         """Return all that is enabled now and takes its bytes from the MTU of new pods."""
@@ -247,9 +232,7 @@ class Installation:
     @property
     def unread(self) -> bool:
         """Whether what configures Felix could not be read, so that a default may be none."""
-        return bool(
-            {"FelixConfigurations", "DaemonSet calico-node", "Installation"} & {*self.unknown}
-        )
+        return bool({"FelixConfigurations", DAEMON_TOPIC, "Installation"} & self.unknown.keys())
 
     def shown(self, value: object, default: object) -> Any:
         """Return a value for people; unknown where it is a default of which nothing was read."""
@@ -309,6 +292,7 @@ class FelixSetting:
 
 #: The annotation in which shapes A and B keep the v3 metadata of an object, as JSON.
 METADATA_ANNOTATION = "projectcalico.org/metadata"
+_MANAGED_BY, _OPERATOR = "app.kubernetes.io/managed-by", "tigera-operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,22 +302,19 @@ class IPPool:
     name: str
     cidr: IPv4Network
     mode: CalicoMode
-    disabled: bool
-    nat_outgoing: bool
-    allowed_uses: tuple[str, ...]
-    node_selector: str
-    labels: Mapping[str, str]
-    raw: Mapping[str, Any]
+    disabled: bool = False
+    nat_outgoing: bool = False
+    allowed_uses: tuple[str, ...] = ("Workload", "Tunnel")
+    node_selector: str = "all()"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> IPPool | None:
         """Read an API object; None for an IPv6 pool or one without a usable CIDR."""
         spec = raw.get("spec") or {}
-        try:
-            cidr = ip_network(str(spec.get("cidr", "")), strict=False)
-        except ValueError:
-            return None
-        if not isinstance(cidr, IPv4Network):
+        cidr = ipv4_network(spec.get("cidr"))
+        if cidr is None:
             return None
         return cls(
             name=str(raw["metadata"]["name"]),
@@ -355,7 +336,7 @@ class IPPool:
     @property
     def operator_owned(self) -> bool:
         """Whether the Tigera operator's ownership mark is on the pool."""
-        return self.labels.get("app.kubernetes.io/managed-by") == "tigera-operator"
+        return self.labels.get(_MANAGED_BY) == _OPERATOR
 
     @property
     def both_families(self) -> bool:
@@ -398,6 +379,20 @@ class IPPool:
     def offers_pod_addresses(self) -> bool:
         """Whether a pod that names this pool gets an address from it."""
         return not self.closed
+
+
+def ipv4_network(text: object) -> IPv4Network | None:
+    """Return the IPv4 network or address that a text is; None of IPv6 and nonsense."""
+    try:
+        network = ip_network(str(text), strict=False)
+    except ValueError:
+        return None
+    return network if isinstance(network, IPv4Network) else None
+
+
+def ipv4_networks(texts: Iterable[object]) -> tuple[IPv4Network, ...]:
+    """Return those of these texts that are IPv4 networks."""
+    return tuple(network for network in map(ipv4_network, texts) if network is not None)
 
 
 def labels_of(raw: Mapping[str, Any]) -> dict[str, str]:
@@ -454,9 +449,6 @@ _MARKS = (
     ("addonmanager.kubernetes.io/mode", "the add-on manager"),
     ("addon.kops.k8s.io/name", "kOps"),
 )
-_MANAGED_BY = "app.kubernetes.io/managed-by"
-#: Values of that label which are none of a controller that writes the object back.
-_OF_CALICO = ("tigera-operator",)
 #: Field managers, as the API server keeps them, and whose they are.
 _MANAGERS = (
     (r"argocd-.*", "Argo CD"),
@@ -485,7 +477,7 @@ def _owners(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if marks.get(name):
             yield owner, f"{name}: {marks[name]}"
     manager = marks.get(_MANAGED_BY, "")
-    if manager and manager not in _OF_CALICO:
+    if manager and manager != _OPERATOR:
         yield manager, f"{_MANAGED_BY}: {manager}"
     for one in (raw.get("metadata") or {}).get("ownerReferences") or ():
         yield f"{one.get('kind')} {one.get('name')}", "ownerReferences"

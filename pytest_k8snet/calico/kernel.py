@@ -91,8 +91,8 @@ class KernelState:
         link = self.links.get(route.device)
         for family, device in TUNNEL_DEVICES.items():
             if link is not None and link.name == device and link.kind in _CALICO_KINDS[family]:
-                if route.encap or route.others:
-                    return Way(unknown=f"{device} is not all that the route has: {_all_of(route)}")
+                if more := ", ".join(filter(None, (route.encap, *route.others))):
+                    return Way(unknown=f"{device} is not all that the route has: {more}")
                 return replace(self._facing(link, peer), path=family)
         if route.device.startswith("cali") or (link is not None and link.link_type == "loopback"):
             return Way(path="local")
@@ -158,10 +158,6 @@ class NodeState:
     kernel: KernelState
 
 
-def _all_of(route: Route) -> str:
-    return ", ".join(filter(None, (route.encap, *route.others)))
-
-
 def hosts(link: Link) -> list[str]:
     """Return a device's IPv4 addresses without their prefix lengths."""
     return [one.partition("/")[0] for one in link.addresses if ":" not in one]
@@ -213,7 +209,10 @@ def _route_mismatches(
     elif taken == "unknown":
         return
     elif taken != path:
-        yield f"{found}, expected {_wanted_device(path, sender.kernel)}"
+        device = TUNNEL_DEVICES.get(path)
+        absent = "" if device in sender.kernel.links else ", which does not exist there"
+        wanted = f"dev {device}{absent}" if device else "the node's own NIC (direct)"
+        yield f"{found}, expected {wanted}"
     elif path == "vxlan":
         yield from _vxlan_route_mismatches(route, sender, receiver, found)
     elif route.gateway not in ("", receiver.node.address) and (
@@ -250,19 +249,12 @@ def _by_another_node(
     )
 
 
-def _wanted_device(path: Path, sender: KernelState) -> str:
-    if path == "direct":
-        return "the node's own NIC (direct)"
-    device = TUNNEL_DEVICES[path]
-    return f"dev {device}" + ("" if device in sender.links else ", which does not exist there")
-
-
 def _vxlan_route_mismatches(
     route: Route, sender: NodeState, receiver: NodeState, found: str
 ) -> Iterator[str]:
     remote = receiver.kernel.links.get(TUNNEL_DEVICES["vxlan"])
     if remote is None:
-        yield (f"{receiver.node.name} has no vxlan.calico to receive what {sender.node.name} sends")
+        yield f"{receiver.node.name} has no vxlan.calico to receive what {sender.node.name} sends"
     elif not route.gateway:
         return  # a borrowed or /32 tunnel address: scope link, nothing to compare
     elif route.gateway not in hosts(remote):
@@ -404,7 +396,10 @@ class Question:
     """What is asked of one node: the routes to destinations, as for a pod's packets if given.
 
     Attributes:
-        own_address: the node's, which its own packets bear where a rule may look at that.
+        destinations: addresses whose routes are of interest.
+        pod_address: a pod on the node whose packets are of interest; None for the node's own.
+        own_address: the node's, which its own packets bear where a rule may look at that; empty
+            leaves it open.
     """
 
     destinations: tuple[str, ...] = ()
@@ -442,21 +437,17 @@ class Prober:
             ConnectError: the API server does not answer, so no node can be asked.
         """
         done = self.each(
-            {
-                node: argv(
-                    pod_address=one.pod_address,
-                    destinations=one.destinations,
-                    own_address=one.own_address,
-                )
-                for node, one in questions.items()
-                if node in self._shells
-            }
+            {node: argv(one) for node, one in questions.items() if node in self._shells}
         )
         states: dict[str, KernelState] = {}
         missing = {node: NO_HOST_POD for node in questions if node not in self._shells}
         for node, answer in done.items():
             try:
-                states[node] = _state(node, answer)
+                if isinstance(answer, K8sNetError):
+                    raise answer
+                states[node] = parse(
+                    node, answer.stdout, stderr=answer.stderr, exit_code=answer.exit_code
+                )
             except K8sNetError as exc:
                 missing[node] = f"{exc.problem}: {exc.found}" if exc.found else exc.problem
         return Answers(states=states, missing=missing)
@@ -483,12 +474,6 @@ class Prober:
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _state(node: str, answer: Completed | K8sNetError) -> KernelState:
-    if isinstance(answer, K8sNetError):
-        raise answer
-    return parse(node, answer.stdout, stderr=answer.stderr, exit_code=answer.exit_code)
 
 
 # -- The command, and what it prints ---------------------------------------------------------------
@@ -546,18 +531,10 @@ exit 0
 _FAILED = re.compile(r"^Command failed -:(\d+)$")
 
 
-def argv(
-    *, pod_address: str | None, destinations: Sequence[str], own_address: str = ""
-) -> list[str]:
-    """Return the command that prints a node's state.
-
-    Args:
-        pod_address: a pod on the node whose packets are of interest; None for the node's own.
-        destinations: addresses whose routes are of interest.
-        own_address: the node's, from which its own packets are sent; empty leaves that open.
-    """
-    ends = (pod_address or "-", own_address or "-")
-    return ["sh", "-c", _SCRIPT, "k8snet", *ends, *dict.fromkeys(destinations)]
+def argv(asked: Question) -> list[str]:
+    """Return the command that prints a node's state."""
+    ends = (asked.pod_address or "-", asked.own_address or "-")
+    return ["sh", "-c", _SCRIPT, "k8snet", *ends, *dict.fromkeys(asked.destinations)]
 
 
 def parse(node: str, stdout: str, *, stderr: str = "", exit_code: int | None = None) -> KernelState:
@@ -567,23 +544,19 @@ def parse(node: str, stdout: str, *, stderr: str = "", exit_code: int | None = N
         ToolError: the output cannot be read.
         ToolMissingError: the image has no ``ip``.
     """
-    sections = dict(_sections(stdout))
+    pieces = (piece.partition("\n") for piece in stdout.split("\x1e")[1:])
+    sections = {head.strip(): body.strip() for head, _, body in pieces}
     answers = _answers(sections.get("asked", ""), sections.get("answers", ""), stderr)
     links = ip.parse_links(answers.get("address show", ""), stderr=stderr, exit_code=exit_code)
     routes, forwarded, marked = _routes(answers)
+    neighbours, fdb = answers.get("neighbour show dev vxlan.calico", ""), sections.get("fdb", "")
     state = KernelState(
         node=node,
         links=links,
         routes=routes,
         forwarded=forwarded,
-        neighbours=dict(
-            _pairs(answers.get("neighbour show dev vxlan.calico", ""), "dst", "lladdr")
-        ),
-        fdb=(
-            dict(_pairs(sections["fdb"], "mac", "dst"))
-            if sections.get("fdb", "").startswith("[")
-            else None
-        ),
+        neighbours=dict(_pairs(neighbours, "dst", "lladdr")),
+        fdb=dict(_pairs(fdb, "mac", "dst")) if fdb.startswith("[") else None,
         ipsec=_ipsec(sections.get("ipsec", "")),
     )
     return replace(state, doubts=dict(_doubts(state, marked, sections.get("beyond", ""))))
@@ -657,11 +630,6 @@ def _answers(asked: str, said: str, stderr: str) -> dict[str, str]:
         command: reasons[number] if number in reasons else next(lines, "")
         for number, command in enumerate(asked.splitlines(), start=1)
     }
-
-
-def _sections(stdout: str) -> list[tuple[str, str]]:
-    pieces = stdout.split("\x1e")[1:]
-    return [(head.strip(), body.strip()) for head, _, body in (p.partition("\n") for p in pieces)]
 
 
 def _route(destination: str, body: str) -> Route:

@@ -32,7 +32,7 @@ from pytest_k8snet.calico.modes import (
     pod_mtu_bytes,
 )
 from pytest_k8snet.errors import PathError
-from pytest_k8snet.tools.ip import Link, underside
+from pytest_k8snet.tools.ip import Counters, underside
 from pytest_k8snet.tools.tool import Payload
 
 if TYPE_CHECKING:
@@ -40,11 +40,6 @@ if TYPE_CHECKING:
 
 #: When the wire was looked at: once for a pair in its mode, or around the very sample.
 Moment = Literal["once", "before", "after"]
-_AT: dict[Moment, str] = {
-    "once": "",
-    "before": "before the sample, ",
-    "after": "after the sample, ",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,9 +193,9 @@ def judge(
             expected=_promise(mode, client, server, pools),
         )
     directions = directions_of(before, transfer, pools)
-    for end in (client, server):
-        mismatches += _address_mismatches(end, before)
-    gaps = list(_outside(client, server, pools))
+    growth = _Growth(before, after)
+    mismatches += _address_mismatches(before)
+    gaps = _outside(client, server, pools)
     if len(directions) < 2:
         gaps.append(f"it is not known as whom {server.node.name} sees pod {client.name}")
     gaps += _strange_translation(before, installation)
@@ -211,8 +206,8 @@ def judge(
         if routes_prove:
             known, unknown = _route_findings(direction, before, after, installation.nodes)
             mismatches += known
-            gaps += unknown or _counter_gaps(direction, before, after)
-        mismatches += _counter_mismatches(direction, before, after)
+            gaps += unknown or _counter_gaps(direction, growth)
+        mismatches += _counter_mismatches(direction, growth)
     mismatches += _mtu_mismatches(before, transfer, directions, installation)
     if client.node.name != server.node.name and not wire:
         gaps += [
@@ -227,31 +222,33 @@ def judge(
             "there (-o k8snet_wire_proof=true)"
         )
     for moment, finding in wire.items():
-        mismatches += [f"{_AT[moment]}{mismatch}" for mismatch in finding.mismatches]
+        at = "" if moment == "once" else f"{moment} the sample, "
+        mismatches += [f"{at}{mismatch}" for mismatch in finding.mismatches]
         gaps += [f"on the wire: {gap}" for gap in finding.gaps]
-    summary = [_summary(directions, before, after, routes_prove), *_remarks(client, server)]
+    summary = [_summary(directions, growth, routes_prove), *_remarks(client, server)]
     summary += dict.fromkeys(finding.summary() for finding in wire.values())
     return PathProof(
         state="contradicted" if mismatches else "missing" if gaps else "proven",
         text="\n".join(dict.fromkeys(mismatches or gaps)) or "; ".join(summary),
         expected=directions[0].path,
         route=tuple(_route_record(direction, after) for direction in directions),
-        counters=_counter_record(directions, before, after),
+        counters=growth.to_record(directions),
         mtu=_mtu_record(before, transfer, installation.version),
         wire=tuple(one.to_record(moment) for moment, one in wire.items()) if wire else None,
     )
 
 
-def _address_mismatches(end: PathEnd, snapshot: PathSnapshot) -> Iterator[str]:
-    """What is wrong with the address of a node that is measured itself."""
-    if end.kind != "node":
-        return
-    state, name = snapshot.states[end.node.name], end.node.name
-    link = state.link_of(end.address)
-    if link is None:
-        yield f"{name} has no device with the address {end.address}, by which it is to be measured"
-    elif underside(state.links, link.name).tunnel:
-        yield f"{end.address} of {name} is the address of a tunnel, {link.name}: no baseline"
+def _address_mismatches(snapshot: PathSnapshot) -> Iterator[str]:
+    """What is wrong with the addresses of nodes that are measured themselves."""
+    for end in (snapshot.client, snapshot.server):
+        name, address = end.node.name, end.address
+        link = snapshot.states[name].link_of(address)
+        if end.kind == "node" and link is None:
+            yield f"{name} has no device with the address {address}, by which it is to be measured"
+        elif (
+            end.kind == "node" and link and underside(snapshot.states[name].links, link.name).tunnel
+        ):
+            yield f"{address} of {name} is the address of a tunnel, {link.name}: no baseline"
 
 
 def _strange_translation(snapshot: PathSnapshot, installation: Installation) -> Iterator[str]:
@@ -349,11 +346,13 @@ def claim_mismatches(
     return mismatches
 
 
-def _outside(client: PathEnd, server: PathEnd, pools: Sequence[IPPool]) -> Iterator[str]:
+def _outside(client: PathEnd, server: PathEnd, pools: Sequence[IPPool]) -> list[str]:
     """The pods that Calico promises no path, as other software gave them their addresses."""
-    for end in (client, server):
-        if end.kind == "pod" and pool_of(end.address, pools) is None:
-            yield f"pod {end.name} has {end.address}, which lies in no pool"
+    return [
+        f"pod {end.name} has {end.address}, which lies in no pool"
+        for end in (client, server)
+        if end.kind == "pod" and pool_of(end.address, pools) is None
+    ]
 
 
 def _promise(
@@ -366,15 +365,10 @@ def _promise(
     return promised.path(client.node.same_subnet(server.node))
 
 
-def _summary(
-    directions: Iterable[Direction],
-    before: PathSnapshot,
-    after: PathSnapshot,
-    routes_prove: bool,
-) -> str:
+def _summary(directions: Iterable[Direction], growth: _Growth, routes_prove: bool) -> str:
     parts = []
     for one in directions:
-        state = _asked(one, before, after)
+        state = growth.asked(one)
         device = state.route(one.destination).device
         wires = state.way(one.destination, one.receiver.node.address).wires
         below = f" over {', '.join(wires)}" if wires not in ((), (device,)) else ""
@@ -506,63 +500,179 @@ Way = Literal["sent", "received"]
 _SHARE = 0.9
 
 
-def _counter_mismatches(
-    direction: Direction, before: PathSnapshot, after: PathSnapshot
-) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Growth:
+    """What the devices of both nodes have counted from before a sample to after it."""
+
+    before: PathSnapshot
+    after: PathSnapshot
+
+    def of(self, node: str, device: str, way: Way) -> tuple[int, int] | None:
+        """Bytes and packets, from zero if the device was not there; None where none are counted."""
+        later = _counters(self.after, node, device, way)
+        earlier = _counters(self.before, node, device, way)
+        if later is None:
+            return None
+        if earlier is None:
+            return later.bytes, later.packets
+        return later.bytes - earlier.bytes, later.packets - earlier.packets
+
+    def by_tunnel(self, node: str, device: str, way: Way) -> int:
+        """Bytes of a device that may not be there."""
+        grown = self.of(node, device, way)
+        return max(0, grown[0]) if grown else 0
+
+    def by_wires(self, node: str, wires: Sequence[str], way: Way) -> int | None:
+        parts = [self.of(node, wire, way) for wire in wires]
+        # A device that counts anew from zero was made anew.
+        known = [part[0] for part in parts if part is not None and part[0] >= 0]
+        return sum(known) if parts and len(known) == len(parts) else None
+
+    def asked(self, direction: Direction) -> KernelState:
+        """The sender's state that has the route: an address may have shown in the sample itself."""
+        name = direction.sender.node.name
+        earlier = self.before.states[name]
+        return earlier if earlier.knows(direction.destination) else self.after.states[name]
+
+    def wires(self, direction: Direction, end: PathEnd) -> tuple[str, ...]:
+        """The physical devices that carry a direction at one of its ends, as the kernel names them.
+
+        At the receiver they are those by which it would answer; nobody asks how packets come in.
+        """
+        if end is direction.sender:
+            sending = self.asked(direction)
+            return sending.way(direction.destination, direction.receiver.node.address).wires
+        state, back = self.before.states[end.node.name], direction.sender.node.address
+        if state.knows(back) and not state.route(back).error:
+            return state.way(back, back).wires
+        link = state.link_of(end.node.address)
+        return () if link is None else underside(state.links, link.name).wires
+
+    def carried(self, direction: Direction, end: PathEnd, way: Way) -> tuple[str, int] | None:
+        """Which physical devices carried a direction at one end, and how many bytes they counted.
+
+        None where that is not known. What did not come in as it would go out, since networks may
+        route either way differently, has come in by some other device that leads out.
+        """
+        node, enough = end.node.name, _SHARE * direction.payload_bytes
+        wires = self.wires(direction, end)
+        total = self.by_wires(node, wires, way)
+        if total is None:
+            return None
+        if end is direction.receiver and total < enough:
+            every = self.before.states[node].uplinks()
+            by_all = self.by_wires(node, every, way)
+            if by_all is not None and by_all >= enough:
+                return " and ".join(every), by_all
+        return " and ".join(wires), total
+
+    def to_record(self, directions: Iterable[Direction]) -> dict[str, Any]:
+        """Bytes of tunnels and of the devices that carried, per node."""
+        names: dict[str, dict[str, None]] = {}
+        for direction in directions:
+            for end in (direction.sender, direction.receiver):
+                known = names.setdefault(end.node.name, dict.fromkeys(TUNNEL_DEVICES.values()))
+                known |= dict.fromkeys(self.wires(direction, end))
+        return {
+            node: {
+                name: {
+                    "tx_bytes": (self.of(node, name, "sent") or (0,))[0],
+                    "rx_bytes": (self.of(node, name, "received") or (0,))[0],
+                }
+                for name in devices
+                if name in self.after.states[node].links
+            }
+            for node, devices in names.items()
+        }
+
+
+def _counters(snapshot: PathSnapshot, node: str, device: str, way: Way) -> Counters | None:
+    link = snapshot.states[node].links.get(device)
+    return None if link is None else link.sent if way == "sent" else link.received
+
+
+def _counter_mismatches(direction: Direction, growth: _Growth) -> Iterator[str]:
     """How the counters of one direction contradict its path."""
-    if direction.sender.node.name == direction.receiver.node.name:
-        return _same_node_mismatches(direction, before, after)
-    if direction.path == "direct":
-        return _direct_mismatches(direction, before, after)
-    return _tunnel_mismatches(direction, before, after)
+    if direction.sender.node.name != direction.receiver.node.name:
+        for end, way in _ends(direction):
+            if direction.path != "direct":
+                yield from _tunnel_mismatches(direction, end, way, growth)
+            elif direction.countable:
+                yield from _direct_mismatches(direction, end, way, growth)
+    elif direction.countable:
+        node = direction.sender.node.name
+        for device in TUNNEL_DEVICES.values():
+            # What left by a tunnel has come back by it; other pods' traffic seldom does both alike.
+            both = (growth.by_tunnel(node, device, way) for _, way in _ends(direction))
+            if (grown := min(both)) >= _SHARE * direction.payload_bytes:
+                yield f"{device} of {node} sent {grown} bytes, though both pods are on that node"
 
 
 def _tunnel_mismatches(
-    direction: Direction, before: PathSnapshot, after: PathSnapshot
+    direction: Direction, end: PathEnd, way: Way, growth: _Growth
 ) -> Iterator[str]:
-    device = TUNNEL_DEVICES[direction.path]
-    for end, way in _ends(direction):
-        node = end.node.name
-        earlier = before.states[node].links.get(device)
-        later = after.states[node].links.get(device)
-        if later is None:
-            yield f"{node} has no {device}"
-            continue
-        if _uncounted(later, way):
-            continue
-        grown, packets = _grown(earlier, later, way)
-        if packets < 0 or earlier is None:
-            yield f"{device} of {node} was made anew during the sample"
-        elif packets == 0:
-            yield f"{device} of {node} {way} no packet of this direction during the sample"
-        elif direction.countable and grown < _SHARE * direction.payload_bytes:
-            yield (
-                f"{device} of {node} {way} only {grown} bytes, of a payload of "
-                f"{direction.payload_bytes}: the rest took another path"
-            )
-        elif direction.countable:
-            carried = _carried(direction, end, way, before, after)
-            if carried is not None and carried[1] < _SHARE * direction.payload_bytes:
-                wires, total = carried
-                yield f"{wires} of {node} {way} only {total} bytes, though {device} {way} {grown}"
+    node, device = end.node.name, TUNNEL_DEVICES[direction.path]
+    if device not in growth.after.states[node].links:
+        yield f"{node} has no {device}"
+    if (counted := growth.of(node, device, way)) is None:
+        return
+    grown, packets = counted
+    if packets < 0 or device not in growth.before.states[node].links:
+        yield f"{device} of {node} was made anew during the sample"
+    elif packets == 0:
+        yield f"{device} of {node} {way} no packet of this direction during the sample"
+    elif direction.countable and grown < _SHARE * direction.payload_bytes:
+        yield (
+            f"{device} of {node} {way} only {grown} bytes, of a payload of "
+            f"{direction.payload_bytes}: the rest took another path"
+        )
+    elif direction.countable:
+        carried = growth.carried(direction, end, way)
+        if carried is not None and carried[1] < _SHARE * direction.payload_bytes:
+            wires, total = carried
+            yield f"{wires} of {node} {way} only {total} bytes, though {device} {way} {grown}"
 
 
-def _counter_gaps(direction: Direction, before: PathSnapshot, after: PathSnapshot) -> Iterator[str]:
+def _direct_mismatches(
+    direction: Direction, end: PathEnd, way: Way, growth: _Growth
+) -> Iterator[str]:
+    node = end.node.name
+    if (carried := growth.carried(direction, end, way)) is None:
+        return
+    wires, total = carried
+    tunnelled = {name: growth.by_tunnel(node, name, way) for name in TUNNEL_DEVICES.values()}
+    # The NIC counts tunnelled packets too, with their outer headers; what is left is direct.
+    if total - sum(tunnelled.values()) >= _SHARE * direction.payload_bytes:
+        return
+    device = max(tunnelled, key=lambda name: tunnelled[name])
+    if tunnelled[device] >= direction.payload_bytes / 2:
+        yield (
+            f"{device} of {node} {way} {tunnelled[device]} bytes during the sample, of a "
+            f"payload of {direction.payload_bytes} that was promised to go direct"
+        )
+    else:
+        yield (
+            f"{wires} of {node} {way} only {total} bytes, of a payload of "
+            f"{direction.payload_bytes}: the rest took another path"
+        )
+
+
+def _counter_gaps(direction: Direction, growth: _Growth) -> Iterator[str]:
     """What the counters leave open of one direction."""
     if not direction.countable or direction.sender.node.name == direction.receiver.node.name:
         return
     for end, way in _ends(direction):
         node = end.node.name
-        earlier, later = before.states[node], after.states[node]
+        links = growth.after.states[node].links
         device = TUNNEL_DEVICES.get(direction.path, "")
-        carried = _carried(direction, end, way, before, after)
-        if carried is None or (device in later.links and _uncounted(later.links[device], way)):
+        carried = growth.carried(direction, end, way)
+        if carried is None or (device in links and growth.of(node, device, way) is None):
             yield f"nothing on {node} has counted what it {way} of this direction"
             continue
         # Rules, filters and programs lead packets into tunnels beside the routes that are told.
         others = {
-            name: _tunnel_growth(earlier, later, name, way)
-            for name, link in later.links.items()
+            name: growth.by_tunnel(node, name, way)
+            for name, link in links.items()
             if link.tunnels
             and name not in TUNNEL_DEVICES.values()
             # A virtual machine on a bridge.
@@ -577,156 +687,8 @@ def _counter_gaps(direction: Direction, before: PathSnapshot, after: PathSnapsho
             )
 
 
-def _direct_mismatches(
-    direction: Direction, before: PathSnapshot, after: PathSnapshot
-) -> Iterator[str]:
-    if not direction.countable:
-        return
-    for end, way in _ends(direction):
-        node = end.node.name
-        carried = _carried(direction, end, way, before, after)
-        if carried is None:
-            continue
-        wires, total = carried
-        earlier, later = before.states[node], after.states[node]
-        tunnelled = {
-            device: _tunnel_growth(earlier, later, device, way)
-            for device in TUNNEL_DEVICES.values()
-        }
-        # The NIC counts tunnelled packets too, with their outer headers; what is left is direct.
-        if total - sum(tunnelled.values()) >= _SHARE * direction.payload_bytes:
-            continue
-        device = max(tunnelled, key=lambda name: tunnelled[name])
-        if tunnelled[device] >= direction.payload_bytes / 2:
-            yield (
-                f"{device} of {node} {way} {tunnelled[device]} bytes during the sample, of a "
-                f"payload of {direction.payload_bytes} that was promised to go direct"
-            )
-        else:
-            yield (
-                f"{wires} of {node} {way} only {total} bytes, of a payload of "
-                f"{direction.payload_bytes}: the rest took another path"
-            )
-
-
-def _asked(direction: Direction, before: PathSnapshot, after: PathSnapshot) -> KernelState:
-    """The sender's state that has the route: an address may have shown in the sample itself."""
-    name = direction.sender.node.name
-    earlier = before.states[name]
-    return earlier if earlier.knows(direction.destination) else after.states[name]
-
-
-def _wires(
-    direction: Direction, end: PathEnd, before: PathSnapshot, after: PathSnapshot
-) -> tuple[str, ...]:
-    """The physical devices that carry a direction at one of its ends, as the kernel names them.
-
-    At the receiver they are those by which it would answer; nobody asks how packets come in.
-    """
-    if end is direction.sender:
-        sending = _asked(direction, before, after)
-        return sending.way(direction.destination, direction.receiver.node.address).wires
-    state, back = before.states[end.node.name], direction.sender.node.address
-    if state.knows(back) and not state.route(back).error:
-        return state.way(back, back).wires
-    link = state.link_of(end.node.address)
-    return () if link is None else underside(state.links, link.name).wires
-
-
-def _carried(
-    direction: Direction, end: PathEnd, way: Way, before: PathSnapshot, after: PathSnapshot
-) -> tuple[str, int] | None:
-    """Which physical devices carried a direction at one end, and how many bytes they counted.
-
-    None where that is not known. What did not come in as it would go out, since networks may
-    route either way differently, has come in by some other device that leads out.
-    """
-    earlier, later = before.states[end.node.name], after.states[end.node.name]
-    wires = _wires(direction, end, before, after)
-    total = _wire_growth(wires, earlier, later, way)
-    if total is None:
-        return None
-    if end is direction.receiver and total < _SHARE * direction.payload_bytes:
-        every = earlier.uplinks()
-        by_all = _wire_growth(every, earlier, later, way)
-        if by_all is not None and by_all >= _SHARE * direction.payload_bytes:
-            return " and ".join(every), by_all
-    return " and ".join(wires), total
-
-
-def _wire_growth(
-    wires: Sequence[str], earlier: KernelState, later: KernelState, way: Way
-) -> int | None:
-    if not wires or any(_uncounted(later.links.get(wire), way) for wire in wires):
-        return None
-    grown = [_grown(earlier.links.get(wire), later.links[wire], way)[0] for wire in wires]
-    # A device that counts anew from zero was made anew.
-    return sum(grown) if min(grown) >= 0 else None
-
-
-def _same_node_mismatches(
-    direction: Direction, before: PathSnapshot, after: PathSnapshot
-) -> Iterator[str]:
-    if not direction.countable:
-        return
-    node = direction.sender.node.name
-    for device in TUNNEL_DEVICES.values():
-        # What left by a tunnel has come back by it; other pods' traffic seldom does both alike.
-        grown = min(
-            _tunnel_growth(before.states[node], after.states[node], device, way)
-            for way in ("sent", "received")
-        )
-        if grown >= _SHARE * direction.payload_bytes:
-            yield f"{device} of {node} sent {grown} bytes, though both pods are on that node"
-
-
 def _ends(direction: Direction) -> tuple[tuple[PathEnd, Way], tuple[PathEnd, Way]]:
     return (direction.sender, "sent"), (direction.receiver, "received")
-
-
-def _tunnel_growth(earlier: KernelState, later: KernelState, device: str, way: Way) -> int:
-    if device not in later.links:
-        return 0
-    return max(0, _grown(earlier.links.get(device), later.links[device], way)[0])
-
-
-def _grown(earlier: Link | None, later: Link, way: Way) -> tuple[int, int]:
-    """How many bytes and packets a device has counted more; from zero if it was not there."""
-    bytes_before, packets_before = _counted(earlier, way)
-    bytes_after, packets_after = _counted(later, way)
-    return bytes_after - bytes_before, packets_after - packets_before
-
-
-def _uncounted(link: Link | None, way: Way) -> bool:
-    return link is None or (link.sent if way == "sent" else link.received) is None
-
-
-def _counted(link: Link | None, way: Way) -> tuple[int, int]:
-    counters = None if link is None else link.sent if way == "sent" else link.received
-    return (0, 0) if counters is None else (counters.bytes, counters.packets)
-
-
-def _counter_record(
-    directions: Iterable[Direction], before: PathSnapshot, after: PathSnapshot
-) -> dict[str, Any]:
-    """Growth of the byte counters of tunnels and of the devices that carried, per node."""
-    names: dict[str, dict[str, None]] = {}
-    for direction in directions:
-        for end in (direction.sender, direction.receiver):
-            wires = _wires(direction, end, before, after)
-            known = names.setdefault(end.node.name, dict.fromkeys(TUNNEL_DEVICES.values()))
-            known |= dict.fromkeys(wires)
-    return {
-        node: {
-            name: {
-                "tx_bytes": _grown(before.states[node].links.get(name), link, "sent")[0],
-                "rx_bytes": _grown(before.states[node].links.get(name), link, "received")[0],
-            }
-            for name in devices
-            if (link := after.states[node].links.get(name)) is not None
-        }
-        for node, devices in names.items()
-    }
 
 
 # -- Whether the pods' MTU is the one that their mode's cluster gives, or a stale one -------------
@@ -752,9 +714,20 @@ def _mtu_mismatches(
         for end in (snapshot.client, snapshot.server)
         if (mtu := _pod_mtu_bytes(end, snapshot)) is not None
     }
-    if installation.mtu_known:
-        for end, mtu in pods.values():
-            yield from _stale_mtu(end, mtu, snapshot, installation)
+    for end, mtu in pods.values() if installation.mtu_known else ():
+        enabled = installation.encapsulations()
+        hosts = _host_mtus(snapshot.states[end.node.name], installation.version)
+        expected = {installation.mtu_bytes or pod_mtu_bytes(host, enabled) for host in hosts}
+        if mtu not in expected:
+            why = (
+                "as the installation sets it"
+                if installation.mtu_bytes
+                else f"with {' and '.join(sorted(enabled)) or 'no encapsulation'} enabled"
+            )
+            yield (
+                f"stale MTU: pod {end.name} has {mtu}, expected "
+                f"{' or '.join(map(str, sorted(expected)))} {why}; it was made before the switch"
+            )
     for one in directions:
         if one.path == "direct" or one.sender.name not in pods:
             continue
@@ -773,24 +746,6 @@ def _mtu_mismatches(
         yield (
             f"wrong MTU on the path: the connection's MSS is {transfer.mss_bytes}, but the pods' "
             f"MTU of {smallest} allows {mss_bytes(smallest)}"
-        )
-
-
-def _stale_mtu(
-    end: PathEnd, found: int, snapshot: PathSnapshot, installation: Installation
-) -> Iterator[str]:
-    enabled = installation.encapsulations()
-    hosts = _host_mtus(snapshot.states[end.node.name], installation.version)
-    expected = {installation.mtu_bytes or pod_mtu_bytes(host, enabled) for host in hosts}
-    if found not in expected:
-        why = (
-            "as the installation sets it"
-            if installation.mtu_bytes
-            else f"with {' and '.join(sorted(enabled)) or 'no encapsulation'} enabled"
-        )
-        yield (
-            f"stale MTU: pod {end.name} has {found}, expected "
-            f"{' or '.join(map(str, sorted(expected)))} {why}; it was made before the switch"
         )
 
 

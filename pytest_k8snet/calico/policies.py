@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from pytest_k8snet.calico.installation import ApiGroup, annotations_of, calico_path, labels_of
 from pytest_k8snet.calico.selectors import SelectorError, selects
 from pytest_k8snet.cluster.api_errors import collection, object_path
-from pytest_k8snet.errors import K8sNetError
+from pytest_k8snet.errors import K8sNetError, NotFoundError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -52,11 +53,6 @@ class PolicyEnd:
             labels = labels_of(api.get(path))
         return cls(direction=direction, node=pod.node, namespace=pod.namespace, labels=labels)
 
-    @property
-    def is_pod(self) -> bool:
-        """Whether it is a pod with an address of its own."""
-        return bool(self.namespace)
-
 
 def suspects(
     api: Api, group: ApiGroup | None, ends: Sequence[PolicyEnd], *, url: str = ""
@@ -74,8 +70,8 @@ def suspects(
     """
     found: dict[str, None] = {}
     reader = _Reader(api)
-    for end in (*ends, *_behind(reader, url, [one.namespace for one in ends if one.is_pod])):
-        if end.is_pod:
+    for end in (*ends, *_behind(reader, url, [one.namespace for one in ends if one.namespace])):
+        if end.namespace:
             found |= dict.fromkeys(_of_kubernetes(reader, end))
             found |= dict.fromkeys(_of_administrators(reader, end))
         if group is not None:
@@ -88,19 +84,17 @@ class _Reader:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._lists: dict[str, list[dict[str, Any]]] = {}
         self.unread: list[str] = []
+        self.list = cache(self._list)
 
-    def list(self, path: str, what: str, *, labels: str = "") -> list[dict[str, Any]]:
-        key = f"{path}?{labels}"
-        if key not in self._lists:
-            try:
-                self._lists[key] = self._api.list(path, labels=labels)
-            except K8sNetError as exc:
-                self._lists[key] = []
-                if getattr(exc, "status", None) != 404:
-                    self.unread.append(f"{what} could not be read: {exc.problem}")
-        return self._lists[key]
+    def _list(self, path: str, what: str, labels: str = "") -> list[dict[str, Any]]:
+        try:
+            return self._api.list(path, labels=labels)
+        except NotFoundError:
+            return []
+        except K8sNetError as exc:
+            self.unread.append(f"{what} could not be read: {exc.problem}")
+            return []
 
     def serves(self, group: str) -> bool:
         """Whether the API server knows an API group; True where it does not say."""
@@ -140,7 +134,15 @@ def _behind(reader: _Reader, url: str, namespaces: Iterable[str]) -> Iterator[Po
                 labels=",".join(f"{key}={value}" for key, value in selector.items()),
             )
             # Without a selector, somebody else says who is behind it.
-            yield from map(_server, pods if selector else ())
+            for pod in pods if selector else ():
+                below = pod.get("spec") or {}
+                of_node = bool(below.get("hostNetwork"))
+                yield PolicyEnd(
+                    direction="Ingress",
+                    node=str(below.get("nodeName") or ""),
+                    namespace="" if of_node else space,
+                    labels={} if of_node else labels_of(pod),
+                )
             return
 
 
@@ -155,17 +157,6 @@ def _leads_to(service: Mapping[str, Any], host: str, port: int | None) -> bool:
     name = f"{metadata['name']}.{metadata.get('namespace')}.svc"
     node_ports = {one.get("nodePort") for one in spec.get("ports") or ()} - {None}
     return host in addresses or f"{host}.".startswith(f"{name}.") or port in node_ports
-
-
-def _server(pod: Mapping[str, Any]) -> PolicyEnd:
-    spec = pod.get("spec") or {}
-    of_node = bool(spec.get("hostNetwork"))
-    return PolicyEnd(
-        direction="Ingress",
-        node=str(spec.get("nodeName") or ""),
-        namespace="" if of_node else str(pod["metadata"].get("namespace")),
-        labels={} if of_node else labels_of(pod),
-    )
 
 
 # -- NetworkPolicies of Kubernetes -----------------------------------------------------------------
@@ -237,7 +228,7 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 def _of_calico(reader: _Reader, group: ApiGroup, end: PolicyEnd) -> Iterator[str]:
     everywhere = reader.list(calico_path(group, "globalnetworkpolicies"), "GlobalNetworkPolicies")
-    if not end.is_pod:
+    if not end.namespace:
         yield from _of_host(reader, group, end, everywhere)
         return
     labels = {
@@ -245,8 +236,8 @@ def _of_calico(reader: _Reader, group: ApiGroup, end: PolicyEnd) -> Iterator[str
         "projectcalico.org/namespace": end.namespace,
         "projectcalico.org/orchestrator": "k8s",
     }
-    place = f"{calico_path(group, 'networkpolicies').removesuffix('networkpolicies')}namespaces"
-    own = reader.list(f"{place}/{end.namespace}/networkpolicies", "Calico's NetworkPolicies")
+    path = f"/apis/{group}/namespaces/{end.namespace}/networkpolicies"
+    own = reader.list(path, "Calico's NetworkPolicies")
     for kind, policies in (("NetworkPolicy of Calico", own), ("GlobalNetworkPolicy", everywhere)):
         for raw in policies:
             spec = raw.get("spec") or {}
@@ -258,10 +249,7 @@ def _of_calico(reader: _Reader, group: ApiGroup, end: PolicyEnd) -> Iterator[str
 
 
 def _of_host(
-    reader: _Reader,
-    group: ApiGroup,
-    end: PolicyEnd,
-    everywhere: Iterable[Mapping[str, Any]],
+    reader: _Reader, group: ApiGroup, end: PolicyEnd, everywhere: Iterable[Mapping[str, Any]]
 ) -> Iterator[str]:
     for raw in reader.list(calico_path(group, "hostendpoints"), "HostEndpoints"):
         spec = raw.get("spec") or {}
@@ -276,12 +264,9 @@ def _of_host(
         if not about and _ALLOWING_PROFILE not in (spec.get("profiles") or ()):
             # Without a policy, only the failsafe ports are open.
             yield f"HostEndpoint {raw['metadata']['name']} of {end.node}, which no policy opens"
+        kind = f"HostEndpoint {raw['metadata']['name']} by GlobalNetworkPolicy"
         for policy in about:
-            yield from _closing(
-                f"HostEndpoint {raw['metadata']['name']} by GlobalNetworkPolicy",
-                policy,
-                end.direction,
-            )
+            yield from _closing(kind, policy, end.direction)
 
 
 def _closing(kind: str, raw: Mapping[str, Any], direction: Direction) -> Iterator[str]:
@@ -294,13 +279,9 @@ def _closing(kind: str, raw: Mapping[str, Any], direction: Direction) -> Iterato
     first: Mapping[str, Any] = next(iter(spec.get(direction.lower()) or ()), {})
     open_ = first.get("action") == "Allow" and not set(first) - {"action", "metadata"}
     if direction in types and not open_:
-        yield f"{kind} {_name(raw)} ({direction})"
-
-
-def _name(raw: Mapping[str, Any]) -> str:
-    """The name that users know; the v1 view puts the tier in front of it."""
-    name = str(raw["metadata"]["name"])
-    return annotations_of(raw).get("projectcalico.org/name", name)
+        # The name that users know: the v1 view puts the tier in front of it.
+        name = annotations_of(raw).get("projectcalico.org/name", raw["metadata"]["name"])
+        yield f"{kind} {name} ({direction})"
 
 
 def _selected(selector: str, labels: Mapping[str, str]) -> bool:

@@ -97,17 +97,7 @@ def withdrawn(before: Installation, after: Installation) -> list[IPPool]:
 
 def with_pool(installation: Installation, mode: CalicoMode) -> Installation:
     """Return the same with one more pool, of this mode; its addresses matter to nothing here."""
-    pool = IPPool(
-        name=f"one more in mode {mode}",
-        cidr=IPv4Network("198.18.0.0/15"),
-        mode=mode,
-        disabled=False,
-        nat_outgoing=True,
-        allowed_uses=("Workload", "Tunnel"),
-        node_selector="all()",
-        labels={},
-        raw={},
-    )
+    pool = IPPool(name=f"one more in mode {mode}", cidr=IPv4Network("198.18.0.0/15"), mode=mode)
     return replace(installation, pools=(*installation.pools, pool))
 
 
@@ -136,14 +126,20 @@ def _bare_by_felix(installation: Installation) -> bool:
     )
 
 
+def routes_unread(installation: Installation, mode: CalicoMode) -> bool:
+    """Return whether what says who programs the routes of a mode could not be read."""
+    topics = {"FelixConfigurations", "BGPConfigurations", "BGPPeers"}
+    return mode.family != "vxlan" and not topics.isdisjoint(installation.unknown)
+
+
 def undistributed(installation: Installation, mode: CalicoMode) -> str:
     """Say why no node learns another's blocks of such a pool from BIRD; empty if they may."""
-    if not told_by_bgp(installation, mode) or installation.bgp.mesh or installation.bgp.peers:
+    if not only_by_bgp(installation, mode) or installation.bgp.mesh or installation.bgp.peers:
         return ""
     return "nodeToNodeMeshEnabled of BGPConfiguration default is false, and no BGPPeer is there"
 
 
-def told_by_bgp(installation: Installation, mode: CalicoMode) -> bool:
+def only_by_bgp(installation: Installation, mode: CalicoMode) -> bool:
     """Return whether nodes know each other's blocks by BGP alone; Felix asks IPAM."""
     return programmers(installation, mode) == {"BIRD"}
 

@@ -1,14 +1,15 @@
-"""The addresses of a run's own pools: which are free, and who hears of them. Pure."""
+"""The addresses of a run's own pools: which are free, who gets and who hears of them. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
-from pytest_k8snet.calico.installation import KEPT_FROM_BGP, Installation
+from pytest_k8snet.calico.detect import IPAM_TOPICS
+from pytest_k8snet.calico.installation import KEPT_FROM_BGP, Installation, ipv4_network
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.calico.routing import programmers
 from pytest_k8snet.errors import ModeUnavailableError
@@ -120,11 +121,8 @@ def pool_prefix_length(under_test: int, *, others: int = 0) -> int:
 
 def lies_in(text: str, network: IPv4Network) -> bool:
     """Return whether an address or a network lies in another; not of IPv6 and nonsense."""
-    try:
-        found = ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return isinstance(found, IPv4Network) and found.subnet_of(network)
+    found = ipv4_network(text)
+    return found is not None and found.subnet_of(network)
 
 
 def _occupants(
@@ -146,6 +144,72 @@ def _occupants(
         yield f"the service addresses {network}", network
     for network, what in installation.occupied.items():
         yield f"{network} of {what}", network
+
+
+# -- Whether pods get them from Calico's IPAM -----------------------------------------------------
+
+_KNOW_IPAM = "Permit get on the ConfigMap calico-config, and list on ipamblocks."
+
+
+def _ipam_unread(installation: Installation) -> str:
+    """Why nobody knows which plugin gives pods their addresses."""
+    unread = installation.unknown
+    return next((f"{topic}: {unread[topic]}" for topic in IPAM_TOPICS if topic in unread), "unread")
+
+
+def require_known_ipam(installation: Installation, mode: CalicoMode) -> None:
+    """Refuse VXLAN in place where host-local IPAM, which has no VXLAN, cannot be ruled out."""
+    if mode.family == "vxlan" and installation.ipam == "unknown":
+        raise ModeUnavailableError(
+            f"It is unknown whether {mode} can work here, so nothing is changed: it needs Calico "
+            "IPAM",
+            found=_ipam_unread(installation),
+            remedy=_KNOW_IPAM,
+        )
+
+
+def require_calico_ipam(installation: Installation, nodes: Sequence[Node]) -> None:
+    """Refuse a pool from which no pod would get an address."""
+    reason, remedy = "", "Test the modes that pools have already, without --k8snet-change."
+    limits = installation.ipam_limits
+    if installation.ipam == "HostLocal":
+        reason = "the IPAM plugin is host-local: it takes addresses from the node's own range"
+    elif limits is None:
+        reason = f"IPAMConfig: {installation.unknown.get('IPAMConfig', 'unknown')}"
+        remedy = "Permit list on ipamconfigs (docs/rbac.yaml: k8snet-measure)."
+    elif not limits.auto_allocate:
+        reason = "autoAllocateBlocks of the IPAMConfig is false, so a new pool gets no blocks"
+    elif limits.max_blocks_per_host:
+        # Per node and in all (``api/pkg/apis/projectcalico/v3/ipamconfig.go``, v3.28 to master);
+        # the code is laxer and counts those of one pool, but the limit is somebody's word.
+        most, had = limits.max_blocks_per_host, limits.blocks or {}
+        full = [one.name for one in nodes if had.get(one.name, 0) >= most]
+        # A node that runs anything has a block.
+        unread = [one.name for one in nodes if one.name not in had]
+        if full or unread:
+            reason = f"maxBlocksPerHost of the IPAMConfig is {most}, and " + (
+                f"{', '.join(full)} have as many" if full else f"that of {unread[0]} is unknown"
+            )
+            remedy = "Raise the limit for the test, or go without --k8snet-change."
+    lacking = [one.name for one in nodes if one.interface is None and ":" in one.address]
+    if not reason and installation.ipv6_pools and not installation.pools:
+        # The CNI plugin is then told to assign none (``assign_ipv4``; tigera/operator v1.40,
+        # ``pkg/render/node.go``).
+        reason = f"all pools are of IPv6: {', '.join(installation.ipv6_pools)}"
+    elif not reason and lacking:
+        reason = f"{', '.join(lacking)} have no IPv4 address"
+    if not reason and installation.ipam == "unknown":
+        reason = (
+            "neither calico-config nor an IPAM block with pods tells which plugin gives them: "
+            f"{_ipam_unread(installation)}"
+        )
+        remedy = _KNOW_IPAM
+    if reason:
+        raise ModeUnavailableError(
+            "No pod is known to get an address of a pool of the run's own here",
+            found=reason,
+            remedy=remedy,
+        )
 
 
 # -- Who hears of them by BGP ----------------------------------------------------------------------
@@ -180,7 +244,7 @@ def exported(
         return ()
     told = []
     for peer in installation.bgp.peers_outside:
-        found = {peer.tells(network, BLOCK_SIZE) for network in networks}
+        found = {peer.advertises(network, BLOCK_SIZE) for network in networks}
         if found != {"rejected"}:
             doubt = "" if found == {"accepted"} else f", unless {peer.filter_names} keeps them back"
             told.append(f"{peer}{doubt}")
@@ -201,6 +265,6 @@ def kept_from_routers(
     kept = [
         f"{peer.filter_names} keeps them from {peer}"
         for peer in installation.bgp.peers_outside
-        if any(peer.tells(network, block_size) == "rejected" for network in networks)
+        if any(peer.advertises(network, block_size) == "rejected" for network in networks)
     ]
     return f"; {', '.join(kept)}" if kept else ""

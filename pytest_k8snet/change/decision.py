@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_k8snet.calico.detect import IPAM_TOPICS
 from pytest_k8snet.calico.installation import (
     BIRD_MAY_LEAVE_ROUTES,
     CLUSTER_ROUTES,
@@ -20,7 +19,6 @@ from pytest_k8snet.calico.installation import (
     FOLLOWS_POOLS,
     V1,
     ApiGroup,
-    FelixSetting,
     Installation,
     IPPool,
     owners_of,
@@ -30,10 +28,11 @@ from pytest_k8snet.calico.routing import (
     in_words,
     new_hops,
     newly_direct,
+    only_by_bgp,
     overlay_limit,
     programmers,
     restarts,
-    told_by_bgp,
+    routes_unread,
     undistributed,
     with_pool,
     withdrawn,
@@ -43,8 +42,10 @@ from pytest_k8snet.change.addresses import (
     exported,
     kept_from_routers,
     own_networks,
+    require_calico_ipam,
+    require_known_ipam,
 )
-from pytest_k8snet.errors import InvalidError, ModeUnavailableError, SettingsError
+from pytest_k8snet.errors import ModeUnavailableError, SettingsError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.nodes import Node
@@ -141,14 +142,16 @@ def decide(
         return _add_pool(installation, mode, nodes, change.cidr)
     pool = _named_pool(installation, change.pool, mode)
     original = original_mode or pool.mode
-    _require_known_ipam(installation, mode)
+    require_known_ipam(installation, mode)
     _require_no_windows(installation, pool, mode, original)
     _require_served(pool, nodes)
     if not change.despite_owners:
         _require_no_owner(installation, pool)
     if not change.underlay_routes_pods:
         _require_routed_pods(installation, pool, mode, original)
-    _require_told(installation, mode, [pool.cidr], pool.block_size, concerned(installation, pool))
+    _require_advertised(
+        installation, mode, [pool.cidr], pool.block_size, concerned(installation, pool)
+    )
     if change.prove_first:
         _require_provable(installation, pool, mode, original, nodes, change.cidr)
     return _edit_pool(installation, pool, mode)
@@ -163,15 +166,6 @@ def concerned(installation: Installation, pool: IPPool) -> list[Node]:
         and pool.serves(node.labels)
         and node.name not in installation.without_calico
     ]
-
-
-def refused(mode: CalicoMode, error: InvalidError) -> ModeUnavailableError:
-    """Return what to raise when the API server does not accept a pool in a mode."""
-    return ModeUnavailableError(
-        f"This cluster accepts no pool in mode {mode}",
-        found=error.found,
-        remedy="The API server's message says what stands against it.",
-    )
 
 
 # -- What each strategy does ----------------------------------------------------------------------
@@ -206,8 +200,11 @@ def _use_existing(installation: Installation, mode: CalicoMode, nodes: Sequence[
                 remedy="Choose nodes that use one with --k8snet-nodes, or allow pools of the run's "
                 "own with --k8snet-change=dedicated.",
             )
-    for pool in {pool.name: pool for pool in pools.values()}.values():
-        _require_told(installation, mode, [pool.cidr], pool.block_size, nodes, writes=False)
+    if not routes_unread(installation, mode):
+        for pool in {pool.name: pool for pool in pools.values()}.values():
+            _require_advertised(
+                installation, mode, [pool.cidr], pool.block_size, nodes, writes=False
+            )
     first = pools[nodes[0].name] if nodes else candidates[0]
     return Decision(mode=mode, writer="nothing", group=installation.group, pool=first, pools=pools)
 
@@ -224,9 +221,9 @@ def _add_pool(
             found=installation.pools_unread,
             remedy="Permit list on ippools.",
         )
-    _require_calico_ipam(installation, nodes)
+    require_calico_ipam(installation, nodes)
     networks = own_networks(installation, nodes, within)
-    _require_told(installation, mode, networks, BLOCK_SIZE, nodes)
+    _require_advertised(installation, mode, networks, BLOCK_SIZE, nodes)
     after = with_pool(installation, mode)
     _require_no_withdrawal(installation, after, mode)
     notes = _side_effects(installation, after, mode)
@@ -333,16 +330,19 @@ def _side_effects(
     notes = []
     for reason in restarts(installation, after):
         note = f"{reason} on every node: Felix restarts"
-        lost = installation.mtu_loss_bytes(mode)
+        lost = installation.mtu_overhead_bytes(mode) - installation.mtu_overhead_bytes()
         if lost and reason.startswith(mode.family.upper()):
             note += f", and new pods get an MTU smaller by {lost} bytes"
         if reason.startswith(("VXLAN", "IPIP")):
             # Its own tunnel address is configuration of Felix, which it restarts for.
             note += "; it restarts once more on a node whose tunnel address changes with it"
         notes.append(note)
-    for setting in (*installation.vxlan_enabled, *installation.ipip_enabled):
-        if not setting.off:
-            notes.append(f"{setting.where} is {setting.value}: its device stays in every mode")
+    notes += [
+        f"{setting.where} is {setting.value}: its device stays in every mode"
+        for settings in installation.explicit.values()
+        for setting in settings
+        if not setting.off
+    ]
     limits = installation.ipam_limits
     if limits is not None and limits.cooldown_seconds:
         notes.append(
@@ -400,8 +400,7 @@ def _require_calico_routing(installation: Installation, nodes: Sequence[Node]) -
     if bare := [one.name for one in nodes if one.name in installation.without_calico]:
         reason = reason or f"no annotation of {', '.join(bare)} tells of a calico-node there"
     if installation.shape is None:
-        unknown = installation.unknown.get("APIService")
-        reason = unknown or "no Calico API group is served"
+        reason = "no Calico API group is served"
     if reason:
         raise ModeUnavailableError(
             "Calico does not route the pods here in Linux, so there are no modes to test",
@@ -415,8 +414,7 @@ def _require_no_wireguard(installation: Installation, nodes: Sequence[Node]) -> 
     keyed = [node.name for node in nodes if node.annotations.get(key)]
     # Felix removes its key where WireGuard is off (``felix/wireguard/bootstrap.go``, v3.28:
     # removeWireguardPublicKey), so that keys tell where nothing else does.
-    unread = "FelixConfigurations" in installation.unknown
-    if (installation.wireguard or unread) and len(keyed) >= 2:
+    if (installation.wireguard or installation.unread) and len(keyed) >= 2:
         raise ModeUnavailableError(
             "WireGuard carries the pods' traffic between these nodes, whatever the pool's mode",
             found=f"{', '.join(keyed)} have keys, and "
@@ -435,11 +433,7 @@ def _require_finished_migration(installation: Installation) -> None:
 
 
 def _require_family_not_off(installation: Installation, mode: CalicoMode) -> None:
-    settings: dict[str, tuple[FelixSetting, ...]] = {
-        "vxlan": installation.vxlan_enabled,
-        "ipip": installation.ipip_enabled,
-    }
-    for setting in settings.get(mode.family, ()):
+    for setting in installation.explicit.get(mode.family, ()):
         if setting.off:
             raise ModeUnavailableError(
                 f"{mode} would be a black hole: Felix is configured to keep "
@@ -455,11 +449,10 @@ def _require_family_on(installation: Installation, mode: CalicoMode) -> None:
     Whoever makes such a pool by calicoctl or Calico's API server has that switched on as well, for
     good (``libcalico-go/lib/clientv3/ippool.go``, v3.22: maybeEnableIPIP, maybeEnableVXLAN).
     """
-    switches = {"vxlan": installation.vxlan_enabled, "ipip": installation.ipip_enabled}
     version = installation.version
-    if version is None or version >= FOLLOWS_POOLS or mode.family not in switches:
+    if version is None or version >= FOLLOWS_POOLS or mode.family == "none":
         return
-    if not switches[mode.family]:
+    if not installation.explicit[mode.family]:
         raise ModeUnavailableError(
             f"{mode} would be a black hole, or leave Felix changed for good: before v3.23 it has "
             f"{mode.family.upper()} only where its configuration says so",
@@ -494,10 +487,9 @@ def _require_routable_mode(installation: Installation, mode: CalicoMode) -> None
             found="the nodes' provider id is azure://",
             remedy="Test VXLAN modes on Azure.",
         )
-    if installation.backend == "unknown":
+    if installation.backend == "unknown" or routes_unread(installation, mode):
         return
-    found = undistributed(installation, mode)
-    if found:
+    if found := undistributed(installation, mode):
         raise ModeUnavailableError(
             f"{mode} has no routes here: the nodes do not tell each other by BGP where pods are",
             found=found,
@@ -524,7 +516,7 @@ def _require_routable_mode(installation: Installation, mode: CalicoMode) -> None
     )
 
 
-def _require_told(
+def _require_advertised(
     installation: Installation,
     mode: CalicoMode,
     networks: Sequence[IPv4Network],
@@ -534,16 +526,16 @@ def _require_told(
     writes: bool = True,
 ) -> None:
     """Refuse a pool whose blocks the nodes do not learn; to write, they must be known to."""
-    if not told_by_bgp(installation, mode):
+    if not only_by_bgp(installation, mode):
         return
     for network in networks:
-        untold = installation.bgp.untold(network, block_size, nodes)
-        if untold is not None and (untold.known or writes):
-            may = "has" if untold.known else "may have"
+        unadvertised = installation.bgp.unadvertised(network, block_size, nodes)
+        if unadvertised is not None and (unadvertised.known or writes):
+            may = "has" if unadvertised.known else "may have"
             raise ModeUnavailableError(
                 f"{mode} {may} no routes here: the nodes do not tell each other by BGP where pods "
                 "are",
-                found=untold.reason,
+                found=unadvertised.reason,
                 remedy="Test VXLAN modes, or have the filter accept these routes (pools of the "
                 "run's own are in the range of k8snet_pool_cidr).",
             )
@@ -556,15 +548,14 @@ def _require_known_backend(installation: Installation) -> None:
     if installation.backend != "unknown":
         return
     where = " and ".join(DAEMON_NAMESPACES)
-    unread = installation.unknown.get(DAEMON_TOPIC)
+    found = f"no {DAEMON_TOPIC} with a known backend in {where}"
+    remedy = "Go without --k8snet-change: modes that pools have already take no change."
+    if unread := installation.unknown.get(DAEMON_TOPIC):
+        found, remedy = f"{DAEMON_TOPIC}: {unread}", f"Permit get on daemonsets.apps in {where}."
     raise ModeUnavailableError(
         "It is unknown whether Calico routes the pods, so nothing is changed",
-        found=f"{DAEMON_TOPIC}: {unread}"
-        if unread
-        else f"no {DAEMON_TOPIC} with a known backend in {where}",
-        remedy=f"Permit get on daemonsets.apps in {where}."
-        if unread
-        else "Go without --k8snet-change: modes that pools have already take no change.",
+        found=found,
+        remedy=remedy,
     )
 
 
@@ -612,70 +603,6 @@ def _require_read(installation: Installation, mode: CalicoMode) -> None:
             f"{installation.felix_cluster_routes or 'unset'}, of BGPConfiguration "
             f"{installation.bgp.programs_routes or 'unset'}",
             remedy="Let one of the two leave them to the other.",
-        )
-
-
-_KNOW_IPAM = "Permit get on the ConfigMap calico-config, and list on ipamblocks."
-
-
-def _ipam_unread(installation: Installation) -> str:
-    """Why nobody knows which plugin gives pods their addresses."""
-    unread = installation.unknown
-    return next((f"{topic}: {unread[topic]}" for topic in IPAM_TOPICS if topic in unread), "unread")
-
-
-def _require_known_ipam(installation: Installation, mode: CalicoMode) -> None:
-    """Refuse VXLAN in place where host-local IPAM, which has no VXLAN, cannot be ruled out."""
-    if mode.family == "vxlan" and installation.ipam == "unknown":
-        raise ModeUnavailableError(
-            f"It is unknown whether {mode} can work here, so nothing is changed: it needs Calico "
-            "IPAM",
-            found=_ipam_unread(installation),
-            remedy=_KNOW_IPAM,
-        )
-
-
-def _require_calico_ipam(installation: Installation, nodes: Sequence[Node]) -> None:
-    """Refuse a pool from which no pod would get an address."""
-    reason, remedy = "", "Test the modes that pools have already, without --k8snet-change."
-    limits = installation.ipam_limits
-    if installation.ipam == "HostLocal":
-        reason = "the IPAM plugin is host-local: it takes addresses from the node's own range"
-    elif limits is None:
-        reason = f"IPAMConfig: {installation.unknown.get('IPAMConfig', 'unknown')}"
-        remedy = "Permit list on ipamconfigs (docs/rbac.yaml: k8snet-measure)."
-    elif not limits.auto_allocate:
-        reason = "autoAllocateBlocks of the IPAMConfig is false, so a new pool gets no blocks"
-    elif limits.max_blocks_per_host:
-        # Per node and in all (``api/pkg/apis/projectcalico/v3/ipamconfig.go``, v3.28 to master);
-        # the code is laxer and counts those of one pool, but the limit is somebody's word.
-        most, had = limits.max_blocks_per_host, limits.blocks or {}
-        full = [one.name for one in nodes if had.get(one.name, 0) >= most]
-        # A node that runs anything has a block.
-        unread = [one.name for one in nodes if one.name not in had]
-        if full or unread:
-            reason = f"maxBlocksPerHost of the IPAMConfig is {most}, and " + (
-                f"{', '.join(full)} have as many" if full else f"that of {unread[0]} is unknown"
-            )
-            remedy = "Raise the limit for the test, or go without --k8snet-change."
-    lacking = [one.name for one in nodes if one.interface is None and ":" in one.address]
-    if not reason and installation.ipv6_pools and not installation.pools:
-        # The CNI plugin is then told to assign none (``assign_ipv4``; tigera/operator v1.40,
-        # ``pkg/render/node.go``).
-        reason = f"all pools are of IPv6: {', '.join(installation.ipv6_pools)}"
-    elif not reason and lacking:
-        reason = f"{', '.join(lacking)} have no IPv4 address"
-    if not reason and installation.ipam == "unknown":
-        reason = (
-            "neither calico-config nor an IPAM block with pods tells which plugin gives them: "
-            f"{_ipam_unread(installation)}"
-        )
-        remedy = _KNOW_IPAM
-    if reason:
-        raise ModeUnavailableError(
-            "No pod is known to get an address of a pool of the run's own here",
-            found=reason,
-            remedy=remedy,
         )
 
 
@@ -786,8 +713,8 @@ def _require_provable(
             f"{peer.filter_names} lets BGPPeer {peer} hear of the run's own pools, and not "
             f"of {pool.cidr}"
             for peer in installation.bgp.peers_outside
-            if peer.tells(pool.cidr, pool.block_size) != "accepted"
-            and any(peer.tells(network, BLOCK_SIZE) != "rejected" for network in own)
+            if peer.advertises(pool.cidr, pool.block_size) != "accepted"
+            and any(peer.advertises(network, BLOCK_SIZE) != "rejected" for network in own)
         )
     if found:
         raise ModeUnavailableError(
@@ -832,46 +759,34 @@ def _require_routed_pods(
     """Refuse a flip that stops encapsulating where the pool has never shown that this works.
 
     All nodes of the cluster count, also those that cannot be under test: the flip hits them too.
-
-    Args:
-        installation: what the cluster runs.
-        pool: the pool that would be flipped.
-        mode: the mode that is wanted.
-        original: the mode that the pool was in before the run.
     """
-    found = _risk(installation, pool, mode, original)
-    if found:
-        raise ModeUnavailableError(
-            f"{mode} on pool {pool.name} could cut the pods of this cluster off from each other",
-            found=found,
-            remedy="Test the mode with --k8snet-change=dedicated, which touches no other pods, or "
-            "confirm that the underlay delivers pod addresses between all nodes: pytest -o "
-            "k8snet_fabric_routes_pods=true.",
-        )
-
-
-def _risk(installation: Installation, pool: IPPool, mode: CalicoMode, original: CalicoMode) -> str:
-    if "nodes" in installation.unknown:
-        turns_bare = any(
-            mode.path(same) == "direct" != original.path(same) for same in (False, True)
-        )
-        unread = installation.unknown["nodes"]
-        return f"which nodes there are is unknown: {unread}" if turns_bare else ""
     hop = newly_direct(concerned(installation, pool), mode, original)
-    if hop is None:
-        return ""
-    cloud = _cloud(installation)
-    why = (
-        f"the provider is {cloud}, whose underlay delivers no unknown addresses"
-        if cloud
-        else "nothing tells whether the underlay delivers pod addresses there"
+    if unread := installation.unknown.get("nodes"):
+        if all(
+            mode.path(same) != "direct" or original.path(same) == "direct" for same in (False, True)
+        ):
+            return
+        found = f"which nodes there are is unknown: {unread}"
+    elif hop is None:
+        return
+    else:
+        providers = installation.provider.split(",")
+        cloud = next((name for name in _CLOUDS if name in providers), "")
+        found = (
+            f"{in_words(hop)}, would go direct instead of by {original.family.upper()}, and "
+            + (
+                f"the provider is {cloud}, whose underlay delivers no unknown addresses"
+                if cloud
+                else "nothing tells whether the underlay delivers pod addresses there"
+            )
+        )
+        if peers := installation.bgp.peers_outside:
+            found += f"; that it peers with {', '.join(map(str, peers))} is no proof of that"
+            found += kept_from_routers(installation, [pool.cidr], pool.block_size)
+    raise ModeUnavailableError(
+        f"{mode} on pool {pool.name} could cut the pods of this cluster off from each other",
+        found=found,
+        remedy="Test the mode with --k8snet-change=dedicated, which touches no other pods, or "
+        "confirm that the underlay delivers pod addresses between all nodes: pytest -o "
+        "k8snet_fabric_routes_pods=true.",
     )
-    if peers := installation.bgp.peers_outside:
-        why += f"; that it peers with {', '.join(map(str, peers))} is no proof of that"
-        why += kept_from_routers(installation, [pool.cidr], pool.block_size)
-    return f"{in_words(hop)}, would go direct instead of by {original.family.upper()}, and {why}"
-
-
-def _cloud(installation: Installation) -> str:
-    providers = installation.provider.split(",")
-    return next((name for name in _CLOUDS if name in providers), "")

@@ -12,9 +12,8 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pytest_k8snet.calico.installation import (
@@ -23,6 +22,7 @@ from pytest_k8snet.calico.installation import (
     ApiGroup,
     ApiShape,
     ObjectRef,
+    ipv4_network,
 )
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.change.decision import Strategy
@@ -150,7 +150,7 @@ class Journal:
                 remedy="Run `k8snet restore` of the version that wrote it: nothing was touched.",
             )
         try:
-            return _journal(_Fields(data, ""))
+            return _journal(data)
         except _InvalidError as exc:
             raise _foreign(where, str(exc)) from None
 
@@ -172,8 +172,6 @@ _SUBDOMAIN = rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*"
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,15}(Z|[+-][0-9]{2}:[0-9]{2})"
 _UID = r"[0-9A-Za-z-]{1,64}"
 _FIELD = r"[A-Za-z][A-Za-z0-9-]{0,62}"
-_MODE_FIELDS = ("ipipMode", "vxlanMode")
-_MODE_VALUES = ("Never", "Always", "CrossSubnet")
 #: Groups that a shape is written through.
 _GROUPS: dict[str, tuple[str, ...]] = {
     "A": (V1,),
@@ -191,151 +189,153 @@ def _shown(value: object) -> str:
     return quote(repr(value), 200)
 
 
-class _Fields:
-    """The fields of a JSON object, each asked for once; what nobody asked for is wrong."""
+def _wrong(at: str, value: object, expected: str) -> _InvalidError:
+    return _InvalidError(f"{at}: {_shown(value)}, expected {expected}")
 
-    def __init__(self, data: object, at: str) -> None:
-        if not isinstance(data, dict):
-            raise _InvalidError(f"{at}: {_shown(data)}, expected an object")
-        self._left = dict(data)
-        self._at = at
 
-    def at(self, name: str) -> str:
-        return f"{self._at}.{name}" if self._at else name
+#: Returns a value that is right at its place, or raises.
+_Check = Callable[[Any, str], Any]
 
-    def take(self, name: str) -> Any:
-        try:
-            return self._left.pop(name)
-        except KeyError:
-            raise _InvalidError(f"{self.at(name)} is missing") from None
 
-    def text(self, name: str, pattern: str, what: str) -> str:
-        return _text(self.take(name), self.at(name), pattern, what)
+def _object(value: object, at: str, checks: Mapping[str, _Check], *, some: bool = False) -> Any:
+    """An object of just these fields, or of some of them."""
+    if not isinstance(value, dict):
+        raise _wrong(at, value, "an object")
+    prefix = f"{at}." if at else ""
+    found = {}
+    for name, read in checks.items():
+        if name in value:
+            found[name] = read(value[name], prefix + name)
+        elif not some:
+            raise _InvalidError(f"{prefix}{name} is missing")
+    for name in value:
+        if name not in checks:
+            raise _InvalidError(f"{_shown(prefix + name)} is no field of a journal")
+    return found
 
-    def one_of(self, name: str, values: Sequence[str]) -> Any:
-        return _one_of(self.take(name), self.at(name), values)
 
-    def boolean(self, name: str) -> bool:
-        value = self.take(name)
-        if not isinstance(value, bool):
-            raise self.wrong(name, value, "true or false")
+def _text(pattern: str, what: str) -> _Check:
+    def read(value: Any, at: str) -> str:
+        if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
+            raise _wrong(at, value, what)
         return value
 
-    def texts(self, name: str) -> list[tuple[str, Any]]:
-        """The items of a list without repetition, each with its place."""
-        value = self.take(name)
+    return read
+
+
+def _one_of(values: Sequence[str]) -> _Check:
+    def read(value: Any, at: str) -> str:
+        if not isinstance(value, str) or value not in values:
+            raise _wrong(at, value, f"one of {', '.join(values)}")
+        return value
+
+    return read
+
+
+def _each(read: _Check) -> _Check:
+    """The texts of a list without repetition."""
+
+    def read_all(value: Any, at: str) -> tuple[Any, ...]:
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise self.wrong(name, value, "a list of texts")
+            raise _wrong(at, value, "a list of texts")
         if len(set(value)) < len(value):
-            raise self.wrong(name, value, "each once")
-        return [(f"{self.at(name)}[{index}]", one) for index, one in enumerate(value)]
+            raise _wrong(at, value, "each once")
+        return tuple(read(one, f"{at}[{index}]") for index, one in enumerate(value))
 
-    def enums(self, name: str, fields: Mapping[str, Sequence[str]]) -> Any:
-        """An object of these optional fields with these values; None stays None."""
-        value = self.take(name)
-        if value is None:
-            return None
-        found = _Fields(value, self.at(name))
-        taken = {key: found.one_of(key, fields[key]) for key in fields if key in found._left}
-        found.end()
-        return taken
-
-    def wrong(self, name: str, value: object, expected: str) -> _InvalidError:
-        return _InvalidError(f"{self.at(name)}: {_shown(value)}, expected {expected}")
-
-    def end(self) -> None:
-        if self._left:
-            name = next(iter(self._left))
-            raise _InvalidError(f"{_shown(self.at(name))} is no field of a journal")
+    return read_all
 
 
-def _text(value: object, at: str, pattern: str, what: str) -> str:
-    if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
-        raise _InvalidError(f"{at}: {_shown(value)}, expected {what}")
+def _choices(values: Sequence[str], *names: str) -> _Check:
+    """An object of some of these fields with one of these values each; None stays None."""
+    checks = dict.fromkeys(names, _one_of(values))
+    return lambda value, at: None if value is None else _object(value, at, checks, some=True)
+
+
+def _owner(value: Any, at: str) -> str:
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= 500:
+        raise _wrong(at, value, "who wrote it, printable")
     return value
 
 
-def _one_of(value: object, at: str, values: Sequence[str]) -> Any:
-    if not isinstance(value, str) or value not in values:
-        raise _InvalidError(f"{at}: {_shown(value)}, expected one of {', '.join(values)}")
+def _cidr(value: Any, at: str) -> str:
+    if not isinstance(value, str) or ipv4_network(value) is None:
+        raise _wrong(at, value, "an IPv4 network")
     return value
 
 
-def _journal(data: _Fields) -> Journal:
-    data.take("schema")
-    run_id = data.text("run", _RUN, "the id of a run, k8snet-xxxxxx")
-    strategy = data.one_of("strategy", ("dedicated", "in-place"))
-    owner = data.take("owner")
-    if not isinstance(owner, str) or not owner.isprintable() or not 0 < len(owner) <= 500:
-        raise data.wrong("owner", owner, "who wrote it, printable")
-    written_at = data.text("time", _TIME, "a time")
-    shape = data.one_of("shape", get_args(ApiShape))
-    group = data.one_of("group", _GROUPS[shape])
-    names = data.texts("own_pools")
-    own = [pool_name(run_id, mode) for mode in CalicoMode]
-    pools = tuple(_one_of(name, at, own) for at, name in names)
-    raw = data.take("original")
-    original = None if raw is None else _original(_Fields(raw, "original"), shape)
-    if strategy == "dedicated" and (raw is not None or not pools):
-        raise data.wrong("own_pools", list(pools), "the run's pools and no original, as dedicated")
-    if strategy == "in-place" and (raw is None or pools):
-        raise data.wrong("original", raw, "a pool and no own pools, as in-place")
-    modes = [mode.value for mode in CalicoMode]
-    written = tuple(CalicoMode(_one_of(one, at, modes)) for at, one in data.texts("written"))
-    if bool(written) != (original is not None):
-        raise data.wrong("written", [str(mode) for mode in written], "modes of the original pool")
-    data.end()
+def _boolean(value: Any, at: str) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(at, value, "true or false")
+    return value
+
+
+def _uid(there: bool) -> _Check:
+    return _text(_UID if there else "", "the id of the object" if there else "none")
+
+
+def _journal(data: dict[str, Any]) -> Journal:
+    shape = str(data.get("shape"))
+    own = [pool_name(str(data.get("run")), mode) for mode in CalicoMode]
+    checks: dict[str, _Check] = {
+        "schema": lambda value, at: value,
+        "run": _text(_RUN, "the id of a run, k8snet-xxxxxx"),
+        "strategy": _one_of(("dedicated", "in-place")),
+        "owner": _owner,
+        "time": _text(_TIME, "a time"),
+        "shape": _one_of(get_args(ApiShape)),
+        "group": _one_of(_GROUPS.get(shape, ())),
+        "own_pools": _each(_one_of(own)),
+        "original": lambda value, at: None if value is None else _original(value, at, shape),
+        "written": _each(_one_of([mode.value for mode in CalicoMode])),
+    }
+    found = _object(data, "", checks)
+    strategy, pools, original = found["strategy"], found["own_pools"], found["original"]
+    if strategy == "dedicated" and (original is not None or not pools):
+        expected = "the run's pools and no original, as dedicated"
+        raise _wrong("own_pools", data["own_pools"], expected)
+    if strategy == "in-place" and (original is None or pools):
+        expected = "a pool and no own pools, as in-place"
+        raise _wrong("original", data["original"], expected)
+    if bool(found["written"]) != (original is not None):
+        raise _wrong("written", data["written"], "modes of the original pool")
     return Journal(
-        run_id=run_id,
+        run_id=found["run"],
         strategy=strategy,
-        owner=owner,
-        time=written_at,
-        shape=shape,
-        group=group,
+        owner=found["owner"],
+        time=found["time"],
+        shape=found["shape"],
+        group=found["group"],
         original=original,
-        written=written,
+        written=tuple(map(CalicoMode, found["written"])),
         dedicated_pools=pools,
     )
 
 
-def _original(data: _Fields, shape: str) -> OriginalPool:
-    name = data.text("name", _SUBDOMAIN, "the name of a pool")
-    cidr = data.take("cidr")
-    try:
-        if not isinstance(cidr, str):
-            raise ValueError(cidr)
-        IPv4Network(cidr, strict=False)
-    except ValueError:
-        raise data.wrong("cidr", cidr, "an IPv4 network") from None
-    modes = dict.fromkeys(_MODE_FIELDS, _MODE_VALUES)
-    encapsulations = {"encapsulation": [mode.encapsulation for mode in CalicoMode]}
-    spec = data.enums("spec", modes)
-    if spec is None:
-        raise data.wrong("spec", None, "the pool's mode fields")
-    v1_spec = data.enums("v1_spec", modes)
-    entry = data.enums("installation_entry", encapsulations)
-    if (v1_spec is None) != (shape != "B"):
-        raise data.wrong("v1_spec", v1_spec, f"one just where the shape is B, and it is {shape}")
-    direct = data.boolean("written_directly")
-    if entry is None and not direct:
-        raise data.wrong("written_directly", direct, "true without an installation_entry")
-    uids = {"uid": True, "v1_uid": shape == "B", "installation_uid": entry is not None}
-    found = {
-        key: data.text(key, _UID if there else "", "the id of the object" if there else "none")
-        for key, there in uids.items()
+def _original(value: Any, at: str, shape: str) -> OriginalPool:
+    by_operator = isinstance(value, dict) and value.get("installation_entry") is not None
+    modes = _choices(("Never", "Always", "CrossSubnet"), "ipipMode", "vxlanMode")
+    encapsulations = [mode.encapsulation for mode in CalicoMode]
+    checks: dict[str, _Check] = {
+        "name": _text(_SUBDOMAIN, "the name of a pool"),
+        "cidr": _cidr,
+        "spec": modes,
+        "uid": _uid(True),
+        "v1_spec": modes,
+        "v1_uid": _uid(shape == "B"),
+        "v1_fields": _each(_text(_FIELD, "a field's name")),
+        "installation_entry": _choices(encapsulations, "encapsulation"),
+        "installation_uid": _uid(by_operator),
+        "written_directly": _boolean,
     }
-    fields = tuple(_text(one, at, _FIELD, "a field's name") for at, one in data.texts("v1_fields"))
-    data.end()
-    return OriginalPool(
-        name=name,
-        cidr=cidr,
-        spec=spec,
-        v1_spec=v1_spec,
-        v1_fields=fields,
-        installation_entry=entry,
-        written_directly=direct,
-        **found,
-    )
+    found = _object(value, at, checks)
+    if found["spec"] is None:
+        raise _wrong(f"{at}.spec", None, "the pool's mode fields")
+    if (found["v1_spec"] is None) != (shape != "B"):
+        expected = f"one just where the shape is B, and it is {shape}"
+        raise _wrong(f"{at}.v1_spec", found["v1_spec"], expected)
+    if not by_operator and not found["written_directly"]:
+        raise _wrong(f"{at}.written_directly", False, "true without an installation_entry")
+    return OriginalPool(**found)
 
 
 # -- Where it is kept ------------------------------------------------------------------------------
@@ -496,16 +496,12 @@ class Changes:
             raise
         finally:
             if outcome:
-                change = {
-                    "what": what,
-                    "object": str(target),
-                    "state": outcome,
-                    "before": before,
-                    "after": after,
-                    "seconds": round(time.monotonic() - begun, 3),
-                }
-                self.records.append(change)
-                self._on_change(change)
+                seconds = round(time.monotonic() - begun, 3)
+                self._keep(what, target, state=outcome, before=before, after=after, seconds=seconds)
+
+    def _keep(self, what: str, target: ObjectRef, **change: object) -> None:
+        self.records.append({"what": what, "object": str(target), **change})
+        self._on_change(self.records[-1])
 
     def found_restored(self, what: str, target: ObjectRef, *, there: object) -> None:
         """Record that an object is as it was already, if it counts as changed until now.
@@ -519,23 +515,20 @@ class Changes:
         if states and states[-1] != "restored":
             self.note(what, target, there=there)
 
-    def left_alone(self, what: str, target: ObjectRef) -> None:
-        """Record that an object is not put back, on purpose.
-
-        Args:
-            what: why, in words.
-            target: the object.
-        """
-        with suppress(RestoreError), self.recording(what, target, before=None, after=None):
-            raise RestoreError(what)
-
-    def note(self, what: str, target: ObjectRef, *, there: object = None) -> None:
+    def note(
+        self,
+        what: str,
+        target: ObjectRef,
+        *,
+        there: object = None,
+        state: Literal["restored", "failed"] = "restored",
+    ) -> None:
         """Record that an object is left as it is.
 
         Args:
             what: why, in words.
             target: the object.
             there: what is there, JSON-safe.
+            state: ``failed`` where it is not put back, on purpose.
         """
-        with self.recording(what, target, before=there, after=there, state="restored"):
-            pass
+        self._keep(what, target, state=state, before=there, after=there, seconds=0.0)

@@ -84,12 +84,17 @@ class Holder:
         return pods.is_alive(self.process)
 
 
-def current_holder(api: Api) -> Holder | None:
-    """Say who holds the cluster, dead or alive; None if nobody does."""
+def _read(api: Api) -> dict[str, Any] | None:
     try:
-        return Holder.of(api.get(_PATH))
+        return api.get(_PATH)
     except NotFoundError:
         return None
+
+
+def current_holder(api: Api) -> Holder | None:
+    """Say who holds the cluster, dead or alive; None if nobody does."""
+    lease = _read(api)
+    return None if lease is None else Holder.of(lease)
 
 
 def seconds_now() -> float:
@@ -113,7 +118,7 @@ class Lock:
         self._stop = threading.Event()
         self._renewer: threading.Thread | None = None
         self._renewing = threading.Lock()
-        self._silences = 0
+        self._quiet = 0
         self._runs_out_at = 0.0
         self._lost: str = ""
         #: The identity of whoever held the Lease before; empty if nobody did.
@@ -143,7 +148,7 @@ class Lock:
         seen_version, seen_at = "", clock()
         waiting = False
         while True:
-            lease = self._read()
+            lease = _read(self._api)
             if lease is None:
                 if self._create():
                     break
@@ -159,21 +164,30 @@ class Lock:
                 if seen_version:
                     raise _locked(lease)
                 seen_version, seen_at = version, clock()
-            if Holder.of(lease).alive:
+            holder = Holder.of(lease)
+            if holder.alive:
                 raise _locked(lease)
-            self.last_holder = Holder.of(lease).identity
-            if _is_free(lease, clock() - seen_at):
+            self.last_holder = holder.identity
+            lasts = float((lease.get("spec") or {}).get("leaseDurationSeconds") or LEASE_SECONDS)
+            # A live process that does not renew is stuck; what it holds may still be half done, so
+            # the duration counts for it as for any other.
+            ran_out = clock() - seen_at > lasts
+            if not holder.identity or holder.alive is False or ran_out:
                 if self._take_over(lease):
                     break
                 continue
             if not waiting:
                 waiting = True
                 self._on_wait(
-                    f"waiting for {Holder.of(lease).identity}: if it is gone, its Lease runs out "
-                    f"in {_lasts_seconds(lease):.0f} s"
+                    f"waiting for {holder.identity}: if it is gone, its Lease runs out in "
+                    f"{lasts:.0f} s"
                 )
             sleep(_POLL_SECONDS)
-        self._start()
+        self._stop.clear()
+        self._lost = ""
+        self._runs_out_at = seconds_now() + LEASE_SECONDS
+        self._renewer = threading.Thread(target=self._renew, name="k8snet-lease", daemon=True)
+        self._renewer.start()
 
     def check(self) -> None:
         """Insist that the Lease is still ours; asked before every write.
@@ -204,15 +218,20 @@ class Lock:
             except ApiError as exc:
                 passing = isinstance(exc, (ConflictError, ServerBusyError))
                 if not passing or seconds_now() > deadline:
+                    cause = Cause.API_TROUBLE
+                    if isinstance(exc, ConflictError):
+                        cause = Cause.LEASE_CONTESTED
+                    elif isinstance(exc, ForbiddenError):
+                        cause = Cause.LEASE_FORBIDDEN
                     raise LockedError(
                         "This run may no longer hold the cluster, so it changes nothing more",
                         found=f"the Lease {LEASE_NAME} ran out and cannot be renewed: {exc.brief}",
-                        remedy=_unrenewed(exc).remedy,
+                        remedy=cause.remedy,
                     ) from exc
             rest()
 
     @contextmanager
-    def silence(self, seconds: float) -> Iterator[None]:
+    def quiet_period(self, seconds: float) -> Iterator[None]:
         """Ask nothing of the API server while the block runs, and keep the Lease nevertheless.
 
         Where the Lease might run out in so many seconds, it is first renewed for longer.
@@ -226,12 +245,12 @@ class Lock:
                 with suppress(K8sNetError):
                     self._renew_once(math.ceil(LEASE_SECONDS + seconds))
             # Counted, as threads may measure at the same time.
-            self._silences += 1
+            self._quiet += 1
         try:
             yield
         finally:
             with self._renewing:
-                self._silences -= 1
+                self._quiet -= 1
 
     def release(self) -> None:
         """Give the Lease back; fine if it is not held, or out of reach: it runs out by itself."""
@@ -244,17 +263,11 @@ class Lock:
             self._stop.set()
             renewer.join()
         with suppress(K8sNetError):
-            lease = self._read()
+            lease = _read(self._api)
             if lease is not None and Holder.of(lease).identity == self._holder.identity:
                 # Not one that somebody takes over at this very moment.
                 version = lease["metadata"]["resourceVersion"]
                 self._api.delete(_PATH, resource_version=version)
-
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            return self._api.get(_PATH)
-        except NotFoundError:
-            return None
 
     def _create(self) -> bool:
         self._tried = True
@@ -275,24 +288,16 @@ class Lock:
             return False
         return True
 
-    def _start(self) -> None:
-        self._stop.clear()
-        self._lost = ""
-        self._runs_out_at = seconds_now() + LEASE_SECONDS
-        self._renewer = threading.Thread(target=self._renew, name="k8snet-lease", daemon=True)
-        self._renewer.start()
-
     def _renew(self) -> None:
         while not self._lost and not self._stop.wait(_RENEW_SECONDS):
             # An API server that is away for a moment gives the Lease to no one else either.
             with self._renewing, suppress(K8sNetError):
-                if not self._silences:
+                if not self._quiet:
                     self._renew_once()
 
     def _renew_once(self, duration_seconds: int = LEASE_SECONDS) -> None:
-        try:
-            lease = self._api.get(_PATH)
-        except NotFoundError:
+        lease = _read(self._api)
+        if lease is None:
             self._lost = "nobody (it was deleted)"
             return
         if Holder.of(lease).identity != self._holder.identity:
@@ -308,12 +313,7 @@ class Lock:
 
 
 def _new_lease(holder: Holder, *, transitions: int) -> dict[str, Any]:
-    """A Lease that is taken now.
-
-    Args:
-        holder: who takes it.
-        transitions: how often it has gone from one holder to another.
-    """
+    """A Lease that is taken now, having gone from one holder to another so often."""
     now = _timestamp()
     return {
         "apiVersion": "coordination.k8s.io/v1",
@@ -330,32 +330,6 @@ def _new_lease(holder: Holder, *, transitions: int) -> dict[str, Any]:
             "leaseTransitions": transitions,
         },
     }
-
-
-def _is_free(lease: dict[str, Any], unchanged_seconds: float) -> bool:
-    """Whether a Lease may be taken over.
-
-    Args:
-        lease: the Lease.
-        unchanged_seconds: for how long it has been seen unchanged.
-    """
-    holder = Holder.of(lease)
-    # A live process that does not renew is stuck; what it holds may still be half done, so the
-    # duration counts for it as for any other.
-    ran_out = unchanged_seconds > _lasts_seconds(lease)
-    return not holder.identity or holder.alive is False or ran_out
-
-
-def _unrenewed(error: ApiError) -> Cause:
-    """Tell what it points to that the Lease cannot be renewed."""
-    if isinstance(error, ConflictError):
-        return Cause.LEASE_CONTESTED
-    return Cause.LEASE_FORBIDDEN if isinstance(error, ForbiddenError) else Cause.API_TROUBLE
-
-
-def _lasts_seconds(lease: dict[str, Any]) -> float:
-    """For how long a Lease lasts after it was renewed."""
-    return float((lease.get("spec") or {}).get("leaseDurationSeconds") or LEASE_SECONDS)
 
 
 def _timestamp() -> str:

@@ -45,7 +45,7 @@ from pytest_k8snet.change.addresses import (
     lies_in,
     pool_prefix_length,
 )
-from pytest_k8snet.change.decision import Decision, refused
+from pytest_k8snet.change.decision import Decision
 from pytest_k8snet.change.journal import Changes, OriginalPool, pool_name
 from pytest_k8snet.cluster.api import pauses
 from pytest_k8snet.cluster.http import FIELD_MANAGER
@@ -60,9 +60,9 @@ from pytest_k8snet.errors import (
     ApiError,
     CalicoError,
     ConflictError,
-    ConnectError,
     ForbiddenError,
     InvalidError,
+    ModeUnavailableError,
     NotFoundError,
     RestoreError,
 )
@@ -168,7 +168,15 @@ def set_mode(
                         expected=expected,
                     )
         except InvalidError as exc:
-            raise refused(mode, exc) from exc
+            raise _refused(mode, exc) from exc
+
+
+def _refused(mode: CalicoMode, error: InvalidError) -> ModeUnavailableError:
+    return ModeUnavailableError(
+        f"This cluster accepts no pool in mode {mode}",
+        found=error.found,
+        remedy="The API server's message says what stands against it.",
+    )
 
 
 def pool_mismatches(api: Api, group: ApiGroup, name: str, mode: CalicoMode) -> list[str]:
@@ -234,23 +242,29 @@ def plan_pools(
         if within is None or len(wanted) * 2 ** (32 - wider) <= within.num_addresses:
             selector, prefix = "all()", wider
     networks = choose_networks(
-        within,
-        len(wanted),
-        prefix,
-        installation=installation,
-        nodes=every_node,
+        within, len(wanted), prefix, installation=installation, nodes=every_node
     )
     return {
-        mode: pool_object(
-            group=group,
-            run_id=run_id,
-            mode=mode,
-            cidr=cidr,
-            selector=selector,
-            nat_outgoing=_nat_outgoing(installation, nodes),
-            exported="BIRD" in programmers(installation, mode),
-            manual=installation.keeps_pools,
-        )
+        mode: {
+            "apiVersion": group,
+            "kind": "IPPool",
+            "metadata": {"name": pool_name(run_id, mode), "labels": run_labels(run_id)},
+            # Every field, since a raw v1 write fills in no defaults.
+            "spec": {
+                "cidr": str(cidr),
+                "blockSize": BLOCK_SIZE,
+                **mode.pool_fields,
+                "natOutgoing": _nat_outgoing(installation, nodes),
+                # These get tunnel addresses of it and, before v3.30, their pods that name no pool
+                # get addresses of it.
+                "nodeSelector": selector,
+                "allowedUses": ["Workload", "Tunnel"],
+                "disabled": False,
+                # Routers outside the cluster hear of what BGP tells.
+                "disableBGPExport": "BIRD" not in programmers(installation, mode),
+                **({"assignmentMode": "Manual"} if installation.keeps_pools else {}),
+            },
+        }
         for mode, cidr in zip(wanted, networks, strict=True)
     }
 
@@ -262,50 +276,6 @@ def _nat_outgoing(installation: Installation, nodes: Sequence[Node]) -> bool:
     ]
     theirs = [pool for node in nodes for pool in ordinary if pool.serves(node.labels)] or ordinary
     return all(pool.nat_outgoing for pool in theirs)
-
-
-def pool_object(
-    *,
-    group: ApiGroup,
-    run_id: str,
-    mode: CalicoMode,
-    cidr: IPv4Network,
-    selector: str,
-    nat_outgoing: bool,
-    exported: bool,
-    manual: bool,
-) -> dict[str, Any]:
-    """Return a pool with every field explicit, since a raw v1 write fills in no defaults.
-
-    Args:
-        group: the API group that it is written through.
-        run_id: whose pool it is.
-        mode: its encapsulation.
-        cidr: its addresses.
-        selector: the nodes that get tunnel addresses of it and, before v3.30, whose pods that name
-            no pool get addresses of it.
-        nat_outgoing: as the cluster's own pools have it.
-        exported: whether BGP has to tell its addresses; also routers outside the cluster hear that.
-        manual: whether only pods that name the pool get its addresses, as is possible from v3.30.
-    """
-    spec: dict[str, Any] = {
-        "cidr": str(cidr),
-        "blockSize": BLOCK_SIZE,
-        **mode.pool_fields,
-        "natOutgoing": nat_outgoing,
-        "nodeSelector": selector,
-        "allowedUses": ["Workload", "Tunnel"],
-        "disabled": False,
-        "disableBGPExport": not exported,
-    }
-    if manual:
-        spec["assignmentMode"] = "Manual"
-    return {
-        "apiVersion": group,
-        "kind": "IPPool",
-        "metadata": {"name": pool_name(run_id, mode), "labels": run_labels(run_id)},
-        "spec": spec,
-    }
 
 
 def node_selector(nodes: Sequence[Node]) -> str:
@@ -329,19 +299,13 @@ def create_pool(
         try:
             made = IPPool.of(api.create(calico_path(group, "ippools"), planned))
         except InvalidError as exc:
-            raise refused(mode, exc) from exc
+            raise _refused(mode, exc) from exc
     assert made is not None
     return made
 
 
 def remove_pool(
-    api: Api,
-    name: str,
-    *,
-    run_id: str,
-    shape: ApiShape,
-    group: ApiGroup,
-    changes: Changes,
+    api: Api, name: str, group: ApiGroup, *, run_id: str, shape: ApiShape, changes: Changes
 ) -> None:
     """Delete a dedicated pool, with the IPAM blocks in it; fine if it is gone.
 
@@ -473,9 +437,9 @@ def _release_blocks(api: Api, cidr: IPv4Network, changes: Changes) -> None:
 
 
 def _release(api: Api, plural: str, found: Mapping[str, Any], changes: Changes) -> None:
-    name = str(found["metadata"]["name"])
-    api.delete(calico_path(V1, plural, name))
-    changes.note(f"released {plural}/{name}", ObjectRef(plural, name))
+    target = ObjectRef(plural, str(found["metadata"]["name"]))
+    api.delete(calico_path(V1, plural, target.name))
+    changes.note(f"released {target}", target)
 
 
 def _in_network(items: Iterable[dict[str, Any]], cidr: IPv4Network) -> list[dict[str, Any]]:
@@ -754,13 +718,4 @@ def _entry_of(installation: Mapping[str, Any], cidr: str) -> tuple[int, Mapping[
         f"The operator's Installation lists no pool {cidr}",
         found="pools: " + (", ".join(str(one.get("cidr")) for one in entries) or "none"),
         remedy="Test with --k8snet-change=dedicated.",
-    )
-
-
-def v3_is_cut_off(error: Exception) -> bool:
-    """Return whether an error means that the aggregated Calico API server cannot be reached."""
-    if isinstance(error, NotFoundError):
-        return False
-    return isinstance(error, ConnectError) or (
-        isinstance(error, ApiError) and error.status in (500, 502, 503, 504)
     )

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network
 from itertools import permutations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pytest_k8snet.calico.installation import V1, V3, ApiGroup, Installation, IPPool, calico_path
+from pytest_k8snet.calico.installation import (
+    V1,
+    V3,
+    ApiGroup,
+    Installation,
+    IPPool,
+    calico_path,
+    ipv4_network,
+)
 from pytest_k8snet.calico.kernel import (
     NO_HOST_POD,
     TUNNEL_ANNOTATIONS,
@@ -72,40 +80,6 @@ class NodeReadiness:
         """Return the names of the nodes whose kernels can be read."""
         return list(self._prober.ask(dict.fromkeys(self._nodes, Question())).states)
 
-    def wait(
-        self,
-        installation: Installation,
-        pool: IPPool,
-        *,
-        group: ApiGroup | None = None,
-        what: str,
-        timeout_seconds: float,
-        stability_seconds: float | None = None,
-    ) -> None:
-        """Wait until the nodes have followed a pool of the cluster into its mode.
-
-        Args:
-            installation: with the pools as they are now.
-            pool: the pool, in the mode that was written.
-            group: the group to read it through; None: it is known to be in this mode.
-            what: what is waited for, for the message.
-            timeout_seconds: for all of it.
-            stability_seconds: as in :func:`wait_until_good`.
-
-        Raises:
-            NotConvergedError: they have not; it says which node, and what is wrong there.
-        """
-        blocks = self.blocks(installation, pool)
-        wait_until_good(
-            lambda: self.mismatches(
-                installation, {pool.mode}, pool=pool, group=group, blocks=blocks
-            ),
-            what=what,
-            timeout_seconds=timeout_seconds,
-            stability_seconds=stability_seconds,
-            look_closer=self.look_closer,
-        )
-
     def mismatches(
         self,
         installation: Installation,
@@ -121,7 +95,7 @@ class NodeReadiness:
             installation: with the pools as they shall be.
             modes: the modes that were just written.
             pool: the pool that is flipped in place.
-            group: the group that this pool is read through.
+            group: the group to read it through; None: it is known to be in this mode.
             blocks: its blocks, as of :meth:`blocks`; their routes are looked at, too.
         """
         if pool is not None and group is not None:
@@ -133,15 +107,14 @@ class NodeReadiness:
         # v3.28: with K8sUsePodCIDR it is the first address of the node's range).
         static = installation.ipam == "HostLocal"
         mismatches = list(self._annotation_mismatches(required, allowed, static=static))
-        questions = {
-            name: Question(
-                destinations=tuple(
-                    _probe_address(blocks[other]) for other in blocks if other != name
-                )
-            )
-            for name in self._nodes
-        }
-        answers = self._prober.ask(questions)
+        # An address that stands for a block: its route is the block's, whether a pod has it or not.
+        probed = {name: str(block[-1]) for name, block in blocks.items()}
+        answers = self._prober.ask(
+            {
+                name: Question(destinations=tuple(probed[one] for one in probed if one != name))
+                for name in self._nodes
+            }
+        )
         mismatches += _unreadable(answers.missing)
         states = [
             NodeState(node=self._nodes[name], kernel=state)
@@ -157,12 +130,10 @@ class NodeReadiness:
         for sender, receiver in permutations(states, 2):
             if "vxlan" in required:
                 mismatches += vxlan_peer_mismatches(sender, receiver)
-            block = blocks.get(receiver.node.name)
-            if block is not None and pool is not None:
+            address = probed.get(receiver.node.name)
+            if address is not None and pool is not None:
                 path = pool.mode.path(sender.node.same_subnet(receiver.node))
-                mismatches += route_mismatches(
-                    path, _probe_address(block), sender, receiver, installation.nodes
-                )
+                mismatches += route_mismatches(path, address, sender, receiver, installation.nodes)
         return mismatches
 
     def look_closer(self, mismatches: Sequence[str]) -> list[str]:
@@ -209,11 +180,9 @@ class NodeReadiness:
         found: dict[str, IPv4Network] = {}
         for block in blocks:
             spec = block.get("spec") or {}
-            network = ip_network(str(spec.get("cidr")), strict=False)
+            network = ipv4_network(spec.get("cidr"))
             node = str(spec.get("affinity") or "").removeprefix("host:")
-            if node not in self._nodes or not isinstance(network, IPv4Network):
-                continue
-            if network.subnet_of(pool.cidr):
+            if node in self._nodes and network is not None and network.subnet_of(pool.cidr):
                 found.setdefault(node, network)
         return found
 
@@ -248,11 +217,6 @@ def pair_mismatches(snapshot: PathSnapshot, installation: Installation) -> list[
         for direction in directions_of(snapshot, Payload(), installation.pools)
         for mismatch in direction_mismatches(direction, snapshot, installation.nodes)
     ]
-
-
-def _probe_address(block: IPv4Network) -> str:
-    """An address that stands for a block: its route is the block's, whether a pod has it or not."""
-    return str(block[-1])
 
 
 def _unreadable(missing: Mapping[str, str]) -> list[str]:

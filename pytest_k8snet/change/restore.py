@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +43,11 @@ from pytest_k8snet.change.pools import (
     pool_change,
     read_pool,
     remove_pool,
-    v3_is_cut_off,
     write_installation_entry,
     write_mode_fields,
     written_by_others,
 )
-from pytest_k8snet.change.readiness import NodeReadiness
+from pytest_k8snet.change.readiness import NodeReadiness, wait_until_good
 from pytest_k8snet.cluster.api import pauses
 from pytest_k8snet.cluster.api_errors import collection, object_path
 from pytest_k8snet.cluster.nodes import list_nodes
@@ -71,6 +70,7 @@ from pytest_k8snet.errors import (
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
+    from pytest_k8snet.cluster.nodes import Node
 
 
 def restore_cluster(
@@ -220,16 +220,16 @@ def restore_dead_run(
 @contextmanager
 def _host_pods(api: Api, run_id: str) -> Generator[NodeReadiness | None]:
     """Ask nodes through the host-network pods that a dead run has left; None without two."""
-    try:
+    places: dict[str, tuple[str, str]] = {}
+    nodes: list[Node] = []
+    with suppress(ForbiddenError):
         pods = api.list("/api/v1/pods", labels=f"{selector(run_id)},{ROLE_LABEL}=host")
-    except ForbiddenError:
-        pods = []
-    places = {
-        pod["spec"]["nodeName"]: (pod["metadata"]["namespace"], pod["metadata"]["name"])
-        for pod in pods
-        if (pod.get("status") or {}).get("phase") == "Running"
-    }
-    nodes = [node for node in list_nodes(api) if node.name in places]
+        places = {
+            pod["spec"]["nodeName"]: (pod["metadata"]["namespace"], pod["metadata"]["name"])
+            for pod in pods
+            if (pod.get("status") or {}).get("phase") == "Running"
+        }
+        nodes = [node for node in list_nodes(api) if node.name in places]
     if len(nodes) < 2:
         yield None
         return
@@ -277,12 +277,12 @@ def _views(journal: Journal) -> list[tuple[ApiGroup, str]]:
 
 
 def sweep_dead_runs(api: Api) -> None:
-    """Delete what runs have left that were killed on this machine before they changed Calico."""
-    try:
-        found = find_leftovers(api)
-    except ForbiddenError:
-        return
-    _sweep(api, found)
+    """Delete what runs have left that were killed on this machine before they changed Calico.
+
+    As far as the user may: it stands in no later run's way.
+    """
+    with suppress(ForbiddenError):
+        _sweep(api, find_leftovers(api))
 
 
 # -- One journal ----------------------------------------------------------------------------------
@@ -343,8 +343,10 @@ def restore_changes(
         steps.append(lambda: _restore_pool(api, journal, original, changes, force=force))
         steps.append(lambda: _await_nodes(api, original, readiness, changes, follow_seconds))
     steps.append(end_pods)
+    run_id, shape = journal.run_id, journal.shape
     for name in journal.dedicated_pools:
-        steps.append(lambda name=name: _remove(api, journal, name, changes))  # type: ignore[misc]
+        remove = partial(remove_pool, api, name, run_id=run_id, shape=shape, changes=changes)
+        steps.append(partial(_through_v3_or_v1, journal, remove))
     for step in steps:
         try:
             step()
@@ -399,14 +401,6 @@ def end_pods_in(api: Api, run_id: str, pools: Sequence[IPPool]) -> None:
         rest()
 
 
-def _remove(api: Api, journal: Journal, name: str, changes: Changes) -> None:
-    def remove(group: ApiGroup) -> None:
-        shape, run_id = journal.shape, journal.run_id
-        remove_pool(api, name, run_id=run_id, shape=shape, group=group, changes=changes)
-
-    _through_v3_or_v1(journal, remove)
-
-
 def _restore_pool(
     api: Api, journal: Journal, original: OriginalPool, changes: Changes, *, force: bool
 ) -> None:
@@ -452,7 +446,7 @@ def _await_nodes(
 ) -> None:
     """Wait until the nodes have followed a pool that is back in its mode."""
     installation = inspect(api)
-    pool = next((one for one in installation.pools if one.name == original.name), None)
+    pool = installation.pool(original.name)
     if pool is None or pool.mode is not original.mode:
         # Then it is not back, which is trouble of its own.
         return
@@ -467,11 +461,12 @@ def _await_nodes(
         return
     what = f"The nodes have followed IPPool {pool.name} back to {pool.mode}"
     with changes.recording(what, target, before=None, after=str(pool.mode), state="restored"):
-        readiness.wait(
-            installation,
-            pool,
+        blocks = readiness.blocks(installation, pool)
+        wait_until_good(
+            lambda: readiness.mismatches(installation, {pool.mode}, pool=pool, blocks=blocks),
             what=what,
             timeout_seconds=timeout_seconds,
+            look_closer=readiness.look_closer,
         )
 
 
@@ -505,14 +500,12 @@ def _refuse_others_changes(
     """
     left = {}
     for target in original.objects:
-        if target == OPERATOR_INSTALLATION:
-            why = _change_of_installation(api, journal, original)
-        else:
-            why = _change_of_pool(api, journal, original)
-        if why:
+        by_operator = target == OPERATOR_INSTALLATION
+        look = _change_of_installation if by_operator else _change_of_pool
+        if why := look(api, journal, original):
             left[target] = why
     for target, why in left.items():
-        changes.left_alone(f"not put back: {why}", target)
+        changes.note(f"not put back: {why}", target, state="failed")
     if left:
         raise RestoreError(
             f"IPPool {original.name} is not put back to {original.mode}: {'; '.join(left.values())}"
@@ -525,7 +518,7 @@ def _change_of_pool(api: Api, journal: Journal, original: OriginalPool) -> str:
         try:
             raw = api.get(calico_path(group, "ippools", original.name))
         except (ApiError, ConnectError) as exc:
-            if group == V1 or journal.shape != "B" or not v3_is_cut_off(exc):
+            if group == V1 or journal.shape != "B" or not _is_cut_off(exc):
                 raise
             continue
         cidr = str((raw.get("spec") or {}).get("cidr"))
@@ -602,7 +595,7 @@ def _await_operator(
             if read_pool(api, journal.group, original.name).mode is original.mode:
                 return
         except (ApiError, ConnectError) as exc:
-            if not v3_is_cut_off(exc):
+            if not _is_cut_off(exc):
                 raise
             break
         rest()
@@ -615,16 +608,16 @@ def _await_operator(
 def _write_pool(api: Api, journal: Journal, original: OriginalPool, *, force: bool) -> None:
     def write(group: ApiGroup) -> None:
         spec = original.spec if group == journal.group else original.v1_spec or original.spec
-        write_mode_fields(
-            api,
-            group,
-            original.name,
-            _mode_fields(spec),
-            cidr=original.cidr,
-            expected=None if force else _our_modes(journal, original),
-        )
+        expected = None if force else _our_modes(journal, original)
+        fields = _mode_fields(spec)
+        write_mode_fields(api, group, original.name, fields, cidr=original.cidr, expected=expected)
 
     _through_v3_or_v1(journal, write)
+
+
+def _is_cut_off(error: ApiError | ConnectError) -> bool:
+    """Whether an error means that the aggregated Calico API server cannot be reached."""
+    return not isinstance(error, ApiError) or error.status in (500, 502, 503, 504)
 
 
 def _through_v3_or_v1(journal: Journal, write: Callable[[ApiGroup], None]) -> None:
@@ -636,7 +629,7 @@ def _through_v3_or_v1(journal: Journal, write: Callable[[ApiGroup], None]) -> No
     try:
         write(journal.group)
     except (ApiError, ConnectError) as exc:
-        if journal.shape != "B" or journal.group != V3 or not v3_is_cut_off(exc):
+        if journal.shape != "B" or journal.group != V3 or not _is_cut_off(exc):
             raise
         write(V1)
 
@@ -654,30 +647,23 @@ def _remove_v1_defaults(api: Api, original: OriginalPool, changes: Changes) -> N
     """
     if original.v1_spec is None:
         return
-    target = ObjectRef.pool(original.name)
-    removed: dict[str, None] = {}
+    removed: list[str] = []
 
     def filled(raw: Mapping[str, Any]) -> dict[str, None]:
-        nonlocal removed
-        removed = {
-            field: None
+        removed[:] = [
+            field
             for field, value in (raw.get("spec") or {}).items()
             if field not in original.v1_fields and value == _DEFAULTS.get(field)
-        }
-        return removed
+        ]
+        return dict.fromkeys(removed)
 
+    pool = f"IPPool {original.name} in {V1}"
     try:
         patch_pool(api, V1, original.name, filled)
     except ForbiddenError as exc:
-        changes.note(
-            f"left Calico's defaults in absent fields of IPPool {original.name} in {V1}: "
-            f"{exc.problem}",
-            target,
-        )
-        return
-    if removed:
-        changes.note(
-            f"removed Calico's defaults from IPPool {original.name} in {V1}: "
-            + ", ".join(sorted(removed)),
-            target,
-        )
+        said = f"left Calico's defaults in absent fields of {pool}: {exc.problem}"
+    else:
+        if not removed:
+            return
+        said = f"removed Calico's defaults from {pool}: {', '.join(sorted(removed))}"
+    changes.note(said, ObjectRef.pool(original.name))

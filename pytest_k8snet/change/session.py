@@ -50,7 +50,6 @@ from pytest_k8snet.errors import (
     ConnectError,
     ForbiddenError,
     K8sNetError,
-    LockedError,
     ModeUnavailableError,
     NotConvergedError,
     PathError,
@@ -146,15 +145,18 @@ class CalicoSession:
         #: Whether there may be a journal of ours all the same: the answer may have got lost.
         self._journal_sent = False
         self._others_looked_for = False
+        self._closed = False
         self._entered: dict[CalicoMode, PoolRef] = {}
         self._epoch = 0
         #: The dedicated pools, or why this cluster accepts none in a mode.
         self._dedicated: dict[CalicoMode, IPPool | ModeUnavailableError] = {}
+        #: Those of these that nobody has waited for yet.
+        self._unready: set[CalicoMode] = set()
         #: Not all of these came up.
         self._late: NotConvergedError | None = None
         self._prove_hops = prove_hops
         self._tolerations = tuple(tolerations)
-        self._rehearsed = change.strategy != "in-place" or not change.prove_first
+        self._proven_first = change.strategy != "in-place" or not change.prove_first
         #: The modes that the pool is not flipped to, and why: what was tried did not work.
         self._failed: dict[CalicoMode, K8sNetError] = {}
 
@@ -231,12 +233,18 @@ class CalicoSession:
             if self._journal is not None:
                 self._lock.check()
             return self._entered[mode]
-        self.rehearse()
+        self.prove_first()
         decision = self._decide(mode)
         if self._claim(decision):
             decision = self._decide(mode)
         self._write_journal(decision)
-        pool = self._apply(decision)
+        if decision.writer == "nothing":
+            assert decision.pool is not None
+            pool = decision.pool
+        else:
+            self._lock.check()
+            dedicated = decision.writer == "dedicated-pool"
+            pool = self._dedicated_pool(mode) if dedicated else self._flip(decision)
         names = ((node, own.name) for node, own in decision.pools.items())
         self._entered[mode] = replace(self._reference(pool), of_node=tuple(names))
         return self._entered[mode]
@@ -244,7 +252,7 @@ class CalicoSession:
     def _reference(self, pool: IPPool) -> PoolRef:
         return PoolRef(name=pool.name, cidr=str(pool.cidr), mode=pool.mode, epoch=self._epoch)
 
-    def rehearse(self) -> None:
+    def prove_first(self) -> None:
         """Prove what ``in-place`` would rest on, in pools of the run's own; once, before a flip.
 
         A fabric may drop a tunnel's packets, or no route may come: in place, every pod of the pool
@@ -254,7 +262,7 @@ class CalicoSession:
             LockedError: another run holds the cluster.
             RestoreError: an earlier run's changes, or the pools for this, could not be removed.
         """
-        if self._rehearsed:
+        if self._proven_first:
             return
         self.begin()
         hops = self._unproven_hops()
@@ -275,7 +283,7 @@ class CalicoSession:
                 self._wait(
                     "the pools as before", lambda: self._readiness.mismatches(self.installation, ())
                 )
-        self._rehearsed = True
+        self._proven_first = True
         decision = self._first_decision()
         if self._journal is None:
             return
@@ -369,33 +377,21 @@ class CalicoSession:
         assert self.installation.shape is not None
         assert decision.group is not None
         # What is tried in pools of the run's own is all that there is to undo before a flip.
-        dedicated = decision.writer == "dedicated-pool" or not self._rehearsed
-        return Journal(
+        dedicated = decision.writer == "dedicated-pool" or not self._proven_first
+        journal = Journal(
             run_id=self._run_id,
             strategy="dedicated" if dedicated else "in-place",
             owner=self._holder.identity,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             shape=self.installation.shape,
             group=decision.group,
-            original=None
-            if dedicated
-            else read_original(self._api, decision, self.installation.shape),
-            written=() if dedicated else (decision.mode,),
-            # Of all modes, also of those that may never be wanted: names cost nothing.
-            dedicated_pools=tuple(pool_name(self._run_id, mode) for mode in CalicoMode)
-            if dedicated
-            else (),
         )
-
-    def _apply(self, decision: Decision) -> IPPool:
-        """Write what was decided, and wait until the nodes have followed."""
-        if decision.writer == "nothing":
-            assert decision.pool is not None
-            return decision.pool
-        self._lock.check()
-        if decision.writer == "dedicated-pool":
-            return self._dedicated_pool(decision.mode)
-        return self._flip(decision)
+        if dedicated:
+            # Of all modes, also of those that may never be wanted: names cost nothing.
+            names = tuple(pool_name(self._run_id, mode) for mode in CalicoMode)
+            return replace(journal, dedicated_pools=names)
+        original = read_original(self._api, decision, self.installation.shape)
+        return replace(journal, original=original, written=(decision.mode,))
 
     def _dedicated_pool(self, mode: CalicoMode) -> IPPool:
         if mode not in self._dedicated:
@@ -405,6 +401,7 @@ class CalicoSession:
         pool = self._dedicated[mode]
         if isinstance(pool, ModeUnavailableError):
             raise pool
+        self._await_pools()
         if self._late is not None and self._readiness.mismatches(self.installation, {mode}):
             raise self._late
         return pool
@@ -423,7 +420,6 @@ class CalicoSession:
             run_id=self._run_id,
             within=self.change.cidr,
         )
-        made = set()
         for mode, plan in planned.items():
             try:
                 pool = create_pool(self._api, group, mode, plan, self._changes)
@@ -431,20 +427,25 @@ class CalicoSession:
                 # One that this cluster cannot have must not cost the others their figures.
                 self._dedicated[mode] = exc
                 continue
-            made.add(mode)
             self._dedicated[mode] = pool
+            self._unready.add(mode)
             self.installation = replace(self.installation, pools=(*self.installation.pools, pool))
-        if not made:
+        self._await_pools()
+
+    def _await_pools(self) -> None:
+        """Wait for all pools that nobody has waited for, also after trouble with making others."""
+        if not self._unready:
             return
         try:
             # For all of them at once: the MTU of new pods is right only when every family is on.
             self._wait(
                 f"the pools of run {self._run_id}",
-                lambda: self._readiness.mismatches(self.installation, made),
+                lambda: self._readiness.mismatches(self.installation, self._unready),
             )
         except NotConvergedError as exc:
             # A family that this network never lets up must not cost the others their figures.
             self._late = exc
+        self._unready = set()
 
     def _compatible(
         self, modes: Iterable[CalicoMode], decided: CalicoMode | None
@@ -475,13 +476,12 @@ class CalicoSession:
             self._write_mode(pool, group, mode)
         flipped = replace(pool, mode=mode)
         try:
-            self._readiness.wait(
-                self.installation,
-                flipped,
-                group=group,
-                what=f"pool {pool.name} in mode {mode}",
-                timeout_seconds=self._limit_seconds,
-                stability_seconds=self.change.stability_seconds,
+            blocks = self._readiness.blocks(self.installation, flipped)
+            self._wait(
+                f"pool {pool.name} in mode {mode}",
+                lambda: self._readiness.mismatches(
+                    self.installation, {mode}, pool=flipped, group=group, blocks=blocks
+                ),
             )
         except NotConvergedError as exc:
             raise self._put_back(mode, exc) from exc
@@ -551,12 +551,16 @@ class CalicoSession:
     # -- restoring -----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Restore everything; safe to call twice and after any failure.
+        """Restore everything, after any failure; a second call does nothing.
 
         Raises:
             RestoreError: something could not be restored; the journal stays.
             LockedError: another run has taken the cluster over.
         """
+        if self._closed:
+            # Without the Lease, what is there may be another run's.
+            return
+        self._closed = True
         self._entered.clear()
         try:
             if self._journal_sent:
@@ -564,10 +568,6 @@ class CalicoSession:
                 if self._journal is not None:
                     self._restore(self._journal)
                 self._store.delete(self._run_id)
-                self._journal, self._journal_sent, self._possible = None, False, ()
-        except LockedError:
-            self._journal, self._journal_sent = None, False
-            raise
         except ConnectError as exc:
             raise RestoreError(
                 "The cluster could not be restored: its API server does not answer",
@@ -590,6 +590,7 @@ class CalicoSession:
             follow_seconds=min(FOLLOW_SECONDS, self.change.timeout_seconds),
         )
         self._dedicated.clear()
+        self._unready = set()
         names = set(journal.dedicated_pools)
         pools = tuple(pool for pool in self.installation.pools if pool.name not in names)
         self.installation = replace(self.installation, pools=pools)
@@ -597,9 +598,9 @@ class CalicoSession:
             original = journal.original
             self.installation = self.installation.with_mode(original.name, original.mode)
 
-    def silence(self, seconds: float) -> AbstractContextManager[None]:
+    def quiet_period(self, seconds: float) -> AbstractContextManager[None]:
         """Keep the cluster for so long without asking anything of the API server."""
-        return self._lock.silence(seconds)
+        return self._lock.quiet_period(seconds)
 
     # -- the path of a pair --------------------------------------------------------------------
 

@@ -94,9 +94,8 @@ class DisruptionWatch:
     def __init__(self, shell: Shell, url: str, *, what: str, tail_seconds: float = 1.0) -> None:
         self._shell = shell
         self._what = what
-        self._exchange = SteadyExchange(
-            url=url, name=secrets.token_hex(4), tail_seconds=tail_seconds
-        )
+        name = secrets.token_hex(4)
+        self._exchange = SteadyExchange(url=url, name=name, tail_seconds=tail_seconds)
         self._begun = 0.0
 
     def start(self) -> None:
@@ -108,7 +107,7 @@ class DisruptionWatch:
             K8sNetError: a command could not be run in the client pod.
         """
         wait_until_good(
-            self._complaints,
+            self._mismatches,
             what="The exchange of two pods that are not under test, while nothing is switched",
             timeout_seconds=_READY_SECONDS,
             otherwise=Cause.DROPPED,
@@ -133,9 +132,8 @@ class DisruptionWatch:
         """
         needed_seconds = time.monotonic() - self._begun
         done = self._shell(schedule.stop_argv(self._exchange))
-        cost = account(
-            schedule.parse_steady(done.stdout, self._exchange), self._exchange, what=self._what
-        )
+        attempts = schedule.parse_steady(done.stdout, self._exchange)
+        cost = account(attempts, self._exchange, what=self._what)
         if float(cost.seconds) < needed_seconds:
             raise CalicoError(
                 "Not the whole switch was watched, so what it cost is not known",
@@ -144,7 +142,7 @@ class DisruptionWatch:
             )
         return cost
 
-    def _complaints(self) -> list[str]:
+    def _mismatches(self) -> list[str]:
         url, seconds = self._exchange.url, self._exchange.give_up_seconds
         options = CurlOptions(
             url=url, requests=1, connect_timeout_seconds=seconds, max_time_seconds=seconds
@@ -244,8 +242,7 @@ class Switches:
         self._unmade: K8sNetError | None = None
         self._latest: SwitchCost | K8sNetError | None = None
         self._costs: dict[CalicoMode, SwitchCost | K8sNetError | None] = {}
-        #: Those that tests have asked for.
-        self._told: list[SwitchCost] = []
+        self._asked_for: list[SwitchCost] = []
 
     @contextmanager
     def entering(self, mode: CalicoMode) -> Generator[None]:
@@ -277,8 +274,8 @@ class Switches:
             return
         with self._watching("putting everything back", None):
             yield
-        if self._told:
-            require_no_worse(self._latest, self._told)
+        if self._asked_for:
+            require_no_worse(self._latest, self._asked_for)
 
     def cost(self, mode: CalicoMode) -> SwitchCost:
         """Return the cost of the change that led to a mode.
@@ -309,7 +306,7 @@ class Switches:
             )
         if isinstance(found, K8sNetError):
             raise found
-        self._told.append(found)
+        self._asked_for.append(found)
         return found
 
     @contextmanager
@@ -318,16 +315,22 @@ class Switches:
             watch = self._watch(what, _TAIL_SECONDS if mode is not None else _RESTORED_TAIL_SECONDS)
             watch.start()
         except K8sNetError as exc:
-            self._tell(what, mode, exc)
+            self._keep(what, mode, exc)
             yield
             return
         try:
             yield
         except Exception:
-            self._tell(what, mode, _ended(watch))
+            self._end(watch, what, mode)
             raise
         # An interrupt is neither: then nothing is waited for.
-        self._tell(what, mode, _ended(watch))
+        self._end(watch, what, mode)
+
+    def _end(self, watch: DisruptionWatch, what: str, mode: CalicoMode | None) -> None:
+        try:
+            self._keep(what, mode, watch.stop())
+        except K8sNetError as exc:
+            self._keep(what, mode, exc)
 
     def _watch(self, what: str, tail_seconds: float) -> DisruptionWatch:
         if not self.pods:
@@ -349,19 +352,14 @@ class Switches:
         change = self._calico.change
         pool = change.pool if change.strategy == "in-place" else None
         client = PodRequest(role="disruption", node=client_node, pool=pool)
-        server = PodRequest(
-            role="web-disruption",
-            node=server_node,
-            pool=pool,
-            serves_http=True,
-        )
+        server = PodRequest(role="web-disruption", node=server_node, pool=pool, serves_http=True)
         try:
             self.pods = self._workspace.ensure_pods([client, server])
         except K8sNetError as exc:
             self._unmade = exc
             raise
 
-    def _tell(self, what: str, mode: CalicoMode | None, seen: SwitchCost | K8sNetError) -> None:
+    def _keep(self, what: str, mode: CalicoMode | None, seen: SwitchCost | K8sNetError) -> None:
         self._latest = seen
         cost = seen if isinstance(seen, SwitchCost) else None
         self._observer.record(
@@ -403,10 +401,3 @@ def require_no_worse(back: SwitchCost | K8sNetError | None, told: Sequence[Switc
         remedy="A limit on switch_cost holds for the way back as well: expect this gap whenever "
         "the cluster returns to its own mode, and judge it in the change's plan.",
     )
-
-
-def _ended(watch: DisruptionWatch) -> SwitchCost | K8sNetError:
-    try:
-        return watch.stop()
-    except K8sNetError as exc:
-        return exc

@@ -21,6 +21,7 @@ from pytest_k8snet.errors import (
     ExecTimeoutError,
     PodError,
     SettingsError,
+    ToolError,
     ToolMissingError,
     ToolNotRunnableError,
 )
@@ -97,18 +98,14 @@ class LocalShell:
                 check=False,
             )
         except OSError as exc:
-            said = f"{exc.strerror}; command: {' '.join(command)}"
+            kind: type[ToolError] = ToolNotRunnableError
+            cannot, remedy = "may not", "check its execute permission (chmod +x)"
             if isinstance(exc, FileNotFoundError):
-                raise ToolMissingError(
-                    f"the outside client cannot run {command[0]!r}",
-                    found=said,
-                    remedy="install it, or name another outside client with --k8snet-outside",
-                ) from None
-            raise ToolNotRunnableError(
-                f"the outside client may not run {command[0]!r}",
-                found=said,
-                remedy="check its execute permission (chmod +x), or name another outside client "
-                "with --k8snet-outside",
+                kind, cannot, remedy = ToolMissingError, "cannot", "install it"
+            raise kind(
+                f"the outside client {cannot} run {command[0]!r}",
+                found=f"{exc.strerror}; command: {' '.join(command)}",
+                remedy=f"{remedy}, or name another outside client with --k8snet-outside",
             ) from None
         except subprocess.TimeoutExpired as exc:
             raise ExecTimeoutError(

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from statistics import fmean
 from types import MappingProxyType
 from typing import Any, Never, Unpack, overload
 
@@ -59,10 +61,6 @@ _PINGS = 'pings have a round-trip time alone, rtt; latency(pair, "/") sends requ
 _PHASES = ("dns", "connect", "tls", "first_byte", "total")
 
 
-def _unknown(node: str) -> None:
-    """Nothing is known of any node."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
     """Makes gates under one plan, and records their verdicts.
@@ -84,7 +82,7 @@ class Gates:
     claims: Claims = field(default_factory=Claims)
     watch: Callable[[], str] | None = None
     earlier: EarlierVerdicts | None = None
-    machine_of: MachineOf = _unknown
+    machine_of: MachineOf = lambda node: None
 
     def __repr__(self) -> str:
         """Short: pytest prints it with the arguments of each failed test."""
@@ -124,11 +122,11 @@ class Gates:
         self.observer.record(record.pop("kind"), **record)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
 class BandwidthGate:
     """What the fixture ``bandwidth`` gives: called with a pair, it returns what to compare."""
 
-    def __init__(self, gates: Gates) -> None:
-        self._gates = gates
+    gates: Gates
 
     def __repr__(self) -> str:
         return "bandwidth"
@@ -187,30 +185,27 @@ class BandwidthGate:
             bidirectional=duplex,
         )
         directions = (False, True) if both_directions else (reverse,)
-        terms = self._gates.terms(plan)
-        usual = _arm(
+        terms = self.gates.terms(plan)
+        usual = replace(options, reverse=reverse)
+        arm = _arm(
             pair,
             Iperf3(),
-            replace(options, reverse=reverse),
+            usual,
+            make=partial(
+                FlowArm, pair=pair, options=usual, one_way=not both_directions, plan=terms.plan
+            ),
             slower_direction=both_directions,
             take=lambda turn: _bandwidth_turn(pair, turn, directions, options, terms.plan),
             describe=_describe_bandwidth,
         )
-        arm = FlowArm(
-            **{one.name: getattr(usual, one.name) for one in fields(usual)},
-            pair=pair,
-            options=replace(options, reverse=reverse),
-            one_way=not both_directions,
-            plan=terms.plan,
-        )
         return Bandwidth(arm, terms)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
 class LatencyGate:
     """What the fixture ``latency`` gives: called with an endpoint and a URL, or with a pair."""
 
-    def __init__(self, gates: Gates) -> None:
-        self._gates = gates
+    gates: Gates
 
     def __repr__(self) -> str:
         return "latency"
@@ -218,17 +213,7 @@ class LatencyGate:
     @overload
     def __call__(
         self,
-        client: Endpoint,
-        url: str,
-        *,
-        plan: Plan | str | None = None,
-        **options: Unpack[ScheduledKeywords],
-    ) -> Latency: ...
-
-    @overload
-    def __call__(
-        self,
-        client: Pair,
+        client: Endpoint | Pair,
         url: str,
         *,
         plan: Plan | str | None = None,
@@ -274,7 +259,7 @@ class LatencyGate:
         Raises:
             SettingsError: options that curl or ping cannot take, or a plan that cannot work.
         """
-        terms = self._gates.terms(plan)
+        terms = self.gates.terms(plan)
         if isinstance(client, Pair) and url is None:
             _refuse_distorted(client)
             return Latency(_round_trips(client, terms.plan, options), terms)
@@ -293,11 +278,11 @@ class LatencyGate:
         return Latency(_requests(pair, url, terms.plan, options), terms)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
 class ConnectionsGate:
     """What the fixture ``connections`` gives: called with an endpoint and a URL."""
 
-    def __init__(self, gates: Gates) -> None:
-        self._gates = gates
+    gates: Gates
 
     def __repr__(self) -> str:
         return "connections"
@@ -324,7 +309,7 @@ class ConnectionsGate:
         Raises:
             SettingsError: options that curl cannot take, or a plan that cannot work.
         """
-        terms = self._gates.terms(plan)
+        terms = self.gates.terms(plan)
         pair = UrlPair(client=client, url=url)
         _refuse_distorted(pair)
         wanted = replace(_request(url, options), requests=CONNECTIONS)
@@ -515,20 +500,47 @@ def _sum_turn(flows: Sequence[FlowArm], turn: SampleRequest) -> Observation:
     end = min(one.ended for one in samples)
     if not cause and end - begin < LEAST_OVERLAP * turn.seconds:
         cause = f"the tests ran at once for {max(0.0, end - begin):.1f} of {turn.seconds} s only"
-    got = sum(_between(one, begin, end) for one in samples)
     sizes = [_segment_size(flow.pair, one.result) for flow, one in zip(flows, samples, strict=True)]
-    ids = [str(one.record.get("id", "")) for one in samples]
     controls = sorted({one.result.sender_congestion or "unknown" for one in samples})
-    return Observation(
-        figures={"bandwidth": (got,)},
-        sample_id=ids[0],
-        beside=tuple(ids[1:]),
-        discard=cause,
-        hit=hit,
-        proof=_proof(*samples),
+    return _observation(
+        *samples,
+        figures={"bandwidth": (sum(_between(one, begin, end) for one in samples),)},
+        outcome=(cause, hit),
         alike={"congestion control": ", ".join(controls)},
         near={name: size for one in sizes for name, size in one.items()},
         detail=tuple(samples),
+    )
+
+
+def _observation(
+    first: Sample[Any],
+    *beside: Sample[Any],
+    figures: Mapping[str, Sequence[float]],
+    outcome: tuple[str, str],
+    detail: object = None,
+    **circumstances: Any,
+) -> Observation:
+    """Return what came of a turn: of its first sample, with others that belong to it.
+
+    Args:
+        first: whose figures they are.
+        beside: the others.
+        figures: as :class:`~pytest_k8snet.verdict.Observation` has them, as do all that follow.
+        outcome: of the guard: ``discard`` and ``hit``.
+        detail: the first sample, unless given.
+        circumstances: ``alike`` and ``near``.
+    """
+    states = {str((one.record.get("path") or {}).get("state", "")) for one in (first, *beside)}
+    worst = ("contradicted", "missing", "not applicable", "proven")
+    return Observation(
+        figures=figures,
+        sample_id=str(first.record.get("id", "")),
+        beside=tuple(str(one.record.get("id", "")) for one in beside),
+        discard=outcome[0],
+        hit=outcome[1],
+        proof=next((state for state in worst if state in states), ""),
+        detail=detail or first,
+        **circumstances,
     )
 
 
@@ -571,23 +583,9 @@ def _bandwidth_turn(
         )
         for reverse in directions
     ]
-    discard, hit = guard.outcome()
     slower = min(samples, key=lambda sample: sample.result.bandwidth)
-    return Observation(
-        figures=_flow_figures(slower.result),
-        sample_id=str(slower.record.get("id", "")),
-        beside=tuple(str(one.record.get("id", "")) for one in samples if one is not slower),
-        discard=discard,
-        hit=hit,
-        proof=_proof(*samples),
-        alike={"congestion control": slower.result.sender_congestion or "unknown"},
-        near=_segment_size(pair, slower.result),
-        detail=slower,
-    )
-
-
-def _flow_figures(result: Iperf3Result) -> dict[str, tuple[float]]:
-    """Return what a gate can be on, of those figures that the sample has."""
+    result = slower.result
+    #: What a gate can be on, of those figures that the sample has.
     named = {
         "bandwidth": _both_ways(result),
         "loss": result.lost_ratio,
@@ -595,14 +593,14 @@ def _flow_figures(result: Iperf3Result) -> dict[str, tuple[float]]:
         "retransmit_ratio": result.retransmit_ratio,
         "rtt": result.rtt_mean,
     }
-    return {name: (float(value),) for name, value in named.items() if value is not None}
-
-
-def _proof(*samples: Sample[Any]) -> str:
-    """Return the worst state of the samples' proofs of path."""
-    states = {str((sample.record.get("path") or {}).get("state", "")) for sample in samples}
-    worst = ("contradicted", "missing", "not applicable", "proven")
-    return next((state for state in worst if state in states), "")
+    return _observation(
+        slower,
+        *(one for one in samples if one is not slower),
+        figures={name: (float(value),) for name, value in named.items() if value is not None},
+        outcome=guard.outcome(),
+        alike={"congestion control": result.sender_congestion or "unknown"},
+        near=_segment_size(pair, result),
+    )
 
 
 def _segment_size(pair: Pair, result: Iperf3Result) -> dict[str, tuple[int, int]]:
@@ -630,27 +628,18 @@ def _latency_turn(
     result = sample.result
     figures = {phase: result.values(phase) for phase in _PHASES if phase not in _lacking(request)}
     cause, hit = guard.outcome()
-    if not cause and result.missed > MOST_MISSED * len(result.slots):
+    most = MOST_MISSED * len(result.slots)
+    if not cause and result.missed > most:
         cause = (
             f"{client} could not keep the schedule: {result.missed} of {len(result.slots)} "
             f"requests started too late (up to {result.latest}) or never"
         )
-    most = MOST_MISSED * len(result.slots)
-    untold = {name: values.count(None) - result.missed for name, values in figures.items()}
-    if not cause and any(count > most for count in untold.values()):
-        name, count = max(untold.items(), key=lambda item: item[1])
+    unknown_times = {name: values.count(None) - result.missed for name, values in figures.items()}
+    name, count = max(unknown_times.items(), key=lambda item: item[1])
+    if not cause and count > most:
         cause = f"curl told no {name} time for {count} of {len(result.slots)} requests"
-    return Observation(
-        figures={
-            name: [value for value in values if value is not None]
-            for name, values in figures.items()
-        },
-        sample_id=str(sample.record.get("id", "")),
-        discard=cause,
-        hit=hit,
-        proof=_proof(sample),
-        detail=sample,
-    )
+    known = {name: [one for one in values if one is not None] for name, values in figures.items()}
+    return _observation(sample, figures=known, outcome=(cause, hit))
 
 
 def _connections_turn(
@@ -661,15 +650,8 @@ def _connections_turn(
     sample = pair.client.sampler.sample(Curl(), pair, options, warmup=turn.warmup)
     result = sample.result
     spent = sum(float(request.total) for request in result.requests)
-    cause, hit = guard.outcome()
-    return Observation(
-        figures={NEW_CONNECTIONS: (len(result.succeeded) / spent if spent else 0.0,)},
-        sample_id=str(sample.record.get("id", "")),
-        discard=cause,
-        hit=hit,
-        proof=_proof(sample),
-        detail=sample,
-    )
+    rate = len(result.succeeded) / spent if spent else 0.0
+    return _observation(sample, figures={NEW_CONNECTIONS: (rate,)}, outcome=guard.outcome())
 
 
 def _ping_turn(pair: Pair, wanted: PingOptions, turn: SampleRequest, plan: Plan) -> Observation:
@@ -680,29 +662,18 @@ def _ping_turn(pair: Pair, wanted: PingOptions, turn: SampleRequest, plan: Plan)
     cause, hit = guard.outcome()
     if not cause and len(values) != turn.requests:
         cause = f"{pair.client} sent {len(values)} of {turn.requests} pings"
-    return Observation(
-        figures={"rtt": values},
-        sample_id=str(sample.record.get("id", "")),
-        discard=cause,
-        hit=hit,
-        proof=_proof(sample),
-        detail=sample,
-    )
+    return _observation(sample, figures={"rtt": values}, outcome=(cause, hit))
 
 
 def _describe_bandwidth(observations: Sequence[Observation]) -> str:
     results = [sample.result for sample in _details(observations, Iperf3Result)]
-    parts = []
-    retransmits = [float(r.retransmit_ratio) for r in results if r.retransmit_ratio is not None]
-    if retransmits:
-        parts.append(f"retransmits {_mean(retransmits):.2%}")
-    lost = [float(r.lost_ratio) for r in results if r.lost_ratio is not None]
-    if lost:
-        parts.append(f"lost {_mean(lost):.2%}")
-    loads = [r.cpu_receiver_percent for r in results if r.cpu_receiver_percent is not None]
-    if loads:
-        parts.append(f"receiver's iperf3 at {_mean(loads):.0f} % of a core")
-    return ", ".join(parts)
+    found = {
+        "retransmits {:.2%}": [one.retransmit_ratio for one in results],
+        "lost {:.2%}": [one.lost_ratio for one in results],
+        "receiver's iperf3 at {:.0f} % of a core": [one.cpu_receiver_percent for one in results],
+    }
+    known = {text: [float(one) for one in row if one is not None] for text, row in found.items()}
+    return ", ".join(text.format(fmean(row)) for text, row in known.items() if row)
 
 
 def _describe_latency(observations: Sequence[Observation]) -> str:
@@ -752,10 +723,6 @@ def _details(observations: Sequence[Observation], kind: type[Any]) -> list[Sampl
     ]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _arm(
     pair: Pair | UrlPair,
     tool: Tool[Options, Any],
@@ -766,6 +733,7 @@ def _arm(
     longest_seconds: float = math.inf,
     slower_direction: bool = False,
     lacks: Mapping[str, str] = MappingProxyType({}),
+    make: Callable[..., Arm] = Arm,
 ) -> Arm:
     """Return an arm that is identified as its samples are, by what other runs have as well."""
     facts = pair.facts()
@@ -774,7 +742,7 @@ def _arm(
         variant = ", ".join(filter(None, (variant, "slower direction")))
     beside = "cross-subnet" if facts["placement"] == "cross-subnet" else ""
     said = ", ".join(filter(None, (beside, variant)))
-    return Arm(
+    return make(
         label=f"{pair.scene} ({said})" if said else pair.scene,
         take=take,
         context=", ".join(filter(None, (facts["mode"], pair.nodes))),

@@ -77,8 +77,7 @@ class CpuState:
 
     def restarted(self, after: CpuState) -> bool:
         """Tell whether the container of ``after`` is another one than this state's."""
-        starts = (self.started_ticks, after.started_ticks)
-        return None not in starts and starts[0] != starts[1]
+        return len({self.started_ticks, after.started_ticks} - {None}) > 1
 
     def lost(self, after: CpuState, name: str, most_steal: float) -> str:
         """Say what took CPU time from what ran between this state and ``after``, or nothing.
@@ -202,20 +201,6 @@ class NodePod:
             ),
         )
 
-    def trouble(self, now: NodePod | None) -> str:
-        """Return what happened to calico-node of this node until ``now``, or ""."""
-        if now is None:
-            return f"calico-node of {self.node} is gone"
-        if now.uid != self.uid:
-            return f"calico-node of {self.node} was replaced"
-        if now.restarts > self.restarts:
-            return f"calico-node of {self.node} restarted"
-        return now.unready()
-
-    def unready(self) -> str:
-        """Return that it is not Ready, or ""."""
-        return "" if self.ready else f"calico-node of {self.node} is not Ready"
-
 
 class NodePodWatch:
     """Looks at the calico-node pods each time it is called: by one request per node.
@@ -252,9 +237,8 @@ class NodePodWatch:
             return ""
         before, now = self._before, node_pods(found)
         self._before = now
-        return ", ".join(
-            filter(None, (_trouble(before.get(node), now.get(node)) for node in nodes))
-        )
+        troubles = {node: _trouble(before.get(node), now.get(node)) for node in nodes}
+        return ", ".join(f"calico-node of {node} {text}" for node, text in troubles.items() if text)
 
 
 def node_pods(bodies: Sequence[Mapping[str, Any]]) -> dict[str, NodePod]:
@@ -265,6 +249,10 @@ def node_pods(bodies: Sequence[Mapping[str, Any]]) -> dict[str, NodePod]:
 
 
 def _trouble(before: NodePod | None, now: NodePod | None) -> str:
-    if before is not None:
-        return before.trouble(now)
-    return now.unready() if now is not None else ""
+    if now is None:
+        return "is gone" if before is not None else ""
+    if before is not None and now.uid != before.uid:
+        return "was replaced"
+    if before is not None and now.restarts > before.restarts:
+        return "restarted"
+    return "" if now.ready else "is not Ready"

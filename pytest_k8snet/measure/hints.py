@@ -74,7 +74,9 @@ def hints(
         found += _by_node(machines, lambda machine: _troubles(machine, path))
         found += _small_segments(samples[0], machines, path)
     found += _at_work([sample.result for sample in samples])
-    if ceiling is not None and _floor(verdict) > ceiling:
+    question = verdict.claim.question
+    limit = question.threshold if isinstance(question, Share) else verdict.claim.limit
+    if ceiling is not None and limit > ceiling:
         found.append(
             f"note: headers leave at most {ceiling:.3f} of the baseline's bandwidth "
             f"({_PATH_WORDS[path]}, segments of {samples[0].result.mss_bytes} bytes), so a wire "
@@ -116,7 +118,7 @@ def _path(sample: Sample[Any]) -> Path:
     record = sample.record
     proof = record.get("path")
     if proof:
-        expected = [proof.get("expected"), *(leg.get("expected") for leg in proof.get("route", ()))]
+        expected = [proof.get("expected"), *(one.get("expected") for one in proof.get("route", ()))]
         return next((path for path in TUNNEL_DEVICES if path in expected), "direct")
     if record.get("mode") and "pod" in str(record.get("scene")):
         return CalicoMode.parse(record["mode"]).path(record.get("placement") == "same-subnet")
@@ -212,19 +214,11 @@ def _at_work(results: Sequence[Iperf3Result]) -> Iterator[str]:
 
 def _ceiling(numerator: Sample[Any], arms: Sequence[Sequence[Observation]]) -> float | None:
     """Return the largest ratio that headers leave on a full wire; None where it is not known."""
-    baseline = _first(arms[1]) if len(arms) == 2 else None
+    seen = (one.detail for one in arms[1]) if len(arms) == 2 else ()
+    baseline = next((one for one in seen if isinstance(one, Sample)), None)
     if baseline is None or _path(baseline) != "direct" or len(_nodes(baseline)) < 2:
         return None
     mine, base = numerator.result.mss_bytes, baseline.result.mss_bytes
     if mine is None or base is None:
         return None
     return ratio_ceiling(mine, _path(numerator), base, link_bytes=ETHERNET_WIRE_BYTES)
-
-
-def _first(arm: Sequence[Observation]) -> Sample[Any] | None:
-    return next((one.detail for one in arm if isinstance(one.detail, Sample)), None)
-
-
-def _floor(verdict: Verdict) -> float:
-    question = verdict.claim.question
-    return question.threshold if isinstance(question, Share) else verdict.claim.limit

@@ -24,7 +24,6 @@ from pytest_k8snet.change.lease import LEASE_SECONDS
 from pytest_k8snet.change.restore import sweep_dead_runs
 from pytest_k8snet.change.session import CalicoSession, PoolRef
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import (
     Node,
     choose_nodes,
@@ -153,7 +152,7 @@ class Run:
             self._observer.started(f"entering {mode}", 3.0)
         try:
             # Before a switch is watched: it is no part of what the switch costs.
-            self._calico.rehearse()
+            self._calico.prove_first()
             with self._switches.entering(mode):
                 pool = self._calico.enter(mode)
         finally:
@@ -188,7 +187,9 @@ class Run:
             PodError: its host-network pod did not start.
         """
         wanted = self._node_named(name) if name else self.client_node
-        host = self._host_pod(wanted)
+        if wanted.name not in self._hosts:
+            (self._hosts[wanted.name],) = self._workspace.ensure_pods([self._on_host(wanted)])
+        host = self._hosts[wanted.name]
         # A node that may not be read has the address of its host-network pod.
         read = bool(wanted.address or wanted.labels)
         return Endpoint(
@@ -231,7 +232,7 @@ class Run:
 
     def _pod_request(self, role: str, node: Node, pool: str | None) -> PodRequest:
         # Pods keep the MTU of their making: once a mode has changed it, there are new ones.
-        epoch = self._calico.installation.mtu_overhead_bytes
+        epoch = self._calico.installation.mtu_overhead_bytes()
         return PodRequest(role=role, node=node.name, pool=pool, epoch=epoch)
 
     def _pod_endpoint(self, pod: Pod, pool: str | None, mode: CalicoMode | None) -> Endpoint:
@@ -376,7 +377,10 @@ class Run:
                 exc.found = f"{exc.found}\n{said}"
             raise
         self._converged.add(key)
-        self._look_at_tunnels(mode, [ends[0].node, ends[1].node])
+        if mode.family != "none":
+            # Their tunnels may have come up since they were read.
+            device, nodes = TUNNEL_DEVICES[mode.family], [end.node for end in ends]
+            self._look_at_machines(self._machines.lacking(nodes, device))
 
     def _prove_hops(
         self, mode: CalicoMode, pool: PoolRef, hops: Sequence[tuple[Node, Node]]
@@ -503,9 +507,8 @@ class Run:
         named = [self._node_named(name) for name in names]
         far = self._node_across()
         chosen = [self.client_node, self.server_node, *([far] if far is not None else [])]
-        under_test = self.nodes_under_test = list(
-            {node.name: node for node in [*chosen, *named]}.values()
-        )
+        every = {node.name: node for node in [*chosen, *named]}
+        under_test = self.nodes_under_test = list(every.values())
         self._calico = self._stack.enter_context(
             CalicoSession(
                 self.api,
@@ -528,8 +531,7 @@ class Run:
         finally:
             self._observer.finished()
         # Runs that change nothing hold no Lease, so beginning has not looked for them.
-        with suppress(ForbiddenError):
-            sweep_dead_runs(self.api)
+        sweep_dead_runs(self.api)
         self._workspace = Workspace(
             self.api,
             run_id=self.spec.run_id,
@@ -549,12 +551,15 @@ class Run:
         # The session is closed before the workspace is left: own pools go only after their pods.
         self._stack.callback(self._close_calico)
         self._hosts = {host.node: host for host in self._make_hosts(under_test)}
-        self._shells |= {name: partial(self._in_host_pod, it) for name, it in self._hosts.items()}
+        self._shells |= {
+            name: partial(self.api.exec, host.namespace, host.name, timeout_seconds=10.0)
+            for name, host in self._hosts.items()
+        }
         if self.spec.wire_proof:
             self._calico.check_wire()
         nodes_by_name = {node.name: node for node in self.nodes}
         self.sampler.prover = PathProver(self._calico, nodes_by_name, wire=self.spec.wire_proof)
-        self.sampler.quiet_period = self._calico.silence
+        self.sampler.quiet_period = self._calico.quiet_period
         self.sampler.suspects = self._suspects
         self._look_at_machines(under_test)
         if "web_service" in self.spec.fixtures:
@@ -618,30 +623,21 @@ class Run:
 
     def _expected_pods(self) -> list[PodRequest]:
         """Return the pods of the client's and the server's node that tests will ask for."""
-        roles = {
-            "client": {"pod_pair", "pod_to_node", "same_node_pair", "cross_subnet_pair", "pod"},
-            "server": {"pod_pair", "node_to_pod"},
-        }
-        nodes = {"client": self.client_node, "server": self.server_node}
+        clients = {"pod_pair", "pod_to_node", "same_node_pair", "cross_subnet_pair", "pod"}
+        servers = {"pod_pair", "node_to_pod"}
         return [
-            PodRequest(role=role, node=nodes[role].name)
-            for role, fixtures in roles.items()
+            PodRequest(role=role, node=node.name)
+            for role, node, fixtures in (
+                ("client", self.client_node, clients),
+                ("server", self.server_node, servers),
+            )
             if fixtures & self.spec.fixtures
         ]
-
-    def _host_pod(self, node: Node) -> Pod:
-        """Return the host-network pod of a node; it is made where there is none yet."""
-        if node.name not in self._hosts:
-            (self._hosts[node.name],) = self._workspace.ensure_pods([self._on_host(node)])
-        return self._hosts[node.name]
 
     def _on_host(self, node: Node) -> PodRequest:
         return PodRequest(
             role="host", node=node.name, host_network=True, capture=self.spec.wire_proof
         )
-
-    def _in_host_pod(self, host: Pod, argv: Sequence[str]) -> Completed:
-        return self.api.exec(host.namespace, host.name, argv, timeout_seconds=10.0)
 
     def _node_named(self, name: str) -> Node:
         for node in self.nodes:
@@ -654,22 +650,16 @@ class Run:
 
     def _node_across(self) -> Node | None:
         """Return a node in another subnet than the client node's, if there is one."""
-        for node in self.nodes:
-            if placement(self.client_node, node) == "cross-subnet":
-                return node
-        return None
+        across = (
+            node for node in self.nodes if placement(self.client_node, node) == "cross-subnet"
+        )
+        return next(across, None)
 
     def _look_at_machines(self, nodes: Sequence[Node]) -> None:
         """Read and record what these nodes are made of."""
         if any(node.name in self._hosts for node in nodes):
             self._machines.read(nodes)
             self._record_facts("before")
-
-    def _look_at_tunnels(self, mode: CalicoMode, nodes: Sequence[Node]) -> None:
-        """Do the same for those whose tunnel of a mode has come up since they were read."""
-        if mode.family != "none":
-            device = TUNNEL_DEVICES[mode.family]
-            self._look_at_machines(self._machines.lacking(nodes, device))
 
     def _record_facts(self, phase: str) -> None:
         facts = cluster_facts(
@@ -717,16 +707,9 @@ class Run:
             self._workspace.close()
         except K8sNetError:
             # Else the report would say that there was nothing to put back.
-            self._record_change(
-                {
-                    "what": "made pods",
-                    "object": f"pods of run {self.run_id}",
-                    "state": "failed",
-                    "before": None,
-                    "after": None,
-                    "seconds": 0.0,
-                }
-            )
+            what, made = "made pods", f"pods of run {self.run_id}"
+            nothing = {"before": None, "after": None, "seconds": 0.0}
+            self._record_change({"what": what, "object": made, "state": "failed", **nothing})
             raise
 
     def _delete_pods(self) -> None:

@@ -15,24 +15,12 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeAlias
 
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.calico.path import (
-    Moment,
-    PathEnd,
-    PathProof,
-    PathSnapshot,
-    WireFinding,
-)
+from pytest_k8snet.calico.path import Moment, PathEnd, PathProof, PathSnapshot, WireFinding
 from pytest_k8snet.causes import FABRIC, Evidence
 from pytest_k8snet.change.session import CalicoSession
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.nodes import Node
-from pytest_k8snet.errors import (
-    ClusterError,
-    ExecError,
-    ExecTimeoutError,
-    K8sNetError,
-    ToolError,
-)
+from pytest_k8snet.errors import ClusterError, ExecError, ExecTimeoutError, K8sNetError, ToolError
 from pytest_k8snet.measure.answering import await_answers
 from pytest_k8snet.measure.endpoints import GRACE_SECONDS, Endpoint, Pair, Sample, UrlPair
 from pytest_k8snet.tools.iperf3 import Iperf3, probe_argv
@@ -218,7 +206,8 @@ class Sampler:
         if error is not None and isinstance(pair, UrlPair):
             # Address translation led packets another way: no error of the cluster's, but no
             # figure of the mode either.
-            path, error, proof = {**path, **_translated(error)}, None, None
+            said = f"address translation led packets another way than the mode's: {error}"
+            path, error, proof = {**path, "state": "missing", "text": said}, None, None
             about |= {"mode": None, "pods_in": f"pods in {pair.mode}"}
         record = self._observer.record(
             "sample",
@@ -321,21 +310,13 @@ class _Test(Generic[Options]):
 
     def run(self, timeout_seconds: float) -> _Ran:
         """Run the client to its end."""
-        started = _now()
+        started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         outcome: Completed | K8sNetError
         try:
             outcome = self.pair.client.run(self.argv, timeout_seconds=timeout_seconds)
         except K8sNetError as exc:
             outcome = exc
         return _Ran(started=started, outcome=outcome, ended=time.monotonic())
-
-
-def _translated(text: str) -> dict[str, str]:
-    """Return the state of a path on which a Service's address translation led packets astray."""
-    return {
-        "state": "missing",
-        "text": f"address translation led packets another way than the mode's: {text}",
-    }
 
 
 def _output(done: Completed) -> Output:
@@ -370,10 +351,6 @@ def _during(
         if error is exc:
             raise
         raise error from exc
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # -- Watches the path of a sample: a snapshot before it, one after it, and the judgement on both
@@ -440,16 +417,13 @@ class PathProver:
         before = self.session.snapshot(client, self.end(pair.server))
         wire: dict[Moment, WireFinding] = {}
         if self.wire and self.session.installation.routes_prove:
-            wire["once"] = self._once(pair, before, probe)
+            found = self._seen.get(_key(pair))
+            if found is None or found.trouble() is not None:
+                found = self._seen[_key(pair)] = self._look(pair, before, probe)
+            wire["once"] = found
         elif self.wire:
             wire["before"] = self._look(pair, before, probe)
         return PathWatch(self, pair, before, wire, probe)
-
-    def _once(self, pair: Pair, snapshot: PathSnapshot, probe: Probe) -> WireFinding:
-        found = self._seen.get(_key(pair))
-        if found is None or found.trouble() is not None:
-            found = self._seen[_key(pair)] = self._look(pair, snapshot, probe)
-        return found
 
     def _look(self, pair: Pair, snapshot: PathSnapshot, probe: Probe) -> WireFinding:
         return self.session.watch_wire(snapshot, partial(probe, pair))

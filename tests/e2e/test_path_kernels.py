@@ -42,8 +42,12 @@ ip rule add fwmark 0x8/0xff lookup 77
 
 @pytest.fixture(scope="module")
 def state() -> KernelState:
-    destinations = ["10.244.2.7", "10.244.3.7", "10.99.0.2", "203.0.113.7"]
-    argv = kernel.argv(pod_address="10.244.1.5", destinations=destinations, own_address="10.99.0.1")
+    asked = kernel.Question(
+        pod_address="10.244.1.5",
+        destinations=("10.244.2.7", "10.244.3.7", "10.99.0.2", "203.0.113.7"),
+        own_address="10.99.0.1",
+    )
+    argv = kernel.argv(asked)
     done = subprocess.run(
         ["unshare", "--net", "sh", "-c", f'{NODE}\n"$@"', "node", *argv],
         capture_output=True,
@@ -80,7 +84,7 @@ def test_a_rule_on_a_mark_is_a_doubt_and_one_on_a_source_is_asked_with_it(
     assert state.doubts["10.244.2.7"] == (
         "packets with the mark 0x8 take another route: 10.244.2.7 via 10.9.0.9 dev mgmt0"
     )
-    argv = kernel.argv(pod_address=None, destinations=["10.99.0.2"], own_address="10.9.0.1")
+    argv = kernel.argv(kernel.Question(destinations=("10.99.0.2",), own_address="10.9.0.1"))
     done = subprocess.run(
         ["unshare", "--net", "sh", "-c", f'{NODE}\n"$@"', "node", *argv],
         capture_output=True,

@@ -119,10 +119,11 @@ def test_an_image_without_iproute2_is_named() -> None:
 
 
 def test_the_command_asks_for_each_destination_once_and_holds_no_data_in_its_script() -> None:
-    argv = kernel.argv(pod_address="10.0.0.9", destinations=["10.0.0.1", "10.0.0.1", "10.0.0.2"])
+    asked = ("10.0.0.1", "10.0.0.1", "10.0.0.2")
+    argv = kernel.argv(kernel.Question(pod_address="10.0.0.9", destinations=asked))
     assert argv[:2] == ["sh", "-c"]
     assert argv[3:] == ["k8snet", "10.0.0.9", "-", "10.0.0.1", "10.0.0.2"]
-    own = kernel.argv(pod_address=None, destinations=[], own_address="192.168.0.11")
+    own = kernel.argv(kernel.Question(own_address="192.168.0.11"))
     assert own[3:] == ["k8snet", "-", "192.168.0.11"]
 
 

@@ -132,6 +132,29 @@ def test_row_1_what_changes_nothing_needs_not_know_who_routes() -> None:
     assert decided(NEVER, "none", backend="unknown", unknown=unread).writer == "nothing"
 
 
+#: What makes a mode impossible where it is known, and says nothing where it could not be read.
+ROUTES_UNREAD: dict[str, dict[str, Any]] = {
+    # No mesh, and nobody knows whether there are peers.
+    "BGPPeers": {"bgp": Bgp(mesh=False)},
+    # Without BGP, programClusterRoutes of a FelixConfiguration decides (v3.31).
+    "FelixConfigurations": {"backend": "vxlan", "version": Version(3, 31)},
+}
+
+
+@pytest.mark.parametrize(("topic", "found"), ROUTES_UNREAD.items(), ids=list(ROUTES_UNREAD))
+def test_what_programs_routes_and_was_not_read_is_not_told_to_be_missing(
+    topic: str, found: dict[str, Any]
+) -> None:
+    found = {**found, "pools": (pool(mode=NEVER),)}
+    assert "has no routes here" in refusal(NEVER, "none", **found).problem
+    unread = {topic: "not permitted"}
+    assert decided(NEVER, "none", **found, unknown=unread).writer == "nothing"
+    error = refusal(NEVER, "dedicated", **found, unknown=unread)
+    assert error.problem == (
+        "It is unknown who programs the routes of Never, so nothing is changed"
+    )
+
+
 # Row 2: WireGuard.
 
 
@@ -142,6 +165,11 @@ def test_row_2_nodes_that_both_have_wireguard_keys_are_refused() -> None:
     ]
     error = refusal(nodes=tuple(keyed), wireguard=True)
     assert error.problem.startswith("WireGuard carries the pods' traffic")
+    # Keys are all that tells of it where its switch may be in what could not be read.
+    unread = {"DaemonSet calico-node": "not permitted"}
+    assert refusal(VXLAN, "none", nodes=tuple(keyed), unknown=unread).found == (
+        "node1, node2 have keys, and whether it is on is unread"
+    )
     # One key alone leaves the pair to the pools.
     assert decided(nodes=(keyed[0], NODE2), wireguard=True).writer == "dedicated-pool"
 

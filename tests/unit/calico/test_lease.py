@@ -285,11 +285,11 @@ def test_a_holder_that_measures_in_silence_keeps_the_lease_for_as_long() -> None
     foreign = held_elsewhere(api)
     clock = Clock()
     mine = Lock(api, holder=Holder.of_this_process("k8snet-me"))
-    with foreign.silence(0.1):
+    with foreign.quiet_period(0.1):
         assert api.get(LEASE)["spec"]["leaseDurationSeconds"] == LEASE_SECONDS
     # The second may end first: threads may measure at the same time.
-    with foreign.silence(59.5):
-        with foreign.silence(0.1):
+    with foreign.quiet_period(59.5):
+        with foreign.quiet_period(0.1):
             pass
         mine.acquire(clock=clock, sleep=clock.sleep)
     assert clock.now > LEASE_SECONDS + 59.5

@@ -109,8 +109,8 @@ def test_a_moments_trouble_does_not_end_the_renewing() -> None:
 def test_nothing_is_asked_until_the_last_of_several_silences_has_ended() -> None:
     api = a_cluster("manifest-A")
     lock, rounds = renewing_fast(api)
-    with lock.silence(1):
-        with lock.silence(1):
+    with lock.quiet_period(1):
+        with lock.quiet_period(1):
             rounds.pass_by()
         api.requests.clear()
         rounds.pass_by()

@@ -183,6 +183,17 @@ def test_a_kernel_that_never_follows_is_named_at_the_time_out() -> None:
     assert "have followed IPPool default-ipv4-ippool back to Never" in unrestored.value.found
     assert "node2" in unrestored.value.found
     assert inspect(api).pools[0].mode is NEVER
+    # What leaves the session last closes it once more, when nobody can be asked any longer.
+    calico.close()
+
+
+def test_a_block_without_usable_addresses_is_none_of_a_nodes() -> None:
+    api = a_cluster("manifest-A", raw_pool(mode=VXLAN))
+    for name, spec in (("nonsense", {}), ("v6", {"cidr": "fd00::/122", "affinity": "host:node1"})):
+        api.create(f"/apis/{V1}/ipamblocks", {"metadata": {"name": name}, "spec": spec})
+    installation = inspect(api)
+    with watching(api, {}) as watch:
+        assert watch.blocks(installation, installation.pools[0]) == {}
 
 
 def test_a_pair_whose_routes_are_right_and_that_gets_no_payload_through_blames_the_fabric() -> None:

@@ -213,6 +213,27 @@ def test_a_pool_that_was_replaced_meanwhile_is_left_alone() -> None:
     assert raw_spec(api)["ipipMode"] == "Never"
 
 
+def test_what_could_not_be_put_back_is_not_written_again_once_the_lease_is_given_back() -> None:
+    api = a_cluster("manifest-A")
+    before = objects(api)
+    calico = session(api, "in-place")
+    calico.enter(IPIP)
+
+    def refuse(method: str, path: str) -> None:
+        if method == "PATCH":
+            raise ForbiddenError("not now", status=403)
+
+    api.refuse = refuse
+    with pytest.raises(RestoreError, match="could not all be restored"):
+        calico.close()
+    api.refuse = lambda method, path: None
+    left = objects(api)
+    calico.close()
+    assert objects(api) == left
+    restore_cluster(api)
+    assert objects(api) == before
+
+
 @pytest.mark.parametrize("strategy", ["in-place", "dedicated"])
 def test_a_user_who_may_not_list_pods_everywhere_can_run_and_restore(strategy: Strategy) -> None:
     api = a_cluster("manifest-A")
@@ -228,4 +249,18 @@ def test_a_user_who_may_not_list_pods_everywhere_can_run_and_restore(strategy: S
     assert objects(api) == before
     leave_changed(api, strategy)
     restore_cluster(api)
+    assert objects(api) == before
+
+
+def test_a_user_who_may_not_list_nodes_can_restore() -> None:
+    api = a_cluster("manifest-A")
+    before = objects(api)
+    leave_changed(api, "in-place")
+
+    def refuse(method: str, path: str) -> None:
+        if path == "/api/v1/nodes":
+            raise ForbiddenError('user "tester" may not list nodes', status=403)
+
+    api.refuse = refuse
+    assert f"restored IPPool {DEFAULT_POOL} to VXLAN-CrossSubnet" in "".join(restore_cluster(api))
     assert objects(api) == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from documented_roles import enforce
 from store_api import StoreApi
-from store_sessions import a_cluster, leave_changed, objects
+from store_sessions import VXLAN, a_cluster, leave_changed, objects, session
 
 from pytest_k8snet.change.journal import JournalStore
 from pytest_k8snet.change.restore import restore_cluster
@@ -52,6 +52,20 @@ def test_what_a_run_of_this_machine_left_is_deleted() -> None:
     ]
     assert namespaces(api) == ["kube-system"]
     assert restore_cluster(api) == NOTHING
+
+
+def test_what_a_dead_run_left_and_may_not_be_deleted_stands_in_no_runs_way() -> None:
+    api = a_cluster("manifest-A")
+    left(api, "k8snet-dead", DEAD)
+
+    def refuse(method: str, path: str) -> None:
+        if (method, path) == ("DELETE", "/api/v1/namespaces/k8snet-dead"):
+            raise ForbiddenError("user may not delete namespaces", status=403)
+
+    api.refuse = refuse
+    with session(api, "in-place") as calico:
+        assert calico.enter(VXLAN).mode is VXLAN
+    assert namespaces(api) == ["k8snet-dead", "kube-system"]
 
 
 def test_a_run_that_may_live_elsewhere_is_left_alone_and_named() -> None:

@@ -34,10 +34,7 @@ from pytest_k8snet.causes import Cause
 from pytest_k8snet.change import session as sessions
 from pytest_k8snet.change.decision import Decision, Strategy, decide
 from pytest_k8snet.cluster.nodes import list_nodes
-from pytest_k8snet.errors import (
-    ModeUnavailableError,
-    NotConvergedError,
-)
+from pytest_k8snet.errors import ApiError, ModeUnavailableError, NotConvergedError
 from pytest_k8snet.lab.api.status import StatusError
 
 
@@ -255,6 +252,28 @@ def test_a_family_that_never_comes_up_costs_only_its_own_modes() -> None:
             with pytest.raises(NotConvergedError) as caught:
                 calico.enter(mode)
             assert "node1 has no IPIP tunnel address yet" in caught.value.found
+    assert objects(api) == before
+
+
+def test_pools_are_waited_for_also_where_making_another_one_failed() -> None:
+    api = a_cluster("manifest-A")
+    Players(api, deaf=["ipip"])
+    before = objects(api)
+    posts: list[str] = []
+
+    def refuse(method: str, path: str) -> None:
+        if (method, path) == ("POST", "/apis/crd.projectcalico.org/v1/ippools"):
+            posts.append(path)
+            if len(posts) == len(CalicoMode):
+                raise ApiError("the last one met an overloaded server", status=500)
+
+    api.refuse = refuse
+    with session(api) as calico:
+        with pytest.raises(ApiError, match="overloaded"):
+            calico.enter(IPIP_CS)
+        with pytest.raises(NotConvergedError, match="the pools of run"):
+            calico.enter(IPIP_CS)
+        assert calico.enter(NEVER).mode is NEVER
     assert objects(api) == before
 
 
