@@ -283,6 +283,22 @@ def test_a_switch_in_place_has_pods_made_anew_and_is_put_back(
     assert [one["state"] for one in observer.of("change")][:2] == ["applied", "restored"]
 
 
+@pytest.mark.usefixtures("kubelet")
+@pytest.mark.parametrize(("strategy", "pods_first"), [("dedicated", True), ("in-place", False)])
+def test_pools_of_the_runs_own_wait_for_its_pods_and_others_do_not(
+    api: StoreApi, observer: Records, strategy: Strategy, pods_first: bool
+) -> None:
+    forbid_host_pods(api)
+    with opened(api, observer, strategy, modes=(NEVER,)) as run:
+        run.pod(NEVER)
+        api.requests.clear()
+    asked = [(verb, path.rpartition("/")[0]) for verb, path in api.requests]
+    pods = [number for number, one in enumerate(asked) if one == ("DELETE", PODS)]
+    pools = "/apis/crd.projectcalico.org/v1/ippools"
+    written = [number for number, one in enumerate(asked) if one[1] == pools and one[0] != "GET"]
+    assert (pods[0] < written[0]) is pods_first
+
+
 def forbid_host_pods(api: StoreApi) -> None:
     create = api.create
 
