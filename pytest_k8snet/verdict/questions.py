@@ -250,9 +250,9 @@ class RoundMean(Question):
     @abstractmethod
     def _interval(self, values: Sequence[float], least: float, level: float) -> Interval: ...
 
-    # The least deviation that is believed, and how far off the plan's outlier is; which share of
-    # bad samples the mean may hide, and how many were seen; how much one round varies, as a share,
-    # and what else to know of the values.
+    # The least deviation that is believed, and how far off the plan's outlier is; beyond which
+    # value a sample is bad, in words too, and the gate that counts those; how much one round
+    # varies, as a share, and what else to know of the values.
 
     @abstractmethod
     def _allowances(
@@ -260,18 +260,18 @@ class RoundMean(Question):
     ) -> tuple[float, float]: ...
 
     @abstractmethod
-    def _unseen(
-        self, values: Sequence[float], relation: Relation, limit: float
-    ) -> tuple[str, int]: ...
+    def _bad(
+        self, values: Sequence[float], floor: bool, limit: float
+    ) -> tuple[float, str, str]: ...
 
     @abstractmethod
-    def _told(self, values: Sequence[float]) -> tuple[float | None, list[str]]: ...
+    def _diagnostics(self, values: Sequence[float]) -> tuple[float | None, list[str]]: ...
 
     def find(
         self, rounds: Sequence[Round], plan: Plan, relation: Relation, limit: float
     ) -> Finding | None:
         """Look at the interval of the mean."""
-        n = min(len(rounds), plan.last)
+        n, floor = min(len(rounds), plan.last), relation in (">=", ">")
         if n < plan.first:
             return None
         values = [self._scaled(figure) for figure in self.figures(rounds[:n])]
@@ -283,7 +283,7 @@ class RoundMean(Question):
         if state != "open" and off:
             # At alpha, not at the level of a look: what is asked is whether the figure would still
             # be told from the limit, not a second time whether it is.
-            side = 1.0 if (state == "fail") == (relation in (">=", ">")) else -1.0
+            side = 1.0 if (state == "fail") == floor else -1.0
             one_more = [*values, fmean(values) + side * off]
             if clears(self._interval(one_more, least, plan.alpha), relation, limit) != state:
                 worse = "worse" if state == "pass" else "better"
@@ -297,8 +297,15 @@ class RoundMean(Question):
         if state == "open" and error > 0.0:
             margin = fmean(values) - self._scaled(limit)
             needed = pairs_needed(1.0, margin / error, plan, off=off / error)
-        unseen, seen = self._unseen(values, relation, limit)
-        spread, warnings = self._told(values)
+        # A mean may hide a share of bad samples.
+        edge, where, gate = self._bad(values, floor, limit)
+        seen = sum(one < edge if floor else one > edge for one in values)
+        share = exceedance_bounds(seen, n, UNSEEN_RISK)[1]
+        unseen = (
+            f"{seen} of {n} {self.noun} lay {where}; a share of up to {share * 100:.0f} % could "
+            f"have gone unseen{gate and f' ({gate} asks for it)'}"
+        )
+        spread, warnings = self._diagnostics(values)
         return Finding(
             state=state,
             interval=interval,
@@ -361,26 +368,17 @@ class Mean(RoundMean):
     def _allowances(self, values: Sequence[float], plan: Plan, limit: float) -> tuple[float, float]:
         return LEAST_DEVIATION, plan.outlier_log
 
-    def _unseen(self, values: Sequence[float], relation: Relation, limit: float) -> tuple[str, int]:
-        n, middle = len(values), sample_quantile(values, 0.5)
-        floor = relation in (">=", ">")
-        edge = middle + (math.log1p(-_APART) if floor else math.log1p(_APART))
-        apart = sum(x < edge if floor else x > edge for x in values)
-        share = exceedance_bounds(apart, n, UNSEEN_RISK)[1]
+    def _bad(self, values: Sequence[float], floor: bool, limit: float) -> tuple[float, str, str]:
+        edge = sample_quantile(values, 0.5) + math.log1p(-_APART if floor else _APART)
+        where = f"more than {_APART * 100:.0f} % {'below' if floor else 'above'} the rest"
         threshold = f"{math.exp(edge):.3g}"
         if not self.paired and self.per == 1.0:
             threshold = f"{math.exp(edge) / 1e6:.3g} * Mbit"
-        gate = f"share({'above' if floor else 'below'}={threshold})"
-        text = (
-            f"{apart} of {n} {self.noun} lay more than {_APART * 100:.0f} % "
-            f"{'below' if floor else 'above'} the rest; a share of up to {share * 100:.0f} % could "
-            "have gone unseen"
-        )
         # What else there is has no share to ask for.
         asked = self.paired or (self.figure == "bandwidth" and self.per == 1.0)
-        return text + (f" ({gate} asks for it)" if asked else ""), apart
+        return edge, where, f"share({'above' if floor else 'below'}={threshold})" if asked else ""
 
-    def _told(self, values: Sequence[float]) -> tuple[float, list[str]]:
+    def _diagnostics(self, values: Sequence[float]) -> tuple[float, list[str]]:
         groups = two_groups(values)
         warnings = (
             [
@@ -439,18 +437,11 @@ class Level(RoundMean):
         # A figure may be zero, so its outlier is a share of the limit where that is larger.
         return least, plan.outlier * max(abs(limit), abs(fmean(values)))
 
-    def _unseen(self, values: Sequence[float], relation: Relation, limit: float) -> tuple[str, int]:
-        floor = relation in (">=", ">")
-        beyond = sum(one < limit if floor else one > limit for one in values)
-        share = exceedance_bounds(beyond, len(values), UNSEEN_RISK)[1]
-        text = (
-            f"{beyond} of {len(values)} {self.noun} lay beyond the limit; a share of up to "
-            f"{share * 100:.0f} % could have gone unseen"
-        )
-        side = "above" if floor else "below"
-        return text + ("" if self.paired else f" (share({side}=...) asks for it)"), beyond
+    def _bad(self, values: Sequence[float], floor: bool, limit: float) -> tuple[float, str, str]:
+        gate = "" if self.paired else f"share({'above' if floor else 'below'}=...)"
+        return limit, "beyond the limit", gate
 
-    def _told(self, values: Sequence[float]) -> tuple[None, list[str]]:
+    def _diagnostics(self, values: Sequence[float]) -> tuple[None, list[str]]:
         return None, []
 
 
