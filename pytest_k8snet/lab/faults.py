@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Network
 
 from pytest_k8snet.lab.api import status
@@ -100,6 +100,12 @@ CALICO_FAULTS: tuple[tuple[str, str, str], ...] = (
         "device-missing-on",
         "NODE,...",
         "the node has no vxlan.calico and no address on tunl0, and no routes through either",
+    ),
+    (
+        "kernel-lacks",
+        "FAMILY[:NODE],...",
+        "the kernel of the node (of all nodes) has no vxlan or no ipip driver: Felix gets "
+        "`operation not supported`, says so in calico-node's log, and tries again for ever",
     ),
     (
         "path-not-taken",
@@ -248,6 +254,7 @@ class CalicoFaults:
     stale_route_on: frozenset[str] = field(default_factory=frozenset)
     one_direction: frozenset[str] = field(default_factory=frozenset)
     device_missing_on: frozenset[str] = field(default_factory=frozenset)
+    kernel_lacks: frozenset[str] = field(default_factory=frozenset)
     path_not_taken: frozenset[str] = field(default_factory=frozenset)
     foreign_overlay_on: frozenset[str] = field(default_factory=frozenset)
     fabric_drops: frozenset[str] = field(default_factory=frozenset)
@@ -266,22 +273,27 @@ class CalicoFaults:
             felix_restart_gap_seconds=_number(data, "felix-restart-gap"),
             slow_convergence_seconds=_number(data, "slow-convergence"),
             wrong_mtu_bytes=int(_number(data, "wrong-mtu")) or None,
-            routes_missing_on=_names(data, "routes-missing-on"),
-            stale_route_on=_names(data, "stale-route-on"),
-            one_direction=_names(data, "one-direction"),
-            device_missing_on=_names(data, "device-missing-on"),
-            path_not_taken=_names(data, "path-not-taken"),
-            foreign_overlay_on=_names(data, "foreign-overlay-on"),
-            fabric_drops=_names(data, "fabric-drops"),
             operator_delay_seconds=_number(data, "operator-delay"),
             operator_degraded=data.get("operator-degraded", ""),
+            **{name: _names(data, name.replace("_", "-")) for name in _OF_NAMES},
+        )
+
+    def lacking(self, node: str) -> frozenset[str]:
+        """The tunnels that a node's kernel has no driver for."""
+        return frozenset(
+            one for one in ("vxlan", "ipip") if {one, f"{one}:{node}"} & self.kernel_lacks
         )
 
     def spoil(self, state: NodeState, node: str, data: Datastore) -> NodeState:
         """What is left of a node's desired state under these faults."""
+        lacking = self.lacking(node)
         if node in self.device_missing_on:
-            state = replace(state, vxlan=None, ipip=None, vteps=frozenset())
-            state = _without_routes(state, devices={VXLAN_DEVICE, IPIP_DEVICE})
+            lacking = frozenset(("vxlan", "ipip"))
+        if "vxlan" in lacking:
+            state = replace(state, vxlan=None, vteps=frozenset())
+            state = _without_routes(state, devices={VXLAN_DEVICE})
+        if "ipip" in lacking:
+            state = _without_routes(replace(state, ipip=None), devices={IPIP_DEVICE})
         if node in self.routes_missing_on:
             kept = frozenset(route for route in state.routes if route.blackhole)
             state = replace(state, routes=kept)
@@ -303,6 +315,10 @@ class CalicoFaults:
         return {
             node: self.slow_convergence_seconds * index / last for index, node in enumerate(nodes)
         }
+
+
+#: Those whose value is a list of names.
+_OF_NAMES = [one.name for one in fields(CalicoFaults) if one.default_factory is frozenset]
 
 
 def during_restart(old: NodeState, new: NodeState) -> NodeState:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_k8snet.lab import credentials, namespaces
+from pytest_k8snet.lab.api.fieldmanager import ACTING, OF_CALICO
 from pytest_k8snet.lab.api.objects import dig, name_of, namespace_of
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.apiserver.server import serve
@@ -33,6 +34,7 @@ from pytest_k8snet.lab.kube.controllers import (
     Quotas,
     ReplicaSets,
     ReplicationControllers,
+    TaintEvictions,
 )
 from pytest_k8snet.lab.kube.kubelet import Heartbeat, Kit, Kubelet
 from pytest_k8snet.lab.kube.podspec import (
@@ -136,6 +138,7 @@ class _Lab:
     def _populate(self) -> None:
         ServiceAddresses(self._store, self._spec).register()
         for resource, body in system.objects(self._spec):
+            ACTING.set(OF_CALICO if "projectcalico" in resource else "kubeadm")
             made = self._store.create(resource, body)
             if "status" in body and resource != "nodes":
                 made["status"] = body["status"]
@@ -157,6 +160,7 @@ class _Lab:
             ReplicationControllers(store),
             DaemonSets(store),
             Jobs(store),
+            TaintEvictions(store),
             Quotas(store),
             Policies(store, spec),
             ServiceEndpoints(store, spec),

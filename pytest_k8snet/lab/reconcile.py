@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import ClassVar, Literal
 
 from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.api.fieldmanager import ACTING
 from pytest_k8snet.lab.api.objects import Object, dig, name_of, namespace_of, timestamp
 from pytest_k8snet.lab.api.request import match_labels
 from pytest_k8snet.lab.api.status import StatusError
@@ -33,6 +34,8 @@ class Controller:
 
     #: The resources whose changes matter, by storage key.
     watched: ClassVar[tuple[str, ...]]
+    #: What it is called by those who read who has set which field.
+    manager: ClassVar[str] = "kube-controller-manager"
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -40,6 +43,7 @@ class Controller:
 
     async def run(self) -> None:
         """Reconcile now and after every change, for ever."""
+        ACTING.set(self.manager)
         told = ""
         async with asyncio.TaskGroup() as followers:
             for resource in self.watched:

@@ -248,6 +248,12 @@ def comparable(value: Any) -> Any:
     return kept
 
 
+def managers(body: Any) -> Any:
+    """Who manages which fields of an object, each with or without a time."""
+    found = _metadata(body).get("managedFields", [])
+    return [one | {"time": "TIME"} if "time" in one else one for one in found]
+
+
 def _is_ending_pod(item: Any) -> bool:
     return (
         isinstance(item, dict)

@@ -481,6 +481,7 @@ SCENES: dict[str, Callable[[Scene], str]] = {
     "deletes": _deletes,
     "leases": _leases,
     "refusals": _own,
+    "managed-fields": _own,
     "custom-resources": _custom,
     "exec-without-upgrade": _without_upgrade,
     "pools-crd": _pools,

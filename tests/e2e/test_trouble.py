@@ -306,3 +306,24 @@ def test_a_fabric_that_drops_a_tunnel_is_told_from_routes_that_are_missing(
     assert told.startswith("NotConvergedError: IPIP-Always between node1 and node")
     assert "TCP payload from pod " in told
     assert "so it is lost between them: let IP protocol 4 (IPIP) pass between all nodes" in told
+
+
+def test_a_kernel_without_the_module_is_named(
+    lab: LabProcess, api: Api, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is asked for once nothing else has been wrong for a while.
+    monkeypatch.setattr(readiness, "HOPELESS_SECONDS", 0.5)
+    monkeypatch.setattr(readiness, "_CLOSER_SECONDS", 0.5)
+    test = """
+        import pytest
+
+        @pytest.mark.k8snet_modes("IPIP-Always")
+        def test_one(calico_mode, pod_pair):
+            assert pod_pair.iperf3(seconds=1, omit_seconds=0).bandwidth > 0
+    """
+    with fault(api, kernel_lacks="ipip"):
+        output = run(pytester, lab.kubeconfig, "--k8snet-change=dedicated", test=test)
+    told = message(output, "test_one[IPIP-Always]")
+    assert "node1 has no tunl0 yet: its kernel supports no IPIP" in told
+    assert "so Felix gets `operation not supported`" in told
+    assert "modprobe ipip" in told

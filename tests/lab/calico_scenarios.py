@@ -19,7 +19,7 @@ from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.calico_node import CalicoNode
 from pytest_k8snet.lab.calico.ipam import BLOCKS, Cni, CniError, Ipam, PodNetwork
 from pytest_k8snet.lab.calico.pools import POOLS
-from pytest_k8snet.lab.dataplane import netns, underlay
+from pytest_k8snet.lab.dataplane import kernel, netns, underlay
 from pytest_k8snet.lab.spec import LabSpec, study_nodes
 
 SPEC = LabSpec(nodes=study_nodes(4))
@@ -184,6 +184,11 @@ async def dedicated() -> dict[str, Any]:
                     target = IPv4Address(pods[f"{name}-node2"])
                     await fetch(f"{name}-node1", target, port)
                     found[name] = sorted(sniffer.seen())
+        found["vxlan devices"] = []
+        for one in SPEC.nodes:
+            links = await netns.output(f"node-{one.name}", ["ip", "-brief", "link"])
+            if "vxlan.calico" in links:
+                found["vxlan devices"].append(one.name)
         for pod in pods:
             await play.remove(pod)
         for name in modes:
@@ -223,6 +228,8 @@ async def fault(name: str, value: str) -> dict[str, Any]:
         play.store.delete("configmaps", "k8snet-lab-faults", "kube-system")
         await until(lambda r: sum("dev vxlan.calico" in line for line in r) == 3, "node1")
         await until(lambda r: sum("dev vxlan.calico" in line for line in r) == 3, "node2")
+        found["log"] = kernel.felix_log("node1").read_text()
+        found["symbols"] = kernel.symbols("node1").read_text()
     return found
 
 

@@ -66,6 +66,8 @@ def test_dedicated_pools_of_all_modes_work_side_by_side_and_leave_nothing() -> N
         assert found[mode] == wire[mode]
     assert found["mtu"] == 1450
     assert found["vxlan nodes"] == ["node1", "node2"]
+    # A node without an address for VXLAN has no device.
+    assert found["vxlan devices"] == ["node1", "node2"]
     assert found["left"] == []
     assert found["annotations"] == [[], []]
     assert found["late"] == (
@@ -104,6 +106,17 @@ def test_a_node_without_its_tunnel_device() -> None:
     found = scenario("fault", name="device_missing_on", value="node1")
     assert tunnelled(found["node1"]) == []
     assert len(tunnelled(found["node2"])) == 3
+
+
+def test_a_kernel_without_vxlan_until_it_is_loaded() -> None:
+    found = scenario("fault", name="kernel_lacks", value="vxlan:node1")
+    assert tunnelled(found["node1"]) == []
+    assert len(tunnelled(found["node2"])) == 3
+    # As felix/dataplane/linux/vxlan_mgr.go does, which tries again for ever.
+    assert found["log"].endswith(
+        "Failed to configure vxlan tunnel device, retrying... error=operation not supported\n"
+    )
+    assert " vxlan_rcv\n" in found["symbols"]
 
 
 def test_a_wrong_mtu_for_new_pods() -> None:

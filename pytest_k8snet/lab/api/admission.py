@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pytest_k8snet.lab.api import definitions, status
+from pytest_k8snet.lab.api import definitions, fieldmanager, status
 from pytest_k8snet.lab.api.objects import (
     Object,
     clone,
@@ -21,6 +21,7 @@ from pytest_k8snet.lab.api.objects import (
     mapping,
     metadata,
     name_of,
+    objects_in,
     timestamp,
 )
 from pytest_k8snet.lab.api.resources import CALICO_V3, Resource
@@ -47,8 +48,9 @@ def prepare_create(
     hooks: Sequence[Admission],
     calico: CalicoSpec,
     dry_run: bool = False,
+    applied: bool = False,
 ) -> None:
-    """Make a new object ready to be stored.
+    """Make a new object ready to be stored; of one that was applied, its managers are known.
 
     Raises:
         StatusError: 400 or 422.
@@ -61,7 +63,7 @@ def prepare_create(
     if not meta.get("name") and meta.get("generateName"):
         suffix = "".join(secrets.choice(_NAME_ALPHABET) for _ in range(5))
         meta["name"] = f"{meta['generateName']}{suffix}"
-    for key in (*_SET_BY_SERVER, "managedFields", "selfLink"):
+    for key in (*_SET_BY_SERVER, "selfLink"):
         meta.pop(key, None)
     meta["uid"] = str(uuid.uuid4())
     meta["creationTimestamp"] = timestamp()
@@ -70,8 +72,11 @@ def prepare_create(
     # A node registers itself with its status; everything else begins without one.
     if resource.has_status and resource.key != "nodes":
         obj.pop("status", None)
+    unsaid = fieldmanager.unsaid(obj)
     if not (resource.aggregated and dry_run):
         set_defaults(resource, obj, calico)
+    if not applied:
+        _put_managers(meta, fieldmanager.after_update(resource, obj, None, ignored=unsaid))
     for hook in hooks:
         hook(obj, None)
     check_new(resource, obj, calico)
@@ -85,8 +90,9 @@ def prepare_update(
     subresource: str,
     hooks: Sequence[Admission],
     calico: CalicoSpec,
+    applied: bool = False,
 ) -> None:
-    """Make the replacement of an object ready to be stored.
+    """Make the replacement of an object ready to be stored; see :func:`prepare_create`.
 
     Raises:
         StatusError: 409 for a stale version or another uid, 422 for what may not change.
@@ -121,12 +127,23 @@ def prepare_update(
             meta[key] = clone(old_meta[key])
         else:
             meta.pop(key, None)
-    meta.pop("managedFields", None)
+    managers = meta.get("managedFields")
     _refuse_new_finalizers(resource, new, old)
     _keep_other_half(resource, new, old, subresource)
     if subresource != "status":
         set_defaults(resource, new, calico)
         keep_allocated(resource, new, old)
+    meta = metadata(new)
+    if applied:
+        _put_managers(meta, managers)
+    elif subresource == "binding":
+        _put_managers(meta, dig(old, "metadata.managedFields"))
+    else:
+        found = fieldmanager.after_update(
+            resource, new, old, subresource=subresource, sent=managers
+        )
+        _put_managers(meta, found)
+    if subresource != "status":
         for hook in hooks:
             hook(new, old)
         check_update(resource, new, old, subresource, calico)
@@ -134,6 +151,12 @@ def prepare_update(
     counts = resource.counts_generations and subresource != "binding"
     if counts and _wanted(new) != _wanted(old):
         metadata(new)["generation"] = int(old_meta.get("generation", 1)) + 1
+
+
+def _put_managers(meta: Object, managers: Any) -> None:
+    meta.pop("managedFields", None)
+    if managers:
+        meta["managedFields"] = managers
 
 
 def _wanted(obj: Object) -> Object:
@@ -190,13 +213,15 @@ def unchanged(new: Object, old: Object) -> bool:
 
 
 def _content(obj: Object) -> Object:
-    moot = ("resourceVersion", "managedFields")
     meta = {
         key: value
         for key, value in obj["metadata"].items()
         # An empty map of labels is no labels.
-        if key not in moot and value not in ({}, [], None)
+        if key != "resourceVersion" and value not in ({}, [], None)
     }
+    # When somebody wrote what was there already is nothing new.
+    managers = meta.get("managedFields", ())
+    meta["managedFields"] = [{**entry, "time": ""} for entry in managers]
     return {**obj, "apiVersion": "", "metadata": meta}
 
 
@@ -309,9 +334,9 @@ def keep_allocated(resource: Resource, new: Object, old: Object) -> None:
     if spec.get("type") in ("NodePort", "LoadBalancer"):
         ports = {
             (port.get("protocol"), port.get("port")): port.get("nodePort")
-            for port in _objects(before.get("ports"))
+            for port in objects_in(before.get("ports"))
         }
-        for port in _objects(spec.get("ports")):
+        for port in objects_in(spec.get("ports")):
             kept = ports.get((port.get("protocol"), port.get("port")))
             if kept and not port.get("nodePort"):
                 port["nodePort"] = kept
@@ -359,7 +384,7 @@ def _tolerates(toleration: object, key: str) -> bool:
 
 def qos_class(spec: Object) -> str:
     """How a pod's spec ranks it when its node is short of something."""
-    claims = [dig(container, "resources", {}) for container in _objects(spec.get("containers"))]
+    claims = [dig(container, "resources", {}) for container in objects_in(spec.get("containers"))]
     if not any(claim.get("requests") or claim.get("limits") for claim in claims):
         return "BestEffort"
     for claim in claims:
@@ -380,9 +405,9 @@ def _pod_spec(spec: Object) -> None:
         securityContext={},
         schedulerName="default-scheduler",
     )
-    for container in [*_objects(spec.get("initContainers")), *_objects(spec.get("containers"))]:
+    for container in [*objects_in(spec.get("initContainers")), *objects_in(spec.get("containers"))]:
         _container(container, host_network=bool(spec.get("hostNetwork")))
-    for volume in _objects(spec.get("volumes")):
+    for volume in objects_in(spec.get("volumes")):
         if not set(volume) - {"name"}:
             volume["emptyDir"] = {}
         for source in ("configMap", "secret"):
@@ -407,7 +432,7 @@ def _container(container: Object, *, host_network: bool) -> None:
         requests = mapping(resources, "requests")
         for name, quantity in resources["limits"].items():
             requests.setdefault(name, quantity)
-    for port in _objects(container.get("ports")):
+    for port in objects_in(container.get("ports")):
         port.setdefault("protocol", "TCP")
         if host_network and "containerPort" in port:
             port.setdefault("hostPort", port["containerPort"])
@@ -431,7 +456,7 @@ def _service(obj: Object) -> None:
         spec.setdefault("externalTrafficPolicy", "Cluster")
     if kind == "LoadBalancer":
         spec.setdefault("allocateLoadBalancerNodePorts", True)
-    for port in _objects(spec.get("ports")):
+    for port in objects_in(spec.get("ports")):
         port.setdefault("protocol", "TCP")
         if "port" in port:
             port.setdefault("targetPort", port["port"])
@@ -482,7 +507,7 @@ def _daemon_set(obj: Object) -> None:
 def _definition(obj: Object) -> None:
     definitions.complete(obj)
     names = clone(obj["spec"]["names"])
-    versions = _objects(obj["spec"].get("versions"))
+    versions = objects_in(obj["spec"].get("versions"))
     accepted = "the initial names have been accepted"
     _fill(
         mapping(obj, "status"),
@@ -520,8 +545,8 @@ def _network_policy(obj: Object) -> None:
     spec = mapping(obj, "spec")
     kinds = ["Ingress", *(["Egress"] if spec.get("egress") else [])]
     spec.setdefault("policyTypes", kinds)
-    for rule in [*_objects(spec.get("ingress")), *_objects(spec.get("egress"))]:
-        for port in _objects(rule.get("ports")):
+    for rule in [*objects_in(spec.get("ingress")), *objects_in(spec.get("egress"))]:
+        for port in objects_in(rule.get("ports")):
             port.setdefault("protocol", "TCP")
 
 
@@ -535,13 +560,13 @@ def _template(spec: Object) -> None:
 def _binding(obj: Object) -> None:
     group = "rbac.authorization.k8s.io"
     mapping(obj, "roleRef").setdefault("apiGroup", group)
-    for subject in _objects(obj.get("subjects")):
+    for subject in objects_in(obj.get("subjects")):
         own = "" if subject.get("kind") == "ServiceAccount" else group
         subject.setdefault("apiGroup", own)
 
 
 def _limit_range(obj: Object) -> None:
-    for item in _objects(dig(obj, "spec.limits")):
+    for item in objects_in(dig(obj, "spec.limits")):
         if item.get("type") != "Container":
             continue
         for source, target in (("max", "default"), ("default", "defaultRequest")):
@@ -577,10 +602,6 @@ def _ip_pool(obj: Object) -> None:
 def _fill(obj: Object, **defaults: Any) -> None:
     for key, value in defaults.items():
         obj.setdefault(key, value)
-
-
-def _objects(value: object) -> list[Object]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 _DEFAULTS: dict[str, Callable[[Object], None]] = {

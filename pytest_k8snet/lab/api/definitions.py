@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_k8snet.lab.api.objects import Object, clone, dig, mapping
+from pytest_k8snet.lab.api.objects import Object, clone, compact, dig, mapping
 from pytest_k8snet.lab.api.resources import EVERY_VERB, Resource
 from pytest_k8snet.lab.api.status import Cause
 
@@ -75,8 +75,11 @@ def faults(definition: Object) -> Iterator[Cause]:
     stored = [one for one in versions if one.get("storage")]
     if len(stored) != 1:
         why = "must have exactly one version marked as storage version"
-        shown = json.dumps(versions, separators=(",", ":"))
+        shown = compact(_in_go(versions))
         yield Cause("FieldValueInvalid", "spec.versions", f"Invalid value: {shown}: {why}")
+    if not stored:
+        why = "Invalid value: null: must have at least one stored version"
+        yield Cause("FieldValueInvalid", "status.storedVersions", why)
     for index, version in enumerate(versions):
         if not dig(version, "schema.openAPIV3Schema"):
             where = f"spec.versions[{index}].schema.openAPIV3Schema"
@@ -88,6 +91,23 @@ def faults(definition: Object) -> Iterator[Cause]:
                 if not column.get(field):
                     where = f"spec.versions[{index}].additionalPrinterColumns[{at}].{field}"
                     yield Cause("FieldValueRequired", where, "Required value")
+
+
+def _in_go(versions: list[Object]) -> list[Object]:
+    """The versions as the API server holds them: what all have alike stands elsewhere."""
+    apart = ("schema", "subresources", "additionalPrinterColumns", "selectableFields")
+    alike = {key for key in apart if all(one.get(key) == versions[0].get(key) for one in versions)}
+    return [
+        {
+            "Name": one.get("name", ""),
+            "Served": bool(one.get("served")),
+            "Storage": bool(one.get("storage")),
+            "Deprecated": bool(one.get("deprecated")),
+            "DeprecationWarning": one.get("deprecationWarning"),
+            **{key[0].upper() + key[1:]: None if key in alike else one.get(key) for key in apart},
+        }
+        for one in versions
+    ]
 
 
 # -- Structural schemas ----------------------------------------------------------------------------
@@ -155,8 +175,8 @@ def check(schema: Object, value: Any, path: str = "") -> Iterator[Cause]:
         yield Cause("FieldValueTypeInvalid", path, f'Invalid value: "{found}": {why}')
         return
     if "enum" in schema and value not in schema["enum"]:
-        listed = ", ".join(map(_shown, schema["enum"]))
-        text = f"Unsupported value: {_shown(value)}: supported values: {listed}"
+        listed = ", ".join(map(compact, schema["enum"]))
+        text = f"Unsupported value: {compact(value)}: supported values: {listed}"
         yield Cause("FieldValueNotSupported", path, text)
     for why, shown in _out_of_bounds(schema, value):
         yield Cause("FieldValueInvalid", path, f"Invalid value: {shown}: {path} in body {why}")
@@ -182,14 +202,14 @@ def _out_of_bounds(schema: Object, value: Any) -> Iterator[tuple[str, str]]:
     """Each bound that a value does not keep to, and how the value is shown."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         if "minimum" in schema and value < schema["minimum"]:
-            yield f"should be greater than or equal to {schema['minimum']}", _shown(value)
+            yield f"should be greater than or equal to {schema['minimum']}", compact(value)
         if "maximum" in schema and value > schema["maximum"]:
-            yield f"should be less than or equal to {schema['maximum']}", _shown(value)
+            yield f"should be less than or equal to {schema['maximum']}", compact(value)
     elif isinstance(value, str):
         if len(value) < schema.get("minLength", 0):
-            yield f"should be at least {schema['minLength']} chars long", _shown(value)
+            yield f"should be at least {schema['minLength']} chars long", compact(value)
         if "pattern" in schema and not re.search(schema["pattern"], value):
-            yield f"should match '{schema['pattern']}'", _shown(value)
+            yield f"should match '{schema['pattern']}'", compact(value)
     elif isinstance(value, list):
         if len(value) < schema.get("minItems", 0):
             yield f"should have at least {schema['minItems']} items", str(len(value))
@@ -207,7 +227,3 @@ def _type_of(value: Any) -> str:
     if value is None:
         return "null"
     return next(name for name in ("boolean", *_TYPES) if _is_a(name, value))
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -51,6 +52,16 @@ def dig(obj: Any, path: str, default: Any = None) -> Any:
             return default
         obj = obj.get(step)
     return default if obj is None else obj
+
+
+def objects_in(value: Any) -> list[Object]:
+    """The objects of a list, skipping what is none; empty for anything but a list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def compact(value: Any) -> str:
+    """JSON without spaces, as Go writes it."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 def name_of(obj: Object) -> str:

@@ -1,4 +1,4 @@
-"""The patches that Kubernetes knows: merge (RFC 7386), JSON (RFC 6902), strategic merge, apply."""
+"""The patches that change an object: merge (RFC 7386), JSON (RFC 6902), strategic merge."""
 
 from __future__ import annotations
 
@@ -39,16 +39,12 @@ def apply(resource: Resource, obj: Object, patch: Any, kind: str) -> Object:
         why = f"json: cannot unmarshal {json_type(patch)} into Go value of type"
         decoding = "" if kind == "strategic" else "error decoding patch: "
         raise status.bad_request(f"{decoding}{why} map[string]interface {{}}")
-    if kind == "merge" or (kind == "apply" and resource.custom):
+    if kind == "merge":
         merged: Object = merge(obj, patch)
-    elif resource.custom and not resource.aggregated:
+        return merged
+    if resource.custom and not resource.aggregated:
         raise status.unsupported_media_type(accepted_media_types(resource))
-    else:
-        merged = strategic_merge(obj, patch, resource.kind)
-    if kind == "apply":
-        # An apply configuration states intent, it does not lock: its own version, if any, is moot.
-        merged["metadata"]["resourceVersion"] = obj["metadata"]["resourceVersion"]
-    return merged
+    return strategic_merge(obj, patch, resource.kind)
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -80,6 +76,9 @@ def _json_patch(obj: Object, patch: Any) -> Object:
                 f"error decoding patch: json: cannot unmarshal {json_type(operation)} into Go value"
                 " of type handlers.jsonPatchOp"
             )
+        if operation.get("op") == "replace" and not str(operation.get("path"))[-1:].isdigit():
+            # Kubernetes' library replaces what an object does not have, too.
+            operation["op"] = "add"
     # Of the extra "lab": what lists the lab's options and faults has to do without.
     import jsonpatch
     from jsonpointer import JsonPointerException
@@ -139,7 +138,8 @@ def strategic_merge(obj: Object, patch: Object, type_name: str) -> Object:
     for key, value in patch.items():
         if key.startswith(_SET_ORDER):
             name = key.removeprefix(_SET_ORDER)
-            result[name] = _ordered(result.get(name) or [], value, field_of(type_name, name))
+            field = field_of(type_name, name)
+            result[name] = _ordered(result.get(name) or [], value, obj.get(name) or [], field)
     return result
 
 
@@ -163,7 +163,8 @@ def _merge_field(result: Object, key: str, value: Any, field: Field | None) -> N
 
 def _merge_list(present: list[Any], patch: list[Any], field: Field) -> list[Any]:
     if field.merge_key == "+":
-        return [*present, *(item for item in patch if item not in present)]
+        every = [*present, *(item for item in patch if item not in present)]
+        return _ordered(every, patch, present, field)
     result = list(present)
     if {"$patch": "replace"} in patch:
         return [clone(item) for item in patch if item != {"$patch": "replace"}]
@@ -183,7 +184,8 @@ def _merge_list(present: list[Any], patch: list[Any], field: Field) -> list[Any]
             result.append(strategic_merge({}, item, field.of))
         else:
             result[at] = strategic_merge(result[at], item, field.of)
-    return result
+    named = [item for item in patch if "$patch" not in item]
+    return _ordered(result, named, present, field)
 
 
 def _in_go(value: Any) -> str:
@@ -203,17 +205,28 @@ def _index(items: list[Any], key: str, value: Any) -> int | None:
     return None
 
 
-def _ordered(items: list[Any], order: list[Any], field: Field | None) -> list[Any]:
-    """The list in the order that the patch asks for; what it does not name goes last."""
+def _ordered(
+    items: list[Any], order: list[Any], before: list[Any], field: Field | None
+) -> list[Any]:
+    """The items that a patch names in its order, the others where the list had them.
+
+    As apimachinery's ``normalizeElementOrder`` has it: new items come before what follows them.
+    """
     key = field.merge_key if field else ""
     if not key:
         return items
 
     def identity(item: Any) -> Any:
-        return item.get(key) if isinstance(item, dict) else item
+        return item.get(key) if isinstance(item, dict) and key != "+" else item
 
-    wanted = [identity(item) for item in order]
-    return sorted(
-        items,
-        key=lambda item: wanted.index(identity(item)) if identity(item) in wanted else len(wanted),
-    )
+    wanted, known = [identity(item) for item in order], [identity(item) for item in before]
+    named = [item for item in items if identity(item) in wanted]
+    named.sort(key=lambda item: wanted.index(identity(item)))
+    others, found = [item for item in items if identity(item) not in wanted], []
+    while named and others:
+        places = [
+            known.index(identity(one)) if identity(one) in known else -1
+            for one in (others[0], named[0])
+        ]
+        found.append((others if 0 <= places[0] < places[1] else named).pop(0))
+    return [*found, *named, *others]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_k8snet.lab.api import status
@@ -13,7 +13,6 @@ from pytest_k8snet.lab.api.resources import SUBRESOURCES, Registry, Resource
 
 _VERBS = {
     "GET": ("list", "get"),
-    "HEAD": ("list", "get"),
     "POST": ("create", "create"),
     "PUT": ("", "update"),
     "PATCH": ("", "patch"),
@@ -144,45 +143,41 @@ def integer(query: Mapping[str, str], name: str) -> int | None:
 #: A test of one object.
 Matcher = Callable[[Object], bool]
 
-_SET = re.compile(r"^(?P<key>[^\s!=,()]+)\s+(?P<operator>in|notin)\s*\((?P<values>[^()]*)\)$")
-_COMPARED = re.compile(r"^(?P<key>[^\s!=,()]+)\s*(?P<operator>==|!=|=)\s*(?P<value>[^\s!=,()]*)$")
-_EXISTS = re.compile(r"^(?P<not>!?)\s*(?P<key>[^\s!=<>,()]+)$")
-
 _ALWAYS = {"metadata.name", "metadata.namespace"}
+#: The fields of kinds that have some of their own (kube-apiserver 1.34).
 _FIELDS: Mapping[str, set[str]] = {
     "pods": {
+        "metadata.name", "metadata.namespace",
         "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
-        "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName",
+        "spec.hostNetwork", "status.phase", "status.podIP", "status.podIPs",
+        "status.nominatedNodeName",
     },
     "events": {
+        "metadata.name", "metadata.namespace",
         "involvedObject.kind", "involvedObject.namespace", "involvedObject.name",
         "involvedObject.uid", "involvedObject.apiVersion", "involvedObject.resourceVersion",
         "involvedObject.fieldPath", "reason", "reportingComponent", "source", "type",
     },
-    "nodes": {"spec.unschedulable"},
-    "namespaces": {"status.phase"},
-    "secrets": {"type"},
-    "services": {"spec.clusterIP", "spec.type"},
-    "replicasets.apps": {"status.replicas"},
+    "nodes": {"metadata.name", "spec.unschedulable"},
+    "namespaces": {"metadata.name", "status.phase"},
+    "secrets": {"metadata.name", "metadata.namespace", "type"},
+    "services": {"metadata.name", "metadata.namespace", "spec.clusterIP", "spec.type"},
+    "replicationcontrollers": {"metadata.name", "metadata.namespace", "status.replicas"},
+    "jobs.batch": {"metadata.name", "metadata.namespace", "status.successful"},
 }  # fmt: skip
 
 
-def split_terms(selector: str) -> list[str]:
-    """The terms of a selector: split at commas that are not within parentheses."""
-    return [term.strip() for term in re.split(r",(?![^()]*\))", selector) if term.strip()]
-
-
 def labels_matcher(selector: str) -> Matcher:
-    """A test for a label selector: ``a=b,c!=d,e in (f,g),h notin (i),j,!k``.
+    """A test for a label selector: ``a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1``.
 
     Raises:
         StatusError: 400, the selector cannot be parsed.
     """
-    terms = [_label_term(term) for term in split_terms(selector)]
+    requirements = list(_LabelSelector(selector).requirements())
 
     def matches(obj: Object) -> bool:
         labels = dig(obj, "metadata.labels", {})
-        return all(term(labels) for term in terms)
+        return all(meets(labels.get(key), how, values) for key, how, values in requirements)
 
     return matches
 
@@ -196,6 +191,12 @@ def _check_label(key: str, values: Sequence[str]) -> None:
     ends = "and must start and end with an alphanumeric character"
     characters = "consist of alphanumeric characters, '-', '_' or '.',"
     name = key.rpartition("/")[2]
+    if key.count("/") > 1:
+        examples = "'MyName',  or 'my.name',  or '123-abc'"
+        why = f"<nil>: Invalid value: {json.dumps(key)}: a qualified name must {characters} {ends}"
+        used = f"(e.g. {examples}, regex used for validation is '{_QUALIFIED}')"
+        prefix = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        raise status.bad_request(f"unable to parse requirement: {why} {used} {prefix}")
     if not re.fullmatch(_QUALIFIED, name):
         examples = "'MyName',  or 'my.name',  or '123-abc'"
         why = f"<nil>: Invalid value: {json.dumps(key)}: name part must {characters} {ends}"
@@ -215,29 +216,96 @@ def _check_label(key: str, values: Sequence[str]) -> None:
 _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 
 
-def _label_term(term: str) -> Callable[[Mapping[str, str]], bool]:
-    if found := _SET.match(term):
-        key, values = found["key"], {value.strip() for value in found["values"].split(",")}
-        _check_label(key, sorted(values))
-        if found["operator"] == "in":
-            return lambda labels: labels.get(key) in values
-        return lambda labels: labels.get(key) not in values
-    if found := _COMPARED.match(term):
-        key, value = found["key"], found["value"]
-        _check_label(key, [value])
-        if found["operator"] in ("=", "=="):
-            return lambda labels: labels.get(key) == value
-        return lambda labels: labels.get(key) != value
-    if found := _EXISTS.match(term):
-        key, absent = found["key"], bool(found["not"])
-        return lambda labels: (key in labels) != absent
-    if term.count("(") > term.count(")"):
-        why = "unable to parse requirement: found '', expected: ',' or ')'"
-        raise status.bad_request(why)
-    # The scanner stops at the first thing that cannot follow.
-    found = re.match(r"^[^\s!=<>,()]+\s*(==|!=|=)?\s*[^\s!=<>,()]*\s*(?P<rest>\S)", term)
-    what = found["rest"] if found else term[:1]
-    raise status.bad_request(f"unable to parse requirement: found '{what}', expected: identifier")
+#: Of each operator of label selectors, what LabelSelector objects call it.
+_OPERATORS = {
+    "in": "In", "notin": "NotIn", "=": "In", "==": "In", "!=": "NotIn", ">": "Gt", "<": "Lt",
+}  # fmt: skip
+
+
+class _LabelSelector:
+    """Reads a label selector as ``k8s.io/apimachinery/pkg/labels`` does, and says what it says."""
+
+    def __init__(self, selector: str) -> None:
+        self._tokens = re.findall(r"==|!=|[=!(),<>]|[^\s=!(),<>]+", selector)
+
+    def _next(self) -> str:
+        return self._tokens[0] if self._tokens else ""
+
+    def _take(self) -> str:
+        return self._tokens.pop(0) if self._tokens else ""
+
+    def requirements(self) -> Iterator[tuple[str, str, list[str]]]:
+        """Key, operator and values of each requirement.
+
+        Raises:
+            StatusError: 400.
+        """
+        while self._tokens:
+            if self._next() != "!" and not _is_word(self._next()):
+                said = "expected: !, identifier, or 'end of string'"
+                raise status.bad_request(f"found '{self._next()}', {said}")
+            yield self._requirement()
+            if (after := self._take()) not in ("", ","):
+                raise status.bad_request(f"found '{after}', expected: ',' or 'end of string'")
+            if after and self._next() != "!" and not _is_word(self._next()):
+                said = "expected: identifier after ','"
+                raise status.bad_request(f"found '{self._next()}', {said}")
+
+    def _requirement(self) -> tuple[str, str, list[str]]:
+        absent = self._next() == "!" and bool(self._take())
+        key = self._take()
+        if not _is_word(key):
+            raise _unparsed(key, "identifier")
+        _check_label(key, [])
+        if absent:
+            return key, "DoesNotExist", []
+        if self._next() in ("", ","):
+            return key, "Exists", []
+        word = self._take()
+        if word not in _OPERATORS:
+            raise _unparsed(word, "in, notin, =, ==, !=, gt, lt")
+        values = self._values() if word in ("in", "notin") else [self._value()]
+        _check_label(key, values)
+        for value in values if word in "<>" else ():
+            if not _is_integer(value):
+                why = "for 'Gt', 'Lt' operators, the value must be an integer"
+                text = f"values[0]: Invalid value: {json.dumps(value)}: {why}"
+                raise status.bad_request(f"unable to parse requirement: {text}")
+        return key, _OPERATORS[word], values
+
+    def _value(self) -> str:
+        if self._next() in ("", ","):
+            return ""
+        if not _is_word(self._next()):
+            raise _unparsed(self._next(), "identifier")
+        return self._take()
+
+    def _values(self) -> list[str]:
+        if (opening := self._take()) != "(":
+            why = f"found '{opening}' expected: '('"
+            raise status.bad_request(f"unable to parse requirement: {why}")
+        found: list[str] = []
+        while self._next() != ")":
+            if self._next() != "," and not _is_word(self._next()):
+                raise _unparsed(self._next(), "',' or ')'")
+            found.append("" if self._next() == "," else self._take())
+            if self._next() == ",":
+                self._take()
+        self._take()
+        return sorted(found)
+
+
+def _is_integer(text: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+", text) is not None
+
+
+def _is_word(token: str) -> bool:
+    return bool(token) and token[0] not in "=!(),<>"
+
+
+def _unparsed(token: str, expected: str) -> status.StatusError:
+    why = f"found '{token}', expected: {expected}"
+    return status.bad_request(f"unable to parse requirement: {why}")
 
 
 def match_labels(selector: Object | None, labels: Mapping[str, str]) -> bool:
@@ -268,27 +336,31 @@ def meets(value: str | None, operator: str, values: Sequence[str]) -> bool:
             return value is not None
         case "DoesNotExist":
             return value is None
-        case "Gt" | "Lt" if value is not None:
-            # Only in the node selectors of pods.
+        case "Gt" | "Lt" if value is not None and _is_integer(value) and _is_integer(values[0]):
             return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
     return False
 
 
-def fields_matcher(selector: str, resource_key: str) -> Matcher:
+def fields_matcher(selector: str, resource_key: str, *, is_built_in: bool = True) -> Matcher:
     """A test for a field selector: ``=``, ``==`` and ``!=`` on the fields Kubernetes supports.
 
     Raises:
         StatusError: 400, the selector cannot be parsed or names another field.
     """
     terms = []
-    for term in split_terms(selector):
-        found = _COMPARED.match(term)
+    for term in filter(None, re.split(r"(?<!\\),", selector)):
+        found = re.match(r"(?P<key>[^=!]*)(?P<operator>==|!=|=)(?P<value>.*)$", term)
         if found is None:
             raise status.bad_request(f"invalid selector: '{selector}'; can't understand '{term}'")
         path = found["key"]
-        if path not in _ALWAYS | _FIELDS.get(resource_key, set()):
-            raise status.bad_request(f"field label not supported: {path}")
-        terms.append((path, found["operator"] != "!=", found["value"]))
+        if path not in _FIELDS.get(resource_key, _ALWAYS):
+            why = f"field label not supported: {path}"
+            if resource_key not in _FIELDS and is_built_in:
+                known = ", ".join(f'"{name}"' for name in sorted(_ALWAYS))
+                why = f'"{path}" is not a known field selector: only {known}'
+            raise status.bad_request(why)
+        value = re.sub(r"\\(.)", r"\1", found["value"])
+        terms.append((path, found["operator"] != "!=", value))
 
     def matches(obj: Object) -> bool:
         return all((_field(obj, path) == value) is equal for path, equal, value in terms)
@@ -303,7 +375,8 @@ def _field(obj: Object, path: str) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def matcher(resource_key: str, labels: str = "", fields: str = "") -> Matcher:
+def matcher(resource: Resource, labels: str = "", fields: str = "") -> Matcher:
     """One test for a label and a field selector together."""
-    by_labels, by_fields = labels_matcher(labels), fields_matcher(fields, resource_key)
+    by_labels = labels_matcher(labels)
+    by_fields = fields_matcher(fields, resource.key, is_built_in=not resource.custom)
     return lambda obj: by_labels(obj) and by_fields(obj)

@@ -123,7 +123,7 @@ class Store:
             limit: how many objects at most; 0 means all.
         """
         row = self.resource(resource)
-        chosen = request.matcher(row.key, labels, fields)
+        chosen = request.matcher(row, labels, fields)
         found = [
             obj
             for key, obj in sorted(self._objects[row.key].items())
@@ -139,8 +139,11 @@ class Store:
         namespace: str | None = None,
         *,
         dry_run: bool = False,
+        applied: bool = False,
     ) -> Object:
         """Store a new object: named, defaulted, admitted, validated.
+
+        One that was ``applied`` names its managers itself.
 
         Raises:
             StatusError: 400, 403, 404 (the namespace), 409 or 422.
@@ -150,7 +153,14 @@ class Store:
         if row.namespaced:
             metadata(obj).setdefault("namespace", namespace or "default")
             self._check_namespace(row, obj)
-        prepare_create(row, obj, hooks=self.admission[row.key], calico=self.calico, dry_run=dry_run)
+        prepare_create(
+            row,
+            obj,
+            hooks=self.admission[row.key],
+            calico=self.calico,
+            dry_run=dry_run,
+            applied=applied,
+        )
         for hook in self.validation[row.key]:
             hook(obj, None)
         if self.has(row, name_of(obj), namespace_of(obj)):
@@ -165,11 +175,12 @@ class Store:
         *,
         subresource: str = "",
         dry_run: bool = False,
+        applied: bool = False,
     ) -> Object:
         """Replace an object; with ``subresource="status"`` only its status.
 
         A ``metadata.resourceVersion`` in the body must be the current one. An update that changes
-        nothing makes no new version and no event.
+        nothing makes no new version and no event. What was ``applied`` names its managers itself.
 
         Raises:
             StatusError: 404, 409 (stale) or 422.
@@ -184,6 +195,7 @@ class Store:
             subresource=subresource,
             hooks=self.admission[row.key],
             calico=self.calico,
+            applied=applied,
         )
         if not subresource:
             for hook in self.validation[row.key]:
@@ -203,17 +215,14 @@ class Store:
         subresource: str = "",
         dry_run: bool = False,
     ) -> Object:
-        """Change an object by a patch of the kind ``merge``, ``json``, ``strategic`` or ``apply``.
+        """Change an object by a patch of the kind ``merge``, ``json`` or ``strategic``.
 
-        A JSON patch is a list of operations, the others are dicts. ``apply`` creates what is
-        missing.
+        A JSON patch is a list of operations, the others are dicts.
 
         Raises:
             StatusError: 400 (the patch itself), 404, 409, 415 or 422.
         """
         row = self.resource(resource)
-        if kind == "apply" and not self.has(row, name, namespace):
-            return self.create(row, patch, namespace, dry_run=dry_run)
         old = self._existing(row, name, namespace)
         new = patches.apply(row, self._seen_as(row, old), patch, kind)
         return self.update(row, new, namespace, subresource=subresource, dry_run=dry_run)
@@ -301,7 +310,9 @@ class Store:
     def _seen_as(row: Resource, obj: Object) -> Object:
         seen: Object = {**clone(obj), "apiVersion": row.api_version}
         if row.aggregated:
-            seen["metadata"].pop("generation", None)
+            # Calico's own API server keeps neither.
+            for key in ("generation", "managedFields"):
+                seen["metadata"].pop(key, None)
         return seen
 
     @staticmethod

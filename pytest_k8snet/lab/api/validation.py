@@ -7,7 +7,6 @@ version that is played checks them.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -15,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from pytest_k8snet.lab.api import definitions, status
-from pytest_k8snet.lab.api.objects import Object, clone, dig, name_of
+from pytest_k8snet.lab.api.objects import Object, clone, compact, dig, name_of, objects_in
 from pytest_k8snet.lab.api.request import match_labels
 from pytest_k8snet.lab.api.resources import CALICO_V1, CALICO_V3, Resource
 from pytest_k8snet.lab.api.schema import amount, conform
@@ -61,6 +60,10 @@ def check_update(
                 yield _invalid("roleRef", new.get("roleRef"), "cannot change roleRef")
         elif resource.group == "apps":
             yield from _unchanged(new, old, "spec.selector")
+        elif resource.key == "jobs.batch":
+            yield from _unchanged(new, old, "spec.completions", "spec.selector", "spec.template")
+        elif resource.key in ("configmaps", "secrets"):
+            yield from _frozen(new, old)
 
     _refuse(resource, new, causes())
 
@@ -116,9 +119,9 @@ def _warn_of_pod(at: str, pod: Object) -> None:
             why = f'deprecated since v1.14; use "{now}" instead'
             status.warn(f"{at}spec.nodeSelector[{key}]: {why}")
     for group in ("initContainers", "containers"):
-        for number, container in enumerate(_objects(dig(pod, f"spec.{group}"))):
+        for number, container in enumerate(objects_in(dig(pod, f"spec.{group}"))):
             seen: set[str] = set()
-            for index, variable in enumerate(_objects(container.get("env"))):
+            for index, variable in enumerate(objects_in(container.get("env"))):
                 if variable.get("name") in seen:
                     where = f"{at}spec.{group}[{number}].env[{index}]"
                     hidden = f'hides previous definition of "{variable["name"]}"'
@@ -129,12 +132,8 @@ def _warn_of_pod(at: str, pod: Object) -> None:
 # -- Causes in Kubernetes' words -----------------------------------------------------------------
 
 
-def _shown(value: Any) -> str:
-    return "null" if value is None else json.dumps(value, separators=(",", ":"))
-
-
 def _invalid(field: str, value: Any, why: str) -> Cause:
-    return Cause("FieldValueInvalid", field, f"Invalid value: {_shown(value)}: {why}")
+    return Cause("FieldValueInvalid", field, f"Invalid value: {compact(value)}: {why}")
 
 
 def _missing(field: str, why: str = "") -> Cause:
@@ -146,7 +145,7 @@ def _forbidden(field: str, why: str) -> Cause:
 
 
 def _duplicate(field: str, value: Any) -> Cause:
-    return Cause("FieldValueDuplicate", field, f"Duplicate value: {_shown(value)}")
+    return Cause("FieldValueDuplicate", field, f"Duplicate value: {compact(value)}")
 
 
 def _too_long(field: str, limit_bytes: int) -> Cause:
@@ -182,8 +181,8 @@ def _required(then: Rule | None = None) -> Rule:
 def _one_of(*supported: str) -> Rule:
     def check(field: str, value: Any) -> Causes:
         if value is not None and value not in supported:
-            choice = ", ".join(map(_shown, supported))
-            text = f"Unsupported value: {_shown(value)}: supported values: {choice}"
+            choice = ", ".join(map(compact, supported))
+            text = f"Unsupported value: {compact(value)}: supported values: {choice}"
             yield Cause("FieldValueNotSupported", field, text)
 
     return check
@@ -215,7 +214,7 @@ def _each(table: Table, *, unique: str = "") -> Rule:
 
     def check(field: str, value: Any) -> Causes:
         seen = []
-        for index, item in enumerate(_objects(value)):
+        for index, item in enumerate(objects_in(value)):
             yield from _fields(f"{field}[{index}]", item, table)
             name = item.get(unique)
             if name in seen:
@@ -224,11 +223,6 @@ def _each(table: Table, *, unique: str = "") -> Rule:
                 seen.append(name)
 
     return check
-
-
-def _objects(value: Any) -> list[Object]:
-    """The objects of a list, skipping what is none; empty for anything but a list."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _name(pattern: str, limit: int, rule: str, *examples: str) -> Rule:
@@ -426,21 +420,21 @@ _POD: Table = {
 
 
 def _pod_spec(at: str, spec: Object) -> Causes:
-    if not _objects(spec.get("containers")):
+    if not objects_in(spec.get("containers")):
         yield _missing(f"{at}.containers")
     yield from _fields(at, spec, _POD)
-    volumes = _objects(spec.get("volumes"))
+    volumes = objects_in(spec.get("volumes"))
     for index, volume in enumerate(volumes):
         more = [key for key in volume if key != "name"][1:]
         for source in more:
             why = "may not specify more than 1 volume type"
             yield _forbidden(f"{at}.volumes[{index}].{source}", why)
     names = {volume.get("name") for volume in volumes}
-    for index, container in enumerate(_objects(spec.get("containers"))):
-        for number, mount in enumerate(_objects(container.get("volumeMounts"))):
+    for index, container in enumerate(objects_in(spec.get("containers"))):
+        for number, mount in enumerate(objects_in(container.get("volumeMounts"))):
             if mount.get("name") not in names:
                 where = f"{at}.containers[{index}].volumeMounts[{number}].name"
-                yield Cause("FieldValueNotFound", where, f"Not found: {_shown(mount.get('name'))}")
+                yield Cause("FieldValueNotFound", where, f"Not found: {compact(mount.get('name'))}")
 
 
 def _pod_update(new: Object, old: Object) -> Causes:
@@ -464,7 +458,7 @@ def _immutable_part(pod: Object, old: Object) -> Object:
     for key in ("activeDeadlineSeconds", "tolerations"):
         spec.pop(key, None)
     for group in ("containers", "initContainers"):
-        for container in _objects(spec.get(group)):
+        for container in objects_in(spec.get(group)):
             container.pop("image", None)
     # Ephemeral containers are added through their own subresource, which the lab does not check.
     spec["ephemeralContainers"] = dig(old, "spec.ephemeralContainers")
@@ -508,7 +502,7 @@ _SERVICE: Table = {
 def _service(service: Object) -> Causes:
     spec = service.get("spec") or {}
     yield from _fields("spec", spec, _SERVICE)
-    kind, ports, cluster_ip = spec.get("type"), _objects(spec.get("ports")), spec.get("clusterIP")
+    kind, ports, cluster_ip = spec.get("type"), objects_in(spec.get("ports")), spec.get("clusterIP")
     if kind == "ExternalName":
         yield from _required()("spec.externalName", spec.get("externalName"))
     elif not ports and cluster_ip != "None":
@@ -549,6 +543,14 @@ def _config_map(config_map: Object) -> Causes:
     data = [*dig(config_map, "data", {}).values(), *dig(config_map, "binaryData", {}).values()]
     if sum(len(str(value).encode()) for value in data) > _DATA_LIMIT_BYTES:
         yield _too_long("data", _DATA_LIMIT_BYTES)
+
+
+def _frozen(new: Object, old: Object) -> Causes:
+    if old.get("type"):
+        yield from _unchanged(new, old, "type")
+    for field in ("immutable", "data", "binaryData") if old.get("immutable") else ():
+        if (new.get(field) or None) != (old.get(field) or None):
+            yield _forbidden(field, "field is immutable when `immutable` is set")
 
 
 _ENDPOINTS: Table = {
@@ -625,7 +627,7 @@ def _pool_schema(resource: Resource, spec: Object, *, strict: bool) -> Causes:
         yield _missing("spec.cidr")
     elif strict and isinstance(cidr, str) and not _network(cidr):
         why = f'spec.cidr in body must be of type cidr: "{cidr}"'
-        yield Cause("FieldValueTypeInvalid", "spec.cidr", f"Invalid value: {_shown(cidr)}: {why}")
+        yield Cause("FieldValueTypeInvalid", "spec.cidr", f"Invalid value: {compact(cidr)}: {why}")
     if strict:
         yield from _fields("spec", spec, _POOL)
 

@@ -10,7 +10,7 @@ import yaml
 from aiohttp import web
 
 from pytest_k8snet.lab.api import definitions, patch, schema, status
-from pytest_k8snet.lab.api.objects import Object, clone, dig
+from pytest_k8snet.lab.api.objects import Object, clone, compact, dig
 from pytest_k8snet.lab.api.request import Target
 from pytest_k8snet.lab.api.resources import Resource
 from pytest_k8snet.lab.api.schema import Problem, conform, json_type
@@ -311,6 +311,20 @@ def check_identity(obj: Object, target: Target, *, patched: bool = False) -> Non
 SCHEME = "pkg/runtime/scheme.go:110"
 
 
+def validated(query: Mapping[str, str], options: str) -> str:
+    """How strictly fields are to be looked at.
+
+    Raises:
+        StatusError: 422, it cannot be done so.
+    """
+    mode = query.get("fieldValidation") or "Warn"
+    if mode not in ("Ignore", "Warn", "Strict"):
+        text = f'Unsupported value: "{mode}": supported values: "", "Ignore", "Strict", "Warn"'
+        cause = Cause("FieldValueNotSupported", "fieldValidation", text)
+        raise status.invalid_options(options, cause)
+    return mode
+
+
 def conformed(
     resource: Resource, obj: Object, query: Mapping[str, str], *, patched: bool = False
 ) -> None:
@@ -328,12 +342,7 @@ def conformed(
         StatusError: 400 (422 of a patch) for a value of a wrong type, or for unknown or doubled
             fields in a strict request.
     """
-    mode = query.get("fieldValidation") or "Warn"
-    if mode not in ("Ignore", "Warn", "Strict"):
-        options = "PatchOptions" if patched else "CreateOptions"
-        text = f'Unsupported value: "{mode}": supported values: "", "Ignore", "Strict", "Warn"'
-        cause = Cause("FieldValueNotSupported", "fieldValidation", text)
-        raise status.invalid_options(options, cause)
+    mode = validated(query, "PatchOptions" if patched else "CreateOptions")
     twice = list(_doubled(obj))
     sent = clone(obj)
     problems = conform(resource.type_name, obj)
@@ -379,7 +388,7 @@ def _undecodable(resource: Resource, why: str) -> StatusError:
 def respond(data: Object, *, code: int = 200, media_type: str = "") -> web.Response:
     """A JSON response."""
     return web.Response(
-        body=json.dumps(data, separators=(",", ":")).encode() + b"\n",
+        body=compact(data).encode() + b"\n",
         status=code,
         headers={"Content-Type": media_type or "application/json", "Cache-Control": "no-cache"},
     )
@@ -413,6 +422,8 @@ async def read_patch(request: web.Request, target: Target) -> tuple[str, Any]:
         )
     as_type = "application/yaml" if kind == "apply" else "application/json"
     try:
+        if kind != "apply" and not (await request.read()).strip():
+            raise Unparsed("unexpected end of JSON input")
         return kind, await read_data(request, as_type)
     except Unparsed as error:
         why = f"error decoding patch: {error.reason_of_decoder}"

@@ -414,7 +414,7 @@ def _since(query: Mapping[str, str]) -> datetime | None:
     if not moment:
         return None
     try:
-        return datetime.fromisoformat(moment.replace("Z", "+00:00"))
+        return datetime.fromisoformat(moment)
     except ValueError:
         why = f'sinceTime: cannot parse "{moment}" as a time'
         raise status.bad_request(why) from None
@@ -425,5 +425,5 @@ async def _newer(
 ) -> AsyncIterator[bytes]:
     async for line in lines:
         moment, _, text = line.partition(b" ")
-        if datetime.fromisoformat(moment.decode().replace("Z", "+00:00")) >= since:
+        if datetime.fromisoformat(moment.decode()) >= since:
             yield line if timestamps else text

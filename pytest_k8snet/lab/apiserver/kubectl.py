@@ -90,8 +90,8 @@ def _cell(obj: Object, content: Callable[[Object], Any] | str) -> Any:
 def age(moment: Any) -> str:
     """The time since a time stamp, as ``kubectl`` abbreviates it; ``<unknown>`` without one."""
     try:
-        then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    except (AttributeError, ValueError):
+        then = datetime.fromisoformat(moment)
+    except (TypeError, ValueError):
         return "<unknown>"
     return duration(max(0, int((datetime.now(UTC) - then).total_seconds())))
 
@@ -271,7 +271,7 @@ def _job_completions(job: Object) -> str:
 def _job_duration(job: Object) -> str:
     begun, ended = dig(job, "status.startTime"), dig(job, "status.completionTime")
     if begun and ended:
-        first, last = (datetime.fromisoformat(one.replace("Z", "+00:00")) for one in (begun, ended))
+        first, last = (datetime.fromisoformat(one) for one in (begun, ended))
         return duration(int((last - first).total_seconds()))
     return age(begun) if begun else ""
 

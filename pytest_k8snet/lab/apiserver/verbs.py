@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from pytest_k8snet.lab.api import patch, request, status
-from pytest_k8snet.lab.api.objects import Object, condition, dig, name_of, namespace_of
+from pytest_k8snet.lab.api import fieldmanager, patch, request, status
+from pytest_k8snet.lab.api.objects import Object, compact, condition, dig, name_of, namespace_of
 from pytest_k8snet.lab.api.request import Target, integer, is_true, matcher
 from pytest_k8snet.lab.api.resources import Resource
 from pytest_k8snet.lab.api.schema import conform, json_type
@@ -32,6 +32,7 @@ from pytest_k8snet.lab.apiserver.body import (
     read_patch,
     respond,
     syntax_error,
+    validated,
 )
 from pytest_k8snet.lab.apiserver.kubectl import label_selector_text
 
@@ -59,6 +60,7 @@ async def answer(request: web.Request, store: Store, target: Target) -> web.Stre
     """
     call = _Call(request, store, target)
     call.check_accepted()
+    fieldmanager.ACTING.set(call.manager())
     if target.resource.key in _DEPRECATED:
         status.warn(_DEPRECATED[target.resource.key])
     match target.subresource, target.verb:
@@ -69,6 +71,10 @@ async def answer(request: web.Request, store: Store, target: Target) -> web.Stre
         case "eviction", _:
             return await call.evict()
         case _, "get":
+            try:
+                call.wait_for(_version(call.query))
+            except ValueError as error:
+                raise StatusError(500, "", str(error)) from None
             return call.shown(call.current())
         case _, "list":
             return call.list()
@@ -116,10 +122,31 @@ class _Call:
         """
         value = self.query.get("dryRun", "")
         if value not in ("", "All"):
-            options = _OPTIONS.get(self.target.verb, "DeleteOptions")
             why = f'Unsupported value: ["{value}"]: supported values: "All"'
-            raise status.invalid_options(options, Cause("FieldValueNotSupported", "dryRun", why))
+            raise self._refused(Cause("FieldValueNotSupported", "dryRun", why))
         return bool(value)
+
+    def manager(self) -> str:
+        """Who writes: the field manager that the request names, or its client's program.
+
+        Raises:
+            StatusError: 422, no manager can be called so.
+        """
+        manager, longest = self.query.get("fieldManager", ""), 128
+        for index, character in enumerate(manager):
+            if not character.isprintable():
+                why = f"invalid character U+{ord(character):04X} (at position {index})"
+                text = f"Invalid value: {json.dumps(manager)}: {why}"
+                raise self._refused(Cause("FieldValueInvalid", "fieldManager", text))
+        if len(manager.encode()) > longest:
+            text = f"Too long: may not be more than {longest} bytes"
+            raise self._refused(Cause("FieldValueTooLong", "fieldManager", text))
+        program = self.request.headers.get("User-Agent", "").partition("/")[0][:longest]
+        return manager or program or "unknown"
+
+    def _refused(self, cause: Cause) -> StatusError:
+        options = _OPTIONS.get(self.target.verb, "DeleteOptions")
+        return status.invalid_options(options, cause)
 
     def check_accepted(self) -> None:
         """Refuse a client that takes none of the forms that an answer can have.
@@ -138,6 +165,25 @@ class _Call:
     def current(self) -> Object:
         return self.store.get(self.resource, self.target.name, self.target.namespace)
 
+    def wait_for(self, version: int) -> None:
+        """Refuse a version that has not come yet.
+
+        Raises:
+            StatusError: 504.
+        """
+        if version > self.store.version:
+            too_large = "Too large resource version"
+            raise StatusError(
+                504,
+                "Timeout",
+                f"Timeout: {too_large}: {version}, current: {self.store.version}",
+                {
+                    "causes": [{"reason": "ResourceVersionTooLarge", "message": too_large}],
+                    "retryAfterSeconds": 1,
+                },
+                retry_after_seconds=1,
+            )
+
     def list(self) -> web.Response:
         meta: Object = {"resourceVersion": str(self.store.version)}
         _check_options(self.query, watch=False)
@@ -145,22 +191,14 @@ class _Call:
             wanted = _version(self.query)
         except ValueError as error:
             raise status.bad_request(f"invalid resource version: {error}") from None
-        if wanted > self.store.version:
-            too_large = "Too large resource version"
-            raise StatusError(
-                504,
-                "Timeout",
-                f"Timeout: {too_large}: {wanted}, current: {self.store.version}",
-                {
-                    "causes": [{"reason": "ResourceVersionTooLarge", "message": too_large}],
-                    "retryAfterSeconds": 1,
-                },
-                retry_after_seconds=1,
-            )
+        self.wait_for(wanted)
         exact = self.query.get("resourceVersionMatch") == "Exact"
         if exact and not self.store.history(self.resource).still_as_at(wanted):
             raise status.expired("The resourceVersion for the provided list is too old.")
         go_on = self.query.get("continue")
+        if go_on and wanted:
+            why = "specifying resource version is not allowed when using continue"
+            raise status.bad_request(why)
         objects, left = self.store.page(
             self.resource,
             self.target.namespace,
@@ -195,30 +233,58 @@ class _Call:
     async def update(self) -> web.Response:
         return self.shown(self._replace(await read_object(self.request, self.target)))
 
-    def _replace(self, body: Object) -> Object:
+    def _replace(self, body: Object, *, applied: bool = False) -> Object:
         return self.store.update(
             self.resource,
             body,
             self.target.namespace,
             subresource=self.target.subresource,
             dry_run=self.dry_run,
+            applied=applied,
         )
 
     async def patch(self) -> web.Response:
         kind, data = await read_patch(self.request, self.target)
-        if kind == "apply" and not isinstance(data, dict):
-            raise status.bad_request("the apply configuration must be an object")
-        exists = self.store.has(self.resource, self.target.name, self.target.namespace)
-        if kind == "apply" and not exists:
-            new: Object = data
-        else:
-            # Nothing runs between the read and the write: the result is checked like any update.
-            new = patch.apply(self.resource, self.current(), data, kind)
-        check_identity(new, self.target, patched=kind != "apply")
-        conformed(self.resource, new, self.query, patched=kind != "apply")
+        if kind == "apply":
+            return await self.apply(data)
+        if "force" in self.query:
+            text = "Forbidden: may not be specified for non-apply patch"
+            cause = Cause("FieldValueForbidden", "force", text)
+            raise status.invalid_options("PatchOptions", cause)
+        # Nothing runs between the read and the write: the result is checked like any update.
+        new = patch.apply(self.resource, self.current(), data, kind)
+        check_identity(new, self.target, patched=True)
+        conformed(self.resource, new, self.query, patched=True)
+        return self.shown(self._replace(new))
+
+    async def apply(self, config: Any) -> web.Response:
+        """Server-side apply, which creates what is missing."""
+        config = {} if config is None else config
+        if not isinstance(config, dict):
+            decoding = "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal"
+            why = f"{decoding} {json_type(config)} into Go value of type map[string]interface {{}}"
+            raise status.bad_request(f"error decoding YAML: {why}")
+        version, kind = str(config.get("apiVersion") or ""), str(config.get("kind") or "")
+        if (version, kind) != (self.resource.api_version, self.resource.kind):
+            shown = version if "/" in version else f"/{version}"
+            raise status.bad_request(f"invalid object type: {shown}, Kind={kind}")
+        validated(self.query, "PatchOptions")
+        target = self.target
+        exists = self.store.has(self.resource, target.name, target.namespace)
+        new = fieldmanager.applied(
+            self.resource,
+            self.current() if exists or target.subresource else None,
+            config,
+            subresource=target.subresource,
+            force=is_true(self.query.get("force")),
+        )
+        check_identity(new, target)
+        is_tracked = not self.resource.aggregated
         if exists:
-            return self.shown(self._replace(new))
-        obj = self.store.create(self.resource, new, self.target.namespace, dry_run=self.dry_run)
+            return self.shown(self._replace(new, applied=is_tracked))
+        obj = self.store.create(
+            self.resource, new, target.namespace, dry_run=self.dry_run, applied=is_tracked
+        )
         return self.shown(obj, code=201)
 
     async def delete(self) -> web.Response:
@@ -235,7 +301,12 @@ class _Call:
 
     async def delete_collection(self) -> web.Response:
         options = await self._delete_options()
-        objects = self.store.list(self.resource, self.target.namespace, **self.selectors)
+        limit = integer(self.query, "limit") or 0
+        space = self.target.namespace
+        labels, fields = self.selectors.values()
+        objects, _ = self.store.page(
+            self.resource, space, labels=labels, fields=fields, limit=limit
+        )
         for obj in objects:
             self._delete(name_of(obj), namespace_of(obj), {**options, "preconditions": None})
         return respond(
@@ -255,7 +326,7 @@ class _Call:
             grace_seconds=options.get("gracePeriodSeconds"),
             propagation=options.get("propagationPolicy"),
             preconditions=options.get("preconditions"),
-            dry_run=bool(options.get("dryRun")) or self.dry_run,
+            dry_run=bool(options.get("dryRun")),
         )
 
     async def _delete_options(self) -> Object:
@@ -264,14 +335,31 @@ class _Call:
             sent = await read_data(self.request)
         except Unparsed as error:
             raise StatusError(500, "", error.message) from None
-        options = {} if sent is None else sent
+        if sent is None:
+            orphans = self.query.get("orphanDependents")
+            options = {
+                "gracePeriodSeconds": integer(self.query, "gracePeriodSeconds"),
+                "propagationPolicy": self.query.get("propagationPolicy"),
+                "orphanDependents": None if orphans is None else is_true(orphans),
+                "dryRun": self.request.query.getall("dryRun", []),
+            }
+        else:
+            options = sent
+        return self._checked(options)
+
+    @staticmethod
+    def _checked(options: Any) -> Object:
+        """What asks for a deletion.
+
+        Raises:
+            StatusError: 422, or 500 for what is none.
+        """
         if why := _no_options(options):
             raise StatusError(500, "", why)
-        given = {
-            "gracePeriodSeconds": integer(self.query, "gracePeriodSeconds"),
-            "propagationPolicy": self.query.get("propagationPolicy"),
-        }
-        options = {**{key: value for key, value in given.items() if value is not None}, **options}
+        if {*(options.get("dryRun") or ())} - {"", "All"}:
+            text = f'Unsupported value: {compact(options["dryRun"])}: supported values: "All"'
+            cause = Cause("FieldValueNotSupported", "dryRun", text)
+            raise status.invalid_options("DeleteOptions", cause)
         policy = options.get("propagationPolicy")
         if policy not in (None, "", "Background", "Foreground", "Orphan"):
             text = (
@@ -280,7 +368,15 @@ class _Call:
             )
             cause = Cause("FieldValueNotSupported", "propagationPolicy", text)
             raise status.invalid_options("DeleteOptions", cause)
-        return options
+        if (orphans := options.get("orphanDependents")) is not None:
+            if policy:
+                why = "orphanDependents and deletionPropagation cannot be both set"
+                cause = Cause(
+                    "FieldValueInvalid", "propagationPolicy", f'Invalid value: "{policy}": {why}'
+                )
+                raise status.invalid_options("DeleteOptions", cause)
+            options = {**options, "propagationPolicy": "Orphan" if orphans else "Background"}
+        return dict(options)
 
     def shown(self, obj: Object, *, code: int = 200) -> web.Response:
         """One object in the form that the client asked for."""
@@ -316,6 +412,9 @@ class _Call:
             raise status.bad_request("the object provided is unrecognized (must be of type Scale)")
         scale = replace(self.resource, kind="Scale", group="autoscaling")
         conformed(scale, wanted, self.query, patched=self.target.verb == "patch")
+        if (other := dig(wanted, "metadata.name", self.target.name)) != self.target.name:
+            why = f"does not match the name on the URL ({self.target.name})"
+            raise status.bad_request(f"the name of the object ({other}) {why}")
         replicas = dig(wanted, "spec.replicas", 0)
         if replicas < 0:
             why = f"Invalid value: {replicas}: must be greater than or equal to 0"
@@ -324,22 +423,27 @@ class _Call:
         workload["spec"]["replicas"] = replicas
         if version := dig(wanted, "metadata.resourceVersion"):
             workload["metadata"]["resourceVersion"] = version
-        updated = self.store.update(
-            self.resource, workload, self.target.namespace, dry_run=self.dry_run
-        )
-        return respond(_scale_of(updated))
+        return respond(_scale_of(self._replace(workload)))
 
     async def bind(self) -> web.Response:
         """Put a pod on a node, as a scheduler does."""
         node = str(dig(await read_data(self.request), "target.name", ""))
         if not node:
             raise StatusError(500, "", "target.name: Required value")
-        assign_node(self.store, self.target.namespace, self.target.name, node)
+        if self.dry_run:
+            self.current()
+        else:
+            assign_node(self.store, self.target.namespace, self.target.name, node)
         return respond(_success(), code=201)
 
     async def evict(self) -> web.Response:
         """Delete a pod in the name of a drain."""
-        options = dig(await read_data(self.request), "deleteOptions", {})
+        sent = await read_data(self.request) or {}
+        if dig(sent, "metadata.name", self.target.name) != self.target.name:
+            raise status.bad_request("name in URL does not match name in Eviction object")
+        options = self._checked(dig(sent, "deleteOptions", {}))
+        if self.dry_run:
+            options = {**options, "dryRun": ["All"]}
         self._delete(self.target.name, self.target.namespace, options)
         return respond(_success(), code=201)
 
@@ -353,7 +457,7 @@ class _Call:
         if target.name:
             fields = [selectors["fields"], f"metadata.name={target.name}"]
             selectors["fields"] = ",".join(filter(None, fields))
-        chosen = matcher(self.resource.key, **selectors)
+        chosen = matcher(self.resource, **selectors)
         _check_options(query, watch=True)
         try:
             since = _version(query)
@@ -474,7 +578,7 @@ def _check_options(query: Mapping[str, str], *, watch: bool) -> None:
         why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
     elif match and not watch and not query.get("resourceVersion"):
         why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
-    elif match and query.get("continue"):
+    elif (match or watch) and query.get("continue"):
         why = "resourceVersionMatch is forbidden when continue is provided"
     if why:
         cause = Cause("FieldValueForbidden", "resourceVersionMatch", f"Forbidden: {why}")
@@ -569,7 +673,7 @@ def _visible(event: Event, namespace: str, chosen: request.Matcher) -> Iterator[
 
 
 def _encode(kind: str, obj: Object) -> bytes:
-    return json.dumps({"type": kind, "object": obj}, separators=(",", ":")).encode() + b"\n"
+    return compact({"type": kind, "object": obj}).encode() + b"\n"
 
 
 def assign_node(store: Store, namespace: str, name: str, node: str) -> None:

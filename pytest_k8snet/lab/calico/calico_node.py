@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.api.fieldmanager import ACTING, OF_CALICO
 from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of
 from pytest_k8snet.lab.api.status import Cause, invalid
 from pytest_k8snet.lab.api.store import Store
@@ -58,6 +59,7 @@ class CalicoNode(Controller):
         ipip: how this machine does IPIP; known after ``prepare``.
     """
 
+    manager = OF_CALICO
     watched = (POOLS, "nodes", BLOCKS, _FELIX_CONFIGURATIONS, _BGP_CONFIGURATIONS, "configmaps")
 
     ipip: Ipip
@@ -83,6 +85,9 @@ class CalicoNode(Controller):
         Raises:
             LabError: a pool wants IPIP, and this machine cannot do it.
         """
+        ACTING.set(self.manager)
+        for node in self._spec.nodes:
+            kernel.show_node(node.name)
         self.ipip = await ipip.detect(self._spec, self._spec.ipip_driver)
         self.ipip.on_loss = self._mend_ipip
         if self.ipip.available:
@@ -187,6 +192,8 @@ class CalicoNode(Controller):
         for host in data.hosts:
             around = host.name in faults.path_not_taken
             found[node_namespace(host.name)] = Programme(
+                lacking=faults.lacking(host.name),
+                refused=faults.lacking(host.name) & data.families,
                 state=faults.spoil(felix.node_state(data, host.name), host.name, data),
                 rules=text,
                 bypass=tuple(kernel.routes_around(data, host.name)) if around else (),
@@ -221,6 +228,10 @@ class CalicoNode(Controller):
                 errors.append(error)
 
         try:
+            if (wanted.lacking, wanted.refused) != (loaded.lacking, loaded.refused):
+                node = namespace.removeprefix(node_namespace(""))
+                step = kernel.apply_drivers(node, wanted.lacking, wanted.refused)
+                await attempt(step)
             await attempt(kernel.apply(namespace, wanted.state))
             if wanted.rules and (unknown or wanted.rules != loaded.rules):
                 await attempt(nat.load(namespace, wanted.rules))
@@ -251,12 +262,19 @@ class CalicoNode(Controller):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Programme:
-    """All that one namespace gets."""
+    """All that one namespace gets.
+
+    Attributes:
+        lacking: the tunnels that its kernel has no driver for.
+        refused: those among them that Felix would make.
+    """
 
     state: NodeState = field(default_factory=NodeState)
     rules: str = ""
     bypass: tuple[Route, ...] = ()
     overlay: Overlay = field(default_factory=Overlay)
+    lacking: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,7 +425,7 @@ def _partly(held: Programme, wanted: Programme, steps: int) -> Programme:
     state = during_restart(held.state, wanted.state)
     if steps > 1:
         state = replace(wanted.state, routes=state.routes)
-    return Programme(state=state, rules=held.rules)
+    return Programme(state=state, rules=held.rules, lacking=wanted.lacking, refused=held.refused)
 
 
 # -- Tunnel addresses, and the annotations that tell them ------------------------------------------

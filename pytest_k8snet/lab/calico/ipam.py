@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-import json
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,15 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from pytest_k8snet.lab.api.objects import Object, dig, mapping, name_of, namespace_of, timestamp
+from pytest_k8snet.lab.api.objects import (
+    Object,
+    compact,
+    dig,
+    mapping,
+    name_of,
+    namespace_of,
+    timestamp,
+)
 from pytest_k8snet.lab.api.resources import CALICO_V1
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.calico.pools import (
@@ -244,7 +251,7 @@ class Ipam:
         told = {"labels": dict(labels)} if labels else {}
         meta: Object = {"name": name, **told}
         if self._store.resource(resource).group == CALICO_V1:
-            hidden = json.dumps(told, separators=(",", ":"))
+            hidden = compact(told)
             meta["annotations"] = {METADATA_ANNOTATION: hidden}
         self._store.create(resource, {"metadata": meta, "spec": spec})
 

@@ -55,6 +55,7 @@ class Operator(Controller):
     """Keeps the pools of the Installation as it says."""
 
     watched = (INSTALLATIONS, POOLS, "configmaps")
+    manager = "operator"
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

@@ -8,9 +8,11 @@ devices, and those devices themselves; the routes to local pods belong to ``unde
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import Any
 
 from pytest_k8snet.lab import namespaces
@@ -33,6 +35,7 @@ from pytest_k8snet.lab.dataplane.felix import (
     node_state,
     vxlan_mac,
 )
+from pytest_k8snet.lab.dataplane.underlay import node_namespace
 
 _PROTOCOLS = {"boot": PROTO_BOOT, "bird": PROTO_BIRD, "kernel": 2, "static": 4}
 _OWNED_PROTOCOLS = {PROTO_BIRD, PROTO_FELIX}
@@ -530,3 +533,63 @@ async def apply_bypass(namespace: str, routes: list[Route]) -> None:
         netns.batch_here(lines)
 
     await netns.run(namespace, apply_here)
+
+
+# -- A kernel without a driver ---------------------------------------------------------------------
+
+#: What the lab shows of each node to those who run there.
+NODES = Path("/run/k8snet/nodes")
+#: Functions of the drivers, which a kernel that has them names to everybody.
+_SYMBOLS = {"vxlan": "vxlan_rcv", "ipip": "ipip_rcv"}
+#: Where tunl0 is put away: the kernel's own cannot be deleted, and with one of the forwarder's all
+#: are gone.
+_PUT_AWAY = "k8snet-away"
+
+
+def symbols(node: str) -> Path:
+    """What containers of a node see as ``/proc/kallsyms``."""
+    return NODES / node / "kallsyms"
+
+
+def felix_log(node: str) -> Path:
+    """The log of the node's calico-node."""
+    return NODES / node / "calico-node.log"
+
+
+def show_node(node: str) -> None:
+    """Make what is shown of a node, whose kernel has every driver."""
+    (NODES / node).mkdir(parents=True, exist_ok=True)
+    felix_log(node).touch()
+    _show_drivers(node, frozenset())
+
+
+def _show_drivers(node: str, lacking: Collection[str]) -> None:
+    lines = [f"{0:016x} t {name}\n" for one, name in _SYMBOLS.items() if one not in lacking]
+    symbols(node).write_text(f"{0:016x} T _stext\n{''.join(lines)}")
+
+
+async def apply_drivers(node: str, lacking: Collection[str], refused: Collection[str]) -> None:
+    """Let a node's kernel know some tunnels no longer, or all of them again.
+
+    Args:
+        node: the node's name.
+        lacking: what it does not know.
+        refused: the tunnels among that which Felix would make.
+
+    Raises:
+        DataplaneError: the kernel refused.
+    """
+    _show_drivers(node, lacking)
+    with felix_log(node).open("a") as log:
+        for family in sorted(refused):
+            moment = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+            why = "tunnel device, retrying... error=operation not supported"
+            log.write(f"{moment} [WARNING][66] felix: Failed to configure {family} {why}\n")
+
+    def rename() -> None:
+        old, new = (IPIP_DEVICE, _PUT_AWAY) if "ipip" in lacking else (_PUT_AWAY, IPIP_DEVICE)
+        if namespaces.has_interface(old):
+            netns.batch_here([f"link set {old} down", f"link set {old} name {new}"])
+            netns.batch_here([f"link set {IPIP_DEVICE} up"] if new == IPIP_DEVICE else [])
+
+    await netns.run(node_namespace(node), rename)

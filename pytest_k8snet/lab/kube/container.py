@@ -133,12 +133,12 @@ exec 3>&1 4>&2 >&0 2>&1
 set -e
 hostname=$1 directory=$2 stdin=$3 mounts=$4
 shift 4
+mount -t proc proc /proc
 while [ "$mounts" -gt 0 ]; do
     mount --bind "$1" "$2"
     shift 2
     mounts=$((mounts - 1))
 done
-mount -t proc proc /proc
 hostname "$hostname"
 cd "$directory"
 echo

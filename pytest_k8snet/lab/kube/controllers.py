@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from functools import partial
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
 from pytest_k8snet.lab.apiserver.discovery import API_SERVICES, availability
 from pytest_k8snet.lab.faults import calico_api_server_is_down, delay_seconds
-from pytest_k8snet.lab.kube.scheduler import unwelcome
+from pytest_k8snet.lab.kube.scheduler import tolerations, unwelcome
 from pytest_k8snet.lab.reconcile import (
     Controller,
     Recorder,
@@ -366,18 +367,23 @@ class DaemonSets(_PodOwners):
 
     def _see_to(self, owner: Object) -> None:
         """Make a pod on each node that its template may go to, and that has none."""
+        revision = _template_hash(owner["spec"]["template"])
         template = clone(owner["spec"]["template"])
+        template.setdefault("metadata", {}).setdefault("labels", {})[_DAEMON_LABEL] = revision
         # What the controller adds, so that nothing keeps its pods from a node in trouble.
         spec = template["spec"]
         spec["tolerations"] = [*(spec.get("tolerations") or []), *_DAEMON_TOLERATIONS]
         nodes = {name_of(one) for one in self._store.list("nodes") if not unwelcome(template, one)}
-        pods, served = [], set()
+        # Where one is still ending, none begins.
+        served = {dig(pod, "spec.nodeName") for pod in controlled(self._store, "pods", owner)}
+        pods = []
         for pod in self._pods(owner):
             if dig(pod, "spec.nodeName") in nodes:
                 pods.append(pod)
-                served.add(pod["spec"]["nodeName"])
             else:
                 self._delete_pod(owner, pod)
+        if dig(owner, "spec.updateStrategy.type") != "OnDelete":
+            pods = self._replace_old(owner, pods, revision, len(nodes))
         owner = {**owner, "spec": {**owner["spec"], "template": template}}
         pods += filter(None, (self._new_pod(owner, node) for node in sorted(nodes - served)))
         ready = sum(map(is_ready, pods))
@@ -388,11 +394,34 @@ class DaemonSets(_PodOwners):
             "numberMisscheduled": 0,
             "numberReady": ready,
             "observedGeneration": owner["metadata"].get("generation", 1),
-            "updatedNumberScheduled": len(pods),
+            "updatedNumberScheduled": sum(_is_of(revision, pod) for pod in pods),
         }
         if ready < len(nodes):
             status["numberUnavailable"] = len(nodes) - ready
         self._write_status(self._resource, owner, status)
+
+    def _replace_old(
+        self, owner: Object, pods: list[Object], revision: str, wanted: int
+    ) -> list[Object]:
+        """Delete pods of an older template, no more of them at once than may be away."""
+        most = dig(owner, "spec.updateStrategy.rollingUpdate.maxUnavailable", 1)
+        away = wanted - sum(map(is_ready, pods))
+        budget = max(1, _share(most, wanted, round_up=True)) - away
+        kept = []
+        for pod in pods:
+            if _is_of(revision, pod) or (is_ready(pod) and budget <= 0):
+                kept.append(pod)
+                continue
+            budget -= is_ready(pod)
+            self._delete_pod(owner, pod)
+        return kept
+
+
+_DAEMON_LABEL = "controller-revision-hash"
+
+
+def _is_of(revision: str, pod: Object) -> bool:
+    return bool(dig(pod, "metadata.labels", {}).get(_DAEMON_LABEL) == revision)
 
 
 # -- Jobs -----------------------------------------------------------------------------------------
@@ -411,6 +440,13 @@ class Jobs(_PodOwners):
         if any(
             one["type"] in ("Complete", "Failed") for one in dig(owner, "status.conditions", [])
         ):
+            return
+        unplayed = [f"spec.{name}" for name in _UNPLAYED_OF_JOBS if dig(owner, f"spec.{name}")]
+        if dig(owner, "spec.completionMode") == "Indexed":
+            unplayed.append("spec.completionMode: Indexed")
+        if unplayed:
+            why = f"the lab does not play {', '.join(unplayed)}: it makes no pods of this Job"
+            self._events.record(owner, "NotPlayed", why, kind="Warning")
             return
         spec, pods = owner["spec"], controlled(self._store, "pods", owner)
         succeeded = sum(dig(pod, "status.phase") == "Succeeded" for pod in pods)
@@ -450,6 +486,55 @@ class Jobs(_PodOwners):
             _kept(owner, condition(kind, True, reason, why)) for kind, reason in ends
         ]
         self._write_status(self._resource, owner, status)
+
+
+_UNPLAYED_OF_JOBS = (
+    *("activeDeadlineSeconds", "ttlSecondsAfterFinished", "podFailurePolicy", "successPolicy"),
+    *("backoffLimitPerIndex", "maxFailedIndexes", "managedBy"),
+)
+
+
+# -- Taints ----------------------------------------------------------------------------------------
+
+
+class TaintEvictions(Controller):
+    """Deletes the pods of a node that do not tolerate what it has been tainted with since."""
+
+    watched = ("nodes", "pods")
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._events = Recorder(store, "taint-eviction-controller")
+        # When each pod's time is over, by uid.
+        self._ends: dict[str, float] = {}
+
+    def reconcile(self) -> float | None:
+        """Delete those whose time is over; returns when the next one's is, in seconds."""
+        now, ends = time.monotonic(), dict[str, float]()
+        due = []
+        for node in self._store.list("nodes"):
+            taints = [one for one in dig(node, "spec.taints", []) if one["effect"] == "NoExecute"]
+            there = f"spec.nodeName={name_of(node)}"
+            for pod in living(self._store.list("pods", fields=there)) if taints else ():
+                uid, stays = pod["metadata"]["uid"], min(_stays(pod, one) for one in taints)
+                if stays < math.inf:
+                    ends[uid] = min(self._ends.get(uid, math.inf), now + stays)
+                    due += [pod] if ends[uid] <= now else []
+        self._ends = ends
+        each_by_itself(partial(self._evict, pod) for pod in due)
+        return min((end - now for end in ends.values() if end > now), default=None)
+
+    def _evict(self, pod: Object) -> None:
+        name, namespace = name_of(pod), namespace_of(pod)
+        told = f"Marking for deletion Pod {namespace}/{name}"
+        self._events.record(pod, "TaintManagerEviction", told)
+        self._store.delete("pods", name, namespace)
+
+
+def _stays(pod: Object, taint: Object) -> float:
+    """For how many seconds a pod tolerates a taint."""
+    found = [one.get("tolerationSeconds", math.inf) for one in tolerations(pod, taint)]
+    return max(0.0, min(found)) if found else 0.0
 
 
 # -- Quotas ----------------------------------------------------------------------------------------

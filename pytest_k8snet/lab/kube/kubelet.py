@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_k8snet.lab.api.fieldmanager import ACTING
 from pytest_k8snet.lab.api.objects import Object, dig, timestamp
 from pytest_k8snet.lab.api.status import StatusError, bad_request, internal_error
 from pytest_k8snet.lab.api.store import Store
@@ -81,6 +82,7 @@ class Kubelet:
 
     async def run(self) -> None:
         """Follow the pods, for ever."""
+        ACTING.set("kubelet")
         async with asyncio.TaskGroup() as lives:
             async for kind, pod in self._kit.store.watch("pods"):
                 self._see(kind, pod, lives)
@@ -661,6 +663,7 @@ class Heartbeat(Controller):
     """
 
     watched = ()
+    manager = "kubelet"
 
     def __init__(self, store: Store, spec: LabSpec) -> None:
         super().__init__(store)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_k8snet.lab.api.objects import Object, dig
+from pytest_k8snet.lab.dataplane import kernel
 from pytest_k8snet.lab.spec import LabSpec
 
 #: A container's PATH when its spec sets none, as container runtimes have it.
@@ -102,7 +103,7 @@ def plan(
         directory=container.get("workingDir") or "/",
         hostname=hostname,
         network=network,
-        mounts=mounts(container, directory),
+        mounts=(*mounts(container, directory), *_kernel_of(pod)),
         stdin=bool(container.get("stdin")),
     )
 
@@ -126,6 +127,11 @@ def _unplayed(pod: Object, container: Object) -> Iterator[str]:
     for path in _UNPLAYED_OF_PODS:
         if dig(pod, f"spec.{path}"):
             yield f"spec.{path}"
+    if dig(pod, "spec.hostUsers") is False:
+        yield "spec.hostUsers"
+    for port in () if dig(pod, "spec.hostNetwork") else container.get("ports") or ():
+        if port.get("hostPort"):
+            yield f"the hostPort {port['hostPort']}"
     for sysctl in dig(pod, "spec.securityContext.sysctls", []):
         if not sysctl["name"].startswith("net."):
             yield f"the sysctl {sysctl['name']}"
@@ -270,6 +276,13 @@ def mounts(container: Object, directory: Path) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def _kernel_of(pod: Object) -> Iterator[tuple[str, str]]:
+    """What a container sees of its node's kernel: which drivers that has."""
+    shown, own = kernel.symbols(dig(pod, "spec.nodeName", "")), Path("/proc/kallsyms")
+    if shown.is_file() and own.exists():
+        yield str(shown), str(own)
+
+
 # -- Images ----------------------------------------------------------------------------------------
 
 # Pods run the host's programs, so nothing is pulled. The names that cannot be pulled are
@@ -294,6 +307,8 @@ _SMALL = (
 #: What the commonest images without iperf3 and curl have, as far as anything here runs it.
 SMALL_PROGRAMS = tuple(_SMALL.split())
 # As pid 1 of its container it would ignore what it does not handle.
+#: What the lab's calico-node says on this node.
+_FELIX = ("sh", "-c", f'exec tail -n +1 -F "{kernel.NODES}/$NODENAME/calico-node.log"')
 _PAUSE = ("sh", "-c", "trap 'exit 0' INT TERM; sleep infinity & wait")
 _SMALL_IMAGES = ("docker.io/library/alpine", "docker.io/library/busybox")
 
@@ -386,8 +401,10 @@ def command_of(
         return Command((str(EXTRA_BIN / name), *arguments))
     if name in ("agnhost", "nginx", "coredns"):
         return Command(tuple(_program(name, arguments, python)), of_the_lab=True)
-    if name == "pause" or full.endswith("/calico/node"):
+    if name == "pause":
         return Command(_PAUSE)
+    if full.endswith("/calico/node"):
+        return Command(_FELIX)
     if arguments:
         return Command(tuple(arguments))
     raise NoCommandError(

@@ -28,6 +28,7 @@ class Scheduler(Controller):
     """Binds pods to nodes."""
 
     watched = ("pods", "nodes")
+    manager = "kube-scheduler"
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -145,19 +146,18 @@ def unwelcome(pod: Object, node: Object) -> str:
 
 
 def _tolerates(pod: Object, taint: Object) -> bool:
+    return any(tolerations(pod, taint))
+
+
+def tolerations(pod: Object, taint: Object) -> Iterator[Object]:
+    """Those of a pod's tolerations that are of a taint."""
     for toleration in dig(pod, "spec.tolerations", []):
         effect, key = toleration.get("effect"), toleration.get("key")
-        if effect and effect != taint["effect"]:
-            continue
-        if not key and toleration.get("operator") == "Exists":
-            return True
-        if key != taint["key"]:
-            continue
-        if toleration.get("operator") == "Exists":
-            return True
-        if (toleration.get("value") or "") == (taint.get("value") or ""):
-            return True
-    return False
+        exists = toleration.get("operator") == "Exists"
+        same_value = exists or (toleration.get("value") or "") == (taint.get("value") or "")
+        is_of_key = (key == taint["key"] and same_value) or (not key and exists)
+        if is_of_key and effect in (None, "", taint["effect"]):
+            yield toleration
 
 
 def _matches_labels(pod: Object, node: Object) -> bool:

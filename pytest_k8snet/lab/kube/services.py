@@ -303,6 +303,7 @@ def subsets(service: Object, pods: Sequence[Object]) -> list[Object]:
         groups[_ports(service, pod)][kind].append(
             {
                 "ip": pod["status"]["podIP"],
+                **_hostname(service, pod),
                 "nodeName": pod["spec"]["nodeName"],
                 "targetRef": _reference(pod),
             }
@@ -334,6 +335,7 @@ def slice_endpoints(service: Object, pods: Sequence[Object]) -> tuple[list[Objec
                     "serving": is_ready(pod),
                     "terminating": ending,
                 },
+                **_hostname(service, pod),
                 "nodeName": pod["spec"]["nodeName"],
                 "targetRef": _reference(pod),
             }
@@ -352,6 +354,12 @@ def _with_address(pods: Sequence[Object]) -> list[Object]:
 
 def _is_served(service: Object, pod: Object) -> bool:
     return is_ready(pod) or bool(dig(service, "spec.publishNotReadyAddresses", False))
+
+
+def _hostname(service: Object, pod: Object) -> Object:
+    """The name of a pod within its service, where it asks for one by its subdomain."""
+    name = dig(pod, "spec.hostname")
+    return {"hostname": name} if name and dig(pod, "spec.subdomain") == name_of(service) else {}
 
 
 def _reference(pod: Object) -> Object:

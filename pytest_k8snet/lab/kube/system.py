@@ -5,7 +5,6 @@ A status in an object is what the cluster's own components would have written.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import uuid
@@ -16,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from pytest_k8snet.lab.api.objects import Object, condition, timestamp
+from pytest_k8snet.lab.api.objects import Object, compact, condition, timestamp
 from pytest_k8snet.lab.api.resources import CALICO_V1
 from pytest_k8snet.lab.calico.operator import MODES, manages_pools, status_conditions
 from pytest_k8snet.lab.calico.pools import METADATA_ANNOTATION, POOLS, mark_owned
@@ -203,7 +202,7 @@ def _meta(name: str, calico: CalicoSpec) -> Object:
     """The metadata that Calico's own client writes; what v1 CRDs have no place for, it hides."""
     if calico.api_shape == "C":
         return {"name": name}
-    hidden = json.dumps({"creationTimestamp": timestamp()}, separators=(",", ":"))
+    hidden = compact({"creationTimestamp": timestamp()})
     return {"name": name, "annotations": {METADATA_ANNOTATION: hidden}}
 
 
@@ -396,7 +395,7 @@ def _annotations(node: NodeSpec) -> dict[str, str]:
     interface = {"name": node.device, "addresses": [str(node.calico_address.ip)]}
     return {
         "node.alpha.kubernetes.io/ttl": "0",
-        "projectcalico.org/Interfaces": json.dumps([interface], separators=(",", ":")),
+        "projectcalico.org/Interfaces": compact([interface]),
         "volumes.kubernetes.io/controller-managed-attach-detach": "true",
     }
 

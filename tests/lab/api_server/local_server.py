@@ -221,10 +221,11 @@ class ApiServer:
 
         def write() -> None:
             data = {name.replace("_", "-"): value for name, value in faults.items()}
-            body = {"metadata": {"name": "k8snet-lab-faults"}, "data": data}
-            self.store.patch(
-                "configmaps", "k8snet-lab-faults", body, "apply", namespace="kube-system"
-            )
+            name, space = "k8snet-lab-faults", "kube-system"
+            if self.store.has("configmaps", name, space):
+                self.store.patch("configmaps", name, {"data": data}, "merge", space)
+            else:
+                self.store.create("configmaps", {"metadata": {"name": name}, "data": data}, space)
 
         self.on_loop(write)
 

@@ -42,7 +42,14 @@ def seen(line: Line) -> tuple[str, str]:
 
 def put(api: ApiServer, name: str, **metadata: Any) -> None:
     body = {"metadata": {"name": name, **metadata}}
-    api.on_loop(lambda: api.store.patch("configmaps", name, body, "apply", "default"))
+
+    def write() -> None:
+        if api.store.has("configmaps", name, "default"):
+            api.store.patch("configmaps", name, body, "merge", "default")
+        else:
+            api.store.create("configmaps", body, "default")
+
+    api.on_loop(write)
 
 
 def remove(api: ApiServer, name: str) -> None:

@@ -94,6 +94,16 @@ def test_a_missing_device_takes_its_routes_with_it() -> None:
     assert [str(route) for route in state.routes] == ["blackhole 10.0.1.0/26 proto 80"]
 
 
+def test_a_kernel_lacks_a_driver_on_one_node_or_on_all() -> None:
+    faults = Faults.read({"kernel-lacks": "ipip, vxlan:node1, vxlan:node10"})
+    assert faults.lacking("node1") == {"ipip", "vxlan"}
+    assert faults.lacking("node2") == {"ipip"}
+    state = faults.spoil(felix.node_state(DATA, "node1"), "node1", DATA)
+    assert (state.vxlan, state.vteps) == (None, frozenset())
+    state = felix.node_state(DATA, "node2")
+    assert faults.spoil(state, "node2", DATA) == state
+
+
 def test_nodes_converge_one_after_the_other() -> None:
     delays = Faults.read({"slow-convergence": "6"}).convergence_delays(["a", "b", "c", "d"])
     assert delays == {"a": 0, "b": 2, "c": 4, "d": 6}

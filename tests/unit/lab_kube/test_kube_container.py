@@ -224,6 +224,8 @@ class TestPlanning:
                 "the sysctl kernel.shmmax",
             ),
             ({}, {"restartPolicy": "Always"}, "restartPolicy"),
+            ({"hostUsers": False}, {}, "spec.hostUsers"),
+            ({}, {"ports": [{"containerPort": 1, "hostPort": 2}]}, "the hostPort 2"),
             ({}, {"livenessProbe": {"grpc": {"port": 1}}}, "livenessProbe.grpc"),
             (
                 {},

@@ -22,6 +22,7 @@ from pytest_k8snet.lab.kube.controllers import (
     Quotas,
     ReplicaSets,
     ReplicationControllers,
+    TaintEvictions,
 )
 from pytest_k8snet.lab.kube.scheduler import Scheduler
 from pytest_k8snet.lab.spec import CalicoSpec, LabSpec, study_nodes
@@ -233,6 +234,72 @@ class TestWorkloads:
         status = store.get("daemonsets.apps", "d", "default")["status"]
         assert status["desiredNumberScheduled"] == 2
 
+    def test_a_daemon_set_replaces_the_pods_of_an_older_template_one_by_one(
+        self, store: Store
+    ) -> None:
+        fewest = 3
+
+        def images() -> list[str]:
+            nonlocal fewest
+            pods = [pod for pod in store.list("pods") if not dig(pod, "metadata.deletionTimestamp")]
+            fewest = min(fewest, len(pods) if rolling else 3)
+            return sorted(dig(pod, "spec.containers")[0]["image"] for pod in pods)
+
+        rolling = False
+        body = {"selector": {"matchLabels": {"app": "web"}}, "template": template(app="web")}
+
+        async def scene() -> None:
+            nonlocal rolling
+            store.create("daemonsets.apps", {"metadata": {"name": "d"}, "spec": body})
+            await until(lambda: self.updated(store) == 3)
+            rolling = True
+            patch = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "y"}]}}}}
+            store.patch("daemonsets.apps", "d", patch, "merge", "default")
+            await until(lambda: images() == ["y"] * 3 and self.updated(store) == 3)
+            rolling = False
+            older = {"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": None}}}
+            store.patch("daemonsets.apps", "d", older, "merge", "default")
+            patch["spec"]["template"]["spec"]["containers"][0]["image"] = "z"
+            store.patch("daemonsets.apps", "d", patch, "merge", "default")
+            await until(lambda: self.updated(store) == 0)
+            assert images() == ["y"] * 3
+
+        play(store, scene, [DaemonSets(store), AllReady(store)])
+        # maxUnavailable is 1.
+        assert fewest == 2
+
+    def updated(self, store: Store) -> int:
+        """How many pods of the DaemonSet are of its template, once it has seen that."""
+        found = store.get("daemonsets.apps", "d", "default")
+        status = found.get("status") or {}
+        seen = status.get("observedGeneration") == found["metadata"]["generation"]
+        ready = status.get("numberReady") == status.get("desiredNumberScheduled")
+        return int(status.get("updatedNumberScheduled", -1)) if seen and ready else -1
+
+    def test_a_taint_evicts_the_pods_that_do_not_tolerate_it(self, store: Store) -> None:
+        spec = {**template()["spec"], "nodeName": "node1"}
+        tolerated = {"key": "a", "operator": "Exists", "effect": "NoExecute"}
+
+        async def scene() -> None:
+            for name, more in (
+                ("goes", []),
+                ("stays", [tolerated]),
+                ("goes-later", [{**tolerated, "tolerationSeconds": 600}]),
+                ("elsewhere", []),
+            ):
+                body = {"metadata": {"name": name}, "spec": {**spec, "tolerations": more}}
+                if name == "elsewhere":
+                    body["spec"]["nodeName"] = "node2"
+                store.create("pods", body)
+            taint = {"spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}}
+            store.patch("nodes", "node1", taint, "merge")
+            await until(lambda: not store.has("pods", "goes", "default"))
+
+        play(store, scene, [TaintEvictions(store), AllReady(store)])
+        assert [name_of(pod) for pod in store.list("pods")] == ["elsewhere", "goes-later", "stays"]
+        (event,) = store.list("events")
+        assert event["message"] == "Marking for deletion Pod default/goes"
+
     def test_a_replication_controller_keeps_its_pods(self, store: Store) -> None:
         body = {"metadata": {"name": "rc"}, "spec": {"replicas": 2, "template": template(app="a")}}
 
@@ -306,6 +373,22 @@ class TestJobs:
 
         play(store, scene, [Jobs(store)])
         assert len(store.list("pods")) == pods
+
+    def test_a_job_that_is_not_played_makes_no_pods_and_says_why(self, store: Store) -> None:
+        pod = template()
+        pod["spec"]["restartPolicy"] = "Never"
+        spec = {"completionMode": "Indexed", "ttlSecondsAfterFinished": 5, "template": pod}
+
+        async def scene() -> None:
+            store.create("jobs.batch", {"metadata": {"name": "j"}, "spec": spec}, "default")
+            await until(lambda: bool(store.list("events")))
+
+        play(store, scene, [Jobs(store)])
+        assert store.list("pods") == []
+        assert store.list("events")[0]["message"] == (
+            "the lab does not play spec.ttlSecondsAfterFinished, spec.completionMode: Indexed: it"
+            " makes no pods of this Job"
+        )
 
 
 class TestRefusals:

@@ -93,6 +93,15 @@ class TestEndpoints:
         found = subsets(self.service, pods)
         assert [entry["ports"][0]["port"] for entry in found] == [8080, 9090]
 
+    def test_a_pod_of_the_services_subdomain_has_a_name_of_its_own(self) -> None:
+        pods = [self.pod("10.0.0.1", ready=True), self.pod("10.0.0.2", ready=True)]
+        for pod, subdomain in zip(pods, ("web", "other"), strict=True):
+            pod["spec"] |= {"hostname": "first", "subdomain": subdomain}
+        entries = subsets(self.service, pods)[0]["addresses"]
+        assert [entry.get("hostname") for entry in entries] == ["first", None]
+        endpoints, _ = slice_endpoints(self.service, pods)
+        assert [entry.get("hostname") for entry in endpoints] == ["first", None]
+
     def test_the_slice_has_their_conditions(self) -> None:
         endpoints, ports = slice_endpoints(self.service, [self.pod("10.0.0.2", ready=False)])
         assert endpoints[0]["conditions"] == {
