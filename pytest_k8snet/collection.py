@@ -18,13 +18,8 @@ if TYPE_CHECKING:
     from pytest_k8snet.report.recorder import Recorder
     from pytest_k8snet.report.redaction import Redactor
 
-#: The Calico modes that the selected tests ask for, in canonical order.
-MODES_WANTED: pytest.StashKey[tuple[CalicoMode, ...]] = pytest.StashKey()
-#: Whether a selected test asks what switching costs.
-COST_WANTED: pytest.StashKey[bool] = pytest.StashKey()
-
-#: The fixtures that the selected tests without a mode ask for.
-FIXTURES_WANTED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+#: What the selected tests want of a run, as :func:`pytest_k8snet.launch.launch` takes it.
+WANTED: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 
 
 def mode_of(item: pytest.Item) -> CalicoMode | None:
@@ -57,13 +52,12 @@ def apply(config: pytest.Config, items: list[pytest.Item]) -> None:
         # Switching costs then: one visit per mode. Otherwise everyone's own order stands.
         kept.sort(key=lambda item: order.index(mode) if (mode := modes[item]) else -1)
     items[:] = kept
-    config.stash[COST_WANTED] = any(
-        "switch_cost" in getattr(item, "fixturenames", ()) for item in kept
-    )
-    config.stash[FIXTURES_WANTED] = frozenset(
-        name for item in kept if modes[item] is None for name in getattr(item, "fixturenames", ())
-    )
-    config.stash[MODES_WANTED] = tuple(mode for mode in order if mode in modes.values())
+    fixtures = {item: getattr(item, "fixturenames", ()) for item in kept}
+    config.stash[WANTED] = {
+        "modes": tuple(mode for mode in order if mode in modes.values()),
+        "watch_switches": any("switch_cost" in names for names in fixtures.values()),
+        "fixtures": frozenset(name for item in kept if not modes[item] for name in fixtures[item]),
+    }
 
 
 def names_its_mode(item: pytest.Item) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import V1, ApiGroup, Installation, owners_of
@@ -35,6 +35,7 @@ _WINDOW = (
 )
 #: How many lines of one kind are told one by one.
 _MOST_LINES = 10
+_Modes: TypeAlias = Mapping[CalicoMode, Mapping[Strategy, Decision | str]]
 _STRATEGIES: tuple[Strategy, ...] = ("none", "dedicated", "in-place")
 
 
@@ -52,7 +53,7 @@ class Examination:
 
     usable: bool
     verdict: str
-    modes: Mapping[CalicoMode, Mapping[Strategy, Decision | str]]
+    modes: _Modes
     fixtures: Mapping[str, str]
     sections: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -90,11 +91,7 @@ class Examination:
 
 
 def examine(api: Api, *, namespace: str | None = None) -> Examination:
-    """Examine a cluster. Changes nothing.
-
-    Args:
-        api: the connection.
-        namespace: an existing namespace for the run's pods; None stands for one that it makes.
+    """Examine a cluster for runs with pods in a namespace, or in one of their own. Changes nothing.
 
     Raises:
         ConnectError: the API server does not answer.
@@ -138,11 +135,11 @@ def examine(api: Api, *, namespace: str | None = None) -> Examination:
             ("Fixtures", tuple(_fixture_lines(fixtures))),
             (
                 "What pytest --k8snet-change=dedicated would do",
-                tuple(_wrapped(_plan_dedicated(installation, nodes))),
+                tuple(_wrapped(_plan_dedicated(installation, modes, nodes))),
             ),
             (
                 "What pytest --k8snet-change=in-place:POOL would do",
-                tuple(_wrapped(_plan_in_place(installation, nodes))),
+                tuple(_wrapped(_plan_in_place(modes))),
             ),
             ("When a mode counts as entered", tuple(_wrapped([_WINDOW]))),
             ("Permissions", tuple(_permissions(report))),
@@ -235,7 +232,7 @@ def _most(lines: Iterable[str]) -> Iterator[str]:
         yield f"and {len(told) - _MOST_LINES:,} more like this"
 
 
-def _mode_table(modes: Mapping[CalicoMode, Mapping[Strategy, Decision | str]]) -> Iterator[str]:
+def _mode_table(modes: _Modes) -> Iterator[str]:
     notes: list[str] = []
     rows = [["mode", "same subnet", "between subnets", "in pool", "dedicated", "in-place"]]
     for mode, answers in modes.items():
@@ -259,7 +256,7 @@ def _mode_table(modes: Mapping[CalicoMode, Mapping[Strategy, Decision | str]]) -
 
 
 def _count(
-    modes: Mapping[CalicoMode, Mapping[Strategy, Decision | str]],
+    modes: _Modes,
     report: access.Report,
     strategy: Strategy,
 ) -> int:
@@ -329,40 +326,33 @@ def _attempt(
     nodes: Sequence[Node],
 ) -> Decision | str:
     """How a mode would be had; or in words why it cannot be."""
-    pool = _editable_pool(installation) if strategy == "in-place" else ""
+    pools = (one for one in installation.pools if one.offers_pod_addresses and not one.run_id)
+    # The first that a run could flip, if there is one.
+    pool = next((one.name for one in pools), "") if strategy == "in-place" else ""
+    settings = ChangeSettings(strategy=strategy, pool=pool)
     try:
-        return decide(
-            installation, ChangeSettings(strategy=strategy, pool=pool), mode=mode, nodes=nodes
-        )
+        return decide(installation, settings, mode=mode, nodes=nodes)
     except ModeUnavailableError as exc:
         return f"{exc.problem}: {exc.found}. {exc.remedy}" if exc.found else exc.problem
 
 
-def _editable_pool(installation: Installation) -> str:
-    """The name of the first pool that a run could flip; empty if there is none."""
-    for pool in installation.pools:
-        if pool.offers_pod_addresses and not pool.run_id:
-            return pool.name
-    return ""
-
-
-def _decisions(
-    installation: Installation, strategy: Strategy, nodes: Sequence[Node]
-) -> dict[CalicoMode, Decision]:
+def _decisions(modes: _Modes, strategy: Strategy) -> dict[CalicoMode, Decision]:
     return {
         mode: decision
-        for mode in STUDY_ORDER
-        if isinstance(decision := _attempt(installation, strategy, mode, nodes), Decision)
+        for mode, answers in modes.items()
+        if isinstance(decision := answers[strategy], Decision)
     }
 
 
-def _plan_dedicated(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
+def _plan_dedicated(
+    installation: Installation, modes: _Modes, nodes: Sequence[Node]
+) -> Iterator[str]:
     """What a run with pools of its own would do."""
     group = installation.group
     if group is None or len(nodes) < 2:
         yield "nothing: there is nothing to do it on"
         return
-    decisions = _decisions(installation, "dedicated", nodes)
+    decisions = _decisions(modes, "dedicated")
     try:
         pools = plan_pools(
             installation,
@@ -388,11 +378,9 @@ def _plan_dedicated(installation: Installation, nodes: Sequence[Node]) -> Iterat
     )
 
 
-def _plan_in_place(installation: Installation, nodes: Sequence[Node]) -> Iterator[str]:
+def _plan_in_place(modes: _Modes) -> Iterator[str]:
     """What a run that flips the first pool that can be flipped would do."""
-    decisions = (
-        {} if not _editable_pool(installation) else _decisions(installation, "in-place", nodes)
-    )
+    decisions = _decisions(modes, "in-place")
     decision = next(iter(decisions.values()), None)
     if decision is None or decision.pool is None:
         yield "nothing: see above"

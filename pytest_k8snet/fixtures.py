@@ -44,7 +44,7 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
         K8sNetError: no usable cluster; the message says why and what to do.
     """
     _refuse_parallel_workers(pytestconfig)
-    from pytest_k8snet.collection import COST_WANTED, FIXTURES_WANTED, MODES_WANTED, describe
+    from pytest_k8snet.collection import WANTED, describe
     from pytest_k8snet.launch import launch, redactor_of
     from pytest_k8snet.settings import of as settings_of
 
@@ -54,10 +54,7 @@ def k8snet(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
         request.session, redactor_of(settings)
     )
     # Where tests ask for this while they run, no selection has told what they want.
-    modes = pytestconfig.stash.get(MODES_WANTED, ())
-    cost_wanted = pytestconfig.stash.get(COST_WANTED, False)
-    fixtures = pytestconfig.stash.get(FIXTURES_WANTED, frozenset[str]())
-    with launch(settings, recorder, modes, watch_switches=cost_wanted, fixtures=fixtures) as run:
+    with launch(settings, recorder, **pytestconfig.stash.get(WANTED, {})) as run:
         if settings.baseline:
             from pytest_k8snet.report.runs import attach
 

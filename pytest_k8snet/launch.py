@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.calico.modes import CalicoMode
 from pytest_k8snet.change.decision import ChangeSettings
@@ -50,12 +50,8 @@ def launch(
 ) -> Generator[Run]:
     """Open a run on the cluster that the settings name; restore everything on leaving.
 
-    Args:
-        settings: what the user set.
-        recorder: gets the records.
-        modes: the modes that will be asked for.
-        watch_switches: whether a test asks what changes of Calico cost other pods.
-        fixtures: those by which tests without a mode will ask for pods.
+    The modes are those that will be asked for, the fixtures those by which tests without a mode
+    will ask for pods; switches are watched for a test that asks what they cost other pods.
 
     Raises:
         K8sNetError: no usable cluster, or no usable system.
@@ -79,8 +75,11 @@ def launch(
             )
             recorder.redactor.sources.append(api.secrets)
             recorder.hide("user", api.user)
-            spec = replace(
-                _run_spec(settings, recorder.run_id, tuple(modes), watch_switches),
+            spec = _run_spec(
+                settings,
+                run_id=recorder.run_id,
+                modes=tuple(modes),
+                watch_switches=watch_switches or settings.disruption,
                 fixtures=fixtures,
             )
             with Run(api, spec, recorder) as run:
@@ -128,11 +127,9 @@ def _started_lab(settings: Settings, recorder: Recorder) -> Generator[LabProcess
         yield process
 
 
-def _run_spec(
-    settings: Settings, run_id: str, modes: tuple[CalicoMode, ...], watch_switches: bool
-) -> RunSpec:
+def _run_spec(settings: Settings, **wanted: Any) -> RunSpec:
     return RunSpec(
-        run_id=run_id,
+        **wanted,
         change=ChangeSettings(
             strategy=settings.change.strategy,
             pool=settings.change.pool,
@@ -143,7 +140,6 @@ def _run_spec(
             # A plain number: figures with units refuse to be compared with those of a clock.
             stability_seconds=None if settings.stability is None else float(settings.stability),
         ),
-        modes=modes,
         node_names=settings.nodes,
         zones=settings.zones,
         namespace=settings.namespace,
@@ -161,7 +157,6 @@ def _run_spec(
         service=settings.service,
         outside_prefix=settings.outside,
         link_rate=settings.link_rate,
-        watch_switches=watch_switches or settings.disruption,
         wire_proof=settings.wire_proof,
     )
 

@@ -24,14 +24,7 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(?P<word>\w+)'")
 
 
 def mistake_of(error: BaseException) -> SettingsError | None:
-    """Return a test's mistake in how it uses this package, as an error that lists what there is.
-
-    Args:
-        error: what the test raised.
-
-    Returns:
-        None where the mistake is none of this kind.
-    """
+    """Return a test's mistake in how it uses this package, as an error that lists what there is."""
     if isinstance(error, AttributeError):
         return _misspelt(error)
     if isinstance(error, TypeError):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -48,9 +49,10 @@ class Option(NamedTuple):
     """One thing that a user can set.
 
     Attributes:
-        name: of the attribute of ``Settings``, and behind ``k8snet_`` of the ini key.
+        name: of the attribute of ``Settings``.
         help: one line for ``pytest --help``.
-        flags: on the command line; without any, ``-o`` sets the ini key.
+        flag: whether it has one on the command line; without it, ``-o`` sets the ini key.
+        short: another flag, added only if nobody else has it.
         read: makes the value of the text; ``ValueError`` says what is wrong with a text.
         default: as a user would write it; None leaves the setting None.
         on_lab: another default with ``--k8snet-lab``, and why.
@@ -60,7 +62,8 @@ class Option(NamedTuple):
 
     name: str
     help: str
-    flags: tuple[str, ...] = ()
+    flag: bool = False
+    short: str = ""
     read: Callable[[str], Any] = str
     default: str | None = None
     on_lab: tuple[str, str] | None = None
@@ -68,14 +71,15 @@ class Option(NamedTuple):
     variable: str = ""
 
     @property
-    def ini(self) -> str:
-        """The ini key."""
+    def key(self) -> str:
+        """The ini key, and where pytest keeps the flag's value."""
         return f"k8snet_{self.name}"
 
     @property
-    def dest(self) -> str:
-        """Where pytest keeps the flag's value."""
-        return f"k8snet_{self.name}"
+    def flags(self) -> tuple[str, ...]:
+        """On the command line, the short one first."""
+        own = f"--k8snet-{self.name.replace('_', '-')}"
+        return tuple(filter(None, (self.short, own))) if self.flag else ()
 
 
 # -- How values are read --------------------------------------------------------------------------
@@ -189,10 +193,13 @@ def _link_rate(text: str) -> BitRate | None:
     return None if text == "unlimited" else BitRate.parse(text)
 
 
-def _timing(text: str) -> str:
-    if text not in ("recorded", "quick"):
-        raise ValueError(f"{text!r} is neither recorded nor quick")
-    return text
+def _either(one: str, other: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in (one, other):
+            raise ValueError(f"{text!r} is neither {one} nor {other}")
+        return text
+
+    return read
 
 
 def paths(text: str) -> tuple[Path, ...]:
@@ -212,12 +219,6 @@ def _network(text: str) -> IPv4Network:
     return IPv4Network(text)
 
 
-def _missing_mode(text: str) -> str:
-    if text not in ("skip", "error"):
-        raise ValueError(f"{text!r} is neither skip nor error")
-    return text
-
-
 def _plan(text: str) -> Plan:
     from pytest_k8snet.verdict.plan import Plan
 
@@ -230,42 +231,31 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "kubeconfig",
         "kubeconfig of the cluster to test; otherwise KUBECONFIG, ~/.kube/config or in-cluster",
-        flags=("--kubeconfig", "--k8snet-kubeconfig"),
+        flag=True,
+        short="--kubeconfig",
         read=Path,
     ),
-    Option(
-        "context",
-        "context of the kubeconfig",
-        flags=("--k8snet-context",),
-    ),
+    Option("context", "context of the kubeconfig", flag=True),
     Option(
         "lab",
         "start the embedded lab and run on it instead of a cluster",
-        flags=("--k8snet-lab",),
+        flag=True,
         read=_truth,
         default="false",
     ),
-    Option(
-        "lab_nodes",
-        "number of nodes of the lab",
-        read=_positive,
-        default="4",
-    ),
+    Option("lab_nodes", "number of nodes of the lab", read=_positive, default="4"),
     Option(
         "link_rate",
         "rate of the nodes' links, for the physical ceiling in the report (--k8snet-lab knows it)",
         read=BitRate.parse,
     ),
     Option(
-        "lab_rate",
-        "rate of each lab link: 300M, 1G, unlimited",
-        read=_link_rate,
-        default="300M",
+        "lab_rate", "rate of each lab link: 300M, 1G, unlimited", read=_link_rate, default="300M"
     ),
     Option(
         "lab_timing",
         "how fast the lab's nodes follow a change: recorded (as a real cluster's did), quick",
-        read=_timing,
+        read=_either("recorded", "quick"),
         default="recorded",
         variable="K8SNET_LAB_TIMING",
     ),
@@ -273,7 +263,7 @@ OPTIONS: tuple[Option, ...] = (
         "change",
         "what may be changed in Calico: none (default), dedicated (own pools beside the existing "
         "ones), in-place:POOL (edit that pool and put it back); --k8snet-lab alone is dedicated",
-        flags=("--k8snet-change",),
+        flag=True,
         read=Change.parse,
         default="none",
         on_lab=("dedicated", "the lab allows it"),
@@ -281,7 +271,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "modes",
         "the calico_mode values to test, e.g. Never,VXLAN-Always (default: all five)",
-        flags=("--k8snet-modes",),
+        flag=True,
         read=_modes,
         default="",
     ),
@@ -289,8 +279,8 @@ OPTIONS: tuple[Option, ...] = (
         "missing_mode",
         "what becomes of tests in a mode that the cluster cannot have: skip, or error (default: "
         "error where the mode was named, skip in the sweep of all five)",
-        flags=("--k8snet-missing-mode",),
-        read=_missing_mode,
+        flag=True,
+        read=_either("skip", "error"),
     ),
     Option(
         "pool_cidr",
@@ -343,7 +333,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "nodes",
         "names of the nodes under test, client first (default: chosen and reported)",
-        flags=("--k8snet-nodes",),
+        flag=True,
         read=_words,
         default="",
     ),
@@ -362,21 +352,18 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "service",
         "existing Service NAMESPACE/NAME[:PORT] for web_service, instead of one made for the run",
-        flags=("--k8snet-service",),
+        flag=True,
     ),
     Option(
         "outside",
         "command prefix that runs a command outside the cluster, e.g. 'ssh bastion' "
         "(default: this machine)",
-        flags=("--k8snet-outside",),
+        flag=True,
         variable="K8SNET_OUTSIDE",
         read=_command,
         default="",
     ),
-    Option(
-        "namespace",
-        "existing namespace for the pods (default: one made for the run)",
-    ),
+    Option("namespace", "existing namespace for the pods (default: one made for the run)"),
     Option(
         "image",
         "image of the probe pods: needs iperf3, curl, ip, timeout and sh",
@@ -407,10 +394,7 @@ OPTIONS: tuple[Option, ...] = (
         read=_quantities,
         default="",
     ),
-    Option(
-        "priority_class",
-        "PriorityClass of the pods (default: the cluster's)",
-    ),
+    Option("priority_class", "PriorityClass of the pods (default: the cluster's)"),
     Option(
         "tolerations",
         "taints that the pods tolerate, as KEY[=VALUE][:EFFECT], or * (default: those of "
@@ -419,10 +403,7 @@ OPTIONS: tuple[Option, ...] = (
         default="",
     ),
     Option(
-        "pod_timeout",
-        "how long a pod may take to become ready",
-        read=Seconds.parse,
-        default="120s",
+        "pod_timeout", "how long a pod may take to become ready", read=Seconds.parse, default="120s"
     ),
     Option(
         "exec_ping",
@@ -433,54 +414,45 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "plan",
         "sampling plan of the gates, e.g. 'first=4 last=20 seconds=5 alpha=0.05'",
-        flags=("--k8snet-plan",),
+        flag=True,
         read=_plan,
         default="",
         on_lab=("idle=0", "the lab's nodes share one machine"),
         adds_up=True,
     ),
     Option(
-        "ticket",
-        "change ticket for the report, as ID or 'ID: title'",
-        flags=("--k8snet-ticket",),
-        read=Ticket.parse,
+        "ticket", "change ticket for the report, as ID or 'ID: title'", flag=True, read=Ticket.parse
     ),
     Option(
-        "results",
-        "write every sample and verdict to this JSON Lines file",
-        flags=("--k8snet-results",),
-        read=Path,
+        "results", "write every sample and verdict to this JSON Lines file", flag=True, read=Path
     ),
     Option(
         "report",
         "write the HTML report here (the same as --html=FILE --self-contained-html)",
-        flags=("--k8snet-report",),
+        flag=True,
         read=Path,
     ),
     Option(
-        "summary",
-        "write a Markdown summary for the ticket's text field here",
-        flags=("--k8snet-summary",),
-        read=Path,
+        "summary", "write a Markdown summary for the ticket's text field here", flag=True, read=Path
     ),
     Option(
         "redact",
         "replace the names of servers, users, hosts and nodes, and all addresses, in everything "
         "that is written or printed: the same name by the same word",
-        flags=("--k8snet-redact",),
+        flag=True,
         read=_truth,
         default="false",
     ),
     Option(
         "resume",
         "results file of a run whose undecided gates go on, and whose decided ones stand",
-        flags=("--k8snet-resume",),
+        flag=True,
         read=Path,
     ),
     Option(
         "baseline",
         "results files of earlier runs to compare with, separated by commas",
-        flags=("--k8snet-baseline",),
+        flag=True,
         default="",
         read=paths,
     ),
@@ -504,28 +476,16 @@ def register(parser: pytest.Parser) -> None:
     """Add the options and ini keys to pytest."""
     group = parser.getgroup("k8snet", "network SLOs on Kubernetes with Calico")
     for option in OPTIONS:
-        if option.flags:
-            _add_flags(group, option)
-        parser.addini(option.ini, option.help, type="string", default=None)
-
-
-def _add_flags(group: Any, option: Option) -> None:
-    own = [flag for flag in option.flags if flag.startswith("--k8snet-")]
-    group.addoption(*own, **_of_argparse(option))
+        if option.flag:
+            group.addoption(option.flags[-1], **_of_argparse(option))
+        parser.addini(option.key, option.help, type="string", default=None)
 
 
 def _of_argparse(option: Option) -> dict[str, Any]:
-    settings: dict[str, Any] = {"dest": option.dest, "default": None, "help": option.help}
+    settings: dict[str, Any] = {"dest": option.key, "default": None, "help": option.help}
     if option.read is _truth:
         return settings | {"action": "store_const", "const": "true"}
-    return settings | {"metavar": option.flags[-1].removeprefix("--k8snet-").upper()}
-
-
-def _short_flags() -> Iterator[tuple[str, Option]]:
-    for option in OPTIONS:
-        for flag in option.flags:
-            if not flag.startswith("--k8snet-"):
-                yield flag, option
+    return settings | {"metavar": option.name.replace("_", "-").upper()}
 
 
 def set_values_of_short_flags_apart(known: argparse.Namespace, args: Sequence[str]) -> None:
@@ -533,15 +493,11 @@ def set_values_of_short_flags_apart(known: argparse.Namespace, args: Sequence[st
 
     Short flags are added when all conftests are loaded, and to find those pytest has read the
     command line without them.
-
-    Args:
-        known: what pytest made of the command line so far.
-        args: the command line.
     """
-    for flag, _ in _short_flags():
-        for word, value in pairwise(args):
-            if word == flag and value in known.file_or_dir:
-                known.file_or_dir.remove(value)
+    short = [option.short for option in OPTIONS if option.short]
+    for word, value in pairwise(args):
+        if word in short and value in known.file_or_dir:
+            known.file_or_dir.remove(value)
 
 
 def add_short_flags(parser: pytest.Parser, config: pytest.Config, args: Sequence[str]) -> None:
@@ -551,17 +507,17 @@ def add_short_flags(parser: pytest.Parser, config: pytest.Config, args: Sequence
     """
     group = parser.getgroup("k8snet")
     aside = config.stash.setdefault(STEPPED_ASIDE, {})
-    for flag, option in _short_flags():
-        try:
-            _, unknown = parser.parse_known_and_unknown_args([f"{flag}=x", *args])
-        except (
-            pytest.UsageError
-        ):  # its owner takes no "x"; or the line is wrong, and pytest says so
-            unknown = []
-        if f"{flag}=x" in unknown:
-            group.addoption(flag, **_of_argparse(option))
+    for option in OPTIONS:
+        if not option.short:
+            continue
+        unknown: list[str] = []
+        # Its owner takes no "x"; or the line is wrong, and pytest says so.
+        with suppress(pytest.UsageError):
+            _, unknown = parser.parse_known_and_unknown_args([f"{option.short}=x", *args])
+        if f"{option.short}=x" in unknown:
+            group.addoption(option.short, **_of_argparse(option))
         else:
-            aside[flag] = option.flags[-1]
+            aside[option.short] = option.flags[-1]
 
 
 #: The files that a run writes.
@@ -581,20 +537,13 @@ def writes(config: pytest.Config) -> bool:
 
 def only_looks(line: argparse.Namespace) -> bool:
     """Whether a command line runs no test."""
-    asked = (
-        "help",
-        "version",
-        "collectonly",
-        "showfixtures",
-        "show_fixtures_per_test",
-        "setupplan",
-    )
-    return any(getattr(line, name, None) for name in asked)
+    asked = ("help", "version", "collectonly", "showfixtures", "setupplan")
+    return any(getattr(line, name, None) for name in (*asked, "show_fixtures_per_test"))
 
 
 def given(config: pytest.Config) -> bool:
     """Whether anything is set on the command line or in the ini file."""
     return any(
-        (option.flags and config.getoption(option.dest) is not None) or config.getini(option.ini)
+        (option.flag and config.getoption(option.key) is not None) or config.getini(option.key)
         for option in OPTIONS
     )

@@ -213,16 +213,29 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> Generator[None]:
-    """Let JUnit and pytest-html count an infrastructure error as one; record what workers ran."""
+    """Let JUnit and pytest-html count an infrastructure error as one; record what workers ran.
+
+    They call every failure outside the test body an error, and no other.
+    """
     _record_of_worker(report)
-    with _shown_as_error(report):
+    if getattr(report, _ATTRIBUTE, None) != "error" or report.when != "call":
         return (yield)
+    report.when = "setup"
+    try:
+        return (yield)
+    finally:
+        report.when = "call"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport) -> Any:
     """Show ``I`` for inconclusive and ``E`` for infrastructure errors."""
-    return _status(report)
+    # What reruns tests gives the reports of earlier attempts an outcome of its own.
+    special = getattr(report, _ATTRIBUTE, None) if report.failed else None
+    if special == "inconclusive":
+        return "inconclusive", "I", ("INCONCLUSIVE", {"yellow": True})
+    # A plain word is red of itself; the short summary of pytest 8.2 would print a tuple.
+    return ("error", "E", "ERROR") if special == "error" else None
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
@@ -237,8 +250,18 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-    """Let pytest report an interruption wherever it came."""
-    _drop_entries_without_line(excinfo.tb)
+    """Take out of an interruption's traceback what has no line number.
+
+    A signal may arrive between the instructions of two lines. Python then knows no line for the
+    frame, and pytest's report of the interruption breaks on it: an internal error would stand where
+    the run's end should be told, and the exit status would be another.
+    """
+    entry: TracebackType | None = excinfo.tb
+    while entry is not None:
+        # None, or -1 in early Python 3.11.
+        while entry.tb_next is not None and (entry.tb_next.tb_lineno or -1) < 0:
+            entry.tb_next = entry.tb_next.tb_next
+        entry = entry.tb_next
 
 
 @pytest.hookimpl(trylast=True)  # after an interrupted session's fixtures are torn down
@@ -302,13 +325,7 @@ _COMPARED: pytest.StashKey[list[Comparison]] = pytest.StashKey()
 
 
 def _mark(report: pytest.TestReport, error: BaseException | None, item: pytest.Item) -> None:
-    """Note on the report what kind of failure it is, and shorten an infrastructure error's text.
-
-    Args:
-        report: pytest's, of one phase of a test.
-        error: what was raised in it.
-        item: the test.
-    """
+    """Note on a phase's report what failure it is, and shorten an infrastructure error's text."""
     if isinstance(error, AttributeError | TypeError) and report.outcome == "failed":
         from pytest_k8snet.mistakes import mistake_of
 
@@ -504,20 +521,6 @@ def _outcome(report: pytest.TestReport) -> str:
     return report.outcome
 
 
-def _status(
-    report: pytest.TestReport,
-) -> tuple[str, str, str | tuple[str, dict[str, bool]]] | None:
-    """The category, letter and word that the terminal shows; None where pytest's own are right."""
-    # What reruns tests gives the reports of earlier attempts an outcome of its own.
-    special = getattr(report, _ATTRIBUTE, None) if report.failed else None
-    if special == "inconclusive":
-        return "inconclusive", "I", ("INCONCLUSIVE", {"yellow": True})
-    if special == "error":
-        # A plain word is red of itself; the short summary of pytest 8.2 would print a tuple.
-        return "error", "E", "ERROR"
-    return None
-
-
 def _record_of_worker(report: pytest.TestReport) -> None:
     """Record what became of a test in a worker of pytest-xdist: the files are this process's."""
     config = getattr(getattr(report, "node", None), "config", None)
@@ -535,22 +538,6 @@ def _record_of_worker(report: pytest.TestReport) -> None:
         hooks.record_phase(recorder, report, _outcome(report))
 
 
-@contextmanager
-def _shown_as_error(report: pytest.TestReport) -> Generator[None]:
-    """While others log the report, let them take an infrastructure error for one.
-
-    JUnit and pytest-html call every failure outside the test body an error, and no other.
-    """
-    if getattr(report, _ATTRIBUTE, None) != "error" or report.when != "call":
-        yield
-        return
-    report.when = "setup"
-    try:
-        yield
-    finally:
-        report.when = "call"
-
-
 def _explain_inconclusive(terminalreporter: pytest.TerminalReporter) -> None:
     """Say why tests are inconclusive: pytest only counts a category of our own."""
     reports = terminalreporter.stats.get("inconclusive", ())
@@ -563,9 +550,12 @@ def _explain_inconclusive(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_sep(
             "_", visible_line(report.head_line or report.nodeid), yellow=True
         )
-        crash = getattr(report.longrepr, "reprcrash", None)
-        reason = crash.message if crash else report.longreprtext
-        terminalreporter.write_line(visible(reason.removeprefix(_PREFIX)))
+        terminalreporter.write_line(visible(_reason(report)))
+
+
+def _reason(report: pytest.TestReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash else report.longreprtext).removeprefix(_PREFIX)
 
 
 class _ShortSummary:
@@ -577,34 +567,14 @@ class _ShortSummary:
     ) -> Generator[None, None, None]:
         """List the undecided tests, each with its whole claim."""
         yield
-        _list_inconclusive(terminalreporter)
+        reports = terminalreporter.stats.get("inconclusive", ())
+        if not reports or "f" not in terminalreporter.reportchars:
+            return
+        from pytest_k8snet.report.format import visible_line
 
-
-def _list_inconclusive(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = terminalreporter.stats.get("inconclusive", ())
-    if not reports or "f" not in terminalreporter.reportchars:
-        return
-    from pytest_k8snet.report.format import visible_line
-
-    if not any(terminalreporter.stats.get(name) for name in ("failed", "error")):
-        terminalreporter.section("short test summary info", cyan=True, bold=True)
-    for report in reports:
-        crash = getattr(report.longrepr, "reprcrash", None)
-        reason = (crash.message if crash else report.longreprtext).removeprefix(_PREFIX)
-        claim = reason.partition("\n")[0].removeprefix("INCONCLUSIVE: ")
-        terminalreporter.write_line(visible_line(f"INCONCLUSIVE {report.nodeid} - {claim}", None))
-
-
-def _drop_entries_without_line(traceback: TracebackType) -> None:
-    """Take out of a traceback what has no line number.
-
-    A signal may arrive between the instructions of two lines. Python then knows no line for the
-    frame, and pytest's report of the interruption breaks on it: an internal error would stand where
-    the run's end should be told, and the exit status would be another.
-    """
-    entry: TracebackType | None = traceback
-    while entry is not None:
-        # None, or -1 in early Python 3.11.
-        while entry.tb_next is not None and (entry.tb_next.tb_lineno or -1) < 0:
-            entry.tb_next = entry.tb_next.tb_next
-        entry = entry.tb_next
+        if not any(terminalreporter.stats.get(name) for name in ("failed", "error")):
+            terminalreporter.section("short test summary info", cyan=True, bold=True)
+        for report in reports:
+            claim = _reason(report).partition("\n")[0].removeprefix("INCONCLUSIVE: ")
+            line = f"INCONCLUSIVE {report.nodeid} - {claim}"
+            terminalreporter.write_line(visible_line(line, None))

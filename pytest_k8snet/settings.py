@@ -160,10 +160,10 @@ def _read_one(
     """Return a setting and where it came from; ``before`` stands before what the user wrote."""
     sources: list[tuple[str | None, str]] = [
         (
-            getattr(line, option.dest, None) if option.flags else None,
-            option.flags[0] if option.flags else "",
+            getattr(line, option.key, None) if option.flag else None,
+            option.flags[0] if option.flag else "",
         ),
-        (config.getini(option.ini) or None, f"ini {option.ini}"),
+        (config.getini(option.key) or None, f"ini {option.key}"),
         (os.environ.get(option.variable) if option.variable else None, option.variable),
     ]
     for text, origin in sources:

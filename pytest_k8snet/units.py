@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dis
 import math
+import operator
 import os
 import re
 import sys
@@ -33,7 +34,23 @@ _NEXT_TO_NOTHING = 1e-12
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _COMPARE = dis.opmap["COMPARE_OP"]
 
+_HOLDS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+
+
+def _ordering(relation: str) -> Callable[[float, float], bool]:
+    """Make the method by which a figure is ordered, which notes what it is compared with."""
+    holds = _HOLDS[relation]
+
+    def method(self: float, other: float) -> bool:
+        __tracebackhide__ = True
+        # A gate (pytest_k8snet.verdict) measures in its own reflected comparison.
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        limit = self._same(other, "compare") if isinstance(self, _Figure) else float(other)
+        return _compared(self, relation, other, holds(float(self), limit))
+
+    return method
 
 
 class _Figure(float):
@@ -109,30 +126,7 @@ class _Figure(float):
     def __abs__(self) -> Self:
         return type(self)(abs(float(self)))
 
-    # A gate (pytest_k8snet.verdict) measures in its own reflected comparison.
-    def __lt__(self, other: float) -> bool:
-        __tracebackhide__ = True
-        if not isinstance(other, (int, float)):
-            return NotImplemented
-        return _compared(self, "<", other, float(self) < self._same(other, "compare"))
-
-    def __le__(self, other: float) -> bool:
-        __tracebackhide__ = True
-        if not isinstance(other, (int, float)):
-            return NotImplemented
-        return _compared(self, "<=", other, float(self) <= self._same(other, "compare"))
-
-    def __gt__(self, other: float) -> bool:
-        __tracebackhide__ = True
-        if not isinstance(other, (int, float)):
-            return NotImplemented
-        return _compared(self, ">", other, float(self) > self._same(other, "compare"))
-
-    def __ge__(self, other: float) -> bool:
-        __tracebackhide__ = True
-        if not isinstance(other, (int, float)):
-            return NotImplemented
-        return _compared(self, ">=", other, float(self) >= self._same(other, "compare"))
+    __lt__, __le__, __gt__, __ge__ = map(_ordering, ("<", "<=", ">", ">="))
 
     # Equality stays the float's: figures are keys of dicts, and == never orders anything.
     __hash__ = float.__hash__
@@ -221,17 +215,7 @@ class Ratio(float):
         made.of = of
         return made
 
-    def __lt__(self, other: float) -> bool:
-        return _compared(self, "<", other, float.__lt__(self, other))
-
-    def __le__(self, other: float) -> bool:
-        return _compared(self, "<=", other, float.__le__(self, other))
-
-    def __gt__(self, other: float) -> bool:
-        return _compared(self, ">", other, float.__gt__(self, other))
-
-    def __ge__(self, other: float) -> bool:
-        return _compared(self, ">=", other, float.__ge__(self, other))
+    __lt__, __le__, __gt__, __ge__ = map(_ordering, ("<", "<=", ">", ">="))
 
     # As of all figures, equality stays the float's.
     __hash__ = float.__hash__
@@ -298,7 +282,7 @@ def comparing() -> Generator[list[Comparison]]:
 
 
 def _compared(left: float, relation: str, right: float, holds: bool) -> bool:
-    if _note is not None and holds is not NotImplemented:
+    if _note is not None:
         frame = sys._getframe(2)
         code = frame.f_code
         # Not what sorts or takes a maximum: that is no claim.

@@ -72,8 +72,17 @@ def permissions(
         calico_group: the API group through which Calico's resources are read and written.
         stored_group: that of the CRDs which hold them; another one beneath an aggregated API.
     """
-    return (
-        *_several("list", "nodes", place="cluster"),
+    core: _Terms = {"place": "cluster"}
+    # What tells which Calico this is; what may not be read is reported as unknown.
+    fact: _Terms = {"place": "cluster", "optional": True}
+    service: _Terms = {"levels": ("service",)}
+    changed: tuple[Level, ...] = ("dedicated", "in-place")
+    in_place: tuple[Level, ...] = ("in-place",)
+    pools: _Terms = {"resource": "ippools", "group": calico_group, "place": "cluster"}
+    state: _Terms = {"place": "state", "levels": changed}
+    lease: _Terms = {"resource": "leases", "group": "coordination.k8s.io", **state}
+    found = [
+        *_several("list", "nodes", **core),
         *_several("create get list delete", "pods"),
         # Without it pods are polled.
         *_several("watch", "pods", optional=True),
@@ -81,43 +90,27 @@ def permissions(
         *_several("create get", "pods", subresource="exec"),
         *_several("get", "pods", subresource="log", optional=True),
         *_several("list", "events", optional=True),
-        *_several("create list delete", "namespaces", place="cluster", own_namespace=True),
-        *_several("get watch", "namespaces", place="cluster", own_namespace=True, optional=True),
-        *_several("list", "ippools", group=calico_group, place="cluster"),
-        *_several("list", "felixconfigurations", group=calico_group, place="cluster"),
-        *_facts(calico_group, stored_group),
-        *_web_service(),
-        *_changes(calico_group),
-        *(_beneath(stored_group) if stored_group != calico_group else ()),
-        *(_leftovers() if stored_group == CRD_GROUP else ()),
-    )
-
-
-def _several(verbs: str, resource: str, **rest: Any) -> list[Permission]:
-    return [Permission(verb=verb, resource=resource, **rest) for verb in verbs.split()]
-
-
-def _facts(calico: str, stored: str) -> list[Permission]:
-    """List what tells which Calico this is; what may not be read is reported as unknown."""
-    fact: dict[str, Any] = {"place": "cluster", "optional": True}
-    return [
-        *_several("get", "clusterinformations", group=calico, **fact),
-        *_several("list", "bgppeers", group=calico, **fact),
-        *_several("list", "bgpfilters", group=calico, **fact),
-        *_several("list", "bgpconfigurations", group=calico, **fact),
+        *_several("create list delete", "namespaces", **core, own_namespace=True),
+        *_several("get watch", "namespaces", **fact, own_namespace=True),
+        *_several("list", "ippools", group=calico_group, **core),
+        *_several("list", "felixconfigurations", group=calico_group, **core),
+        *_several("get", "clusterinformations", group=calico_group, **fact),
+        *_several("list", "bgppeers", group=calico_group, **fact),
+        *_several("list", "bgpfilters", group=calico_group, **fact),
+        *_several("list", "bgpconfigurations", group=calico_group, **fact),
         # Named where a connection is refused or silent.
-        *_several("list", "globalnetworkpolicies", group=calico, **fact),
-        *_several("list", "hostendpoints", group=calico, **fact),
-        *_several("list", "networkpolicies", group=calico, optional=True),
+        *_several("list", "globalnetworkpolicies", group=calico_group, **fact),
+        *_several("list", "hostendpoints", group=calico_group, **fact),
+        *_several("list", "networkpolicies", group=calico_group, optional=True),
         *_several("list", "networkpolicies", group="networking.k8s.io", optional=True),
-        *_several("list", "caliconodestatuses", group=calico, **fact),
-        *_several("list", "ipamblocks", group=stored, **fact),
-        *_several("list", "ipreservations", group=calico, **fact),
+        *_several("list", "caliconodestatuses", group=calico_group, **fact),
+        *_several("list", "ipamblocks", group=stored_group, **fact),
+        *_several("list", "ipreservations", group=calico_group, **fact),
         # One kind, of another name in each group.
         *_several(
             "list",
-            "ipamconfigs" if stored == CRD_GROUP else "ipamconfigurations",
-            group=stored,
+            "ipamconfigs" if stored_group == CRD_GROUP else "ipamconfigurations",
+            group=stored_group,
             **fact,
         ),
         *_several("get", "installations", group=_OPERATOR, **fact),
@@ -131,76 +124,49 @@ def _facts(calico: str, stored: str) -> list[Permission]:
         *_several("list", "servicecidrs", group="networking.k8s.io", **fact),
         *_several("get", "apiservices", group="apiregistration.k8s.io", **fact),
         *_several("list", "datastoremigrations", group="migration.projectcalico.org", **fact),
-    ]
-
-
-def _web_service() -> list[Permission]:
-    service: tuple[Level, ...] = ("service",)
-    return [
-        *_several("create get delete", "deployments", group="apps", levels=service),
-        *_several("create get delete", "services", levels=service),
+        # The web service.
+        *_several("create get delete", "deployments", group="apps", **service),
+        *_several("create get delete", "services", **service),
         # What a killed run has left in a namespace that it was given is looked for.
-        *_several("list", "deployments", group="apps", levels=service, optional=True),
-        *_several("list", "services", levels=service, optional=True),
-        *_several("list", "endpointslices", group="discovery.k8s.io", levels=service),
-    ]
-
-
-def _changes(calico: str) -> list[Permission]:
-    """List the pools, and the state of changes: each of its objects by its name."""
-    both: tuple[Level, ...] = ("dedicated", "in-place")
-    pools: dict[str, Any] = {"resource": "ippools", "group": calico, "place": "cluster"}
-    state: dict[str, Any] = {"place": "state", "levels": both}
-    lease: dict[str, Any] = {"resource": "leases", "group": "coordination.k8s.io", **state}
-    return [
+        *_several("list", "deployments", group="apps", optional=True, **service),
+        *_several("list", "services", optional=True, **service),
+        *_several("list", "endpointslices", group="discovery.k8s.io", **service),
         # Where it is unknown who routes the pods, nothing is changed.
-        *_several("get", "daemonsets", group="apps", place="cluster", levels=both),
+        *_several("get", "daemonsets", group="apps", **core, levels=changed),
         # patch: a pool of the run's own that is to go is disabled first.
-        *_several("get patch", **pools, levels=both),
+        *_several("get patch", **pools, levels=changed),
         # In place, each mode is tried in a pool of the run's own first.
-        *_several("create delete", **pools, levels=both),
-        *_several(
-            "patch",
-            "installations",
-            group=_OPERATOR,
-            levels=("in-place",),
-            place="cluster",
-            optional=True,
-        ),
-        # RBAC cannot bind the making of an object to its name.
+        *_several("create delete", **pools, levels=changed),
+        *_several("patch", "installations", group=_OPERATOR, **fact, levels=in_place),
+        # The state of changes. RBAC cannot bind the making of an object to its name.
         *_several("create", "configmaps", **state),
         *_several("get update delete", "configmaps", **state, name="k8snet-journal"),
         *_several("create", **lease),
         *_several("get update delete", **lease, name="k8snet-change"),
     ]
+    if stored_group != calico_group:
+        pools["group"] = stored_group
+        found += [
+            # What a pool was is read beneath the aggregated API.
+            *_several("get", **pools, levels=in_place),
+            # To leave no field that was absent, and where the aggregated API server is cut off.
+            *_several("patch", **pools, levels=in_place, optional=True),
+            *_several("list", **pools, optional=True),
+            *_several("get patch delete", **pools, levels=("dedicated",), optional=True),
+        ]
+    if stored_group == CRD_GROUP:
+        # What the run's own pools leave behind where no Calico API server cleans up.
+        for resource in ("ipamblocks", "blockaffinities"):
+            found += _several("list delete", resource, group=CRD_GROUP, **fact, levels=changed)
+    return tuple(found)
 
 
-def _beneath(stored: str) -> list[Permission]:
-    """List the pools beneath an aggregated API: what a pool was is read there."""
-    pools: dict[str, Any] = {"resource": "ippools", "group": stored, "place": "cluster"}
-    return [
-        *_several("get", **pools, levels=("in-place",)),
-        # To leave no field that was absent, and where the aggregated API server is cut off.
-        *_several("patch", **pools, levels=("in-place",), optional=True),
-        *_several("list", **pools, optional=True),
-        *_several("get patch delete", **pools, levels=("dedicated",), optional=True),
-    ]
+#: Attributes that several permissions have in common.
+_Terms: TypeAlias = dict[str, Any]
 
 
-def _leftovers() -> list[Permission]:
-    """List what the run's own pools leave behind where no Calico API server cleans up."""
-    return [
-        permission
-        for resource in ("ipamblocks", "blockaffinities")
-        for permission in _several(
-            "list delete",
-            resource,
-            group=CRD_GROUP,
-            levels=("dedicated", "in-place"),
-            place="cluster",
-            optional=True,
-        )
-    ]
+def _several(verbs: str, resource: str, **rest: Any) -> list[Permission]:
+    return [Permission(verb=verb, resource=resource, **rest) for verb in verbs.split()]
 
 
 # -- Preflight -------------------------------------------------------------------------------------
@@ -216,10 +182,6 @@ class Report:
     """What a check has found.
 
     Attributes:
-        host: the API server's URL.
-        context: the kubeconfig's context.
-        user: who the server says this is.
-        kubernetes_version: e.g. ``v1.32.1``.
         allowed: each permission and whether it is granted.
         nodes: all nodes, usable or not.
         problems: what keeps every run from working, permissions apart; one sentence each.
@@ -291,13 +253,8 @@ def check(
 ) -> Report:
     """Check what runs of each level may do, and whether the cluster is fit for them.
 
-    Args:
-        api: the cluster.
-        namespace: the namespace of the run's pods; None stands for one that it makes.
-        state_namespace: the namespace that keeps Lease and journal.
-        calico_group: see :func:`pytest_k8snet.cluster.access.permissions`.
-        stored_group: see there.
-        nodes: the cluster's nodes, if they were read already.
+    Without a namespace, the run makes one for its pods. The state namespace keeps Lease and
+    journal; the groups are those of :func:`permissions`. Nodes that are given are not read again.
 
     Raises:
         ConnectError: the server does not answer.
@@ -354,7 +311,7 @@ def _minor(version: str) -> int:
 # -- Admission: sidecars asked away, and what has changed all the same -----------------------------
 #
 # Webhooks, a LimitRange and the defaults of a namespace change a pod between the request and the
-# kubelet. What distorts a figure is told apart from what does not. Pure.
+# kubelet. Pure.
 
 #: How injectors of sidecars, agents and meshes are asked to leave a pod alone. Most read the
 #: annotation, newer ones the label of the same name (Istio and Kuma both).
@@ -379,6 +336,7 @@ OPT_OUT_ANNOTATIONS: Mapping[str, str] = {
     "dapr.io/enabled": "false",
 }
 
+_OF_CALICO = "cni.projectcalico.org/"
 #: Annotations that limit, redirect or replace a pod's network: Kubernetes' bandwidth plugin,
 #: Calico's QoS controls, pools and fixed addresses, Istio's ambient mode, Multus.
 _DISTORTING_ANNOTATIONS = (
@@ -390,48 +348,11 @@ _DISTORTING_ANNOTATIONS = (
     "k8s.v1.cni.cncf.io/networks",
     "v1.multus-cni.io/default-network",
 )
-#: Written by Kubernetes' LimitRanger where it has put in defaults.
-_LIMIT_RANGER = "kubernetes.io/limit-ranger"
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
-#: What of a pod and its container is compared, and does not distort figures by itself.
-_OF_POD = (
-    "dnsPolicy",
-    "dnsConfig",
-    "hostAliases",
-    "hostPID",
-    "hostIPC",
-    "shareProcessNamespace",
-    "schedulerName",
-    "securityContext",
-    "activeDeadlineSeconds",
-)
-_OF_CONTAINER = ("image", "command", "args", "securityContext", "envFrom")
-#: The API server's own defaults for what a manifest leaves out.
-_DEFAULTS: Mapping[str, object] = {
-    "dnsPolicy": "ClusterFirst",
-    "schedulerName": "default-scheduler",
-}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """What is different about a pod from what was asked for, one phrase each.
-
-    Attributes:
-        distorting: what changes figures: sidecars, a CPU limit, limited bandwidth.
-        other: what does not, e.g. an image from a mirror.
-    """
-
-    distorting: tuple[str, ...] = ()
-    other: tuple[str, ...] = ()
-
-
-def compare(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Admitted:
-    """Compare a pod with the manifest that it was asked for by.
-
-    Args:
-        asked: the manifest, or a workload's template.
-        made: the Pod object as the API server has it.
+def distortions(asked: Mapping[str, Any], made: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what changes figures of a pod, beside what its manifest, or its template, asked for.
 
     Raises:
         PodError: it is no longer the pod that was asked for: another network, node or pool, no
@@ -445,7 +366,7 @@ def compare(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Admitted:
             remedy="find the webhook (`kubectl get mutatingwebhookconfigurations`) and let it pass "
             "over the run's namespace, or name another by `-o k8snet_namespace=...`",
         )
-    return Admitted(distorting=tuple(_distorting(asked, made)), other=tuple(_other(asked, made)))
+    return tuple(_distortions(asked, made))
 
 
 def _lost(asked: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:
@@ -454,26 +375,24 @@ def _lost(asked: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:
         return f'it has no container "{CONTAINER}"'
     if bool(was.get("hostNetwork")) != bool(spec.get("hostNetwork")):
         return f"hostNetwork: {bool(spec.get('hostNetwork'))} instead of the opposite"
-    pairs = [
-        ("nodeSelector", was.get("nodeSelector"), spec.get("nodeSelector"), ""),
-        ("label", _metadata(asked, "labels"), _metadata(made, "labels"), ""),
+    annotations = _metadata(asked, "annotations").items()
+    for what, wanted, found in (
+        ("nodeSelector", was.get("nodeSelector") or {}, spec.get("nodeSelector") or {}),
+        ("label", _metadata(asked, "labels"), _metadata(made, "labels")),
         (
             "annotation",
-            _metadata(asked, "annotations"),
+            {key: value for key, value in annotations if key.startswith(_OF_CALICO)},
             _metadata(made, "annotations"),
-            "cni.projectcalico.org/",
         ),
-    ]
-    for what, wanted, found, prefix in pairs:
-        for key, value in (wanted or {}).items():
+    ):
+        for key, value in wanted.items():
             # A mesh that is not to be refused overwrites its own label; its sidecar tells more.
-            ours = key.startswith(prefix) and key not in OPT_OUT_LABELS
-            if ours and (now := (found or {}).get(key)) != value:
+            if key not in OPT_OUT_LABELS and (now := found.get(key)) != value:
                 return f"{what} {key}: {now} instead of {value}"
     return None
 
 
-def _distorting(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[str]:
+def _distortions(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[str]:
     was, spec = asked.get("spec") or {}, made.get("spec") or {}
     known = {one.get("name") for one in was.get("containers") or []}
     for one in spec.get("containers") or []:
@@ -482,16 +401,17 @@ def _distorting(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[s
     for one in spec.get("initContainers") or []:
         how = "runs beside it" if one.get("restartPolicy") == "Always" else "ran before it"
         yield f"init container {one.get('name')} ({one.get('image')}) {how}"
-    before, now = _ours(was), _ours(spec)
-    limit = _quantity(now, "limits", "cpu")
-    if limit and not _same(limit, _quantity(before, "limits", "cpu")):
-        ranger = _metadata(made, "annotations").get(_LIMIT_RANGER, "")
-        why = "by a LimitRange" if "cpu limit" in ranger else "by admission"
-        yield f"its CPU is limited to {limit} {why}"
+    now = _ours(spec)
+    annotations = _metadata(made, "annotations")
+    limit, before = _cpu_limit(now), _cpu_limit(_ours(was))
+    if limit and not _same(limit, before):
+        # Written by Kubernetes' LimitRanger where it has put in defaults.
+        ranged = "cpu limit" in annotations.get("kubernetes.io/limit-ranger", "")
+        yield f"its CPU is limited to {limit} by {'a LimitRange' if ranged else 'admission'}"
     # Of all containers together (KEP-2837, Kubernetes 1.34); none is asked for.
-    if limit := _quantity(spec, "limits", "cpu"):
+    if limit := _cpu_limit(spec):
         yield f"the CPU of all its containers is limited to {limit} by admission"
-    for key, value in sorted(_metadata(made, "annotations").items()):
+    for key, value in sorted(annotations.items()):
         if key not in _metadata(asked, "annotations") and key.startswith(_DISTORTING_ANNOTATIONS):
             yield f"annotation {key}: {value}"
     if runtime := spec.get("runtimeClassName"):
@@ -501,39 +421,12 @@ def _distorting(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[s
         yield f"its environment names a proxy ({', '.join(proxies)})"
 
 
-def _other(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[str]:
-    was, spec = asked.get("spec") or {}, made.get("spec") or {}
-    before, now = _ours(was), _ours(spec)
-    for old, new, fields in ((was, spec, _OF_POD), (before, now, _OF_CONTAINER)):
-        for name in fields:
-            wanted = old.get(name) or _DEFAULTS.get(name)
-            if (found := new.get(name)) and found != wanted:
-                yield f"{name}: {found} instead of {wanted or 'none'}"
-    for kind, name in (
-        ("limits", "memory"),
-        ("limits", "ephemeral-storage"),
-        ("requests", "cpu"),
-        ("requests", "memory"),
-    ):
-        found = _quantity(now, kind, name)
-        wanted = _quantity(before, kind, name)
-        # The API server itself takes a limit for the request that is missing.
-        if found and not any(
-            _same(found, one) for one in (wanted, _quantity(before, "limits", name))
-        ):
-            yield f"{kind}.{name}: {found} instead of {wanted or 'none'}"
-    names = [str(one.get("name")) for one in now.get("env") or []]
-    asked_names = {one.get("name") for one in before.get("env") or []}
-    if added := [one for one in names if one not in asked_names and one.lower() not in _PROXIES]:
-        yield f"environment: {', '.join(sorted(added))} added"
-
-
 def _ours(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((one for one in spec.get("containers") or [] if one.get("name") == CONTAINER), {})
 
 
-def _quantity(container: Mapping[str, Any], kind: str, name: str) -> str:
-    return str(((container.get("resources") or {}).get(kind) or {}).get(name) or "")
+def _cpu_limit(container: Mapping[str, Any]) -> str:
+    return str(((container.get("resources") or {}).get("limits") or {}).get("cpu") or "")
 
 
 def _same(one: str, other: str) -> bool:

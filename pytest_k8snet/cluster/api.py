@@ -6,7 +6,6 @@ fields that a client library does not know, and cost none of its imports.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,11 +13,12 @@ from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pytest_k8snet.cluster import credentials
 from pytest_k8snet.cluster import exec as podexec
 from pytest_k8snet.cluster.api_errors import (
+    Answer,
     ServerBusyError,
     UnreachableError,
     collection,
@@ -26,13 +26,12 @@ from pytest_k8snet.cluster.api_errors import (
 )
 from pytest_k8snet.cluster.exec import CONTAINER, Completed
 from pytest_k8snet.cluster.http import (
-    PATIENCE_SECONDS,
     PING_SECONDS,
     HttpClient,
     Server,
     is_repeatable,
 )
-from pytest_k8snet.cluster.kubeconfig import Kubeconfig, locate, nothing_found, read
+from pytest_k8snet.cluster.kubeconfig import Kubeconfig, is_url, locate, nothing_found, read
 from pytest_k8snet.errors import (
     ApiError,
     ConflictError,
@@ -40,7 +39,6 @@ from pytest_k8snet.errors import (
     KubeconfigError,
     NotFoundError,
     PodError,
-    UnauthorizedError,
 )
 
 Object: TypeAlias = dict[str, Any]
@@ -83,13 +81,7 @@ class Api:
         return self._client.send("GET", path, query=[*query.items()]).object
 
     def list(self, path: str, *, labels: str = "", fields: str = "") -> Objects:
-        """Read a collection, whole, however many pages it has.
-
-        Args:
-            path: the collection's path.
-            labels: a label selector.
-            fields: a field selector.
-        """
+        """Read a collection by a label and a field selector, however many pages it has."""
         return self.list_at(path, labels=labels, fields=fields)[0]
 
     def list_at(self, path: str, *, labels: str = "", fields: str = "") -> tuple[Objects, str]:
@@ -100,14 +92,18 @@ class Api:
         while True:
             query = [*selectors, ("limit", _PAGE)] + ([("continue", token)] if token else [])
             try:
-                page = self._client.send("GET", path, query=query).object
+                answer = self._client.send("GET", path, query=query)
             except ApiError as error:
                 if error.status != 410 or not token:
                     raise
                 # The list has changed too much since its first page: begin again.
                 items, token = [], ""
                 continue
-            items += page.get("items") or []
+            page = answer.object
+            if "items" not in page:
+                # Of something else than an API server: nothing has been read, which is not none.
+                raise answer.no_api_server()
+            items += page["items"] or []
             metadata = page.get("metadata") or {}
             token = metadata.get("continue") or ""
             if not token:
@@ -116,14 +112,7 @@ class Api:
     def watch(
         self, path: str, *, version: str, seconds: int, labels: str = "", fields: str = ""
     ) -> Iterator[tuple[str, Object]]:
-        """Yield what changes in a collection, each with its event's type, for some seconds.
-
-        Args:
-            path: the collection's path.
-            version: of the collection, after which changes count.
-            seconds: how long the server shall watch.
-            labels: a label selector.
-            fields: a field selector.
+        """Yield what has changed in a collection since a version of it, with the event's type.
 
         Raises:
             ApiError: the server refuses; 410 where the version is too old.
@@ -137,14 +126,7 @@ class Api:
             ("timeoutSeconds", str(seconds)),
         ]
         for line in self._client.lines(path, query, seconds=seconds):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                raise ConnectError(
-                    f"a watch of {self.host}{path} broke off in the middle of an event",
-                    found=line[:200].decode("utf-8", "replace"),
-                    remedy="see what stands between here and the API server",
-                ) from None
+            event = Answer(host=self.host, status=200, body=line).object
             kind, item = event.get("type"), event.get("object") or {}
             if kind not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
                 message = str(item.get("message") or "the watch has ended")
@@ -161,7 +143,8 @@ class Api:
         Raises:
             ConflictError: an object of that name exists already.
         """
-        name = (body.get("metadata") or {}).get("name") or ""
+        metadata = body.get("metadata") or {}
+        name, sent = metadata.get("name") or "", metadata.get("labels") or {}
         unsure = False
 
         def once() -> Object:
@@ -175,7 +158,8 @@ class Api:
                 if not unsure or error.reason != "AlreadyExists":
                     raise
                 there = self._client.once("GET", object_path(path, name)).object
-                if not _has_labels(there, body):
+                labels = (there.get("metadata") or {}).get("labels") or {}
+                if not sent or labels != {**labels, **sent}:
                     raise
                 return there
 
@@ -198,12 +182,8 @@ class Api:
         With ``metadata.resourceVersion`` in a merge patch, a change by someone else since then is
         a ``ConflictError``; without it, theirs is overwritten silently.
 
-        Args:
-            path: the object's path.
-            body: the patch.
-            kind: how it is to be read.
-            idempotent: whether it may be sent again when an answer got lost, as a merge patch
-                always is: a second effect is none, or its ``test`` operations refuse it.
+        It is sent again when an answer got lost if that is said to be idempotent, as a merge patch
+        always is: a second effect is none, or its ``test`` operations refuse it.
         """
         return self._client.send(
             "PATCH",
@@ -235,47 +215,24 @@ class Api:
             resource_version: the version to delete; another one is a ``ConflictError``.
             uid: the object to delete; a later one of the same name is a ``ConflictError``.
         """
-        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
-        if grace_seconds is not None:
-            options["gracePeriodSeconds"] = grace_seconds
-        if propagation is not None:
-            options["propagationPolicy"] = propagation
         preconditions = {"resourceVersion": resource_version, "uid": uid or None}
-        if wanted := {name: value for name, value in preconditions.items() if value is not None}:
-            options["preconditions"] = wanted
-        try:
-            self._client.send("DELETE", path, body=options)
-        except NotFoundError:
-            return
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "gracePeriodSeconds": grace_seconds,
+            "propagationPolicy": propagation,
+            "preconditions": _given(preconditions) or None,
+        }
+        with suppress(NotFoundError):
+            self._client.send("DELETE", path, body=_given(options))
 
-    def can(
-        self,
-        verb: str,
-        resource: str,
-        *,
-        group: str = "",
-        subresource: str = "",
-        name: str = "",
-        namespace: str = "",
-    ) -> bool:
+    def can(self, verb: str, resource: str, **where: str) -> bool:
         """Ask whether this user may do something (SelfSubjectAccessReview).
 
-        Args:
-            verb: an RBAC verb.
-            resource: the plural resource.
-            group: its API group; empty for core.
-            subresource: e.g. ``exec``.
-            name: one object; empty asks for any.
-            namespace: empty asks for all namespaces.
+        ``where`` is the group, subresource, name and namespace: without a name any object is meant,
+        without a namespace all of them.
         """
-        attributes = {
-            "verb": verb,
-            "resource": resource,
-            "group": group,
-            "subresource": subresource,
-            "name": name,
-            "namespace": namespace,
-        }
+        attributes = {"verb": verb, "resource": resource, **where}
         body = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
@@ -294,14 +251,8 @@ class Api:
     ) -> Completed:
         """Run a command in a pod and wait for its end.
 
-        The command goes on in the pod when this gives up: bound it by ``timeout``.
-
-        Args:
-            namespace: the pod's namespace.
-            pod: the pod's name.
-            argv: the command, no shell.
-            container: the container in it.
-            timeout_seconds: for all of it, the connection included.
+        No shell reads it. It goes on in the pod when this gives up: bound it by ``timeout``. The
+        time limit is for all of it, the connection included.
 
         Raises:
             ExecTimeoutError: still running at the deadline; carries the output so far.
@@ -312,24 +263,13 @@ class Api:
             ForbiddenError: the user may not exec.
         """
         return podexec.run(
-            self._client,
-            namespace,
-            pod,
-            argv,
-            container=container,
-            timeout_seconds=timeout_seconds,
+            self._client, namespace, pod, argv, container=container, timeout_seconds=timeout_seconds
         )
 
     def pod_trouble(self, namespace: str, pod: str, found: str) -> PodError | None:
         """Return the pod failure that explains a failed command: deleted, evicted, not running.
 
-        Args:
-            namespace: the pod's namespace.
-            pod: the pod's name.
-            found: what failed, as the error's evidence.
-
-        Returns:
-            None when the pod runs, or nothing can be learned of it.
+        None when the pod runs, or nothing can be learned of it; ``found`` is the error's evidence.
         """
         return podexec.pod_trouble(self._client, namespace, pod, found)
 
@@ -353,10 +293,8 @@ def _selectors(labels: str, fields: str) -> list[tuple[str, str]]:
     return [(name, text) for name, text in pairs if text]
 
 
-def _has_labels(there: Object, sent: Object) -> bool:
-    wanted = (sent.get("metadata") or {}).get("labels") or {}
-    labels = (there.get("metadata") or {}).get("labels") or {}
-    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+def _given(values: Mapping[str, object]) -> Object:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 # -- Following a collection: listed once, then watched ---------------------------------------------
@@ -372,12 +310,6 @@ _LONGEST_PAUSE_SECONDS = 0.5
 
 def follow(api: Api, path: str, *, labels: str = "", fields: str = "") -> Iterator[Objects]:
     """Yield what a collection holds: now, after each change, and every few seconds.
-
-    Args:
-        api: the cluster.
-        path: the collection's path.
-        labels: a label selector.
-        fields: a field selector.
 
     Raises:
         ForbiddenError: the user may not list it.
@@ -395,8 +327,8 @@ def follow(api: Api, path: str, *, labels: str = "", fields: str = "") -> Iterat
             except ConnectError:
                 pass
             except ApiError as error:
-                # 410: what has changed since is not remembered any more.
-                may_watch = error.status == 410
+                # 410: what has changed since is not remembered any more. 401: listing logs in anew.
+                may_watch = error.status in (401, 410) or isinstance(error, ServerBusyError)
         rest()
 
 
@@ -405,9 +337,11 @@ def _watched(
 ) -> Iterator[Objects]:
     seconds = _FIRST_SECONDS
     while True:
+        began, silent = time.monotonic(), True
         for kind, item in api.watch(
             path, version=version, seconds=seconds, labels=labels, fields=fields
         ):
+            silent = False
             version = str((item.get("metadata") or {}).get("resourceVersion") or version)
             if kind == "BOOKMARK":
                 continue
@@ -416,6 +350,9 @@ def _watched(
             else:
                 known[_uid(item)] = item
             yield [*known.values()]
+        if silent and time.monotonic() - began < seconds / 2:
+            # Something between lets no stream pass: one after the other would be a flood.
+            return
         yield [*known.values()]
         seconds = min(seconds * 2, _LONGEST_SECONDS)
 
@@ -464,17 +401,10 @@ def connect(
         ConnectError: the API server cannot be reached or trusted.
         UnauthorizedError: the server does not accept the credentials.
     """
-    paths = locate(kubeconfig, os.environ)
-    if paths:
+    if paths := locate(kubeconfig, os.environ):
         config = read(paths, context)
-        name = config.context
-        client = HttpClient(
-            server_of(config, os.environ),
-            credentials.of_kubeconfig(config),
-            user=config.user.name or "(none)",
-            patience_seconds=PATIENCE_SECONDS,
-            ping_seconds=ping_seconds,
-        )
+        name, user = config.context, config.user.name or "(none)"
+        server, login = server_of(config, os.environ), credentials.of_kubeconfig(config)
     elif not os.environ.get("KUBERNETES_SERVICE_HOST"):
         raise nothing_found(os.environ)
     elif context:
@@ -483,17 +413,13 @@ def connect(
             remedy="leave the context out, or give a kubeconfig",
         )
     else:
-        name = IN_CLUSTER
-        client = HttpClient(
-            server_in_cluster(os.environ),
-            credentials.of_service_account(os.environ),
-            user="(service account)",
-            patience_seconds=PATIENCE_SECONDS,
-            ping_seconds=ping_seconds,
-        )
+        name, user = IN_CLUSTER, "(service account)"
+        server = server_in_cluster(os.environ)
+        login = credentials.of_service_account(os.environ)
+    client = HttpClient(server, login, user=user, ping_seconds=ping_seconds)
     try:
         # A single try: a wrong address is told at once.
-        client.user = _who_am_i(client) or client.user
+        client.user = _who_am_i(client) or user
     except BaseException:
         client.close()
         raise
@@ -505,9 +431,9 @@ def _who_am_i(client: HttpClient) -> str:
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     try:
         answer = client.once("POST", _SELF_REVIEWS, body=review).object
-    except UnauthorizedError:
-        raise
-    except ApiError:
+    except ApiError as error:
+        if error.status == 401:
+            raise
         _ = client.once("GET", "/version").object
         return ""
     return str(((answer.get("status") or {}).get("userInfo") or {}).get("username") or "")
@@ -563,16 +489,14 @@ def server_in_cluster(environ: Mapping[str, str]) -> Server:
 
 # -- Proxies ---------------------------------------------------------------------------------------
 #
-# By the rules that kubectl follows, decided once for requests and exec.
+# By the rules that kubectl follows (golang.org/x/net/http/httpproxy/proxy.go, v0.33), decided once
+# for requests and exec.
 
 
 def proxy_for(server: str, *, proxy_url: str, environ: Mapping[str, str]) -> str:
     """Return the proxy's URL, or nothing for a direct connection.
 
-    Args:
-        server: the API server's URL.
-        proxy_url: ``proxy-url`` of the kubeconfig's cluster entry; it ignores ``NO_PROXY``.
-        environ: the environment.
+    ``proxy-url`` of the kubeconfig's cluster entry wins, and ignores ``NO_PROXY``.
 
     Raises:
         KubeconfigError: it is a kind of proxy that is not supported.
@@ -584,19 +508,11 @@ def proxy_for(server: str, *, proxy_url: str, environ: Mapping[str, str]) -> str
         # In this order (``golang.org/x/net/http/httpproxy``: getEnvAny).
         proxy = environ.get(source) or environ.get(source.lower()) or ""
         no_proxy = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
-        host = (parts.hostname or "").lower()
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        if host == "localhost" or _is_loopback(host) or _bypassed(host, port, no_proxy):
+        if not proxy or _reached_directly(parts, no_proxy):
             return ""
-        if proxy and "://" not in proxy:
+        if "://" not in proxy:
             proxy = f"http://{proxy}"
-    try:
-        parts = urlsplit(proxy)
-        usable = not proxy or (parts.scheme in PROXY_SCHEMES and bool(parts.hostname))
-        _ = parts.port
-    except ValueError:
-        usable = False
-    if not usable:
+    if not is_url(proxy, *PROXY_SCHEMES):
         raise KubeconfigError(
             f"the proxy that {source} names cannot be used",
             found=Server(url=server, proxy=proxy).shown_proxy,
@@ -605,28 +521,29 @@ def proxy_for(server: str, *, proxy_url: str, environ: Mapping[str, str]) -> str
     return proxy
 
 
-def _is_loopback(host: str) -> bool:
+def _reached_directly(server: SplitResult, no_proxy: str) -> bool:
+    """Tell whether no proxy of the environment is to be asked for a server."""
+    host = server.hostname or ""
+    port = server.port or (443 if server.scheme == "https" else 80)
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
-        return False
-
-
-def _bypassed(host: str, port: int, no_proxy: str) -> bool:
+        address = None
+    if host == "localhost" or (address and address.is_loopback):
+        return True
     for entry in (part.strip().lower() for part in no_proxy.split(",")):
         if entry == "*":
             return True
         with suppress(ValueError):
-            if ip_address(host) in ip_network(entry, strict=False):
+            if address and address in ip_network(entry, strict=False):
                 return True
         with suppress(ValueError):
             parts = urlsplit(f"//{entry}")
-            name, wanted = (parts.hostname or "").removeprefix("*"), parts.port
+            if parts.port not in (None, port):
+                continue
+            name = (parts.hostname or "").removeprefix("*")
             # With a dot in front a name means what is below it, and not itself.
-            if (
-                name
-                and wanted in (None, port)
-                and (host == name or host.endswith(f".{name.lstrip('.')}"))
-            ):
+            below = not address and host.endswith(f".{name.removeprefix('.')}")
+            if name and (host == name or below):
                 return True
     return False

@@ -14,8 +14,10 @@ import socket
 import ssl
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from typing import Any
 
 from pytest_k8snet.errors import (
     ApiError,
@@ -38,28 +40,67 @@ _LOAD_BALANCER = (
     "the answer is no Kubernetes object: a load balancer in front of the API server may have given "
     "it, because it reaches none; "
 )
+_PORTAL = (
+    "this looks like a login or portal page: a gateway in front of the API server must pass "
+    "requests and WebSocket upgrades on; check the server's URL in the kubeconfig"
+)
 _READING = frozenset({"get", "list", "watch"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a server answered: HTTP status, headers (their names in lower case) and body."""
+
+    host: str
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes
+
+    @property
+    def object(self) -> dict[str, Any]:
+        """The JSON object in the body.
+
+        Raises:
+            ConnectError: there is none, so this is no Kubernetes API server.
+        """
+        if (value := self._json()) is None:
+            raise self.no_api_server()
+        return value
+
+    def no_api_server(self) -> ConnectError:
+        """Return the error for an answer that no Kubernetes API server gives."""
+        return ConnectError(
+            f"{self.host} does not answer like a Kubernetes API server",
+            found=self.body[:200].decode("utf-8", "replace") or "an empty answer",
+            remedy="check the server's URL in the kubeconfig, and any proxy in between",
+        )
+
+    def read_status(self) -> tuple[str, str, bool]:
+        """Return reason and message of an error, and whether they stand in a Status object.
+
+        Other text is the message of whatever stands in front of the API server.
+        """
+        value = self._json()
+        if value is not None and value.get("kind") == "Status":
+            return str(value.get("reason") or ""), str(value.get("message") or ""), True
+        return "", self.body.decode("utf-8", "replace").strip() or _phrase(self.status), False
+
+    def _json(self) -> dict[str, Any] | None:
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
 
 
 class ServerBusyError(ApiError):
     """429 or 5xx: the server may do it when asked again.
 
     Attributes:
-        retry_after_seconds: what the server asks to wait; None when it does not say.
+        retry_after_seconds: what the server asks to wait; 0 when it does not say.
     """
 
-    def __init__(
-        self,
-        problem: str,
-        *,
-        status: int,
-        reason: str = "",
-        found: str = "",
-        remedy: str = "",
-        retry_after_seconds: float | None = None,
-    ) -> None:
-        super().__init__(problem, status=status, reason=reason, found=found, remedy=remedy)
-        self.retry_after_seconds = retry_after_seconds
+    retry_after_seconds = 0.0
 
 
 class AggregatedServerError(ServerBusyError):
@@ -81,34 +122,19 @@ class AggregatedServerError(ServerBusyError):
         self.group = target.group
 
 
-def read_status(status: int, body: bytes) -> tuple[str, str, bool]:
-    """Read reason and message of an error answer, and whether it is a Status object.
-
-    Other text is the message of whatever stands in front of the API server.
-    """
-    text = body.decode("utf-8", "replace").strip()
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        answer = None
-    if isinstance(answer, dict) and answer.get("kind") == "Status":
-        return str(answer.get("reason") or ""), str(answer.get("message") or ""), True
-    return "", text or _phrase(status), False
-
-
-def error_of(
-    status: int, body: bytes, target: Target, *, user: str, headers: Mapping[str, str] | None = None
-) -> ApiError:
+def error_of(answer: Answer, target: Target, *, user: str) -> ApiError | ConnectError:
     """Return the error that an answer with an HTTP status of 300 or more stands for.
 
-    Args:
-        status: the HTTP status code.
-        body: the answer's body.
-        target: what the request was about.
-        user: the user as this side knows it; the server's own word wins.
-        headers: the answer's headers, for ``Retry-After``.
+    The user is as this side knows it: the server's own word wins.
     """
-    reason, message, is_status = read_status(status, body)
+    status = answer.status
+    reason, message, is_status = answer.read_status()
+    if status < 400:
+        return ConnectError(
+            f"{answer.host} does not answer like a Kubernetes API server",
+            found=_in_words(answer),
+            remedy=_PORTAL,
+        )
     if status == 401:
         return UnauthorizedError(
             f'the API server does not accept the credentials of user "{user}"',
@@ -144,7 +170,7 @@ def error_of(
     if status == 503 and target.group and message.startswith(_BEHIND):
         return AggregatedServerError(target, found=message)
     if status == 429 or status >= 500:
-        return ServerBusyError(
+        busy = ServerBusyError(
             f"the API server could not {target.verb} {target} (HTTP {status} {_phrase(status)})",
             status=status,
             reason=reason,
@@ -153,8 +179,10 @@ def error_of(
             # maxinflight.go``, Kubernetes 1.34: tooManyRequests).
             remedy=("" if is_status or status == 429 else _LOAD_BALANCER)
             + "see whether the control plane is healthy: `kubectl get --raw /readyz?verbose`",
-            retry_after_seconds=_retry_after(headers or {}),
         )
+        with suppress(ValueError):  # it may be a date as well
+            busy.retry_after_seconds = float(answer.headers.get("retry-after") or 0)
+        return busy
     return InvalidError(
         f"the API server refuses to {target.verb} {target} (HTTP {status} {_phrase(status)})",
         status=status,
@@ -164,32 +192,18 @@ def error_of(
     )
 
 
-def refused_upgrade(
-    status: int,
-    body: bytes,
-    target: Target,
-    *,
-    user: str,
-    headers: Mapping[str, str],
-    host: str,
-) -> ApiError | ConnectError:
-    """Return the error that another answer than 101 to a WebSocket handshake stands for.
+def _in_words(answer: Answer, to: str = "") -> str:
+    _, message, _ = answer.read_status()
+    phrase = _phrase(answer.status)
+    found = f"HTTP {answer.status} {phrase}{to}" + (f": {message}" if message != phrase else "")
+    location = answer.headers.get("location")
+    return f"{found}, to {location}" if location else found
 
-    Args:
-        status: the HTTP status code.
-        body: the answer's body, as far as it has arrived.
-        target: what the WebSocket was for.
-        user: see ``error_of``.
-        headers: the answer's headers.
-        host: the server's URL.
-    """
-    _, message, is_status = read_status(status, body)
-    found = f"HTTP {status} {_phrase(status)} to the upgrade request"
-    location = next((value for key, value in headers.items() if key.lower() == "location"), "")
-    if message != _phrase(status):
-        found += f": {message}"
-    if location:
-        found += f", to {location}"
+
+def refused_upgrade(answer: Answer, target: Target, *, user: str) -> ApiError | ConnectError:
+    """Return the error that another answer than 101 to a WebSocket handshake stands for."""
+    status = answer.status
+    _, message, is_status = answer.read_status()
     # Kubernetes' own words for a request that has lost its headers on the way (``apimachinery/pkg/
     # util/httpstream/wsstream`` and ``spdy``, Kubernetes 1.34).
     stripped = "pgrade request required" in message or "unable to upgrade" in message
@@ -199,18 +213,16 @@ def refused_upgrade(
             "or gateway in front of the API server must let WebSocket upgrades pass"
         )
     elif status < 400:
-        remedy = (
-            "this looks like a login or portal page: a gateway in front of the API server must "
-            "pass requests and WebSocket upgrades on; check the server's URL in the kubeconfig"
-        )
+        remedy = _PORTAL
     elif not is_status and status < 500 and status not in (401, 429):
         remedy = (
             "the answer is no Kubernetes object: a proxy, gateway or firewall in front of the API "
             "server gave it, and must let WebSocket upgrades pass"
         )
     else:
-        return error_of(status, body, target, user=user, headers=headers)
-    return ConnectError(f"{host} does not speak WebSocket", found=found, remedy=remedy)
+        return error_of(answer, target, user=user)
+    found = _in_words(answer, to=" to the upgrade request")
+    return ConnectError(f"{answer.host} does not speak WebSocket", found=found, remedy=remedy)
 
 
 def _forbidden(reason: str, message: str, target: Target, user: str) -> ForbiddenError:
@@ -305,16 +317,6 @@ def _phrase(status: int) -> str:
         return "unknown status"
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    for key, value in headers.items():
-        if key.lower() == "retry-after":
-            try:
-                return max(0.0, float(value))
-            except ValueError:
-                return None
-    return None
-
-
 # -- A failed connection ---------------------------------------------------------------------------
 #
 # The libraries' own classes are not imported: what matters is the operating system's error within.
@@ -322,6 +324,10 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 #: OpenSSL's verify codes for a certificate that is made for another name or address.
 _NAME_CODES = frozenset({62, 64})
 _EXPIRED_CODES = frozenset({9, 10})
+_ABOUT_PROXY = (
+    "; the proxy comes from proxy-url in the kubeconfig or from HTTPS_PROXY: if the API server is "
+    "to be reached without it, add its host to NO_PROXY"
+)
 
 
 class UnreachableError(ConnectError):
@@ -343,24 +349,22 @@ class CertificateRefusedError(ConnectError):
 def explain(error: BaseException, *, host: str, proxy: str) -> ConnectError:
     """Say what kept a request from being answered.
 
-    Args:
-        error: what the library raised.
-        host: the server's URL.
-        proxy: the proxy's URL without its password; empty for none.
-
     Returns:
         an ``UnreachableError`` when trying again can help, else a plain ``ConnectError``.
     """
     chain = _chain(error)
+    names = {type(link).__name__ for link in chain}
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError):
-            return _untrusted(link, host)
-    for link in chain:
+            # urllib3's word for what happens before a proxy has been reached.
+            return _untrusted(link, host, proxy=proxy if "ProxyError" in names else "")
         if isinstance(link, ssl.SSLError) and not isinstance(
             link, (ssl.SSLEOFError, ssl.SSLZeroReturnError)
         ):
             return _no_tls(link, host)
-    found = _innermost(chain)
+    system_errors = [link for link in chain if isinstance(link, OSError)]
+    found = next((text for link in reversed(system_errors) if (text := str(link))), "")
+    found = found or str(error) or type(error).__name__
     if proxy and "Tunnel connection failed" in found:
         return ConnectError(
             f"the proxy {proxy} does not connect to the API server {host}",
@@ -368,57 +372,50 @@ def explain(error: BaseException, *, host: str, proxy: str) -> ConnectError:
             remedy="407: put user and password into its URL; 403: it must allow this host and "
             "port; or add the host to NO_PROXY",
         )
-    through = f" (through the proxy {proxy})" if proxy else ""
-    about_proxy = (
-        "; the proxy comes from proxy-url in the kubeconfig or from HTTPS_PROXY: if the API "
-        "server is to be reached without it, add its host to NO_PROXY"
-        if proxy
-        else ""
-    )
-    for link in chain:
-        if isinstance(link, socket.gaierror):
-            return UnreachableError(
-                f"the name of the API server {host} cannot be resolved{through}",
-                found=found,
-                remedy="check the server's name in the kubeconfig, the VPN and the DNS settings"
-                + about_proxy,
-                sent=False,
-            )
-        if isinstance(link, ConnectionRefusedError):
-            return UnreachableError(
-                f"the API server {host} refuses the connection{through}",
-                found=found,
-                remedy="nothing listens there: check address and port in the kubeconfig, and that "
-                "the cluster (or the tunnel to it) is up" + about_proxy,
-                sent=False,
-            )
-    names = {type(link).__name__ for link in chain}
-    if names & {"ConnectTimeoutError", "NewConnectionError"} or _has_errno(
-        chain, errno.ENETUNREACH, errno.EHOSTUNREACH
-    ):
+
+    def unreachable(what: str, remedy: str, *, sent: bool) -> UnreachableError:
         return UnreachableError(
-            f"the API server {host} cannot be reached{through}",
+            what + (f" (through the proxy {proxy})" if proxy else ""),
             found=found,
-            remedy="check the network, the VPN and firewalls between this machine and the server"
-            + about_proxy,
+            remedy=remedy + (_ABOUT_PROXY if proxy else ""),
+            sent=sent,
+        )
+
+    if any(isinstance(link, socket.gaierror) for link in chain):
+        return unreachable(
+            f"the name of the API server {host} cannot be resolved",
+            "check the server's name in the kubeconfig, the VPN and the DNS settings",
+            sent=False,
+        )
+    if any(isinstance(link, ConnectionRefusedError) for link in chain):
+        return unreachable(
+            f"the API server {host} refuses the connection",
+            "nothing listens there: check address and port in the kubeconfig, and that the cluster "
+            "(or the tunnel to it) is up",
+            sent=False,
+        )
+    if names & {"ConnectTimeoutError", "NewConnectionError"} or any(
+        link.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH) for link in system_errors
+    ):
+        return unreachable(
+            f"the API server {host} cannot be reached",
+            "check the network, the VPN and firewalls between this machine and the server",
             sent=False,
         )
     if any(isinstance(link, TimeoutError) or "Timeout" in type(link).__name__ for link in chain):
-        return UnreachableError(
-            f"the API server {host} did not answer in time{through}",
-            found=found,
-            remedy="the server is overloaded, or the connection is cut silently" + about_proxy,
+        return unreachable(
+            f"the API server {host} did not answer in time",
+            "the server is overloaded, or the connection is cut silently",
             sent=True,
         )
-    return UnreachableError(
-        f"the connection to the API server {host} broke off{through}",
-        found=found,
-        remedy="the server restarts, or something between cuts the connection" + about_proxy,
+    return unreachable(
+        f"the connection to the API server {host} broke off",
+        "the server restarts, or something between cuts the connection",
         sent=True,
     )
 
 
-def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> ConnectError:
+def _untrusted(error: ssl.SSLCertVerificationError, host: str, *, proxy: str) -> ConnectError:
     if error.verify_code in _NAME_CODES:
         remedy = (
             "the certificate is made for other names: use one of them as the server in the "
@@ -431,8 +428,14 @@ def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> ConnectError:
             "certificate-authority(-data) of the kubeconfig's cluster entry is not the authority "
             "that signed it: fetch the kubeconfig again from the cluster"
         )
+    if proxy:
+        remedy = (
+            "its authority must be one that this machine trusts or that the kubeconfig's cluster "
+            "entry names, and its name one of the certificate's" + _ABOUT_PROXY
+        )
     return ConnectError(
-        f"the certificate of the API server {host} is not trusted",
+        f"the certificate of the {f'proxy {proxy}' if proxy else f'API server {host}'} "
+        "is not trusted",
         found=error.verify_message or str(error),
         remedy=remedy,
     )
@@ -464,17 +467,6 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _innermost(chain: list[BaseException]) -> str:
-    for link in reversed(chain):
-        if isinstance(link, OSError) and str(link):
-            return str(link)
-    return str(chain[0]) or type(chain[0]).__name__
-
-
-def _has_errno(chain: list[BaseException], *numbers: int) -> bool:
-    return any(isinstance(link, OSError) and link.errno in numbers for link in chain)
-
-
 # -- What a request is about -----------------------------------------------------------------------
 #
 # Errors and permission checks speak of ``create pods/exec in namespace "x"``, and requests are
@@ -498,18 +490,19 @@ class Target:
     @property
     def kind(self) -> str:
         """The resource as RBAC rules write it: ``pods/exec``."""
-        resource = f"{self.resource}.{self.group}" if self.group else self.resource
-        return f"{resource}/{self.subresource}" if self.subresource else resource or self.path
+        return f"{self._of_group}/{self.subresource}" if self.subresource else self._of_group
+
+    @property
+    def _of_group(self) -> str:
+        return f"{self.resource}.{self.group}" if self.group else self.resource or self.path
 
     @property
     def can_i(self) -> str:
         """The command that asks the server whether this is allowed."""
-        resource = f"{self.resource}.{self.group}" if self.group else self.resource
-        words = ["kubectl auth can-i", self.verb, resource or self.path]
-        if self.subresource:
-            # With a slash, kubectl would take it for the name of a pod.
-            words.append(f"--subresource={self.subresource}")
-        return " ".join([*words, *(["-n", self.namespace] if self.namespace else [])])
+        # With a slash, kubectl would take the subresource for the name of a pod.
+        subresource = f" --subresource={self.subresource}" if self.subresource else ""
+        namespace = f" -n {self.namespace}" if self.namespace else ""
+        return f"kubectl auth can-i {self.verb} {self._of_group}{subresource}{namespace}"
 
     def __str__(self) -> str:
         text = f'{self.kind} "{self.name}"' if self.name and self.resource else self.kind
@@ -564,10 +557,6 @@ def object_path(collection: str, name: str) -> str:
     A slash or a percent sign is refused rather than quoted, as client-go does: the API server
     splits a path after it has decoded it, so that ``..%2Fsecrets`` would reach a secret. An empty
     name would address the collection itself.
-
-    Args:
-        collection: the path of the collection; it is taken as it is.
-        name: the object's name, not quoted.
 
     Raises:
         SettingsError: no object can have this name.

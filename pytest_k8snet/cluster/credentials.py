@@ -14,6 +14,7 @@ import os
 import subprocess
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -113,13 +114,7 @@ class Credentials:
             return self._login
 
     def renew(self, refused: Login) -> bool:
-        """Load the login anew after the server has refused it.
-
-        Args:
-            refused: what the server did not accept.
-
-        Returns:
-            whether there is another login to try now.
+        """Load the login anew after the server has refused it, and tell whether it is another one.
 
         Raises:
             KubeconfigError: there is none.
@@ -137,7 +132,7 @@ class Credentials:
         login = replace(login, headers=login.headers + self._identity)
         for name, value in login.headers:
             # Whoever sends it would quote it in an exception.
-            if not value.isprintable():
+            if any(unicodedata.category(character) == "Cc" for character in value):
                 raise KubeconfigError(
                     f"the {name} of this user cannot be sent",
                     found="a line break or another control character in it",
@@ -201,8 +196,7 @@ def of_service_account(environ: Mapping[str, str]) -> Credentials:
     """Make the credentials of the pod that this process runs in; the kubelet renews the token."""
 
     def load() -> Login:
-        token = service_account(environ).token.partition(" ")[2]
-        return Login(headers=_bearer(token.strip()))
+        return Login(headers=_bearer(service_account(environ).token.partition(" ")[2].strip()))
 
     return Credentials(load, changeable=True)
 
@@ -264,7 +258,7 @@ def _login(user: Entry, config: Kubeconfig) -> Login:
     headers: tuple[tuple[str, str], ...] = ()
     if user.text("tokenFile"):
         try:
-            headers = _bearer(user.file("tokenFile").decode().strip())
+            headers = _bearer(user.file("tokenFile").decode("utf-8", "replace").strip())
         except KubeconfigError:
             if not user.text("token"):
                 raise

@@ -38,8 +38,6 @@ CONTAINER = "k8snet"
 STDOUT, STDERR, STATUS = 1, 2, 3
 #: How long a server may take to close the stream after it has sent the command's status.
 _FAREWELL_SECONDS = 1.0
-#: Refusals that the pod's own state may explain.
-_TELLING = frozenset({400, 404, 500})
 #: Longest argument, and longest command line, that a message shows, in characters.
 _WORD_LIMIT, _LINE_LIMIT = 80, 160
 
@@ -79,10 +77,18 @@ def run(
     started = time.monotonic()
     deadline = started + timeout_seconds
     received = Channels()
+    path = object_path(collection("pods", namespace=namespace), pod) + "/exec"
+    query = [("command", word) for word in argv]
+    query += [("container", container), ("stdout", "true"), ("stderr", "true")]
+
+    def open_once() -> WebSocket:
+        left = min(client.read_seconds, max(0.1, deadline - time.monotonic()))
+        return client.open_websocket(path, query, timeout_seconds=left)
+
     try:
-        stream = _open(client, namespace, pod, argv, container, deadline)
+        stream = client.repeat(open_once, repeatable=_never_started, limit_seconds=timeout_seconds)
     except ApiError as error:
-        if error.status not in _TELLING:
+        if error.status not in (400, 404, 500):  # which the pod's own state may explain
             raise
         raise pod_trouble(client, namespace, pod, error.found or error.problem) or error from None
     try:
@@ -91,8 +97,8 @@ def run(
     except TimeoutError:
         raise ExecTimeoutError(
             f'"{in_short(argv)}" in {where} was still running after {timeout_seconds:g} s',
-            stdout=received.stdout,
-            stderr=received.stderr,
+            stdout=received.text(STDOUT),
+            stderr=received.text(STDERR),
             remedy="allow it more time, or see what it waits for",
         ) from None
     except (websocket.WebSocketException, OSError) as error:
@@ -106,7 +112,7 @@ def run(
     seconds = time.monotonic() - started
     status = received.status
     if status is None:
-        output = (received.stderr or received.stdout).strip()
+        output = (received.text(STDERR) or received.text(STDOUT)).strip()
         broken = ConnectionLostError(
             f'the exec stream of "{in_short(argv)}" in {where} broke off after {seconds:.1f} s '
             "without an exit status",
@@ -118,29 +124,10 @@ def run(
     return Completed(
         argv=tuple(argv),
         exit_code=_exit_code(status, argv, where),
-        stdout=received.stdout,
-        stderr=received.stderr,
+        stdout=received.text(STDOUT),
+        stderr=received.text(STDERR),
         seconds=seconds,
     )
-
-
-def _open(
-    client: HttpClient,
-    namespace: str,
-    pod: str,
-    argv: Sequence[str],
-    container: str,
-    deadline: float,
-) -> WebSocket:
-    path = object_path(collection("pods", namespace=namespace), pod) + "/exec"
-    query = [("command", word) for word in argv]
-    query += [("container", container), ("stdout", "true"), ("stderr", "true")]
-
-    def once() -> WebSocket:
-        left = min(client.read_seconds, max(0.1, deadline - time.monotonic()))
-        return client.open_websocket(path, query, timeout_seconds=left)
-
-    return client.repeat(once, repeatable=_never_started, limit_seconds=deadline - time.monotonic())
 
 
 def _never_started(error: BaseException) -> bool:
@@ -165,15 +152,9 @@ class Channels:
         if message and (channel := self._received.get(message[0])) is not None:
             channel += message[1:]
 
-    @property
-    def stdout(self) -> str:
-        """Standard output so far."""
-        return self._received[STDOUT].decode("utf-8", "replace")
-
-    @property
-    def stderr(self) -> str:
-        """Standard error so far."""
-        return self._received[STDERR].decode("utf-8", "replace")
+    def text(self, channel: int) -> str:
+        """Return what has come on a channel, decoded once as UTF-8."""
+        return self._received[channel].decode("utf-8", "replace")
 
     @property
     def status(self) -> dict[str, Any] | None:
@@ -188,12 +169,8 @@ class Channels:
 def _receive(stream: WebSocket, channels: Channels, deadline: float, ping_seconds: float) -> None:
     """Collect messages until the server closes the stream, and keep it alive meanwhile.
 
-    Args:
-        stream: the open WebSocket.
-        channels: filled with what arrives, also when this raises.
-        deadline: on ``time.monotonic``'s clock.
-        ping_seconds: how often to ping. A load balancer may count each direction by itself, so
-            what the command writes is no reason to be silent; the pong goes the other way.
+    A load balancer may count each direction by itself, so what the command writes is no reason not
+    to ping; the pong goes the other way. The channels hold what has arrived also when this raises.
 
     Raises:
         TimeoutError: the deadline has passed before the command's status arrived.
@@ -230,12 +207,7 @@ def _receive(stream: WebSocket, channels: Channels, deadline: float, ping_second
 
 
 def _exit_code(status: dict[str, Any], argv: Sequence[str], where: str) -> int:
-    """Return the exit status that a Status object stands for.
-
-    Args:
-        status: the object from the status channel.
-        argv: the command.
-        where: the pod, for the message.
+    """Return the exit status that the Status object of an ended command stands for.
 
     Raises:
         ToolMissingError: the program is not in the image.

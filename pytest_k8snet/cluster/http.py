@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from pytest_k8snet.cluster.api_errors import (
     AggregatedServerError,
+    Answer,
     CertificateRefusedError,
     ServerBusyError,
     UnreachableError,
@@ -36,7 +37,7 @@ from pytest_k8snet.errors import ConnectError, K8sNetError, KubeconfigError
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
-    from urllib3 import PoolManager
+    from urllib3 import BaseHTTPResponse, PoolManager
     from websocket import WebSocket
 
 T = TypeVar("T")
@@ -64,6 +65,9 @@ INTERNAL_ERROR_ATTEMPTS = 5
 RETRY_AFTER_LIMIT_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _JITTER_SECONDS = 0.1, 2.0, 0.1
 
+#: The API server itself, beside API groups that are left to other servers.
+_SERVER = "/"
+
 #: 429 and 503 come before the request had any effect.
 _SURELY_UNDONE = frozenset({429, 503})
 
@@ -73,35 +77,6 @@ FIELD_MANAGER = "pytest-k8snet"
 
 #: Newest first. They differ only for commands with stdin, which are not used here.
 CHANNEL_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a server answered: HTTP status, headers and body."""
-
-    host: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def object(self) -> dict[str, Any]:
-        """The JSON object in the body.
-
-        Raises:
-            ConnectError: there is none, so this is no Kubernetes API server.
-        """
-        try:
-            value = json.loads(self.body)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise ConnectError(
-                f"{self.host} does not answer like a Kubernetes API server",
-                found=self.body[:200].decode("utf-8", "replace") or "an empty answer",
-                remedy="check the server's URL in the kubeconfig, and any proxy in between",
-            )
-        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,10 +113,6 @@ class HttpClient:
     later request, until it answers again. Else the end of a run whose API server has died would
     take that long for each object to be deleted.
 
-    Args:
-        server: the API server.
-        credentials: the user's login.
-
     Attributes:
         host: the server's URL.
         user: named in errors.
@@ -155,12 +126,11 @@ class HttpClient:
         credentials: Credentials,
         *,
         user: str,
-        patience_seconds: float,
         ping_seconds: float,
     ) -> None:
         self.host = server.url
         self.user = user
-        self.patience_seconds = patience_seconds
+        self.patience_seconds = PATIENCE_SECONDS
         self.ping_seconds = ping_seconds
         self._server = server
         self._credentials = credentials
@@ -169,15 +139,13 @@ class HttpClient:
         self._pools: PoolManager | None = None
         self._pools_of: tuple[bytes, bytes] = (b"", b"")
         self._pools_lock = threading.Lock()
-        # After how long the server was given up, in words; empty while it answers.
-        self._given_up = ""
-        # The API groups behind it that were given up, each in such words.
-        self._cut_off: dict[str, str] = {}
+        # After how long the server, or the one of an API group behind it, was given up, in words.
+        self._given_up: dict[str, str] = {}
 
     @property
     def read_seconds(self) -> float:
         """How long the server may take to answer one request."""
-        return _LAST_CHANCE_SECONDS if self._given_up else READ_SECONDS
+        return _LAST_CHANCE_SECONDS if _SERVER in self._given_up else READ_SECONDS
 
     def send(
         self,
@@ -189,15 +157,7 @@ class HttpClient:
         content_type: str = "application/json",
         idempotent: bool = True,
     ) -> Answer:
-        """Send a request, again where that is safe.
-
-        Args:
-            method: the HTTP method, upper case.
-            path: the path, unquoted.
-            query: the query's names and values.
-            body: sent as JSON; None sends no body.
-            content_type: how the server is to read the body.
-            idempotent: whether a second effect of the request is none.
+        """Send a request, again where that is safe: a second effect of an idempotent one is none.
 
         Raises:
             ApiError: the server refuses.
@@ -207,7 +167,7 @@ class HttpClient:
             lambda: self.once(method, path, query=query, body=body, content_type=content_type),
             repeatable=lambda error: is_repeatable(error, idempotent=idempotent),
         )
-        self._cut_off.pop(parse(method, path).group, None)
+        self._given_up.pop(parse(method, path).group, None)
         return answer
 
     def once(
@@ -220,48 +180,19 @@ class HttpClient:
         content_type: str = "application/json",
     ) -> Answer:
         """Send a request a single time; a second time if a newer login can cure its refusal."""
-        import urllib3
-
         data = None if body is None else json.dumps(body).encode()
-        seconds = self.read_seconds
 
         def request(login: Login) -> Answer:
-            headers = urllib3.HTTPHeaderDict(accept="application/json")
-            headers["user-agent"] = self._user_agent
-            if data is not None:
-                headers["content-type"] = content_type
-            for name, value in login.headers:
-                headers.add(name, _on_the_wire(value))
-            try:
-                response = self._connections(login).request(
-                    method,
-                    self.host + _with_query(path, query),
-                    body=data,
-                    headers=headers,
-                    timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds),
-                    # urllib3 would try four times and quadruple every time limit.
-                    retries=False,
-                    redirect=False,
-                )
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise self._unreachable(error) from error
-            return self._answer(response.status, response.headers, response.data)
+            sent = self._request(login, method, path, query, body=data, content_type=content_type)
+            return self._answer(sent.status, sent.headers, sent.data)
 
         answer = self._logged_in(request)
         if answer.status >= 300:
-            target = parse(method, path)
-            raise error_of(
-                answer.status, answer.body, target, user=self.user, headers=answer.headers
-            )
+            raise error_of(answer, parse(method, path), user=self.user)
         return answer
 
     def lines(self, path: str, query: Query, *, seconds: float) -> Iterator[bytes]:
-        """Yield the lines of an answer as they arrive: a watch; a single try.
-
-        Args:
-            path: the path, unquoted.
-            query: the query's names and values.
-            seconds: how long the server was asked to go on.
+        """Yield the lines of an answer as they arrive, for so many seconds: a watch; a single try.
 
         Raises:
             ApiError: the server refuses.
@@ -270,32 +201,59 @@ class HttpClient:
         import urllib3
 
         login = self._credentials.current()
+        stream = self._request(login, "GET", path, query, stream_seconds=seconds)
+        try:
+            if stream.status >= 300:
+                answer = self._answer(stream.status, stream.headers, stream.data)
+                raise error_of(answer, parse("GET", path), user=self.user)
+            rest = b""
+            for chunk in stream.stream():
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from filter(None, whole)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._unreachable(error) from error
+        finally:
+            # Whoever has seen enough ends the stream with it.
+            stream.close()
+
+    def _request(
+        self,
+        login: Login,
+        method: str,
+        path: str,
+        query: Query,
+        *,
+        body: bytes | None = None,
+        content_type: str = "",
+        stream_seconds: float | None = None,
+    ) -> BaseHTTPResponse:
+        """Send a request once; its response is read to the end unless it is to stream."""
+        import urllib3
+
         headers = urllib3.HTTPHeaderDict(accept="application/json")
         headers["user-agent"] = self._user_agent
+        if body is not None:
+            headers["content-type"] = content_type
         for name, value in login.headers:
-            headers.add(name, _on_the_wire(value))
-        limit = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds + self.read_seconds)
+            # Text is sent as Latin-1. The bytes shall be those of UTF-8, as kubectl's are: else
+            # whoever impersonates "jörg" would be somebody else.
+            headers.add(name, value.encode().decode("latin-1"))
+        seconds = self.read_seconds
+        limits = urllib3.Timeout(
+            connect=min(CONNECT_SECONDS, seconds), read=seconds + (stream_seconds or 0)
+        )
         try:
-            response = self._connections(login).request(
-                "GET",
+            return self._connections(login).request(
+                method,
                 self.host + _with_query(path, query),
+                body=body,
                 headers=headers,
-                timeout=limit,
+                timeout=limits,
+                # urllib3 would try four times and quadruple every time limit.
                 retries=False,
                 redirect=False,
-                preload_content=False,
+                preload_content=stream_seconds is None,
             )
-            try:
-                if response.status >= 300:
-                    target = parse("GET", path)
-                    raise error_of(response.status, response.data, target, user=self.user)
-                rest = b""
-                for chunk in response.stream():
-                    *whole, rest = (rest + chunk).split(b"\n")
-                    yield from filter(None, whole)
-            finally:
-                # Whoever has seen enough ends the stream with it.
-                response.close()
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unreachable(error) from error
 
@@ -345,14 +303,7 @@ class HttpClient:
         opened = self._logged_in(upgrade)
         if not isinstance(opened, Answer):
             return opened
-        raise refused_upgrade(
-            opened.status,
-            opened.body,
-            parse("GET", path),
-            user=self.user,
-            headers=opened.headers,
-            host=self.host,
-        )
+        raise refused_upgrade(opened, parse("GET", path), user=self.user)
 
     def repeat(
         self,
@@ -373,7 +324,7 @@ class HttpClient:
         # Loaded with the first request: a pytest run without a cluster pays nothing for it.
         import tenacity
 
-        patience = 0.0 if self._given_up else self.patience_seconds
+        patience = 0.0 if _SERVER in self._given_up else self.patience_seconds
         if limit_seconds is not None:
             patience = min(patience, limit_seconds)
         begun = time.monotonic()
@@ -381,8 +332,13 @@ class HttpClient:
 
         def may_pass(error: BaseException) -> bool:
             nonlocal again
-            waited = time.monotonic() - begun
-            again = repeatable(error) and not self._is_cut_off(error, waited)
+            again = repeatable(error)
+            if again and isinstance(error, AggregatedServerError):
+                waited = time.monotonic() - begun
+                enough = min(_GROUP_PATIENCE_SECONDS, self.patience_seconds)
+                if again := error.group not in self._given_up and waited < enough:
+                    return True
+                error.found += self._given_up.setdefault(error.group, _for_so_long(waited))
             return again
 
         patience_ends = tenacity.stop_after_delay(patience)
@@ -398,15 +354,15 @@ class HttpClient:
         except K8sNetError as error:
             self._note_failure(error, again, time.monotonic() - begun, patience)
             raise
-        self._given_up = ""
+        self._given_up.pop(_SERVER, None)
         return value
 
     def secrets(self) -> set[str]:
         """Return what no file may hold: the login that is shown now, and the proxy's password."""
         login = self._credentials.last()
-        found = {word for name, value in login.headers for word in value.split()[1:]} | {
-            login.key.decode("ascii", "replace").strip()
-        }
+        # Behind the word "Bearer"; whom a user acts as is no secret.
+        shown = {text.partition(" ")[2] for name, text in login.headers if name == "Authorization"}
+        found = {*shown, login.key.decode("ascii", "replace").strip()}
         return {secret for secret in (*found, *passwords_in(self._server.proxy)) if secret}
 
     def close(self) -> None:
@@ -464,50 +420,40 @@ class HttpClient:
     def _note_failure(
         self, error: K8sNetError, may_pass: bool, waited_seconds: float, patience_seconds: float
     ) -> None:
-        """Remember whether the server has been given up, and say so in the error."""
-        if isinstance(error, AggregatedServerError):
-            # The API server itself is sound.
-            self._given_up = ""
-        elif not may_pass:
+        """Remember whether a server has been given up, and say so in the error."""
+        if not may_pass or isinstance(error, AggregatedServerError):
+            # Whatever answers is sound.
             if not isinstance(error, UnreachableError):
-                self._given_up = ""
+                self._given_up.pop(_SERVER, None)
         elif 0 < patience_seconds <= waited_seconds:
-            words = f" (asked again and again for {waited_seconds:.0f} s)"
+            words = _for_so_long(waited_seconds)
             error.found += words
             if patience_seconds >= min(_ENOUGH_PATIENCE_SECONDS, self.patience_seconds):
-                self._given_up = words
+                self._given_up[_SERVER] = words
         else:
             # In the same words as the first time: it is the same trouble.
-            error.found += self._given_up
-
-    def _is_cut_off(self, error: BaseException, waited_seconds: float) -> bool:
-        """Tell whether the server behind an API group has been asked often enough."""
-        if not isinstance(error, AggregatedServerError):
-            return False
-        if error.group not in self._cut_off:
-            if waited_seconds < min(_GROUP_PATIENCE_SECONDS, self.patience_seconds):
-                return False
-            self._cut_off[error.group] = f" (asked again and again for {waited_seconds:.0f} s)"
-        error.found += self._cut_off[error.group]
-        return True
+            error.found += self._given_up.get(_SERVER, "")
 
     def _answer(self, status: int, headers: Mapping[str, str] | None, body: object) -> Answer:
-        data = body if isinstance(body, bytes) else b""
-        return Answer(host=self.host, status=status, headers=dict(headers or {}), body=data)
+        return Answer(
+            host=self.host,
+            status=status,
+            headers={name.lower(): value for name, value in (headers or {}).items()},
+            body=body if isinstance(body, bytes) else b"",
+        )
 
 
 def is_repeatable(error: BaseException, *, idempotent: bool) -> bool:
-    """Tell whether a failed request may be sent again.
-
-    Args:
-        error: what the request ended with.
-        idempotent: whether a second effect of the request is none.
-    """
+    """Tell whether a request that failed may be sent again."""
     if isinstance(error, UnreachableError):
         return idempotent or not error.sent
     if isinstance(error, ServerBusyError):
         return idempotent or error.status in _SURELY_UNDONE
     return False
+
+
+def _for_so_long(seconds: float) -> str:
+    return f" (asked again and again for {seconds:.0f} s)"
 
 
 def _means_its_error(state: RetryCallState) -> bool:
@@ -524,7 +470,7 @@ def _pause(state: RetryCallState) -> float:
     backoff = tenacity.wait_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS)
     jitter = tenacity.wait_random(0, _JITTER_SECONDS)
     error = _error(state)
-    asked = (error.retry_after_seconds if isinstance(error, ServerBusyError) else None) or 0.0
+    asked = error.retry_after_seconds if isinstance(error, ServerBusyError) else 0.0
     return max(backoff(state) + jitter(state), min(asked, RETRY_AFTER_LIMIT_SECONDS))
 
 
@@ -532,13 +478,10 @@ def _error(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome is not None else None
 
 
-def _on_the_wire(value: str) -> str:
-    """A header's value such that it is sent as UTF-8, as client-go and WebSockets do."""
-    return value.encode().decode("latin-1")
-
-
 def _with_query(path: str, query: Query) -> str:
-    return f"{quote(path)}?{urlencode(query)}" if query else quote(path)
+    # Names within it are quoted already.
+    quoted = quote(path, safe="/%")
+    return f"{quoted}?{urlencode(query)}" if query else quoted
 
 
 # -- Connections -----------------------------------------------------------------------------------
@@ -589,7 +532,9 @@ def _open_pools(server: Server, certificate: bytes, key: bytes) -> PoolManager:
                 found=str(error),
                 remedy="pip install PySocks (or pytest-k8snet[socks])",
             ) from error
-        return SOCKSProxyManager(server.proxy, **options)
+        # As with kubectl, either kind resolves the server's name (net/http/transport.go, Go 1.24).
+        resolving = server.proxy.replace("socks5://", "socks5h://", 1)
+        return SOCKSProxyManager(resolving, **options)
     headers = None
     if parts.username:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from pytest_k8snet.errors import KubeconfigError
 
@@ -136,13 +136,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kubeconfig:
-    """One context of one or more merged kubeconfig files.
+    """One context, by its name, of one or more merged files, in order of precedence.
 
-    Attributes:
-        paths: the files, in order of precedence.
-        context: the chosen context's name.
-        cluster: its cluster.
-        user: its user; without a name and fields when it has none.
+    Its user is without a name and fields when it has none.
     """
 
     paths: tuple[Path, ...]
@@ -159,12 +155,9 @@ class Kubeconfig:
 def locate(kubeconfig: Path | None, environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Find the kubeconfig files to read, in order of precedence.
 
-    Args:
-        kubeconfig: the file asked for; None takes ``KUBECONFIG``, then ``~/.kube/config``.
-        environ: the environment.
-
     Returns:
-        existing paths; empty when nothing was asked for and the default file does not exist.
+        the one asked for, else those of ``KUBECONFIG`` that exist, else ``~/.kube/config``; empty
+        when nothing was asked for and that does not exist.
 
     Raises:
         KubeconfigError: a file that was asked for does not exist.
@@ -178,17 +171,13 @@ def locate(kubeconfig: Path | None, environ: Mapping[str, str]) -> tuple[Path, .
                 remedy=_REMEDY,
             )
         return (path,)
-    listed = environ.get("KUBECONFIG", "")
-    if listed:
+    if listed := environ.get("KUBECONFIG", ""):
         paths = [Path(part).expanduser() for part in listed.split(os.pathsep) if part]
-        existing = tuple(path for path in paths if path.exists())
-        if not existing:
-            raise KubeconfigError(
-                "no file that KUBECONFIG names exists",
-                found=f"KUBECONFIG={listed}",
-                remedy=_REMEDY,
-            )
-        return existing
+        if existing := tuple(path for path in paths if path.exists()):
+            return existing
+        raise KubeconfigError(
+            "no file that KUBECONFIG names exists", found=f"KUBECONFIG={listed}", remedy=_REMEDY
+        )
     home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
     default = home / ".kube" / "config"
     return (default,) if default.exists() else ()
@@ -252,10 +241,11 @@ def read(paths: tuple[Path, ...], context: str | None) -> Kubeconfig:
                 remedy=f"correct the context's {kind}",
             )
     found = Kubeconfig(paths=paths, context=chosen, cluster=named["cluster"], user=named["user"])
-    if not found.server.startswith(("https://", "http://")):
+    if not is_url(found.server, "https", "http"):
         raise KubeconfigError(
             f'cluster "{found.cluster.name}" of {where} has no usable server',
-            found=f"server: {found.server or 'missing'}",
+            # Without a password that stands in it.
+            found=f"server: {found.server.rpartition('@')[2] or 'missing'}",
             remedy="it must be a URL such as https://10.0.0.1:6443",
         )
     return found
@@ -320,6 +310,16 @@ def secrets_and_names(paths: tuple[Path, ...]) -> tuple[set[str], dict[str, set[
     return secrets, names
 
 
+def is_url(text: str, *schemes: str) -> bool:
+    """Tell whether a text is a URL of one of these schemes with a host."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.hostname)
+
+
 #: A login in a URL, also in one that nothing can parse, or that lacks its scheme.
 _LOGIN = re.compile(r"(?:[a-z][a-z0-9+.-]*://)?[^\s:/@]*:([^\s]+)@[^\s@]+", re.IGNORECASE)
 
@@ -340,7 +340,8 @@ def _secrets_in(value: object) -> set[str]:
         }
     if isinstance(value, list):
         return {found for one in value for found in _secrets_in(one)}
-    return {value} if isinstance(value, str) and value else set()
+    # A YAML block leaves a line break behind what may be told without it.
+    return {value, value.strip()} if isinstance(value, str) and value.strip() else set()
 
 
 def _load(path: Path) -> Mapping[str, Any]:
@@ -355,11 +356,15 @@ def _load(path: Path) -> Mapping[str, Any]:
             remedy="check that it is a text file that this user may read",
         ) from error
     except yaml.YAMLError as error:
+        # Not its own text, which quotes the line: that may hold a token.
+        grammar = (yaml.scanner.ScannerError, yaml.parser.ParserError)
+        problem = str(error.problem) if isinstance(error, grammar) else type(error).__name__
+        mark = getattr(error, "problem_mark", None)
         raise KubeconfigError(
             f"the kubeconfig {path} is not valid YAML",
-            found=str(error),
+            found=problem + (f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""),
             remedy="correct the place named, or fetch the file again",
-        ) from error
+        ) from None
     if not isinstance(config, dict):
         raise KubeconfigError(
             f"the kubeconfig {path} is not a kubeconfig",

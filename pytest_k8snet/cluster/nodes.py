@@ -25,6 +25,9 @@ _HOSTNAME = "kubernetes.io/hostname"
 _ZONES = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
 _REPELLING = frozenset({"NoSchedule", "NoExecute"})
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_TAINTS_OF_NOT_READY = tuple(
+    f"node.kubernetes.io/{name}" for name in ("unschedulable", "not-ready", "unreachable")
+)
 #: Conditions that hold a node back when they are True, in the kubelet's words.
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
 
@@ -83,22 +86,16 @@ class Node:
     """One node.
 
     Attributes:
-        name: the Node object's name.
         internal_ip: its InternalIP address (IPv4 when it has one).
         interface: its address with the prefix of its subnet, from Calico's annotation; None when
             Calico has not written it.
         status_addresses: all IP addresses that Kubernetes knows of it, the InternalIPs first.
-        labels: the Node object's labels.
-        annotations: the Node object's annotations.
         system: ``linux`` or ``windows``.
         architecture: e.g. ``amd64`` or ``arm64``.
         kernel_version: e.g. ``6.1.0-18-amd64``.
         os_image: e.g. ``Debian GNU/Linux 12 (bookworm)``.
         kubelet_version: e.g. ``v1.32.1``.
-        ready: whether the Ready condition is True.
-        schedulable: whether a run's pods can be placed on it.
         trouble: why it cannot be used; empty when it can.
-        control_plane: whether it is a control-plane node.
     """
 
     name: str
@@ -113,7 +110,6 @@ class Node:
     os_image: str = ""
     kubelet_version: str = ""
     ready: bool = True
-    schedulable: bool = True
     trouble: str = ""
     control_plane: bool = False
 
@@ -138,7 +134,7 @@ class Node:
     @property
     def usable(self) -> bool:
         """Whether it is ready and a run's pods can be placed on it."""
-        return self.ready and self.schedulable
+        return not self.trouble
 
     @property
     def hostname(self) -> str:
@@ -167,9 +163,7 @@ class Node:
 def read_node(node: Mapping[str, Any], tolerations: Sequence[Toleration] = ()) -> Node:
     """Read a ``Node`` from a Kubernetes Node object.
 
-    Args:
-        node: the object.
-        tolerations: what the run's pods tolerate beside the taints of control-plane nodes.
+    What is tolerated comes beside the taints of control-plane nodes.
     """
     metadata, status = node.get("metadata") or {}, node.get("status") or {}
     info = status.get("nodeInfo") or {}
@@ -192,7 +186,6 @@ def read_node(node: Mapping[str, Any], tolerations: Sequence[Toleration] = ()) -
         os_image=info.get("osImage", ""),
         kubelet_version=info.get("kubeletVersion", ""),
         ready=not not_ready,
-        schedulable=not (foreign or repelled),
         trouble="; ".join(filter(None, (not_ready, foreign, repelled))),
         control_plane=any(label in labels for label in _CONTROL_PLANE),
     )
@@ -201,12 +194,9 @@ def read_node(node: Mapping[str, Any], tolerations: Sequence[Toleration] = ()) -
 def list_nodes(
     api: Api, *, hostnames: Collection[str] = (), tolerations: Sequence[Toleration] = ()
 ) -> list[Node]:
-    """List the nodes of the cluster, in natural order of their names.
+    """List the nodes of the cluster, or those with these hostname labels, in natural order.
 
-    Args:
-        api: the cluster.
-        hostnames: the values of the hostname labels of those wanted; empty takes all.
-        tolerations: see :func:`read_node`.
+    Tolerations are those of :func:`read_node`.
     """
     labels = f"{_HOSTNAME} in ({','.join(sorted(hostnames))})" if hostnames else ""
     return read_nodes(api.list("/api/v1/nodes", labels=labels), tolerations)
@@ -221,14 +211,10 @@ def read_nodes(
 
 
 def usable_nodes(source: Api | Iterable[Node], *, at_least: int = 2) -> list[Node]:
-    """Return the nodes that are ready and take a run's pods.
-
-    Args:
-        source: the cluster, or its nodes.
-        at_least: how many are needed.
+    """Return the nodes, of a cluster or of those given, that are ready and take a run's pods.
 
     Raises:
-        NodesError: there are fewer; each unusable one is named with its reason.
+        NodesError: there are fewer than needed; each unusable one is named with its reason.
     """
     nodes = list(source) if isinstance(source, Iterable) else list_nodes(source)
     usable = [node for node in nodes if node.usable]
@@ -244,9 +230,7 @@ def usable_nodes(source: Api | Iterable[Node], *, at_least: int = 2) -> list[Nod
 def measured_address(node: Node, nodes: Iterable[Node]) -> str:
     """Return the address by which a node itself is measured: the one that carries its pods.
 
-    Args:
-        node: the node.
-        nodes: all nodes of the cluster, among which it must be the only one of its address.
+    Among all nodes of the cluster it must be the only one of its address.
 
     Raises:
         NodesError: it has no address, or another node has the same.
@@ -301,10 +285,10 @@ def choose_nodes(
     """
     candidates = _candidates(nodes, names)
     near, far = (zones[0], zones[-1]) if zones else ("", "")
+    clients = [node for node in candidates if near in ("", node.zone)]
     if wanted == "same-node":
-        for node in candidates:
-            if near in ("", node.zone):
-                return node, node
+        if clients:
+            return clients[0], clients[0]
         raise _none_fit("no node is usable", nodes, zones)
     order = {node.name: place for place, node in enumerate(candidates)}
     servers = [node for node in candidates if far in ("", node.zone)]
@@ -312,8 +296,7 @@ def choose_nodes(
     # Lazily: thousands of nodes have millions of pairs, and the first that fits is taken.
     pairs = (
         (a, b)
-        for a in candidates
-        if near in ("", a.zone)
+        for a in clients
         for b in beside(a)
         if a is not b and (near != far or order[a.name] < order[b.name])
     )
@@ -355,23 +338,20 @@ def _candidates(nodes: Sequence[Node], names: Sequence[str]) -> list[Node]:
     if not names:
         return sorted(usable, key=lambda node: (node.control_plane, _natural(node.name)))
     by_name = {node.name: node for node in nodes}
-    chosen = []
-    for name in dict.fromkeys(names):
-        node = by_name.get(name)
-        if node is None:
+    for name in names:
+        if name not in by_name:
             raise NodesError(
                 f'there is no usable node "{name}"',
                 found=_in_words(nodes),
                 remedy="name nodes as `kubectl get nodes` does",
             )
-        if not node.usable:
+        if not by_name[name].usable:
             raise NodesError(
-                f'the node "{name}" cannot be used: {node.trouble}',
+                f'the node "{name}" cannot be used: {by_name[name].trouble}',
                 found=_in_words(nodes),
                 remedy="make it ready, uncordon it or remove the taint, or name another node",
             )
-        chosen.append(node)
-    return chosen
+    return [by_name[name] for name in dict.fromkeys(names)]
 
 
 def _none_fit(problem: str, nodes: Sequence[Node], zones: Sequence[str]) -> NodesError:
@@ -395,17 +375,15 @@ def _in_words(nodes: Sequence[Node]) -> str:
 
 
 def _not_ready(conditions: Sequence[Mapping[str, Any]]) -> str:
-    for condition in conditions:
-        if condition.get("type") == "Ready":
-            if condition.get("status") == "True":
-                return ""
-            words = [condition.get("reason"), condition.get("message")]
-            for other in conditions:
-                if other.get("type") in _PRESSURES and other.get("status") == "True":
-                    words.append(other["type"])
-            reason = ", ".join(str(word) for word in words if word)
-            return f"not ready ({reason})" if reason else "not ready"
-    return "not ready (the kubelet has not reported)"
+    ready = next((one for one in conditions if one.get("type") == "Ready"), None)
+    if ready is None:
+        return "not ready (the kubelet has not reported)"
+    if ready.get("status") == "True":
+        return ""
+    true = [one["type"] for one in conditions if one.get("status") == "True"]
+    words = [ready.get("reason"), ready.get("message"), *(one for one in true if one in _PRESSURES)]
+    reason = ", ".join(str(word) for word in words if word)
+    return f"not ready ({reason})" if reason else "not ready"
 
 
 def _repelled(spec: Mapping[str, Any], tolerations: Sequence[Toleration]) -> str:
@@ -413,11 +391,7 @@ def _repelled(spec: Mapping[str, Any], tolerations: Sequence[Toleration]) -> str
     for taint in spec.get("taints") or []:
         key, effect = taint.get("key", ""), taint.get("effect", "")
         # Cordoning and missing readiness show as taints, too, and have been said.
-        if key.startswith("node.kubernetes.io/") and key.split("/")[1] in (
-            "unschedulable",
-            "not-ready",
-            "unreachable",
-        ):
+        if key in _TAINTS_OF_NOT_READY:
             continue
         if effect in _REPELLING and not any(one.covers(taint) for one in tolerations):
             value = f"={taint['value']}" if taint.get("value") else ""

@@ -12,18 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pytest_k8snet.causes import Cause
 from pytest_k8snet.cluster import pods
-from pytest_k8snet.cluster.access import compare
+from pytest_k8snet.cluster.access import distortions
 from pytest_k8snet.cluster.api import pauses
 from pytest_k8snet.cluster.api_errors import admission_remedy, collection, object_path
-from pytest_k8snet.cluster.nodes import usable_nodes
-from pytest_k8snet.cluster.pods import (
-    Event,
-    Pod,
-    PodRequest,
-    StartFailure,
-    events_of,
-    wait_ready,
-)
+from pytest_k8snet.cluster.nodes import measured_address, usable_nodes
+from pytest_k8snet.cluster.pods import Pod, PodRequest
+from pytest_k8snet.cluster.startup import Event, StartFailure, events_of, wait_ready
 from pytest_k8snet.errors import ClusterError, NotFoundError
 
 if TYPE_CHECKING:
@@ -63,11 +57,6 @@ class WebService:
     """A Service that speaks HTTP.
 
     Attributes:
-        namespace: its namespace.
-        name: its name.
-        port: the Service's port number.
-        path: the path to ask for.
-        scheme: ``http`` or ``https``.
         cluster_domain: the domain of the cluster's DNS.
         distorted_by: what admission has done to its pods that changes figures; of those that the
             run made.
@@ -98,11 +87,12 @@ class WebService:
         Raises:
             ClusterError: the Service is headless or an ExternalName.
         """
-        address = self._spec().get("clusterIP") or ""
+        spec = self._read().get("spec") or {}
+        address = spec.get("clusterIP") or ""
         if not address or address == "None":
             raise ClusterError(
                 f"{self} has no cluster IP",
-                found=f"clusterIP: {address or 'none'}, type: {self._spec().get('type')}",
+                found=f"clusterIP: {address or 'none'}, type: {spec.get('type')}",
                 remedy="a headless Service is reached by its name only: use dns_url",
             )
         return self._url("clusterip", address, self.port)
@@ -118,17 +108,22 @@ class WebService:
         """The URL by the first usable node's address and the node port.
 
         Raises:
-            ClusterError: the Service has no node port.
+            ClusterError: the Service has no node port, or no node an address.
         """
-        number = self._port_entry().get("nodePort")
-        if not number:
+        spec = self._read().get("spec") or {}
+        entries = [one for one in spec.get("ports") or [] if one.get("port") == self.port]
+        if not entries:
+            raise ClusterError(f"{self} has no port {self.port} any more")
+        if not (number := entries[0].get("nodePort")):
             raise ClusterError(
                 f"{self} has no node port",
-                found=f"type: {self._spec().get('type', 'ClusterIP')}",
+                found=f"type: {spec.get('type', 'ClusterIP')}",
                 remedy="only Services of type NodePort or LoadBalancer have one",
             )
         (node, *_) = usable_nodes(self._api, at_least=1)
-        return self._url("nodeport", node.internal_ip, int(number))
+        # kube-proxy may listen on a node's primary address alone.
+        address = node.internal_ip or measured_address(node, ())
+        return self._url("nodeport", address, int(number))
 
     @property
     def external_url(self) -> ServiceUrl:
@@ -200,15 +195,6 @@ class WebService:
             object_path(collection("services", namespace=self.namespace), self.name)
         )
 
-    def _spec(self) -> dict[str, Any]:
-        return dict(self._read().get("spec") or {})
-
-    def _port_entry(self) -> Mapping[str, Any]:
-        for entry in self._spec().get("ports") or []:
-            if entry.get("port") == self.port:
-                return dict(entry)
-        raise ClusterError(f"{self} has no port {self.port} any more")
-
 
 def begin_web_service(workspace: Workspace) -> dict[str, Any]:
     """Ask for the Deployment and Service of :func:`make_web_service`, and wait for nothing.
@@ -220,17 +206,14 @@ def begin_web_service(workspace: Workspace) -> dict[str, Any]:
     deployment = pods.web_deployment(
         name, space, run_id, settings=workspace.settings, replicas=_REPLICAS
     )
-    _create(workspace, collection("deployments", namespace=space, group="apps"), deployment)
+    workspace.make(collection("deployments", namespace=space, group="apps"), deployment)
     services = collection("services", namespace=space)
-    _create(workspace, services, pods.web_service(name, space, run_id))
+    workspace.make(services, pods.web_service(name, space, run_id))
     return deployment
 
 
 def make_web_service(workspace: Workspace) -> WebService:
     """Make a Deployment of a small HTTP server and a Service before it, and wait until it serves.
-
-    Args:
-        workspace: what it belongs to, and is deleted with.
 
     Raises:
         PodError: a replica does not start, with the scheduler's or kubelet's reason.
@@ -249,7 +232,7 @@ def make_web_service(workspace: Workspace) -> WebService:
         maker=lambda: _replica_failure(api.get(object_path(deployments, name))),
     )
     template = deployment["spec"]["template"]
-    distorting = (phrase for pod in replicas_made for phrase in compare(template, pod).distorting)
+    distorting = (phrase for pod in replicas_made for phrase in distortions(template, pod))
     return replace(
         _serve(workspace, name, lambda ready: len(ready) >= _REPLICAS),
         distorted_by=_of_web_pods(distorting),
@@ -257,12 +240,7 @@ def make_web_service(workspace: Workspace) -> WebService:
 
 
 def serve_from(workspace: Workspace, request: PodRequest, *, served_in: str = "") -> WebService:
-    """Make one pod that serves HTTP, and a Service before it.
-
-    Args:
-        workspace: what they belong to, and are deleted with.
-        request: the pod, of a role that no other has.
-        served_in: the Calico mode of the pod's pool.
+    """Make one pod that serves HTTP, of a role that no other has, and a Service before it.
 
     Raises:
         PodError: the pod does not start, with the scheduler's or kubelet's reason.
@@ -277,7 +255,7 @@ def serve_from(workspace: Workspace, request: PodRequest, *, served_in: str = ""
             lambda ready: ready == {pod.address},
             ipv4=":" not in pod.address,
         ),
-        distorted_by=_of_web_pods(pod.admitted.distorting),
+        distorted_by=_of_web_pods(pod.distorted_by),
         replica=pod,
         served_in=served_in,
     )
@@ -293,24 +271,23 @@ def _serve(
     """Make a Service of a run's pods of one role, and wait for its endpoints."""
     space = workspace.namespace
     services = collection("services", namespace=space)
-    _create(workspace, services, pods.web_service(name, space, workspace.run_id, ipv4=ipv4))
+    workspace.make(services, pods.web_service(name, space, workspace.run_id, ipv4=ipv4))
     service = WebService(namespace=space, name=name, own=True, _api=workspace.api)
-    _wait_endpoints(service, served)
+    deadline = time.monotonic() + _ENDPOINTS_SECONDS
+    sleep = pauses()
+    while not served(ready := service.ready_addresses()):
+        if time.monotonic() >= deadline:
+            raise ClusterError(
+                f"{service} has not the endpoints of its pods after {_ENDPOINTS_SECONDS:g} s",
+                found=", ".join(sorted(ready)) or "no endpoint",
+                remedy=Cause.NO_ENDPOINTS.remedy,
+            )
+        sleep()
     return service
 
 
-def _create(workspace: Workspace, path: str, body: dict[str, Any]) -> None:
-    """Make an object, unless an earlier call has asked for it."""
-    if workspace.note(object_path(path, body["metadata"]["name"])):
-        workspace.api.create(path, body)
-
-
 def existing_web_service(api: Api, reference: str) -> WebService:
-    """Find a Service that exists already.
-
-    Args:
-        api: the cluster.
-        reference: ``namespace/name`` or ``namespace/name:port``; the port by number or name.
+    """Find a Service by ``namespace/name`` or ``namespace/name:port``, the port by number or name.
 
     Raises:
         ClusterError: the reference is malformed, there is no such Service, or its port is not
@@ -335,7 +312,7 @@ def existing_web_service(api: Api, reference: str) -> WebService:
         ) from error
     entry = _choose_port(service, reference, port)
     number = int(entry["port"])
-    secure = number == _HTTPS_PORT or entry.get("name") == "https"
+    secure = number == _HTTPS_PORT or "https" in (entry.get("name"), entry.get("appProtocol"))
     return WebService(
         namespace=space,
         name=name,
@@ -346,7 +323,7 @@ def existing_web_service(api: Api, reference: str) -> WebService:
 
 
 def _choose_port(service: Mapping[str, Any], reference: str, wanted: str) -> Mapping[str, Any]:
-    ports = [
+    ports: list[Mapping[str, Any]] = [
         port
         for port in (service.get("spec") or {}).get("ports") or []
         if port.get("protocol", "TCP") == "TCP"
@@ -357,17 +334,16 @@ def _choose_port(service: Mapping[str, Any], reference: str, wanted: str) -> Map
     if wanted:
         for port in ports:
             if wanted in (str(port["port"]), port.get("name")):
-                return dict(port)
+                return port
         raise ClusterError(
             f'the Service of "{reference}" has no TCP port {wanted}',
             found=f"its TCP ports: {known or 'none'}",
             remedy="name one of these after the colon",
         )
-    if len(ports) == 1:
-        return dict(ports[0])
     http = [port for port in ports if port.get("name") == "http" or port["port"] == 80]
-    if len(http) == 1:
-        return dict(http[0])
+    for candidates in (ports, http):
+        if len(candidates) == 1:
+            return candidates[0]
     raise ClusterError(
         f'the Service "{reference}" does not tell by itself which port to use',
         found=f"its TCP ports: {known or 'none'}",
@@ -399,16 +375,3 @@ def _replica_failure(deployment: Mapping[str, Any]) -> StartFailure | None:
                 remedy=admission_remedy(condition.get("message", "")),
             )
     return None
-
-
-def _wait_endpoints(service: WebService, served: Callable[[set[str]], bool]) -> None:
-    deadline = time.monotonic() + _ENDPOINTS_SECONDS
-    sleep = pauses()
-    while not served(ready := service.ready_addresses()):
-        if time.monotonic() >= deadline:
-            raise ClusterError(
-                f"{service} has not the endpoints of its pods after {_ENDPOINTS_SECONDS:g} s",
-                found=", ".join(sorted(ready)) or "no endpoint",
-                remedy=Cause.NO_ENDPOINTS.remedy,
-            )
-        sleep()

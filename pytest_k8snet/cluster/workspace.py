@@ -9,7 +9,7 @@ import itertools
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,15 +27,15 @@ from pytest_k8snet.cluster.pods import (
     PodRequest,
     PodSettings,
     is_alive,
-    is_ready,
     namespace_manifest,
     pod_manifest,
     pod_name,
     read_pod,
     selector,
-    wait_ready,
 )
+from pytest_k8snet.cluster.startup import is_ready, wait_ready
 from pytest_k8snet.errors import (
+    ApiError,
     ClusterError,
     ConflictError,
     ForbiddenError,
@@ -54,15 +54,8 @@ _SERVICE_ACCOUNT_SECONDS = 10.0
 class Workspace:
     """What a run makes in the cluster, deleted when this context manager ends.
 
-    Nothing is made before it is needed. Safe to use from several threads.
-
-    Args:
-        api: the cluster.
-        run_id: the run; the label of all that is made.
-        namespace: an existing namespace to use, which is never deleted; None makes one.
-        settings: what the user has set for all pods.
-        pod_timeout_seconds: how long pods may take to be ready.
-        nodes: nodes that are known already.
+    Nothing is made before it is needed. Everything has the run's id for a label. A namespace that
+    is given is never deleted; without one, the run makes its own. Safe to use from several threads.
     """
 
     def __init__(
@@ -84,8 +77,8 @@ class Workspace:
         self._hostnames = {node.name: node.hostname for node in nodes}
         self._numbers = itertools.count(1)
         self._pods: dict[PodRequest, Pod] = {}
-        #: Paths of what makes pods, and of Services, in the order in which they were made.
-        self._others: list[str] = []
+        #: What makes pods, and Services: path and uid, which is empty where it may not be there.
+        self._others: dict[str, str] = {}
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -112,23 +105,31 @@ class Workspace:
         with self._lock:
             return list(self._pods.values())
 
-    def note(self, path: str) -> bool:
-        """Remember the path of an object other than a pod that is about to be made.
+    def make(self, collection: str, body: dict[str, Any]) -> None:
+        """Make an object other than a pod, unless an earlier call has made it.
 
-        Returns:
-            False where it has been made already.
+        Raises:
+            ApiError: it is refused, or somebody else has one of that name, which stays his.
         """
+        path = object_path(collection, body["metadata"]["name"])
         with self._lock:
-            if path in self._others:
-                return False
-            self._others.append(path)
-            return True
+            if self._others.get(path):
+                return
+            known = path in self._others
+            # Noted before it is made: an interrupt in between must not leave it behind.
+            self._others[path] = ""
+            try:
+                made = self.api.create(collection, body)
+            except ApiError as error:
+                if error.status < 500 and not known:
+                    del self._others[path]
+                raise
+            self._others[path] = str(made["metadata"]["uid"])
 
     def ensure_pods(self, wanted: Sequence[PodRequest]) -> list[Pod]:
         """Return a ready pod for each request, in order: one that is there already, or a new one.
 
-        Args:
-            wanted: the requests; equal ones share a pod.
+        Equal requests share a pod.
 
         Raises:
             PodError: a pod does not start, with the scheduler's or kubelet's reason.
@@ -147,11 +148,16 @@ class Workspace:
         Raises:
             ClusterError: one is still there after the time allowed.
         """
-        doomed = list(pods)
+        uids = {pod.uid for pod in pods}
         with self._lock:
-            uids = {pod.uid for pod in doomed}
             self._pods = {k: pod for k, pod in self._pods.items() if pod.uid not in uids}
-            delete_pods(self.api, [(pod.namespace, pod.name, pod.uid) for pod in doomed])
+            if uids:
+                end_pods(
+                    self.api,
+                    self.run_id,
+                    self.namespace,
+                    lambda pod: pod["metadata"]["uid"] in uids,
+                )
 
     def close(self) -> None:
         """Delete everything and wait until it is gone; calling it again does nothing.
@@ -161,7 +167,7 @@ class Workspace:
         """
         with self._lock:
             namespace, self._namespace = self._namespace, ""
-            others, self._others = self._others, []
+            others, self._others = self._others, {}
             self._pods.clear()
             if not namespace:
                 return
@@ -173,7 +179,7 @@ class Workspace:
             except K8sNetError as error:
                 raise self._left_behind(namespace, error) from error
 
-    def _end_own(self, namespace: str, others: Sequence[str]) -> None:
+    def _end_own(self, namespace: str, others: Mapping[str, str]) -> None:
         try:
             end_namespace(self.api, namespace)
         except ForbiddenError:
@@ -194,12 +200,10 @@ class Workspace:
         )
 
     def _make_namespace(self) -> str:
-        run_id = self.run_id
-        name = _namespace_name(run_id)
         # Known before it is made: an interrupt in between must not leave it behind.
-        self._namespace = name
+        self._namespace = name = _namespace_name(self.run_id)
         try:
-            self.api.create("/api/v1/namespaces", namespace_manifest(name, run_id))
+            self.api.create(_NAMESPACES, namespace_manifest(name, self.run_id))
         except K8sNetError:
             self._namespace = ""
             raise
@@ -237,8 +241,19 @@ class Workspace:
 
     def _make(self, requests: Sequence[PodRequest]) -> None:
         namespace = self.namespace
-        self._learn_hostnames(requests)
-        bodies = [self._manifest(request, namespace) for request in requests]
+        if any(request.node not in self._hostnames for request in requests):
+            self._hostnames = {node.name: node.hostname for node in list_nodes(self.api)}
+        bodies = [
+            pod_manifest(
+                pod_name(self.run_id, request, next(self._numbers)),
+                namespace,
+                self.run_id,
+                request,
+                settings=self.settings,
+                hostname=self._hostnames.get(request.node, request.node),
+            )
+            for request in requests
+        ]
         try:
             with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
                 list(pool.map(self._create_pod, bodies))
@@ -253,23 +268,13 @@ class Workspace:
             by_name = {pod["metadata"]["name"]: pod for pod in ready}
             found = [read_pod(by_name[body["metadata"]["name"]], body) for body in bodies]
         except BaseException:
-            self._abandon(namespace, bodies)
+            # The error on its way matters more than theirs.
+            path = collection("pods", namespace=namespace)
+            for body in bodies:
+                with suppress(K8sNetError):
+                    self.api.delete(object_path(path, body["metadata"]["name"]), grace_seconds=0)
             raise
         self._pods.update(zip(requests, found, strict=True))
-
-    def _learn_hostnames(self, requests: Sequence[PodRequest]) -> None:
-        if any(request.node not in self._hostnames for request in requests):
-            self._hostnames = {node.name: node.hostname for node in list_nodes(self.api)}
-
-    def _manifest(self, request: PodRequest, namespace: str) -> dict[str, Any]:
-        return pod_manifest(
-            pod_name(self.run_id, request, next(self._numbers)),
-            namespace,
-            self.run_id,
-            request,
-            settings=self.settings,
-            hostname=self._hostnames.get(request.node, request.node),
-        )
 
     def _create_pod(self, body: dict[str, Any]) -> None:
         deadline = time.monotonic() + _SERVICE_ACCOUNT_SECONDS
@@ -283,15 +288,6 @@ class Workspace:
                 if not young or time.monotonic() >= deadline:
                     raise
             sleep()
-
-    def _abandon(self, namespace: str, bodies: Sequence[dict[str, Any]]) -> None:
-        """Drop pods that never became ready; the error on its way matters more than theirs."""
-        path = collection("pods", namespace=namespace)
-        for body in bodies:
-            try:
-                self.api.delete(object_path(path, body["metadata"]["name"]), grace_seconds=0)
-            except K8sNetError:
-                continue
 
 
 # -- Leftovers of any run --------------------------------------------------------------------------
@@ -383,8 +379,6 @@ POD_END_SECONDS = 20.0
 #: A namespace's controllers look at everything that it may contain: seconds, at times many.
 NAMESPACE_END_SECONDS = 60.0
 
-#: What a run makes besides pods: resource and API group.
-_MAKERS = (("deployments", "apps"), ("services", ""))
 _NAMESPACES = "/api/v1/namespaces"
 #: How the names of a run's namespace and pods begin.
 _PREFIX = "k8snet-"
@@ -397,10 +391,6 @@ def sweep(api: Api, run_id: str) -> list[str]:
 
     Works from the run's id alone, as it must after a killed run.
 
-    Args:
-        api: the cluster.
-        run_id: the run.
-
     Returns:
         what was deleted, as ``kind namespace/name``; empty when nothing was left.
 
@@ -412,12 +402,15 @@ def sweep(api: Api, run_id: str) -> list[str]:
         end_namespace(api, name)
     deleted = [f"namespaces {name}" for name in own]
     for place in sorted(_places(api, run_id) - set(own)):
-        makers = [
-            object_path(collection(resource, namespace=place, group=group), name)
-            for resource, group in _MAKERS
-            for name in _names_there(api, resource, group, place, selector(run_id))
-        ]
-        deleted += [_told(path) for path in makers]
+        makers: dict[str, str] = {}
+        for resource, group in (("deployments", "apps"), ("services", "")):
+            path = collection(resource, namespace=place, group=group)
+            # What may not be listed was not made.
+            with suppress(ForbiddenError, NotFoundError):
+                for one in filter(_is_ours, api.list(path, labels=selector(run_id))):
+                    name, uid = one["metadata"]["name"], one["metadata"]["uid"]
+                    makers[object_path(path, name)] = uid
+                    deleted.append(f"{resource} {place}/{name}")
         deleted += _empty(api, run_id, place, makers)
     return deleted
 
@@ -430,103 +423,66 @@ def _places(api: Api, run_id: str) -> set[str]:
     return {str(one["metadata"]["namespace"]) for one in found}
 
 
-def _names_there(api: Api, resource: str, group: str, place: str, labels: str) -> list[str]:
-    """List what a run may have made in a namespace; what may not be listed was not made."""
-    try:
-        found = api.list(collection(resource, namespace=place, group=group), labels=labels)
-    except (ForbiddenError, NotFoundError):
-        return []
-    return [str(one["metadata"]["name"]) for one in found if _is_ours(one)]
-
-
 def _is_ours(item: Mapping[str, Any]) -> bool:
     # A label is soon copied; whatever a run makes has a name of this kind as well.
     return _NAMES.fullmatch(item["metadata"]["name"]) is not None
 
 
-def _empty(api: Api, run_id: str, namespace: str, others: Iterable[str]) -> list[str]:
-    """Delete other objects of a run by their paths, then its pods, and wait until these are gone.
+def _empty(api: Api, run_id: str, namespace: str, others: Mapping[str, str]) -> list[str]:
+    """Delete other objects of a run, by path and uid, then its pods; return what pods these were.
+
+    One without a uid may be somebody else's.
+    """
+    for path, uid in others.items():
+        with suppress(NotFoundError, ConflictError):  # a later one of the same name
+            if not uid:
+                there = api.get(path)["metadata"]
+                if (there.get("labels") or {}).get(RUN_LABEL) != run_id:
+                    continue
+                uid = there["uid"]
+            api.delete(path, propagation="Background", uid=uid)
+    return [f"pods {name}" for name in end_pods(api, run_id, namespace, _is_ours)]
+
+
+def end_pods(
+    api: Api, run_id: str, namespace: str, doomed: Callable[[Mapping[str, Any]], bool]
+) -> list[str]:
+    """Delete those pods of a run that are doomed, and wait until they are gone.
 
     Returns:
-        the pods, as ``pods namespace/name``.
+        what was deleted, as ``namespace/name``.
 
     Raises:
         ClusterError: pods are still there after the time allowed.
     """
-    for path in others:
-        api.delete(path, propagation="Background")
     path = collection("pods", namespace=namespace)
     asked: dict[str, str] = {}
     forced: set[str] = set()
     began = time.monotonic()
+
+    def delete(uid: str, grace_seconds: int) -> None:
+        with suppress(ConflictError):  # a later pod of the same name
+            api.delete(object_path(path, asked[uid]), grace_seconds=grace_seconds, uid=uid)
+
     for pods in follow(api, path, labels=selector(run_id)):
-        left = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in pods if _is_ours(pod)}
+        left = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in pods if doomed(pod)}
         if not left:
             break
-        late = time.monotonic() - began >= POD_END_SECONDS
+        waited = time.monotonic() - began
+        late = waited >= POD_END_SECONDS
         # A ReplicaSet that is about to go may make another.
-        for uid, name in left.items():
-            if uid not in asked or (late and uid not in forced):
-                _delete_pod(api, object_path(path, name), uid, grace_seconds=0 if late else 1)
-                asked[uid] = name
-                forced |= {uid} if late else set()
-        if time.monotonic() - began >= POD_END_SECONDS * 1.5:
-            raise _undeletable([f"{namespace}/{name}" for name in left.values()])
-    return [f"pods {namespace}/{name}" for name in asked.values()]
-
-
-def _delete_pod(api: Api, path: str, uid: str, *, grace_seconds: int) -> None:
-    with suppress(ConflictError):  # a later pod of the same name
-        api.delete(path, grace_seconds=grace_seconds, uid=uid)
-
-
-def _undeletable(pods: Sequence[str]) -> ClusterError:
-    return ClusterError(
-        f"{len(pods)} pods could not be deleted",
-        found=", ".join(pods),
-        remedy="their node may be down: `kubectl delete pod --force` drops them",
-    )
-
-
-def delete_pods(api: Api, pods: list[tuple[str, str, str]]) -> None:
-    """Delete pods of runs and wait until they are gone; ones that are gone already are fine.
-
-    Args:
-        api: the cluster.
-        pods: namespace, name and uid of each; a later pod of the same name is left alone.
-
-    Raises:
-        ClusterError: one is still there after the time allowed.
-    """
-    began = time.monotonic()
-    for space in sorted({space for space, _, _ in pods}):
-        path = collection("pods", namespace=space)
-        doomed = {uid: name for place, name, uid in pods if place == space}
-
-        def end(grace_seconds: int, left: Mapping[str, str], path: str = path) -> None:
-            with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-                list(
-                    pool.map(
-                        lambda one: _delete_pod(
-                            api, object_path(path, one[1]), one[0], grace_seconds=grace_seconds
-                        ),
-                        left.items(),
-                    )
-                )
-
-        end(1, doomed)
-        forced = False
-        for there in follow(api, path, labels=f"{MANAGED_BY_LABEL}={MANAGED_BY}"):
-            uids = {pod["metadata"].get("uid") for pod in there}
-            left = {uid: name for uid, name in doomed.items() if uid in uids}
-            if not left:
-                break
-            waited = time.monotonic() - began
-            if waited >= POD_END_SECONDS and not forced:
-                forced = True
-                end(0, left)
-            elif waited >= POD_END_SECONDS * 1.25:
-                raise _undeletable([f"{space}/{name}" for name in left.values()])
+        due = [uid for uid in left if uid not in (forced if late else asked)]
+        asked |= left
+        forced |= {*due} if late else set()
+        with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
+            list(pool.map(delete, due, itertools.repeat(0 if late else 1)))
+        if waited >= POD_END_SECONDS * 1.25:
+            raise ClusterError(
+                f"{len(left)} pods could not be deleted",
+                found=", ".join(f"{namespace}/{name}" for name in left.values()),
+                remedy="their node may be down: `kubectl delete pod --force` drops them",
+            )
+    return [f"{namespace}/{name}" for name in asked.values()]
 
 
 def _own_namespaces(api: Api, run_id: str) -> list[str]:
@@ -534,12 +490,8 @@ def _own_namespaces(api: Api, run_id: str) -> list[str]:
         found = api.list(_NAMESPACES, labels=selector(run_id))
     except ForbiddenError:
         return []
-    return sorted(
-        item["metadata"]["name"]
-        for item in found
-        if (item["metadata"].get("labels") or {}).get(RUN_LABEL) == run_id
-        and item["metadata"]["name"] == _namespace_name(run_id)
-    )
+    wanted = _namespace_name(run_id)
+    return [wanted] if any(one["metadata"]["name"] == wanted for one in found) else []
 
 
 def _namespace_name(run_id: str) -> str:
@@ -581,9 +533,3 @@ def _followed_namespace(api: Api, name: str) -> Iterator[dict[str, Any] | None]:
             except NotFoundError:
                 yield None
             rest()
-
-
-def _told(path: str) -> str:
-    """Describe an object by its path: ``services shop/web``."""
-    *_, space, resource, name = path.split("/")
-    return f"{resource} {space}/{name}"

@@ -209,7 +209,7 @@ class Endpoint:
         """What admission has done to the pod that changes figures."""
         if not isinstance(self.shell, PodShell):
             return ()
-        return tuple(f"{self}: {phrase}" for phrase in self.shell.pod.admitted.distorting)
+        return tuple(f"{self}: {phrase}" for phrase in self.shell.pod.distorted_by)
 
     def trouble(self, found: str) -> PodError | None:
         """Return the failure of the pod below this that explains a failed command, or None."""

@@ -14,8 +14,9 @@ import pytest
 
 from pytest_k8snet.cluster import workspace as workspace_module
 from pytest_k8snet.cluster.api import Api, connect
-from pytest_k8snet.cluster.pods import PodRequest, PodSettings, selector, wait_ready
+from pytest_k8snet.cluster.pods import PodRequest, PodSettings, selector
 from pytest_k8snet.cluster.services import existing_web_service, make_web_service, serve_from
+from pytest_k8snet.cluster.startup import wait_ready
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import NotFoundError, PodError
 from pytest_k8snet.lab import LabProcess

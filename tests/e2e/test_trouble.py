@@ -274,7 +274,7 @@ def test_an_api_server_that_stays_busy_is_an_error_of_its_own(
     lab: LabProcess, api: Api, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Its thirty seconds of patience would all be spent here.
-    monkeypatch.setattr("pytest_k8snet.cluster.api.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("pytest_k8snet.cluster.http.PATIENCE_SECONDS", 0.5)
     with fault(api, api_error="503:1000:list:nodes"):
         found = told_once(run(pytester, lab.kubeconfig))
     assert found.startswith(

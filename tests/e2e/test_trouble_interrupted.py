@@ -146,7 +146,7 @@ def test_a_killed_run_that_changed_nothing_is_cleared_away_by_the_next(
 
 
 #: Thirty seconds of patience would all be spent here.
-HASTY = "import pytest_k8snet.cluster.api as one\none.PATIENCE_SECONDS = 0.5\n"
+HASTY = "import pytest_k8snet.cluster.http as one\none.PATIENCE_SECONDS = 0.5\n"
 LOST = """
 import pytest
 

@@ -86,10 +86,10 @@ def test_a_port_that_is_taken_is_one_line_of_the_command() -> None:
 
 DYING = """
 import os, re, signal
-import pytest_k8snet.cluster.api
+import pytest_k8snet.cluster.http
 
 # Thirty seconds of patience would all be spent here.
-pytest_k8snet.cluster.api.PATIENCE_SECONDS = 1.0
+pytest_k8snet.cluster.http.PATIENCE_SECONDS = 1.0
 
 def test_dying(k8snet, pod_pair):
     lab = re.search(r"/proc/(\\d+)/root", " ".join(k8snet.spec.outside_prefix))[1]

@@ -62,7 +62,7 @@ def test_what_the_suite_sets_exists() -> None:
     parser = configparser.ConfigParser()
     suite = Path(starter.__file__).parent / "suite"
     parser.read(suite / "pytest.ini", encoding="utf-8")
-    known = {option.ini for option in OPTIONS} | {"addopts"}
+    known = {option.key for option in OPTIONS} | {"addopts"}
     assert set(parser["pytest"]) <= known
     workflow = yaml.safe_load((suite / "github_workflow.yml").read_text(encoding="utf-8"))
     assert list(workflow["jobs"]) == ["lab"]

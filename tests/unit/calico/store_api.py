@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pytest_k8snet.cluster import api_errors as client_target
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.api_errors import error_of
+from pytest_k8snet.cluster.api_errors import Answer, error_of
 from pytest_k8snet.errors import NotFoundError
 from pytest_k8snet.lab.api.request import PageNotFound, Target, parse
 from pytest_k8snet.lab.api.status import StatusError
@@ -41,8 +41,8 @@ class StoreApi(Api):
         try:
             return parse(self.store.registry, method, path, {})
         except PageNotFound:
-            page = b"404 page not found"
-            raise error_of(404, page, client_target.parse(method, path), user=self.user) from None
+            page = Answer(host=self.host, status=404, body=b"404 page not found")
+            raise error_of(page, client_target.parse(method, path), user=self.user) from None
         except StatusError as exc:
             raise self._error(exc, method, path) from None
 
@@ -50,7 +50,8 @@ class StoreApi(Api):
         import json
 
         body = json.dumps(exc.to_dict()).encode()
-        return error_of(exc.code, body, client_target.parse(method, path), user=self.user)
+        answer = Answer(host=self.host, status=exc.code, body=body)
+        return error_of(answer, client_target.parse(method, path), user=self.user)
 
     def get(self, path: str, **query: str) -> Body:
         if path == "/apis":

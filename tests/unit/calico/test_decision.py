@@ -473,7 +473,7 @@ def test_row_12_says_which_packets_would_go_direct() -> None:
 
 @pytest.mark.parametrize("trouble", ["cordoned", "taint gpu:NoSchedule", "not ready"])
 def test_row_12_counts_the_nodes_that_cannot_be_under_test_as_well(trouble: str) -> None:
-    far = replace(FAR, schedulable=False, trouble=trouble)
+    far = replace(FAR, trouble=trouble)
     assert "node1 -> node3" in cut_off(NEVER, VXLAN_CS, every_node=(NODE1, NODE2, far))
 
 

@@ -411,7 +411,7 @@ def test_all_nodes_are_known_also_those_that_take_no_pods() -> None:
     node["spec"]["unschedulable"] = True
     api.store.update("nodes", node)
     found = inspect(api).nodes
-    assert [(one.name, one.schedulable) for one in found] == [
+    assert [(one.name, one.usable) for one in found] == [
         ("node1", True),
         ("node2", True),
         ("node3", False),

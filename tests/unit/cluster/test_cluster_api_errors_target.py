@@ -9,7 +9,7 @@ import pytest
 from pytest_k8snet.calico.installation import calico_path
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.api_errors import collection, object_path, parse
-from pytest_k8snet.cluster.workspace import delete_pods
+from pytest_k8snet.cluster.workspace import end_pods
 from pytest_k8snet.errors import SettingsError
 
 
@@ -65,8 +65,7 @@ REACH: list[Callable[[Api, str], object]] = [
     lambda api, name: api.logs(name, "web"),
     lambda api, name: api.exec("default", name, ["true"]),
     lambda api, name: api.exec(name, "web", ["true"]),
-    lambda api, name: delete_pods(api, [("default", name, "")]),
-    lambda api, name: delete_pods(api, [(name, "web", "")]),
+    lambda api, name: end_pods(api, "run", name, lambda _: True),
     lambda api, name: api.delete(object_path("/api/v1/namespaces", name)),
     lambda api, name: api.get(object_path(collection("configmaps", namespace="kube-system"), name)),
     lambda api, name: api.get(

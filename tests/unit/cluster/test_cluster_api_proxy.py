@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from loopback_proxy import running_proxy
-from scripted_server import ScriptedServer, default_authority, running, success
+from scripted_server import Authority, ScriptedServer, default_authority, running, success
 
 from pytest_k8snet.cluster.api import Api, connect, proxy_for
 from pytest_k8snet.errors import ConnectError, KubeconfigError
@@ -52,6 +52,11 @@ PROXY = "http://proxy.corp:3128"
         ("https://[fd00::1]:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "fd00::/8"}, None),
         ("https://api.corp:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "api.corp:port"}, PROXY),
         ("https://api.corp", {"ALL_PROXY": PROXY}, None),
+        ("https://10.1.2.3:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "2.3, 10.1.2.4"}, PROXY),
+        ("https://10.1.2.3", {"HTTPS_PROXY": PROXY, "NO_PROXY": "10.1.2.3:443"}, None),
+        ("https://a.corp:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "*.corp:6443"}, None),
+        ("https://[fd00::1]:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "[fd00::1]:443"}, PROXY),
+        ("https://[fd00::1]:6443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "fd00:0::1"}, None),
     ],
 )
 def test_the_environment_chooses(server: str, environ: dict[str, str], proxy: str | None) -> None:
@@ -126,22 +131,29 @@ def test_requests_and_exec_take_an_https_proxy(
     assert proxy.asked == [f"api.invalid:{named_server.port}"] * 2
 
 
-def test_a_socks5h_proxy_resolves_the_name(named_server: ScriptedServer, tmp_path: Path) -> None:
+# "socks5" is treated the same as "socks5h": net/http, Transport.Proxy, Go 1.24.
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+def test_a_socks_proxy_resolves_the_name(
+    named_server: ScriptedServer, tmp_path: Path, scheme: str
+) -> None:
     pytest.importorskip("socks", reason="PySocks is not installed")
     with running_proxy("socks") as proxy:
         proxy.resolves = {"api.invalid": "127.0.0.1"}
-        url = f"socks5h://jane:pass@127.0.0.1:{proxy.port}"
+        url = f"{scheme}://jane:pass@127.0.0.1:{proxy.port}"
         _use(named_server, _kubeconfig(named_server, tmp_path, **{"proxy-url": url}))
     assert proxy.asked == [f"api.invalid:{named_server.port}"] * 2
     assert proxy.logins == ["jane:pass"] * 2
 
 
-def test_a_socks5_proxy_gets_an_address(server: ScriptedServer, tmp_path: Path) -> None:
-    pytest.importorskip("socks", reason="PySocks is not installed")
-    with running_proxy("socks") as proxy:
-        url = f"socks5://127.0.0.1:{proxy.port}"
-        _use(server, server.kubeconfig(tmp_path, cluster={"proxy-url": url}))
-    assert proxy.asked == [f"127.0.0.1:{server.port}"] * 2
+def test_a_proxy_that_is_not_trusted_is_told_from_a_server_that_is_not(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    with running_proxy(tls=Authority("another").server_tls(("127.0.0.1",), 1)) as proxy:
+        url = f"https://127.0.0.1:{proxy.port}"
+        with pytest.raises(ConnectError) as caught:
+            connect(kubeconfig=server.kubeconfig(tmp_path, cluster={"proxy-url": url}))
+    assert caught.value.problem == f"the certificate of the proxy {url} is not trusted"
+    assert caught.value.remedy.startswith("its authority must be one that this machine trusts")
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])

@@ -63,12 +63,14 @@ def test_changes_are_seen_as_they_come_and_a_watch_goes_on_where_the_last_one_en
     "refusal",
     [
         status(410, "Expired", "too old resource version: 7 (12)"),
+        status(401, "Unauthorized", "the token has expired"),
+        status(503, "ServiceUnavailable", "shutting down"),
         events(("ERROR", {"kind": "Status", "code": 410, "message": "too old"})),
         # A proxy's word in the middle of a stream.
         web.Response(text='{"type": "ADDED", "obj\n<html>gateway timeout</html>'),
     ],
 )
-def test_a_version_that_is_too_old_begins_anew(
+def test_a_watch_that_cannot_go_on_begins_anew(
     server: ScriptedServer, api: Api, refusal: web.Response
 ) -> None:
     server.on(f"GET {PODS}", listed("a"), listed("b", version="20"))
@@ -88,3 +90,12 @@ def test_who_may_not_list_hears_so(server: ScriptedServer, api: Api) -> None:
     server.on(f"GET {PODS}", status(403, "Forbidden", message))
     with pytest.raises(ForbiddenError, match="may not list pods"):
         names(api, 1)
+
+
+@pytest.mark.parametrize("text", ["", "<html>\n", "[]\n"])
+def test_a_gateway_that_lets_no_stream_pass_is_polled_with_pauses(
+    server: ScriptedServer, api: Api, text: str
+) -> None:
+    server.on(f"GET {PODS}", listed("a"), listed("b"), listed("c"))
+    server.on(f"WATCH {PODS}", web.Response(text=text))
+    assert names(api, 3) == ["a", "b", "c"]

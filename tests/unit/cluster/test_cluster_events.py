@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from scripted_server import ScriptedServer
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.pods import events_of
+from pytest_k8snet.cluster.startup import events_of
 
 pytest_plugins = ["scripted_server_fixtures"]
 

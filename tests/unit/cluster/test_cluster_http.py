@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+from urllib.parse import unquote
 
 import pytest
 from aiohttp import web
 from scripted_server import ScriptedServer, cut_off, status
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.api_errors import ServerBusyError, UnreachableError
+from pytest_k8snet.cluster.api_errors import ServerBusyError, UnreachableError, object_path
 from pytest_k8snet.cluster.http import is_repeatable
 from pytest_k8snet.errors import (
     ApiError,
@@ -52,6 +53,34 @@ def test_a_list_that_expires_between_pages_begins_again(server: ScriptedServer, 
         {"metadata": {}, "items": [{"a": 3}]},
     )
     assert api.list(PODS) == [{"a": 3}]
+
+
+@pytest.mark.parametrize("page", [web.json_response({"error": "log in"}), web.json_response([])])
+def test_what_holds_no_list_is_not_an_empty_one(
+    server: ScriptedServer, api: Api, page: web.Response
+) -> None:
+    server.on(f"GET {PODS}", page)
+    with pytest.raises(ConnectError, match="does not answer like a Kubernetes API server"):
+        api.list(PODS)
+    server.on(f"GET {PODS}", {"items": None})
+    assert api.list(PODS) == []
+
+
+def test_a_name_is_quoted_once(server: ScriptedServer, api: Api) -> None:
+    path = object_path("/apis/rbac.authorization.k8s.io/v1/clusterroles", "system:node")
+    server.on(f"GET {unquote(path)}", {"ok": 1})
+    assert api.get(path) == {"ok": 1}
+
+
+def test_a_login_page_that_requests_are_led_to_is_told_as_what_it_is(
+    server: ScriptedServer, api: Api
+) -> None:
+    server.on(f"GET {PODS}", web.Response(status=302, headers={"Location": "https://login.corp/"}))
+    with pytest.raises(ConnectError, match="does not answer like a Kubernetes API") as caught:
+        api.list(PODS)
+    assert caught.value.found == "HTTP 302 Found, to https://login.corp/"
+    assert caught.value.remedy.startswith("this looks like a login or portal page")
+    assert len(server.seen) == 1
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,10 @@ def test_impersonation_is_complete_on_requests_and_on_exec(
     }
     api = connect(kubeconfig=server.kubeconfig(tmp_path, user=user))
     server.script = _succeed
-    for send in (lambda: api.can("get", "pods"), lambda: api.exec("x", "a", ["true"])):
+    for send in (
+        lambda: api.can("get", "pods"),
+        lambda: api.exec("x", "a", ["true"]),
+    ):
         server.on(
             "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
             {"status": {"allowed": True}},
@@ -258,6 +261,8 @@ def test_groups_without_a_user_are_refused(
             'the server\'s URL of cluster "scripted" of .* holds a login',
         ),
         ({"cluster": {"proxy-url": "http://u:canary@[::1"}}, "the proxy that proxy-url of the"),
+        ({"cluster": {"server": "jane:canary@api:6443"}}, 'cluster "scripted" of .* has no usable'),
+        ({"cluster": {"server": "https://api:port"}}, 'cluster "scripted" of .* has no usable'),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_any_request(
@@ -268,6 +273,36 @@ def test_what_cannot_be_meant_is_refused_before_any_request(
     assert caught.value.remedy
     assert "canary" not in str(caught.value)
     assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            'users:\n- user: {token: "canary\n',
+            "found unexpected end of stream in line 3",
+        ),
+        ("token: canary: x", "mapping values are not allowed here in line 1, column 14"),
+        ("token: *canary", "ComposerError in line 1, column 8"),
+        ("token: !canary x", "ConstructorError in line 1, column 8"),
+    ],
+)
+def test_a_damaged_kubeconfig_is_told_by_its_place_and_not_by_what_stands_there(
+    tmp_path: Path, text: str, found: str
+) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
+    with pytest.raises(KubeconfigError, match="is not valid YAML") as caught:
+        connect(kubeconfig=path)
+    assert caught.value.found.startswith(found)
+    assert "canary" not in str(caught.value)
+
+
+def test_whom_a_user_acts_as_is_no_secret_that_reports_would_have_to_hide(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    user = {"token": TOKEN, "as": "jane", "as-groups": ["Domain Administrators", "no\xa0break"]}
+    assert connect(kubeconfig=server.kubeconfig(tmp_path, user=user)).secrets() == {TOKEN}
 
 
 def test_what_no_report_may_hold_is_known_also_of_a_kubeconfig_that_cannot_be_used(

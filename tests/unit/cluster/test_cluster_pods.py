@@ -11,11 +11,10 @@ from pytest_k8snet.cluster.access import OPT_OUT_LABELS
 from pytest_k8snet.cluster.pods import (
     PodRequest,
     PodSettings,
-    is_ready,
     read_pod,
-    start_failure,
     this_process,
 )
+from pytest_k8snet.cluster.startup import is_ready, start_failure
 
 SETTINGS = PodSettings(image="i", web_image="w")
 REQUEST = PodRequest(role="client", node="Node1.example.com")

@@ -12,7 +12,7 @@ from pytest_k8snet.causes import Cause
 from pytest_k8snet.cluster import services
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.services import existing_web_service
-from pytest_k8snet.errors import ClusterError
+from pytest_k8snet.errors import ClusterError, NodesError
 
 pytest_plugins = ["scripted_server_fixtures"]
 
@@ -46,6 +46,25 @@ def test_each_way_to_a_service_has_its_url(server: ScriptedServer, api: Api) -> 
     assert web.external_url == "http://192.168.0.240/"
     ways = [web.cluster_ip_url.way, web.dns_url.way, web.node_port_url.way, web.external_url.way]
     assert ways == ["clusterip", "dns", "nodeport", "loadbalancer"]
+
+
+def test_a_node_port_needs_an_address(server: ScriptedServer, api: Api) -> None:
+    offer(server, HTTP)
+    node: dict[str, Any] = {
+        "metadata": {"name": "node1"},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    server.on("GET /api/v1/nodes", {"items": [node]})
+    with pytest.raises(NodesError, match="node1 has no address"):
+        _ = existing_web_service(api, "shop/web").node_port_url
+    node["status"]["addresses"] = [{"type": "ExternalIP", "address": "203.0.113.7"}]
+    server.on("GET /api/v1/nodes", {"items": [node]})
+    assert existing_web_service(api, "shop/web").node_port_url == "http://203.0.113.7:30080/"
+
+
+def test_a_port_may_say_that_it_speaks_tls(server: ScriptedServer, api: Api) -> None:
+    offer(server, {"name": "web", "port": 8443, "appProtocol": "https"})
+    assert existing_web_service(api, "shop/web").cluster_ip_url == "https://10.96.7.7:8443/"
 
 
 def test_other_ports_hostnames_and_ipv6_are_written_right(server: ScriptedServer, api: Api) -> None:

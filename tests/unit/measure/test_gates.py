@@ -13,7 +13,6 @@ from recorded_tools import RecordedTools
 
 from pytest_k8snet import Mbit, ms, second
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.cluster.access import Admitted
 from pytest_k8snet.cluster.exec import Completed
 from pytest_k8snet.cluster.pods import Pod
 from pytest_k8snet.errors import ExecError, PodError, SettingsError
@@ -483,8 +482,10 @@ def test_latency_to_anywhere_is_told_with_the_mode_of_its_pod(
 
 def limited_by_admission(pair: Pair) -> Pair:
     """The pair with a client whose pod got a CPU limit that nobody asked for."""
-    admitted = Admitted(distorting=("its CPU is limited to 200m by a LimitRange",))
-    pod = Pod(namespace="x", name="p", node="n", address="", host_network=False, admitted=admitted)
+    limited = ("its CPU is limited to 200m by a LimitRange",)
+    pod = Pod(
+        namespace="x", name="p", node="n", address="", host_network=False, distorted_by=limited
+    )
     api: Any = None  # nothing may be run
     return replace(pair, client=replace(pair.client, shell=PodShell(api, pod)))
 

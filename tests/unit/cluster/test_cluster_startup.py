@@ -13,19 +13,13 @@ import pytest
 from aiohttp import web
 from scripted_server import ScriptedServer, status
 
-from pytest_k8snet.cluster import pods as pods_module
+from pytest_k8snet.cluster import startup
 from pytest_k8snet.cluster import workspace as workspace_module
-from pytest_k8snet.cluster.access import Admitted
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.pods import (
-    PodRequest,
-    PodSettings,
-    StartFailure,
-    pod_manifest,
-    wait_ready,
-)
+from pytest_k8snet.cluster.pods import PodRequest, PodSettings, pod_manifest
+from pytest_k8snet.cluster.startup import StartFailure, wait_ready
 from pytest_k8snet.cluster.workspace import Workspace
-from pytest_k8snet.errors import ClusterError, ForbiddenError, PodError
+from pytest_k8snet.errors import ApiError, ClusterError, ForbiddenError, PodError
 
 pytest_plugins = ["scripted_server_fixtures"]
 
@@ -40,7 +34,7 @@ READY = {
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three seconds of tolerance are for clusters; the tests need only that there is some."""
-    monkeypatch.setattr(pods_module, "TOLERANCE_SECONDS", 0.2)
+    monkeypatch.setattr(startup, "TOLERANCE_SECONDS", 0.2)
 
 
 def pod(pod_status: dict[str, Any], name: str = "a") -> dict[str, Any]:
@@ -230,7 +224,7 @@ def test_a_young_namespace_is_given_time_for_its_service_account(
     server.on(f"GET {PODS}", pods(made(name)))
     (found,) = workspace(api).ensure_pods([CLIENT])
     assert found.name == name
-    assert found.admitted == Admitted()
+    assert found.distorted_by == ()
 
 
 def test_a_pod_that_admission_has_moved_to_the_hosts_network_is_refused_and_dropped(
@@ -282,7 +276,7 @@ def test_a_pod_that_does_not_end_is_dropped_and_then_told(
     server.on(f"GET {PODS}", pods(pod(READY)))
     server.on(f"DELETE {PODS}/a", {})
     with pytest.raises(ClusterError, match="1 pods could not be deleted") as caught:
-        workspace_module.delete_pods(api, [("x", "a", "uid-a")])
+        workspace_module.end_pods(api, "r", "x", lambda _: True)
     assert caught.value.found == "x/a"
     # Asked to end once, and dropped once.
     graces = [json.loads(body)["gracePeriodSeconds"] for body in server.bodies if b"grace" in body]
@@ -290,12 +284,63 @@ def test_a_pod_that_does_not_end_is_dropped_and_then_told(
 
 
 def test_a_later_pod_of_the_same_name_is_left_alone(server: ScriptedServer, api: Api) -> None:
-    server.on(f"GET {PODS}", pods(pod(READY)))
-    conflict = status(409, "Conflict", "Precondition failed: UID in precondition: an-earlier-one")
+    earlier, later = pod(READY), pod(READY)
+    earlier["metadata"]["uid"] = "earlier"
+    server.on(f"GET {PODS}", pods(earlier), pods(later))
+    conflict = status(409, "Conflict", "Precondition failed: UID in precondition: earlier")
     server.on(f"DELETE {PODS}/a", conflict)
-    workspace_module.delete_pods(api, [("x", "a", "an-earlier-one")])
+    found = workspace_module.end_pods(
+        api, "r", "x", lambda pod: pod["metadata"]["uid"] == "earlier"
+    )
     (body,) = (json.loads(body) for body in server.bodies if b"preconditions" in body)
-    assert body["preconditions"] == {"uid": "an-earlier-one"}
+    assert (body["preconditions"], found) == ({"uid": "earlier"}, ["x/a"])
+
+
+DEPLOYMENTS = "/apis/apps/v1/namespaces/x/deployments"
+WEB = {"metadata": {"name": "web", "labels": {"k8snet/run": "k8snet-abc123"}}}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        status(409, "AlreadyExists", 'deployments.apps "web" already exists'),
+        status(403, "Forbidden", 'deployments.apps "web" is forbidden: exceeded quota'),
+    ],
+)
+def test_what_a_run_could_not_make_is_not_deleted_and_whoever_asks_again_hears_why(
+    server: ScriptedServer, api: Api, refusal: web.Response
+) -> None:
+    server.on("GET /api/v1/namespaces/x", {})
+    server.on(f"POST {DEPLOYMENTS}", refusal)
+    server.on(f"GET {PODS}", pods())
+    space = workspace(api)
+    _ = space.namespace
+    for _ in range(2):
+        with pytest.raises(ApiError) as caught:
+            space.make(DEPLOYMENTS, WEB)
+        assert caught.value.status == refusal.status
+    space.close()
+    assert [one for one in server.seen if one.startswith("DELETE")] == []
+
+
+@pytest.mark.parametrize(("run", "deleted"), [("k8snet-abc123", 1), ("another", 0)])
+def test_what_may_have_been_made_is_deleted_if_it_is_the_runs_own(
+    server: ScriptedServer, api: Api, run: str, deleted: int
+) -> None:
+    api._client.patience_seconds = 0.0
+    server.on("GET /api/v1/namespaces/x", {})
+    server.on(f"POST {DEPLOYMENTS}", status(500, "InternalError", "etcdserver: request timed out"))
+    there = {"metadata": {"name": "web", "uid": "u-1", "labels": {"k8snet/run": run}}}
+    server.on(f"GET {DEPLOYMENTS}/web", there)
+    server.on(f"DELETE {DEPLOYMENTS}/web", {})
+    server.on(f"GET {PODS}", pods())
+    space = workspace(api)
+    _ = space.namespace
+    with pytest.raises(ApiError):
+        space.make(DEPLOYMENTS, WEB)
+    space.close()
+    bodies = [json.loads(body) for body in server.bodies if b"preconditions" in body]
+    assert [body["preconditions"] for body in bodies] == [{"uid": "u-1"}] * deleted
 
 
 def test_a_namespace_that_stays_is_told_with_its_conditions(
