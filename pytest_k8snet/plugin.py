@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType, TracebackType
@@ -365,14 +365,17 @@ def _mark(report: pytest.TestReport, error: BaseException | None, item: pytest.I
         report.longrepr = visible(f"{text}\n{told_at}", None)
 
 
+def _entries(error: BaseException | None) -> Iterator[TracebackType]:
+    entry = error.__traceback__ if error is not None else None
+    while entry is not None:
+        yield entry
+        entry = entry.tb_next
+
+
 def _line_of(error: BaseException, item: pytest.Item) -> int:
     """The last line of the test's own file that an error came through; 0 where there is none."""
-    found, entry = 0, error.__traceback__
-    while entry is not None:
-        if entry.tb_frame.f_code.co_filename == str(item.path):
-            found = entry.tb_lineno
-        entry = entry.tb_next
-    return found
+    own = [one for one in _entries(error) if one.tb_frame.f_code.co_filename == str(item.path)]
+    return own[-1].tb_lineno if own else 0
 
 
 def _expected(item: pytest.Item, error: BaseException) -> bool:
@@ -402,12 +405,17 @@ def _cause(
     text = report.longreprtext
     counted = _FAILED_CHECKS.search(text)
     failures = int(counted[1]) if counted else 0
-    if text and failures == text.count("FAILURE: "):
-        caught = [error for error in caught if str(error) in text or repr(error) in text]
+    plain = raised is not None and not isinstance(raised, Inconclusive | K8sNetError)
+    if plain and not failures:
+        # Raised in the place of another one, with its traceback.
+        entries = list(_entries(raised))
+        caught = [error for error in caught if error.__traceback__ in entries]
+    elif text and failures == text.count("FAILURE: "):
+        caught = [error for error in caught if str(error) in text]
     for error in (raised, *caught):
         if isinstance(error, K8sNetError):
             return error
-    if raised is not None and not isinstance(raised, Inconclusive):
+    if plain:
         return raised
     missed = failures > len(caught) or (raised is None and failures < len(caught))
     if not item.stash.get(_RUNS, False):

@@ -219,6 +219,10 @@ def test_soft_assertions_make_no_failure_of_trouble(pytester: pytest.Pytester) -
             with pytest.raises(ConnectError): raise ConnectError("as it should be", found="it")
             with check: assert 1 == 2
 
+        def test_said_otherwise():
+            with pytest.raises(ConnectError) as caught: raise ConnectError("another word")
+            assert "a word" in str(caught.value).split()
+
         def test_good():
             try: raise ConnectError("of no importance")
             except ConnectError: pass
@@ -242,6 +246,7 @@ def test_soft_assertions_make_no_failure_of_trouble(pytester: pytest.Pytester) -
             "*::test_undecided INCONCLUSIVE*",
             "*::test_missed FAILED*",
             "*::test_missed_and_expected FAILED*",
+            "*::test_said_otherwise FAILED*",
             "*::test_good PASSED*",
             "*::test_trouble_in_xfail ERROR*",
             "*::test_undecided_in_xfail INCONCLUSIVE*",
