@@ -182,15 +182,14 @@ class Report:
     """What a check has found.
 
     Attributes:
+        server: the API server, and as whom it is asked.
         allowed: each permission and whether it is granted.
         nodes: all nodes, usable or not.
         problems: what keeps every run from working, permissions apart; one sentence each.
         places: the namespace of each kind of place; empty where all of them are meant.
     """
 
-    host: str
-    context: str
-    user: str
+    server: str
     kubernetes_version: str
     allowed: Mapping[Permission, bool]
     nodes: tuple[Node, ...]
@@ -222,15 +221,14 @@ class Report:
 
     def lines(self) -> list[str]:
         """Describe the cluster as text, one fact a line."""
-        usable = [node for node in self.nodes if node.usable]
         # Of thousands of nodes those that cannot be used matter, and a few of the others.
         chosen = sorted(self.nodes, key=lambda node: node.usable)[:_MOST_NODES]
         shown = {node.name for node in chosen}
         left = len(self.nodes) - len(shown)
         return [
-            f"server      {self.host} (context {self.context}, user {self.user})",
+            f"server      {self.server}",
             f"kubernetes  {self.kubernetes_version}",
-            f"nodes       {len(usable)} of {len(self.nodes)} usable",
+            f"nodes       {sum(node.usable for node in self.nodes)} of {len(self.nodes)} usable",
             *(
                 f"  {node.name:<20} {node.interface or node.internal_ip}  "
                 f"{node.trouble or 'usable'}"
@@ -290,9 +288,7 @@ def check(
     if _minor(version) < OLDEST_MINOR:
         problems.append(f"Kubernetes {version} is older than 1.{OLDEST_MINOR}")
     return Report(
-        host=api.host,
-        context=api.context,
-        user=api.user,
+        server=f"{api.host} (context {api.context}, user {api.user})",
         kubernetes_version=version,
         allowed=allowed,
         nodes=tuple(nodes),
