@@ -149,7 +149,14 @@ class ForbiddenError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """404: no such object or resource."""
+    """404: no such object or resource.
+
+    Attributes:
+        absent: whether the server says that this very object is not there. Else it does not know
+            the resource, as when an API group is gone, and nobody knows of the object.
+    """
+
+    absent = True
 
 
 class ConflictError(ApiError):

@@ -358,7 +358,9 @@ class JournalStore:
         """
         try:
             return self._journal_in(self._api.get(self._path))
-        except NotFoundError:
+        except NotFoundError as exc:
+            if not exc.absent:
+                raise
             return None
 
     def _journal_in(self, found: Mapping[str, Any]) -> Journal:
@@ -436,7 +438,9 @@ class JournalStore:
         """Delete the journal of a run; another run's stays, and none is fine."""
         try:
             found = self._api.get(self._path)
-        except NotFoundError:
+        except NotFoundError as exc:
+            if not exc.absent:
+                raise
             return
         if self._journal_in(found).run_id == run_id:
             version = found["metadata"]["resourceVersion"]

@@ -319,7 +319,9 @@ def remove_pool(
     path, target = calico_path(group, "ippools", name), ObjectRef.pool(name)
     try:
         raw = api.get(path)
-    except NotFoundError:
+    except NotFoundError as exc:
+        if not exc.absent:
+            raise
         changes.found_restored(f"IPPool {name} is gone", target, there=None)
         return
     _require_own(raw, name, run_id)
@@ -464,9 +466,9 @@ def _await_gone(api: Api, path: str, name: str) -> None:
     while True:
         try:
             raw = api.get(path)
-        except NotFoundError:
-            return
-        except ApiError:
+        except ApiError as exc:
+            if isinstance(exc, NotFoundError) and exc.absent:
+                return
             raw = {}
         if time.monotonic() > deadline:
             finalizers = (raw.get("metadata") or {}).get("finalizers") or []

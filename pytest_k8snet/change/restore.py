@@ -562,7 +562,9 @@ def _is_restored(api: Api, journal: Journal, original: OriginalPool) -> bool:
     for group, spec in views:
         try:
             found = api.get(calico_path(group, "ippools", original.name))
-        except NotFoundError:
+        except NotFoundError as exc:
+            if not exc.absent:
+                return False
             raise RestoreError(
                 f"IPPool {original.name} has been deleted, so its mode cannot be restored",
                 found=f"it was {dict(original.spec)}",
@@ -617,6 +619,9 @@ def _write_pool(api: Api, journal: Journal, original: OriginalPool, *, force: bo
 
 def _is_cut_off(error: ApiError | ConnectError) -> bool:
     """Whether an error means that the aggregated Calico API server cannot be reached."""
+    if isinstance(error, NotFoundError):
+        # Its group may have been taken away, as by whoever deletes the APIServer.
+        return not error.absent
     return not isinstance(error, ApiError) or error.status in (500, 502, 503, 504)
 
 

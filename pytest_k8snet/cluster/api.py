@@ -223,8 +223,11 @@ class Api:
             "propagationPolicy": propagation,
             "preconditions": _given(preconditions) or None,
         }
-        with suppress(NotFoundError):
+        try:
             self._client.send("DELETE", path, body=_given(options))
+        except NotFoundError as error:
+            if not error.absent:
+                raise
 
     def can(self, verb: str, resource: str, **where: str) -> bool:
         """Ask whether this user may do something (SelfSubjectAccessReview).

@@ -122,6 +122,10 @@ class AggregatedServerError(ServerBusyError):
         self.group = target.group
 
 
+#: The API server's own page for a path of no group that it serves (Kubernetes 1.34).
+_NO_SUCH_PATH = "404 page not found"
+
+
 def error_of(answer: Answer, target: Target, *, user: str) -> ApiError | ConnectError:
     """Return the error that an answer with an HTTP status of 300 or more stands for.
 
@@ -154,8 +158,15 @@ def error_of(answer: Answer, target: Target, *, user: str) -> ApiError | Connect
         )
     if status == 403:
         return _forbidden(reason, message, target, user)
-    if status == 404:
+    if status == 404 and (is_status or message == _NO_SUCH_PATH):
         return _not_found(reason, message, target)
+    if status == 404:
+        return ApiError(
+            f"something between here and the API server does not let {target.path} through",
+            status=status,
+            found=message,
+            remedy="the answer is no Kubernetes object: check the server's URL, and any proxy",
+        )
     if status == 409:
         exists = reason == "AlreadyExists"
         return ConflictError(
@@ -293,7 +304,8 @@ def admission_remedy(message: str) -> str:
 
 
 def _not_found(reason: str, message: str, target: Target) -> NotFoundError:
-    if target.name and "could not find the requested resource" not in message:
+    absent = "could not find the requested resource" not in message and message != _NO_SUCH_PATH
+    if target.name and absent:
         return NotFoundError(
             f"there is no {target}",
             status=404,
@@ -301,13 +313,15 @@ def _not_found(reason: str, message: str, target: Target) -> NotFoundError:
             found=message,
             remedy="check the name and the namespace, and that nothing deletes it meanwhile",
         )
-    return NotFoundError(
+    unknown = NotFoundError(
         f"the API server does not know {target.kind} ({target.path})",
         status=404,
         reason=reason,
         found=message,
         remedy="the cluster is older or newer than this path, or an add-on is not installed",
     )
+    unknown.absent = False
+    return unknown
 
 
 def _phrase(status: int) -> str:

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import pytest
 from players import Players
-from store_sessions import IPIP, NEVER, VXLAN_CS, a_cluster, objects, session
+from store_sessions import IPIP, JOURNAL, NEVER, VXLAN_CS, a_cluster, objects, session
 
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.change import restore
 from pytest_k8snet.change.decision import Strategy
+from pytest_k8snet.change.restore import restore_cluster
+from pytest_k8snet.cluster.api_errors import Answer, error_of, parse
 from pytest_k8snet.errors import ApiError, ConnectError, ForbiddenError, RestoreError
 
+
+def page(body: bytes, method: str, path: str) -> ApiError | ConnectError:
+    """What a 404 without a Status object is told as."""
+    return error_of(Answer(host="h", status=404, body=body), parse(method, path), user="me")
+
+
+#: A group that is not served any more, as the API server itself says it (shared/real/api/
+#: kinds-not-found.json): of its objects nobody knows whether they are there.
+NOT_SERVED = page(b"404 page not found\n", "GET", "/apis/x/v3/ippools/a")
 CUT_OFF = (
+    NOT_SERVED,
     ApiError("the server is currently unable to handle the request", status=503),
     ConnectError("the API server does not answer"),
 )
 
 
-@pytest.mark.parametrize("trouble", CUT_OFF, ids=["503", "no-answer"])
+@pytest.mark.parametrize("trouble", CUT_OFF, ids=["404", "503", "no-answer"])
 @pytest.mark.parametrize("strategy", ["in-place", "dedicated"])
 def test_restore_uses_the_v1_objects_when_the_calico_api_server_is_cut_off(
     strategy: Strategy, trouble: Exception
@@ -35,6 +47,41 @@ def test_restore_uses_the_v1_objects_when_the_calico_api_server_is_cut_off(
     calico.close()
     api.refuse = lambda method, path: None
     assert objects(api) == before
+
+
+@pytest.mark.parametrize("strategy", ["in-place", "dedicated"])
+@pytest.mark.parametrize("kind", ["manifest-A", "manifest-C"])
+def test_pools_whose_group_is_not_served_are_not_taken_for_gone(
+    kind: str, strategy: Strategy
+) -> None:
+    api = a_cluster(kind)
+    before = objects(api)
+    calico = session(api, strategy)
+    calico.enter(NEVER)
+
+    def refuse(method: str, path: str) -> None:
+        if "/ippools" in path:
+            raise NOT_SERVED
+
+    api.refuse = refuse
+    with pytest.raises(RestoreError, match="could not all be restored"):
+        calico.close()
+    api.refuse = lambda method, path: None
+    assert api.get(JOURNAL)
+    restore_cluster(api)
+    assert objects(api) == before
+
+
+def test_a_journal_that_nobody_lets_through_is_not_taken_for_none() -> None:
+    api = a_cluster("manifest-A")
+
+    def refuse(method: str, path: str) -> None:
+        if "/configmaps/" in path:
+            raise page(b"<html>default backend - 404</html>", method, path)
+
+    api.refuse = refuse
+    with pytest.raises(ApiError, match="something between here and the API server"):
+        restore_cluster(api)
 
 
 @pytest.mark.parametrize("strategy", ["in-place", "dedicated"])

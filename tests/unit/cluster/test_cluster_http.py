@@ -149,6 +149,23 @@ def test_errors_are_told_by_status_and_name_what_was_asked(
         assert caught.value.found == message
 
 
+@pytest.mark.parametrize(
+    ("page", "kind", "problem"),
+    [
+        ("404 page not found\n", NotFoundError, "the API server does not know pods"),
+        ("<html>default backend - 404</html>", ApiError, "something between here and the API"),
+    ],
+)
+def test_a_404_that_names_no_object_does_not_say_that_it_is_gone(
+    server: ScriptedServer, api: Api, page: str, kind: type[ApiError], problem: str
+) -> None:
+    for method, ask in (("GET", api.get), ("DELETE", api.delete)):
+        server.on(f"{method} {PODS}/a", web.Response(text=page, status=404))
+        with pytest.raises(ApiError, match=problem) as caught:
+            ask(f"{PODS}/a")
+        assert type(caught.value) is kind
+
+
 def test_a_missing_permission_names_verb_resource_namespace_and_user(
     server: ScriptedServer, api: Api
 ) -> None:
