@@ -5,13 +5,16 @@ No HTTP in between, so that tests of what is written to a cluster take microseco
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from pytest_k8snet.cluster import api_errors as client_target
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.api_errors import Answer, error_of
+from pytest_k8snet.cluster.http import FIELD_MANAGER
 from pytest_k8snet.errors import NotFoundError
+from pytest_k8snet.lab.api.fieldmanager import ACTING
 from pytest_k8snet.lab.api.request import PageNotFound, Target, parse
 from pytest_k8snet.lab.api.status import StatusError
 from pytest_k8snet.lab.api.store import Store
@@ -33,6 +36,8 @@ class StoreApi(Api):
         self.requests: list[tuple[str, str]] = []
         self.refuse: Callable[[str, str], None] = lambda method, path: None
         self.after_write: Callable[[], None] = lambda: None
+        #: Who writes, as the server keeps it of each field.
+        self.manager = FIELD_MANAGER
         self.create("/api/v1/namespaces", {"metadata": {"name": "kube-system"}})
 
     def _target(self, method: str, path: str) -> Target:
@@ -45,6 +50,14 @@ class StoreApi(Api):
             raise error_of(page, client_target.parse(method, path), user=self.user) from None
         except StatusError as exc:
             raise self._error(exc, method, path) from None
+
+    @contextmanager
+    def _acting(self) -> Iterator[None]:
+        before = ACTING.set(self.manager)
+        try:
+            yield
+        finally:
+            ACTING.reset(before)
 
     def _error(self, exc: StatusError, method: str, path: str) -> Exception:
         import json
@@ -85,7 +98,8 @@ class StoreApi(Api):
     def create(self, path: str, body: Body) -> Body:
         target = self._target("POST", path)
         try:
-            changed = self.store.create(target.resource, body, target.namespace)
+            with self._acting():
+                changed = self.store.create(target.resource, body, target.namespace)
         except StatusError as exc:
             raise self._error(exc, "POST", path) from None
         self.after_write()
@@ -101,7 +115,10 @@ class StoreApi(Api):
     ) -> Body:
         target = self._target("PATCH", path)
         try:
-            changed = self.store.patch(target.resource, target.name, body, kind, target.namespace)
+            with self._acting():
+                changed = self.store.patch(
+                    target.resource, target.name, body, kind, target.namespace
+                )
         except StatusError as exc:
             raise self._error(exc, "PATCH", path) from None
         self.after_write()
@@ -110,7 +127,8 @@ class StoreApi(Api):
     def replace(self, path: str, body: Body) -> Body:
         target = self._target("PUT", path)
         try:
-            changed = self.store.update(target.resource, body, target.namespace)
+            with self._acting():
+                changed = self.store.update(target.resource, body, target.namespace)
         except StatusError as exc:
             raise self._error(exc, "PUT", path) from None
         self.after_write()

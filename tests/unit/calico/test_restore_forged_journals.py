@@ -29,6 +29,7 @@ from store_sessions import (
     session,
 )
 
+from pytest_k8snet.calico.installation import INSTALLATION_PATH
 from pytest_k8snet.change.restore import restore_cluster
 from pytest_k8snet.cluster.pods import RUN_LABEL, run_labels
 from pytest_k8snet.errors import RestoreError
@@ -199,8 +200,7 @@ def test_a_label_alone_makes_nothing_a_runs_own(collection: str, name: str, stay
 
 def change_mode(api: StoreApi, ipip: str, vxlan: str, manager: str = "") -> None:
     api.patch(POOL, {"spec": {"ipipMode": ipip, "vxlanMode": vxlan}})
-    if manager:
-        keep(api, written(manager))
+    keep(api, *([written(manager)] if manager else []))
 
 
 def written(
@@ -212,7 +212,7 @@ def written(
 
 
 def keep(api: StoreApi, *entries: Json) -> None:
-    """Have a server that keeps who wrote the pool's fields; the store does not."""
+    """Have a server that keeps this of who wrote the pool's fields."""
     read = api.get
 
     def get(path: str, **query: str) -> Json:
@@ -335,19 +335,18 @@ def test_an_installation_that_somebody_has_changed_since_stays() -> None:
     api = a_cluster("operator-B")
     calico = session(api, "in-place")
     calico.enter(IPIP)
-    api.store.mutate(
-        "installations.operator.tigera.io",
-        "default",
-        None,
-        lambda one: one["spec"]["calicoNetwork"]["ipPools"][0].update(encapsulation="None"),
-    )
-    api.after_write()
+    own, api.manager = api.manager, "kubectl-edit"
+    place = "/spec/calicoNetwork/ipPools/0/encapsulation"
+    change = [{"op": "replace", "path": place, "value": "None"}]
+    api.patch(INSTALLATION_PATH, change, kind="json")
+    api.manager = own
     with pytest.raises(RestoreError) as caught:
         calico.close()
+    found = caught.value.found
     assert (
-        "pool 10.244.0.0/16 of the operator's Installation was changed by somebody (the API "
-        "server does not say who) since: encapsulation None, expected IPIP or VXLANCrossSubnet"
-    ) in caught.value.found
+        "pool 10.244.0.0/16 of the operator's Installation was changed by 'kubectl-edit'" in found
+    )
+    assert "since: encapsulation None, expected IPIP or VXLANCrossSubnet" in found
     assert raw_spec(api).get("ipipMode", "Never") == raw_spec(api).get("vxlanMode", "Never")
 
 
