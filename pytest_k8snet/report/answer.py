@@ -13,7 +13,6 @@ from pytest_k8snet.report.model import (
     FinishedTest,
     GateResult,
     Summary,
-    differences_of,
 )
 from pytest_k8snet.report.records import Record, mapping, objects, usable, words
 from pytest_k8snet.report.sentences import (
@@ -176,11 +175,9 @@ def _answer_by_mode(summary: Summary, others: int, kept: str) -> str:
 
 def _earlier_modes(summary: Summary) -> str:
     """Return the modes of the pools in the earlier run; empty where that is not known."""
-    differences = summary.baseline and differences_of(summary.baseline)
-    if not differences:
+    if not summary.then:
         return ""
-    then = {one.fact: one.before for one in differences}
-    modes = then.get("pool_modes", ", ".join(summary.pool_modes or ()))
+    modes = summary.then.get("pool_modes", ", ".join(summary.pool_modes or ()))
     return modes if {*modes.split(", ")} <= {*MODES} else ""
 
 

@@ -32,7 +32,6 @@ from pytest_k8snet.report.model import (
     Mesh,
     Summary,
     ToolResults,
-    differences_of,
     flat,
     key_of,
     values_of,
@@ -44,7 +43,6 @@ from pytest_k8snet.report.records import (
     mapping,
     numbers,
     objects,
-    reals,
     words,
 )
 from pytest_k8snet.report.summary import counting_samples, summarise
@@ -184,8 +182,7 @@ def _environment(*, autoescape: bool) -> Environment:
     )
     environment.globals |= {"charts": charts, "fields": fields, "model": model}
     environment.globals |= {"tables": tables, "text": format, "say": sentences}
-    environment.globals |= {"answer": answer}
-    environment.globals |= {"show": sys.modules[__name__]}
+    environment.globals |= {"answer": answer, "show": sys.modules[__name__]}
     environment.filters |= {"line": _line, "cut": _cut, "heading": _heading, "num": num}
     return environment
 
@@ -273,21 +270,6 @@ def curves_by_telling(results: ToolResults) -> tuple[list[str], list[str]]:
     return gated, [source for source in known if source not in gated]
 
 
-def curve_names(results: ToolResults, sources: Sequence[str]) -> str:
-    """Return what gates call some distributions."""
-    return ", ".join(results.curves[source] for source in sources)
-
-
-def tool_anchor(index: int, results: ToolResults) -> str:
-    """Return the anchor of a tool's section; a tool's name may come from a foreign file."""
-    return results.name if results.known else f"tool{index}"
-
-
-def tool_heading(results: ToolResults) -> str:
-    """Return the heading of a tool's section: its title without what explains the figures."""
-    return results.title.partition(":")[0]
-
-
 def states_text(change: ChangedObject) -> str:
     """Return an object before and after each change of it, as far as that was recorded."""
     return "\n\n".join(
@@ -330,12 +312,6 @@ def clock(sample: Record) -> str:
     return begun.partition("T")[2].partition(".")[0].removesuffix("Z")
 
 
-def series_of(sample: Record, results: ToolResults) -> Sequence[float]:
-    """Return a sample's rate, interval by interval."""
-    source = results.rate.source if results.rate is not None else ""
-    return reals(mapping(sample.get("series")).get(source))
-
-
 def anchor(sample: Record) -> str:
     """Return a sample's id in the document; empty where its own is no word."""
     identity = words(sample.get("id"))
@@ -373,12 +349,6 @@ def node_tables(summary: Summary) -> list[tuple[str, Sequence[str], Mapping[str,
     if flags:
         found.append((f"Offload flags of NICs and tunnels{more}", flags, by_node))
     return found
-
-
-def then(summary: Summary) -> Mapping[str, str]:
-    """Return the facts that differ from the baseline run, as they were."""
-    differing = differences_of(summary.baseline) if summary.baseline is not None else ()
-    return {one.fact: one.before for one in differing}
 
 
 def num(heading: str) -> tables.Column:

@@ -347,10 +347,9 @@ def columns(text: str) -> int:
     )
 
 
-def padded(text: str, width: int, *, right: bool = False) -> str:
+def padded(text: str, width: int) -> str:
     """Return a text filled with spaces to a number of terminal columns."""
-    fill = " " * max(0, width - columns(text))
-    return fill + text if right else text + fill
+    return text + " " * (width - columns(text))
 
 
 def clipped(text: str, width: int) -> str:

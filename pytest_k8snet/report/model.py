@@ -485,18 +485,6 @@ def differences_between(before: Record, now: Record) -> tuple[Difference, ...]:
     )
 
 
-def differences_of(record: Record) -> tuple[Difference, ...]:
-    """Return the differences that a baseline record names."""
-    return tuple(
-        Difference(
-            fact=words(entry.get("fact")),
-            before=words(entry.get("before")),
-            now=words(entry.get("now")),
-        )
-        for entry in objects(record.get("differences"))
-    )
-
-
 def _facts(record: Record) -> dict[str, str]:
     facts = flat(mapping(record.get("cluster")))
     for node in objects(record.get("nodes")):
@@ -566,6 +554,19 @@ class Summary:
     ended: str
     seconds: float | None
     samples: tuple[Record, ...]
+
+    @property
+    def differences(self) -> list[Difference]:
+        """Return the facts that are not as the baseline record says that they were."""
+        return [
+            Difference(**{name: words(one.get(name)) for name in ("fact", "before", "now")})
+            for one in objects(mapping(self.baseline).get("differences"))
+        ]
+
+    @property
+    def then(self) -> dict[str, str]:
+        """Return those facts as they were; empty also where the earlier run's are not known."""
+        return {one.fact: one.before for one in self.differences}
 
     @property
     def rates(self) -> list[Measurement]:

@@ -26,7 +26,6 @@ from pytest_k8snet.report.model import (
     GateResult,
     Key,
     Summary,
-    differences_of,
     distortions,
 )
 from pytest_k8snet.report.records import mapping, objects, real, usable, whole, words
@@ -315,8 +314,7 @@ def _earlier_run(summary: Summary) -> str:
     if summary.baseline is None:
         return f"no earlier run was given, the limits only{measured}"
     # Without a single difference, the facts of the earlier run may be unknown.
-    then = {one.fact: one.before for one in differences_of(summary.baseline)}
-    calico = then.get("calico_version", now) if then else ""
+    calico = summary.then.get("calico_version", now) if summary.then else ""
     was = f" (Calico {calico})" if calico else ""
     changed = _most_changed(summary.comparisons)
     return f"earlier run {summary.baseline.get('source')}{was}{measured}{changed}"
