@@ -423,6 +423,22 @@ def _own(scene: Scene) -> str:
     return ""
 
 
+def _options(scene: Scene) -> str:
+    space = scene.namespace("own")
+    labels = {"a": {"t": "x", "u": "2"}, "b": {"t": "y"}, "c2": {"v": "w"}}
+    for name, own in labels.items():
+        meta = {"name": name, "labels": own}
+        scene.cluster.make(f"{space}/configmaps", {"metadata": meta, "data": {"k": "v"}})
+    template = {
+        "metadata": {"labels": {"r": "2"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
+    spec = {"replicas": 0, "selector": {"matchLabels": {"r": "2"}}, "template": template}
+    body = {"metadata": {"name": "d1"}, "spec": spec}
+    scene.cluster.make(f"{space.replace('/api/', '/apis/apps/')}/deployments", body)
+    return ""
+
+
 def _leases(scene: Scene) -> str:
     scene.namespace("api")
     return ""
@@ -482,6 +498,7 @@ SCENES: dict[str, Callable[[Scene], str]] = {
     "leases": _leases,
     "refusals": _own,
     "managed-fields": _own,
+    "options": _options,
     "custom-resources": _custom,
     "exec-without-upgrade": _without_upgrade,
     "pools-crd": _pools,

@@ -188,29 +188,23 @@ def _check_label(key: str, values: Sequence[str]) -> None:
     Raises:
         StatusError: 400.
     """
-    ends = "and must start and end with an alphanumeric character"
-    characters = "consist of alphanumeric characters, '-', '_' or '.',"
-    name = key.rpartition("/")[2]
-    if key.count("/") > 1:
-        examples = "'MyName',  or 'my.name',  or '123-abc'"
-        why = f"<nil>: Invalid value: {json.dumps(key)}: a qualified name must {characters} {ends}"
-        used = f"(e.g. {examples}, regex used for validation is '{_QUALIFIED}')"
-        prefix = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-        raise status.bad_request(f"unable to parse requirement: {why} {used} {prefix}")
-    if not re.fullmatch(_QUALIFIED, name):
-        examples = "'MyName',  or 'my.name',  or '123-abc'"
-        why = f"<nil>: Invalid value: {json.dumps(key)}: name part must {characters} {ends}"
-        used = f"(e.g. {examples}, regex used for validation is '{_QUALIFIED}')"
-        raise status.bad_request(f"unable to parse requirement: {why} {used}")
+    rule = "consist of alphanumeric characters, '-', '_' or '.', and must start and end with an"
+    form = "(e.g. {}, regex used for validation is '{}')"
+    many, why = key.count("/") > 1, ""
+    if many or not re.fullmatch(_QUALIFIED, key.rpartition("/")[2]):
+        used = form.format("'MyName',  or 'my.name',  or '123-abc'", _QUALIFIED)
+        what = "a qualified name" if many else "name part"
+        why = f"<nil>: Invalid value: {json.dumps(key)}: {what} must {rule} alphanumeric character"
+        why += f" {used}"
+        if many:
+            why += " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
     for index, value in enumerate(values):
-        if not re.fullmatch(f"({_QUALIFIED})?", value):
-            examples = "'MyValue',  or 'my_value',  or '12345'"
-            why = (
-                f"values[{index}][{key}]: Invalid value: {json.dumps(value)}: a valid label must be"
-                f" an empty string or {characters} {ends}"
-            )
-            used = f"(e.g. {examples}, regex used for validation is '({_QUALIFIED})?')"
-            raise status.bad_request(f"unable to parse requirement: {why} {used}")
+        if not why and not re.fullmatch(f"({_QUALIFIED})?", value):
+            used = form.format("'MyValue',  or 'my_value',  or '12345'", f"({_QUALIFIED})?")
+            what = f"a valid label must be an empty string or {rule} alphanumeric character"
+            why = f"values[{index}][{key}]: Invalid value: {json.dumps(value)}: {what} {used}"
+    if why:
+        raise status.bad_request(f"unable to parse requirement: {why}")
 
 
 _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"

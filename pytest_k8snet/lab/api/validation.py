@@ -209,6 +209,11 @@ def _address(field: str, value: Any) -> Causes:
         yield _invalid(field, value, why)
 
 
+def _addresses(field: str, value: Any) -> Causes:
+    for index, address in enumerate(value or ()):
+        yield from _address(f"{field}[{index}]", address)
+
+
 def _each(table: Table, *, unique: str = "") -> Rule:
     """Every object of a list keeps to a table, and no two have the same value of a field."""
 
@@ -225,15 +230,15 @@ def _each(table: Table, *, unique: str = "") -> Rule:
     return check
 
 
-def _name(pattern: str, limit: int, rule: str, *examples: str) -> Rule:
-    """A name of one form; none is a matter of ``_required``."""
+def _name(pattern: str, limit: int, rule: str, *examples: str, told: str = "") -> Rule:
+    """A name of one form, of which a part may be told; none is a matter of ``_required``."""
     shown = " or ".join(f"'{example}', " for example in examples).strip()
 
     def check(field: str, value: Any) -> Causes:
         if value and len(str(value)) > limit:
             yield _invalid(field, value, f"must be no more than {limit} characters")
         if value and not re.fullmatch(pattern, str(value)):
-            why = f"{rule} (e.g. {shown} regex used for validation is '{pattern}')"
+            why = f"{rule} (e.g. {shown} regex used for validation is '{told or pattern}')"
             yield _invalid(field, value, why)
 
     return check
@@ -269,6 +274,7 @@ _LABEL_KEY = _name(
     317,
     f"name part must consist of alphanumeric characters, '-', '_' or '.', {_ENDS}",
     *("MyName", "my.name", "123-abc"),
+    told=_QUALIFIED,
 )
 _LABEL_VALUE = _name(
     f"({_QUALIFIED})?",
@@ -344,10 +350,56 @@ _USER = dict.fromkeys(
 )
 
 
+_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
+
+
 def _action(field: str, value: Any) -> Causes:
-    """A probe or a hook that runs a command has one."""
-    if isinstance(value, dict) and "exec" in value and not dig(value, "exec.command"):
+    """A probe or a hook does one thing; one that runs a command has one."""
+    kinds = [kind for kind in _HANDLERS if isinstance(value, dict) and value.get(kind) is not None]
+    if isinstance(value, dict) and not kinds:
+        yield _missing(field, "must specify a handler type")
+    for kind in kinds[1:]:
+        yield _forbidden(f"{field}.{kind}", "may not specify more than 1 handler type")
+    if kinds[:1] == ["exec"] and not dig(value, "exec.command"):
         yield _missing(f"{field}.exec.command")
+
+
+def _probe(field: str, value: Any) -> Causes:
+    yield from _action(field, value)
+    for name in ("initialDelay", "timeout", "period"):
+        yield from _not_negative(f"{field}.{name}Seconds", dig(value, f"{name}Seconds"))
+    times = dig(value, "successThreshold", 1)
+    if times != 1 and not field.endswith("readinessProbe"):
+        yield _invalid(f"{field}.successThreshold", times, "must be 1")
+
+
+def _toleration(field: str, value: Any) -> Causes:
+    for index, one in enumerate(objects_in(value)):
+        at, effect = f"{field}[{index}]", one.get("effect")
+        if one.get("operator") == "Exists" and one.get("value"):
+            why = "value must be empty when `operator` is 'Exists'"
+            yield _invalid(f"{at}.operator", one["value"], why)
+        if one.get("tolerationSeconds") is not None and effect != "NoExecute":
+            why = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+            yield _invalid(f"{at}.effect", effect, why)
+        yield from _fields(at, one, _TOLERATION)
+
+
+_TOLERATION: Table = {
+    "operator": _one_of("Equal", "Exists"),
+    "effect": _one_of("", "NoSchedule", "PreferNoSchedule", "NoExecute"),
+}
+
+
+def _node_terms(field: str, value: Any) -> Causes:
+    """A required affinity to nodes has terms, whose operators exist."""
+    if value is not None and not dig(value, "nodeSelectorTerms"):
+        yield _missing(f"{field}.nodeSelectorTerms", "must have at least one node selector term")
+    for index, term in enumerate(objects_in(dig(value, "nodeSelectorTerms"))):
+        for number, one in enumerate(objects_in(term.get("matchExpressions"))):
+            if one.get("operator") not in ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"):
+                where = f"{field}.nodeSelectorTerms[{index}].matchExpressions[{number}].operator"
+                yield _invalid(where, one.get("operator"), "not a valid selector operator")
 
 
 def _resources(field: str, value: Any) -> Causes:
@@ -373,8 +425,7 @@ _CONTAINER: Table = {
         {"containerPort": _required(_PORT), "name": _PORT_NAME, "protocol": _PROTOCOL},
         unique="name",
     ),
-    "livenessProbe": _action,
-    "readinessProbe": _action,
+    **dict.fromkeys(("livenessProbe", "readinessProbe", "startupProbe"), _probe),
     "lifecycle.preStop": _action,
     "env": _each({"name": _required()}),
     "volumeMounts": _each({"name": _required(), "mountPath": _required()}, unique="mountPath"),
@@ -397,12 +448,10 @@ _POD: Table = {
     "terminationGracePeriodSeconds": _not_negative,
     "activeDeadlineSeconds": _between(1, _INT32_MAX),
     "hostname": _DNS_LABEL,
-    "tolerations": _each(
-        {
-            "operator": _one_of("Equal", "Exists"),
-            "effect": _one_of("", "NoSchedule", "PreferNoSchedule", "NoExecute"),
-        }
-    ),
+    "tolerations": _toleration,
+    "nodeSelector": _labels,
+    "hostAliases": _each({"ip": _address}),
+    "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution": _node_terms,
     "topologySpreadConstraints": _each(
         {
             "topologyKey": _required(),
@@ -467,6 +516,7 @@ def _immutable_part(pod: Object, old: Object) -> Object:
 
 _WORKLOAD: Table = {
     "replicas": _not_negative,
+    "minReadySeconds": _not_negative,
     "strategy.type": _one_of("Recreate", "RollingUpdate"),
     "selector": _required(),
     "template.spec.restartPolicy": _one_of("Always"),
@@ -495,6 +545,9 @@ _DATA_LIMIT_BYTES = 1024 * 1024
 _SERVICE: Table = {
     "type": _one_of("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"),
     "externalTrafficPolicy": _one_of("Cluster", "Local"),
+    "sessionAffinity": _one_of("ClientIP", "None"),
+    "selector": _labels,
+    "externalIPs": _addresses,
     "ports": _each({"name": _DNS_LABEL, "port": _PORT, "protocol": _PROTOCOL}, unique="name"),
 }
 
@@ -507,6 +560,18 @@ def _service(service: Object) -> Causes:
         yield from _required()("spec.externalName", spec.get("externalName"))
     elif not ports and cluster_ip != "None":
         yield _missing("spec.ports")
+    if kind not in ("NodePort", "LoadBalancer") and spec.get("externalTrafficPolicy") == "Local":
+        why = "may only be set for externally-accessible services"
+        yield _invalid("spec.externalTrafficPolicy", "Local", why)
+    if kind != "LoadBalancer" and spec.get("loadBalancerSourceRanges"):
+        why = "may only be used when `type` is 'LoadBalancer'"
+        yield _forbidden("spec.LoadBalancerSourceRanges", why)
+    if spec.get("ipFamilyPolicy") == "RequireDualStack":
+        why = "this cluster is not configured for dual-stack services"
+        yield _invalid("spec.ipFamilyPolicy", "RequireDualStack", why)
+    elif "IPv6" in (spec.get("ipFamilies") or ()):
+        where = f"spec.ipFamilies[{spec['ipFamilies'].index('IPv6')}]"
+        yield _invalid(where, "IPv6", "not configured on this cluster")
     if cluster_ip and cluster_ip != "None":
         yield from _address("spec.clusterIPs[0]", cluster_ip)
     elif cluster_ip and kind in ("NodePort", "LoadBalancer"):
@@ -694,12 +759,30 @@ _JOB: Table = {
     "parallelism": _not_negative,
     "completions": _not_negative,
     "backoffLimit": _not_negative,
+    "completionMode": _one_of("NonIndexed", "Indexed"),
     "template.spec.restartPolicy": _required(_one_of("OnFailure", "Never")),
 }
-_NETWORK_POLICY: Table = {
-    "spec.ingress": _each({"ports": _each({"protocol": _PROTOCOL})}),
-    "spec.egress": _each({"ports": _each({"protocol": _PROTOCOL})}),
-}
+_SLICE: Table = {"addressType": _required(_one_of("FQDN", "IPv4", "IPv6"))}
+
+
+def _network_policy(policy: Object) -> Causes:
+    spec = policy.get("spec") or {}
+    for direction, side in (("ingress", "from"), ("egress", "to")):
+        yield from _each({"ports": _each({"protocol": _PROTOCOL}), side: _peers})(
+            f"spec.{direction}", spec.get(direction)
+        )
+    for index, kind in enumerate(spec.get("policyTypes") or ()):
+        yield from _one_of("Ingress", "Egress")(f"spec.policyTypes[{index}]", kind)
+
+
+def _peers(field: str, value: Any) -> Causes:
+    for index, peer in enumerate(objects_in(value)):
+        at, cidr = f"{field}[{index}]", dig(peer, "ipBlock.cidr")
+        if "ipBlock" in peer and len(peer) > 1:
+            yield _forbidden(at, "may not specify both ipBlock and another peer")
+        elif "ipBlock" in peer and _network(cidr) is None:
+            why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+            yield _invalid(f"{at}.ipBlock.cidr", cidr, why)
 
 
 _CHECKS: dict[str, Callable[[Object], Causes]] = {
@@ -710,6 +793,7 @@ _CHECKS: dict[str, Callable[[Object], Causes]] = {
     "secrets": _config_map,
     "nodes": _by(_NODE),
     "leases.coordination.k8s.io": _by(_LEASE),
+    "endpointslices.discovery.k8s.io": _by(_SLICE),
     "roles.rbac.authorization.k8s.io": _by(_RULES),
     "clusterroles.rbac.authorization.k8s.io": _by(_RULES),
     "rolebindings.rbac.authorization.k8s.io": _by(_BINDING),
@@ -720,6 +804,6 @@ _CHECKS: dict[str, Callable[[Object], Causes]] = {
     definitions.CRDS: definitions.faults,
     "replicationcontrollers": _workload,
     "jobs.batch": _job,
-    "networkpolicies.networking.k8s.io": _by(_NETWORK_POLICY),
+    "networkpolicies.networking.k8s.io": _network_policy,
     "installations.operator.tigera.io": _by(_INSTALLATION),
 }
