@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from pytest_k8snet.calico.selectors import SelectorError, selects
 
@@ -184,8 +184,10 @@ class BgpPeer:
 
     def carries(self, network: IPv4Network, block_size: int) -> Filtered:
         """Return whether a pool's blocks pass a session of this peer, there and back."""
-        flows: tuple[_Flow, ...] = ("own", "received") if self.address else _FLOWS
-        return _worst(self._passes(flow, network, block_size) for flow in flows)
+        flows: tuple[_Flow, ...] = ("own", "received") if self.address else get_args(_Flow)
+        found = {self._passes(flow, network, block_size) for flow in flows}
+        worst: tuple[Filtered, ...] = ("rejected", "unknown", "accepted")
+        return next(one for one in worst if one in found)
 
     def advertises(self, network: IPv4Network, block_size: int) -> Filtered:
         """Return whether a node advertises its blocks of a pool to this peer."""
@@ -207,14 +209,6 @@ class BgpPeer:
                     return "accepted" if perhaps <= {"Accept"} else "unknown"
                 perhaps.add(action)
         return "accepted" if perhaps <= {"Accept"} else "unknown"
-
-
-_FLOWS: tuple[_Flow, ...] = ("own", "relayed", "received")
-
-
-def _worst(found: Iterable[Filtered]) -> Filtered:
-    seen = set(found)
-    return "rejected" if "rejected" in seen else "unknown" if "unknown" in seen else "accepted"
 
 
 #: What of a rule is understood here: the rest is about what a route has gathered on its way.

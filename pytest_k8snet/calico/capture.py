@@ -258,14 +258,17 @@ class WireCapture:
     ) -> tuple[dict[str, str], dict[str, K8sNetError]]:
         """Start captures; the names of those that run, and why the others do not."""
         name = secrets.token_hex(4)
-        done = self.prober.each(
-            {node: capture.start_argv(name, *one) for node, one in wanted.items()}
-        )
-        troubles = {node: _start_trouble(one) for node, one in done.items()}
-        return (
-            {node: name for node, trouble in troubles.items() if trouble is None},
-            {node: trouble for node, trouble in troubles.items() if trouble is not None},
-        )
+        commands = {node: capture.start_argv(name, *one) for node, one in wanted.items()}
+        running: dict[str, str] = {}
+        troubles: dict[str, K8sNetError] = {}
+        for node, one in self.prober.each(commands).items():
+            try:
+                done = _done(one)
+                capture.check_start(done.stderr, done.exit_code)
+                running[node] = name
+            except K8sNetError as exc:
+                troubles[node] = exc
+        return running, troubles
 
     def _stop(
         self, running: Iterable[Mapping[str, str]], vxlan_port: int
@@ -274,10 +277,13 @@ class WireCapture:
         captures: dict[str, Capture] = {}
         troubles: dict[str, K8sNetError] = {}
         for names in running:
-            done = self.prober.each({node: capture.stop_argv(name) for node, name in names.items()})
-            for node, one in done.items():
+            commands = {node: capture.stop_argv(name) for node, name in names.items()}
+            for node, one in self.prober.each(commands).items():
                 try:
-                    seen = _read(one, vxlan_port)
+                    done = _done(one)
+                    seen = capture.parse(
+                        done.stdout, done.stderr, done.exit_code, vxlan_port=vxlan_port
+                    )
                 except K8sNetError as exc:
                     troubles[node] = exc
                     continue
@@ -304,17 +310,7 @@ def _facing(end: PathEnd, other: PathEnd, state: KernelState) -> tuple[str, ...]
     return tuple(found) or state.uplinks()[:1]
 
 
-def _read(done: Completed | K8sNetError, vxlan_port: int) -> Capture:
-    if isinstance(done, K8sNetError):
-        raise done
-    return capture.parse(done.stdout, done.stderr, done.exit_code, vxlan_port=vxlan_port)
-
-
-def _start_trouble(done: Completed | K8sNetError) -> K8sNetError | None:
-    if isinstance(done, K8sNetError):
-        return done
-    try:
-        capture.check_start(done.stderr, done.exit_code)
-    except ToolError as exc:
-        return exc
-    return None
+def _done(answer: Completed | K8sNetError) -> Completed:
+    if isinstance(answer, K8sNetError):
+        raise answer
+    return answer

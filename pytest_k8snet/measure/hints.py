@@ -70,11 +70,14 @@ def hints(
     path = _path(samples[0])
     found: list[str] = []
     ceiling = _ceiling(samples[0], arms) if slow == 0 else None
-    if ceiling is None or _estimate(verdict) < _AT_CEILING * ceiling:
+    question, finding = verdict.claim.question, verdict.finding
+    shares = isinstance(question, Share)
+    # None may have been found, and where shares are counted it is none.
+    ratio = 0.0 if finding is None or shares else finding.interval.estimate
+    if ceiling is None or ratio < _AT_CEILING * ceiling:
         found += _by_node(machines, lambda machine: _troubles(machine, path))
         found += _small_segments(samples[0], machines, path)
     found += _at_work([sample.result for sample in samples])
-    question = verdict.claim.question
     limit = question.threshold if isinstance(question, Share) else verdict.claim.limit
     if ceiling is not None and limit > ceiling:
         found.append(
@@ -83,14 +86,6 @@ def hints(
             "that is full cannot reach this limit"
         )
     return found
-
-
-def _estimate(verdict: Verdict) -> float:
-    """Return the ratio that was found; 0 where none was, or where shares were counted."""
-    finding = verdict.finding
-    if finding is None or isinstance(verdict.claim.question, Share):
-        return 0.0
-    return finding.interval.estimate
 
 
 _PATH_WORDS: dict[Path, str] = {"direct": "no tunnel", "vxlan": "VXLAN", "ipip": "IPIP"}
