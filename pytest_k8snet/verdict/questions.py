@@ -591,7 +591,9 @@ class Share(Question):
 
     def check(self, plan: Plan, relation: Relation, limit: float) -> None:
         """Refuse a plan with too few pairs for the share."""
-        check_limit(self.threshold, self.of.quantity)
+        # No loss at all is a threshold that connections can keep, and miss.
+        if self.threshold or self.above or not isinstance(self.of, Level):
+            check_limit(self.threshold, self.of.quantity)
         if not 0.0 < limit < 1.0:
             raise SettingsError(
                 "a share must be compared with a number between 0 and 1",

@@ -102,6 +102,15 @@ def test_loss_in_one_connection_of_ten_is_counted_by_its_share() -> None:
     assert judge(verdict.to_record()).to_record() == verdict.to_record()
 
 
+def test_connections_without_any_loss_are_counted() -> None:
+    rng = random.Random(3)
+    gate = flow("seed=3 last=60", loss=lambda: 0.001 if rng.random() < 0.5 else 0.0)
+    assert (gate.loss.share(below=0) >= 0.9).state == "fail"
+    assert flow("last=29", loss=lambda: 0.0).loss.share(below=0) >= 0.9
+    with pytest.raises(SettingsError, match="a limit for loss must be a positive number"):
+        _ = gate.loss.share(above=0) >= 0.9
+
+
 def test_what_cannot_be_judged_is_refused_with_what_to_write() -> None:
     with pytest.raises(SettingsError, match="a limit for loss must be a positive number"):
         _ = flow(loss=lambda: 0.0).loss <= 0
