@@ -410,11 +410,18 @@ def _distortions(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[
     for key, value in sorted(annotations.items()):
         if key not in _metadata(asked, "annotations") and key.startswith(_DISTORTING_ANNOTATIONS):
             yield f"annotation {key}: {value}"
+    for one in _sysctls(spec):
+        if one not in _sysctls(was):
+            yield f"sysctl {one.get('name')}: {one.get('value')}"
     if runtime := spec.get("runtimeClassName"):
         yield f"it runs in the runtime class {runtime}"
     names = [str(one.get("name")) for one in now.get("env") or []]
     if proxies := sorted(name for name in names if name.lower() in _PROXIES):
         yield f"its environment names a proxy ({', '.join(proxies)})"
+
+
+def _sysctls(spec: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return (spec.get("securityContext") or {}).get("sysctls") or ()
 
 
 def _ours(spec: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -84,6 +84,14 @@ def test_what_changes_no_figure_is_passed_over(changes: dict[str, Any]) -> None:
         ({"annotations": {"v1.multus-cni.io/default-network": "macvlan"}}, "default-network"),
         ({"pod": {"runtimeClassName": "gvisor"}}, "the runtime class gvisor"),
         (
+            {
+                "pod": {
+                    "securityContext": {"sysctls": [{"name": "net.ipv4.tcp_rmem", "value": "1"}]}
+                }
+            },
+            "sysctl net.ipv4.tcp_rmem: 1",
+        ),
+        (
             {"container": {"env": [{"name": "HTTPS_PROXY", "value": "http://user:secret@p"}]}},
             "its environment names a proxy (HTTPS_PROXY)",
         ),
