@@ -138,6 +138,14 @@ def promise_sentence(gate: GateResult) -> str:
     return f"{finding(gate)}; {promised_text(gate)}: {_outcome(gate)}"
 
 
+def to_tell(summary: Summary) -> list[GateResult]:
+    """Return the promises that differ in words, the worst first: tests may promise the same."""
+    found: dict[tuple[str, str], GateResult] = {}
+    for one in summary.promises:
+        found.setdefault((one.state, promise_sentence(one)), one)
+    return list(found.values())
+
+
 def finding(gate: GateResult) -> str:
     """Return what was measured of a promise: ``Pods in VXLAN-Always get 96.4 % of ...``."""
     if gate.estimate is None:

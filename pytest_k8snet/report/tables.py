@@ -201,12 +201,13 @@ def _told_apart(gate: GateResult, alike: Sequence[GateResult]) -> tuple[str, ...
     return found[id(gate)]
 
 
-#: Placement, variant, nodes, and what the test is called with.
+#: Placement, variant, nodes, what the test is called with, and its name.
 _PARTS: tuple[Callable[[GateResult], str], ...] = (
     lambda gate: gate.key.placement,
     lambda gate: gate.key.variant,
     lambda gate: words(gate.record.get("context")).rpartition(", ")[2],
     lambda gate: gate.test.partition("[")[2].rstrip("]"),
+    lambda gate: gate.test.partition("[")[0].rpartition("::")[2],
 )
 
 

@@ -173,7 +173,8 @@ def _facts(summary: Summary, width: int) -> list[str]:
         "cost": sentences.cost_text(summary),
         "put back": sentences.restored_text(summary),
     }
-    shown = summary.promises[:_MOST_SENTENCES]
+    promises = sentences.to_tell(summary)
+    shown = promises[:_MOST_SENTENCES]
     told = [
         _wrapped(one, width)
         for one in (
@@ -181,7 +182,7 @@ def _facts(summary: Summary, width: int) -> list[str]:
             *map(sentences.promise_sentence, shown),
         )
     ]
-    more = len(summary.promises) - len(shown)
+    more = len(promises) - len(shown)
     return [
         *(line for lines in told for line in lines),
         *([sentences.more_text(more)] if more else []),

@@ -148,6 +148,18 @@ def test_what_a_switch_cost_is_promised_of_the_mode_that_it_led_to(source: str, 
     assert f"switch [{mode}]" in render_page(made.records)
 
 
+def test_what_two_tests_promise_alike_is_two_rows_and_one_sentence() -> None:
+    made = Study()
+    made.begin()
+    for name in ("t.py::test_one[Never]", "t.py::test_two[Never]"):
+        made.verdict(name, "pass", mode="Never", estimate=0.96)
+    lines = text_report(summarise(made.records), 140)
+    rows = [line.partition("]")[0] for line in lines if line.startswith("pod-pod / node-node [")]
+    assert rows == [f"pod-pod / node-node [Never, test_{name}" for name in ("one", "two")]
+    for text in ("\n".join(lines), markdown(made.records), render_page(made.records)):
+        assert text.count("kept by 6.0 percentage points") == 1
+
+
 def test_a_computed_figure_is_of_the_one_place_that_was_measured() -> None:
     (one,) = promised("assert (pod + node) / 2 >= 90 * Mbit", "test_mean.py", SAMPLES[:2])
     assert (one["scene"], one["mode"], one["samples"]) == (
