@@ -232,9 +232,8 @@ def ceilings_note(results: ToolResults) -> str:
     rates = [one for one in results.measurements if one.rate is not None]
     judged = all(one.state for one in rates if one.key.scene != model.BASELINE_SCENE)
     blue = "" if judged else "; blue dot: nothing was decided on it"
-    kinds = {one.rate.ceiling_kind for one in rates if one.rate is not None}
-    tick = "; grey tick: theoretical maximum" if kinds & {"link", "headers"} else ""
-    return f"{blue}{tick}."
+    ticks = any(one.rate is not None and one.rate.ceiling is not None for one in rates)
+    return f"{blue}{'; grey tick: theoretical maximum' if ticks else ''}."
 
 
 def beside_charts(summary: Summary) -> str:

@@ -237,10 +237,8 @@ class Rate:
         mean: of them; None where every sample is an error.
         ratio: to node-node of the same placement: a gate's own where one compared it, otherwise
             the ratio of the two means.
-        ceiling: the most that headers and link rate leave, in bit/s.
+        ceiling: the most that headers leave of the link's rate, or else of node-node, in bit/s.
         ceiling_ratio: the same as a share of node-node; None where that was not measured.
-        ceiling_kind: ``link`` where the link's rate is known, ``headers`` where only the share
-            that headers take is known and node-node stands for the link.
     """
 
     values: tuple[float, ...]
@@ -248,7 +246,6 @@ class Rate:
     ratio: Estimate | None
     ceiling: float | None
     ceiling_ratio: float | None
-    ceiling_kind: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -243,14 +243,13 @@ def _rate(
     if column is None:
         return None
     values, base = values_of(group, column.source), values_of(node_node, column.source)
-    ceiling, kind = _ceiling(key, group, link_rate, base, _mss(node_node))
+    ceiling = _ceiling(key, group, link_rate, base, _mss(node_node))
     return Rate(
         values=values,
         mean=mean(values) if values else None,
         ratio=_ratio(key, gates, values, base),
         ceiling=ceiling,
-        ceiling_ratio=ceiling / fmean(base) if ceiling is not None and base else None,
-        ceiling_kind=kind,
+        ceiling_ratio=ceiling / fmean(base) if ceiling is not None and any(base) else None,
     )
 
 
@@ -270,16 +269,14 @@ def _ceiling(
     link_rate: float | None,
     base: Sequence[float],
     base_mss: int | None,
-) -> tuple[float | None, str]:
+) -> float | None:
     """Return the physical limit: what the link's rate, or else node-node, leaves for payload."""
     mss, path = _mss(group), _path(group[0])
     if mss is None or path is None or key.is_local:
-        return None, ""
+        return None
     if link_rate:
-        return float(goodput_ceiling(link_rate, mss, path)), "link"
-    if base and base_mss:
-        return fmean(base) * float(ratio_ceiling(mss, path, base_mss)), "headers"
-    return None, ""
+        return float(goodput_ceiling(link_rate, mss, path))
+    return fmean(base) * float(ratio_ceiling(mss, path, base_mss)) if base and base_mss else None
 
 
 def _mss(group: Sequence[Record]) -> int | None:

@@ -154,7 +154,6 @@ def test_without_a_link_rate_the_ceiling_is_what_headers_leave_of_node_node() ->
     found = rate(summary, "pod-pod", "VXLAN-Always")
     base = rate(summary, "node-node").mean
     assert base is not None
-    assert found.ceiling_kind == "headers"
     share = (1398 / (1398 + 116)) / (1448 / (1448 + 66))
     assert found.ceiling == pytest.approx(base.value * share)
 
@@ -163,8 +162,19 @@ def test_with_a_link_rate_the_ceiling_is_physical() -> None:
     records = study()
     records[1]["cluster"]["link_rate_bits_per_second"] = 3e8
     found = rate(summarise(records), "pod-pod", "IPIP-Always")
-    assert found.ceiling_kind == "link"
     assert found.ceiling == float(goodput_ceiling(3e8, 1398, "ipip"))
+
+
+def test_nodes_that_carry_nothing_leave_no_share_of_them() -> None:
+    made = Study()
+    made.begin()
+    made.records[1]["cluster"]["link_rate_bits_per_second"] = 3e8
+    for scene in ("node-node", "pod-pod"):
+        figures = {"bandwidth_bits_per_second": 0.0, "mss_bytes": 1448}
+        made.iperf3("t", scene, "Never", gbit=1, figures=figures)
+    found = rate(summarise(made.records), "pod-pod", "Never")
+    assert (found.ceiling_ratio, found.ratio) == (None, None)
+    assert "Goodput by mode" in render_page(made.records)
 
 
 def test_placements_are_rows_of_their_own_with_their_own_baseline() -> None:
