@@ -346,6 +346,30 @@ _DISTORTING_ANNOTATIONS = (
 )
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
+#: What else admission may write, of a pod and of a container, and the API server's own defaults.
+_OF_POD = (
+    "dnsPolicy",
+    "dnsConfig",
+    "hostAliases",
+    "hostPID",
+    "hostIPC",
+    "shareProcessNamespace",
+    "schedulerName",
+    "securityContext",
+    "activeDeadlineSeconds",
+)
+_OF_CONTAINER = ("image", "command", "args", "securityContext", "envFrom")
+_DEFAULTS: Mapping[str, object] = {
+    "dnsPolicy": "ClusterFirst",
+    "schedulerName": "default-scheduler",
+}
+_QUANTITIES = (
+    ("limits", "memory"),
+    ("limits", "ephemeral-storage"),
+    ("requests", "cpu"),
+    ("requests", "memory"),
+)
+
 
 def distortions(asked: Mapping[str, Any], made: Mapping[str, Any]) -> tuple[str, ...]:
     """Say what changes figures of a pod, beside what its manifest, or its template, asked for.
@@ -363,6 +387,15 @@ def distortions(asked: Mapping[str, Any], made: Mapping[str, Any]) -> tuple[str,
             "over the run's namespace, or name another by `-o k8snet_namespace=...`",
         )
     return tuple(_distortions(asked, made))
+
+
+def alterations(asked: Mapping[str, Any], made: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what else is different about a pod: an image from a mirror, a security context.
+
+    It changes no figure by itself, as :func:`distortions` do, and is good to know where two
+    clusters differ.
+    """
+    return tuple(_alterations(asked, made))
 
 
 def _lost(asked: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:
@@ -399,13 +432,13 @@ def _distortions(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[
         yield f"init container {one.get('name')} ({one.get('image')}) {how}"
     now = _ours(spec)
     annotations = _metadata(made, "annotations")
-    limit, before = _cpu_limit(now), _cpu_limit(_ours(was))
+    limit, before = _quantity(now, "limits", "cpu"), _quantity(_ours(was), "limits", "cpu")
     if limit and not _same(limit, before):
         # Written by Kubernetes' LimitRanger where it has put in defaults.
         ranged = "cpu limit" in annotations.get("kubernetes.io/limit-ranger", "")
         yield f"its CPU is limited to {limit} by {'a LimitRange' if ranged else 'admission'}"
     # Of all containers together (KEP-2837, Kubernetes 1.34); none is asked for.
-    if limit := _cpu_limit(spec):
+    if limit := _quantity(spec, "limits", "cpu"):
         yield f"the CPU of all its containers is limited to {limit} by admission"
     for key, value in sorted(annotations.items()):
         if key not in _metadata(asked, "annotations") and key.startswith(_DISTORTING_ANNOTATIONS):
@@ -424,12 +457,33 @@ def _sysctls(spec: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return (spec.get("securityContext") or {}).get("sysctls") or ()
 
 
+def _alterations(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[str]:
+    was, spec = asked.get("spec") or {}, made.get("spec") or {}
+    before, now = _ours(was), _ours(spec)
+    for old, new, fields in ((was, spec, _OF_POD), (before, now, _OF_CONTAINER)):
+        for name in fields:
+            wanted = old.get(name) or _DEFAULTS.get(name)
+            if (found := new.get(name)) and found != wanted:
+                yield f"{name}: {found} instead of {wanted or 'none'}"
+    for kind, name in _QUANTITIES:
+        quantity = _quantity(now, kind, name)
+        # The API server itself takes a limit for the request that is missing.
+        known = (_quantity(before, kind, name), _quantity(before, "limits", name))
+        if quantity and not any(_same(quantity, one) for one in known):
+            yield f"{kind}.{name}: {quantity} instead of {known[0] or 'none'}"
+    asked_names = {one.get("name") for one in before.get("env") or []}
+    added = {str(one.get("name")) for one in now.get("env") or []} - asked_names
+    if others := sorted(name for name in added if name.lower() not in _PROXIES):
+        # Their values may be secrets.
+        yield f"environment: {', '.join(others)} added"
+
+
 def _ours(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((one for one in spec.get("containers") or [] if one.get("name") == CONTAINER), {})
 
 
-def _cpu_limit(container: Mapping[str, Any]) -> str:
-    return str(((container.get("resources") or {}).get("limits") or {}).get("cpu") or "")
+def _quantity(container: Mapping[str, Any], kind: str, name: str) -> str:
+    return str(((container.get("resources") or {}).get(kind) or {}).get(name) or "")
 
 
 def _same(one: str, other: str) -> bool:

@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster.access import OPT_OUT_ANNOTATIONS, OPT_OUT_LABELS, distortions
+from pytest_k8snet.cluster.access import (
+    OPT_OUT_ANNOTATIONS,
+    OPT_OUT_LABELS,
+    alterations,
+    distortions,
+)
 from pytest_k8snet.cluster.exec import CONTAINER
 from pytest_k8snet.cluster.nodes import CONTROL_PLANE, Toleration, prefer_ipv4
 from pytest_k8snet.tools import capture
@@ -92,6 +97,7 @@ class Pod:
         container: the container that commands run in.
         image: what its container runs, by digest as the node pulled it; empty if unknown.
         distorted_by: what admission has done to it that changes figures.
+        altered: what else admission has made different, e.g. its image or security context.
     """
 
     namespace: str
@@ -103,6 +109,7 @@ class Pod:
     container: str = CONTAINER
     image: str = ""
     distorted_by: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
 
 
 def read_pod(pod: Mapping[str, Any], asked: Mapping[str, Any]) -> Pod:
@@ -128,6 +135,7 @@ def read_pod(pod: Mapping[str, Any], asked: Mapping[str, Any]) -> Pod:
             "",
         ),
         distorted_by=distortions(asked, pod),
+        altered=alterations(asked, pod),
     )
 
 

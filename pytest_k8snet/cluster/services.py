@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pytest_k8snet.causes import Cause
 from pytest_k8snet.cluster import pods
-from pytest_k8snet.cluster.access import distortions
+from pytest_k8snet.cluster.access import alterations, distortions
 from pytest_k8snet.cluster.api import pauses
 from pytest_k8snet.cluster.api_errors import admission_remedy, collection, object_path
 from pytest_k8snet.cluster.nodes import measured_address, usable_nodes
@@ -60,6 +60,7 @@ class WebService:
         cluster_domain: the domain of the cluster's DNS.
         distorted_by: what admission has done to its pods that changes figures; of those that the
             run made.
+        altered: what else admission has made different about them.
         own: whether the run has made it.
         replica: its only pod; None where there are several, or it is not known.
         served_in: the Calico mode of that pod's pool; empty where none was asked for.
@@ -72,6 +73,7 @@ class WebService:
     scheme: str = "http"
     cluster_domain: str = "cluster.local"
     distorted_by: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
     own: bool = False
     replica: Pod | None = None
     served_in: str = ""
@@ -233,9 +235,11 @@ def make_web_service(workspace: Workspace) -> WebService:
     )
     template = deployment["spec"]["template"]
     distorting = (phrase for pod in replicas_made for phrase in distortions(template, pod))
+    altered = (phrase for pod in replicas_made for phrase in alterations(template, pod))
     return replace(
         _serve(workspace, name, lambda ready: len(ready) >= _REPLICAS),
         distorted_by=_of_web_pods(distorting),
+        altered=_of_web_pods(altered),
     )
 
 
@@ -256,13 +260,14 @@ def serve_from(workspace: Workspace, request: PodRequest, *, served_in: str = ""
             ipv4=":" not in pod.address,
         ),
         distorted_by=_of_web_pods(pod.distorted_by),
+        altered=_of_web_pods(pod.altered),
         replica=pod,
         served_in=served_in,
     )
 
 
-def _of_web_pods(distorting: Iterable[str]) -> tuple[str, ...]:
-    return tuple(f"web pods: {phrase}" for phrase in dict.fromkeys(distorting))
+def _of_web_pods(phrases: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"web pods: {phrase}" for phrase in dict.fromkeys(phrases))
 
 
 def _serve(

@@ -211,6 +211,13 @@ class Endpoint:
             return ()
         return tuple(f"{self}: {phrase}" for phrase in self.shell.pod.distorted_by)
 
+    @property
+    def altered(self) -> tuple[str, ...]:
+        """What else admission has made different about the pod."""
+        if not isinstance(self.shell, PodShell):
+            return ()
+        return tuple(f"{self}: {phrase}" for phrase in self.shell.pod.altered)
+
     def trouble(self, found: str) -> PodError | None:
         """Return the failure of the pod below this that explains a failed command, or None."""
         return self.shell.trouble(found) if isinstance(self.shell, PodShell) else None
@@ -386,6 +393,7 @@ class Pair:
             "server": self.server.facts(),
             "url": None,
             "distorted_by": list(self.distorted_by),
+            "altered": [*self.client.altered, *self.server.altered],
         }
 
     def __str__(self) -> str:
@@ -486,6 +494,7 @@ class UrlPair:
     def facts(self) -> dict[str, Any]:
         """Return what a sample's record says of the two ends."""
         mode = self.mode
+        behind = self._service.altered if self._service is not None else ()
         return {
             "label": self.label,
             "scene": self.scene,
@@ -496,4 +505,5 @@ class UrlPair:
             "url": self.url,
             "pods_in": self.pods_in or None,
             "distorted_by": [*self.distorted_by, *self._masqueraded],
+            "altered": [*self.client.altered, *behind],
         }

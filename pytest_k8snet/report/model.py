@@ -300,6 +300,12 @@ def distortions(sample: Record) -> list[str]:
     return [str(one) for one in found] if isinstance(found, list) else []
 
 
+def alterations(sample: Record) -> list[str]:
+    """Return what else admission made different about a sample's pods."""
+    found = sample.get("altered")
+    return [str(one) for one in found] if isinstance(found, list) else []
+
+
 def values_of(samples: Iterable[Record], source: str) -> tuple[float, ...]:
     """Return all values of a distribution over usable samples, or of a figure, ascending."""
     found: list[float] = []

@@ -26,6 +26,7 @@ from pytest_k8snet.report.model import (
     GateResult,
     Key,
     Summary,
+    alterations,
     distortions,
 )
 from pytest_k8snet.report.records import mapping, objects, real, usable, whole, words
@@ -459,6 +460,12 @@ def cost_text(summary: Summary) -> str:
 def distorted_text(summary: Summary) -> str:
     """Return what admission did to the run's pods that changes figures; empty where nothing."""
     found = [one for sample in summary.samples for one in distortions(sample)]
+    return "; ".join(dict.fromkeys(found))
+
+
+def altered_text(summary: Summary) -> str:
+    """Return what else admission made different about the run's pods; empty where nothing."""
+    found = [one for sample in summary.samples for one in alterations(sample)]
     return "; ".join(dict.fromkeys(found))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.cluster.access import distortions
+from pytest_k8snet.cluster.access import alterations, distortions
 from pytest_k8snet.cluster.api_errors import admission_remedy
 from pytest_k8snet.cluster.nodes import Toleration
 from pytest_k8snet.cluster.pods import PodRequest, PodSettings, pod_manifest, web_deployment
@@ -47,6 +47,32 @@ def changed(
 )
 def test_what_changes_no_figure_is_passed_over(changes: dict[str, Any]) -> None:
     assert distortions(asked(), changed(**changes)) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase"),
+    [
+        ({"container": {"image": "mirror.example/i"}}, "image: mirror.example/i instead of i"),
+        ({"container": {"resources": {"limits": {"memory": "1Gi"}}}}, "limits.memory: 1Gi"),
+        ({"container": {"resources": {"requests": {"cpu": "1"}}}}, "requests.cpu: 1 instead of"),
+        ({"pod": {"dnsPolicy": "Default"}}, "dnsPolicy: Default instead of ClusterFirst"),
+        ({"pod": {"dnsConfig": {"options": [{"name": "ndots"}]}}}, "dnsConfig"),
+        ({"pod": {"shareProcessNamespace": True}}, "shareProcessNamespace: True"),
+        ({"pod": {"securityContext": {"runAsUser": 1000650000}}}, "securityContext"),
+        ({"container": {"securityContext": {"runAsUser": 1000650000}}}, "securityContext"),
+        (
+            {"container": {"env": [{"name": "DD_AGENT_HOST", "value": "secret"}]}},
+            "environment: DD_AGENT_HOST added",
+        ),
+    ],
+)
+def test_what_else_admission_has_made_different_is_named(
+    changes: dict[str, Any], phrase: str
+) -> None:
+    assert alterations(asked(), changed()) == ()
+    (said,) = alterations(asked(), changed(**changes))
+    assert phrase in said
+    assert "secret" not in said
 
 
 @pytest.mark.parametrize(

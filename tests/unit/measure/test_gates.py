@@ -484,7 +484,13 @@ def limited_by_admission(pair: Pair) -> Pair:
     """The pair with a client whose pod got a CPU limit that nobody asked for."""
     limited = ("its CPU is limited to 200m by a LimitRange",)
     pod = Pod(
-        namespace="x", name="p", node="n", address="", host_network=False, distorted_by=limited
+        namespace="x",
+        name="p",
+        node="n",
+        address="",
+        host_network=False,
+        distorted_by=limited,
+        altered=("image: mirror.example/i instead of i",),
     )
     api: Any = None  # nothing may be run
     return replace(pair, client=replace(pair.client, shell=PodShell(api, pod)))
@@ -509,6 +515,7 @@ def test_a_gate_on_pods_that_admission_has_altered_is_refused(pair: Pair) -> Non
     assert altered.facts()["distorted_by"] == [
         f"{pair.client}: its CPU is limited to 200m by a LimitRange"
     ]
+    assert altered.facts()["altered"] == [f"{pair.client}: image: mirror.example/i instead of i"]
 
 
 @pytest.mark.parametrize(

@@ -368,6 +368,7 @@ def test_pods_that_admission_has_altered_mark_their_figures_everywhere() -> None
     samples = [one for one in records if one["kind"] == "sample" and one["scene"] == "pod-pod"]
     for sample in samples:
         sample["distorted_by"] = ["pod p: its CPU is limited to 200m by a LimitRange"]
+        sample["altered"] = ["pod p: image: mirror.example/i instead of i"]
     told = "pod p: its CPU is limited to 200m by a LimitRange"
     terminal = text_report(summarise(records))
     assert f"  altered   {told}" in terminal
@@ -375,6 +376,9 @@ def test_pods_that_admission_has_altered_mark_their_figures_everywhere() -> None
     assert f"- **Distorted by:** {told}\n" in markdown(records)
     page = Page(render_page(records)).text
     assert f"Distorted by {told}" in page
+    mirrored = "pod p: image: mirror.example/i instead of i"
+    assert f"- **Altered by admission:** {mirrored}\n" in markdown(records)
+    assert f"Altered by admission {mirrored}" in page
     assert "? distorted" in page
     assert "distorted" not in Page(render_page(study())).text
 
