@@ -16,11 +16,13 @@ from pytest_k8snet.report.model import (
 )
 from pytest_k8snet.report.records import Record, mapping, objects, usable, words
 from pytest_k8snet.report.sentences import (
-    finding,
+    TOO_CLOSE,
     first_few,
+    kind_of,
     nodes_measured,
     on_lab,
-    promised_text,
+    settled_by,
+    undecided_text,
 )
 
 OUTCOME_WORDS: Mapping[str, str] = {
@@ -37,6 +39,8 @@ REHEARSAL = "Rehearsal on the embedded lab: no real cluster was tested"
 _COUNT_ORDER = ("failed", "error", "inconclusive", "passed", "skipped")
 #: What comes first of several troubles: a missed promise says more than none that could be tested.
 _TROUBLES = ("failed", "error", "inconclusive")
+#: Who acts on trouble; how stands in the detail, for an engineer.
+_REPAIR = "the requester has it repaired and runs it again"
 #: Most unfinished tests that are named.
 _MOST_NAMED = 6
 
@@ -68,6 +72,14 @@ def result_text(summary: Summary) -> str:
     if not on_lab(summary):
         return f"Tests: {counts}"
     return f"Rehearsal: {_outcome_text(summary)} ({counts})"
+
+
+def when_text(summary: Summary) -> str:
+    """Return when the run was, and when the one was that it is compared with."""
+    told = f"Run of {moment(summary.begun)}"
+    if summary.baseline is None:
+        return told
+    return f"{told}, compared with that of {moment(summary.baseline.get('baseline_time'))}"
 
 
 def _measured(summary: Summary) -> bool:
@@ -102,15 +114,15 @@ def answer_text(summary: Summary) -> str:
         cause = next(test.reason for test in summary.tests if test.outcome == "error")
         answer = (
             f"Do not approve on this: {counted(errors, 'test')} met trouble and could not measure"
-            f"{_because(cause)} That proves nothing for or against the change: repair it and run "
-            f"again.{_unfinished_text(summary)}"
+            f"{_because(cause)} That proves nothing for or against the change: {_REPAIR}."
+            f"{_unfinished_text(summary)}"
         )
     elif summary.outcome == "failed":
         answer = "Do not approve on this: something beside its tests went wrong."
     elif summary.outcome == "inconclusive":
         answer = (
-            f"Do not approve yet: {_undecided(summary)}. Measure again, longer or when the "
-            f"machines are quieter.{_unfinished_text(summary)}"
+            f"Do not approve yet: {_undecided(summary)}. {_settle(summary)}"
+            f"{_unfinished_text(summary)}"
         )
     elif summary.outcome == "cut":
         answer = _cut_off(summary)
@@ -122,6 +134,7 @@ def answer_text(summary: Summary) -> str:
     else:
         cause = next((test.reason for test in summary.tests), "")
         answer = f"Do not approve: nothing was tested{_because(cause)}"
+        answer += f" {_REPAIR[0].upper()}{_REPAIR[1:]}." if cause.strip() else ""
     if summary.restored is False:
         answer += " The cluster was NOT put back as it was."
     return answer
@@ -135,7 +148,11 @@ def _of_passed(summary: Summary) -> str:
         expected = f"{_missed_text(summary)}, as its test expects (xfail)"
         return f"Do not approve on this: {expected}."
     if on_lab(summary):
-        return f"Approve nothing on this: {kept}, but on no real cluster."
+        kept = _kept(summary, by_how_much=False)
+        return (
+            "Do not approve on this: no real cluster was measured (a rehearsal on the embedded "
+            f"lab; in it {kept}). Run it on the cluster, with --kubeconfig."
+        )
     if not _measured(summary):
         return f"Do not approve on this: {kept}, but no figure of the network was measured."
     in_use = _tested_what_is_in_use(summary)
@@ -165,11 +182,11 @@ def _answer_by_mode(summary: Summary, others: int, kept: str) -> str:
         how = f"the change switched the network mode from {then} to {names}"
         return f"Approve, as far as {extent}: {how}, {tested}, and {kept}."
     left = "the 1 other mode was" if others == 1 else f"the {others} other modes were"
-    lead = f"Approve, as far as {extent}," if summary.coverage.by else "Approve"
+    approve = f"approve, as far as {extent}" if summary.coverage.by else "approve"
     return (
-        f"{lead} if the answer to one question is no: does the change switch the network mode "
-        f"(Calico's encapsulation, now {names})? {tested[0].upper()}{tested[1:]}, "
-        f"and {kept}. If yes, do not approve: {left} not tested."
+        "Ask the requester first: does the change switch the network mode (Calico's "
+        f"encapsulation, now {names})? No: {approve}; {tested}, and {kept}. Yes: do not approve; "
+        f"{left} not tested."
     )
 
 
@@ -189,12 +206,12 @@ def _extent(summary: Summary) -> str:
     return f"these {counted(asked, 'test')} go" if coverage.by else "the network goes"
 
 
-def _kept(summary: Summary) -> str:
+def _kept(summary: Summary, *, by_how_much: bool = True) -> str:
     kept = [one for one in summary.promises if one.state == "pass"]
     if not kept:
         limit = ", though none put a limit on a figure" if _measured(summary) else ""
         return f"every test that ran passed{limit}"
-    by = _nearest(kept, "the closest")
+    by = _nearest(kept, "the closest") if by_how_much else ""
     if len(kept) == 1:
         return f"the one promise was kept{by}"
     return f"{'both' if len(kept) == 2 else f'all {len(kept)}'} promises were kept{by}"
@@ -208,8 +225,12 @@ def _nearest(promises: Sequence[GateResult], which: str) -> str:
             first.setdefault(one.unit, one)
     if not first:
         return ""
-    by = " and ".join(f"by {promise_text(one).apart}" for one in first.values())
-    return f", {which} {by}" if len(promises) > len(first) else f", {by}"
+    several = len(promises) > len(first)
+    if len(first) == 1:
+        by = f"by {promise_text(next(iter(first.values()))).apart}"
+        return f", {which} {by}" if several else f", {by}"
+    by = ", ".join(f"{kind_of(one)} by {promise_text(one).apart}" for one in first.values())
+    return f", {which}: {by}" if several else f": {by}"
 
 
 def _tested_what_is_in_use(summary: Summary) -> bool:
@@ -227,17 +248,22 @@ def _in_no_mode(sample: Record) -> bool:
 
 
 def _undecided(summary: Summary) -> str:
-    """Return how many promises were kept, and between what the nearest undecided figure lies."""
+    """Return how many promises were kept, and how near the nearest undecided one is."""
     kept = sum(one.state == "pass" for one in summary.promises)
     open_ = [one for one in summary.promises if one.state == "inconclusive"]
     if not open_:
         return f"{counted(summary.counts.get('inconclusive', 0), 'test')} could not decide"
-    told = f"{finding(open_[0])}; {promised_text(open_[0])}"
-    more = f", and {len(open_) - 1} more" if len(open_) > 1 else ""
-    return (
-        f"{kept} of {counted(kept + len(open_), 'promise')} kept, {len(open_)} undecided: "
-        f"{told}{more}"
-    )
+    told = f"{kept} of {counted(kept + len(open_), 'promise')} kept, {len(open_)} undecided"
+    how = undecided_text(open_[0])
+    return f"{told}{', the first' if len(open_) > 1 else ','} {how}" if how else told
+
+
+def _settle(summary: Summary) -> str:
+    """Return what settles the nearest undecided promise, as far as its gate knows."""
+    needed = next((settled_by(x) for x in summary.promises if x.state == "inconclusive"), "")
+    if needed == TOO_CLOSE:
+        return "No measurement settles that: have the requester set the limit further off."
+    return "Measure again, longer or when the machines are quieter."
 
 
 def _cut_off(summary: Summary) -> str:
@@ -247,8 +273,8 @@ def _cut_off(summary: Summary) -> str:
     left = summary.coverage.unfinished
     far = f"{done} of {counted(done + left, 'test')}" if left else counted(done, "test")
     return (
-        "Do not approve: the result is not known, and neither is by how much. The run stopped "
-        f"after {far} ({ended}): run it again."
+        f"Do not approve: the result as a whole is not known. The run stopped after {far} "
+        f"({ended}): run it again."
     )
 
 
@@ -258,13 +284,21 @@ def _unfinished_text(summary: Summary) -> str:
 
 
 def _because(reason: str) -> str:
-    """Return the first line of a reason, and what is to do about it where it says so."""
-    lines = [line.strip() for line in reason.strip().splitlines()]
-    if not lines:
-        return "."
-    to_do = next((line[6:].strip() for line in lines if line.startswith("to do:")), "")
-    told = f": {lines[0].rstrip('.')}."
-    return f"{told} To do: {to_do.rstrip('.')}." if to_do else told
+    """Return the first line of a reason: what is to do about it is for an engineer."""
+    first = next((line.strip() for line in reason.strip().splitlines()), "")
+    return f": {first.rstrip('.')}." if first else "."
+
+
+def to_do_text(summary: Summary) -> str:
+    """Return what an engineer is to do where tests met trouble, or where none could be run."""
+    outcomes = ("error", "skipped") if summary.outcome == "empty" else ("error",)
+    lines = [
+        line.strip()
+        for test in summary.tests
+        if test.outcome in outcomes
+        for line in test.reason.splitlines()
+    ]
+    return next((line[6:].strip() for line in lines if line.startswith("to do:")), "")
 
 
 def _untested(summary: Summary) -> str:

@@ -256,36 +256,64 @@ TROUBLE = ("fail", "error", "inconclusive")
 _DOTS = (*TROUBLE, "pass")
 
 
-def bandwidth_chart(measurements: Sequence[Measurement], name: str) -> Markup:
+def bandwidth_chart(measurements: Sequence[Measurement], name: str, in_use: str = "") -> Markup:
     """Draw a rate by mode: its ratio to node-node where it has one, else the rate.
 
-    Beside it stands each other ratio that something was promised of, as to an earlier run. What
-    was missed or not decided comes first.
+    Each other ratio that something was promised of, as to an earlier run, has a chart of its own:
+    one axis has one kind of per cent. What was missed or not decided comes first.
 
     Args:
         measurements: of a tool that measures a rate.
         name: an id, unique in the document.
+        in_use: the mode that ordinary pods get, which is marked.
 
     Returns:
-        The chart; empty where nothing has a figure.
+        The charts; empty where nothing has a figure.
     """
     ratios, others, rates, unit = _bandwidth_dots(measurements)
-    drawn = dot_chart(
-        _worst_first([*ratios, *others]),
-        name=name if ratios else f"{name}-other",
-        title="Bandwidth as a share of that between the nodes",
-        axis="% of the bandwidth between the nodes"
-        if not others
-        else "% of the nodes' or the earlier run's bandwidth",
-        scale=0.01,
+    of_what = "of the earlier run" if all(map(_is_of_a_run, others)) else "named in each row"
+    shares = [
+        (_worst_first(dots), id_, f"% of the bandwidth {whole}")
+        for dots, id_, whole in (
+            (ratios, name, "between the nodes"),
+            (others, f"{name}-other", of_what),
+        )
+        if dots
+    ]
+    drawn = Markup("").join(
+        dot_chart(
+            _marked(_judged(dots), in_use),
+            name=id_,
+            title=f"Bandwidth in {axis}",
+            axis=axis,
+            scale=0.01,
+        )
+        for dots, id_, axis in sorted(shares, key=lambda share: _rank(share[0][0]))
     )
     return drawn + dot_chart(
-        _worst_first(rates),
+        _marked(_worst_first(rates), in_use),
         name=f"{name}-rate" if ratios else name,
         title="Goodput by mode",
         axis=f"{unit.name}, where there is no ratio" if ratios else unit.name,
         scale=unit.scale,
     )
+
+
+def _marked(dots: Sequence[Dot], in_use: str) -> list[Dot]:
+    return [
+        replace(one, group=f"{in_use} (in use)") if one.group == in_use else one for one in dots
+    ]
+
+
+def _is_of_a_run(one: Dot) -> bool:
+    return all("run" in words(gate.record.get("baseline")) for gate in one.gates)
+
+
+def _judged(dots: Sequence[Dot]) -> list[Dot]:
+    """Return rows that say that nothing was decided on them, where others have a promise."""
+    if not any(one.limits for one in dots):
+        return [*dots]
+    return [one if one.limits else replace(one, note="not judged") for one in dots]
 
 
 def drawn_promises(measurements: Sequence[Measurement]) -> list[GateResult]:
@@ -382,7 +410,7 @@ def _is_other_ratio(gate: GateResult) -> bool:
 def _other_ratio_dot(one: Measurement, gate: GateResult, estimate: float) -> Dot:
     of = words(gate.record.get("baseline"))
     return Dot(
-        heading=f"of {'the earlier run' if 'run' in of else of}: {one.key.row_text}",
+        heading=one.key.row_text if "run" in of else f"of {of}: {one.key.row_text}",
         group=one.key.mode or _NO_MODE,
         figure=Estimate(estimate, gate.low, gate.high),
         limits=limits_of([gate]),

@@ -233,7 +233,8 @@ def ceilings_note(results: ToolResults) -> str:
     judged = all(one.state for one in rates if one.key.scene != model.BASELINE_SCENE)
     blue = "" if judged else "; blue dot: nothing was decided on it"
     ticks = any(one.rate is not None and one.rate.ceiling is not None for one in rates)
-    return f"{blue}{'; grey tick: theoretical maximum' if ticks else ''}."
+    tick = "; grey tick: what headers leave at most (noise can pass it)" if ticks else ""
+    return f"{blue}{tick}."
 
 
 def beside_charts(summary: Summary) -> str:

@@ -13,7 +13,6 @@ from pytest_k8snet.report.format import (
     counted,
     estimate_text,
     in_unit,
-    limit_text,
     percent,
     promise_text,
     unit_of,
@@ -52,7 +51,7 @@ def lab_text(summary: Summary) -> str:
     if not on_lab(summary):
         return ""
     where = words(summary.run.get("host")) or "one machine"
-    return f"Embedded lab on {where}: NO real cluster was tested. Approve nothing on this report."
+    return f"Embedded lab on {where}: NO real cluster was tested. Do not approve on this report."
 
 
 def cluster_text(summary: Summary) -> str:
@@ -100,6 +99,7 @@ _PAIRS = {
     "node-pod": "nodes to pods",
     "same-node": "pods on one node",
 }
+TOO_CLOSE = "too close to the limit to be settled"
 _STATES = {"pass": "kept", "fail": "missed"}
 _LEAST = {">=": "at least ", ">": "more than ", "<=": "at most ", "<": "less than "}
 _BETWEEN = {
@@ -109,6 +109,7 @@ _BETWEEN = {
     "node-pod": "from nodes to pods",
     "same-node": "between pods on one node",
 }
+_WHOSE = {"node-node": "the nodes'", "pod-pod": "the pods'"}
 _PLACES = {
     "same-subnet": "on nodes in one IP subnet",
     "cross-subnet": "on nodes in different IP subnets, with a router between",
@@ -130,13 +131,62 @@ _PHASES = {
 }
 
 
-def promise_sentence(gate: GateResult) -> str:
+def told_promises(summary: Summary, most: int) -> list[tuple[GateResult, str]]:
+    """Return the promises to tell, with their sentences: the worst, and the worst of each kind.
+
+    The mode that ordinary pods get is marked. Where figures are compared with an earlier run and
+    with the nodes, each sentence begins with that.
+
+    Args:
+        summary: the run.
+        most: how many.
+    """
+    promises = to_tell(summary)
+    first = {one.unit: one for one in reversed(promises) if one.state == promises[0].state}
+    must = [one for one in first.values() if one not in promises[:most]]
+    shown = [*promises[: max(0, most - len(must))], *must][:most]
+    wholes = {_whole(one) for one in shown} - {""}
+    found = []
+    for gate in shown:
+        told = promise_sentence(gate, whole_first=len(wholes) > 1)
+        if (mode := gate.key.mode) and mode == mode_in_use(summary):
+            here = "Never, in use" if mode == "Never" else f"{mode} (in use)"
+            told = told.replace(mode, here, 1)
+        found.append((gate, told))
+    return found
+
+
+def mode_in_use(summary: Summary) -> str:
+    """Return the mode that ordinary pods get; empty where pools have several, or none is known."""
+    modes = summary.pool_modes or ()
+    return modes[0] if len(modes) == 1 else ""
+
+
+def _whole(gate: GateResult) -> str:
+    """Return whose bandwidth a figure is a share of; empty where it is none."""
+    of = words(gate.record.get("baseline"))
+    if gate.unit or not of or not gate.quantity.startswith("bandwidth"):
+        return ""
+    return _WHOSE.get(of, "the earlier run's" if "run" in of else f"{of}'s")
+
+
+def kind_of(gate: GateResult) -> str:
+    """Return what a promise is on, in a word: ``bandwidth``, ``response time``."""
+    if gate.key.scene == SWITCH_SCENE:
+        return "interruption"
+    if gate.quantity.startswith("bandwidth") or gate.unit == "bit/s":
+        return "bandwidth"
+    return "response time" if gate.unit == "s" else gate.quantity or gate.subject
+
+
+def promise_sentence(gate: GateResult, *, whole_first: bool = False) -> str:
     """Return a promise and what came of it for a reader who knows no networking.
 
     ``Pods in VXLAN-Always get 96.4 % of the bandwidth between the nodes; at least 90 % was
     promised: kept by 6.4 percentage points``
     """
-    return f"{finding(gate)}; {promised_text(gate)}: {_outcome(gate)}"
+    found = finding(gate, whole_first=whole_first)
+    return f"{found}; {promised_text(gate)}: {_outcome(gate)}"
 
 
 def to_tell(summary: Summary) -> list[GateResult]:
@@ -147,12 +197,14 @@ def to_tell(summary: Summary) -> list[GateResult]:
     return list(found.values())
 
 
-def finding(gate: GateResult) -> str:
+def finding(gate: GateResult, *, whole_first: bool = False) -> str:
     """Return what was measured of a promise: ``Pods in VXLAN-Always get 96.4 % of ...``."""
     if gate.estimate is None:
         return f"{gate.subject}{_in_mode(gate.key)}: no figure"
-    who, figure = _who(gate.key), _figure(gate)
+    who, figure = _who(gate.key), promise_text(gate).spoken
     of = words(gate.record.get("baseline"))
+    if who and whole_first and (whose := _whole(gate)):
+        return f"Of {whose} bandwidth, {who[0].lower()}{who[1:]} get {figure}"
     if who and not gate.unit and gate.quantity.startswith("bandwidth") and of:
         whole = _BETWEEN.get(of, "of the earlier run" if "run" in of else f"of {of}")
         return f"{who} get {figure.replace(' %', f' % of the bandwidth {whole}', 1)}"
@@ -222,13 +274,6 @@ def terms_text(keys: Iterable[Key]) -> str:
     return "; ".join(["Nodes are the cluster's machines, pods run on them", *told]) if told else ""
 
 
-def _figure(gate: GateResult) -> str:
-    texts = promise_text(gate)
-    if gate.state == "inconclusive" and texts.ends is not None:
-        return f"{texts.spoken} (could be anything from {texts.ends[0]} to {texts.ends[1]})"
-    return texts.spoken
-
-
 def promised_text(gate: GateResult) -> str:
     """Return ``at least 90 % was promised``."""
     if gate.limit is None:
@@ -238,12 +283,37 @@ def promised_text(gate: GateResult) -> str:
 
 def _outcome(gate: GateResult) -> str:
     if gate.state == "inconclusive":
-        return "too close or too noisy to decide"
+        return ", ".join(filter(None, [undecided_text(gate) or "undecided", settled_by(gate)]))
     if gate.state == "monitor":
         return "only watched"
     apart = promise_text(gate).apart
     word = "kept" if gate.state == "pass" else "missed"
     return f"{word} by {apart}" if apart else word
+
+
+def undecided_text(gate: GateResult) -> str:
+    """Return ``between missed by 0.7 and kept by 1.5 percentage points``.
+
+    Empty where the interval does not hold the limit: something else left the promise open.
+    """
+    if gate.low is None or gate.high is None or gate.limit is None:
+        return ""
+    if not gate.low <= gate.limit <= gate.high:
+        return ""
+    ends = (gate.low, gate.high) if gate.relation.startswith(">") else (gate.high, gate.low)
+    missed, kept = (promise_text(replace(gate, estimate=end)).apart for end in ends)
+    unit = kept.partition(" ")[2]
+    return f"between missed by {missed.removesuffix(f' {unit}')} and kept by {kept}"
+
+
+def settled_by(gate: GateResult) -> str:
+    """Return what would settle an undecided gate; empty where it does not know."""
+    record, noun = gate.record, words(gate.record.get("noun"))
+    if not undecided_text(gate) or "needed" not in record:
+        return ""
+    if (needed := whole(record["needed"])) is not None and needed > gate.count:
+        return f"about {needed - gate.count:,} more {noun} would settle it"
+    return TOO_CLOSE if "too close" in words(record.get("text")) else ""
 
 
 def unfinished_sentences(summary: Summary) -> list[str]:
@@ -262,7 +332,7 @@ def unfinished_sentences(summary: Summary) -> list[str]:
             continue
         promised = _promised_of_the_same({words(x.get("test")) for x in samples}, summary)
         share = f"{percent(ratio.value)} of the bandwidth between the nodes"
-        told = f"{who} had {share}{promised}, from {count} only: not finished"
+        told = f"{who} had {share}, from {count} only: not finished, promise not known{promised}"
         found.append((ratio.value, told))
     return [told for _, told in sorted(found, key=lambda one: one[0])]
 
@@ -277,12 +347,12 @@ def _promised_of_the_same(names: Collection[str], summary: Summary) -> str:
         and one.limit is not None
         and one.record.get("baseline") == BASELINE_SCENE
     }
-    return f" ({limits.pop()} was promised of other modes)" if len(limits) == 1 else ""
+    return f" (other modes: {limits.pop()})" if len(limits) == 1 else ""
 
 
 def more_text(more: int) -> str:
     """Return where the promises stand that are not told in a sentence."""
-    return f"{more:,} more in the table Promises, none worse than these"
+    return f"{more:,} more in the table Promises, none worse than these of its kind"
 
 
 def beside_chart_text(promises: Sequence[GateResult]) -> str:
@@ -302,17 +372,13 @@ def beside_chart_text(promises: Sequence[GateResult]) -> str:
 
 
 def compared_text(summary: Summary) -> str:
-    """Return what the figures are compared with: an earlier run, the limits, the nodes' own."""
+    """Return what the figures are compared with: an earlier run, and the nodes' own."""
     if not summary.samples:
         return "nothing: there is no figure"
     bases = _baselines(summary)
-    limits = sorted({limit_text(gate) for gate in summary.promises if gate.limit is not None})
     found = [_earlier_run(summary)]
     if bases:
-        found.append("node-node on the same nodes: " + ", ".join(bases))
-    if limits:
-        many = f"; {len(limits) - 6} more" if len(limits) > 6 else ""
-        found.append("limits " + ", ".join(limits[:6]) + many)
+        found.append("between the nodes: " + ", ".join(bases))
     return "; ".join(found)
 
 
@@ -321,7 +387,7 @@ def _earlier_run(summary: Summary) -> str:
     now = _cluster_fact(summary, "calico_version")
     measured = f"; measured now: Calico {now}" if now else ""
     if summary.baseline is None:
-        return f"no earlier run was given, the limits only{measured}"
+        return f"no earlier run was given{measured}"
     # Without a single difference, the facts of the earlier run may be unknown.
     calico = summary.then.get("calico_version", now) if summary.then else ""
     was = f" (Calico {calico})" if calico else ""
@@ -350,11 +416,7 @@ def _baselines(summary: Summary) -> list[str]:
         if one.key.scene == BASELINE_SCENE and one.rate is not None:
             name = replace(one.key, mode="", scene="").row_text.lstrip(", ")
             values.setdefault(name, []).extend(one.rate.values)
-    return [
-        f"{name} {_range(found)} ({counted(len(found), 'sample')})".lstrip()
-        for name, found in values.items()
-        if found
-    ]
+    return [f"{name} {_range(found)}".lstrip() for name, found in values.items() if found]
 
 
 def _range(values: Sequence[float]) -> str:
@@ -472,6 +534,8 @@ def altered_text(summary: Summary) -> str:
 def path_text(summary: Summary) -> str:
     """Return how many figures are proven to have taken the path that their mode promises."""
     tally = summary.path
+    if not tally.total:
+        return "no sample was taken"
     if tally.total == tally.not_applicable:
         return "no sample crossed a path that could be proven"
     parts = [f"proven for {tally.proven:,} of {counted(tally.total, 'sample')}"]

@@ -120,7 +120,7 @@ def summarise(records: Sequence[Record]) -> Summary:
         pool_modes=_pool_modes(now),
         drift=differences_between(facts[-1], after[-1]) if facts and after else (),
         baseline=baseline,
-        comparisons=_comparisons(baseline, tools) if baseline else (),
+        comparisons=_comparisons(baseline, tools, gates) if baseline else (),
         counted=Counter(words(sample["tool"]) for sample in samples if usable(sample)),
         discarded=sum(1 for sample in samples if sample.get("discarded")),
         path=path_counts(samples),
@@ -573,7 +573,7 @@ def _coverage(
 def _why_skipped(test: FinishedTest) -> str:
     """Return why a test was skipped; what is true of several modes is one reason."""
     reason = test.reason.strip().partition("\n")[0] or "no reason given"
-    return reason.replace(test.mode, "its mode") if test.mode else reason
+    return reason.replace(test.mode, "that mode") if test.mode else reason
 
 
 def _scenes_by_test(samples: Iterable[Record]) -> Mapping[str, set[str]]:
@@ -713,8 +713,22 @@ def thinned(values: Sequence[float]) -> list[float]:
     return [quantile(ordered, (index + 0.5) / KEPT_VALUES) for index in range(KEPT_VALUES)]
 
 
-def _comparisons(baseline: Record, tools: Sequence[ToolResults]) -> tuple[Comparison, ...]:
-    """Return each figure that both runs have, by quantity; with the interval for unpaired runs."""
+def _comparisons(
+    baseline: Record, tools: Sequence[ToolResults], gates: Sequence[GateResult]
+) -> tuple[Comparison, ...]:
+    """Return each figure that both runs have, by quantity; with the interval for unpaired runs.
+
+    Where a gate judged the ratio to that very run, its own stands: it counts the gate's samples
+    alone, and one report has one figure.
+    """
+    source = f"baseline run {words(baseline.get('source'))}"
+    judged = {
+        (gate.key, gate.quantity.partition(" ratio")[0].lower()): Estimate(
+            gate.estimate, gate.low, gate.high
+        )
+        for gate in gates
+        if gate.record.get("baseline") == source and gate.estimate is not None
+    }
     then = {
         (key_of(entry), words(entry.get("quantity"))): reals(entry.get("values"))
         for entry in objects(baseline.get("figures"))
@@ -731,7 +745,7 @@ def _comparisons(baseline: Record, tools: Sequence[ToolResults]) -> tuple[Compar
             unit=unit,
             before=mean(before),
             now=mean(now),
-            ratio=ratio_of_means(now, before),
+            ratio=judged.get((key, quantity.lower())) or ratio_of_means(now, before),
             count_before=len(before),
             count_now=len(now),
         )

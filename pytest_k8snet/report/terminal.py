@@ -164,6 +164,7 @@ def _groups(widths: Sequence[int], room: int) -> list[list[int]]:
 def _facts(summary: Summary, width: int) -> list[str]:
     facts = {
         "cluster": sentences.cluster_text(summary),
+        "to do": answer.to_do_text(summary),
         "untested": answer.not_tested_text(summary),
         "measured": sentences.measured_text(summary),
         "plan": sentences.plan_text(summary),
@@ -174,12 +175,12 @@ def _facts(summary: Summary, width: int) -> list[str]:
         "put back": sentences.restored_text(summary),
     }
     promises = sentences.to_tell(summary)
-    shown = promises[:_MOST_SENTENCES]
+    shown = [told for _, told in sentences.told_promises(summary, _MOST_SENTENCES)]
     told = [
         _wrapped(one, width)
         for one in (
             *sentences.unfinished_sentences(summary),
-            *map(sentences.promise_sentence, shown),
+            *shown,
         )
     ]
     more = len(promises) - len(shown)
