@@ -159,12 +159,12 @@ def decide(
 
 def concerned(installation: Installation, pool: IPPool) -> list[Node]:
     """Return the nodes whose pods a change of the pool hits, also those not under test."""
+    # Once: it looks at every node, of which there may be thousands.
+    bare = installation.without_calico
     return [
         node
         for node in installation.nodes
-        if node.system == "linux"
-        and pool.serves(node.labels)
-        and node.name not in installation.without_calico
+        if node.system == "linux" and pool.serves(node.labels) and node.name not in bare
     ]
 
 
@@ -396,8 +396,8 @@ def _named_pool(installation: Installation, name: str, mode: CalicoMode) -> IPPo
 
 
 def _require_calico_routing(installation: Installation, nodes: Sequence[Node]) -> None:
-    reason = installation.not_routing
-    if bare := [one.name for one in nodes if one.name in installation.without_calico]:
+    reason, without_calico = installation.not_routing, installation.without_calico
+    if bare := [one.name for one in nodes if one.name in without_calico]:
         reason = reason or f"no annotation of {', '.join(bare)} tells of a calico-node there"
     if installation.shape is None:
         reason = "no Calico API group is served"
