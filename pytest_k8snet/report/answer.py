@@ -40,7 +40,7 @@ _COUNT_ORDER = ("failed", "error", "inconclusive", "passed", "skipped")
 #: What comes first of several troubles: a missed promise says more than none that could be tested.
 _TROUBLES = ("failed", "error", "inconclusive")
 #: Who acts on trouble; how stands in the detail, for an engineer.
-_REPAIR = "the requester has it repaired and runs it again"
+_REPAIR = "the requester has that repaired and runs the tests again"
 #: Most unfinished tests that are named.
 _MOST_NAMED = 6
 

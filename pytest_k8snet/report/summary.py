@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -573,7 +573,9 @@ def _coverage(
 def _why_skipped(test: FinishedTest) -> str:
     """Return why a test was skipped; what is true of several modes is one reason."""
     reason = test.reason.strip().partition("\n")[0] or "no reason given"
-    return reason.replace(test.mode, "that mode") if test.mode else reason
+    if not test.mode:
+        return reason
+    return reason.replace(f"mode {test.mode}", "that mode").replace(test.mode, "that mode")
 
 
 def _scenes_by_test(samples: Iterable[Record]) -> Mapping[str, set[str]]:
@@ -694,6 +696,18 @@ def comparable(tools: Iterable[ToolResults]) -> dict[tuple[Key, str, str], tuple
     return found
 
 
+def _with_samples(tool: ToolResults, ids: Collection[str]) -> ToolResults:
+    """Return what a tool measured in some samples only."""
+    measurements = []
+    for one in tool.measurements:
+        samples = tuple(sample for sample in one.samples if sample["id"] in ids)
+        rate = one.rate
+        if rate is not None and tool.rate is not None:
+            rate = replace(rate, values=values_of(samples, tool.rate.source))
+        measurements.append(replace(one, samples=samples, rate=rate))
+    return replace(tool, measurements=tuple(measurements))
+
+
 def _compared_times(tool: ToolResults) -> Mapping[str, str]:
     """Return the durations that a tool's table shows, named as gates or else columns name them."""
     if tool.rate is not None or not tool.known:
@@ -718,17 +732,36 @@ def _comparisons(
 ) -> tuple[Comparison, ...]:
     """Return each figure that both runs have, by quantity; with the interval for unpaired runs.
 
-    Where a gate judged the ratio to that very run, its own stands: it counts the gate's samples
-    alone, and one report has one figure.
+    Where a gate judged the ratio to that very run, its own stands, and its samples alone count: one
+    report has one figure.
     """
     source = f"baseline run {words(baseline.get('source'))}"
     judged = {
-        (gate.key, gate.quantity.partition(" ratio")[0].lower()): Estimate(
-            gate.estimate, gate.low, gate.high
-        )
+        (gate.key, gate.quantity.partition(" ratio")[0].lower()): gate
         for gate in gates
         if gate.record.get("baseline") == source and gate.estimate is not None
     }
+    ids = {name for gate in judged.values() for name in _sample_ids(gate.record)}
+    of_gates = comparable(_with_samples(tool, ids) for tool in tools)
+
+    def compared(
+        key: Key, quantity: str, unit: str, now: Sequence[float], before: Sequence[float]
+    ) -> Comparison:
+        ratio = ratio_of_means(now, before)
+        if (gate := judged.get((key, quantity.lower()))) and gate.estimate is not None:
+            now = of_gates.get((key, quantity, unit), now)
+            ratio = Estimate(gate.estimate, gate.low, gate.high)
+        return Comparison(
+            key=key,
+            quantity=quantity,
+            unit=unit,
+            before=mean(before),
+            now=mean(now),
+            ratio=ratio,
+            count_before=len(before),
+            count_now=len(now),
+        )
+
     then = {
         (key_of(entry), words(entry.get("quantity"))): reals(entry.get("values"))
         for entry in objects(baseline.get("figures"))
@@ -739,16 +772,7 @@ def _comparisons(
         return then.get((key, quantity)) or then.get((replace(key, tool=""), quantity)) or []
 
     found = [
-        Comparison(
-            key=key,
-            quantity=quantity,
-            unit=unit,
-            before=mean(before),
-            now=mean(now),
-            ratio=judged.get((key, quantity.lower())) or ratio_of_means(now, before),
-            count_before=len(before),
-            count_now=len(now),
-        )
+        compared(key, quantity, unit, now, before)
         for (key, quantity, unit), now in comparable(tools).items()
         if (before := earlier(key, quantity))
     ]

@@ -206,7 +206,7 @@ def test_what_was_left_out_and_what_was_skipped_is_said(
         @pytest.fixture(params=["Never", "VXLAN-Always", "IPIP-Always"])
         def calico_mode(request):
             if request.param != "Never":
-                pytest.skip(f"{request.param} may not be made here")
+                pytest.skip(f"mode {request.param} may not be made here")
             return request.param
 
         def test_mode(calico_mode): pass
@@ -217,5 +217,5 @@ def test_what_was_left_out_and_what_was_skipped_is_said(
     for text in drawn(folder).values():
         text = text.replace("\\", "")
         assert "Passed what was tested: 1 of 2 modes" in text
-        assert "modes VXLAN-Always; 1 test skipped: its mode may not be made here" in text
+        assert "modes VXLAN-Always; 1 test skipped: that mode may not be made here" in text
         assert "2 tests left out by -k not other and not IPIP (modes IPIP-Always)" in text

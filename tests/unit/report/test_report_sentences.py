@@ -125,7 +125,7 @@ LAB = (
         (
             lambda: ended(run(PASSED, ERROR), 1),
             "Do not approve on this: 1 test met trouble and could not measure: why. That "
-            "proves nothing for or against the change: the requester has it repaired and runs it",
+            "proves nothing for or against the change: the requester has that repaired and",
         ),
         (lambda: ended(run(PASSED), 1), "Do not approve on this: something beside its tests"),
         (
@@ -159,8 +159,8 @@ LAB = (
         ),
         (
             lambda: ended(run(SKIPPED)),
-            "Do not approve: nothing was tested: why. The requester has it repaired and runs it "
-            "again.",
+            "Do not approve: nothing was tested: why. The requester has that repaired and "
+            "runs the tests again.",
         ),
         (lambda: ended(run()), "Do not approve: nothing was tested."),
         (
@@ -423,7 +423,10 @@ def test_what_changed_most_is_what_a_gate_against_that_run_has_judged() -> None:
     ends = {"estimate": 0.5, "low": 0.49, "high": 0.51, "limit": 0.97}
     made.verdict("t.py::run", "fail", mode=VXLAN, samples=pods, **ends, **EARLIER)
     changed = "most changed: pod-pod, same-subnet [VXLAN-Always], bandwidth: 50.0 % [49.0, 51.0]"
-    assert changed in compared_text(summarise(made.records))
+    summary = summarise(made.records)
+    assert changed in compared_text(summary)
+    (judged,) = (x for x in summary.comparisons if x.key.scene == "pod-pod" and x.key.mode == VXLAN)
+    assert judged.count_now == 3
     made.records[-1]["baseline"] = "baseline run another.jsonl"
     assert "50.0 %" not in compared_text(summarise(made.records))
 
