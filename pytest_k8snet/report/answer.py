@@ -218,11 +218,11 @@ def _kept(summary: Summary, *, by_how_much: bool = True) -> str:
 
 
 def _nearest(promises: Sequence[GateResult], which: str) -> str:
-    """Return by how much the first of each unit: points and milliseconds do not compare."""
-    first: dict[str, GateResult] = {}
+    """Return by how much the first of each kind: points and milliseconds do not compare."""
+    first: dict[tuple[str, str], GateResult] = {}
     for one in promises:
         if one.spare is not None:
-            first.setdefault(one.unit, one)
+            first.setdefault((kind_of(one), one.unit), one)
     if not first:
         return ""
     several = len(promises) > len(first)

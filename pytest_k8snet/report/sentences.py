@@ -142,14 +142,16 @@ def told_promises(summary: Summary, most: int) -> list[tuple[GateResult, str]]:
         most: how many.
     """
     promises = to_tell(summary)
-    first = {one.unit: one for one in reversed(promises) if one.state == promises[0].state}
+    alike = [one for one in promises if one.state == promises[0].state]
+    first = {(kind_of(one), one.unit): one for one in reversed(alike)}
     must = [one for one in first.values() if one not in promises[:most]]
     shown = [*promises[: max(0, most - len(must))], *must][:most]
     wholes = {_whole(one) for one in shown} - {""}
     found = []
     for gate in shown:
         told = promise_sentence(gate, whole_first=len(wholes) > 1)
-        if (mode := gate.key.mode) and mode == mode_in_use(summary):
+        mode = gate.key.mode
+        if mode and mode == mode_in_use(summary) and gate.key.scene != SWITCH_SCENE:
             here = "Never, in use" if mode == "Never" else f"{mode} (in use)"
             told = told.replace(mode, here, 1)
         found.append((gate, told))

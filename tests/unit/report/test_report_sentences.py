@@ -400,6 +400,11 @@ def test_the_box_tells_the_closest_of_each_kind_and_marks_the_mode_in_use() -> N
     assert told[1].startswith("95 % of the connections")
     assert any("(Never, in use) get" in sentence for _, sentence in told_promises(summary, 4))
     assert "Never (in use)" in render_page(made.records)
+    cost = {"scene": "switch", "quantity": "longest gap", "estimate": 0.05, "limit": 2.0}
+    made.verdict("t.py::cost", "pass", mode="Never", unit="s", relation="<=", baseline=None, **cost)
+    summary = summarise(made.records)
+    assert "response time by 3.8 ms, interruption by 1.95 s." in answer_text(summary)
+    assert "Switching to Never left" in told_promises(summary, 4)[-1][1]
     made.records[1]["cluster"]["pool_modes"] = ["Never", VXLAN]
     assert "in use)" not in render_page(made.records)
 
