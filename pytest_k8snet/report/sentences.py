@@ -245,6 +245,8 @@ def _requests(gate: GateResult, figure: str) -> str:
     if statistic[:1] == "p" and statistic[1:].replace(".", "").isdigit() and not share:
         share = f"{statistic[1:]} %"
     noun = _PHASES.get(phase)
+    if noun is not None and statistic == "mean":
+        return f"The {noun}{_from_to(gate.key)} took {figure} on average"
     if not share or noun is None:
         return ""
     return f"{share} of the {noun}{_from_to(gate.key)} took at most {figure}"
