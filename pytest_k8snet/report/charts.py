@@ -271,7 +271,9 @@ def bandwidth_chart(measurements: Sequence[Measurement], name: str, in_use: str 
         The charts; empty where nothing has a figure.
     """
     ratios, others, rates, unit = _bandwidth_dots(measurements)
-    of_what = "of the earlier run" if all(map(_is_of_a_run, others)) else "named in each row"
+    wholes = {words(gate.record.get("baseline")) for one in others for gate in one.gates}
+    of_runs = all("run" in whole for whole in wholes)
+    of_what = "of the earlier run" if of_runs else "named in each row"
     shares = [
         (_worst_first(dots), id_, f"% of the bandwidth {whole}")
         for dots, id_, whole in (
@@ -303,10 +305,6 @@ def _marked(dots: Sequence[Dot], in_use: str) -> list[Dot]:
     return [
         replace(one, group=f"{in_use} (in use)") if one.group == in_use else one for one in dots
     ]
-
-
-def _is_of_a_run(one: Dot) -> bool:
-    return all("run" in words(gate.record.get("baseline")) for gate in one.gates)
 
 
 def _judged(dots: Sequence[Dot]) -> list[Dot]:
