@@ -547,7 +547,7 @@ class Run:
             nodes=(self.client_node.name, self.server_node.name),
             watched=self.spec.watch_switches,
         )
-        self._stack.callback(self._close_workspace)
+        self._stack.push(self._close_workspace)
         # The session is closed before the workspace is left: own pools go only after their pods.
         self._stack.callback(self._close_calico)
         self._hosts = {host.node: host for host in self._make_hosts(under_test)}
@@ -702,7 +702,7 @@ class Run:
             self._machines.read(self.nodes_under_test)
             self._record_facts("after")
 
-    def _close_workspace(self) -> None:
+    def _close_workspace(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             self._workspace.close()
         except K8sNetError:
@@ -710,7 +710,9 @@ class Run:
             what, made = "made pods", f"pods of run {self.run_id}"
             nothing = {"before": None, "after": None, "seconds": 0.0}
             self._record_change({"what": what, "object": made, "state": "failed", **nothing})
-            raise
+            # That Calico could not be restored is worse, and what restores it deletes the pods.
+            if not isinstance(error, K8sNetError):
+                raise
 
     def _delete_pods(self) -> None:
         """Delete the run's pods, but for those of the host network and of the switches' watch."""

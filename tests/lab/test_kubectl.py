@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -206,18 +207,22 @@ class TestCommand:
         ) as shown:
             assert shown.stdout is not None
             lines = []
-            for line in shown.stdout:
-                lines.append(line)
-                if line.startswith("Ctrl-C"):
-                    break
-            assert f"  export KUBECONFIG={shlex.quote(str(path))}\n" in lines
-            (outside,) = (line for line in lines if "export K8SNET_OUTSIDE=" in line)
-            assert "run/netns/outside" in outside
-            assert any("run/netns/outside curl" in line for line in lines)
-            assert path.stat().st_mode & 0o777 == 0o600
-            shown.send_signal(2)
+            try:
+                for line in shown.stdout:
+                    lines.append(line)
+                    if line.startswith("Ctrl-C"):
+                        break
+                mode = path.stat().st_mode & 0o777
+            finally:
+                # Else a failure would wait for the lab for ever.
+                shown.send_signal(signal.SIGINT)
             assert shown.wait(10) == 0
         assert not path.exists()
+        assert mode == 0o600
+        assert f"  export KUBECONFIG={shlex.quote(str(path))}\n" in lines
+        (outside,) = (line for line in lines if "export K8SNET_OUTSIDE=" in line)
+        assert "run/netns/outside" in outside
+        assert any(": $K8SNET_OUTSIDE " in line for line in lines)
 
     def test_it_never_overwrites_a_kubeconfig(self, tmp_path: Path) -> None:
         path = tmp_path / "mine"
