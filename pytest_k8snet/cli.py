@@ -288,6 +288,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _resolution(options: argparse.Namespace) -> int:
+    from pytest_k8snet.doctor import kernel_lines
     from pytest_k8snet.launch import launch
     from pytest_k8snet.measure.gates import Gates
     from pytest_k8snet.measure.resolution import PAIRS, measure_resolution
@@ -304,7 +305,9 @@ def _resolution(options: argparse.Namespace) -> int:
     recorder = Recorder(None, new_run_id())
     gates = Gates(observer=recorder, plan=plan)
     with launch(settings, recorder) as run:
-        found = measure_resolution(gates, run.node_pair(), pairs=PAIRS)
+        pair = run.node_pair()
+        print("\n".join(kernel_lines({one.node: one.run for one in (pair.client, pair.server)})))
+        found = measure_resolution(gates, pair, pairs=PAIRS)
     print(found)
     return 0 if found.sound else 1
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import V1, ApiGroup, Installation, owners_of
+from pytest_k8snet.calico.kernel import Shell, support_argv
 from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode, families_of
 from pytest_k8snet.change.addresses import masquerade
 from pytest_k8snet.change.decision import ChangeSettings, Decision, Strategy, decide
@@ -36,6 +37,7 @@ _WINDOW = (
 #: How many lines of one kind are told one by one.
 _MOST_LINES = 10
 _Modes: TypeAlias = Mapping[CalicoMode, Mapping[Strategy, Decision | str]]
+_FAMILIES: tuple[Literal["vxlan", "ipip"], ...] = ("vxlan", "ipip")
 _STRATEGIES: tuple[Strategy, ...] = ("none", "dedicated", "in-place")
 
 
@@ -406,6 +408,34 @@ def _wrapped(texts: Iterable[str]) -> Iterator[str]:
     """Lines that fit a terminal."""
     for text in texts:
         yield from textwrap.wrap(text, 92, subsequent_indent="    ", break_on_hyphens=False)
+
+
+def kernel_lines(shells: Mapping[str, Shell]) -> Iterator[str]:
+    """Say of each node which tunnels its kernel has drivers of, as far as it tells.
+
+    Args:
+        shells: what runs a command on a node, by the node's name.
+    """
+    for node, shell in shells.items():
+        found: dict[str, list[str]] = {}
+        for family in _FAMILIES:
+            try:
+                said = shell(support_argv(family)).stdout.strip()
+            except K8sNetError:
+                said = "unknown"
+            found.setdefault(said, []).append(family.upper())
+        told = [
+            f"{words} {' and '.join(found[said])}"
+            for said, words in (
+                ("some", "has"),
+                ("unknown", "does not tell whether it has"),
+                ("none", "has not loaded"),
+            )
+            if said in found
+        ]
+        if "none" in found:
+            told[-1] += " (`modprobe --dry-run` on the node tells whether it could)"
+        yield f"kernel     {node} {', '.join(told)}"
 
 
 def _permissions(report: access.Report) -> Iterator[str]:

@@ -77,6 +77,7 @@ def test_the_doctor_measures_what_the_cluster_can_resolve(
     assert low < ratio < high
     assert status == (1 if "NOT 1, so something drifts" in output else 0)
     assert "set limits at least that far below (or above) the ratio you expect" in output
+    assert len(re.findall(r"^kernel     node\d has VXLAN and IPIP$", output, re.M)) == 2
 
 
 def test_the_doctor_measures_with_the_image_that_it_is_given(lab: LabProcess) -> None:

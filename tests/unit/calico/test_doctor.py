@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 from cluster_shapes import cluster, raw_pool, serve
@@ -8,8 +9,11 @@ from players import Players
 from store_api import StoreApi
 from store_sessions import VXLAN_CS, a_cluster, leave_changed, session
 
+from pytest_k8snet.calico.kernel import Shell
 from pytest_k8snet.calico.modes import CalicoMode
-from pytest_k8snet.doctor import Examination, examine
+from pytest_k8snet.cluster.exec import Completed
+from pytest_k8snet.doctor import Examination, examine, kernel_lines
+from pytest_k8snet.errors import ExecError
 
 DEDICATED = "What pytest --k8snet-change=dedicated would do"
 IN_PLACE = "What pytest --k8snet-change=in-place:POOL would do"
@@ -340,3 +344,33 @@ def test_programs_get_the_same_as_json() -> None:
     assert answer["fixtures"]["pod_pair"] == {"works": True, "reason": ""}
     assert answer["fixtures"]["web_service"]["reason"] == "missing: create services"
     assert answer["sections"]["Other runs"] == ["none"]
+
+
+def test_of_each_kernel_it_is_said_which_tunnels_it_has() -> None:
+    def shell(said: str) -> Shell:
+        def run(argv: Sequence[str]) -> Completed:
+            if said == "refused":
+                raise ExecError("the pod is gone", found="404", remedy="run it again")
+            family = "ipip" if "ipip_rcv" in argv else "vxlan"
+            out = dict(one.split("=") for one in said.split())[family]
+            return Completed(
+                argv=tuple(argv), exit_code=0, stdout=f"{out}\n", stderr="", seconds=0.0
+            )
+
+        return run
+
+    lines = kernel_lines(
+        {
+            "a": shell("vxlan=some ipip=some"),
+            "b": shell("vxlan=some ipip=none"),
+            "c": shell("vxlan=unknown ipip=unknown"),
+            "d": shell("refused"),
+        }
+    )
+    assert list(lines) == [
+        "kernel     a has VXLAN and IPIP",
+        "kernel     b has VXLAN, has not loaded IPIP (`modprobe --dry-run` on the node tells "
+        "whether it could)",
+        "kernel     c does not tell whether it has VXLAN and IPIP",
+        "kernel     d does not tell whether it has VXLAN and IPIP",
+    ]
