@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Self
 
-from pytest_k8snet.calico.modes import Family, Path
+from pytest_k8snet.calico.installation import Version
+from pytest_k8snet.calico.modes import FALLBACK_HOST_MTU_BYTES, Family, Path
 from pytest_k8snet.causes import Cause, Evidence
 from pytest_k8snet.errors import ConnectError, K8sNetError
 from pytest_k8snet.tools import ip
@@ -383,6 +384,33 @@ def _wanted_tunnel(link: Link, node: Node, *, flow_based: bool) -> Iterator[str]
     if link.kind == "vxlan" and link.local not in ("", node.address):
         text = f"{device} of {node.name} is bound to {link.local}, expected {node.address}"
         yield Evidence(text, Cause.NO_TUNNEL_DEVICE)
+
+
+#: The interfaces whose MTU counts as the host's by Felix's default: what may follow ``en``, ``wl``
+#: and so on, by version (``MTUIfacePattern`` in ``felix/config/config_params.go``, v3.21 on).
+_INTERFACE_LETTERS = (
+    (Version(3, 27), "Pcopsvx"),
+    (Version(3, 26), "Pcopsx"),
+    (Version(3, 25), "copsx"),
+    (Version(0, 0), "opsx"),
+)
+
+
+def host_mtus(state: KernelState, version: Version | None) -> frozenset[int]:
+    """Return the MTU that Felix detects on a node; several where its version is not known."""
+    fit = [letters for since, letters in _INTERFACE_LETTERS if version is None or version >= since]
+    return frozenset(
+        min(
+            (
+                link.mtu_bytes
+                for link in state.links.values()
+                if link.state != "DOWN"
+                and re.fullmatch(rf"(en|wl|ww|sl|ib)[{one}].*|(eth|wlan|wwan).*", link.name)
+            ),
+            default=FALLBACK_HOST_MTU_BYTES,
+        )
+        for one in (fit if version is None else fit[:1])
+    )
 
 
 # -- Reading nodes ---------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ What any of these leaves unknown is a gap: nothing is proven then, nor contradic
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -21,11 +20,12 @@ from pytest_k8snet.calico.kernel import (
     TUNNEL_DEVICES,
     KernelState,
     NodeState,
+    Question,
+    host_mtus,
     route_gaps,
     route_mismatches,
 )
 from pytest_k8snet.calico.modes import (
-    FALLBACK_HOST_MTU_BYTES,
     CalicoMode,
     Path,
     mss_bytes,
@@ -477,6 +477,27 @@ def return_addresses(client: PathEnd, server: PathEnd) -> list[str]:
     return list(dict.fromkeys(addresses))
 
 
+def pair_questions(client: PathEnd, server: PathEnd) -> dict[str, Question]:
+    """Return the routes that matter to a pair, per node."""
+    there = (server.address,)
+    back = tuple(return_addresses(client, server))
+    if client.node.name == server.node.name:
+        return {client.node.name: _question(client, there + back)}
+    return {
+        # With the other node's own address, where tunnels send to.
+        client.node.name: _question(client, (*there, server.node.address)),
+        server.node.name: _question(server, (*back, client.node.address)),
+    }
+
+
+def _question(end: PathEnd, destinations: tuple[str, ...]) -> Question:
+    return Question(
+        destinations=tuple(filter(None, destinations)),
+        pod_address=end.address if end.kind == "pod" else None,
+        own_address=end.address if end.kind == "node" else end.node.address,
+    )
+
+
 def _return_address(snapshot: PathSnapshot) -> str:
     client, server = snapshot.client, snapshot.server
     if client.seen_as:
@@ -693,15 +714,6 @@ def _ends(direction: Direction) -> tuple[tuple[PathEnd, Way], tuple[PathEnd, Way
 
 # -- Whether the pods' MTU is the one that their mode's cluster gives, or a stale one -------------
 
-#: The interfaces whose MTU counts as the host's by Felix's default: what may follow ``en``, ``wl``
-#: and so on, by version (``MTUIfacePattern`` in ``felix/config/config_params.go``, v3.21 on).
-_INTERFACE_LETTERS = (
-    (Version(3, 27), "Pcopsvx"),
-    (Version(3, 26), "Pcopsx"),
-    (Version(3, 25), "copsx"),
-    (Version(0, 0), "opsx"),
-)
-
 
 def _mtu_mismatches(
     snapshot: PathSnapshot,
@@ -716,7 +728,7 @@ def _mtu_mismatches(
     }
     for end, mtu in pods.values() if installation.mtu_known else ():
         enabled = installation.encapsulations()
-        hosts = _host_mtus(snapshot.states[end.node.name], installation.version)
+        hosts = host_mtus(snapshot.states[end.node.name], installation.version)
         expected = {installation.mtu_bytes or pod_mtu_bytes(host, enabled) for host in hosts}
         if mtu not in expected:
             why = (
@@ -758,23 +770,6 @@ def _pod_mtu_bytes(end: PathEnd, snapshot: PathSnapshot) -> int | None:
     return link.mtu_bytes if link is not None and link.name.startswith("cali") else None
 
 
-def _host_mtus(state: KernelState, version: Version | None) -> frozenset[int]:
-    """The MTU that Felix detects on a node; several where its version is not known."""
-    fit = [letters for since, letters in _INTERFACE_LETTERS if version is None or version >= since]
-    return frozenset(
-        min(
-            (
-                link.mtu_bytes
-                for link in state.links.values()
-                if link.state != "DOWN"
-                and re.fullmatch(rf"(en|wl|ww|sl|ib)[{one}].*|(eth|wlan|wwan).*", link.name)
-            ),
-            default=FALLBACK_HOST_MTU_BYTES,
-        )
-        for one in (fit if version is None else fit[:1])
-    )
-
-
 def _mtu_record(
     snapshot: PathSnapshot, transfer: Payload, version: Version | None
 ) -> dict[str, Any]:
@@ -782,7 +777,7 @@ def _mtu_record(
     record: dict[str, Any] = {"mss": transfer.mss_bytes}
     for role, end in (("client", snapshot.client), ("server", snapshot.server)):
         state = snapshot.states[end.node.name]
-        hosts = _host_mtus(state, version)
+        hosts = host_mtus(state, version)
         record[role] = {
             "pod": _pod_mtu_bytes(end, snapshot),
             "host": next(iter(hosts)) if len(hosts) == 1 else None,

@@ -36,11 +36,9 @@ from pytest_k8snet.calico.kernel import (
 )
 from pytest_k8snet.calico.modes import CalicoMode, Family, families_of
 from pytest_k8snet.calico.path import (
-    PathEnd,
     PathSnapshot,
     direction_mismatches,
     directions_of,
-    return_addresses,
 )
 from pytest_k8snet.causes import Cause, Evidence, causes_of
 from pytest_k8snet.change.pools import pool_mismatches
@@ -185,27 +183,6 @@ class NodeReadiness:
             if node in self._nodes and network is not None and network.subnet_of(pool.cidr):
                 found.setdefault(node, network)
         return found
-
-
-def pair_questions(client: PathEnd, server: PathEnd) -> dict[str, Question]:
-    """Return the routes that matter to a pair, per node."""
-    there = (server.address,)
-    back = tuple(return_addresses(client, server))
-    if client.node.name == server.node.name:
-        return {client.node.name: _question(client, there + back)}
-    return {
-        # With the other node's own address, where tunnels send to.
-        client.node.name: _question(client, (*there, server.node.address)),
-        server.node.name: _question(server, (*back, client.node.address)),
-    }
-
-
-def _question(end: PathEnd, destinations: tuple[str, ...]) -> Question:
-    return Question(
-        destinations=tuple(filter(None, destinations)),
-        pod_address=end.address if end.kind == "pod" else None,
-        own_address=end.address if end.kind == "node" else end.node.address,
-    )
 
 
 def pair_mismatches(snapshot: PathSnapshot, installation: Installation) -> list[str]:

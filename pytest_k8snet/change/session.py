@@ -26,6 +26,7 @@ from pytest_k8snet.calico.path import (
     WireFinding,
     claim_mismatches,
     judge,
+    pair_questions,
 )
 from pytest_k8snet.calico.routing import new_hops, with_pool
 from pytest_k8snet.change.decision import ChangeSettings, Decision, concerned, decide
@@ -35,7 +36,6 @@ from pytest_k8snet.change.pools import create_pool, plan_pools, read_original, s
 from pytest_k8snet.change.readiness import (
     NodeReadiness,
     pair_mismatches,
-    pair_questions,
     wait_until_good,
 )
 from pytest_k8snet.change.restore import (

@@ -133,6 +133,7 @@ class HttpClient:
         self.patience_seconds = PATIENCE_SECONDS
         self.ping_seconds = ping_seconds
         self._server = server
+        self._proxy_passwords = passwords_in(server.proxy)
         self._credentials = credentials
         self._user_agent = f"{FIELD_MANAGER}/{version('pytest-k8snet')}"
         # The connections of the client certificate in use.
@@ -363,7 +364,7 @@ class HttpClient:
         # Behind the word "Bearer"; whom a user acts as is no secret.
         shown = {text.partition(" ")[2] for name, text in login.headers if name == "Authorization"}
         found = {*shown, login.key.decode("ascii", "replace").strip()}
-        return {secret for secret in (*found, *passwords_in(self._server.proxy)) if secret}
+        return {secret for secret in (*found, *self._proxy_passwords) if secret}
 
     def close(self) -> None:
         """Close the idle connections; new ones are opened when needed."""
