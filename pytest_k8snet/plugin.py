@@ -207,7 +207,16 @@ def pytest_runtest_makereport(
         from pytest_k8snet.report import hooks
 
         compared = item.stash.get(_COMPARED, []) if report.when == "call" else []
-        hooks.attach(item.config.stash[RECORDER], item, report, _outcome(report), compared)
+        hooks.attach(
+            item.config.stash[RECORDER],
+            item,
+            report,
+            _outcome(report),
+            compared,
+            is_subtest=item.stash.get(_RUNS, False),
+        )
+        # Each stands in one report, as the samples do: a subtest's is followed by the test's.
+        compared.clear()
     return report
 
 
@@ -533,6 +542,9 @@ def _record_of_worker(report: pytest.TestReport) -> None:
     """Record what became of a test in a worker of pytest-xdist: the files are this process's."""
     config = getattr(getattr(report, "node", None), "config", None)
     if config is None or RECORDER not in config.stash:
+        return
+    # An attempt before a rerun is none of pytest's own outcomes.
+    if report.outcome not in ("passed", "failed", "skipped"):
         return
     if report.when == "call" or not report.passed:
         from pytest_k8snet import settings

@@ -117,8 +117,12 @@ def answer_text(summary: Summary) -> str:
             f"{_because(cause)} That proves nothing for or against the change: {_REPAIR}."
             f"{_unfinished_text(summary)}"
         )
+    elif summary.outcome == "failed" and any(test.xfail is not None for test in summary.tests):
+        answer = f"Do not approve on this: {_untested(summary)}."
     elif summary.outcome == "failed":
         answer = "Do not approve on this: something beside its tests went wrong."
+    elif summary.outcome == "inconclusive" and _missed(summary):
+        answer = f"{_expected_miss(summary)}{_unfinished_text(summary)}"
     elif summary.outcome == "inconclusive":
         answer = (
             f"Do not approve yet: {_undecided(summary)}. {_settle(summary)}"
@@ -144,9 +148,7 @@ def _of_passed(summary: Summary) -> str:
     """Return the answer where no test failed: on what of the cluster it rests, and on what not."""
     coverage, kept = summary.coverage, _kept(summary)
     if _missed(summary):
-        # pytest calls that no failure.
-        expected = f"{_missed_text(summary)}, as its test expects (xfail)"
-        return f"Do not approve on this: {expected}."
+        return _expected_miss(summary)
     if on_lab(summary):
         kept = _kept(summary, by_how_much=False)
         return (
@@ -157,7 +159,8 @@ def _of_passed(summary: Summary) -> str:
         return f"Do not approve on this: {kept}, but no figure of the network was measured."
     in_use = _tested_what_is_in_use(summary)
     missing = [mode for mode in summary.pool_modes or () if mode not in coverage.modes]
-    if missing and coverage.modes and not in_use:
+    nodes_only = all(one.get("scene") == "node-node" for one in filter(usable, summary.samples))
+    if missing and not in_use and (coverage.modes or nodes_only):
         were = "was" if len(missing) == 1 else "were"
         which = f"{first_few(missing)}, which this cluster uses, {were} not tested"
         return f"Do not approve: {which}. Of what was, {kept}."
@@ -167,6 +170,11 @@ def _of_passed(summary: Summary) -> str:
     if not (in_use and others):
         return f"Approve, as far as {_extent(summary)}: {kept}."
     return _answer_by_mode(summary, len(others), kept)
+
+
+def _expected_miss(summary: Summary) -> str:
+    """Return the answer where promises were missed in tests that pytest calls no failure."""
+    return f"Do not approve on this: {_missed_text(summary)}, as its test expects (xfail)."
 
 
 def _answer_by_mode(summary: Summary, others: int, kept: str) -> str:

@@ -200,7 +200,7 @@ class PromiseText:
 
 def promise_text(gate: GateResult, unit: Unit | None = None) -> PromiseText:
     """Return a promise's figures in one unit: the limit's, unless another is given."""
-    unit = unit or _promise_unit(gate)
+    unit = unit or own_unit(gate)
     estimate, limit = gate.estimate, gate.limit
     shown = None if estimate is None else estimate / unit.scale
     asked = None if limit is None else limit / unit.scale
@@ -242,7 +242,8 @@ def promise_text(gate: GateResult, unit: Unit | None = None) -> PromiseText:
 _LEAST_PART = 0.01
 
 
-def _promise_unit(gate: GateResult) -> Unit:
+def own_unit(gate: GateResult) -> Unit:
+    """Return a promise's unit: its limit's, or that of a figure which is far smaller."""
     figure = gate.estimate or 0.0
     unit = unit_of(gate.unit, [figure if gate.limit is None else gate.limit])
     return unit_of(gate.unit, [figure]) if 0 < abs(figure) < unit.scale * _LEAST_PART else unit
@@ -254,7 +255,8 @@ def _telling(shown: float | None, asked: float | None, unit: Unit) -> int:
     least = max(1, _percent_decimals(size)) if unit is PERCENT else _decimals(size)
     if shown is None or asked is None or not math.isfinite(shown):
         return least
-    return next((n for n in range(least, 7) if round(shown - asked, n)), least)
+    # The figure that is shown is what is compared.
+    return next((n for n in range(least, 7) if round(round(shown, n) - asked, n)), least)
 
 
 def _without_zeros(text: str) -> str:

@@ -50,6 +50,8 @@ def attach(
     report: pytest.TestReport,
     outcome: str,
     compared: Sequence[Comparison] = (),
+    *,
+    is_subtest: bool = False,
 ) -> None:
     """Record one phase of a test, and attach its figures to pytest's report of it.
 
@@ -61,12 +63,13 @@ def attach(
         report: pytest's report of the phase.
         outcome: what became of it, in our words.
         compared: the comparisons of figures in the test.
+        is_subtest: whether the report is of a part of the test, which goes on.
     """
     report.longrepr = recorder.redactor.in_place(report.longrepr)
     report.sections = recorder.redactor.in_place(report.sections)
     # Not at the tear-down: the last test's one ends the whole run, with no test left.
     measured = report.when == "call" or (report.when == "setup" and not report.passed)
-    if measured and recorder.progress is not None:
+    if measured and not is_subtest and recorder.progress is not None:
         recorder.progress.test_finished(item.session.testscollected)
     if report.when != "call" and outcome == "passed":
         return
@@ -75,7 +78,7 @@ def attach(
     # What a switch cost is measured once, and asked by every test in the mode.
     known = [*(one for one in recorder.records if one["kind"] == "switch"), *taken]
     promised = promises(compared, known, passed=outcome == "passed", mode=mode)
-    record_phase(recorder, report, outcome, mode=mode, promises=promised)
+    record_phase(recorder, report, outcome, is_subtest=is_subtest, mode=mode, promises=promised)
     # On the item: JUnit reads the properties of the tear-down's report, which copies them.
     item.user_properties.extend(properties(taken))
     if item.config.pluginmanager.hasplugin("html"):
@@ -93,7 +96,12 @@ def attach(
 
 
 def record_phase(
-    recorder: Recorder, report: pytest.TestReport, outcome: str, **content: object
+    recorder: Recorder,
+    report: pytest.TestReport,
+    outcome: str,
+    *,
+    is_subtest: bool = False,
+    **content: object,
 ) -> None:
     """Record what became of one phase of a test; empty content is left out."""
     why = _expected_failure(report)
@@ -101,7 +109,8 @@ def record_phase(
         "test",
         test=report.nodeid,
         outcome=outcome if outcome in ("error", "inconclusive") else report.outcome,
-        phase=report.when,
+        # Not an attempt of its own. That of a worker has the context of pytest's SubtestReport.
+        phase="subtest" if is_subtest or hasattr(report, "context") else report.when,
         seconds=report.duration,
         reason=reason_of(report),
         **({} if why is None else {"xfail": why}),

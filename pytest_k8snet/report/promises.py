@@ -192,7 +192,7 @@ def _statement(file: str, line: int) -> ast.stmt | None:
         for node in ast.walk(_tree(file))
         if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or line)
     ]
-    return max(around, key=lambda node: node.lineno, default=None)
+    return max(around, key=lambda node: (node.lineno, node.col_offset), default=None)
 
 
 @lru_cache(maxsize=8)

@@ -13,6 +13,7 @@ from pytest_k8snet.report.format import (
     counted,
     estimate_text,
     in_unit,
+    own_unit,
     percent,
     promise_text,
     unit_of,
@@ -144,8 +145,9 @@ def told_promises(summary: Summary, most: int) -> list[tuple[GateResult, str]]:
     promises = to_tell(summary)
     alike = [one for one in promises if one.state == promises[0].state]
     first = {(kind_of(one), one.unit): one for one in reversed(alike)}
-    must = [one for one in first.values() if one not in promises[:most]]
-    shown = [*promises[: max(0, most - len(must))], *must][:most]
+    must = sorted(first.values(), key=promises.index)[:most]
+    others = [one for one in promises if one not in must]
+    shown = sorted([*must, *others[: most - len(must)]], key=promises.index)
     wholes = {_whole(one) for one in shown} - {""}
     found = []
     for gate in shown:
@@ -305,9 +307,10 @@ def undecided_text(gate: GateResult) -> str:
     if not gate.low <= gate.limit <= gate.high:
         return ""
     ends = (gate.low, gate.high) if gate.relation.startswith(">") else (gate.high, gate.low)
-    missed, kept = (promise_text(replace(gate, estimate=end)).apart for end in ends)
-    unit = kept.partition(" ")[2]
-    return f"between missed by {missed.removesuffix(f' {unit}')} and kept by {kept}"
+    unit = own_unit(gate)
+    missed, kept = (promise_text(replace(gate, estimate=end), unit).apart for end in ends)
+    name = kept.partition(" ")[2]
+    return f"between missed by {missed.removesuffix(f' {name}')} and kept by {kept}"
 
 
 def settled_by(gate: GateResult) -> str:

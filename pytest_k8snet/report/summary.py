@@ -57,6 +57,7 @@ from pytest_k8snet.report.records import (
 )
 from pytest_k8snet.tools import TOOLS
 from pytest_k8snet.tools.tool import Column, Unit
+from pytest_k8snet.verdict import NEW_CONNECTIONS
 
 _STATE_OF_OUTCOME: Mapping[str, State] = {
     "error": "error",
@@ -401,7 +402,7 @@ def _promised(record: Record, test: str, used: Sequence[Record], key: Key) -> Ga
         key=key,
         keys=frozenset(key_of(one) for one in used[:1]),
         quantity=words(record.get("quantity")),
-        unit=words(record.get("unit")),
+        unit=_unit_of(record),
         state=cast(State, record.get("state")),
         estimate=real(record.get("estimate")),
         low=real(record.get("low")),
@@ -413,6 +414,11 @@ def _promised(record: Record, test: str, used: Sequence[Record], key: Key) -> Ga
         path=path_counts(used).state,
         record=record,
     )
+
+
+def _unit_of(record: Record) -> str:
+    """Return a verdict's unit; empty for shares and ratios, which are told in per cent."""
+    return "per second" if record.get("quantity") == NEW_CONNECTIONS else words(record.get("unit"))
 
 
 def _tool_of(quantity: str) -> str:
@@ -505,6 +511,8 @@ def _tests(records: Iterable[Record]) -> tuple[FinishedTest, ...]:
         found.setdefault(words(record["test"]), []).append(record)
     tests = []
     for name, phases in found.items():
+        if all(one.get("phase") == "subtest" for one in phases):
+            continue  # it never came to its own end
         worst = min(_that_count(phases), key=lambda one: OUTCOMES.index(one["outcome"]))
         tests.append(
             FinishedTest(
@@ -739,7 +747,8 @@ def _comparisons(
     judged = {
         (gate.key, gate.quantity.partition(" ratio")[0].lower()): gate
         for gate in gates
-        if gate.record.get("baseline") == source and gate.estimate is not None
+        # A damaged record may hold any ratio.
+        if gate.record.get("baseline") == source and (gate.estimate or 0.0) > 0.0
     }
     ids = {name for gate in judged.values() for name in _sample_ids(gate.record)}
     of_gates = comparable(_with_samples(tool, ids) for tool in tools)

@@ -368,7 +368,10 @@ def judge(record: Mapping[str, Any], *, limit: float | None = None) -> Verdict:
             rounds=tuple(_round(values) for values in record["values"]),
             samples=tuple(tuple(ids) for ids in record["samples"]),
             discards=tuple(
-                Discard(**{**one, "samples": tuple(one.get("samples", ()))})
+                Discard(
+                    **{name: one[name] for name in ("number", "attempt", "label", "cause")},
+                    samples=tuple(one.get("samples", ())),
+                )
                 for one in record["discarded"]
             ),
             seed=record["seed"],

@@ -5,10 +5,13 @@ The arms are simulated; everything above them is real.
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 # Before a run in this process, so that all of them share its classes.
 import pytest_k8snet.collection  # noqa: F401
+from pytest_k8snet.report.summary import summarise
 
 CONFTEST = """
     import math, random
@@ -326,6 +329,38 @@ def test_a_test_is_what_the_worst_of_its_subtests_is(pytester: pytest.Pytester) 
             "*3 failed, 1 passed, 2 errors, 2 subtests passed, 2 inconclusive*",
         ]
     )
+
+
+def test_a_report_holds_subtests_as_parts_of_their_test_and_each_assert_once(
+    pytester: pytest.Pytester,
+) -> None:
+    pytest.importorskip("_pytest.subtests")
+    pytester.makepyfile("""
+        import pytest
+        from pytest_k8snet import ms
+        from pytest_k8snet.errors import Inconclusive
+        from pytest_k8snet.units import Seconds
+
+        def test_parts(subtests):
+            with subtests.test("a"): assert Seconds(0.002) <= 5 * ms
+            with subtests.test("b"): assert Seconds(0.003) <= 5 * ms
+            assert Seconds(0.004) <= 5 * ms
+
+        def test_skipped(subtests):
+            with subtests.test("a"): raise Inconclusive("undecided")
+            pytest.skip("the rest")
+    """)
+    found = pytester.path / "results.jsonl"
+    pytester.runpytest_inprocess(f"--k8snet-results={found}")
+    records = [json.loads(line) for line in found.read_text().splitlines()]
+    summary = summarise(records)
+    assert [test.outcome for test in summary.tests] == ["passed", "inconclusive"]
+    tests = [one for one in records if one["kind"] == "test"]
+    assert [one["phase"] for one in tests] == ["subtest", "subtest", "call", "subtest", "call"]
+    limits = [promise["estimate"] for one in tests for promise in one.get("promises", ())]
+    assert limits == [0.002, 0.003, 0.004]
+    # Killed in the middle, it has no outcome yet.
+    assert not summarise(records[: records.index(tests[1]) + 1]).tests
 
 
 def test_a_rerun_attempt_shows_as_one_and_an_error_of_the_last_as_error(

@@ -349,6 +349,18 @@ def test_a_mode_in_use_that_was_left_out_is_no_approval() -> None:
     )
 
 
+def test_nodes_that_keep_a_promise_approve_no_mode_of_the_pods() -> None:
+    made = run(pools=[VXLAN], selected=1)
+    name = "t.py::nodes"
+    samples = [[made.iperf3(name, "node-node", None)]]
+    made.verdict(name, "pass", quantity="bandwidth", unit="bit/s", scene="node-node",
+                 baseline=None, estimate=9.4e9, limit=9e9, samples=samples)  # fmt: skip
+    made.test(name, "passed")
+    assert answer_text(summarise(ended(made).records)).startswith(
+        "Do not approve: VXLAN-Always, which this cluster uses, was not tested."
+    )
+
+
 @pytest.mark.parametrize(
     ("then", "said"),
     [
@@ -382,7 +394,22 @@ def test_a_promise_that_is_missed_as_expected_is_told_and_is_no_approval() -> No
     assert "1 test failed as expected (xfail: bug 12)" in not_tested_text(summary)
     alone = run(FAILED)
     alone.records[-1] |= {"outcome": "skipped", "xfail": ""}
-    assert title_text(summarise(ended(alone, 10).records)) == "Not passed"
+    summary = summarise(ended(alone, 10).records)
+    assert title_text(summary) == "Not passed"
+    assert answer_text(summary).startswith("Do not approve: 1 of 1 promise was missed")
+    nothing = run(SKIPPED)
+    nothing.records[-1] |= {"xfail": "bug 12"}
+    assert answer_text(summarise(ended(nothing, 10).records)) == (
+        "Do not approve on this: 1 of 1 test failed as expected (xfail)."
+    )
+    # To measure again does not help what is missed already.
+    open_too = run(FAILED, (VXLAN, "inconclusive"))
+    missed = next(one for one in open_too.records if one["kind"] == "test")
+    missed |= {"outcome": "skipped", "xfail": "bug 12"}
+    assert answer_text(summarise(ended(open_too, 1).records)) == (
+        "Do not approve on this: 1 of 1 promise was missed, by 55.6 percentage points; 1 more is "
+        "undecided, as its test expects (xfail)."
+    )
 
 
 def test_what_a_layman_cannot_know_is_explained_below_the_chart() -> None:
@@ -409,6 +436,16 @@ def test_the_box_tells_the_closest_of_each_kind_and_marks_the_mode_in_use() -> N
     assert "Switching to Never left" in told_promises(summary, 4)[-1][1]
     made.records[1]["cluster"]["pool_modes"] = ["Never", VXLAN]
     assert "in use)" not in render_page(made.records)
+
+
+def test_no_kind_of_promise_falls_out_where_another_is_let_in() -> None:
+    made = run(*((mode, "failed") for mode in (VXLAN, IPIP, "Never")))
+    made.verdict("t.py::quick", "fail", **{"estimate": 0.0055, "limit": 0.005} | LATENCY)
+    cost = {"scene": "switch", "quantity": "longest gap", "estimate": 2.1, "limit": 2.0}
+    made.verdict("t.py::cost", "fail", mode="Never", unit="s", relation="<=", baseline=None, **cost)
+    told = told_promises(summarise(ended(made, 1).records), 4)
+    assert {one.quantity for one, _ in told} == {"bandwidth ratio", "connect p95", "longest gap"}
+    assert len(told) == 4
 
 
 def test_where_shares_are_of_two_things_each_sentence_begins_with_which() -> None:
@@ -501,6 +538,11 @@ RATE = {"quantity": "bandwidth", "unit": "bit/s", "baseline": None}
         ({"estimate": 4.9996e-3, "limit": 5e-3, **SECONDS}, "4.9996 ms", "≤ 5 ms", "+0.0004 ms"),
         ({"estimate": 9.4e9, "limit": 9e8, **RATE}, "9,400 Mbit/s", "≥ 900 Mbit/s",
          "+8,500 Mbit/s"),
+        ({"estimate": 0.3326, "limit": 1 / 3}, "33.26 %", "≥ 33.333333 %", "\u22120.07 points"),
+        # No share: nothing of it is a per cent.
+        ({"estimate": 250.0, "limit": 200.0, "quantity": "new connections per second",
+          "baseline": None, "scene": "pod-clusterip"}, "250 per second", "≥ 200 per second",
+         "+50 per second"),
         ({"estimate": 2e5, "limit": 1e9, **RATE}, "200 kbit/s", "≥ 1,000,000 kbit/s",
          "\u2212999,800 kbit/s"),
     ],
