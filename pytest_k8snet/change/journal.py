@@ -408,7 +408,9 @@ class JournalStore:
         try:
             found = self._api.get(self._path)
             there = self._journal_in(found)
-        except NotFoundError:
+        except NotFoundError as exc:
+            if not exc.absent:
+                raise
             there = None
         if there == after:
             return

@@ -87,7 +87,9 @@ class Holder:
 def _read(api: Api) -> dict[str, Any] | None:
     try:
         return api.get(_PATH)
-    except NotFoundError:
+    except NotFoundError as exc:
+        if not exc.absent:
+            raise
         return None
 
 

@@ -25,6 +25,7 @@ LEVELS: tuple[Level, ...] = ("measure", "service", "dedicated", "in-place")
 #: The group of Calico's own CRDs, beneath its API server where there is one.
 CRD_GROUP = "crd.projectcalico.org"
 _OPERATOR = "operator.tigera.io"
+_POLICY = "policy.networking.k8s.io"
 #: How many nodes are described one by one.
 _MOST_NODES = 20
 
@@ -103,6 +104,9 @@ def permissions(
         *_several("list", "hostendpoints", group=calico_group, **fact),
         *_several("list", "networkpolicies", group=calico_group, optional=True),
         *_several("list", "networkpolicies", group="networking.k8s.io", optional=True),
+        *_several("list", "adminnetworkpolicies", group=_POLICY, **fact),
+        *_several("list", "baselineadminnetworkpolicies", group=_POLICY, **fact),
+        *_several("list", "clusternetworkpolicies", group=_POLICY, **fact),
         *_several("list", "caliconodestatuses", group=calico_group, **fact),
         *_several("list", "ipamblocks", group=stored_group, **fact),
         *_several("list", "ipreservations", group=calico_group, **fact),

@@ -26,6 +26,7 @@ from pytest_k8snet.cluster.api_errors import (
 )
 from pytest_k8snet.cluster.exec import CONTAINER, Completed
 from pytest_k8snet.cluster.http import (
+    AS_MANAGER,
     PING_SECONDS,
     HttpClient,
     Server,
@@ -150,7 +151,7 @@ class Api:
         def once() -> Object:
             nonlocal unsure
             try:
-                return self._client.once("POST", path, body=body).object
+                return self._client.once("POST", path, query=AS_MANAGER, body=body).object
             except (UnreachableError, ServerBusyError):
                 unsure = True
                 raise
@@ -188,6 +189,7 @@ class Api:
         return self._client.send(
             "PATCH",
             path,
+            query=AS_MANAGER,
             body=body,
             content_type=_PATCH_TYPES[kind],
             idempotent=idempotent or kind == "merge",
@@ -195,7 +197,7 @@ class Api:
 
     def replace(self, path: str, body: Object) -> Object:
         """Replace an object; a stale ``metadata.resourceVersion`` is a ``ConflictError``."""
-        return self._client.send("PUT", path, body=body).object
+        return self._client.send("PUT", path, query=AS_MANAGER, body=body).object
 
     def delete(
         self,

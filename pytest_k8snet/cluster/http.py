@@ -71,9 +71,11 @@ _SERVER = "/"
 #: 429 and 503 come before the request had any effect.
 _SURELY_UNDONE = frozenset({429, 503})
 
-#: What the API server keeps as the manager of the fields that are written here: it takes the first
-#: word of the user agent (``endpoints/handlers/create.go`` of k8s.io/apiserver v0.34).
+#: What the API server keeps as the manager of the fields that are written here, sent with each
+#: write: else it takes the first word of the user agent (``endpoints/handlers/create.go`` of
+#: k8s.io/apiserver v0.34), which a gateway on the way may replace by its own.
 FIELD_MANAGER = "pytest-k8snet"
+AS_MANAGER = (("fieldManager", FIELD_MANAGER),)
 
 #: Newest first. They differ only for commands with stdin, which are not used here.
 CHANNEL_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_k8snet.cluster.access import (
     OPT_OUT_ANNOTATIONS,
@@ -19,9 +19,6 @@ from pytest_k8snet.cluster.access import (
 from pytest_k8snet.cluster.exec import CONTAINER
 from pytest_k8snet.cluster.nodes import CONTROL_PLANE, Toleration, prefer_ipv4
 from pytest_k8snet.tools import capture
-
-if TYPE_CHECKING:
-    pass
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "pytest-k8snet"

@@ -476,7 +476,7 @@ def end_pods(
         forced |= {*due} if late else set()
         with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
             list(pool.map(delete, due, itertools.repeat(0 if late else 1)))
-        if waited >= POD_END_SECONDS * 1.25:
+        if waited >= POD_END_SECONDS * 1.25 and not due:
             raise ClusterError(
                 f"{len(left)} pods could not be deleted",
                 found=", ".join(f"{namespace}/{name}" for name in left.values()),

@@ -42,11 +42,14 @@ from pytest_k8snet.cluster.services import (
 )
 from pytest_k8snet.cluster.workspace import Workspace
 from pytest_k8snet.errors import (
+    ConnectError,
     ForbiddenError,
     K8sNetError,
+    LockedError,
     NodesError,
     NotConvergedError,
     PodError,
+    RestoreError,
     SettingsError,
 )
 from pytest_k8snet.measure.disruption import SwitchCost, Switches
@@ -711,7 +714,7 @@ class Run:
             nothing = {"before": None, "after": None, "seconds": 0.0}
             self._record_change({"what": what, "object": made, "state": "failed", **nothing})
             # That Calico could not be restored is worse, and what restores it deletes the pods.
-            if not isinstance(error, K8sNetError):
+            if not isinstance(error, RestoreError | LockedError | ConnectError):
                 raise
 
     def _delete_pods(self) -> None:

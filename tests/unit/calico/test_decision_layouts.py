@@ -1023,7 +1023,7 @@ LAYOUTS: dict[str, Layout] = {
     "a node under test that has no Calico": Layout(
         source="v3.28.1 libcalico-go/lib/backend/k8s/resources/node.go: nodeBgpIpv4AddrAnnotation",
         change=bare_node(ready=True, name="node2"),
-        offers=everything("no annotation of node2 tells of a calico-node there"),
+        offers=everything("Calico does not route the pods of node2"),
     ),
     "pools that may not be listed": Layout(
         source="which addresses are free is known by the pools alone",

@@ -15,7 +15,7 @@ from pytest_k8snet.change.lease import LEASE_SECONDS, Holder, Lock
 from pytest_k8snet.change.restore import restore_cluster
 from pytest_k8snet.change.session import CalicoSession
 from pytest_k8snet.cluster.api_errors import ServerBusyError
-from pytest_k8snet.errors import ApiError, ConflictError, ForbiddenError, LockedError
+from pytest_k8snet.errors import ApiError, ConflictError, ForbiddenError, LockedError, NotFoundError
 
 
 class Clock:
@@ -82,6 +82,27 @@ def test_a_lease_that_is_lost_ends_the_writing() -> None:
     # The other's Lease is not deleted, and what must be restored is still on record.
     assert api.get(LEASE)["spec"]["holderIdentity"] == "k8snet-other (someone@else)"
     assert api.get(JOURNAL)
+
+
+def test_a_page_from_in_between_does_not_say_that_the_lease_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    api = a_cluster("manifest-A")
+    calico = session(api, "in-place")
+    calico.enter(IPIP)
+    foreign = NotFoundError("no such page", status=404)
+    foreign.absent = False
+
+    def get(path: str, **query: str) -> dict[str, Any]:
+        raise foreign
+
+    # A store names every object that it does not have: a load balancer's page has to be played.
+    with monkeypatch.context() as patched:
+        patched.setattr(api, "get", get)
+        with pytest.raises(NotFoundError, match="no such page"):
+            calico._lock._renew_once()
+    calico.close()
+    assert not api.store.list("leases.coordination.k8s.io")
 
 
 def test_a_lease_that_ran_out_unseen_is_looked_at_before_the_next_write() -> None:

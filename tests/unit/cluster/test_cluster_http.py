@@ -33,6 +33,20 @@ def test_get_returns_the_servers_own_json(server: ScriptedServer, api: Api) -> N
     assert api.get(f"{PODS}/a") == {"metadata": {"name": "a"}, "aFieldOfTomorrow": None}
 
 
+def test_each_write_names_its_manager_whatever_the_user_agent_becomes(
+    server: ScriptedServer, api: Api
+) -> None:
+    # A gateway that sets a user agent of its own would else be who has written a pool's mode.
+    server.on(f"POST {PODS}", {})
+    server.on(f"PATCH {PODS}/a", {})
+    server.on(f"PUT {PODS}/a", {})
+    api.create(PODS, {"metadata": {"name": "a"}})
+    api.patch(f"{PODS}/a", {})
+    api.replace(f"{PODS}/a", {})
+    assert all("fieldManager=pytest-k8snet" in one for one in server.seen)
+    assert len(server.seen) == 3
+
+
 def test_list_follows_pages_and_passes_selectors(server: ScriptedServer, api: Api) -> None:
     server.on(
         f"GET {PODS}",
