@@ -66,6 +66,7 @@ ELSEWHERE = (
     ".projectcalico.org",
     "apiregistration.k8s.io",
     "migration.projectcalico.org",
+    "policy.networking.k8s.io",
 )
 
 
