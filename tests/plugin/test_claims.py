@@ -351,7 +351,7 @@ def test_a_report_holds_subtests_as_parts_of_their_test_and_each_assert_once(
             pytest.skip("the rest")
     """)
     found = pytester.path / "results.jsonl"
-    pytester.runpytest_inprocess(f"--k8snet-results={found}")
+    pytester.runpytest_subprocess(f"--k8snet-results={found}")
     records = [json.loads(line) for line in found.read_text().splitlines()]
     summary = summarise(records)
     assert [test.outcome for test in summary.tests] == ["passed", "inconclusive"]
