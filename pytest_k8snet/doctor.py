@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_k8snet.calico.detect import inspect
 from pytest_k8snet.calico.installation import V1, ApiGroup, Installation, owners_of
-from pytest_k8snet.calico.kernel import Shell, support_argv
+from pytest_k8snet.calico.kernel import TUNNEL_FAMILIES, Shell, support_argv
 from pytest_k8snet.calico.modes import STUDY_ORDER, CalicoMode, families_of
 from pytest_k8snet.change.addresses import masquerade
 from pytest_k8snet.change.decision import ChangeSettings, Decision, Strategy, decide
@@ -37,7 +37,6 @@ _WINDOW = (
 #: How many lines of one kind are told one by one.
 _MOST_LINES = 10
 _Modes: TypeAlias = Mapping[CalicoMode, Mapping[Strategy, Decision | str]]
-_FAMILIES: tuple[Literal["vxlan", "ipip"], ...] = ("vxlan", "ipip")
 _STRATEGIES: tuple[Strategy, ...] = ("none", "dedicated", "in-place")
 
 
@@ -418,7 +417,7 @@ def kernel_lines(shells: Mapping[str, Shell]) -> Iterator[str]:
     """
     for node, shell in shells.items():
         found: dict[str, list[str]] = {}
-        for family in _FAMILIES:
+        for family in TUNNEL_FAMILIES:
             try:
                 said = shell(support_argv(family)).stdout.strip()
             except K8sNetError:

@@ -32,7 +32,7 @@ TUNNEL_ANNOTATIONS: dict[Family, str] = {
     "vxlan": "projectcalico.org/IPv4VXLANTunnelAddr",
     "ipip": "projectcalico.org/IPv4IPIPTunnelAddr",
 }
-_FAMILIES: tuple[Literal["vxlan", "ipip"], ...] = ("vxlan", "ipip")
+TUNNEL_FAMILIES: tuple[Literal["vxlan", "ipip"], ...] = ("vxlan", "ipip")
 #: What connects pods to their node, beside Felix's interfacePrefix, which may be any.
 _POD_KINDS = frozenset({"veth", "netkit", "tun"})
 #: Where a kernel has no IPIP, a program behind a TUN device may speak it.
@@ -320,7 +320,7 @@ def device_mismatches(
             without address in every mode.
     """
     mismatches: list[str] = []
-    for family in _FAMILIES:
+    for family in TUNNEL_FAMILIES:
         device = TUNNEL_DEVICES[family]
         link = node_state.kernel.links.get(device)
         if family in required:

@@ -397,18 +397,17 @@ def _named_pool(installation: Installation, name: str, mode: CalicoMode) -> IPPo
 
 def _require_calico_routing(installation: Installation, nodes: Sequence[Node]) -> None:
     reason, without_calico = installation.not_routing, installation.without_calico
-    bare = [one.name for one in nodes if one.name in without_calico]
-    if bare and not reason and installation.shape is not None and len(bare) < len(nodes):
-        raise ModeUnavailableError(
-            f"Calico does not route the pods of {', '.join(bare)}, so these have no modes to test",
-            found=f"no annotation of {', '.join(bare)} tells of a calico-node there",
-            remedy="Choose other nodes by --k8snet-nodes, or wait for calico-node there.",
-        )
-    if bare:
-        reason = reason or f"no annotation of {', '.join(bare)} tells of a calico-node there"
     if installation.shape is None:
         reason = "no Calico API group is served"
-    if reason:
+    bare = [one.name for one in nodes if one.name in without_calico]
+    unseen = f"no annotation of {', '.join(bare)} tells of a calico-node there" if bare else ""
+    if bare and not reason and len(bare) < len(nodes):
+        raise ModeUnavailableError(
+            f"Calico does not route the pods of {', '.join(bare)}, so these have no modes to test",
+            found=unseen,
+            remedy="Choose other nodes by --k8snet-nodes, or wait for calico-node there.",
+        )
+    if reason := reason or unseen:
         raise ModeUnavailableError(
             "Calico does not route the pods here in Linux, so there are no modes to test",
             found=reason,

@@ -356,12 +356,8 @@ class JournalStore:
         Raises:
             RestoreError: there is something that this version cannot restore from.
         """
-        try:
-            return self._journal_in(self._api.get(self._path))
-        except NotFoundError as exc:
-            if not exc.absent:
-                raise
-            return None
+        found = self._api.find(self._path)
+        return None if found is None else self._journal_in(found)
 
     def _journal_in(self, found: Mapping[str, Any]) -> Journal:
         data = found.get("data") or {}
@@ -405,16 +401,11 @@ class JournalStore:
             RestoreError: it is not as this run has left it.
         """
         text = self._readable(after)
-        try:
-            found = self._api.get(self._path)
-            there = self._journal_in(found)
-        except NotFoundError as exc:
-            if not exc.absent:
-                raise
-            there = None
+        found = self._api.find(self._path)
+        there = None if found is None else self._journal_in(found)
         if there == after:
             return
-        if there != before:
+        if found is None or there != before:
             raise self._not_ours()
         try:
             self._api.replace(self._path, {**found, "data": {_KEY: text}})
@@ -438,11 +429,7 @@ class JournalStore:
 
     def delete(self, run_id: str) -> None:
         """Delete the journal of a run; another run's stays, and none is fine."""
-        try:
-            found = self._api.get(self._path)
-        except NotFoundError as exc:
-            if not exc.absent:
-                raise
+        if (found := self._api.find(self._path)) is None:
             return
         if self._journal_in(found).run_id == run_id:
             version = found["metadata"]["resourceVersion"]

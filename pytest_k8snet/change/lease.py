@@ -84,18 +84,9 @@ class Holder:
         return pods.is_alive(self.process)
 
 
-def _read(api: Api) -> dict[str, Any] | None:
-    try:
-        return api.get(_PATH)
-    except NotFoundError as exc:
-        if not exc.absent:
-            raise
-        return None
-
-
 def current_holder(api: Api) -> Holder | None:
     """Say who holds the cluster, dead or alive; None if nobody does."""
-    lease = _read(api)
+    lease = api.find(_PATH)
     return None if lease is None else Holder.of(lease)
 
 
@@ -150,7 +141,7 @@ class Lock:
         seen_version, seen_at = "", clock()
         waiting = False
         while True:
-            lease = _read(self._api)
+            lease = self._api.find(_PATH)
             if lease is None:
                 if self._create():
                     break
@@ -265,7 +256,7 @@ class Lock:
             self._stop.set()
             renewer.join()
         with suppress(K8sNetError):
-            lease = _read(self._api)
+            lease = self._api.find(_PATH)
             if lease is not None and Holder.of(lease).identity == self._holder.identity:
                 # Not one that somebody takes over at this very moment.
                 version = lease["metadata"]["resourceVersion"]
@@ -298,7 +289,7 @@ class Lock:
                     self._renew_once()
 
     def _renew_once(self, duration_seconds: int = LEASE_SECONDS) -> None:
-        lease = _read(self._api)
+        lease = self._api.find(_PATH)
         if lease is None:
             self._lost = "nobody (it was deleted)"
             return

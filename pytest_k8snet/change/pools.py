@@ -317,11 +317,7 @@ def remove_pool(
         RestoreError: the pool is not the run's own, others use it, or it does not go away.
     """
     path, target = calico_path(group, "ippools", name), ObjectRef.pool(name)
-    try:
-        raw = api.get(path)
-    except NotFoundError as exc:
-        if not exc.absent:
-            raise
+    if (raw := api.find(path)) is None:
         changes.found_restored(f"IPPool {name} is gone", target, there=None)
         return
     _require_own(raw, name, run_id)

@@ -81,6 +81,19 @@ class Api:
         """
         return self._client.send("GET", path, query=[*query.items()]).object
 
+    def find(self, path: str) -> Object | None:
+        """Get an object; None where the server says that this very object is not there.
+
+        Raises:
+            NotFoundError: the server does not know the resource, so nobody knows of the object.
+        """
+        try:
+            return self.get(path)
+        except NotFoundError as error:
+            if not error.absent:
+                raise
+            return None
+
     def list(self, path: str, *, labels: str = "", fields: str = "") -> Objects:
         """Read a collection by a label and a field selector, however many pages it has."""
         return self.list_at(path, labels=labels, fields=fields)[0]

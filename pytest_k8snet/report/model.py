@@ -285,7 +285,7 @@ class Measurement:
     @property
     def distorted(self) -> bool:
         """Return whether admission changed pods so that figures are not the network's alone."""
-        return any(map(distortions, self.samples))
+        return any(admission(one, "distorted_by") for one in self.samples)
 
     @property
     def word(self) -> str:
@@ -294,15 +294,9 @@ class Measurement:
         return WORDS[self.state] if self.gates and not beside else TEST_WORDS[beside]
 
 
-def distortions(sample: Record) -> list[str]:
-    """Return what admission did to a sample's pods that changes its figures."""
-    found = sample.get("distorted_by")
-    return [str(one) for one in found] if isinstance(found, list) else []
-
-
-def alterations(sample: Record) -> list[str]:
-    """Return what else admission made different about a sample's pods."""
-    found = sample.get("altered")
+def admission(sample: Record, what: Literal["distorted_by", "altered"]) -> list[str]:
+    """Return what admission did to a sample's pods: what changes its figures, or all else."""
+    found = sample.get(what)
     return [str(one) for one in found] if isinstance(found, list) else []
 
 

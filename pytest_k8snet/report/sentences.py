@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from pytest_k8snet.report.format import (
     counted,
@@ -26,8 +27,7 @@ from pytest_k8snet.report.model import (
     GateResult,
     Key,
     Summary,
-    alterations,
-    distortions,
+    admission,
 )
 from pytest_k8snet.report.records import mapping, objects, real, usable, whole, words
 from pytest_k8snet.verdict.plan import written
@@ -528,13 +528,16 @@ def cost_text(summary: Summary) -> str:
 
 def distorted_text(summary: Summary) -> str:
     """Return what admission did to the run's pods that changes figures; empty where nothing."""
-    found = [one for sample in summary.samples for one in distortions(sample)]
-    return "; ".join(dict.fromkeys(found))
+    return _by_admission(summary, "distorted_by")
 
 
 def altered_text(summary: Summary) -> str:
     """Return what else admission made different about the run's pods; empty where nothing."""
-    found = [one for sample in summary.samples for one in alterations(sample)]
+    return _by_admission(summary, "altered")
+
+
+def _by_admission(summary: Summary, what: Literal["distorted_by", "altered"]) -> str:
+    found = [one for sample in summary.samples for one in admission(sample, what)]
     return "; ".join(dict.fromkeys(found))
 
 
